@@ -1,0 +1,243 @@
+"""Environment -> one frozen Settings object, parsed strictly and once."""
+
+import difflib
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+from dotenv import dotenv_values
+
+from receiver.errors import SettingsError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One environment variable: its default as text, and what it means."""
+
+    name: str
+    default: str | None
+    meaning: str
+
+
+SETTINGS = (
+    Setting(
+        "RETELL_API_KEY",
+        None,
+        "The account's key with the webhook badge: verifies events and calls the API. "
+        "Required by serve.",
+    ),
+    Setting(
+        "RETELL_WEBHOOK_KEYS",
+        "",
+        "Further accepted webhook keys, comma-separated: for a rotation, or several workspaces.",
+    ),
+    Setting("RETELL_BASE_URL", "https://api.retellai.com", "The Retell API to talk to."),
+    Setting("CALLHOUSE_DATABASE_URL", "sqlite:///data/retell.db", "Where calls stay."),
+    Setting("CALLHOUSE_BIND", "127.0.0.1:8000", "Address of the receiver; PORT wins for the port."),
+    Setting(
+        "CALLHOUSE_BROWSE_BIND", "127.0.0.1:8001", "Address of Datasette; PORT wins for the port."
+    ),
+    Setting("CALLHOUSE_WORKERS", "", "Receiver processes; one per core when empty."),
+    Setting("CALLHOUSE_MAX_BODY_BYTES", "16777216", "A longer body is answered 413."),
+    Setting(
+        "CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS",
+        "300",
+        "How far a signature's time may be from this clock, both ways.",
+    ),
+    Setting(
+        "CALLHOUSE_BROWSE_PASSWORD",
+        None,
+        "Password of the login `admin`. Without one, browse makes one for a loopback address and "
+        "prints it, and refuses any other address.",
+    ),
+    Setting(
+        "CALLHOUSE_BROWSE_PASSWORD_HASH",
+        None,
+        "The same as a hash, from `datasette hash-password`; wins over the password.",
+    ),
+    Setting(
+        "CALLHOUSE_SECRET",
+        None,
+        "Signs the login cookies. Without one, it is made once beside the database, mode 600.",
+    ),
+    Setting("CALLHOUSE_TIMEZONE", "UTC", "IANA time zone in which views show times and cut days."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """An address to listen on."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What SETTINGS says, parsed."""
+
+    webhook_keys: tuple[str, ...]
+    base_url: str
+    database_path: Path
+    bind: Bind
+    browse_bind: Bind
+    workers: int
+    max_body_bytes: int
+    signature_tolerance_ms: int
+    browse_password: str | None
+    browse_password_hash: str | None
+    secret: str | None
+    timezone: str
+
+    def require_keys(self) -> tuple[str, ...]:
+        """The keys that verify events. Raises SettingsError when there is none."""
+        if not self.webhook_keys:
+            raise SettingsError(
+                "RETELL_API_KEY is not set",
+                hint="Set it to the API key that carries the webhook badge in Retell's dashboard.",
+            )
+        return self.webhook_keys
+
+
+def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None) -> Settings:
+    """Parse `environ` over the .env file. Raises SettingsError naming the variable."""
+    values = _from_file(Path(".env") if dotenv is None else dotenv)
+    values |= os.environ if environ is None else environ
+    _refuse_unknown(values)
+    _refuse_undecodable(values)
+
+    def value(name: str) -> str:
+        text = values.get(name, "").strip()
+        return text or next(s.default for s in SETTINGS if s.name == name) or ""
+
+    keys = [value("RETELL_API_KEY"), *value("RETELL_WEBHOOK_KEYS").split(",")]
+    port = values.get("PORT", "").strip()
+    return Settings(
+        webhook_keys=tuple(dict.fromkeys(k.strip() for k in keys if k.strip())),
+        base_url=value("RETELL_BASE_URL").rstrip("/"),
+        database_path=_parse("CALLHOUSE_DATABASE_URL", value, _sqlite_path),
+        bind=_with_port(_parse("CALLHOUSE_BIND", value, _bind), port),
+        browse_bind=_with_port(_parse("CALLHOUSE_BROWSE_BIND", value, _bind), port),
+        workers=_parse("CALLHOUSE_WORKERS", value, _workers),
+        max_body_bytes=_parse("CALLHOUSE_MAX_BODY_BYTES", value, _positive),
+        signature_tolerance_ms=1000
+        * _parse("CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS", value, _positive),
+        browse_password=value("CALLHOUSE_BROWSE_PASSWORD") or None,
+        browse_password_hash=value("CALLHOUSE_BROWSE_PASSWORD_HASH") or None,
+        secret=value("CALLHOUSE_SECRET") or None,
+        timezone=_parse("CALLHOUSE_TIMEZONE", value, _timezone),
+    )
+
+
+def shipped(name: str) -> Path:
+    """Path of a file that stands at the top of a checkout, and in the package of a wheel."""
+    package = Path(__file__).parent
+    return next(p for p in (package / name, package.parent / name) if p.exists())
+
+
+def require_free(bind: Bind, setting: str) -> None:
+    """Raise SettingsError if somebody listens on `bind` already, or it is not this machine's."""
+    family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((bind.host, bind.port))
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen on {bind}: {error.strerror}",
+                hint=f"Stop what listens there, or set {setting} to another address.",
+            ) from None
+
+
+def _from_file(dotenv: Path) -> dict[str, str]:
+    try:
+        # As it stands there: a password may hold ${…}.
+        said = dotenv_values(dotenv, interpolate=False)
+    except UnicodeDecodeError:
+        raise SettingsError(f"{dotenv} is not UTF-8") from None
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _refuse_undecodable(values: Mapping[str, str]) -> None:
+    """A key with bytes that are no text would fail at each event instead of here."""
+    for setting in SETTINGS:
+        if re.search("[\ud800-\udfff]", values.get(setting.name, "")):
+            raise SettingsError(f"{setting.name} is not UTF-8")
+
+
+def _refuse_unknown(values: Mapping[str, str]) -> None:
+    known = [setting.name for setting in SETTINGS]
+    for name in sorted(values):
+        if name.startswith("CALLHOUSE_") and name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            raise SettingsError(f"{name} is not a setting", hint=f"Did you mean {nearest}?")
+
+
+def _parse(name: str, value: Callable[[str], str], parse: Callable[[str], T]) -> T:
+    try:
+        return parse(value(name))
+    except ValueError as error:
+        # The value itself is not repeated: it may hold a password.
+        raise SettingsError(f"{name} is not usable: {error}") from None
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) == 0:
+        raise ValueError("it must be a whole number above 0")
+    return int(text)
+
+
+def _bind(text: str) -> Bind:
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]+):([0-9]{1,5})", text)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError("it must be HOST:PORT, such as 127.0.0.1:8000")
+    return Bind(match[1].strip("[]"), int(match[2]))
+
+
+def _with_port(bind: Bind, port: str) -> Bind:
+    if not port:
+        return bind
+    try:
+        return _bind(f"[{bind.host}]:{port}" if ":" in bind.host else f"{bind.host}:{port}")
+    except ValueError:
+        raise SettingsError("PORT is not usable: it must be a port number") from None
+
+
+def _sqlite_path(url: str) -> Path:
+    prefix = "sqlite:///"
+    if not url.startswith(prefix) or len(url) == len(prefix):
+        raise ValueError("it must be sqlite:///relative/path.db or sqlite:////absolute/path.db")
+    return Path(url.removeprefix(prefix))
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        raise ValueError("it must be an IANA time zone, such as Europe/Berlin") from None
+    return name
+
+
+def _workers(text: str) -> int:
+    if text:
+        return _positive(text)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,132 @@
+"""Fixtures shared by all stages: few, literal, on real files."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import sqlite_utils
+
+from receiver import config
+from receiver.signature import sign
+from receiver.store import Store, migrate
+from receiver.store.connection import connect, sqlite3
+
+KEY = "key_0123456789abcdef0123456789ab"
+PAYLOADS = Path(__file__).parent / "payloads"
+# The tests' clock: 2026-05-13 19:08:15 UTC.
+NOW_MS = 1_778_699_295_274
+
+
+def pytest_report_header():
+    return f"SQLite {sqlite3.sqlite_version}, sqlite-utils {sqlite_utils.__file__}"
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch, tmp_path):
+    """No test sees the settings or the .env file of whoever runs it."""
+    for name in list(os.environ):
+        if name.startswith(("CALLHOUSE_", "RETELL_")) or name == "PORT":
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory) -> Path:
+    """Migrated once; each test copies it."""
+    path = tmp_path_factory.mktemp("new") / "retell.db"
+    migrate(path, timezone="UTC")
+    return path
+
+
+@pytest.fixture
+def db_path(tmp_path, new_database) -> Path:
+    return shutil.copy(new_database, tmp_path / "retell.db")
+
+
+@pytest.fixture
+def store(db_path):
+    store = Store(db_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def settings(db_path) -> config.Settings:
+    return config.load({"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}"})
+
+
+@pytest.fixture
+def app(settings):
+    from receiver.app import create_app
+
+    app = create_app(settings, now_ms=lambda: NOW_MS)
+    yield app
+    app.extensions["callhouse"]["store"].close()
+    app.extensions["callhouse"]["counters"].close()
+
+
+@pytest.fixture
+def client(app):
+    return app.test_client()
+
+
+@pytest.fixture
+def db(db_path):
+    """A second connection to look into the file."""
+    connection = connect(db_path, busy_timeout_ms=5000)
+    connection.row_factory = sqlite3.Row
+    yield connection
+    connection.close()
+
+
+def post(client, body, *, key=KEY, at_ms=NOW_MS, path="/webhook"):
+    """Post a body (bytes, or a value to serialise) signed at `at_ms`."""
+    if not isinstance(body, bytes):
+        body = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    headers = {"X-Retell-Signature": sign(body, key=key, now_ms=at_ms)}
+    return client.post(path, data=body, headers=headers, content_type="application/json")
+
+
+def payload(name: str) -> dict:
+    """A written fixture by its file name without .json."""
+    return json.loads((PAYLOADS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def call_rows(table: str, part: str | None = None, **fields) -> list[dict]:
+    """The rows of one table, or of one part of it, that a call with these fields has."""
+    from schema.rows import Stamp, project
+    from schema.tables import TABLES
+
+    names = next(t.names for t in TABLES if t.name == table)
+    rows = project("call_a", fields, Stamp(level=2, observed_at=1000, updated_at=2000))
+    return [dict(zip(names, row, strict=True)) for row in rows[table, part]]
+
+
+# What the order of arrival may leave its trace in: when things came, and how often.
+def dump(connection, *, observations: bool = True) -> dict[str, list[tuple]]:
+    """Every row of every table, sorted; of observations whether there is a body, not its bytes."""
+    from schema.tables import OBSERVATIONS, TABLES
+
+    tables = {}
+    for table in TABLES:
+        if table is OBSERVATIONS and not observations:
+            continue
+        columns = ", ".join(
+            "body IS NOT NULL" if column == "body" else column for column in table.names
+        )
+        rows = connection.execute(f"SELECT {columns} FROM {table.name}").fetchall()
+        tables[table.name] = sorted((tuple(row) for row in rows), key=repr)
+    return tables
+
+
+def wait_until(condition, *, seconds=20.0):
+    """Wait for a condition of another process; fail after a bounded time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if result := condition():
+            return result
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")
