@@ -1,0 +1,78 @@
+"""One chat -> rows of chats and chat_messages: the same treatment, from always the whole fold."""
+
+from schema.call import Chat, Entry
+from schema.conversation import Row, json_text, text
+from schema.events import Fields
+from schema.parts import Rows
+from schema.rows import Stamp
+from schema.tables import CHATS
+
+# track -> field.
+_TRACKS = {
+    "session": "message_with_tool_calls",
+    "pre_session": "pre_session_message_with_tool_calls",
+    "post_session": "post_session_message_with_tool_calls",
+    "scrubbed_session": "scrubbed_message_with_tool_calls",
+    "scrubbed_pre_session": "scrubbed_pre_session_message_with_tool_calls",
+    "scrubbed_post_session": "scrubbed_post_session_message_with_tool_calls",
+}
+_JSON = (
+    "metadata",
+    "retell_llm_dynamic_variables",
+    "collected_dynamic_variables",
+    "custom_attributes",
+)
+_MESSAGE_COLUMNS = {
+    "message_id", "role", "content", "created_timestamp", "tool_call_id", "name", "type",
+    "arguments", "successful",
+}  # fmt: skip
+
+
+def project_chat(chat_id: str, fields: Fields, stamp: Stamp) -> Rows:
+    """The rows of a whole chat, both tables named."""
+    chat = Chat.model_validate(fields)
+    messages = [
+        _message(chat_id, track, position, entry)
+        for track, field in _TRACKS.items()
+        for position, entry in enumerate(getattr(chat, field) or ())
+        if entry is not None
+    ]
+    return {("chats", None): [_chat(chat_id, chat, stamp)], ("chat_messages", None): messages}
+
+
+def _chat(chat_id: str, chat: Chat, stamp: Stamp) -> Row:
+    cost, analysis, extra = chat.chat_cost, chat.chat_analysis, chat.model_extra
+    costs = (cost and cost.product_costs) or []
+    special = {
+        "chat_id": chat_id,
+        "combined_cost_cents": cost and cost.combined_cost,
+        "chat_summary": analysis and analysis.chat_summary,
+        "user_sentiment": analysis and analysis.user_sentiment,
+        "chat_successful": analysis and analysis.chat_successful,
+        "custom_analysis_data": json_text(analysis and analysis.custom_analysis_data),
+        "product_costs": json_text([p.model_dump(exclude_unset=True) for p in costs if p] or None),
+        "extra": json_text(dict(sorted(extra.items()))) if extra else None,
+        "level": stamp.level,
+        "observed_at": stamp.observed_at,
+        "updated_at": stamp.updated_at,
+    } | {field: json_text(getattr(chat, field)) for field in _JSON}
+    return tuple(special[c] if c in special else getattr(chat, c) for c in CHATS.names)
+
+
+def _message(chat_id: str, track: str, position: int, entry: Entry) -> Row:
+    rest = entry.model_dump(exclude_unset=True, exclude=_MESSAGE_COLUMNS)
+    return (
+        chat_id,
+        track,
+        position,
+        entry.message_id,
+        entry.role,
+        text(entry.content),
+        entry.created_timestamp,
+        entry.tool_call_id,
+        entry.name,
+        entry.type,
+        text(entry.arguments),
+        entry.successful,
+        json_text(rest or None),
+    )

@@ -1,0 +1,103 @@
+"""A set of observations -> one call.
+
+State is a grow-only set of observations; what is stored of a call is a pure function of that set,
+so that any order of arrival and any number of deliveries end in the same tables. Per top-level
+field, the value of the highest observation that carries it wins, whole. Absent and null say
+nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schema.events import Event, Fields
+
+TERMINAL_STATUSES = frozenset({"ended", "not_connected", "error"})
+
+_EVENT_LEVELS = {
+    "call_started": 1,
+    "chat_started": 1,
+    "transcript_updated": 1,
+    "call_ended": 2,
+    "chat_ended": 2,
+    "call_analyzed": 3,
+    "chat_analyzed": 3,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One thing that was once said about an entity; `observed_at` in milliseconds.
+
+    `event` is None for a body that is not at hand: compacted, erased, or not read.
+    """
+
+    level: int
+    observed_at: int
+    source: str
+    body_sha256: str
+    event: Event | None = None
+
+    @property
+    def rank(self) -> tuple[int, int, str, str]:
+        """The total order of observations. Level comes before time, so that a late, re-signed
+        retry of call_ended cannot beat call_analyzed."""
+        return (self.level, self.observed_at, self.source, self.body_sha256)
+
+    @property
+    def fields(self) -> Fields:
+        """What it carries."""
+        return self.event.fields if self.event else {}
+
+
+def level(event: Event, *, source: str) -> int:
+    """How much of its life an observation has seen: 0 registered, 1 going on, 2 ended, 3 analysed.
+
+    The highest that the event's name or the object's content speaks for.
+    """
+    fields, name = event.fields, event.event or ""
+    status = fields.get("call_status", fields.get("chat_status"))
+    finished = (
+        (isinstance(status, str) and status in TERMINAL_STATUSES)
+        or "end_timestamp" in fields
+        or "disconnection_reason" in fields
+    )
+    if "call_analysis" in fields or "chat_analysis" in fields or (source == "api" and finished):
+        return 3
+    by_content = 2 if finished else 1 if status == "ongoing" else 0
+    by_name = 1 if name.startswith("transfer_") else _EVENT_LEVELS.get(name, 0)
+    return max(by_content, by_name)
+
+
+def fold(observations: Iterable[Observation]) -> dict[str, Any]:
+    """Merge what the observations carry: per field, the highest one's value, never mixed."""
+    merged: dict[str, Any] = {}
+    for observation in sorted(observations, key=lambda o: o.rank):
+        merged |= observation.fields
+    return merged
+
+
+def retired(candidate: Observation, higher: Iterable[Observation]) -> bool:
+    """Whether `candidate`'s body may be dropped: every field it carries is carried by an
+    observation of a strictly higher level.
+
+    A later duplicate can move an observation within its level, never across. A body whose envelope
+    says more than its payload (a transfer's destination) is kept.
+    """
+    if candidate.event is None or candidate.event.envelope or is_transfer(candidate.event.event):
+        return False
+    carried: set[str] = set()
+    for observation in higher:
+        if observation.level > candidate.level:
+            carried |= observation.fields.keys()
+    return candidate.fields.keys() <= carried
+
+
+def compactable(observations: Sequence[Observation]) -> list[Observation]:
+    """The observations whose bodies the others make superfluous."""
+    return [o for o in observations if retired(o, observations)]
+
+
+def is_transfer(event: str | None) -> bool:
+    """Whether the event reports a step of a transfer."""
+    return event is not None and event.startswith("transfer_")

@@ -1,0 +1,155 @@
+"""One call -> {slice: rows}: what the tables hold of it.
+
+A slice is a table, or the part of a table that one field of the call decides: a track, an attribute
+source, a kind of media. The slices that an observation decides can be written from it alone when it
+is the highest; that is the fast path. Everything else needs the fold of all observations.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json
+
+from schema.call import Call
+from schema.conversation import TRACK_TABLES, Row, json_text
+from schema.events import Fields
+from schema.merge import TERMINAL_STATUSES
+from schema.parts import (
+    ATTRIBUTE_SOURCES,
+    MEDIA_KINDS,
+    OLD_LATENCIES,
+    TRACKS,
+    Rows,
+    Slice,
+    child_rows,
+)
+from schema.tables import CALLS
+
+# The column that tells the slices of a table apart.
+DISCRIMINATORS = dict.fromkeys(TRACK_TABLES, "track") | {"attributes": "source", "media": "kind"}
+
+SLICES: dict[Slice, tuple[str, ...]] = {
+    ("analyses", None): ("call_analysis",),
+    ("transcripts", None): ("transcript",),
+    **{(table, track): fields for track, fields in TRACKS.items() for table in TRACK_TABLES},
+    ("product_costs", None): ("call_cost",),
+    ("latencies", None): ("latency", *OLD_LATENCIES),
+    **{("attributes", source): (source,) for source in ATTRIBUTE_SOURCES},
+    ("attributes", "custom_analysis_data"): ("call_analysis",),
+    **{("media", kind): (f"{kind}_url",) for kind in MEDIA_KINDS},
+    ("call_metrics", None): TRACKS["session"],
+}
+
+# Columns of calls whose field has another name; the first field that is carried decides.
+_COLUMN_FIELDS = {
+    "agent_version": ("agent_version", "version"),
+    "combined_cost_cents": ("call_cost",),
+    "total_duration_seconds": ("call_cost",),
+    "total_duration_unit_price_cents_per_second": ("call_cost",),
+    "llm_requests": ("llm_token_usage",),
+    "llm_tokens_average": ("llm_token_usage",),
+    "twilio_call_sid": ("telephony_identifier",),
+}
+# Columns that no single field decides.
+_DERIVED = ("call_id", "cost_is_final", "extra", "level", "observed_at", "updated_at")
+_COLUMNS = {
+    column: _COLUMN_FIELDS.get(column, (column,))
+    for column in CALLS.names
+    if column not in _DERIVED
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a row tells of its observations; times in milliseconds."""
+
+    level: int
+    observed_at: int
+    updated_at: int
+
+
+def project(call_id: str, fields: Fields, stamp: Stamp) -> Rows:
+    """The rows of a whole call, every slice named, empty ones too."""
+    call = Call.model_validate(fields)
+    rows = child_rows(call_id, call)
+    return {("calls", None): [_call_row(call_id, _columns(call), call.model_extra, stamp)]} | {
+        part: rows.get(part, []) for part in SLICES
+    }
+
+
+def project_newest(
+    call_id: str,
+    fields: Fields,
+    stamp: Stamp,
+    stored: Mapping[str, Any],
+    same: Collection[str] = (),
+) -> Rows | None:
+    """The rows that change when `fields` are what the highest observation says of a call whose
+    calls row is `stored`; None if only the fold of all observations can tell.
+
+    `same` names the fields whose value is what the rows are made from already.
+    """
+    if not all(_is_decided(f, fields) for f in (*SLICES.values(), *_COLUMNS.values())):
+        return None
+    fields = {name: value for name, value in fields.items() if name not in same}
+    call = Call.model_validate(fields)
+    rows = child_rows(call_id, call)
+    said = _columns(call)
+    columns = {c: said[c] if f[0] in fields else stored[c] for c, f in _COLUMNS.items()}
+    kept = from_json(stored["extra"] or "{}")
+    row = _call_row(call_id, columns, kept | (call.model_extra or {}), stamp)
+    return {("calls", None): [row]} | {
+        part: rows.get(part, []) for part, f in SLICES.items() if f[0] in fields
+    }
+
+
+def _is_decided(candidates: Sequence[str], fields: Fields) -> bool:
+    """Whether `fields` decide alone: they carry the first candidate, or none."""
+    return candidates[0] in fields or not any(f in fields for f in candidates)
+
+
+def _columns(call: Call) -> dict[str, Any]:
+    cost, usage, line = call.call_cost, call.llm_token_usage, call.telephony_identifier
+    said = call.model_fields_set
+    special = {
+        "agent_version": call.agent_version if "agent_version" in said else call.version,
+        "combined_cost_cents": cost and cost.combined_cost,
+        "total_duration_seconds": cost and cost.total_duration_seconds,
+        "total_duration_unit_price_cents_per_second": cost and cost.total_duration_unit_price,
+        "llm_requests": usage and usage.num_requests,
+        "llm_tokens_average": usage and usage.average,
+        "twilio_call_sid": line and line.twilio_call_sid,
+    }
+    return {c: special[c] if c in special else getattr(call, c) for c in _COLUMNS}
+
+
+def _call_row(
+    call_id: str, columns: Mapping[str, Any], extra: Mapping[str, Any] | None, stamp: Stamp
+) -> Row:
+    values = dict(columns) | {
+        "call_id": call_id,
+        "cost_is_final": _cost_is_final(columns),
+        # In the order of their names, so that the order of arrival leaves no trace.
+        "extra": json_text(dict(sorted(extra.items()))) if extra else None,
+        "level": stamp.level,
+        "observed_at": stamp.observed_at,
+        "updated_at": stamp.updated_at,
+    }
+    return tuple(values[column] for column in CALLS.names)
+
+
+def _cost_is_final(columns: Mapping[str, Any]) -> bool:
+    """Terminal, and any transferred leg ended: its cost comes later than call_ended."""
+    terminal = (
+        columns["call_status"] in TERMINAL_STATUSES
+        or columns["end_timestamp"] is not None
+        or columns["disconnection_reason"] is not None
+    )
+    transferred = columns["transfer_destination"] is not None or columns[
+        "disconnection_reason"
+    ] in {"call_transfer", "transfer_bridged"}
+    leg_ended = columns["transfer_end_timestamp"] is not None
+    return (
+        columns["combined_cost_cents"] is not None and terminal and (leg_ended or not transferred)
+    )

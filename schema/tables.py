@@ -1,0 +1,373 @@
+"""Every table and column, in words: what statements are built from and what Datasette shows.
+
+The DDL lives in `schema/migrations/`; a test holds the two together.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: its key, then every column with a sentence. The key's columns come first."""
+
+    name: str
+    key: tuple[str, ...]
+    description: str
+    columns: dict[str, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names in order."""
+        return tuple(self.columns)
+
+
+_CALL_ID = "Retell's id of the call."
+_TRACK = (
+    "The list the entry came from: session, pre_session, post_session, or one of these with "
+    "scrubbed_ in front."
+)
+_POSITION = "Index in that list, so that a call's entries of all kinds interleave by sorting."
+_EXTRA = "JSON of every key of the object that has no column or table of its own."
+_LEVEL = "How much of its life Retell has reported: 0 registered, 1 going on, 2 ended, 3 analysed."
+_OBSERVED = "When the highest observation was made, in milliseconds since the epoch."
+_UPDATED = "When the newest observation first arrived, in milliseconds since the epoch."
+_ENTRY_KEY = {"call_id": _CALL_ID, "track": _TRACK, "position": _POSITION}
+
+OBSERVATIONS = Table(
+    "observations",
+    ("entity_id", "body_sha256", "source"),
+    "Every distinct body that was received: the truth that all other tables are made from.",
+    {
+        "entity_id": "The call_id or chat_id it is about, or sha:<hash> for a body without one.",
+        "body_sha256": "SHA-256 of the body's bytes, in hex.",
+        "source": "How it came: webhook, api or file.",
+        "entity_type": "call, chat, call_inbound, chat_inbound, alert, an event name, or unknown.",
+        "event": "Retell's event name.",
+        "level": _LEVEL,
+        "observed_at": "When Retell said it: the signature's smallest time, in milliseconds.",
+        "first_received_at": "When it first arrived, in milliseconds since the epoch.",
+        "last_received_at": "When it last arrived, in milliseconds since the epoch.",
+        "times_received": "How often it arrived.",
+        "key_id": "Which key signed it: the first 8 hex digits of the key's SHA-256.",
+        "body_bytes": "Length of the body as received.",
+        "problem": "Why the body is quarantined; null for a body that was understood.",
+        "body": "The body, compressed with zstd; null once compacted or erased. Not readable here.",
+    },
+)
+
+CALLS = Table(
+    "calls",
+    ("call_id",),
+    "One row per call: who, when, how it ended and what it cost.",
+    {
+        "call_id": _CALL_ID,
+        "call_type": "phone_call or web_call.",
+        "call_status": "registered, not_connected, ongoing, ended or error.",
+        "direction": "inbound or outbound; null for web calls.",
+        "agent_id": "Retell's id of the agent.",
+        "agent_version": "The agent's version; 0 is a version.",
+        "agent_name": "The agent's name at the time of the call.",
+        "agent_tag": "The tag that pointed at the version when the call was made.",
+        "from_number": "Caller: E.164, anonymous, or whatever the carrier sent.",
+        "to_number": "Callee: E.164 or whatever the carrier sent.",
+        "start_timestamp": "Start in milliseconds since the epoch; null if never connected.",
+        "end_timestamp": "End in milliseconds since the epoch; null if never connected.",
+        "duration_ms": "Length in milliseconds.",
+        "disconnection_reason": "Why it ended; see disconnection_reasons.",
+        "transfer_destination": "Number or SIP address it was transferred to.",
+        "transfer_end_timestamp": "When the transferred leg ended, in milliseconds.",
+        "combined_cost_cents": "Cost in US cents, without your own carrier's charges.",
+        "cost_is_final": "1 once the call and any transferred leg have ended and a cost is known.",
+        "total_duration_seconds": "Billed seconds.",
+        "total_duration_unit_price_cents_per_second": "Sum of unit prices, in cents per second.",
+        "llm_requests": "Requests to the language model.",
+        "llm_tokens_average": "Tokens per request, on average.",
+        "data_storage_setting": "everything, everything_except_pii or basic_attributes_only.",
+        "opt_in_signed_url": "1 if recording links are signed and expire.",
+        "twilio_call_sid": "Twilio's id of the call.",
+        "batch_call_id": "The batch that placed it.",
+        "extra": _EXTRA,
+        "level": _LEVEL,
+        "observed_at": _OBSERVED,
+        "updated_at": _UPDATED,
+    },
+)
+
+ANALYSES = Table(
+    "analyses",
+    ("call_id",),
+    "Retell's analysis of a finished call.",
+    {
+        "call_id": _CALL_ID,
+        "call_summary": "What happened, in a few sentences.",
+        "user_sentiment": "Positive, Neutral, Negative or Unknown.",
+        "call_successful": "1 if the agent reached its goal.",
+        "in_voicemail": "1 if the call reached a voicemail.",
+        "custom_analysis_data": "JSON of the fields you defined; also in attributes.",
+        "extra": _EXTRA,
+    },
+)
+
+TRANSCRIPTS = Table(
+    "transcripts",
+    ("call_id",),
+    "The conversation as one text, searchable.",
+    {"call_id": _CALL_ID, "transcript": "Lines of Agent: … and User: …."},
+)
+
+UTTERANCES = Table(
+    "utterances",
+    ("call_id", "track", "position"),
+    "What was said, turn by turn.",
+    _ENTRY_KEY
+    | {
+        "role": "agent, user or transfer_target.",
+        "content": "What was said.",
+        "start_seconds": "Start of its first word, in seconds from the call's start.",
+        "end_seconds": "End of its last word, in seconds from the call's start.",
+        "word_count": "How many words.",
+        "metadata": "JSON that Retell adds, such as response_id and interrupt_id.",
+    },
+)
+
+UTTERANCE_WORDS = Table(
+    "utterance_words",
+    ("call_id", "track", "position"),
+    "The words of an utterance with their times; the view words has a row for each.",
+    _ENTRY_KEY | {"words": "JSON [[word, start_seconds, end_seconds], …]."},
+)
+
+TOOL_CALLS = Table(
+    "tool_calls",
+    ("call_id", "track", "position"),
+    "Each use of a tool, invocation and result in one row.",
+    _ENTRY_KEY
+    | {
+        "tool_call_id": "Retell's id; not unique across calls.",
+        "name": "Name of the tool.",
+        "type": "custom, end_call, transfer_call, …; null for older calls.",
+        "arguments": "What the agent passed, as JSON text or empty.",
+        "invoked_at_seconds": "When it was invoked, in seconds from the call's start.",
+        "after_utterance": "Position of the utterance during or after which it was invoked.",
+        "after_word": "Index, in that utterance, of the last word begun by then.",
+        "result_position": "Position of the result entry; null if none came.",
+        "result": "What the tool answered.",
+        "successful": "1 if the tool ran; says nothing about what it achieved.",
+        "result_at_seconds": "When the result came, in seconds from the call's start.",
+        "duration_ms": "From invocation to result, in milliseconds.",
+    },
+)
+
+NODE_TRANSITIONS = Table(
+    "node_transitions",
+    ("call_id", "track", "position"),
+    "Steps of a conversation-flow agent from node to node.",
+    _ENTRY_KEY
+    | {
+        "former_node_id": "The node it left.",
+        "former_node_name": "Its name.",
+        "new_node_id": "The node it entered.",
+        "new_node_name": "Its name.",
+        "transition_type": "normal, global, global_go_back or interrupt_go_back.",
+        "time_seconds": "When, in seconds from the call's start.",
+    },
+)
+
+MARKERS = Table(
+    "markers",
+    ("call_id", "track", "position"),
+    "Everything else in a transcript: keypad digits, SMS, injected context, roles not known yet.",
+    _ENTRY_KEY
+    | {
+        "role": "dtmf, sms, injected, or Retell's name for it.",
+        "time_seconds": "When, in seconds from the call's start.",
+        "body": "The digit or text; JSON of the entry where it says more than that.",
+    },
+)
+
+PRODUCT_COSTS = Table(
+    "product_costs",
+    ("call_id", "position"),
+    "The parts of a call's cost. The same product can appear twice.",
+    {
+        "call_id": _CALL_ID,
+        "position": "Index in Retell's list.",
+        "product": "What was charged for.",
+        "cost_cents": "Cost in US cents.",
+        "unit_price_cents_per_second": "Unit price in cents per second.",
+        "is_transfer_leg_cost": "1 if it belongs to a transferred leg.",
+    },
+)
+
+LATENCIES = Table(
+    "latencies",
+    ("call_id", "component"),
+    "How long each component took to answer, in milliseconds.",
+    {
+        "call_id": _CALL_ID,
+        "component": "e2e, llm, llm_websocket_network_rtt, tts, asr, knowledge_base, s2s, ….",
+        "p50_ms": "Median.",
+        "p90_ms": "90th percentile.",
+        "p95_ms": "95th percentile.",
+        "p99_ms": "99th percentile.",
+        "min_ms": "Shortest.",
+        "max_ms": "Longest.",
+        "num": "How many were measured.",
+        "samples_ms": "JSON list of all measurements.",
+    },
+)
+
+ATTRIBUTES = Table(
+    "attributes",
+    ("call_id", "source", "name"),
+    "Every named value of a call, one row each, so that any of them filters by an index.",
+    {
+        "call_id": _CALL_ID,
+        "source": "metadata, retell_llm_dynamic_variables, collected_dynamic_variables, "
+        "custom_sip_headers, custom_attributes or custom_analysis_data.",
+        "name": "Its name in there.",
+        "value": "Its value as text; JSON for objects and lists; null for null.",
+        "value_type": "string, integer, number, boolean, null, object or array.",
+    },
+)
+
+MEDIA = Table(
+    "media",
+    ("call_id", "kind"),
+    "Links to recordings and logs. Signed ones expire.",
+    {
+        "call_id": _CALL_ID,
+        "kind": "recording, recording_multi_channel, scrubbed_recording, "
+        "scrubbed_recording_multi_channel, public_log or knowledge_base_retrieved_contents.",
+        "url": "The link.",
+    },
+)
+
+TRANSFERS = Table(
+    "transfers",
+    ("call_id", "body_sha256"),
+    "Each reported step of a transfer.",
+    {
+        "call_id": _CALL_ID,
+        "body_sha256": "The observation that reported it.",
+        "event": "transfer_started, transfer_bridged, transfer_cancelled or transfer_ended.",
+        "observed_at": "When, in milliseconds since the epoch.",
+        "destination": "Number, with ;ext= and the extension if there is one, or SIP address.",
+        "option": "JSON of the transfer's settings.",
+    },
+)
+
+CALL_METRICS = Table(
+    "call_metrics",
+    ("call_id",),
+    "Figures derived from the session's words when the call is written.",
+    {
+        "call_id": _CALL_ID,
+        "agent_talk_seconds": "Seconds the agent spoke.",
+        "user_talk_seconds": "Seconds the user spoke.",
+        "silence_seconds": "Seconds from the call's start to its last word in which nobody spoke.",
+        "turns": "Turns: consecutive utterances of one speaker count once.",
+        "interruptions": "Turns that began before the other speaker's had ended.",
+        "longest_monologue_seconds": "Length of the longest turn.",
+        "first_response_seconds": "From the end of the user's first turn to the agent's answer.",
+        "agent_words_per_minute": "The agent's words per minute of its talk.",
+        "user_words_per_minute": "The user's words per minute of their talk.",
+        "tool_calls": "Tools invoked.",
+        "failed_tool_calls": "Tools that did not run.",
+    },
+)
+
+CHATS = Table(
+    "chats",
+    ("chat_id",),
+    "One row per chat, by API or SMS.",
+    {
+        "chat_id": "Retell's id of the chat.",
+        "chat_type": "api_chat or sms_chat.",
+        "chat_status": "ongoing, ended or error.",
+        "agent_id": "Retell's id of the agent.",
+        "version": "The agent's version.",
+        "agent_name": "The agent's name.",
+        "agent_tag": "The tag that pointed at the version.",
+        "start_timestamp": "Start in milliseconds since the epoch.",
+        "end_timestamp": "End in milliseconds since the epoch.",
+        "combined_cost_cents": "Cost in US cents.",
+        "chat_summary": "What happened, in a few sentences.",
+        "user_sentiment": "Positive, Neutral, Negative or Unknown.",
+        "chat_successful": "1 if the agent reached its goal.",
+        "custom_analysis_data": "JSON of the analysis fields you defined.",
+        "metadata": "JSON given when the chat was made.",
+        "retell_llm_dynamic_variables": "JSON of the variables given.",
+        "collected_dynamic_variables": "JSON of the variables collected.",
+        "custom_attributes": "JSON of the attributes you defined.",
+        "product_costs": "JSON of the parts of the cost.",
+        "transcript": "The conversation as one text.",
+        "extra": _EXTRA,
+        "level": _LEVEL,
+        "observed_at": _OBSERVED,
+        "updated_at": _UPDATED,
+    },
+)
+
+CHAT_MESSAGES = Table(
+    "chat_messages",
+    ("chat_id", "track", "position"),
+    "The messages of a chat, tool calls and transitions among them.",
+    {
+        "chat_id": "Retell's id of the chat.",
+        "track": _TRACK,
+        "position": "Index in that list.",
+        "message_id": "Retell's id of the message.",
+        "role": "agent, user, tool_call_invocation, tool_call_result, node_transition, ….",
+        "content": "What was written, or what the tool answered.",
+        "created_timestamp": "When, in milliseconds since the epoch.",
+        "tool_call_id": "Joins a tool's invocation and result.",
+        "name": "Name of the tool.",
+        "type": "Type of the tool.",
+        "arguments": "What the agent passed to the tool.",
+        "successful": "1 if the tool ran.",
+        "extra": "JSON of the entry's other keys.",
+    },
+)
+
+DISCONNECTION_REASONS = Table(
+    "disconnection_reasons",
+    ("reason",),
+    "What each disconnection reason means. Unknown ones are added when they are first seen.",
+    {
+        "reason": "Retell's name.",
+        "category": "user, agent, transfer, not_connected, limit, error, or unknown.",
+        "description": "What it means.",
+    },
+)
+
+ERASURES = Table(
+    "erasures",
+    ("entity_id",),
+    "Calls and chats erased for good: whatever arrives for them later is not kept.",
+    {
+        "entity_id": "The call_id or chat_id.",
+        "erased_at": "When, in milliseconds since the epoch.",
+        "reason": "Why, in the operator's words.",
+    },
+)
+
+# What is derived from a call's observations, parents before children.
+CALL_TABLES = (
+    CALLS,
+    ANALYSES,
+    TRANSCRIPTS,
+    UTTERANCES,
+    UTTERANCE_WORDS,
+    TOOL_CALLS,
+    NODE_TRANSITIONS,
+    MARKERS,
+    PRODUCT_COSTS,
+    LATENCIES,
+    ATTRIBUTES,
+    MEDIA,
+    TRANSFERS,
+    CALL_METRICS,
+)
+CHAT_TABLES = (CHATS, CHAT_MESSAGES)
+TABLES = (OBSERVATIONS, *CALL_TABLES, *CHAT_TABLES, DISCONNECTION_REASONS, ERASURES)

@@ -1,0 +1,174 @@
+"""Every view and its columns in words, as Datasette shows them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view: a title, what it tells, and every column with a sentence."""
+
+    title: str
+    description: str
+    columns: dict[str, str]
+
+
+_CALL_ID = "Retell's id of the call."
+_TRACK = "The list it came from: session, or one of its pre_, post_ and scrubbed_ variants."
+_AGENT = {
+    "agent_id": "Retell's id of the agent.",
+    "agent_version": "The agent's version; 0 is a version.",
+    "agent_name": "The agent's name; one of them if it was renamed within a version.",
+}
+_DAY = "The day, in the configured time zone."
+
+VIEWS = {
+    "call_log": View(
+        "Call log",
+        "Every call in a line, newest first: who called whom, how long, what came of it.",
+        {
+            "call_id": _CALL_ID,
+            "started_at": "Start in the configured time zone; for a call that never connected, "
+            "when Retell reported it.",
+            "agent": "Name of the agent.",
+            "direction": "inbound or outbound; null for web calls.",
+            "who": "The number at the other end: the caller's if inbound, else the one called.",
+            "duration": "Length in minutes and seconds.",
+            "status": "registered, not_connected, ongoing, ended or error.",
+            "outcome": "Why it ended; see disconnection_reasons.",
+            "success": "1 if the agent reached its goal.",
+            "sentiment": "Positive, Neutral, Negative or Unknown.",
+            "cost_dollars": "Cost in US dollars, without your own carrier's charges.",
+            "summary": "What happened, cut at 120 characters; whole in analyses.",
+            "duration_seconds": "Length in seconds, to sort and filter by.",
+            "started_at_ms": "started_at in milliseconds since the epoch, to sort and filter by.",
+        },
+    ),
+    "timeline": View(
+        "Timeline",
+        "All entries of a call's transcript in their order. Filter by call_id, and by track if "
+        "there are scrubbed copies.",
+        {
+            "call_id": _CALL_ID,
+            "track": _TRACK,
+            "position": "Index in that list.",
+            "seconds": "When, in seconds from the call's start.",
+            "kind": "utterance, tool_call, tool_result, node_transition, or another entry's role: "
+            "dtmf, sms, injected, ….",
+            "who": "Who spoke, or the name of the tool.",
+            "text": "What was said, passed to the tool, answered by it, or done.",
+        },
+    ),
+    "words": View(
+        "Words",
+        "Every word that was said, with its time. Filter by call_id.",
+        {
+            "call_id": _CALL_ID,
+            "track": _TRACK,
+            "position": "Index of its utterance in that list.",
+            "word_index": "Index in its utterance, from 0.",
+            "word": "The word, with the spaces around it.",
+            "start_seconds": "When it began, in seconds from the call's start.",
+            "end_seconds": "When it ended, in seconds from the call's start.",
+        },
+    ),
+    "daily_summary": View(
+        "Days",
+        "Every day with calls, newest first. A call counts on the day it started, one that never "
+        "connected on the day Retell reported it, a transferred call once.",
+        {
+            "day": _DAY,
+            "calls": "How many calls.",
+            "connected": "How many of them were answered, by a person or a machine.",
+            "transferred": "How many of them were transferred.",
+            "minutes": "Their length together, without transferred legs.",
+            "average_seconds": "Average length of a connected call.",
+            "cost_dollars": "Their cost in US dollars, transferred legs included.",
+            "success_rate": "Share of connected, analysed calls in which the agent reached its "
+            "goal: 0 to 1.",
+        },
+    ),
+    "agent_scorecard": View(
+        "Agent scorecard",
+        "Each version of each agent beside the others.",
+        {
+            **_AGENT,
+            "calls": "How many calls.",
+            "connected_share": "Share of them that was answered: 0 to 1.",
+            "success_rate": "Share of connected, analysed calls in which it reached its goal: "
+            "0 to 1.",
+            "average_seconds": "Average length of a connected call.",
+            "cost_per_call_dollars": "Average cost of a call in US dollars.",
+            "cost_per_success_dollars": "Cost of all its calls per successful one, in US dollars.",
+            "negative_share": "Share of connected, analysed calls with a negative sentiment: "
+            "0 to 1.",
+            "latency_p50_ms": "Average over calls of the call's median time to answer (e2e), in "
+            "milliseconds.",
+            "interruptions_per_call": "Turns that began before the other speaker's had ended.",
+            "tool_calls": "Tools invoked.",
+            "failed_tool_calls": "Tools that did not run.",
+        },
+    ),
+    "tool_scorecard": View(
+        "Tool scorecard",
+        "Which tools fail, and which only seem to work.",
+        {
+            "name": "Name of the tool.",
+            "type": "custom, end_call, transfer_call, …; null for older calls.",
+            "calls": "How often it was invoked.",
+            "failed": "How often it did not run.",
+            "without_result": "How often no result came: usual for end_call, or the caller hung "
+            "up first.",
+            "said_no": 'How often it ran and answered "success": false.',
+            "average_ms": "Average time from invocation to result, in milliseconds.",
+            "longest_ms": "Longest time from invocation to result, in milliseconds.",
+        },
+    ),
+    "cost_by_product": View(
+        "Cost by product",
+        "What the money goes to.",
+        {
+            "product": "What was charged for, in Retell's spelling at the time.",
+            "calls": "How many calls it was charged for.",
+            "cost_dollars": "Its cost in US dollars.",
+            "share": "Its share of the cost of all products: 0 to 1.",
+            "cost_per_call_dollars": "Its average cost in the calls it was charged for, in US "
+            "dollars.",
+            "transfer_leg_dollars": "How much of its cost belongs to transferred legs.",
+        },
+    ),
+    "latency_by_agent": View(
+        "Latency by agent",
+        "How long each component takes to answer, by agent and version, as averages over calls.",
+        {
+            **_AGENT,
+            "component": "e2e is the whole answer; llm, tts, asr, knowledge_base, … are its parts.",
+            "calls": "How many calls it was measured in.",
+            "p50_ms": "Average of the calls' medians, in milliseconds.",
+            "p95_ms": "Average of the calls' 95th percentiles, in milliseconds.",
+            "max_ms": "The longest of all, in milliseconds.",
+        },
+    ),
+    "disconnections": View(
+        "Disconnections",
+        "How calls end. Those that have not ended are left out.",
+        {
+            "reason": "Retell's name of the reason.",
+            "category": "user, agent, transfer, not_connected, limit, error, or unknown.",
+            "description": "What it means.",
+            "calls": "How many calls ended so.",
+            "share": "Their share of all that ended: 0 to 1.",
+        },
+    ),
+    "needs_attention": View(
+        "Needs attention",
+        "What somebody should look at: bodies that were not understood, calls without an end or "
+        "without an analysis. Times are measured against the newest news of any call.",
+        {
+            "what": "quarantined; stuck in progress (nothing new for 2 hours); never analysed "
+            "(nothing new for 1 hour after its end).",
+            "entity_id": "The call_id or chat_id, or sha:<hash> for a body without one.",
+            "since": "When it was last heard of, in the configured time zone.",
+            "detail": "What is wrong with the body, or how the call stands.",
+        },
+    ),
+}

@@ -1,0 +1,264 @@
+-- What people browse. The tables are the truth; nothing here is stored, nothing here reads a clock.
+--
+-- These words are replaced by schema/views.py. X is in milliseconds since the epoch, null stays null,
+-- and "local" is the configured time zone:
+--   local_iso(X)        2026-05-09T14:52:42+02:00
+--   local_day(X)        2026-05-09
+--   local_midnight(X)   the milliseconds at which that day began
+--   call_time(c)        when a row of calls began. A call that never connected has no time of its
+--                       own; for it, when Retell reported it. calls_at is an index on just this.
+--   customer(c)         the number at the other end. calls_customer is an index on just this.
+--   is_connected(c, r)  whether somebody or something answered, by the call and its reason
+
+-- The landing page: who called whom when, and what came of it. The analysis is looked up by key
+-- column by column and not joined, because SQLite carries out a join even where it only counts calls;
+-- like this, pages, counts and facets of a million calls read an index of calls and nothing else.
+CREATE VIEW call_log AS
+SELECT
+    c.call_id,
+    local_iso(c.at) AS started_at,
+    c.agent_name AS agent,
+    c.direction,
+    customer(c) AS who,
+    CASE WHEN c.duration_ms IS NOT NULL
+        THEN printf('%d:%02d', c.duration_ms / 60000, c.duration_ms / 1000 % 60)
+    END AS duration,
+    c.call_status AS status,
+    c.disconnection_reason AS outcome,
+    (SELECT a.call_successful FROM analyses a WHERE a.call_id = c.call_id) AS success,
+    (SELECT a.user_sentiment FROM analyses a WHERE a.call_id = c.call_id) AS sentiment,
+    round(c.combined_cost_cents / 100.0, 4) AS cost_dollars,
+    (
+        SELECT CASE WHEN length(a.call_summary) > 120
+            THEN substr(a.call_summary, 1, 119) || '…' ELSE a.call_summary
+        END
+        FROM analyses a
+        WHERE a.call_id = c.call_id
+    ) AS summary,
+    c.duration_ms / 1000.0 AS duration_seconds,
+    c.at AS started_at_ms
+FROM (SELECT c.*, call_time(c) AS at FROM calls c) c;
+
+-- Everything in a call's transcript in its order: a tool's result stands where it arrived, not
+-- where the tool was invoked. Each branch follows a primary key, so that of one call, or of the first
+-- page of all, nothing is read but what is shown.
+CREATE VIEW timeline AS
+SELECT
+    call_id, track, position, start_seconds AS seconds,
+    'utterance' AS kind, role AS who, content AS text
+FROM utterances
+UNION ALL
+SELECT call_id, track, position, invoked_at_seconds, 'tool_call', name, arguments
+FROM tool_calls
+-- A result without its invocation has a row of its own at the result's place.
+WHERE result_position IS NOT position
+UNION ALL
+SELECT call_id, track, result_position, result_at_seconds, 'tool_result', name, result
+FROM tool_calls
+WHERE result_position IS NOT NULL
+UNION ALL
+SELECT
+    call_id, track, position, time_seconds, 'node_transition', NULL,
+    coalesce(former_node_name, former_node_id, '?') || ' → '
+        || coalesce(new_node_name, new_node_id, '?')
+FROM node_transitions
+UNION ALL
+SELECT call_id, track, position, time_seconds, coalesce(role, 'unknown'), NULL, body
+FROM markers
+ORDER BY call_id, track, position;
+
+-- A row for each word that was said. JSON is read only where it is valid, here and below, for one
+-- broken text would fail a whole page.
+CREATE VIEW words AS
+SELECT
+    w.call_id,
+    w.track,
+    w.position,
+    j.key AS word_index,
+    json_extract(w.words, j.fullkey || '[0]') AS word,
+    json_extract(w.words, j.fullkey || '[1]') AS start_seconds,
+    json_extract(w.words, j.fullkey || '[2]') AS end_seconds
+FROM utterance_words w
+CROSS JOIN json_each(CASE WHEN json_valid(w.words) THEN w.words ELSE '[]' END) j;
+
+-- A row for each day with calls, newest first. Each day is found from the one after it and each
+-- figure is read for its day alone, so that a page of days costs the same however many there are.
+-- A transferred call is one call, and its cost already holds the transferred leg's.
+CREATE VIEW daily_summary AS
+WITH RECURSIVE
+    newest (at) AS (
+        SELECT max(call_time(c)) FROM calls c
+        UNION ALL
+        SELECT (SELECT max(call_time(c)) FROM calls c WHERE call_time(c) < local_midnight(newest.at))
+        FROM newest
+        WHERE newest.at IS NOT NULL
+    ),
+    days (day, since, until) AS (
+        SELECT local_day(at), local_midnight(at), at FROM newest WHERE at IS NOT NULL
+    )
+SELECT
+    d.day,
+    (SELECT count(*) FROM calls c WHERE call_time(c) BETWEEN d.since AND d.until) AS calls,
+    (
+        SELECT count(*) FROM calls c
+        LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
+        WHERE call_time(c) BETWEEN d.since AND d.until AND is_connected(c, r)
+    ) AS connected,
+    (
+        SELECT count(*) FROM calls c
+        WHERE call_time(c) BETWEEN d.since AND d.until
+            AND (
+                c.transfer_destination IS NOT NULL
+                OR c.disconnection_reason IN ('call_transfer', 'transfer_bridged')
+            )
+    ) AS transferred,
+    (
+        SELECT round(sum(c.duration_ms) / 60000.0, 1) FROM calls c
+        WHERE call_time(c) BETWEEN d.since AND d.until
+    ) AS minutes,
+    (
+        SELECT round(avg(c.duration_ms) / 1000.0, 1) FROM calls c
+        LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
+        WHERE call_time(c) BETWEEN d.since AND d.until AND is_connected(c, r)
+    ) AS average_seconds,
+    (
+        SELECT round(sum(c.combined_cost_cents) / 100.0, 4) FROM calls c
+        WHERE call_time(c) BETWEEN d.since AND d.until
+    ) AS cost_dollars,
+    (
+        SELECT round(avg(a.call_successful), 4) FROM calls c
+        JOIN analyses a ON a.call_id = c.call_id
+        LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
+        WHERE call_time(c) BETWEEN d.since AND d.until AND is_connected(c, r)
+    ) AS success_rate
+FROM days d;
+
+-- One agent version against the other. Every join finds at most one row a call, so that nothing is
+-- counted twice.
+CREATE VIEW agent_scorecard AS
+SELECT
+    c.agent_id,
+    c.agent_version,
+    max(c.agent_name) AS agent_name,
+    count(*) AS calls,
+    round(avg(c.connected), 4) AS connected_share,
+    round(avg(CASE WHEN c.connected THEN a.call_successful END), 4) AS success_rate,
+    round(avg(CASE WHEN c.connected THEN c.duration_ms END) / 1000.0, 1) AS average_seconds,
+    round(avg(c.combined_cost_cents) / 100.0, 4) AS cost_per_call_dollars,
+    round(
+        sum(c.combined_cost_cents) / 100.0 / nullif(sum(c.connected AND a.call_successful), 0), 4
+    ) AS cost_per_success_dollars,
+    -- Retell's spelling of the word drifts.
+    round(avg(
+        CASE WHEN c.connected THEN lower(trim(a.user_sentiment)) = 'negative' END
+    ), 4) AS negative_share,
+    round(avg(l.p50_ms), 0) AS latency_p50_ms,
+    round(avg(m.interruptions), 2) AS interruptions_per_call,
+    sum(m.tool_calls) AS tool_calls,
+    sum(m.failed_tool_calls) AS failed_tool_calls
+FROM (
+    SELECT c.*, is_connected(c, r) AS connected
+    FROM calls c LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
+) c
+LEFT JOIN analyses a ON a.call_id = c.call_id
+LEFT JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
+LEFT JOIN call_metrics m ON m.call_id = c.call_id
+GROUP BY c.agent_id, c.agent_version;
+
+-- Which tools fail, and which only seem to work: successful says that the tool ran, while its answer
+-- may say "success": false.
+CREATE VIEW tool_scorecard AS
+SELECT
+    t.name,
+    t.type,
+    count(*) AS calls,
+    sum(coalesce(t.successful = 0, 0)) AS failed,
+    sum(t.result_position IS NULL) AS without_result,
+    sum(
+        CASE WHEN t.successful = 1 AND json_valid(t.result)
+            THEN coalesce(json_type(t.result, '$.success') = 'false', 0) ELSE 0
+        END
+    ) AS said_no,
+    round(avg(t.duration_ms), 0) AS average_ms,
+    max(t.duration_ms) AS longest_ms
+FROM tool_calls t
+WHERE t.track = 'session'
+    -- A result without its invocation has no name to be counted under.
+    AND t.result_position IS NOT t.position
+GROUP BY t.name, t.type;
+
+-- What the money goes to. A product appears twice in a transferred call; calls counts it once.
+CREATE VIEW cost_by_product AS
+SELECT
+    p.product,
+    count(DISTINCT p.call_id) AS calls,
+    round(sum(p.cost_cents) / 100.0, 4) AS cost_dollars,
+    round(sum(p.cost_cents) / nullif(sum(sum(p.cost_cents)) OVER (), 0), 4) AS share,
+    round(sum(p.cost_cents) / 100.0 / count(DISTINCT p.call_id), 4) AS cost_per_call_dollars,
+    round(
+        sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0 END) / 100.0, 4
+    ) AS transfer_leg_dollars
+FROM product_costs p
+GROUP BY p.product;
+
+-- Where an agent version loses time. Averages over calls, each call counting once.
+CREATE VIEW latency_by_agent AS
+SELECT
+    c.agent_id,
+    c.agent_version,
+    max(c.agent_name) AS agent_name,
+    l.component,
+    count(*) AS calls,
+    round(avg(l.p50_ms), 0) AS p50_ms,
+    round(avg(l.p95_ms), 0) AS p95_ms,
+    round(max(l.max_ms), 0) AS max_ms
+FROM calls c
+JOIN latencies l ON l.call_id = c.call_id
+GROUP BY c.agent_id, c.agent_version, l.component;
+
+-- How calls end. A call that goes on has no reason yet and is not counted.
+CREATE VIEW disconnections AS
+SELECT
+    d.reason,
+    r.category,
+    r.description,
+    d.calls,
+    round(1.0 * d.calls / sum(d.calls) OVER (), 4) AS share
+FROM (
+    SELECT c.disconnection_reason AS reason, count(*) AS calls
+    FROM calls c
+    WHERE c.disconnection_reason IS NOT NULL
+    GROUP BY c.disconnection_reason
+) d
+LEFT JOIN disconnection_reasons r ON r.reason = d.reason;
+
+-- What somebody should look at. The newest news of any call stands for the present, since by a clock
+-- every call of an old file would look stuck. Reads partial indexes only: level < 3 is the condition
+-- of calls_unfinished.
+CREATE VIEW needs_attention AS
+WITH
+    unfinished AS (SELECT * FROM calls c WHERE c.level < 3),
+    present (at) AS (SELECT max(c.updated_at) FROM calls c)
+SELECT
+    'quarantined' AS what,
+    o.entity_id,
+    local_iso(o.first_received_at) AS since,
+    o.problem AS detail
+FROM observations o
+WHERE o.problem IS NOT NULL
+UNION ALL
+SELECT
+    'stuck in progress',
+    u.call_id,
+    local_iso(u.observed_at),
+    'last heard of as ' || coalesce(u.call_status, 'unknown')
+FROM unfinished u
+WHERE u.level < 2 AND u.observed_at < (SELECT at FROM present) - 2 * 3600000
+UNION ALL
+SELECT
+    'never analysed',
+    u.call_id,
+    local_iso(u.updated_at),
+    'ended by ' || coalesce(u.disconnection_reason, 'unknown')
+FROM unfinished u
+WHERE u.level = 2 AND u.updated_at < (SELECT at FROM present) - 3600000;
