@@ -1,0 +1,23 @@
+"""The only room that writes to the database.
+
+`receive` makes a body ready, `Store.add` commits it with whatever else is waiting, `show` reads it
+back, `rebuild` makes every table anew from the observations and `migrate` makes the file.
+"""
+
+from receiver.store.connection import sqlite_warning
+from receiver.store.migrate import migrate
+from receiver.store.observing import Outcome, Received, receive
+from receiver.store.reading import show
+from receiver.store.rebuilding import rebuild
+from receiver.store.store import Store
+
+__all__ = [
+    "Outcome",
+    "Received",
+    "Store",
+    "migrate",
+    "rebuild",
+    "receive",
+    "show",
+    "sqlite_warning",
+]

@@ -1,0 +1,104 @@
+"""Bringing a database file to this version's schema, once, however many processes start."""
+
+import fcntl
+import importlib.resources
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlite_utils
+from sqlite_utils.migrations import Migrations
+
+from receiver.errors import SchemaMismatch
+from receiver.store import sql
+from receiver.store.connection import Connection, connect
+from schema.disconnection_reasons import REASONS
+from schema.views import views
+
+MIGRATION_SET = "callhouse"
+BUSY_TIMEOUT_MS = 30_000
+
+
+def migrate(path: Path, *, timezone: str) -> list[str]:
+    """Create or update the file at `path` and its views; return the migrations applied.
+
+    Safe to run from several processes at once and beside a running receiver. Raises sqlite3.Error,
+    and SchemaMismatch for a file of a newer version.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(path):
+        connection = connect(path, busy_timeout_ms=BUSY_TIMEOUT_MS, create=True)
+        try:
+            # One transaction: a failed migration leaves the file as it was.
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                new = _migrate(connection, timezone)
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            return new
+        finally:
+            connection.close()
+
+
+def _migrate(connection: Connection, timezone: str) -> list[str]:
+    before = applied(connection)
+    if unknown := before - set(_scripts()):
+        raise SchemaMismatch(
+            f"the database has migrations this version does not know: {sorted(unknown)}",
+            hint="Install the newer callhouse that made them.",
+        )
+    migrations().apply(sqlite_utils.Database(connection))
+    connection.executemany(sql.SEED_REASON, [(r, *meaning) for r, meaning in REASONS.items()])
+    _refresh_views(connection, timezone)
+    return sorted(applied(connection) - before)
+
+
+def check(connection: Connection) -> None:
+    """Raise SchemaMismatch unless the file has exactly this version's migrations."""
+    if applied(connection) != set(_scripts()):
+        raise SchemaMismatch("the database does not have this version's schema")
+
+
+def applied(connection: Connection) -> set[str]:
+    """Names of the migrations in the file."""
+    return {m.name for m in migrations().applied(sqlite_utils.Database(connection))}
+
+
+def migrations() -> Migrations:
+    """The numbered SQL files, each applied and recorded in one transaction."""
+    numbered = Migrations(MIGRATION_SET)
+    for name, script in _scripts().items():
+
+        @numbered(name=name)
+        def apply(db: sqlite_utils.Database, script: str = script) -> None:
+            db.executescript(script)
+
+    return numbered
+
+
+def _scripts() -> dict[str, str]:
+    folder = importlib.resources.files("schema") / "migrations"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+    return {f.name.removesuffix(".sql"): f.read_text(encoding="utf-8") for f in files}
+
+
+def _refresh_views(connection: Connection, timezone: str) -> None:
+    """Replace the views unless they are this version's, in this time zone, already."""
+    wanted = {name: text.rstrip().rstrip(";") for name, text in views(timezone).items()}
+    present = dict(connection.execute(sql.VIEWS).fetchall())
+    if present == wanted:
+        return
+    for name in present.keys() & wanted.keys():
+        connection.execute(f"DROP VIEW {name}")
+    for text in wanted.values():
+        connection.execute(text)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One process at a time: eight that open a new file together collide otherwise."""
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

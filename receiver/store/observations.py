@@ -1,0 +1,64 @@
+"""Reading back what was observed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import zstandard
+
+from receiver.store import sql
+from receiver.store.connection import Connection
+from schema.events import parse
+from schema.merge import Observation
+from schema.rows import Stamp
+
+# What has rows of its own; everything else is kept as an observation only.
+ENTITY_TYPES = ("call", "chat")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An observation's columns, its body not read."""
+
+    body_sha256: str
+    source: str
+    entity_type: str
+    event: str | None
+    level: int
+    observed_at: int
+    first_received_at: int
+    problem: str | None
+    has_body: bool
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it takes part in the merge."""
+        return self.problem is None and self.entity_type in ENTITY_TYPES
+
+    def bare(self) -> Observation:
+        """The observation without what it carries."""
+        return Observation(self.level, self.observed_at, self.source, self.body_sha256)
+
+
+def known_observations(connection: Connection, entity_id: str) -> list[Known]:
+    """The observations of an entity in no order, their bodies not read."""
+    return [Known(*row) for row in connection.execute(sql.KNOWN, (entity_id,)).fetchall()]
+
+
+def load(
+    connection: Connection, entity_id: str, known: Known, *, verbatim: bool = False
+) -> Observation:
+    """The observation with what its body carries; with nothing if the body is gone."""
+    key = (entity_id, known.body_sha256, known.source)
+    (body,) = connection.execute(sql.BODY, key).fetchone()
+    event = parse(zstandard.decompress(body), verbatim=verbatim) if body is not None else None
+    return replace(known.bare(), event=event)
+
+
+def stamp(known: Sequence[Known]) -> Stamp:
+    """What a row tells of its observations."""
+    highest = max(known, key=lambda k: k.bare().rank)
+    return Stamp(
+        level=highest.level,
+        observed_at=highest.observed_at,
+        updated_at=max(k.first_received_at for k in known),
+    )

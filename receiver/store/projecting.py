@@ -1,0 +1,153 @@
+"""The observations of a call or chat -> its rows, inside a transaction that is open."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic_core import to_json
+
+from receiver.store import sql
+from receiver.store.connection import Connection, sqlite3
+from receiver.store.observations import Known, load, stamp
+from receiver.store.writing import read_call, write
+from schema import merge
+from schema.chats import project_chat
+from schema.disconnection_reasons import REASONS, UNKNOWN
+from schema.events import Event, Fields
+from schema.merge import Observation
+from schema.parts import Rows, transfer_rows
+from schema.rows import Stamp, project, project_newest
+from schema.tables import CALLS
+
+_REASON = CALLS.names.index("disconnection_reason")
+
+
+def project_entity(
+    connection: Connection,
+    entity_id: str,
+    entity_type: str,
+    known: Iterable[Known],
+    newest: Event | None = None,
+) -> None:
+    """Bring the rows of a call or chat up to date with its observations.
+
+    `newest` is the event that just arrived, the last of `known`. If it is the highest, what it says
+    decides and older bodies need not be read; else all of them are folded.
+    """
+    parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
+    if not parts:
+        return
+    stored = read_call(connection, entity_id) if entity_type == "call" else None
+    rows = _project_newest(connection, entity_id, parts, newest, stored) if newest else None
+    if rows is None:
+        rows = _project_all(connection, entity_id, entity_type, parts)
+    if entity_type == "call":
+        reason = rows["calls", None][0][_REASON]
+        before = stored["disconnection_reason"] if stored else None
+        _note_reason(connection, reason, before=before)
+
+
+def attempt(
+    connection: Connection,
+    entity_id: str,
+    entity_type: str,
+    known: Iterable[Known],
+    newest: Event | None = None,
+) -> str | None:
+    """`project_entity`, undone if the content does not let itself be projected.
+
+    Returns what is wrong with the content, if anything is. Raises sqlite3.Error for the rest.
+    """
+    connection.execute("SAVEPOINT projection")
+    try:
+        project_entity(connection, entity_id, entity_type, known, newest)
+    except (sqlite3.OperationalError, sqlite3.InternalError):
+        # The disk or the file failed, not the content.
+        raise
+    except Exception as error:
+        if type(error) is sqlite3.DatabaseError:  # a corrupt file
+            raise
+        connection.execute("ROLLBACK TO projection")
+        connection.execute("RELEASE projection")
+        # The class alone: a message could repeat what the call says.
+        return f"not projected: {type(error).__name__}"
+    connection.execute("RELEASE projection")
+    return None
+
+
+def _project_newest(
+    connection: Connection,
+    entity_id: str,
+    parts: Sequence[Known],
+    event: Event,
+    stored: dict[str, Any] | None,
+) -> Rows | None:
+    """Write what the newest observation says, if that decides; None if older ones have a say."""
+    *others, last = parts
+    newest = replace(last.bare(), event=event)
+    if merge.is_transfer(event.event) or any(k.bare().rank > newest.rank for k in others):
+        return None
+    if not others:
+        rows = rows_of(entity_id, event.entity_type, event.fields, stamp(parts))
+        write(connection, entity_id, rows, is_new=True)
+        return rows
+    lower = {
+        k: load(connection, entity_id, k) for k in others if k.level < last.level and k.has_body
+    }
+    highest = max(others, key=lambda k: k.bare().rank)
+    same = _same(event.fields, lower[highest].fields) if highest in lower else ()
+    said = project_newest(entity_id, event.fields, stamp(parts), stored, same) if stored else None
+    dropped = merge.compactable([*lower.values(), newest])
+    # Bodies of the same level were not read: one of them could make another superfluous.
+    unread = any(k.has_body and k.level == last.level for k in others)
+    if said is None or (unread and len(dropped) < len(lower)):
+        return None
+    write(connection, entity_id, said, is_new=False)
+    _drop_bodies(connection, entity_id, dropped)
+    return said
+
+
+def _same(fields: Fields, before: Fields) -> set[str]:
+    """The fields with the value that the highest observation gave them before.
+
+    Compared as JSON: to Python, 1 is True and the order of keys nothing, to a column it is.
+    """
+    return {
+        name
+        for name, value in fields.items()
+        if name in before and before[name] == value and to_json(before[name]) == to_json(value)
+    }
+
+
+def _project_all(
+    connection: Connection, entity_id: str, entity_type: str, parts: Sequence[Known]
+) -> Rows:
+    """Fold every observation and write the whole call or chat."""
+    observations = [load(connection, entity_id, known) for known in parts]
+    rows = rows_of(entity_id, entity_type, merge.fold(observations), stamp(parts))
+    if entity_type == "call":
+        rows["transfers", None] = transfer_rows(entity_id, observations)
+    write(connection, entity_id, rows, is_new=False, is_whole=True)
+    _drop_bodies(connection, entity_id, merge.compactable(observations))
+    return rows
+
+
+def rows_of(entity_id: str, entity_type: str, fields: Fields, stamp: Stamp) -> Rows:
+    """The rows of a whole call or chat."""
+    return (project if entity_type == "call" else project_chat)(entity_id, fields, stamp)
+
+
+def _drop_bodies(
+    connection: Connection, entity_id: str, observations: Iterable[Observation]
+) -> None:
+    keys = [(entity_id, o.body_sha256, o.source) for o in observations]
+    if keys:
+        connection.executemany(sql.DROP_BODY, keys)
+
+
+def _note_reason(connection: Connection, reason: str | None, *, before: str | None) -> None:
+    """Keep disconnection_reasons to the known ones and those that a call has."""
+    if reason is not None and reason not in REASONS:
+        connection.execute(sql.ADD_REASON, (reason, *UNKNOWN))
+    if before is not None and before != reason and before not in REASONS:
+        connection.execute(sql.DROP_UNUSED_REASON, (before, before))

@@ -1,0 +1,107 @@
+"""All tables again from the observations, while the receiver goes on."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from receiver.store import sql
+from receiver.store.connection import Connection
+from receiver.store.observations import Known, known_observations, load
+from receiver.store.projecting import attempt
+from receiver.store.store import Store
+from receiver.store.writing import remove
+from schema.disconnection_reasons import REASONS, UNKNOWN
+from schema.tables import CALL_TABLES, CHAT_TABLES
+
+# How many calls share a transaction: few enough that a webhook does not wait long for its turn.
+BATCH = 100
+
+_TABLES = {
+    "call": [table.name for table in CALL_TABLES],
+    "chat": [table.name for table in CHAT_TABLES],
+}
+
+
+def rebuild(store: Store, *, progress: Callable[[int, int], None]) -> int:
+    """Make every derived row anew; return how many entities there are.
+
+    `progress` is called with how many are done of how many. A call is never between two states:
+    each batch is one transaction, and what is right already is not written. Raises
+    StoreUnavailable.
+    """
+    with store.transaction() as connection:
+        (total,) = connection.execute(sql.COUNT_ENTITIES).fetchone()
+    done, last = 0, ""
+    while True:
+        with store.transaction() as connection:
+            batch = connection.execute(sql.ENTITIES_AFTER, (last, BATCH)).fetchall()
+            for (entity_id,) in batch:
+                _rebuild_entity(connection, entity_id)
+        if not batch:
+            break
+        done, last = done + len(batch), batch[-1][0]
+        progress(done, max(done, total))
+    with store.transaction() as connection:
+        _rebuild_rest(connection)
+    return done
+
+
+def _rebuild_entity(connection: Connection, entity_id: str) -> None:
+    erased = connection.execute(sql.IS_ERASED, (entity_id,)).fetchone() is not None
+    known = [_again(connection, entity_id, k) for k in known_observations(connection, entity_id)]
+    for entity_type, tables in _TABLES.items():
+        parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
+        if erased or not parts:
+            remove(connection, entity_id, tables)
+        elif attempt(connection, entity_id, entity_type, parts):
+            _rebuild_sound_parts(connection, entity_id, entity_type, parts)
+
+
+def _rebuild_sound_parts(
+    connection: Connection, entity_id: str, entity_type: str, parts: list[Known]
+) -> None:
+    """Quarantine what this version cannot project, and go on with the rest."""
+    sound = []
+    for known in parts:
+        if problem := attempt(connection, entity_id, entity_type, [known]):
+            _set_problem(connection, entity_id, known, problem)
+        else:
+            sound.append(known)
+    remove(connection, entity_id, _TABLES[entity_type])
+    if problem := attempt(connection, entity_id, entity_type, sound):
+        # Each by itself is sound, together they are not.
+        for known in sound:
+            _set_problem(connection, entity_id, known, problem)
+
+
+def _again(connection: Connection, entity_id: str, known: Known) -> Known:
+    """Look at a quarantined body again: this version may understand it."""
+    if known.problem is None or not known.has_body:
+        return known
+    event = load(connection, entity_id, known).event
+    if event is None or (event.entity_id, event.entity_type) != (entity_id, known.entity_type):
+        return known
+    again = replace(known, problem=event.problem)
+    if again.is_usable:
+        problem = attempt(connection, entity_id, known.entity_type, [again])
+        again = replace(again, problem=problem)
+    if again != known:
+        _set_problem(connection, entity_id, known, again.problem)
+    return again
+
+
+def _set_problem(connection: Connection, entity_id: str, known: Known, problem: str | None) -> None:
+    key = (entity_id, known.body_sha256, known.source)
+    connection.execute(sql.SET_PROBLEM, (problem, *key))
+
+
+def _rebuild_rest(connection: Connection) -> None:
+    """What belongs to no observation goes; what belongs to all of them is made last."""
+    for entity_type, table in (("call", "calls"), ("chat", "chats")):
+        for (entity_id,) in connection.execute(sql.UNFOUNDED[table]).fetchall():
+            remove(connection, entity_id, _TABLES[entity_type])
+    used = [reason for (reason,) in connection.execute(sql.USED_REASONS).fetchall()]
+    reasons = dict.fromkeys(used, UNKNOWN) | REASONS
+    connection.executemany(sql.SEED_REASON, [(r, *meaning) for r, meaning in reasons.items()])
+    stored = connection.execute(sql.REASONS).fetchall()
+    connection.executemany(sql.DROP_REASON, [row for row in stored if row[0] not in reasons])
+    connection.execute(sql.REINDEX_TRANSCRIPTS)

@@ -1,0 +1,170 @@
+"""The only writer: many requests, one transaction after another, answered after the commit."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from receiver.errors import StoreBusy, StoreReplaced, StoreUnavailable
+from receiver.store.connection import Connection, connect, identity, is_busy, sqlite3
+from receiver.store.migrate import check
+from receiver.store.observing import Outcome, Received, observe
+
+# Retell waits 10 s for an answer: a refusal must reach it well before.
+BUSY_SECONDS = 4.0
+# How many events share a transaction at most, which bounds how long the first one waits.
+BATCH = 128
+_POLL_SECONDS = 0.002
+
+
+class _Waiting:
+    """A received body between its request and the commit."""
+
+    __slots__ = ("deadline", "error", "outcome", "received")
+
+    def __init__(self, received: Received, deadline: float) -> None:
+        self.received = received
+        self.deadline = deadline
+        self.outcome: Outcome | None = None
+        self.error: StoreUnavailable | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.outcome is not None or self.error is not None
+
+
+class Store:
+    """Adds received bodies to the SQLite file at `path`, which `migrate` has made.
+
+    Group commit without a writer thread: of the requests that wait, one leads and commits for all;
+    those that arrive meanwhile share the next transaction.
+    """
+
+    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        self._path = path
+        self._busy_seconds = busy_seconds
+        self._queue: deque[_Waiting] = deque()
+        self._leading = threading.Lock()
+        self._connection: Connection | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def add(self, received: Received) -> Outcome:
+        """Store one body; return once it is on disk. Raises StoreUnavailable."""
+        waiting = _Waiting(received, time.monotonic() + self._busy_seconds)
+        self._queue.append(waiting)
+        with self._leading:
+            if not waiting.is_done:
+                self._lead(waiting)
+        if waiting.error is not None:
+            raise waiting.error
+        assert waiting.outcome is not None
+        return waiting.outcome
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._leading:
+            self._disconnect()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction of the caller's own, in turn with everybody else's.
+
+        Raises StoreUnavailable.
+        """
+        with self._leading:
+            try:
+                connection = self._begin(time.monotonic() + self._busy_seconds)
+                yield connection
+                connection.execute("COMMIT")
+                self._check_identity()
+            except BaseException as error:
+                self._disconnect()
+                if isinstance(error, sqlite3.Error):
+                    raise _unavailable(error) from error
+                raise
+
+    def _lead(self, leader: _Waiting) -> None:
+        """Commit the leader and everybody who has come by then."""
+        # Let requests that are ready join: one commit for all is what makes durability cheap.
+        time.sleep(0)
+        batch: list[_Waiting] = []
+        try:
+            connection = self._begin(leader.deadline)
+            batch = self._take(leader)
+            outcomes = [observe(connection, waiting.received) for waiting in batch]
+            connection.execute("COMMIT")
+            self._check_identity()
+        except BaseException as error:
+            if not isinstance(error, StoreBusy):
+                self._disconnect()
+            failure = _unavailable(error)
+            for waiting in batch or self._drop(leader):
+                waiting.error = failure
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                waiting.outcome = outcome
+
+    def _take(self, leader: _Waiting) -> list[_Waiting]:
+        """The leader and the next in the queue."""
+        self._queue.remove(leader)
+        others = (self._queue.popleft() for _ in range(min(len(self._queue), BATCH - 1)))
+        return [leader, *others]
+
+    def _drop(self, leader: _Waiting) -> list[_Waiting]:
+        """The leader alone: the others wait until their own deadlines."""
+        self._queue.remove(leader)
+        return [leader]
+
+    def _begin(self, deadline: float) -> Connection:
+        """Take the write lock, waiting for other processes in steps that let requests through."""
+        while True:
+            try:
+                connection = self._connect()
+                # Immediate: a deferred transaction that reads and then writes fails at once if
+                # another process has written meanwhile, whatever the timeout says.
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise StoreBusy("another process holds the database's write lock") from None
+            else:
+                return connection
+            time.sleep(_POLL_SECONDS)
+
+    def _connect(self) -> Connection:
+        """The open connection, or a new one: opening meets the locks of other processes too."""
+        if self._connection is None:
+            self._identity = identity(self._path)
+            connection = connect(self._path, busy_timeout_ms=0)
+            try:
+                check(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        self._check_identity()
+        return self._connection
+
+    def _check_identity(self) -> None:
+        """A file that was replaced would swallow events into an inode nobody can open."""
+        if identity(self._path) != self._identity:
+            raise StoreReplaced("the database file was moved, deleted or replaced")
+
+    def _disconnect(self) -> None:
+        """Drop the connection, and with it any open transaction; the next event opens it anew."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+
+def _unavailable(error: BaseException) -> StoreUnavailable:
+    if isinstance(error, StoreUnavailable):
+        return error
+    # SQLite's own messages name no values; any other error's could.
+    detail = str(error) if isinstance(error, sqlite3.Error) else type(error).__name__
+    return StoreUnavailable(f"the event could not be stored: {detail}")

@@ -1,0 +1,67 @@
+"""Rows -> tables: what changed of a call or chat is written, nothing else is touched."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from receiver.store import sql
+from receiver.store.connection import Connection
+from schema.conversation import Row
+from schema.parts import Rows
+from schema.tables import CALLS
+
+Stored = dict[str, dict[tuple[Any, ...], Row]]
+
+
+def read_call(connection: Connection, call_id: str) -> dict[str, Any] | None:
+    """The calls row as a dict; None if there is none."""
+    row = connection.execute(sql.SELECT["calls"], (call_id,)).fetchone()
+    return dict(zip(CALLS.names, row, strict=True)) if row else None
+
+
+def write(
+    connection: Connection, entity_id: str, rows: Rows, *, is_new: bool, is_whole: bool = False
+) -> None:
+    """Make the slices named in `rows` hold exactly these rows.
+
+    Parents come before children in the order of `sql.ENTITY_TABLES`. `is_new` says that nothing of
+    the entity is stored yet, so that nothing has to be read; `is_whole` that `rows` are all of it,
+    so that whatever else its tables hold goes.
+    """
+    slices: dict[str, dict[str | None, list[Row]]] = {}
+    for (table, discriminator), part in rows.items():
+        slices.setdefault(table, {})[discriminator] = part
+    for table, parts in slices.items():
+        wanted = [row for part in parts.values() for row in part]
+        if is_new:
+            if wanted:
+                connection.executemany(sql.UPSERT[table], wanted)
+        else:
+            stored = _stored(connection, table, entity_id, None if is_whole else parts)
+            _replace(connection, table, stored, wanted)
+
+
+def _stored(
+    connection: Connection, table: str, entity_id: str, parts: Iterable[str | None] | None
+) -> list[Row]:
+    """The rows of some parts of a table, of all if `parts` is None."""
+    found: list[Row] = connection.execute(sql.SELECT[table], (entity_id,)).fetchall()
+    index = sql.DISCRIMINATOR_INDEX.get(table)
+    return (
+        found if index is None or parts is None else [row for row in found if row[index] in parts]
+    )
+
+
+def _replace(connection: Connection, table: str, stored: list[Row], wanted: list[Row]) -> None:
+    key_length = len(sql.ENTITY_TABLES[table].key)
+    before = {row[:key_length]: row for row in stored}
+    after = {row[:key_length]: row for row in wanted}
+    if gone := before.keys() - after.keys():
+        connection.executemany(sql.DELETE[table], sorted(gone))
+    if changed := [row for key, row in after.items() if before.get(key) != row]:
+        connection.executemany(sql.UPSERT[table], changed)
+
+
+def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> None:
+    """Delete every row of an entity, children before parents."""
+    for table in reversed(list(tables)):
+        connection.execute(sql.DELETE_ALL[table], (entity_id,))

@@ -1,0 +1,184 @@
+"""Any order, any number of times: the same tables, and those that the rule names.
+
+Goal: no history is found in which the store differs from the naive model. Method: short histories
+over alphabets so small that times, levels and bodies collide, through the real store on real files.
+"""
+
+import multiprocessing
+from collections.abc import Mapping
+from contextlib import ExitStack
+from itertools import product
+from typing import Any
+
+import pytest
+from histories import (
+    ALTERNATIVES,
+    CALL_FIELDS,
+    blank_file,
+    deliver,
+    differences,
+    differences_after,
+    dump_of,
+    histories,
+    seeded,
+)  # fmt: skip
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from naive_model import Delivery
+
+from receiver.store import Store, rebuild
+from schema.rows import Stamp, project, project_newest
+from schema.tables import CALLS
+
+quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+thorough = settings(max_examples=1000, deadline=None, database=None)
+
+
+def check_history_in_two_orders(history: list[Delivery], order: list[Delivery]) -> None:
+    dumps = []
+    for deliveries in (history, order):
+        with blank_file() as path:
+            store = Store(path)
+            try:
+                deliver(store, deliveries)
+                assert differences(path, history) == set()
+                before = dump_of(path)
+                rebuild(store, progress=lambda *_: None)
+                assert dump_of(path) == before
+            finally:
+                store.close()
+            dumps.append(before)
+    assert dumps[0] == dumps[1]
+
+
+@st.composite
+def histories_in_two_orders(draw: st.DrawFn) -> tuple[list[Delivery], list[Delivery]]:
+    history = draw(histories())
+    return history, draw(st.permutations(history))
+
+
+@quick
+@given(histories_in_two_orders())
+def test_any_order_gives_the_tables_of_the_rule(orders):
+    check_history_in_two_orders(*orders)
+
+
+@pytest.mark.slow
+@thorough
+@given(histories_in_two_orders())
+def test_any_order_gives_the_tables_of_the_rule_thoroughly(orders):
+    check_history_in_two_orders(*orders)
+
+
+@quick
+@given(histories(max_size=4), st.data())
+def test_more_deliveries_of_the_same_change_how_often_only(history, data):
+    repeated = data.draw(st.lists(st.sampled_from(history), min_size=1, max_size=3))
+    position = data.draw(st.integers(0, len(history)))
+    dumps = []
+    for deliveries in (history, [*history[:position], *repeated, *history[position:], *repeated]):
+        with blank_file() as path:
+            store = Store(path)
+            deliver(store, sorted(deliveries, key=history.index, reverse=True))
+            store.close()
+            dumps.append(dump_of(path))
+    once, often = dumps
+    assert once.pop("observations") != often.pop("observations")
+    assert once == often
+
+
+def test_every_pair_of_values_gives_the_tables_of_the_rule():
+    """All that two deliveries can say of a field, or of one that stands in for another."""
+    history = []
+    for names in [*ALTERNATIVES, *([name] for name in CALL_FIELDS)]:
+        said = [{name: value} for name in names for value in [*CALL_FIELDS[name], None]]
+        for first, second in product(said, said):
+            for event in ("call_started", "call_ended"):
+                call = f"call_{len(history)}"
+                history += [
+                    Delivery(event, first, at=0, id=call),
+                    Delivery("call_ended", second, at=1, id=call),
+                ]
+    assert differences_after(history) == set()
+
+
+@quick
+@given(histories(max_size=10))
+def test_long_history_of_one_call_gives_the_tables_of_the_rule(history):
+    of_one = [Delivery(**(vars(d) | {"id": "c"})) for d in history]
+    assert differences_after(of_one) == set()
+
+
+# -- the fast path -------------------------------------------------------------------------------
+
+
+def some_fields() -> st.SearchStrategy[dict[str, Any]]:
+    names = st.lists(st.sampled_from(sorted(CALL_FIELDS)), unique=True, max_size=8)
+    return names.flatmap(
+        lambda chosen: st.fixed_dictionaries(
+            {name: st.sampled_from(CALL_FIELDS[name]) for name in chosen}
+        )
+    )
+
+
+def as_stored(row: tuple[Any, ...]) -> Mapping[str, Any]:
+    return dict(zip(CALLS.names, row, strict=True))
+
+
+@settings(quick, max_examples=250)
+@given(older=some_fields(), newest=some_fields())
+def test_fast_path_writes_what_the_whole_fold_gives(older, newest):
+    stamp = Stamp(level=2, observed_at=5, updated_at=7)
+    before = project("c", older, Stamp(level=1, observed_at=4, updated_at=6))
+    row = as_stored(before["calls", None][0])
+    changed = project_newest("c", newest, stamp, row)
+    if changed is not None:
+        assert before | changed == project("c", older | newest, stamp)
+
+
+@settings(quick, max_examples=100)
+@given(newest=some_fields())
+def test_fast_path_steps_aside_only_for_a_second_choice(newest):
+    """It must not be never taken, or the test above would prove nothing."""
+    row = as_stored(project("c", {}, Stamp(level=1, observed_at=4, updated_at=6))["calls", None][0])
+    stamp = Stamp(level=2, observed_at=5, updated_at=7)
+    second_choice = (
+        ("transcript_object" in newest and "transcript_with_tool_calls" not in newest)
+        or ("version" in newest and "agent_version" not in newest)
+        or ("e2e_latency" in newest and "latency" not in newest)
+    )
+    assert (project_newest("c", newest, stamp, row) is None) is second_choice
+
+
+# -- two processes -------------------------------------------------------------------------------
+
+
+def add_shares(shares, barrier) -> None:
+    """One process: its share of each history, begun together with the other."""
+    for path, deliveries in shares:
+        store = Store(path)
+        try:
+            barrier.wait(timeout=30)
+            deliver(store, deliveries)
+        finally:
+            store.close()
+
+
+def test_two_processes_give_the_tables_of_one():
+    spawn = multiprocessing.get_context("spawn")
+    with ExitStack() as files:
+        work = [(files.enter_context(blank_file()), seeded(seed, 60)) for seed in (1, 2, 3)]
+        barrier = spawn.Barrier(2)
+        processes = [
+            spawn.Process(
+                target=add_shares, args=([(p, history[start::2]) for p, history in work], barrier)
+            )
+            for start in (0, 1)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(timeout=60)
+        assert [process.exitcode for process in processes] == [0, 0]
+        for path, history in work:
+            assert differences(path, history) == set()
