@@ -1,0 +1,29 @@
+"""How gunicorn runs the receiver: `gunicorn -c gunicorn.conf.py`, or `callhouse serve`."""
+
+# Underscored: gunicorn takes every other name here for a setting of its own.
+from receiver.config import load as _load
+from receiver.store import migrate as _migrate
+
+_settings = _load()
+
+wsgi_app = "receiver.app:create_app()"
+bind = str(_settings.bind)
+workers = _settings.workers
+# One event loop per process: silent and slow sockets cost a greenlet, not a thread.
+worker_class = "gevent"
+# No preloading: the workers' connections must not be inherited over a fork.
+preload_app = False
+control_socket_disable = True
+# A worker that is stuck this long is killed; the store gives up on a lock long before.
+timeout = 30
+# What was accepted before SIGTERM is answered.
+graceful_timeout = 15
+keepalive = 15
+errorlog = "-"
+loglevel = "warning"
+
+
+def on_starting(server):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
+    """Refuse to start without a key or on a broken schema; migrate once, before workers fork."""
+    _settings.require_keys()
+    _migrate(_settings.database_path, timezone=_settings.timezone)

@@ -1,0 +1,140 @@
+"""HTTP: the routes, and which error is which status. The only module that knows Flask."""
+
+import time
+from collections.abc import Callable
+
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from receiver import config
+from receiver.counters import Counters
+from receiver.errors import (
+    BodyTooLarge,
+    CallhouseError,
+    ForgedSignature,
+    MalformedSignature,
+    MissingSignature,
+    StaleSignature,
+    StoreBusy,
+    StoreUnavailable,
+)
+from receiver.health import health, prometheus
+from receiver.signature import authenticate
+from receiver.store import Store, receive
+
+# Retell asks before it answers a call or chat; an empty object goes on with the number's own agent.
+# Source: https://docs.retellai.com/features/inbound-call-webhook
+INBOUND_EVENTS = ("call_inbound", "chat_inbound")
+
+RETRY_AFTER_SECONDS = 5
+
+_COUNTED: dict[type[CallhouseError], str] = {
+    MissingSignature: "missing",
+    MalformedSignature: "malformed",
+    ForgedSignature: "forged",
+    StaleSignature: "stale",
+    BodyTooLarge: "too_large",
+    StoreBusy: "busy",
+    StoreUnavailable: "unavailable",
+}
+
+
+def _clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def create_app(
+    settings: config.Settings | None = None, *, now_ms: Callable[[], int] = _clock_ms
+) -> Flask:
+    """The receiver. The database must have been migrated. Raises SettingsError without a key."""
+    settings = settings or config.load()
+    keys = settings.require_keys()
+    store = Store(settings.database_path)
+    counters = Counters(settings.database_path.with_suffix(".counters"))
+    app = Flask("callhouse")
+    # One more than allowed: of a body without a length, werkzeug hands over what fits in silence.
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1
+    app.extensions["callhouse"] = {"store": store, "counters": counters}
+
+    @app.post("/webhook")
+    @app.post("/webhook/")
+    def webhook() -> tuple[Response, int]:
+        body = _body(settings.max_body_bytes)
+        received_at = now_ms()
+        signed = authenticate(
+            body,
+            request.headers.get("X-Retell-Signature"),
+            keys=keys,
+            now_ms=received_at,
+            tolerance_ms=settings.signature_tolerance_ms,
+        )
+        received = receive(
+            body,
+            source="webhook",
+            observed_at=signed.at_ms,
+            received_at=received_at,
+            key_id=signed.key_id,
+        )
+        outcome = store.add(received)
+        counters.add(outcome.value)
+        counters.raise_to("last_event_ms", received_at)
+        if received.event.event in INBOUND_EVENTS and not received.event.problem:
+            return jsonify({received.event.event: {}}), 200
+        return _no_content(), 204
+
+    @app.get("/healthz")
+    def healthz() -> tuple[Response, int]:
+        state = health(settings.database_path, counters, now_ms=now_ms())
+        return jsonify(state), 503 if state["problems"] else 200
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        text = prometheus(settings.database_path, counters)
+        return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    _answer_errors(app, counters, now_ms)
+    return app
+
+
+def _answer_errors(app: Flask, counters: Counters, now_ms: Callable[[], int]) -> None:
+    """Every error becomes JSON with a hint, and never repeats what the request said."""
+
+    @app.errorhandler(CallhouseError)
+    def refuse(error: CallhouseError) -> tuple[Response, int, dict[str, str]]:
+        counted = next((name for cls, name in _COUNTED.items() if isinstance(error, cls)), None)
+        if counted:
+            counters.add(counted)
+        if isinstance(error, StaleSignature):
+            counters.raise_to("last_stale_ms", now_ms())
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.retry else {}
+        return jsonify({"error": str(error), "hint": error.hint}), error.status, headers
+
+    @app.errorhandler(HTTPException)
+    def explain(error: HTTPException) -> tuple[Response, int, dict[str, str]]:
+        hint = "Events go to POST /webhook; see also /healthz and /metrics."
+        # A 405 names the methods that are allowed.
+        headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+        return jsonify({"error": error.name, "hint": hint}), error.code or 500, headers
+
+    @app.errorhandler(Exception)
+    def fail(error: Exception) -> tuple[Response, int]:
+        # The class alone: an exception's text may hold what the request said.
+        app.logger.error("unexpected %s", type(error).__name__)
+        return jsonify({"error": "internal error", "hint": "See the receiver's log."}), 500
+
+
+def _no_content() -> Response:
+    # WSGI wants no type of nothing.
+    response = Response()
+    del response.headers["Content-Type"]
+    return response
+
+
+def _body(max_bytes: int) -> bytes:
+    try:
+        body = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        body = None
+    if body is None or len(body) > max_bytes:
+        raise BodyTooLarge(f"the body is longer than {max_bytes} bytes")
+    return body

@@ -1,0 +1,483 @@
+"""HTTP: which request gets which answer, and what it leaves in the database."""
+
+import io
+import json
+import os
+import re
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from wsgiref.validate import validator
+
+import pytest
+from werkzeug.test import Client
+
+import schema
+from receiver.app import create_app
+from receiver.errors import SettingsError, StoreBusy
+from receiver.health import MIN_FREE_BYTES
+from receiver.signature import sign
+from receiver.store import Store, migrate, receive
+from receiver.store.connection import connect
+from tests.conftest import KEY, NOW_MS, dump, post
+
+ENDED = {"event": "call_ended", "call": {"call_id": "call_a", "call_status": "ended"}}
+CANARY = b'{"event":"call_ended","call":{"call_id":"canary-7f3a"}}'
+LIMIT = 1000
+LAST_MIGRATION = max(path.stem for path in Path(schema.__file__).parent.glob("migrations/*.sql"))
+
+
+@pytest.fixture
+def serve(settings):
+    """Make a client of an app with some settings changed and a clock."""
+    apps = []
+
+    def start(*, now_ms=lambda: NOW_MS, **changes):
+        apps.append(create_app(replace(settings, **changes), now_ms=now_ms))
+        return apps[-1].test_client()
+
+    yield start
+    for app in apps:
+        app.extensions["callhouse"]["store"].close()
+        app.extensions["callhouse"]["counters"].close()
+
+
+@pytest.fixture
+def small(serve):
+    """A client of an app that takes LIMIT bytes."""
+    return serve(max_body_bytes=LIMIT)
+
+
+def post_as_is(client, body: bytes, header: str | None, *, path="/webhook", **more):
+    headers = {} if header is None else {"X-Retell-Signature": header}
+    return client.post(path, data=body, headers=headers, **more)
+
+
+def post_chunked(client, body: bytes, *, signed: bytes | None = None):
+    """Post without a Content-Length, as a server hands over a chunked request."""
+    return client.post(
+        "/webhook",
+        input_stream=io.BytesIO(body),
+        headers={"X-Retell-Signature": sign(signed or body, key=KEY, now_ms=NOW_MS)},
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+    )
+
+
+def assert_refused(response, status: int) -> dict:
+    """A refusal is JSON of two sentences and repeats nothing of the request."""
+    assert response.status_code == status
+    assert response.content_type == "application/json"
+    assert response.json.keys() == {"error", "hint"}
+    assert all(isinstance(text, str) and text for text in response.json.values())
+    said = response.data + repr(list(response.headers)).encode()
+    assert b"canary" not in said
+    return response.json
+
+
+def count(db, table: str) -> int:
+    return db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
+def body_of_bytes(length: int) -> bytes:
+    body = b'{"event":"call_ended","call":{"call_id":"call_a","transcript":"%s"}}'
+    return body % (b"x" * (length - len(body) + 2))
+
+
+# What is stored.
+
+
+@pytest.mark.parametrize("path", ["/webhook", "/webhook/"])
+def test_event_is_stored_then_a_duplicate_and_both_are_204(client, db, path):
+    for times in (1, 2):
+        response = post(client, ENDED, path=path)
+        assert (response.status_code, response.data) == (204, b"")
+        assert db.execute("SELECT times_received FROM observations").fetchone()[0] == times
+    (call,) = db.execute("SELECT call_id, call_status FROM calls").fetchall()
+    assert tuple(call) == ("call_a", "ended")
+
+
+@pytest.mark.parametrize("path", ["/webhook", "/webhook/"])
+@pytest.mark.parametrize(
+    "body", [b"", b"not JSON", b"\xff", b"\x1f\x8b\x08", b"[]", b'{"event":NaN}', b"[" * 100_000]
+)
+def test_signed_poison_is_kept_and_204(client, db, body, path):
+    assert post(client, body, path=path).status_code == 204
+    row = db.execute("SELECT problem, body_bytes FROM observations").fetchone()
+    assert row["problem"]
+    assert row["body_bytes"] == len(body)
+
+
+def test_observation_has_the_signatures_time_the_arrival_and_the_key(client, db):
+    post(client, ENDED, at_ms=NOW_MS - 1500)
+    row = db.execute("SELECT * FROM observations").fetchone()
+    assert (row["source"], row["event"], row["level"]) == ("webhook", "call_ended", 2)
+    assert row["observed_at"] == 1_778_699_293_774
+    assert row["first_received_at"] == row["last_received_at"] == 1_778_699_295_274
+    assert row["key_id"] == "8534a56c"
+
+
+def test_event_signed_with_a_further_key_is_stored_under_its_name(serve, db):
+    client = serve(webhook_keys=(KEY, "key_next"))
+    assert post(client, ENDED, key="key_next").status_code == 204
+    assert db.execute("SELECT key_id FROM observations").fetchone()[0] == "d5002bc5"
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+def test_content_type_does_not_matter(client, db, content_type):
+    body = json.dumps(ENDED).encode()
+    header = sign(body, key=KEY, now_ms=NOW_MS)
+    assert post_as_is(client, body, header, content_type=content_type).status_code == 204
+    assert count(db, "calls") == 1
+
+
+@pytest.mark.parametrize("event", ["call_inbound", "chat_inbound"])
+@pytest.mark.parametrize("path", ["/webhook", "/webhook/"])
+def test_inbound_question_is_stored_and_answered_with_the_numbers_own_agent(
+    client, db, event, path
+):
+    body = {"event": event, event: {"agent_id": "agent_7", "from_number": "+12065550100"}}
+    for _ in range(2):
+        response = post(client, body, path=path)
+        assert (response.status_code, response.json) == (200, {event: {}})
+        assert response.content_type == "application/json"
+    (kept,) = db.execute("SELECT entity_type, problem FROM observations").fetchall()
+    assert tuple(kept) == (event, None)
+    assert count(db, "calls") == count(db, "chats") == 0
+
+
+def test_inbound_question_without_its_object_is_kept_and_204(client, db):
+    assert post(client, {"event": "call_inbound"}).status_code == 204
+    assert db.execute("SELECT problem FROM observations").fetchone()[0]
+
+
+# Who is refused.
+
+OLD = NOW_MS - 300_001
+REFUSED = {
+    "missing": (None, "missing"),
+    "empty": ("", "missing"),
+    "malformed": ("sha256=canary", "malformed"),
+    "not ASCII": ("v=\xe9canary", "malformed"),
+    "two": (", ".join([sign(CANARY, key=KEY, now_ms=NOW_MS)] * 2), "malformed"),
+    "wrong key": (sign(CANARY, key="key_canary", now_ms=NOW_MS), "forged"),
+    "another body": (sign(CANARY + b" ", key=KEY, now_ms=NOW_MS), "forged"),
+    "forged and old": (sign(CANARY, key="key_canary", now_ms=OLD), "forged"),
+    "old": (sign(CANARY, key=KEY, now_ms=OLD), "stale"),
+    "ahead": (sign(CANARY, key=KEY, now_ms=NOW_MS + 300_001), "stale"),
+}
+
+
+@pytest.mark.parametrize("path", ["/webhook", "/webhook/"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_unauthentic_event_is_401_counted_and_leaves_the_database_unchanged(
+    app, client, db, name, path
+):
+    header, counted = REFUSED[name]
+    post(client, ENDED)
+    before = dump(db)
+    assert_refused(post_as_is(client, CANARY, header, path=path), 401)
+    assert dump(db) == before
+    counts = app.extensions["callhouse"]["counters"].read()
+    assert {n: c for n, c in counts.items() if c and not n.endswith("_ms")} == {
+        "stored": 1,
+        counted: 1,
+    }
+
+
+def test_tolerance_is_the_settings(serve):
+    client = serve(signature_tolerance_ms=1000)
+    assert post(client, ENDED, at_ms=NOW_MS - 1000).status_code == 204
+    assert post(client, ENDED, at_ms=NOW_MS - 1001).status_code == 401
+
+
+def test_app_without_a_key_is_not_made(settings):
+    with pytest.raises(SettingsError, match="RETELL_API_KEY"):
+        create_app(replace(settings, webhook_keys=()))
+
+
+# How much is taken.
+
+
+@pytest.mark.parametrize("send", [post, post_chunked], ids=["length", "chunked"])
+def test_body_of_exactly_the_limit_is_stored(small, db, send):
+    assert send(small, body_of_bytes(LIMIT)).status_code == 204
+    assert db.execute("SELECT body_bytes FROM observations").fetchone()[0] == 1000
+
+
+@pytest.mark.parametrize("send", [post, post_chunked], ids=["length", "chunked"])
+@pytest.mark.parametrize("length", [LIMIT + 1, LIMIT + 2, 100 * LIMIT])
+def test_longer_body_is_413_and_not_stored(small, db, send, length):
+    refused = assert_refused(send(small, body_of_bytes(length)), 413)
+    assert refused["error"] == "the body is longer than 1000 bytes"
+    assert count(db, "observations") == 0
+
+
+@pytest.mark.parametrize("extra", [1, 2, 5000])
+def test_chunked_body_whose_beginning_is_signed_is_413(small, db, extra):
+    # A body cut at the limit in silence would verify.
+    authentic = body_of_bytes(LIMIT)
+    assert_refused(post_chunked(small, authentic + b"x" * extra, signed=authentic), 413)
+    assert count(db, "observations") == 0
+
+
+def test_body_that_says_it_is_too_long_is_413_without_being_read(small):
+    class Unreadable(io.BytesIO):
+        def read(self, *_):
+            raise AssertionError("it was read")
+
+    response = small.post(
+        "/webhook", input_stream=Unreadable(), environ_overrides={"CONTENT_LENGTH": "1000000000000"}
+    )
+    assert_refused(response, 413)
+
+
+def test_body_shorter_than_its_length_is_refused(client, db):
+    body = json.dumps(ENDED).encode()
+    response = client.post(
+        "/webhook",
+        input_stream=io.BytesIO(body),
+        headers={"X-Retell-Signature": sign(body, key=KEY, now_ms=NOW_MS)},
+        environ_overrides={"CONTENT_LENGTH": str(len(body) + 1)},
+    )
+    assert_refused(response, 400)
+    assert count(db, "observations") == 0
+
+
+# When it cannot be stored.
+
+
+def test_held_write_lock_is_busy_and_the_next_event_is_stored(db_path, db):
+    received = receive(CANARY, source="webhook", observed_at=1, received_at=1)
+    store = Store(db_path, busy_seconds=0.05)
+    db.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreBusy) as caught:
+        store.add(received)
+    assert (caught.value.status, caught.value.retry) == (503, True)
+    db.execute("ROLLBACK")
+    assert store.add(received).value == "stored"
+    store.close()
+
+
+def test_moved_database_is_503_with_retry_after_until_it_is_back(app, client, db_path, tmp_path):
+    post(client, ENDED)
+    os.rename(db_path, tmp_path / "elsewhere")
+    for _ in range(2):
+        response = post(client, CANARY)
+        assert_refused(response, 503)
+        assert response.headers["Retry-After"] == "5"
+    os.rename(tmp_path / "elsewhere", db_path)
+    assert post(client, CANARY).status_code == 204
+    counts = app.extensions["callhouse"]["counters"].read()
+    assert (counts["stored"], counts["unavailable"]) == (2, 2)
+
+
+def test_replaced_database_is_503_once_and_then_used(client, db_path, tmp_path):
+    post(client, ENDED)
+    migrate(tmp_path / "restored.db", timezone="UTC")
+    os.replace(tmp_path / "restored.db", db_path)
+    # The old file's log would be replayed into the new one.
+    for log in ("retell.db-wal", "retell.db-shm"):
+        (tmp_path / log).unlink()
+    assert_refused(post(client, CANARY), 503)
+    assert post(client, CANARY).status_code == 204
+    connection = connect(db_path, busy_timeout_ms=0)
+    assert connection.execute("SELECT call_id FROM calls").fetchall() == [("canary-7f3a",)]
+    connection.close()
+
+
+def test_database_of_another_version_is_503(client, db):
+    db.execute("DELETE FROM _sqlite_migrations")
+    refused = assert_refused(post(client, CANARY), 503)
+    assert "schema" in refused["error"]
+    assert refused["hint"] == "Run `callhouse migrate`."
+
+
+def test_unexpected_failure_is_a_json_500_without_details(app, client):
+    app.extensions["callhouse"]["counters"].close()
+    refused = assert_refused(post(client, CANARY), 500)
+    assert refused["error"] == "internal error"
+
+
+# Other requests.
+
+
+@pytest.mark.parametrize("path", ["/webhook", "/webhook/"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+def test_webhook_takes_post_alone(client, db, method, path):
+    response = client.open(path, method=method, data=CANARY)
+    assert_refused(response, 405)
+    assert set(response.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
+    assert count(db, "observations") == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", "/canary", "/webhook/canary"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_unknown_path_is_404(client, method, path):
+    assert_refused(client.open(path, method=method, data=CANARY), 404)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
+def test_health_and_metrics_cannot_be_posted_to(client, path):
+    assert_refused(client.post(path, data=CANARY), 405)
+
+
+# Health.
+
+
+def health(client, status: int = 200) -> dict:
+    response = client.get("/healthz")
+    assert (response.status_code, response.content_type) == (status, "application/json")
+    assert response.json["status"] == {200: "ok", 503: "error"}[status]
+    assert bool(response.json["problems"]) == (status == 503)
+    return response.json
+
+
+def test_health_of_a_new_database(client):
+    state = health(client)
+    assert state["free_disk_bytes"] > MIN_FREE_BYTES
+    assert state["wal_bytes"] >= 0
+    del state["free_disk_bytes"], state["wal_bytes"]
+    assert state == {
+        "status": "ok", "problems": [], "writable": True, "schema": LAST_MIGRATION,
+        "quarantined": 0, "last_event_ms": None, "stale": 0,
+    }  # fmt: skip
+
+
+def test_health_tells_of_the_last_event_the_quarantined_and_the_log(client):
+    post(client, ENDED)
+    for poison in (b"poison", b"poison", b"more"):
+        post(client, poison)
+    state = health(client)
+    assert (state["last_event_ms"], state["quarantined"]) == (1_778_699_295_274, 2)
+    assert state["wal_bytes"] > 0
+
+
+def test_health_is_red_for_a_quarter_of_an_hour_after_a_stale_event(serve):
+    clock = [NOW_MS]
+    client = serve(now_ms=lambda: clock[0])
+    post_as_is(client, CANARY, sign(CANARY, key=KEY, now_ms=OLD))
+    for minutes in (0, 5, 14):
+        clock[0] = NOW_MS + minutes * 60_000
+        state = health(client, 503)
+        assert (state["stale"], state["writable"]) == (1, True)
+        assert "clock" in state["problems"][0]
+    clock[0] = NOW_MS + 15 * 60_000
+    assert health(client)["stale"] == 1
+
+
+def test_health_stays_green_when_anybody_forges(client):
+    for header in (None, "junk", sign(CANARY, key="key_wrong", now_ms=OLD)):
+        post_as_is(client, CANARY, header)
+    assert health(client)["stale"] == 0
+
+
+def test_health_is_red_when_the_database_is_gone_and_green_when_it_is_back(client, db_path):
+    shutil.move(db_path, db_path.with_name("elsewhere"))
+    state = health(client, 503)
+    assert (state["writable"], state["schema"], state["quarantined"]) == (False, None, None)
+    assert not db_path.exists()
+    shutil.move(db_path.with_name("elsewhere"), db_path)
+    health(client)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database at all" * 1000], ids=["empty", "junk"])
+def test_health_is_red_when_the_file_is_replaced(client, db_path, content):
+    post(client, ENDED)
+    replacement = db_path.with_name("replacement")
+    replacement.write_bytes(content)
+    os.replace(replacement, db_path)
+    assert health(client, 503)["writable"] is False
+    assert_refused(post(client, CANARY), 503)
+
+
+def test_health_is_red_for_a_schema_of_another_version(client, db):
+    db.execute("DELETE FROM _sqlite_migrations")
+    state = health(client, 503)
+    assert (state["schema"], state["quarantined"]) == (None, None)
+    assert state["problems"] == ["the database does not have this version's schema"]
+
+
+def test_health_answers_while_the_write_lock_is_held(client, db):
+    db.execute("BEGIN IMMEDIATE")
+    begun = time.monotonic()
+    assert health(client)["writable"] is True
+    assert time.monotonic() - begun < 1
+    db.execute("ROLLBACK")
+
+
+# Metrics.
+
+SAMPLE = re.compile(r'callhouse_([a-z_]+)(?:\{outcome="([a-z_]+)"\})? ([0-9.]+)')
+
+
+def metrics(client) -> dict[str, float]:
+    """Every sample by its outcome or name; each has help and a type above it."""
+    response = client.get("/metrics")
+    assert response.status_code == 200
+    assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    samples, described = {}, set()
+    assert response.text.endswith("\n")
+    for line in response.text.splitlines():
+        if line.startswith("#"):
+            described.add(line.split(" ")[2])
+            continue
+        name, outcome, value = SAMPLE.fullmatch(line).groups()
+        assert f"callhouse_{name}" in described
+        samples[outcome or name] = float(value)
+    return samples
+
+
+def test_metrics_count_each_outcome_exactly(client):
+    for body in (ENDED, ENDED, ENDED, b"poison", {"event": "quota_changed"}):
+        post(client, body)
+    for header, _ in REFUSED.values():
+        post_as_is(client, CANARY, header)
+    samples = metrics(client)
+    assert {name: int(samples[name]) for name in list(samples)[:11]} == {
+        "stored": 2, "duplicate": 2, "quarantined": 1, "erased": 0, "missing": 2, "malformed": 3,
+        "forged": 3, "stale": 2, "too_large": 0, "busy": 0, "unavailable": 0,
+    }  # fmt: skip
+    assert samples["last_event_timestamp_seconds"] == 1_778_699_295.274
+
+
+def test_metrics_count_what_is_too_large(small):
+    post(small, body_of_bytes(LIMIT + 1))
+    assert metrics(small)["too_large"] == 1
+
+
+def test_metrics_measure_the_file_the_log_and_the_disk(client, db_path):
+    post(client, ENDED)
+    samples = metrics(client)
+    assert samples["database_bytes"] == db_path.stat().st_size
+    assert samples["wal_bytes"] == db_path.with_name("retell.db-wal").stat().st_size > 0
+    assert samples["free_disk_bytes"] > 0
+
+
+def test_metrics_are_shared_by_workers_and_survive_them(serve):
+    first, second = serve(), serve()
+    post(first, ENDED)
+    post(second, ENDED)
+    assert metrics(first)["stored"] == metrics(second)["stored"] == 1
+    assert metrics(serve())["duplicate"] == 1
+
+
+# The standard.
+
+
+def test_app_keeps_to_wsgi(app):
+    client = Client(validator(app))
+    body = json.dumps(ENDED).encode()
+    headers = {"X-Retell-Signature": sign(body, key=KEY, now_ms=NOW_MS)}
+    answers = [
+        client.post("/webhook", data=body, headers=headers),
+        client.post("/webhook", data=body),
+        client.get("/healthz"),
+        client.get("/metrics"),
+        client.get("/nope"),
+    ]
+    assert [answer.status_code for answer in answers] == [204, 401, 200, 200, 404]
+    for answer in answers:
+        answer.close()

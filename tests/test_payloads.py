@@ -1,0 +1,189 @@
+"""Every written webhook body, signed and posted: stored once, in any order, and shown whole."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from receiver import config
+from receiver.app import create_app
+from receiver.store import Outcome, receive, show
+from receiver.store.connection import connect, sqlite3
+from schema.tables import CALLS, CHATS, OBSERVATIONS
+from tests.conftest import KEY, NOW_MS, PAYLOADS, dump, post
+
+BODIES = {path.stem: path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))}
+INBOUND = [name for name in BODIES if name.startswith(("event-call_inbound", "event-chat_inbound"))]
+
+
+def compact(value) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def carried(name: str) -> tuple[str, dict] | None:
+    """("call" or "chat", the object) that a body is about; None if quarantined or neither."""
+    value = json.loads(BODIES[name])
+    if name.startswith("quarantine-"):
+        return None
+    key = next((key for key in ("call", "data", "chat") if key in value), None)
+    return key and ("chat" if key == "chat" else "call", value[key])
+
+
+OBJECTS = {name: about for name in BODIES if (about := carried(name))}
+
+
+@contextmanager
+def receiver_on(path: Path) -> Iterator:
+    """A client of an app on the database at `path`."""
+    environ = {"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"}
+    app = create_app(config.load(environ, dotenv=path.with_name("none")), now_ms=lambda: NOW_MS)
+    yield app.test_client()
+    app.extensions["callhouse"]["store"].close()
+    app.extensions["callhouse"]["counters"].close()
+
+
+@pytest.fixture(scope="module")
+def shared_path(tmp_path_factory, new_database) -> Path:
+    """One database for all bodies: each is about something else."""
+    return shutil.copy(new_database, tmp_path_factory.mktemp("payloads") / "retell.db")
+
+
+@pytest.fixture(scope="module")
+def shared(shared_path):
+    with receiver_on(shared_path) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def rows(shared_path):
+    """Look into the shared database."""
+    connection = connect(shared_path, busy_timeout_ms=5000)
+    connection.row_factory = sqlite3.Row
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def delivered(shared) -> dict[str, int]:
+    """Each body posted once: the status of each answer."""
+    return {name: post(shared, body).status_code for name, body in BODIES.items()}
+
+
+def dump_of(path: Path, *, without: tuple[str, ...] = ()) -> dict[str, list[tuple]]:
+    """All tables, some columns of observations left out."""
+    connection = connect(path, busy_timeout_ms=5000)
+    tables = dump(connection)
+    connection.close()
+    places = [i for i, column in enumerate(OBSERVATIONS.names) if column not in without]
+    tables["observations"] = [tuple(row[i] for i in places) for row in tables["observations"]]
+    return tables
+
+
+def test_there_are_bodies_of_every_kind():
+    kinds = {name.split("-")[0] for name in BODIES}
+    assert kinds == {"era", "event", "quarantine", "reason", "shape"}
+    assert len(BODIES) >= 180
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_body_is_stored_and_quarantined_only_if_named_so(name, delivered, rows):
+    assert delivered[name] == (200 if name in INBOUND else 204)
+    sha256 = hashlib.sha256(BODIES[name]).hexdigest()
+    query = "SELECT problem FROM observations WHERE body_sha256 = ?"
+    (observation,) = rows.execute(query, (sha256,)).fetchall()
+    assert (observation["problem"] is not None) == name.startswith("quarantine-")
+
+
+@pytest.mark.usefixtures("delivered")
+@pytest.mark.parametrize("name", OBJECTS)
+def test_body_about_a_call_or_chat_has_its_row(name, rows):
+    kind, said = OBJECTS[name]
+    query = f"SELECT * FROM {kind}s WHERE {kind}_id = ?"
+    (row,) = rows.execute(query, (said[f"{kind}_id"],)).fetchall()
+    plain = {
+        column: value
+        for column, value in said.items()
+        if column in (CALLS if kind == "call" else CHATS).names and isinstance(value, str | int)
+    }
+    assert {column: row[column] for column in plain} == plain
+
+
+def test_every_body_posted_twice_changes_only_how_often_and_when_last(db_path):
+    times = ("times_received", "last_received_at")
+    with receiver_on(db_path) as client:
+        for body in BODIES.values():
+            post(client, body)
+        once = dump_of(db_path, without=times)
+        for body in BODIES.values():
+            post(client, body, at_ms=NOW_MS + 1000)
+    twice = dump_of(db_path, without=times)
+    assert twice == once
+    kinds = [kind for kind, _ in OBJECTS.values()]
+    assert len(twice["observations"]) == len(BODIES)
+    assert (len(twice["calls"]), len(twice["chats"])) == (kinds.count("call"), kinds.count("chat"))
+    often = OBSERVATIONS.names.index("times_received")
+    assert {row[often] for row in dump_of(db_path)["observations"]} == {2}
+
+
+def test_reversed_order_ends_in_the_same_tables(tmp_path, new_database):
+    # Each body, and its object once more as analysed, at a time of its own.
+    bodies = list(BODIES.values())
+    bodies += [analyzed(kind, said) for kind, said in OBJECTS.values()]
+    deliveries = [(body, NOW_MS - len(bodies) + i) for i, body in enumerate(bodies)]
+    dumps = []
+    for order in (deliveries, deliveries[::-1]):
+        path = shutil.copy(new_database, tmp_path / f"{len(dumps)}.db")
+        with receiver_on(path) as client:
+            for body, at_ms in order:
+                post(client, body, at_ms=at_ms)
+        dumps.append(dump_of(path))
+    assert dumps[0] == dumps[1]
+
+
+def analyzed(kind: str, said: dict) -> bytes:
+    return compact({"event": f"{kind}_analyzed", kind: said})
+
+
+# Bodies of the many reasons differ in nothing else.
+@pytest.mark.parametrize("name", [name for name in OBJECTS if not name.startswith("reason-")])
+def test_body_without_any_one_of_its_fields_is_stored(name, shared, rows):
+    store = shared.application.extensions["callhouse"]["store"]
+    kind, said = OBJECTS[name]
+    key, columns = f"{kind}_id", (CALLS if kind == "call" else CHATS).names
+    for field in said.keys() - {key}:
+        other = {k: v for k, v in said.items() if k != field}
+        other[key] = f"{said[key]} without {field}"
+        body = compact({"event": f"{kind}_ended", kind: other})
+        received = receive(body, source="webhook", observed_at=NOW_MS, received_at=NOW_MS)
+        assert store.add(received) is Outcome.STORED
+        query = f"SELECT * FROM {kind}s WHERE {key} = ?"
+        (row,) = rows.execute(query, (other[key],)).fetchall()
+        if field in columns:
+            assert row[field] is None
+
+
+@pytest.mark.usefixtures("delivered")
+@pytest.mark.parametrize("name", OBJECTS)
+def test_analysed_object_that_comes_last_is_shown_whole(name, shared, shared_path):
+    kind, said = OBJECTS[name]
+    assert post(shared, analyzed(kind, said), at_ms=NOW_MS + 1000).status_code == 204
+    shown = show(shared_path, said[f"{kind}_id"])
+    # Null says nothing.
+    assert canonical(shown) == canonical({k: v for k, v in said.items() if v is not None})
+
+
+def canonical(value) -> str:
+    """Equal for equal JSON only: 1, 1.0 and true differ."""
+    return json.dumps(value, sort_keys=True)
+
+
+@pytest.mark.usefixtures("delivered")
+def test_tokens_of_web_calls_stand_in_no_column(shared_path):
+    tokens = {said["access_token"] for _, said in OBJECTS.values() if "access_token" in said}
+    assert tokens
+    tables = repr(dump_of(shared_path))
+    assert not [token for token in tokens if token in tables]
