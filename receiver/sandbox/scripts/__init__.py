@@ -1,0 +1,1 @@
+"""The dialogues that sandbox calls are made of, one module per invented company."""

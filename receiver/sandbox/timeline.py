@@ -1,0 +1,174 @@
+"""Steps played against a clock: what a transcript notes, word by word, and how fast it went."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+from receiver.sandbox.companies import Agent, Version
+from receiver.sandbox.script import Mark, Node, Pause, Say, Slots, Step, Tool, fill
+from receiver.sandbox.speech import split_sentences, timed_words
+from receiver.sandbox.wire import compact, hex_digits, seconds
+
+UTTERANCES = ("agent", "user", "transfer_target")
+_INTERRUPTION, _SPLIT_TURN = 0.1, 0.15
+_LOWER_START = re.compile(r"(?:^|(?<=[.!?] ))[a-zà-ÿ]")
+
+
+@dataclass
+class Timeline:
+    """The clock of one call and what has happened on it; `play` moves it on."""
+
+    rng: Random
+    agent: Agent
+    version: Version
+    slots: Slots
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    replies_ms: list[int] = field(default_factory=list)
+    collected: dict[str, str] = field(default_factory=dict)
+    now: float = 0.0
+    _node: str = "begin"
+    _last: str = ""
+    _interrupted: bool = False
+    _response: int = 0
+
+    def play(self, step: Step) -> None:
+        """Let one step happen, unless the call has reached the longest time it may take."""
+        if self.now >= self.agent.max_seconds:
+            return
+        if isinstance(step, Say):
+            self._say(step)
+        elif isinstance(step, Tool):
+            self._call_tool(step)
+        elif isinstance(step, Node):
+            self._enter(step)
+        elif isinstance(step, Mark):
+            self._mark(step)
+        elif isinstance(step, Pause):
+            self.now += self.rng.uniform(step.low, step.high)
+
+    def hang_up(self, reason: str) -> None:
+        """Let the call end, at the earliest after twenty seconds."""
+        if reason == "agent_hangup":
+            arguments: dict[str, Any] | None = None if self.agent.flow else {}
+            self._invoke(Tool("end_call", "end_call", arguments, None, None, (0, 0), ()))
+        self.now = max(self.now + self.rng.uniform(0.3, 2.0), 20 + self.rng.random())
+        self.now = min(self.now, self.agent.max_seconds)
+        _cut(self.entries, self.now)
+
+    def _say(self, say: Say) -> None:
+        text = _sentence_case(self.rng.choice(say.texts).format_map(self.slots))
+        parts = [text]
+        sentences = split_sentences(text)
+        # Recognition sometimes takes a breath for the end of a turn.
+        if say.role == "user" and len(sentences) > 1 and self.rng.random() < _SPLIT_TURN:
+            parts = [sentences[0], text[len(sentences[0]) :].lstrip()]
+        for part in parts:
+            self._utter(say.role, part)
+
+    def _utter(self, role: str, text: str) -> None:
+        start = self._start(role)
+        pace = 1.12 if role == "agent" else self.rng.uniform(0.9, 1.15)
+        words = timed_words(self.rng, text, start, pace=pace, heard=role != "agent")
+        entry: dict[str, Any] = {"role": role, "content": text, "words": words}
+        if role == "agent":
+            kind = "interrupt_id" if self._interrupted else "response_id"
+            entry["metadata"] = {kind: self._response}
+            self._response += 1
+            self._interrupted = False
+        self.entries.append(entry)
+        self.now = max(self.now, words[-1]["end"])
+        self._last = role
+
+    def _start(self, role: str) -> float:
+        if role == "agent" and self._last == "user":
+            reply_ms = round(self.version.reply_ms * self.rng.lognormvariate(0, 0.22))
+            self.replies_ms.append(reply_ms)
+            return self.now + reply_ms / 1000
+        if role == "user" and self._last == "agent" and self.rng.random() < _INTERRUPTION:
+            self._interrupted = True
+            return self.now - self.rng.uniform(0.2, 0.8)
+        return self.now + self.rng.uniform(0.35, 1.3)
+
+    def _call_tool(self, tool: Tool) -> None:
+        self.now += self.rng.uniform(0.2, 0.7)
+        began, call_id = self.now, self._invoke(tool)
+        self._last = "tool"
+        for step in tool.during:
+            self.play(step)
+        if tool.result is None:
+            return
+        self.now = max(self.now + 0.2, began + self.rng.uniform(*tool.seconds))
+        result = fill(tool.result, self.slots)
+        entry: dict[str, Any] = {"role": "tool_call_result", "tool_call_id": call_id}
+        if tool.successful is not None:
+            entry["successful"] = tool.successful
+        entry["content"] = result if isinstance(result, str) else compact(result)
+        self.entries.append(entry | {"time_sec": seconds(self.now)})
+        if tool.type == "extract_dynamic_variable":
+            self.collected.update({name: str(value) for name, value in result.items()})
+
+    def _invoke(self, tool: Tool) -> str:
+        reads_variables = tool.type == "extract_dynamic_variable"
+        prefix = tool.name if reads_variables else "tool_call"
+        call_id = f"{prefix}_{hex_digits(self.rng, 6 if self.agent.flow else 16)}"
+        entry = {
+            "role": "tool_call_invocation",
+            "tool_call_id": call_id,
+            "name": tool.name,
+            "arguments": ""
+            if tool.arguments is None
+            else compact(fill(tool.arguments, self.slots)),
+            "time_sec": seconds(self.now),
+        }
+        # Retell cannot know what kind of tool a custom LLM runs.
+        self.entries.append(entry if self.agent.custom_llm else entry | {"type": tool.type})
+        return call_id
+
+    def _enter(self, node: Node) -> None:
+        self.entries.append(
+            {
+                "role": "node_transition",
+                "former_node_id": _node_id(self._node),
+                "former_node_name": self._node,
+                "new_node_id": _node_id(node.name),
+                "new_node_name": node.name,
+                "transition_type": "normal",
+                "time_sec": seconds(self.now + 0.001),
+            }
+        )
+        self.collected |= {"previous_node": self._node, "current_node": node.name}
+        self._node = node.name
+
+    def _mark(self, mark: Mark) -> None:
+        self.now += self.rng.uniform(0.4, 1.6)
+        key = "digit" if mark.role == "dtmf" else "content"
+        text = fill(mark.text, self.slots)
+        self.entries.append({"role": mark.role, key: text, "time_sec": seconds(self.now)})
+
+
+def starts_at(entry: dict[str, Any]) -> float:
+    """Return when an entry begins, in seconds from the start of the call."""
+    return float(entry["words"][0]["start"] if "words" in entry else entry["time_sec"])
+
+
+def _cut(entries: list[dict[str, Any]], end: float) -> None:
+    """Take away what would have come after the end of the call."""
+    entries[:] = [entry for entry in entries if starts_at(entry) < end]
+    for entry in entries:
+        if "words" in entry and entry["words"][-1]["end"] > end:
+            entry["words"] = [word for word in entry["words"] if word["start"] < end]
+            entry["words"][-1]["end"] = seconds(end)
+            entry["content"] = "".join(word["word"] for word in entry["words"])
+
+
+def _node_id(name: str) -> str:
+    return name if name == "begin" else f"node_{sha256(name.encode()).hexdigest()[:12]}"
+
+
+def _sentence_case(text: str) -> str:
+    """Capitalise sentences that begin with a slot."""
+    return _LOWER_START.sub(lambda letter: letter[0].upper(), text)
