@@ -1,0 +1,85 @@
+"""Datasette on the live file, closed to everybody without a login."""
+
+import json
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import datasette.handle_exception
+import uvicorn
+from datasette.app import Datasette
+from datasette.database import Database
+from datasette_auth_passwords.utils import hash_password
+
+from receiver.config import Settings, require_free, shipped
+from receiver.errors import SettingsError
+from receiver.store import migrate
+
+# The name in every URL and in datasette_metadata.json, whatever the file is called.
+DATABASE = "retell"
+
+_DATASETTE_SETTINGS = {
+    # Suggesting facets scans each table on each visit.
+    "suggest_facets": False,
+    "facet_time_limit_ms": 1000,
+    "default_facet_size": 6,
+    "allow_download": False,
+}
+
+
+def run(settings: Settings, *, say: Callable[[str], None]) -> None:
+    """Serve until stopped. Raises SettingsError if it would be open or cannot listen."""
+    require_free(settings.browse_bind, "CALLHOUSE_BROWSE_BIND")
+    password_hash, password = _login(settings)
+    migrate(settings.database_path, timezone=settings.timezone)
+    app = serving(settings, password_hash=password_hash).app()
+    # With rich installed, Datasette prints the values of variables when a page fails: call records.
+    datasette.handle_exception.rich = None
+    say(f"Browsing on http://{settings.browse_bind}/ with login admin")
+    if password:
+        say(f"Password for this run: {password}")
+    bind = settings.browse_bind
+    uvicorn.run(app, host=bind.host, port=bind.port, log_level="warning", lifespan="on")
+
+
+def serving(settings: Settings, *, password_hash: str) -> Datasette:
+    """A Datasette on the configured file."""
+    metadata = json.loads(shipped("datasette_metadata.json").read_text(encoding="utf-8"))
+    # The metadata takes the hash from the environment, so that the file itself holds no secret.
+    os.environ["CALLHOUSE_BROWSE_PASSWORD_HASH"] = password_hash
+    served = Datasette(
+        [], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=_secret(settings)
+    )
+    served.add_database(
+        Database(served, path=str(settings.database_path), is_mutable=True), name=DATABASE
+    )
+    return served
+
+
+def _login(settings: Settings) -> tuple[str, str | None]:
+    """The password's hash, and the password itself if it was made up just now."""
+    if settings.browse_password_hash:
+        return settings.browse_password_hash, None
+    if settings.browse_password:
+        return hash_password(settings.browse_password), None
+    if not settings.browse_bind.is_loopback:
+        raise SettingsError(
+            f"browsing on {settings.browse_bind} needs a password",
+            hint="Set CALLHOUSE_BROWSE_PASSWORD or CALLHOUSE_BROWSE_PASSWORD_HASH.",
+        )
+    password = secrets.token_urlsafe(9)
+    return hash_password(password), password
+
+
+def _secret(settings: Settings) -> str:
+    """The configured secret, or one made once beside the database for its owner alone."""
+    if settings.secret:
+        return settings.secret
+    path: Path = settings.database_path.with_suffix(".secret")
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        pass
+    return path.read_text().strip()
