@@ -1,0 +1,54 @@
+# Set-up is part of every target: a fresh machine needs Python 3.11, pip and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve browse test test-all lint describe bench clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## A believable day of calls, received and browsed on this machine
+	@$(BIN)/callhouse demo
+
+serve: $(VENV)/.installed ## Receive Retell's webhooks
+	@$(BIN)/callhouse serve
+
+browse: $(VENV)/.installed ## Browse the calls with Datasette
+	@$(BIN)/callhouse browse
+
+test: lint ## Lint, types and tests
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint ## The same and the slow tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+describe: $(VENV)/.installed ## Write datasette_metadata.json and docs/tables.md anew from schema/
+	@$(BIN)/python -m schema.metadata > build.tmp && mv build.tmp datasette_metadata.json
+	@$(BIN)/python -m schema.document > build.tmp && mv build.tmp docs/tables.md
+
+bench: $(VENV)/.installed ## Speed against a bare endpoint and the ten-minute version (needs wrk)
+	@$(BIN)/python -m benchmarks.run
+
+clean: ## Remove the virtual environment and the demo
+	rm -rf $(VENV) callhouse-demo
+
+$(VENV)/bin/python:
+	@echo "Making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	@echo "Installing callhouse into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the development tools into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

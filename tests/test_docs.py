@@ -1,0 +1,80 @@
+"""README and docs say what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from receiver.cli import main
+from receiver.config import SETTINGS
+from receiver.counters import NAMES
+from receiver.sandbox.day import day
+from receiver.store import receive
+from schema.document import document
+from schema.events import EVENTS
+from schema.tables import TABLES
+from schema.views import views
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("docs/*.md")}
+
+
+def test_every_setting_stands_in_the_readme_with_its_default_and_meaning():
+    for setting in SETTINGS:
+        default = f"`{setting.default}`" if setting.default else ""
+        assert f"| `{setting.name}` | {default} | {setting.meaning} |" in README
+
+
+def test_every_command_stands_in_the_readme_with_what_it_does():
+    for name, command in main.commands.items():
+        first_line = command.help.splitlines()[0]
+        assert f"| `callhouse {name}` | {first_line} |" in README
+
+
+def test_every_event_is_documented():
+    for event in EVENTS:
+        assert f"`{event}`" in DOCS["events.md"], event
+
+
+def test_every_table_view_and_column_is_documented():
+    assert DOCS["tables.md"] == document(), "run `make describe`"
+    for name in [table.name for table in TABLES] + list(views()):
+        assert f"\n## {name}\n" in DOCS["tables.md"], name
+
+
+def test_every_outcome_that_metrics_count_is_documented():
+    for name in NAMES:
+        if not name.endswith("_ms"):
+            assert f"`{name}`" in DOCS["operating.md"], name
+
+
+def test_links_between_documents_lead_somewhere():
+    for folder, text in [(ROOT, README), *((ROOT / "docs", text) for text in DOCS.values())]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (folder / target).exists(), target
+
+
+def test_rooms_named_in_the_docs_exist():
+    for path in re.findall(r"`((?:receiver|schema)/[\w./]*)`", DOCS["how-it-works.md"]):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.fixture(scope="module")
+def queries():
+    return re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_queries_of_the_readme_answer_on_the_demo_day(store, db, queries):
+    for delivery in day(1, day_start_ms=1_778_544_000_000, calls=120):
+        store.add(
+            receive(
+                delivery.body,
+                source="webhook",
+                observed_at=delivery.at_ms,
+                received_at=delivery.at_ms,
+            )
+        )
+    assert len(queries) == 5
+    for query in queries:
+        assert db.execute(query).fetchall(), query

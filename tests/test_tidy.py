@@ -1,0 +1,77 @@
+"""Style rules that fail, instead of a document that is ignored."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([*ROOT.glob("receiver/**/*.py"), *ROOT.glob("schema/**/*.py")])
+MAX_FILE_LINES = 250
+MAX_FUNCTION_LINES = 60
+# Tables in words: data that reads best in one place.
+LONG_FILES = {"schema/tables.py"}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def roots(path: Path) -> set[str]:
+    return {module.split(".")[0] for module in imports(path)}
+
+
+def outside(room: str) -> list[Path]:
+    return [path for path in SOURCES if not name(path).startswith(room)]
+
+
+def test_files_stay_small():
+    for path in SOURCES:
+        if name(path) not in LONG_FILES:
+            assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES, name(path)
+
+
+def test_functions_stay_small():
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = node.end_lineno - node.lineno
+                assert lines < MAX_FUNCTION_LINES, f"{name(path)} {node.name}"
+
+
+def test_schema_does_no_io_and_knows_nothing_of_the_receiver():
+    forbidden = {"receiver", "flask", "sqlite3", "pysqlite3", "sqlite_utils", "httpx"}
+    for path in ROOT.glob("schema/**/*.py"):
+        assert not roots(path) & forbidden, name(path)
+        assert not re.search(r"\bopen\(", path.read_text(encoding="utf-8")), name(path)
+
+
+def test_only_app_knows_flask():
+    for path in outside("receiver/app.py"):
+        assert "flask" not in roots(path), name(path)
+
+
+def test_only_store_imports_a_database_driver():
+    for path in outside("receiver/store/"):
+        assert not roots(path) & {"sqlite3", "pysqlite3", "sqlite_utils"}, name(path)
+
+
+def test_only_store_writes():
+    for path in outside("receiver/store/"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\b(INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b", text), name(path)
+
+
+def test_no_leftovers():
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", text), name(path)
