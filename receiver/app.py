@@ -19,8 +19,9 @@ from receiver.errors import (
     StoreUnavailable,
 )
 from receiver.health import health, prometheus
+from receiver.logs import log
 from receiver.signature import authenticate
-from receiver.store import Store, receive
+from receiver.store import Outcome, Received, Store, receive
 
 # Retell asks before it answers a call or chat; an empty object goes on with the number's own agent.
 # Source: https://docs.retellai.com/features/inbound-call-webhook
@@ -48,7 +49,7 @@ def create_app(
 ) -> Flask:
     """The receiver. The database must have been migrated. Raises SettingsError without a key."""
     settings = settings or config.load()
-    keys = settings.require_keys()
+    settings.require_keys()
     store = Store(settings.database_path)
     counters = Counters(settings.database_path.with_suffix(".counters"))
     app = Flask("callhouse")
@@ -59,27 +60,23 @@ def create_app(
     @app.post("/webhook")
     @app.post("/webhook/")
     def webhook() -> tuple[Response, int]:
+        began, received_at = time.perf_counter(), now_ms()
         body = _body(settings.max_body_bytes)
-        received_at = now_ms()
-        signed = authenticate(
-            body,
-            request.headers.get("X-Retell-Signature"),
-            keys=keys,
-            now_ms=received_at,
-            tolerance_ms=settings.signature_tolerance_ms,
-        )
-        received = receive(
-            body,
-            source="webhook",
-            observed_at=signed.at_ms,
-            received_at=received_at,
-            key_id=signed.key_id,
-        )
-        outcome = store.add(received)
+        received, outcome = _accept(body, settings, store, received_at)
+        event = received.event
         counters.add(outcome.value)
         counters.raise_to("last_event_ms", received_at)
-        if received.event.event in INBOUND_EVENTS and not received.event.problem:
-            return jsonify({received.event.event: {}}), 200
+        log(
+            now_ms=received_at,
+            outcome=outcome.value,
+            event=event.event,
+            entity_id=event.entity_id,
+            level=received.level,
+            bytes=len(body),
+            ms=round((time.perf_counter() - began) * 1000, 1),
+        )
+        if event.event in INBOUND_EVENTS and not event.problem:
+            return jsonify({event.event: {}}), 200
         return _no_content(), 204
 
     @app.get("/healthz")
@@ -96,14 +93,35 @@ def create_app(
     return app
 
 
+def _accept(
+    body: bytes, settings: config.Settings, store: Store, received_at: int
+) -> tuple[Received, Outcome]:
+    """Verify a body and store it. Raises SignatureError, StoreUnavailable."""
+    signed = authenticate(
+        body,
+        request.headers.get("X-Retell-Signature"),
+        keys=settings.webhook_keys,
+        now_ms=received_at,
+        tolerance_ms=settings.signature_tolerance_ms,
+    )
+    received = receive(
+        body,
+        source="webhook",
+        observed_at=signed.at_ms,
+        received_at=received_at,
+        key_id=signed.key_id,
+    )
+    return received, store.add(received)
+
+
 def _answer_errors(app: Flask, counters: Counters, now_ms: Callable[[], int]) -> None:
     """Every error becomes JSON with a hint, and never repeats what the request said."""
 
     @app.errorhandler(CallhouseError)
     def refuse(error: CallhouseError) -> tuple[Response, int, dict[str, str]]:
-        counted = next((name for cls, name in _COUNTED.items() if isinstance(error, cls)), None)
-        if counted:
-            counters.add(counted)
+        outcome = next(name for cls, name in _COUNTED.items() if isinstance(error, cls))
+        counters.add(outcome)
+        log(now_ms=now_ms(), outcome=outcome, error=str(error))
         if isinstance(error, StaleSignature):
             counters.raise_to("last_stale_ms", now_ms())
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.retry else {}
@@ -119,7 +137,7 @@ def _answer_errors(app: Flask, counters: Counters, now_ms: Callable[[], int]) ->
     @app.errorhandler(Exception)
     def fail(error: Exception) -> tuple[Response, int]:
         # The class alone: an exception's text may hold what the request said.
-        app.logger.error("unexpected %s", type(error).__name__)
+        log(now_ms=now_ms(), outcome="failed", error=type(error).__name__)
         return jsonify({"error": "internal error", "hint": "See the receiver's log."}), 500
 
 

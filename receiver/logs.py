@@ -1,0 +1,42 @@
+"""One line per webhook: ids and figures, never what a call says.
+
+JSON for machines; on a terminal, columns for people.
+"""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+# name -> width on a terminal.
+_COLUMNS = {
+    "outcome": 11,
+    "event": 18,
+    "entity_id": 34,
+    "level": 1,
+    "bytes": 7,
+    "ms": 6,
+    "error": 0,
+}
+
+
+def log(*, now_ms: int, stream: TextIO | None = None, **fields: str | int | float | None) -> None:
+    """Write one line: the time and the fields that are not None."""
+    stream = stream or sys.stderr
+    at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    said = {name: value for name, value in fields.items() if value is not None}
+    line = _columns(at, said) if stream.isatty() else json.dumps({"at": at, **said})
+    # One write for a line: the lines of several processes do not mix.
+    stream.write(line + "\n")
+    stream.flush()
+
+
+def _columns(at: str, said: dict[str, str | int | float]) -> str:
+    cells = []
+    for name, width in _COLUMNS.items():
+        value = said.get(name, "")
+        align = "<" if isinstance(value, str) else ">"
+        cells.append(f"{value:{align}{width}}")
+    # An id is whatever the sender wrote: no control characters reach the terminal.
+    text = "  ".join([at[11:23], *cells]).rstrip()
+    return "".join(c if c.isprintable() else "?" for c in text)
