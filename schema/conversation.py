@@ -4,6 +4,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from pydantic_core import to_json
@@ -14,6 +15,9 @@ Row = tuple[Any, ...]
 
 TRACK_TABLES = ("utterances", "utterance_words", "tool_calls", "node_transitions", "markers")
 UTTERANCE_ROLES = frozenset({"agent", "user", "transfer_target"})
+
+_NUMBERS = frozenset({int, float})
+_WORD = itemgetter("word", "start", "end")
 
 
 def json_text(value: Any) -> str | None:
@@ -31,7 +35,7 @@ def track_rows(
 ) -> dict[str, list[Row]]:
     """Sort a list's entries into the track tables. An entry that is no object has no row."""
     rows: dict[str, list[Row]] = {table: [] for table in TRACK_TABLES}
-    spoken: dict[int, list[list[Any]]] = {}
+    spoken: dict[int, Sequence[Sequence[Any]]] = {}
     invocations: list[tuple[int, Entry]] = []
     results: dict[str | None, deque[tuple[int, Entry]]] = defaultdict(deque)
     for position, entry in enumerate(entries or ()):
@@ -57,23 +61,26 @@ def track_rows(
     return rows
 
 
-def _utterance(entry: Entry, words: list[list[Any]]) -> Row:
-    starts = (seconds(start) for _, start, _ in words)
-    ends = (seconds(end) for _, _, end in reversed(words))
+def _utterance(entry: Entry, words: Sequence[Sequence[Any]]) -> Row:
     return (
         entry.role,
         text(entry.content),
-        next((start for start in starts if start is not None), None),
-        next((end for end in ends if end is not None), None),
+        next((at for _, start, _ in words if (at := seconds(start)) is not None), None),
+        next((at for _, _, end in reversed(words) if (at := seconds(end)) is not None), None),
         len(words) or len((text(entry.content) or "").split()),
         json_text(entry.metadata),
     )
 
 
-def _words(words: Any) -> list[list[Any]]:
+def _words(words: Any) -> Sequence[Sequence[Any]]:
     """Wire words -> [[word, start, end], …]. Spaces stay: the words join to the content."""
     if not isinstance(words, list):
         return []
+    try:
+        # A call is mostly words, and nearly all of them have all three.
+        return list(map(_WORD, words))
+    except (KeyError, TypeError):
+        pass
     return [
         [w.get("word"), w.get("start"), w.get("end")] if isinstance(w, dict) else [w, None, None]
         for w in words
@@ -82,7 +89,7 @@ def _words(words: Any) -> list[list[Any]]:
 
 def seconds(value: Any) -> float | None:
     """A time in seconds, or None for what cannot be one."""
-    return float(value) if type(value) in (int, float) and -1e12 < value < 1e12 else None
+    return float(value) if type(value) in _NUMBERS and -1e12 < value < 1e12 else None
 
 
 def _transition(entry: Entry) -> Row:
@@ -106,7 +113,7 @@ def _marker_body(entry: Entry) -> str | None:
 def _tool_calls(
     invocations: Iterable[tuple[int, Entry]],
     results: dict[str | None, deque[tuple[int, Entry]]],
-    spoken: Mapping[int, list[list[Any]]],
+    spoken: Mapping[int, Sequence[Sequence[Any]]],
 ) -> list[Row]:
     """Pair invocations with results: the n-th of an id with the n-th, for ids repeat."""
     if not invocations and not results:
@@ -153,13 +160,15 @@ def _tool_call(
 class _Speech:
     """When each word of a list was begun, to find where a tool was invoked."""
 
-    def __init__(self, spoken: Mapping[int, list[list[Any]]]) -> None:
+    def __init__(self, spoken: Mapping[int, Sequence[Sequence[Any]]]) -> None:
         self._positions = list(spoken)
         self._begun = sorted(
-            (start, utterance, index)
-            for utterance, words in spoken.items()
-            for index, (_, start, _) in enumerate(words)
-            if seconds(start) is not None
+            [
+                (start, utterance, index)
+                for utterance, words in spoken.items()
+                for index, (_, start, _) in enumerate(words)
+                if type(start) in _NUMBERS
+            ]
         )
 
     def until(self, position: int, time: float | None) -> tuple[int | None, int | None]:

@@ -58,6 +58,12 @@ _COLUMNS = {
     for column in CALLS.names
     if column not in _DERIVED
 }
+# A second choice -> the field that decides in its place where it is carried.
+_FIRST = {
+    second: choices[0]
+    for choices in (*SLICES.values(), *_COLUMNS.values())
+    for second in choices[1:]
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,7 @@ def project_newest(
     """
     if not all(_is_decided(f, fields) for f in (*SLICES.values(), *_COLUMNS.values())):
         return None
-    fields = {name: value for name, value in fields.items() if name not in same}
+    fields = {name: value for name, value in deciding(fields).items() if name not in same}
     call = Call.model_validate(fields)
     rows = child_rows(call_id, call)
     said = _columns(call)
@@ -102,6 +108,11 @@ def project_newest(
     return {("calls", None): [row]} | {
         part: rows.get(part, []) for part, f in SLICES.items() if f[0] in fields
     }
+
+
+def deciding(fields: Fields) -> Fields:
+    """The fields without second choices whose first choice is carried: they decide nothing."""
+    return {name: value for name, value in fields.items() if _FIRST.get(name) not in fields}
 
 
 def _is_decided(candidates: Sequence[str], fields: Fields) -> bool:

@@ -1,9 +1,11 @@
 """The file's schema: from blank and from every older version to the newest, once, or not at all."""
 
+import fcntl
 import importlib
 import json
 import multiprocessing
 import re
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -254,6 +256,18 @@ def test_eight_processes_at_once_on_a_new_file_all_succeed(path):
     assert sorted(applied) == [[]] * 7 + [[script.stem for script in MIGRATIONS]]
     with opened(path) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_migrate_waits_for_another_that_has_begun(path):
+    with path.with_name("retell.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=migrate, args=(path,), kwargs={"timezone": "UTC"})
+        waiting.start()
+        waiting.join(timeout=0.2)
+        assert waiting.is_alive()
+        assert not path.exists()
+    waiting.join(timeout=30)
+    assert path.exists()
 
 
 # -- older versions ------------------------------------------------------------------------------

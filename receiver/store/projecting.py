@@ -1,10 +1,9 @@
 """The observations of a call or chat -> its rows, inside a transaction that is open."""
 
+import marshal
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
-
-from pydantic_core import to_json
 
 from receiver.store import sql
 from receiver.store.connection import Connection, sqlite3
@@ -16,9 +15,11 @@ from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.events import Event, Fields
 from schema.merge import Observation
 from schema.parts import Rows, transfer_rows
-from schema.rows import Stamp, project, project_newest
+from schema.rows import Stamp, deciding, project, project_newest
 from schema.tables import CALLS
 
+# marshal's version without references: equal values have equal bytes.
+_PLAIN = 2
 _REASON = CALLS.names.index("disconnection_reason")
 
 
@@ -95,7 +96,7 @@ def _project_newest(
         k: load(connection, entity_id, k) for k in others if k.level < last.level and k.has_body
     }
     highest = max(others, key=lambda k: k.bare().rank)
-    same = _same(event.fields, lower[highest].fields) if highest in lower else ()
+    same = _same(deciding(event.fields), lower[highest].fields) if highest in lower else ()
     said = project_newest(entity_id, event.fields, stamp(parts), stored, same) if stored else None
     dropped = merge.compactable([*lower.values(), newest])
     # Bodies of the same level were not read: one of them could make another superfluous.
@@ -110,12 +111,15 @@ def _project_newest(
 def _same(fields: Fields, before: Fields) -> set[str]:
     """The fields with the value that the highest observation gave them before.
 
-    Compared as JSON: to Python, 1 is True and the order of keys nothing, to a column it is.
+    Compared a second time by their bytes: to Python, 1 is True and the order of keys is nothing; to
+    a column it is.
     """
     return {
         name
         for name, value in fields.items()
-        if name in before and before[name] == value and to_json(before[name]) == to_json(value)
+        if name in before
+        and before[name] == value
+        and marshal.dumps(before[name], _PLAIN) == marshal.dumps(value, _PLAIN)
     }
 
 
