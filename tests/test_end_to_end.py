@@ -61,7 +61,7 @@ def running(command, environ, address):
     finally:
         if process.poll() is None:
             process.terminate()
-        process.communicate(timeout=30)
+        process.said = process.communicate(timeout=30)[0].decode()
 
 
 @pytest.fixture
@@ -129,6 +129,18 @@ def test_raw_bodies_read_as_null_by_page_and_by_sql(browser, environ):
     assert rows == [{"body": None, "n": None, "h": "", "known": 1}]
     rows = browser.get("/retell/observations.json?_shape=array").json()
     assert [row["body"] for row in rows] == [None]
+
+
+def test_a_page_that_fails_logs_nothing_of_what_was_asked(receiver, environ):
+    address = environ["CALLHOUSE_BROWSE_BIND"]
+    with running("browse", environ, address) as process:
+        url = f"http://{address}"
+        with httpx.Client(base_url=url, follow_redirects=True) as browser:
+            log_in(browser)
+            sql = "select nope from calls where from_number = '+14155550123'"
+            assert browser.get("/retell.json", params={"sql": sql}).status_code == 400
+    assert "Browsing on" in process.said
+    assert "+14155550123" not in process.said
 
 
 def test_many_clients_over_several_workers_are_all_stored(receiver, environ):

@@ -6,10 +6,11 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+# In this order: datasette.app loads the plugins, and its own error pages are one of them.
+import datasette.app
+import datasette.database
 import datasette.handle_exception
 import uvicorn
-from datasette.app import Datasette
-from datasette.database import Database
 from datasette_auth_passwords.utils import hash_password
 
 from receiver.config import Settings, require_free, shipped
@@ -19,10 +20,15 @@ from receiver.store import migrate
 # The name in every URL and in datasette_metadata.json, whatever the file is called.
 DATABASE = "retell"
 
+# Counting every table of a file of this size takes a blink.
+COUNTED_BYTES = 500_000_000
+
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.
     "suggest_facets": False,
     "facet_time_limit_ms": 1000,
+    # An answer after some seconds is better than an error after one; nothing runs for ever.
+    "sql_time_limit_ms": 10_000,
     "default_facet_size": 6,
     "allow_download": False,
 }
@@ -43,18 +49,30 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
     uvicorn.run(app, host=bind.host, port=bind.port, log_level="warning", lifespan="on")
 
 
-def serving(settings: Settings, *, password_hash: str) -> Datasette:
+def serving(settings: Settings, *, password_hash: str) -> datasette.app.Datasette:
     """A Datasette on the configured file."""
     metadata = json.loads(shipped("datasette_metadata.json").read_text(encoding="utf-8"))
     # The metadata takes the hash from the environment, so that the file itself holds no secret.
     os.environ["CALLHOUSE_BROWSE_PASSWORD_HASH"] = password_hash
-    served = Datasette(
+    served = datasette.app.Datasette(
         [], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=_secret(settings)
     )
     served.add_database(
-        Database(served, path=str(settings.database_path), is_mutable=True), name=DATABASE
+        _Live(served, path=str(settings.database_path), is_mutable=True), name=DATABASE
     )
     return served
+
+
+class _Live(datasette.database.Database):  # type: ignore[misc] # Datasette has no types
+    """The file that the receiver writes, too large some day to count every table for a page."""
+
+    async def table_counts(self, limit: int = 10) -> dict[str, int | None]:
+        """Rows per table, None for all of them once the file is large: SQLite cannot be
+        interrupted while it counts."""
+        if self.size > COUNTED_BYTES:
+            return dict.fromkeys(await self.table_names())
+        counts: dict[str, int | None] = await super().table_counts(limit)
+        return counts
 
 
 def _login(settings: Settings) -> tuple[str, str | None]:

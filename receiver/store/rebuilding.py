@@ -80,13 +80,9 @@ def _again(connection: Connection, entity_id: str, known: Known) -> Known:
     event = load(connection, entity_id, known).event
     if event is None or (event.entity_id, event.entity_type) != (entity_id, known.entity_type):
         return known
-    again = replace(known, problem=event.problem)
-    if again.is_usable:
-        problem = attempt(connection, entity_id, known.entity_type, [again])
-        again = replace(again, problem=problem)
-    if again != known:
-        _set_problem(connection, entity_id, known, again.problem)
-    return again
+    if event.problem != known.problem:
+        _set_problem(connection, entity_id, known, event.problem)
+    return replace(known, problem=event.problem)
 
 
 def _set_problem(connection: Connection, entity_id: str, known: Known, problem: str | None) -> None:

@@ -1,0 +1,84 @@
+"""Datasette as callhouse starts it, in process."""
+
+import asyncio
+import stat
+
+import pytest
+
+from receiver.browse import server
+from receiver.browse.server import serving
+from receiver.store import receive
+from tests.conftest import payload
+from tests.test_cli import stored
+
+
+@pytest.fixture
+def browse(settings, monkeypatch):
+    """Get a page as admin; the database holds one call and one chat."""
+    monkeypatch.setenv("CALLHOUSE_BROWSE_PASSWORD_HASH", "restored after the test")
+    served = serving(settings, password_hash="a hash")
+
+    def get(path, *, actor=True):
+        cookies = {"ds_actor": served.sign({"a": {"id": "admin"}}, "actor")} if actor else {}
+        return asyncio.run(served.client.get(path, cookies=cookies))
+
+    yield get
+    for database in served.databases.values():
+        database.close()
+
+
+@pytest.fixture
+def call(store):
+    event = payload("event-call_analyzed")
+    stored(store, event)
+    return event["call"]
+
+
+def test_a_call_id_leads_to_its_call_from_views_and_queries(browse, call):
+    link = f'<a href="/retell/calls/{call["call_id"]}">{call["call_id"]}</a>'
+    assert link in browse("/retell/call_log").text
+    assert link in browse("/retell?sql=select+call_id+from+analyses").text
+
+
+def test_the_stylesheet_is_ours_and_needs_no_login(browse):
+    link = "/-/static-plugins/callhouse/callhouse.css"
+    assert link in browse("/retell/call_log").text
+    assert browse(link, actor=False).status_code == 200
+
+
+def test_a_call_id_with_markup_stays_text(browse, store):
+    stored(store, {"event": "call_ended", "call": {"call_id": "<script>alert(1)</script>"}})
+    page = browse("/retell/call_log").text
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_rows_are_counted_until_the_file_is_large(browse, call, monkeypatch):
+    assert "1 row" in browse("/retell").text
+    monkeypatch.setattr(server, "COUNTED_BYTES", 0)
+    page = browse("/retell").text
+    assert "Many rows" in page
+    assert "1 row" not in page
+
+
+def test_sql_cannot_write_or_attach(browse, call):
+    for sql in ("delete from calls", "attach 'x.db' as x", "pragma journal_mode = delete"):
+        assert browse(f"/retell.json?sql={sql}").status_code == 400, sql
+
+
+def test_the_database_is_called_retell_whatever_the_file_is_called(browse):
+    assert browse("/retell").status_code == 200
+
+
+def test_the_secret_is_made_once_for_its_owner_alone(settings):
+    path = settings.database_path.with_suffix(".secret")
+    first = server._secret(settings)
+    assert server._secret(settings) == first == path.read_text()
+    assert len(first) == 64
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_private_columns_read_as_null_in_expressions_too(browse, store):
+    store.add(receive(b'{"event":"x"}', source="webhook", observed_at=1, received_at=1))
+    sql = "select coalesce(body, 'nothing') as b, count(body) as n from observations"
+    assert browse(f"/retell.json?sql={sql}&_shape=array").json() == [{"b": "nothing", "n": 0}]
