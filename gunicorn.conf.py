@@ -2,6 +2,7 @@
 
 # Underscored: gunicorn takes every other name here for a setting of its own.
 from receiver.config import load as _load
+from receiver.errors import CallhouseError as _CallhouseError
 from receiver.store import migrate as _migrate
 
 _settings = _load()
@@ -25,5 +26,9 @@ loglevel = "warning"
 
 def on_starting(server):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
     """Refuse to start without a key or on a broken schema; migrate once, before workers fork."""
-    _settings.require_keys()
-    _migrate(_settings.database_path, timezone=_settings.timezone)
+    try:
+        _settings.require_keys()
+        _migrate(_settings.database_path, timezone=_settings.timezone)
+    except _CallhouseError as error:
+        # Two sentences instead of a traceback: what is wrong, and what to do.
+        raise SystemExit(f"Error: {error}\n  {error.hint}") from None

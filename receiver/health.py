@@ -2,18 +2,27 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 from receiver.counters import Counters
 from receiver.errors import SchemaMismatch
 from receiver.store.connection import connect, is_busy, sqlite3
+from receiver.store.damage import damage
 from receiver.store.migrate import applied, check
 
 # Below this, the next burst may not fit.
 MIN_FREE_BYTES = 64 * 1024 * 1024
 # How long one stale event keeps the answer red: long enough for any monitor to see it.
 STALE_ALARM_MS = 15 * 60 * 1000
+
+# How long one answer may look for damage; requests of the same worker wait that long.
+DAMAGE_SECONDS = 0.2
+# How many times as long nobody looks again: 2% of the time at most is spent on it.
+DAMAGE_REST = 50
+
+_looked: dict[Path, tuple[float, str | None]] = {}
 
 _QUARANTINED = "SELECT count(*) FROM observations WHERE problem IS NOT NULL"
 
@@ -61,6 +70,8 @@ def _database(path: Path, problems: list[str]) -> dict[str, Any]:
         problems.append(f"the database cannot be opened: {error}")
         return found
     try:
+        if damaged := _damage(path, connection):
+            problems.append(f"the database is damaged: {damaged}")
         found["schema"] = max(applied(connection), default=None)
         check(connection)
         found["quarantined"] = connection.execute(_QUARANTINED).fetchone()[0]
@@ -69,6 +80,17 @@ def _database(path: Path, problems: list[str]) -> dict[str, Any]:
         problems.append(str(error))
     finally:
         connection.close()
+    return found
+
+
+def _damage(path: Path, connection: sqlite3.Connection) -> str | None:
+    """What was found at the last look; a new one is taken when the rest is over."""
+    due, found = _looked.get(path, (0.0, None))
+    began = time.monotonic()
+    if began >= due:
+        found = damage(connection, seconds=DAMAGE_SECONDS)
+        ended = time.monotonic()
+        _looked[path] = ended + DAMAGE_REST * (ended - began), found
     return found
 
 

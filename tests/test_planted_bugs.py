@@ -190,6 +190,11 @@ CORPUS = {
         Delivery("call_started", {"agent_name": "a"}, at=0),
         Delivery("call_ended", {"call_status": "ended"}, at=1),
     ],
+    "a field of each of two higher ones": [
+        Delivery("call_ended", {"agent_name": "a", "duration_ms": 1}, at=0),
+        Delivery("call_analyzed", {"agent_name": "b"}, at=1),
+        Delivery("call_analyzed", {"duration_ms": 2}, at=2),
+    ],
     "a duplicate that turns two around": [
         Delivery("call_analyzed", {"agent_name": "a"}, at=1),
         Delivery("call_analyzed", {"agent_name": "b"}, at=2),

@@ -383,9 +383,16 @@ def test_erased_call_counts_its_later_deliveries(store, db):
 
 
 def test_erased_call_stays_erased_after_a_rebuild(store, db):
-    add(store, "call_ended", at=1, transcript="User: Secret.")
     erase(db, "c")
-    add(store, "call_analyzed", at=2)
+    add(store, "call_analyzed", transcript="User: Secret.")
+    before = dump(db)
+    rebuild(store, progress=lambda *_: None)
+    assert dump(db) == before
+
+
+def test_tombstone_of_a_stored_call_empties_its_tables_at_the_next_rebuild(store, db):
+    add(store, "call_ended", transcript="User: Secret.")
+    erase(db, "c")
     rebuild(store, progress=lambda *_: None)
     assert all(count(db, table.name) == 0 for table in CALL_TABLES)
     assert found_by(db, "secret") == []

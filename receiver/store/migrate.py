@@ -9,25 +9,28 @@ from pathlib import Path
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
-from receiver.errors import SchemaMismatch
+from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.store import sql
-from receiver.store.connection import Connection, connect
+from receiver.store.connection import Connection, connect, sqlite3
+from receiver.store.damage import damage, is_damage
 from schema.disconnection_reasons import REASONS
 from schema.views import views
 
 MIGRATION_SET = "callhouse"
 BUSY_TIMEOUT_MS = 30_000
+# How long a start may look for damage: a small file is read whole, a large one in part.
+DAMAGE_SECONDS = 3.0
 
 
 def migrate(path: Path, *, timezone: str) -> list[str]:
     """Create or update the file at `path` and its views; return the migrations applied.
 
     Safe to run from several processes at once and beside a running receiver. Raises sqlite3.Error,
-    and SchemaMismatch for a file of a newer version.
+    SchemaMismatch for a file of a newer version, and StoreUnavailable for a damaged one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path):
-        connection = connect(path, busy_timeout_ms=BUSY_TIMEOUT_MS, create=True)
+        connection = _open(path)
         try:
             # One transaction: a failed migration leaves the file as it was.
             connection.execute("BEGIN IMMEDIATE")
@@ -40,6 +43,28 @@ def migrate(path: Path, *, timezone: str) -> list[str]:
             return new
         finally:
             connection.close()
+
+
+def _open(path: Path) -> Connection:
+    """Open or create the file. Raises StoreUnavailable if it is damaged: nothing is added to it."""
+    connection = None
+    try:
+        connection = connect(path, busy_timeout_ms=BUSY_TIMEOUT_MS, create=True)
+        found = damage(connection, seconds=DAMAGE_SECONDS)
+    except sqlite3.DatabaseError as error:
+        if connection is not None:
+            connection.close()
+        if not is_damage(error):
+            raise
+        found = str(error)
+    else:
+        if found is None:
+            return connection
+        connection.close()
+    raise StoreUnavailable(
+        f"the database is damaged: {found}",
+        hint="Keep the file, and put a copy in its place while nothing has it open.",
+    )
 
 
 def _migrate(connection: Connection, timezone: str) -> list[str]:
