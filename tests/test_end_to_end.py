@@ -139,6 +139,7 @@ def test_a_page_that_fails_logs_nothing_of_what_was_asked(receiver, environ):
             log_in(browser)
             sql = "select nope from calls where from_number = '+14155550123'"
             assert browser.get("/retell.json", params={"sql": sql}).status_code == 400
+            assert browser.get("/+14155550123").status_code == 404
     assert "Browsing on" in process.said
     assert "+14155550123" not in process.said
 
