@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,24 @@ def histories(draw: st.DrawFn, max_size: int = 6) -> list[Delivery]:
     return fresh + [
         again(lambda options: draw(st.sampled_from(options)), before) for before in repeated
     ]
+
+
+def every_pair() -> list[Delivery]:
+    """All that two deliveries can say of a field, or of one that stands in for another.
+
+    Each pair is a call of its own: of what is equal to Python but not as JSON, chance finds little.
+    """
+    history: list[Delivery] = []
+    for names in [*ALTERNATIVES, *([name] for name in CALL_FIELDS)]:
+        said = [{name: value} for name in names for value in [*CALL_FIELDS[name], None]]
+        for first, second in product(said, said):
+            for event in ("call_started", "call_ended"):
+                call = f"call_{len(history)}"
+                history += [
+                    Delivery(event, first, at=0, id=call),
+                    Delivery("call_ended", second, at=1, id=call),
+                ]
+    return history
 
 
 def seeded(seed: int, size: int) -> list[Delivery]:

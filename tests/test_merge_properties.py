@@ -7,18 +7,17 @@ over alphabets so small that times, levels and bodies collide, through the real 
 import multiprocessing
 from collections.abc import Mapping
 from contextlib import ExitStack
-from itertools import product
 from typing import Any
 
 import pytest
 from histories import (
-    ALTERNATIVES,
     CALL_FIELDS,
     blank_file,
     deliver,
     differences,
     differences_after,
     dump_of,
+    every_pair,
     histories,
     seeded,
 )  # fmt: skip
@@ -88,18 +87,7 @@ def test_more_deliveries_of_the_same_change_how_often_only(history, data):
 
 
 def test_every_pair_of_values_gives_the_tables_of_the_rule():
-    """All that two deliveries can say of a field, or of one that stands in for another."""
-    history = []
-    for names in [*ALTERNATIVES, *([name] for name in CALL_FIELDS)]:
-        said = [{name: value} for name in names for value in [*CALL_FIELDS[name], None]]
-        for first, second in product(said, said):
-            for event in ("call_started", "call_ended"):
-                call = f"call_{len(history)}"
-                history += [
-                    Delivery(event, first, at=0, id=call),
-                    Delivery("call_ended", second, at=1, id=call),
-                ]
-    assert differences_after(history) == set()
+    assert differences_after(every_pair()) == set()
 
 
 @quick
