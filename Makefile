@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve browse test test-all lint describe bench clean
+.PHONY: help demo serve browse test test-all test-faults lint describe bench bench-large clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## A believable day of calls, received and browsed on this machine
 	@$(BIN)/callhouse demo
@@ -24,6 +24,9 @@ test: lint ## Lint, types and tests
 test-all: lint ## The same and the slow tests
 	@$(BIN)/python -m pytest
 
+test-faults: $(VENV)/.installed-dev ## Kill, fill, cut and corrupt the real server (some minutes)
+	@$(BIN)/python -m pytest tests/faults
+
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -35,6 +38,9 @@ describe: $(VENV)/.installed ## Write datasette_metadata.json and docs/tables.md
 
 bench: $(VENV)/.installed ## Speed against a bare endpoint and the ten-minute version (needs wrk)
 	@$(BIN)/python -m benchmarks.run
+
+bench-large: $(VENV)/.installed ## A file with a million calls: ingest, and every page of Datasette
+	@$(BIN)/python -m benchmarks.large
 
 clean: ## Remove the virtual environment and the demo
 	rm -rf $(VENV) callhouse-demo
