@@ -5,6 +5,7 @@ Counting a refused request in the database would let anybody on the internet cau
 
 import fcntl
 import mmap
+import os
 import struct
 import threading
 from collections.abc import Callable
@@ -37,6 +38,9 @@ class Counters:
         self._file = path.open("a+b")
         self._lock = threading.Lock()
         self._file.truncate(_BYTES)
+        # A page without room on the disk kills whoever touches it; better an error now.
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._file.fileno(), 0, _BYTES)
         self._map = mmap.mmap(self._file.fileno(), _BYTES)
 
     def add(self, name: str, count: int = 1) -> None:

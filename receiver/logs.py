@@ -5,6 +5,7 @@ JSON for machines; on a terminal, columns for people.
 
 import json
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -26,9 +27,11 @@ def log(*, now_ms: int, stream: TextIO | None = None, **fields: str | int | floa
     at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
     said = {name: value for name, value in fields.items() if value is not None}
     line = _columns(at, said) if stream.isatty() else json.dumps({"at": at, **said})
-    # One write for a line: the lines of several processes do not mix.
-    stream.write(line + "\n")
-    stream.flush()
+    # One write for a line: the lines of several processes do not mix. A full disk under the log is
+    # no reason to refuse an event that is stored.
+    with suppress(OSError):
+        stream.write(line + "\n")
+        stream.flush()
 
 
 def _columns(at: str, said: dict[str, str | int | float]) -> str:

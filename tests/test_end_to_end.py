@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,28 +41,35 @@ def environ(tmp_path):
 
 @contextmanager
 def running(command, environ, address):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "receiver.cli", command],
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    # A file: a pipe that nobody reads would stop the server once it is full.
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "receiver.cli", command],
+            env=environ,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
-    def answers():
-        assert process.poll() is None, process.stdout.read().decode()
+        def said():
+            output.seek(0)
+            return output.read().decode()
+
+        def answers():
+            assert process.poll() is None, said()
+            try:
+                return httpx.get(f"http://{address}/healthz")
+            except httpx.TransportError:
+                return None
+
         try:
-            return httpx.get(f"http://{address}/healthz")
-        except httpx.TransportError:
-            return None
-
-    try:
-        wait_until(answers)
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.said = process.communicate(timeout=30)[0].decode()
+            wait_until(answers)
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait(timeout=30)
+            process.said = said()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The only writer: many requests, one transaction after another, answered after the commit."""
 
+import fcntl
 import threading
 import time
 from collections import deque
@@ -16,7 +17,7 @@ from receiver.store.observing import Outcome, Received, observe
 BUSY_SECONDS = 4.0
 # How many events share a transaction at most, which bounds how long the first one waits.
 BATCH = 128
-_POLL_SECONDS = 0.002
+_POLL_SECONDS = 0.0005
 
 
 class _Waiting:
@@ -121,20 +122,34 @@ class Store:
 
     def _begin(self, deadline: float) -> Connection:
         """Take the write lock, waiting for other processes in steps that let requests through."""
-        while True:
-            try:
-                connection = self._connect()
-                # Immediate: a deferred transaction that reads and then writes fails at once if
-                # another process has written meanwhile, whatever the timeout says.
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if not is_busy(error):
-                    raise
-                if time.monotonic() >= deadline:
-                    raise StoreBusy("another process holds the database's write lock") from None
-            else:
-                return connection
-            time.sleep(_POLL_SECONDS)
+        with self._turnstile(deadline):
+            while True:
+                try:
+                    connection = self._connect()
+                    # Immediate: a deferred transaction that reads and then writes fails at once if
+                    # another process has written meanwhile, whatever the timeout says.
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if not is_busy(error):
+                        raise
+                    _wait(deadline)
+                else:
+                    return connection
+
+    @contextmanager
+    def _turnstile(self, deadline: float) -> Iterator[None]:
+        """Let processes take the write lock in turn: who waits for it holds the turnstile, so that
+        the one that has just let go of it cannot take it again at once."""
+        with self._path.with_name(self._path.name + ".turn").open("a") as turnstile:
+            while True:
+                try:
+                    fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    _wait(deadline)
+                else:
+                    break
+            # Closing the file lets the next one through.
+            yield
 
     def _connect(self) -> Connection:
         """The open connection, or a new one: opening meets the locks of other processes too."""
@@ -160,6 +175,12 @@ class Store:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             connection.close()
+
+
+def _wait(deadline: float) -> None:
+    if time.monotonic() >= deadline:
+        raise StoreBusy("another process holds the database's write lock")
+    time.sleep(_POLL_SECONDS)
 
 
 def _unavailable(error: BaseException) -> StoreUnavailable:

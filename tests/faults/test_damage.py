@@ -1,0 +1,105 @@
+"""A damaged file is found at the start and by /healthz, and nothing is acknowledged into it."""
+
+import importlib
+
+import pytest
+
+from receiver.errors import StoreUnavailable
+from receiver.health import health
+from receiver.store import Store, migrate, receive
+from receiver.store.connection import connect
+from tests.conftest import NOW_MS
+from tests.faults.harness import pair
+
+PAGE = 4096
+
+
+@pytest.fixture
+def filled(db_path):
+    """The file with some calls, its log written back."""
+    store = Store(db_path)
+    for n in range(20):
+        for body in pair(f"before_{n}", padding=2000):
+            store.add(receive(body, source="webhook", observed_at=1, received_at=1))
+    store.close()
+    return db_path
+
+
+def zero_header(path):
+    with path.open("r+b") as file:
+        file.write(bytes(PAGE))
+
+
+def smash(path, table):
+    """Overwrite the first page of a table."""
+    connection = connect(path, busy_timeout_ms=0)
+    query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+    (page,) = connection.execute(query, (table,)).fetchone()
+    connection.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * PAGE)
+        file.write(b"\xff" * PAGE)
+
+
+DAMAGES = {
+    "header": zero_header,
+    "observations": lambda path: smash(path, "observations"),
+    "utterances": lambda path: smash(path, "utterances"),
+}
+
+
+@pytest.fixture(params=DAMAGES)
+def harm(request):
+    return DAMAGES[request.param]
+
+
+def test_a_damaged_file_is_refused_at_the_start_and_left_as_it_is(filled, harm):
+    harm(filled)
+    before = filled.read_bytes()
+    with pytest.raises(StoreUnavailable, match="the database is damaged: "):
+        migrate(filled, timezone="UTC")
+    assert filled.read_bytes() == before
+
+
+def test_a_sound_file_is_not_called_damaged(filled):
+    assert migrate(filled, timezone="UTC") == []
+
+
+def test_the_search_for_damage_ends_in_time(filled, monkeypatch):
+    smash(filled, "utterances")
+    module = importlib.import_module("receiver.store.migrate")
+    monkeypatch.setattr(module, "DAMAGE_SECONDS", -1)
+    monkeypatch.setattr("receiver.store.damage._STEPS", 1)
+    assert migrate(filled, timezone="UTC") == []
+
+
+def test_the_server_says_in_a_sentence_why_it_does_not_start(serve, filled):
+    zero_header(filled)
+    server = serve(filled).launch()
+    assert server.process.wait(20) == 1
+    assert "Error: the database is damaged: file is not a database" in server.text()
+    assert "Traceback" not in server.text()
+
+
+@pytest.mark.slow
+def test_a_file_damaged_under_the_server_is_noticed_and_not_acknowledged_into(serve, filled, harm):
+    server = serve(filled).start()
+    harm(filled)
+    for n in range(10):
+        answer = server.post(pair(f"after_{n}")[0])
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    status, found = server.health()
+    assert status == 503
+    assert any("damaged" in p or "not a database" in p for p in found["problems"]), found
+
+
+def test_health_looks_again_after_a_while_only(filled, monkeypatch, app):
+    counters = app.extensions["callhouse"]["counters"]
+    monkeypatch.setattr("receiver.health._looked", {})
+    monkeypatch.setattr("receiver.health.DAMAGE_REST", 1_000_000)
+    assert health(filled, counters, now_ms=NOW_MS)["problems"] == []
+    smash(filled, "utterances")
+    assert health(filled, counters, now_ms=NOW_MS)["problems"] == []
+    monkeypatch.setattr("receiver.health._looked", {})
+    (problem,) = health(filled, counters, now_ms=NOW_MS)["problems"]
+    assert problem.startswith("the database is damaged: ")

@@ -1,0 +1,90 @@
+"""Somebody else uses the file: a writer for too long, a reader for long."""
+
+import time
+from contextlib import contextmanager
+from threading import Timer
+
+import pytest
+
+from receiver.store.connection import connect
+from tests.faults.checking import check
+from tests.faults.harness import pair
+from tests.faults.load import Load
+
+MIB = 1024 * 1024
+
+
+@contextmanager
+def write_lock(db_path, seconds):
+    holder = connect(db_path, busy_timeout_ms=5000)
+    holder.execute("BEGIN IMMEDIATE")
+    timer = Timer(seconds, holder.execute, ("ROLLBACK",))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+        holder.close()
+
+
+def check_short_lock(server, db_path):
+    # Connections are open before the lock is taken, as they are in service.
+    first = Load(server, clients=8, pairs=1, name="first").run()
+    with write_lock(db_path, 2):
+        load = Load(server, clients=16, pairs=1).run()
+    assert load.statuses == {204: 32}, load.statuses
+    assert max(load.seconds) < 5
+    check(db_path, load.acked | first.acked, load.sent | first.sent)
+
+
+def test_a_lock_of_two_seconds_is_waited_for(server, db_path):
+    check_short_lock(server, db_path)
+
+
+@pytest.mark.slow
+def test_a_lock_of_eight_seconds_is_refused_in_time_and_healthz_answers(server, db_path):
+    with write_lock(db_path, 8):
+        with Load(server, clients=16, pairs=1) as load:
+            time.sleep(0.5)
+            waits = []
+            for _ in range(10):
+                began = time.monotonic()
+                status, health = server.health()
+                waits.append(time.monotonic() - began)
+                assert (status, health["writable"]) == (200, True)
+                time.sleep(0.2)
+        # The first of each pair was sent before the lock was free, and waited its full time.
+        refused = sorted(load.seconds)[-16:]
+    assert max(waits) < 1
+    assert load.statuses[503] >= 16
+    assert set(load.statuses) == {503}
+    assert max(refused) < 6
+    after = Load(server, clients=4, pairs=2, name="after").run()
+    assert after.statuses == {204: 16}
+    check(db_path, after.acked, load.sent | after.sent)
+
+
+@pytest.mark.slow
+def test_a_refusal_says_when_to_come_again(server, db_path):
+    with write_lock(db_path, 5):
+        answer = server.post(pair("call")[0])
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert server.post(pair("call")[0]).status_code == 204
+
+
+@pytest.mark.slow
+def test_a_long_reader_hinders_no_writer_and_the_log_shrinks_after_it(server, db_path):
+    log = db_path.with_name(db_path.name + "-wal")
+    reader = connect(db_path, busy_timeout_ms=0)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM calls").fetchone()
+    load = Load(server, clients=5, pairs=50, padding=60_000).run()
+    assert load.statuses == {204: 500}
+    assert reader.execute("SELECT count(*) FROM calls").fetchone() == (0,)
+    grown = log.stat().st_size
+    reader.close()
+    after = Load(server, clients=2, pairs=20, name="after").run()
+    assert after.statuses == {204: 80}
+    assert grown > 33 * MIB, "too little was written to see the log shrink"
+    assert log.stat().st_size < 33 * MIB
+    check(db_path, load.acked | after.acked, load.sent | after.sent)

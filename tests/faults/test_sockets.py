@@ -1,0 +1,142 @@
+"""What comes over a socket that no HTTP client would send, and clients that are slow on purpose."""
+
+import gzip
+import socket
+
+from tests.faults.checking import check, stored
+from tests.faults.harness import pair, sha256, signed
+from tests.faults.load import Load
+
+LIMIT = 16 * 1024 * 1024
+
+
+def connect_to(server):
+    return socket.create_connection(("127.0.0.1", int(server.address[10:])), timeout=10)
+
+
+def request(body, *extra, header=None, length=True, connection=b"close"):
+    lines = [
+        b"POST /webhook HTTP/1.1",
+        b"Host: callhouse",
+        b"Connection: " + connection,
+        b"X-Retell-Signature: " + (header or signed(body)["X-Retell-Signature"].encode()),
+        *extra,
+    ]
+    if length:
+        lines.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def talk(server, *pieces, half_close=False):
+    """Send the pieces and return all that comes back until the server closes or is silent."""
+    said = b""
+    with connect_to(server) as connection:
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # Refused before it was read to the end.
+        connection.settimeout(1)
+        try:
+            while piece := connection.recv(65536):
+                said += piece
+        except (TimeoutError, ConnectionResetError):
+            pass
+    server.said.append(said.decode("latin-1"))
+    return said
+
+
+def status(said):
+    return int(said.split(b" ", 2)[1]) if said else None
+
+
+def chunks(body, size=65536):
+    for start in range(0, len(body), size):
+        piece = body[start : start + size]
+        yield b"%x\r\n%s\r\n" % (len(piece), piece)
+    yield b"0\r\n\r\n"
+
+
+CHUNKED = b"Transfer-Encoding: chunked"
+
+
+def test_a_socket_says_what_it_likes_and_only_signed_bytes_are_stored(server, db_path):
+    body, other = pair("call")
+    stored_bodies = set()
+
+    # Chunked: as good as with a length, and bounded.
+    said = talk(server, request(body, CHUNKED, length=False), *chunks(body, 100))
+    assert status(said) == 204
+    stored_bodies.add(sha256(body))
+    long = b" " * (LIMIT + 1)
+    said = talk(server, request(long, CHUNKED, length=False), *chunks(long))
+    assert status(said) in (413, None)
+    # With a length, it need not even be sent.
+    said = talk(server, request(long + b" "))
+    assert status(said) == 413
+
+    # Two opinions about where the body ends.
+    said = talk(server, request(other, CHUNKED), *chunks(other))
+    assert status(said) == 400
+    said = talk(server, request(other, b"Content-Length: 3"), other)
+    assert status(said) == 400
+    said = talk(server, request(other, b"Content-Length: +%d" % len(other), length=False), other)
+    assert status(said) == 400
+
+    # Headers.
+    said = talk(server, request(other, b"X-Long: " + b"x" * 100_000), other)
+    assert status(said) in (400, 431)
+    said = talk(server, request(other, header="v=١٢٣,d=é".encode()), other)
+    assert status(said) == 401
+    said = talk(server, request(other, header=b"v=1,d=\xff\x00\x7f"), other)
+    assert status(said) in (400, 401)
+    right = signed(other)["X-Retell-Signature"].encode()
+    said = talk(server, request(other, b"X-Retell-Signature: " + right, header=b"v=1"), other)
+    assert status(said) == 401
+    said = talk(server, request(other, b"X_Retell_Signature: " + right, header=b"v=1"), other)
+    assert status(said) == 401
+
+    # A body that ends early, by silence of the sender.
+    for half_close in (False, True):
+        said = talk(server, request(other), other[:-10], half_close=half_close)
+        assert status(said) in (400, 401, None)
+
+    # Compressed bytes are the bytes that were signed, or nothing at all.
+    packed = gzip.compress(other)
+    gzipped = b"Content-Encoding: gzip"
+    assert status(talk(server, request(packed, gzipped), packed)) == 204
+    stored_bodies.add(sha256(packed))
+    header = signed(other)["X-Retell-Signature"].encode()
+    assert status(talk(server, request(packed, gzipped, header=header), packed)) == 401
+
+    assert set(stored(db_path)) == stored_bodies
+    check(db_path, stored_bodies, stored_bodies)
+
+
+def test_requests_in_one_breath_are_all_answered_in_turn(server, db_path):
+    bodies = [body for n in range(10) for body in pair(f"call_{n}")]
+    breath = b"".join(request(body, connection=b"keep-alive") + body for body in bodies)
+    last = b"GET /nowhere HTTP/1.1\r\nHost: callhouse\r\nConnection: close\r\n\r\n"
+    said = talk(server, breath + last)
+    assert said.count(b"HTTP/1.1 204") == len(bodies)
+    assert said.count(b"HTTP/1.1 404") == 1
+    hashes = {sha256(body) for body in bodies}
+    check(db_path, hashes, hashes)
+
+
+def test_slow_sockets_do_not_hinder_a_good_client(server, db_path):
+    body, _ = pair("slow")
+    silent, slow_header, slow_body = b"", request(body)[:40], request(body) + body[:20]
+    sockets = [connect_to(server) for _ in range(200)]
+    try:
+        for n, connection in enumerate(sockets):
+            connection.sendall((silent, slow_header, slow_body)[n % 3])
+        load = Load(server, clients=2, pairs=50).run()
+    finally:
+        for connection in sockets:
+            connection.close()
+    assert load.statuses == {204: 200}
+    assert sorted(load.seconds)[197] < 2
+    check(db_path, load.acked, load.sent)
