@@ -46,11 +46,7 @@ def run(
 
     With `stay`, keep serving until SIGINT or SIGTERM. Raises SettingsError, DemoFailed.
     """
-    for bind, name in (
-        (settings.bind, "CALLHOUSE_BIND"),
-        (settings.browse_bind, "CALLHOUSE_BROWSE_BIND"),
-    ):
-        require_free(bind, name)
+    _require_addresses(settings)
     deliveries = day(seed, day_start_ms=_start_of(date), calls=calls)
     database = _fresh_database(settings)
     key, password = f"key_{secrets.token_hex(14)}", secrets.token_urlsafe(9)
@@ -75,6 +71,16 @@ def run(
                 with suppress(KeyboardInterrupt):
                     signal.pause()
     return 1 if missing else 0
+
+
+def _require_addresses(settings: Settings) -> None:
+    if settings.bind == settings.browse_bind:
+        raise SettingsError(
+            f"the receiver and Datasette cannot both listen on {settings.bind}",
+            hint="Set CALLHOUSE_BIND and CALLHOUSE_BROWSE_BIND to two ports, and unset PORT.",
+        )
+    require_free(settings.bind, "CALLHOUSE_BIND")
+    require_free(settings.browse_bind, "CALLHOUSE_BROWSE_BIND")
 
 
 def _start_of(date: str | None) -> int:
@@ -143,7 +149,9 @@ def _post_all(
 ) -> None:
     with httpx.Client(timeout=30) as client, progress() as bar:
         for delivery in bar.track(deliveries, description="A day of calls"):
-            post(client, url, delivery.body, key=key, at_ms=delivery.at_ms)
+            # What is not answered is found missing afterwards, and counted.
+            with suppress(httpx.HTTPError):
+                post(client, url, delivery.body, key=key, at_ms=delivery.at_ms)
 
 
 def _missing(database: Path, deliveries: Sequence[Delivery]) -> list[Delivery]:

@@ -100,6 +100,13 @@ def test_send_to_nobody_fails_with_a_line_for_each_file(run, monkeypatch):
     assert second.startswith("event-chat_ended-sms_chat.json  not sent: ConnectError")
 
 
+def test_the_demo_needs_two_addresses(run, monkeypatch):
+    monkeypatch.setenv("PORT", "5000")
+    result = run("demo", "--exit")
+    assert result.exit_code == 2
+    assert "cannot both listen on 127.0.0.1:5000" in result.output
+
+
 def test_unusable_arguments_are_status_2(run):
     assert run("show").exit_code == 2
     assert run("demo", "--day", "yesterday").exit_code == 2

@@ -82,7 +82,7 @@ class Store:
                 self._check_identity()
             except BaseException as error:
                 self._disconnect()
-                if isinstance(error, sqlite3.Error):
+                if isinstance(error, sqlite3.Error | OSError):
                     raise _unavailable(error) from error
                 raise
 
