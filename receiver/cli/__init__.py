@@ -1,0 +1,9 @@
+"""The `callhouse` command. Exit status: 0 done, 1 something is wrong, 2 unusable arguments.
+
+A module for each kind of work; importing it adds its commands to the group.
+"""
+
+from receiver.cli import objects, running
+from receiver.cli.group import main
+
+__all__ = ["main", "objects", "running"]

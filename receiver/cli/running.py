@@ -1,0 +1,99 @@
+"""Commands that run it: serve, browse, demo; and keep its tables: migrate, rebuild."""
+
+import os
+import sys
+
+import click
+
+from receiver import config
+from receiver.cli.group import err, main, progress
+
+
+@main.command()
+def serve() -> None:
+    """Receive Retell's webhooks, verify them and store them.
+
+    \b
+    Example:
+      RETELL_API_KEY=key_... callhouse serve
+    """
+    from receiver.store import sqlite_warning
+
+    settings = config.load()
+    settings.require_keys()
+    config.require_free(settings.bind, "CALLHOUSE_BIND")
+    if warning := sqlite_warning():
+        err.print(f"Warning: {warning}", style="yellow", markup=False)
+    err.print(f"Receiving on http://{settings.bind}/webhook, storing in {settings.database_path}")
+    conf = str(config.shipped("gunicorn.conf.py"))
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", conf])
+
+
+@main.command()
+def browse() -> None:
+    """Browse the calls with Datasette.
+
+    \b
+    Example:
+      CALLHOUSE_BROWSE_PASSWORD=... callhouse browse
+    """
+    from receiver.browse.server import run
+
+    run(config.load(), say=lambda text: err.print(text, markup=False))
+
+
+@main.command()
+@click.option("--exit", "exit_", is_flag=True, help="End once every event is stored.")
+@click.option("--calls", default=120, show_default=True, help="How many calls the day has.")
+@click.option("--seed", default=1, show_default=True, help="Another seed, another day.")
+@click.option("--day", default=None, metavar="YYYY-MM-DD", help="The day; yesterday by default.")
+def demo(exit_: bool, calls: int, seed: int, day: str | None) -> None:
+    """Run the whole thing on this machine with a made-up day of calls.
+
+    \b
+    Examples:
+      callhouse demo
+      callhouse demo --exit --seed 7
+    """
+    from receiver.demo import run
+
+    sys.exit(
+        run(config.load(), seed=seed, calls=calls, date=day, stay=not exit_, progress=progress)
+    )
+
+
+@main.command()
+def migrate() -> None:
+    """Create or update the database and its views.
+
+    \b
+    Example:
+      callhouse migrate
+    """
+    from receiver.store import migrate as migrate_file
+
+    settings = config.load()
+    applied = migrate_file(settings.database_path, timezone=settings.timezone)
+    click.echo(f"{settings.database_path}: " + (", ".join(applied) or "already up to date"))
+
+
+@main.command()
+def rebuild() -> None:
+    """Make every table anew from the stored observations, beside a running receiver.
+
+    \b
+    Example:
+      callhouse rebuild
+    """
+    from receiver.store import Store
+    from receiver.store import migrate as migrate_file
+    from receiver.store import rebuild as rebuild_tables
+
+    settings = config.load()
+    migrate_file(settings.database_path, timezone=settings.timezone)
+    store = Store(settings.database_path)
+    with progress() as bar:
+        task = bar.add_task("Rebuilding", total=None)
+        done = rebuild_tables(store, progress=lambda n, of: bar.update(task, completed=n, total=of))
+    store.close()
+    click.echo(f"Rebuilt {done} calls, chats and other entities.")
