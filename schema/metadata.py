@@ -43,6 +43,7 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
     "latency_by_agent": {"facets": ["component"]},
     "disconnections": {"sort_desc": "calls", "facets": ["category"]},
     "needs_attention": {"sort_desc": "since", "facets": ["what"]},
+    "drift": {"sort_desc": "entities", "facets": ["what"]},
     "calls": {
         "facets": ["agent_name", "disconnection_reason", "direction"],
         "sort_desc": "start_timestamp",

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from schema import drift
 from schema.call import ENTRIES, Call, CallAnalysis, LatencyGroup
 from schema.conversation import Row, json_text, text, track_rows
 from schema.merge import Observation, is_transfer
@@ -40,8 +41,12 @@ MEDIA_KINDS = (
 OLD_LATENCIES = ("e2e_latency", "llm_latency", "llm_websocket_network_rtt_latency")
 
 
-def child_rows(call_id: str, call: Call) -> Rows:
-    """The rows of every table but calls and transfers; a slice without rows may be missing."""
+def child_rows(call_id: str, call: Call) -> tuple[Rows, list[drift.Unknown]]:
+    """The rows of every table but calls, transfers and unknowns, and what is unknown in them.
+
+    A slice without rows may be missing.
+    """
+    unknown = drift.in_parts(call)
     rows: Rows = {
         ("product_costs", None): _product_costs(call_id, call),
         ("latencies", None): _latencies(call_id, call),
@@ -52,6 +57,7 @@ def child_rows(call_id: str, call: Call) -> Rows:
         source = next((f for f in fields if f in call.model_fields_set), None)
         if source:
             entries = ENTRIES.validate_python(getattr(call, source))
+            unknown += drift.in_entries(track, entries)
             for table, part in track_rows(call_id, track, entries).items():
                 rows[table, track] = part
     spoken, tools = rows.get(("utterances", "session"), []), rows.get(("tool_calls", "session"), [])
@@ -64,7 +70,7 @@ def child_rows(call_id: str, call: Call) -> Rows:
     for kind in MEDIA_KINDS:
         if url := getattr(call, f"{kind}_url"):
             rows["media", kind] = [(call_id, kind, url)]
-    return rows
+    return rows, unknown
 
 
 def transfer_rows(call_id: str, observations: Iterable[Observation]) -> list[Row]:

@@ -277,6 +277,23 @@ CALL_METRICS = Table(
     },
 )
 
+_UNKNOWN = {
+    "place": "Where it stands: call or chat for its top level, a field such as call_cost, the list "
+    "of a transcript, or envelope for what comes beside the object.",
+    "what": "key, role, product, component, or the name of the field that has an unknown value.",
+    "name": "The key or value, cut at 200 characters.",
+}
+UNKNOWNS = Table(
+    "unknowns",
+    ("call_id", "place", "what", "name"),
+    "What a call carries that this version does not know; the drift view counts it.",
+    {
+        "call_id": _CALL_ID,
+        **_UNKNOWN,
+        "seen_at": "Start of the call, or when it was reported, in milliseconds since the epoch.",
+    },
+)
+
 CHATS = Table(
     "chats",
     ("chat_id",),
@@ -330,6 +347,17 @@ CHAT_MESSAGES = Table(
     },
 )
 
+CHAT_UNKNOWNS = Table(
+    "chat_unknowns",
+    ("chat_id", "place", "what", "name"),
+    "What a chat carries that this version does not know; the drift view counts it.",
+    {
+        "chat_id": "Retell's id of the chat.",
+        **_UNKNOWN,
+        "seen_at": "Start of the chat, or when it was reported, in milliseconds since the epoch.",
+    },
+)
+
 DISCONNECTION_REASONS = Table(
     "disconnection_reasons",
     ("reason",),
@@ -368,6 +396,7 @@ CALL_TABLES = (
     MEDIA,
     TRANSFERS,
     CALL_METRICS,
+    UNKNOWNS,
 )
-CHAT_TABLES = (CHATS, CHAT_MESSAGES)
+CHAT_TABLES = (CHATS, CHAT_MESSAGES, CHAT_UNKNOWNS)
 TABLES = (OBSERVATIONS, *CALL_TABLES, *CHAT_TABLES, DISCONNECTION_REASONS, ERASURES)

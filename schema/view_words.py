@@ -171,4 +171,19 @@ VIEWS = {
             "detail": "What is wrong with the body, or how the call stands.",
         },
     ),
+    "drift": View(
+        "Drift",
+        "What Retell says that this version of callhouse does not know: nothing of it is lost, but "
+        "no column was made for it. Counted over the calls and chats as they stand now.",
+        {
+            "place": "Where it stands: call or chat for its top level, a field such as call_cost, "
+            "the list of a transcript, or envelope for the event itself.",
+            "what": "event, key, role, product, component, or the field that has an unknown value.",
+            "name": "The event, key or value.",
+            "entities": "In how many calls or chats; for an event, how many bodies.",
+            "first_seen": "When the first of them was, in the configured time zone.",
+            "example": "The call_id, chat_id or sha:<hash> of the first.",
+            "first_seen_ms": "first_seen in milliseconds since the epoch, to sort and filter by.",
+        },
+    ),
 }

@@ -9,16 +9,21 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+from schema.events import EVENTS
+
 _FIRST_YEAR, _LAST_YEAR = 2020, 2040
 _DAY = 86_400
 
 _STATEMENT = re.compile(r"^(CREATE VIEW (\w+) AS\n.*?);$", re.MULTILINE | re.DOTALL)
 _LOCAL = re.compile(r"\b(local_\w+)\(((?:[^()]|\([^()]*\))*)\)")
-# The first two are the expressions of indexes, which SQLite uses only for the very same ones.
+# The first three are the expressions of indexes, which SQLite uses only for the very same ones.
 _PLAIN_WORDS = {
     r"\bcall_time\((\w+)\)": r"coalesce(\1.start_timestamp, nullif(\1.observed_at, 0))",
     r"\bcustomer\((\w+)\)": (
         r"CASE \1.direction WHEN 'inbound' THEN \1.from_number ELSE \1.to_number END"
+    ),
+    r"\bis_unknown_event\((\w+)\)": (
+        rf"\1.event NOT IN ({', '.join(repr(event) for event in EVENTS)})"
     ),
     r"\bis_connected\((\w+), (\w+)\)": (
         r"(\1.start_timestamp IS NOT NULL AND \2.category IS NOT 'not_connected')"

@@ -8,6 +8,8 @@
 --   call_time(c)        when a row of calls began. A call that never connected has no time of its
 --                       own; for it, when Retell reported it. calls_at is an index on just this.
 --   customer(c)         the number at the other end. calls_customer is an index on just this.
+--   is_unknown_event(o) an observation of an event that this version does not know.
+--                       observations_unknown_event is an index of just these.
 --   is_connected(c, r)  whether somebody or something answered, by the call and its reason
 
 -- The landing page: who called whom when, and what came of it. The analysis is looked up by key
@@ -262,3 +264,47 @@ SELECT
     'ended by ' || coalesce(u.disconnection_reason, 'unknown')
 FROM unfinished u
 WHERE u.level = 2 AND u.updated_at < (SELECT at FROM present) - 3600000;
+
+-- What Retell says that this version does not know. Each branch reads one index made for it.
+CREATE VIEW drift AS
+SELECT
+    d.place,
+    d.what,
+    d.name,
+    d.entities,
+    local_iso(d.first_seen_at) AS first_seen,
+    d.example,
+    d.first_seen_at AS first_seen_ms
+FROM (
+    SELECT
+        'envelope' AS place, 'event' AS what, o.event AS name,
+        count(*) AS entities, min(nullif(o.observed_at, 0)) AS first_seen_at,
+        (
+            SELECT e.entity_id FROM observations e
+            WHERE e.event = o.event AND is_unknown_event(e)
+            ORDER BY e.observed_at LIMIT 1
+        ) AS example
+    FROM observations o
+    WHERE is_unknown_event(o)
+    GROUP BY o.event
+    UNION ALL
+    SELECT
+        u.place, u.what, u.name, count(*), min(u.seen_at),
+        (
+            SELECT e.call_id FROM unknowns e
+            WHERE e.place = u.place AND e.what = u.what AND e.name = u.name
+            ORDER BY e.seen_at LIMIT 1
+        )
+    FROM unknowns u
+    GROUP BY u.place, u.what, u.name
+    UNION ALL
+    SELECT
+        u.place, u.what, u.name, count(*), min(u.seen_at),
+        (
+            SELECT e.chat_id FROM chat_unknowns e
+            WHERE e.place = u.place AND e.what = u.what AND e.name = u.name
+            ORDER BY e.seen_at LIMIT 1
+        )
+    FROM chat_unknowns u
+    GROUP BY u.place, u.what, u.name
+) d;

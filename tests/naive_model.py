@@ -145,7 +145,9 @@ def tables(deliveries: Iterable[Delivery]) -> dict[str, list[tuple[Any, ...]]]:
         stamp = Stamp(
             level=top.level, observed_at=top.at, updated_at=max(o.first_received for o in seen)
         )
-        projected = (project if kind == "call" else project_chat)(entity_id, merged(seen), stamp)
+        beside = sorted({key for o in seen for key in o.first.beside})
+        make = project if kind == "call" else project_chat
+        projected = make(entity_id, merged(seen), stamp, beside)
         for (table, _), some in projected.items():
             rows[table] += some
         if kind == "call":

@@ -7,7 +7,7 @@ back, `rebuild` makes every table anew from the observations and `migrate` makes
 from receiver.store.connection import sqlite_warning
 from receiver.store.migrate import migrate
 from receiver.store.observing import Outcome, Received, receive
-from receiver.store.reading import show
+from receiver.store.reading import read_drift, show
 from receiver.store.rebuilding import rebuild
 from receiver.store.store import Store
 
@@ -16,6 +16,7 @@ __all__ = [
     "Received",
     "Store",
     "migrate",
+    "read_drift",
     "rebuild",
     "receive",
     "show",

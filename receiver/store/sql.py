@@ -97,3 +97,5 @@ ENTITIES_AFTER = (
     "SELECT DISTINCT entity_id FROM observations WHERE entity_id > ? ORDER BY entity_id LIMIT ?"
 )
 COUNT_ENTITIES = "SELECT count(DISTINCT entity_id) FROM observations"
+
+DRIFT = "SELECT * FROM drift ORDER BY entities DESC, place, what, name"
