@@ -17,6 +17,8 @@ from receiver.errors import SettingsError
 
 T = TypeVar("T")
 
+_KEY_HINT = "Set it to the API key that carries the webhook badge in Retell's dashboard."
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -32,7 +34,7 @@ SETTINGS = (
         "RETELL_API_KEY",
         None,
         "The account's key with the webhook badge: verifies events and calls the API. "
-        "Required by serve.",
+        "Required by serve, call, webhook and sync.",
     ),
     Setting(
         "RETELL_WEBHOOK_KEYS",
@@ -95,6 +97,7 @@ class Bind:
 class Settings:
     """What SETTINGS says, parsed."""
 
+    api_key: str | None
     webhook_keys: tuple[str, ...]
     base_url: str
     database_path: Path
@@ -111,11 +114,14 @@ class Settings:
     def require_keys(self) -> tuple[str, ...]:
         """The keys that verify events. Raises SettingsError when there is none."""
         if not self.webhook_keys:
-            raise SettingsError(
-                "RETELL_API_KEY is not set",
-                hint="Set it to the API key that carries the webhook badge in Retell's dashboard.",
-            )
+            raise SettingsError("RETELL_API_KEY is not set", hint=_KEY_HINT)
         return self.webhook_keys
+
+    def require_api_key(self) -> str:
+        """The key that calls the API. Raises SettingsError when there is none."""
+        if not self.api_key:
+            raise SettingsError("RETELL_API_KEY is not set", hint=_KEY_HINT)
+        return self.api_key
 
 
 def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None) -> Settings:
@@ -132,6 +138,7 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
     keys = [value("RETELL_API_KEY"), *value("RETELL_WEBHOOK_KEYS").split(",")]
     port = values.get("PORT", "").strip()
     return Settings(
+        api_key=value("RETELL_API_KEY") or None,
         webhook_keys=tuple(dict.fromkeys(k.strip() for k in keys if k.strip())),
         base_url=value("RETELL_BASE_URL").rstrip("/"),
         database_path=_parse("CALLHOUSE_DATABASE_URL", value, _sqlite_path),

@@ -14,10 +14,21 @@ CallhouseError
 │   └── SchemaMismatch       the file's schema is not this version's
 ├── NotStored                nothing in the warehouse has this id
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
+├── RetellError              Retell's API did not do what was asked; nothing else went wrong
+│   ├── BadRequest           400
+│   ├── KeyRefused           401
+│   ├── PaymentRequired      402
+│   ├── NotAtRetell          404
+│   ├── UnusableReference    422
+│   ├── RateLimited          429
+│   ├── RetellFailed         5xx
+│   ├── RetellUnreachable    no answer at all
+│   └── UnexpectedAnswer     an answer that Retell does not document
 └── DemoFailed               a process of the demo did not come up, or an event was not stored
 
 Each carries `status` (the HTTP answer), `hint` (what to do next) and `retry` (whether sending the
-same again can help). Messages never contain bodies, phone numbers or keys.
+same again can help). Messages never contain bodies, phone numbers or keys. A RetellError says in
+`answered` what Retell answered, and in `wait_seconds` when it wants to be asked again.
 """
 
 
@@ -114,3 +125,71 @@ class NotAnEvent(CallhouseError):
 
 class DemoFailed(CallhouseError):
     """One of the demo's processes did not come up, or an event was not stored."""
+
+
+class RetellError(CallhouseError):
+    """Retell's API did not do what was asked."""
+
+    def __init__(
+        self, message: str, *, answered: int | None = None, wait_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.answered = answered
+        self.wait_seconds = wait_seconds
+
+
+class BadRequest(RetellError):
+    """Retell finds the request malformed, or forbids it to this contact."""
+
+    hint = "Correct the argument that Retell names; numbers are written as +14155550123."
+
+
+class KeyRefused(RetellError):
+    """Retell does not know the key."""
+
+    hint = "Set RETELL_API_KEY to a key of this account, whole and without spaces."
+
+
+class PaymentRequired(RetellError):
+    """The account cannot pay."""
+
+    hint = "Add a payment method, or credit, in Retell's dashboard under Billing."
+
+
+class NotAtRetell(RetellError):
+    """Retell has nothing with this id."""
+
+    hint = "Check the id; what was deleted or outlived its retention is gone at Retell."
+
+
+class UnusableReference(RetellError):
+    """A number, agent or version that the request names is not this account's."""
+
+    hint = "Check that the from number, the agent and its version belong to this key's workspace."
+
+
+class RateLimited(RetellError):
+    """Too many requests, or as many calls going on as the account may have."""
+
+    retry = True
+    hint = "Nothing was done. Try again later, more slowly, or raise the account's concurrency."
+
+
+class RetellFailed(RetellError):
+    """Retell had an error of its own."""
+
+    retry = True
+    hint = "Try again in a minute; https://status.retellai.com says whether it is known."
+
+
+class RetellUnreachable(RetellError):
+    """No answer came."""
+
+    retry = True
+    hint = "Check the network and RETELL_BASE_URL."
+
+
+class UnexpectedAnswer(RetellError):
+    """An answer that Retell's API does not document."""
+
+    hint = "Check RETELL_BASE_URL: something else than Retell's API seems to answer there."

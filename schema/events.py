@@ -1,7 +1,8 @@
-"""Signed bytes -> event: what it is about, which call or chat it carries, what is wrong with it.
+"""Bytes -> event: what it is about, which call or chat it carries, what is wrong with it.
 
 Nothing here refuses: a body that cannot be understood becomes an event with a `problem`, because
-signed bytes are kept whatever they say.
+signed bytes are kept whatever they say. A webhook's body is an envelope with a payload; the API's
+is a bare call or chat object, an event without a name.
 """
 
 import hashlib
@@ -71,8 +72,11 @@ class Event:
     problem: str | None
 
 
-def parse(body: bytes, *, verbatim: bool = False) -> Event:
-    """Understand a body. `verbatim` keeps text that no column can hold; else it becomes U+FFFD."""
+def parse(body: bytes, *, source: str = "webhook", verbatim: bool = False) -> Event:
+    """Understand a body: an envelope, or from the API a bare call or chat object.
+
+    `verbatim` keeps text that no column can hold; else it becomes U+FFFD.
+    """
     sha256 = hashlib.sha256(body).hexdigest()
     try:
         value = _from_json(body)
@@ -82,7 +86,18 @@ def parse(body: bytes, *, verbatim: bool = False) -> Event:
         return _quarantined(sha256, f"not usable JSON: {_reason(error)}")
     if not isinstance(value, dict):
         return _quarantined(sha256, "not a JSON object")
-    return _understand(sha256, value)
+    # Only where nobody else could have sent it: a custom function's arguments may hold a call_id.
+    is_bare = source == "api" and "event" not in value
+    return _understand_object(sha256, value) if is_bare else _understand(sha256, value)
+
+
+def _understand_object(sha256: str, value: dict[str, Any]) -> Event:
+    for entity_type in ("call", "chat"):
+        entity_id = value.get(f"{entity_type}_id")
+        if isinstance(entity_id, str) and entity_id:
+            fields = {k: v for k, v in value.items() if v is not None}
+            return Event(sha256, entity_type, _storable(entity_id), None, fields, {}, None)
+    return _quarantined(sha256, "no call_id")
 
 
 def _understand(sha256: str, value: dict[str, Any]) -> Event:

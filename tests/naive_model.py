@@ -20,9 +20,12 @@ TERMINAL = ("ended", "not_connected", "error")
 
 @dataclass(frozen=True)
 class Delivery:
-    """One arrival of a body: `at` is its signature's or fetch's time, `received` our clock's."""
+    """One arrival of a body: `at` is its signature's or fetch's time, `received` our clock's.
 
-    event: str
+    Without an event it is a bare object, as the API answers.
+    """
+
+    event: str | None
     fields: dict[str, Any]
     at: int = 0
     received: int = 0
@@ -34,6 +37,8 @@ class Delivery:
     @property
     def body(self) -> bytes:
         payload = {f"{self.kind}_id": self.id, **self.fields}
+        if self.event is None:
+            return json.dumps(payload).encode()
         return json.dumps({"event": self.event, self.kind: payload, **self.beside}).encode()
 
     @property
@@ -68,7 +73,7 @@ class Seen:
 
     @property
     def is_transfer(self) -> bool:
-        return self.first.event.startswith("transfer_")
+        return (self.first.event or "").startswith("transfer_")
 
     @property
     def level(self) -> int:

@@ -46,6 +46,7 @@ def test_every_setting_is_read_from_its_variable():
         }
     )
     assert dataclasses.astuple(settings) == (
+        "key_a",
         ("key_a", "key_b"),
         "http://127.0.0.1:9",
         Path("/var/lib/calls.db"),
@@ -244,3 +245,10 @@ def test_address_of_another_machine_is_refused():
 @pytest.mark.parametrize("name", ["gunicorn.conf.py", "datasette_metadata.json"])
 def test_shipped_files_are_found(name):
     assert config.shipped(name).name == name
+
+
+def test_the_api_key_is_the_accounts_own_never_a_further_webhook_key():
+    settings = config.load({"RETELL_API_KEY": " key_a ", "RETELL_WEBHOOK_KEYS": "key_b"})
+    assert settings.require_api_key() == "key_a"
+    with pytest.raises(SettingsError, match="RETELL_API_KEY is not set"):
+        config.load({"RETELL_WEBHOOK_KEYS": "key_b"}).require_api_key()

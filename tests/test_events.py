@@ -1,4 +1,4 @@
-"""Signed bytes -> event: nothing refuses, and nothing that cannot be stored gets through."""
+"""Bytes -> event: nothing refuses, and nothing that cannot be stored gets through."""
 
 import hashlib
 import json
@@ -301,7 +301,28 @@ def test_envelope_holds_what_stands_beside_the_payload():
 
 # Whatever comes.
 
+
 # Lone surrogates included, which Hypothesis leaves out unless told.
+def test_the_api_answers_bare_objects_which_are_events_without_a_name():
+    event = parse(b'{"call_id":"call_a","call":{"x":1},"agent_tag":null}', source="api")
+    assert (event.entity_type, event.entity_id, event.event) == ("call", "call_a", None)
+    assert event.fields == {"call_id": "call_a", "call": {"x": 1}}
+    assert (event.envelope, event.problem) == ({}, None)
+    chat = parse(b'{"chat_id":"c\\u0000","x":"\\ud800"}', source="api")
+    assert (chat.entity_type, chat.entity_id, chat.fields["x"]) == ("chat", "c\ufffd", "\ufffd")
+
+
+def test_a_bare_object_by_webhook_is_no_event():
+    assert parse(b'{"call_id":"call_a","call_status":"ended"}').problem == "no event name"
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"call_id":7}', b'{"call_id":""}', b"<html>"])
+def test_an_answer_of_the_api_without_an_id_is_quarantined_by_its_hash(body):
+    event = parse(body, source="api")
+    assert event.problem
+    assert event.entity_id == sha_id(body)
+
+
 TEXT = st.text(st.characters(exclude_categories=()))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
@@ -333,6 +354,7 @@ def test_parse_never_raises_for_any_json(value, ensure_ascii):
     body = json.dumps(value, ensure_ascii=ensure_ascii).encode("utf-8", "surrogatepass")
     assert_storable(parse(body))
     assert_storable(parse(body, verbatim=True))
+    assert_storable(parse(body, source="api"))
 
 
 @fuzz

@@ -56,9 +56,10 @@ def time_before_level(patch):
 def null_erases(patch):
     parse = schema.events.parse
 
-    def parse_with_nulls(body, *, verbatim=False):
+    def parse_with_nulls(body, **options):
         value = json.loads(body)
-        return replace(parse(body, verbatim=verbatim), fields=value.get("call") or value["chat"])
+        fields = value.get("call") or value.get("chat") or value
+        return replace(parse(body, **options), fields=fields)
 
     patch(receiver.store.observing, "parse", parse_with_nulls)
     patch(receiver.store.observations, "parse", parse_with_nulls)

@@ -102,6 +102,22 @@ def test_same_body_from_another_source_is_another_observation(store, db):
     assert rows(db, "SELECT source FROM observations ORDER BY source") == [("api",), ("webhook",)]
 
 
+def test_call_that_was_placed_is_there_before_any_webhook(store, db):
+    created = b'{"call_id":"c","call_status":"registered","metadata":{"lead":"7"}}'
+    store.add(receive(created, source="api", observed_at=5, received_at=6))
+    assert rows(db, "SELECT call_id, call_status, level FROM calls") == [("c", "registered", 0)]
+    assert rows(db, "SELECT event, level, problem FROM observations") == [(None, 0, None)]
+
+
+def test_answer_to_a_create_that_comes_after_the_webhook_changes_nothing_it_said(store, db):
+    add(store, "call_ended", at=3, call_status="ended", call_cost={"combined_cost": 5})
+    created = b'{"call_id":"c","call_status":"registered","call_cost":{"combined_cost":0},"x":1}'
+    store.add(receive(created, source="api", observed_at=9, received_at=9))
+    assert rows(db, "SELECT call_status, combined_cost_cents, extra FROM calls") == [
+        ("ended", 5, '{"x":1}')
+    ]
+
+
 def test_body_about_nothing_known_is_kept_by_its_hash(store, db):
     body = b'{"event": "a_thing_of_tomorrow", "thing": {"thing_id": "t"}}'
     outcome = store.add(receive(body, source="webhook", observed_at=1, received_at=1))
