@@ -723,7 +723,7 @@ def written(statements) -> list[str]:
 LISTS = {
     "transcript_with_tool_calls": [agent("Hello.", "Hello."), agent("Bye.", "Bye.")],
     "metadata": {"lead": "L-1"},
-    "call_cost": {"combined_cost": 1, "product_costs": [{"product": "voice", "cost": 1}]},
+    "call_cost": {"combined_cost": 1, "product_costs": [{"product": "voice_engine", "cost": 1}]},
 }
 
 
