@@ -2,6 +2,7 @@
 
 CallhouseError
 ├── SettingsError            an environment variable or argument is unusable
+│   └── UnusableCall         a call that Retell would refuse, or read otherwise than meant
 ├── SignatureError           the request is not Retell's; nothing of it is stored
 │   ├── MissingSignature
 │   ├── MalformedSignature
@@ -14,6 +15,9 @@ CallhouseError
 │   └── SchemaMismatch       the file's schema is not this version's
 ├── NotStored                nothing in the warehouse has this id
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
+├── PlacementUnknown         a call may have been placed, or not
+├── PlacedButNotStored       a call was placed, and could not be stored
+├── ListStopped              a list of calls cannot go on now
 ├── RetellError              Retell's API did not do what was asked; nothing else went wrong
 │   ├── BadRequest           400
 │   ├── KeyRefused           401
@@ -22,7 +26,8 @@ CallhouseError
 │   ├── UnusableReference    422
 │   ├── RateLimited          429
 │   ├── RetellFailed         5xx
-│   ├── RetellUnreachable    no answer at all
+│   ├── RetellUnreachable    no connection: nothing was sent
+│   ├── RetellSilent         sent, and no answer came
 │   └── UnexpectedAnswer     an answer that Retell does not document
 └── DemoFailed               a process of the demo did not come up, or an event was not stored
 
@@ -47,6 +52,10 @@ class CallhouseError(Exception):
 
 class SettingsError(CallhouseError):
     """An environment variable or argument is unusable."""
+
+
+class UnusableCall(SettingsError):
+    """A call that Retell would refuse, or read otherwise than meant; nothing was sent."""
 
 
 class SignatureError(CallhouseError):
@@ -127,6 +136,22 @@ class DemoFailed(CallhouseError):
     """One of the demo's processes did not come up, or an event was not stored."""
 
 
+class PlacementUnknown(CallhouseError):
+    """A call may have been placed, or not."""
+
+
+class PlacedButNotStored(CallhouseError):
+    """A call was placed, and could not be stored."""
+
+    hint = "Do not place it again: its webhooks bring it, or `callhouse sync`."
+
+
+class ListStopped(CallhouseError):
+    """A list of calls cannot go on now."""
+
+    hint = "Run the same command again later: it goes on where it stopped and calls nobody twice."
+
+
 class RetellError(CallhouseError):
     """Retell's API did not do what was asked."""
 
@@ -136,6 +161,11 @@ class RetellError(CallhouseError):
         super().__init__(message)
         self.answered = answered
         self.wait_seconds = wait_seconds
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Whether Retell may have done it all the same: the answer got lost, or says nothing."""
+        return self.answered is not None and (self.answered < 300 or self.answered >= 500)
 
 
 class BadRequest(RetellError):
@@ -183,10 +213,18 @@ class RetellFailed(RetellError):
 
 
 class RetellUnreachable(RetellError):
-    """No answer came."""
+    """Nobody answered; nothing was sent."""
 
     retry = True
     hint = "Check the network and RETELL_BASE_URL."
+
+
+class RetellSilent(RetellError):
+    """The request was sent and no answer came."""
+
+    retry = True
+    may_have_happened = True
+    hint = "Check the network, and look what became of it before you send it again."
 
 
 class UnexpectedAnswer(RetellError):
