@@ -14,11 +14,15 @@ CallhouseError
 │   └── SchemaMismatch       the file's schema is not this version's
 ├── NotStored                nothing in the warehouse has this id
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
+├── Refusal                  the sandbox refuses a request, as Retell does
 └── DemoFailed               a process of the demo did not come up, or an event was not stored
 
 Each carries `status` (the HTTP answer), `hint` (what to do next) and `retry` (whether sending the
 same again can help). Messages never contain bodies, phone numbers or keys.
 """
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 
 class CallhouseError(Exception):
@@ -114,3 +118,13 @@ class NotAnEvent(CallhouseError):
 
 class DemoFailed(CallhouseError):
     """One of the demo's processes did not come up, or an event was not stored."""
+
+
+class Refusal(CallhouseError):
+    """The sandbox refuses a request, as Retell does; with the answer's status and headers."""
+
+    def __init__(
+        self, status: int, message: str, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, headers
