@@ -29,12 +29,16 @@ CallhouseError
 │   ├── RetellUnreachable    no connection: nothing was sent
 │   ├── RetellSilent         sent, and no answer came
 │   └── UnexpectedAnswer     an answer that Retell does not document
+├── Refusal                  the sandbox refuses a request, as Retell does
 └── DemoFailed               a process of the demo did not come up, or an event was not stored
 
 Each carries `status` (the HTTP answer), `hint` (what to do next) and `retry` (whether sending the
 same again can help). Messages never contain bodies, phone numbers or keys. A RetellError says in
 `answered` what Retell answered, and in `wait_seconds` when it wants to be asked again.
 """
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 
 class CallhouseError(Exception):
@@ -83,6 +87,8 @@ class ForgedSignature(SignatureError):
         "Set RETELL_API_KEY to the key that carries the webhook badge, and make sure that no "
         "proxy rewrites the body."
     )
+    # The hash of what arrived: whoever sent it can tell whether it was changed on the way.
+    body_sha256: str | None = None
 
 
 class StaleSignature(SignatureError):
@@ -231,3 +237,13 @@ class UnexpectedAnswer(RetellError):
     """An answer that Retell's API does not document."""
 
     hint = "Check RETELL_BASE_URL: something else than Retell's API seems to answer there."
+
+
+class Refusal(CallhouseError):
+    """The sandbox refuses a request, as Retell does; with the answer's status and headers."""
+
+    def __init__(
+        self, status: int, message: str, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, headers
