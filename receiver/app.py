@@ -1,4 +1,4 @@
-"""HTTP: the routes, and which error is which status. The only module that knows Flask."""
+"""HTTP: the routes, and which error is which status. Only the two apps know Flask."""
 
 import time
 from collections.abc import Callable

@@ -2,6 +2,7 @@
 
 CallhouseError
 ├── SettingsError            an environment variable or argument is unusable
+│   └── UnusableCall         a call that Retell would refuse, or read otherwise than meant
 ├── SignatureError           the request is not Retell's; nothing of it is stored
 │   ├── MissingSignature
 │   ├── MalformedSignature
@@ -14,6 +15,9 @@ CallhouseError
 │   └── SchemaMismatch       the file's schema is not this version's
 ├── NotStored                nothing in the warehouse has this id
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
+├── PlacementUnknown         a call may have been placed, or not
+├── PlacedButNotStored       a call was placed, and could not be stored
+├── ListStopped              a list of calls cannot go on now
 ├── RetellError              Retell's API did not do what was asked; nothing else went wrong
 │   ├── BadRequest           400
 │   ├── KeyRefused           401
@@ -22,14 +26,19 @@ CallhouseError
 │   ├── UnusableReference    422
 │   ├── RateLimited          429
 │   ├── RetellFailed         5xx
-│   ├── RetellUnreachable    no answer at all
+│   ├── RetellUnreachable    no connection: nothing was sent
+│   ├── RetellSilent         sent, and no answer came
 │   └── UnexpectedAnswer     an answer that Retell does not document
+├── Refusal                  the sandbox refuses a request, as Retell does
 └── DemoFailed               a process of the demo did not come up, or an event was not stored
 
 Each carries `status` (the HTTP answer), `hint` (what to do next) and `retry` (whether sending the
 same again can help). Messages never contain bodies, phone numbers or keys. A RetellError says in
 `answered` what Retell answered, and in `wait_seconds` when it wants to be asked again.
 """
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 
 class CallhouseError(Exception):
@@ -47,6 +56,10 @@ class CallhouseError(Exception):
 
 class SettingsError(CallhouseError):
     """An environment variable or argument is unusable."""
+
+
+class UnusableCall(SettingsError):
+    """A call that Retell would refuse, or read otherwise than meant; nothing was sent."""
 
 
 class SignatureError(CallhouseError):
@@ -74,6 +87,8 @@ class ForgedSignature(SignatureError):
         "Set RETELL_API_KEY to the key that carries the webhook badge, and make sure that no "
         "proxy rewrites the body."
     )
+    # The hash of what arrived: whoever sent it can tell whether it was changed on the way.
+    body_sha256: str | None = None
 
 
 class StaleSignature(SignatureError):
@@ -127,6 +142,22 @@ class DemoFailed(CallhouseError):
     """One of the demo's processes did not come up, or an event was not stored."""
 
 
+class PlacementUnknown(CallhouseError):
+    """A call may have been placed, or not."""
+
+
+class PlacedButNotStored(CallhouseError):
+    """A call was placed, and could not be stored."""
+
+    hint = "Do not place it again: its webhooks bring it, or `callhouse sync`."
+
+
+class ListStopped(CallhouseError):
+    """A list of calls cannot go on now."""
+
+    hint = "Run the same command again later: it goes on where it stopped and calls nobody twice."
+
+
 class RetellError(CallhouseError):
     """Retell's API did not do what was asked."""
 
@@ -136,6 +167,11 @@ class RetellError(CallhouseError):
         super().__init__(message)
         self.answered = answered
         self.wait_seconds = wait_seconds
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Whether Retell may have done it all the same: the answer got lost, or says nothing."""
+        return self.answered is not None and (self.answered < 300 or self.answered >= 500)
 
 
 class BadRequest(RetellError):
@@ -183,13 +219,31 @@ class RetellFailed(RetellError):
 
 
 class RetellUnreachable(RetellError):
-    """No answer came."""
+    """Nobody answered; nothing was sent."""
 
     retry = True
     hint = "Check the network and RETELL_BASE_URL."
+
+
+class RetellSilent(RetellError):
+    """The request was sent and no answer came."""
+
+    retry = True
+    may_have_happened = True
+    hint = "Check the network, and look what became of it before you send it again."
 
 
 class UnexpectedAnswer(RetellError):
     """An answer that Retell's API does not document."""
 
     hint = "Check RETELL_BASE_URL: something else than Retell's API seems to answer there."
+
+
+class Refusal(CallhouseError):
+    """The sandbox refuses a request, as Retell does; with the answer's status and headers."""
+
+    def __init__(
+        self, status: int, message: str, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, headers

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
-from receiver.errors import RetellError, RetellUnreachable, UnexpectedAnswer
+from receiver.errors import RetellError, RetellSilent, RetellUnreachable, UnexpectedAnswer
 from receiver.refusals import refusal
 from receiver.sending import compact
 
@@ -28,6 +28,16 @@ MAX_WAIT_SECONDS = 60.0
 FIRST_BACKOFF_SECONDS = 0.5
 # A page of list-calls and list-agents. Source: the API's own limit.
 PAGE = 1000
+
+# Errors from before a request leaves.
+_NOTHING_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+    httpx.ProxyError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +170,10 @@ class Retell:
             )
         except httpx.HTTPError as error:
             # The class alone: the text of an error can hold the URL, and with it what was asked.
-            raise RetellUnreachable(f"Retell did not answer: {type(error).__name__}") from None
+            name = type(error).__name__
+            if isinstance(error, _NOTHING_SENT):
+                raise RetellUnreachable(f"Retell cannot be reached: {name}") from None
+            raise RetellSilent(f"Retell did not answer: {name}") from None
         if not response.is_success:
             raise refusal(response, body, now_ms=self.now_ms())
         try:

@@ -64,6 +64,10 @@ def test_every_error_has_a_docstring_of_one_line():
         ("NotStored", 404, False),
         ("NotAnEvent", 500, False),
         ("DemoFailed", 500, False),
+        ("UnusableCall", 500, False),
+        ("PlacementUnknown", 500, False),
+        ("PlacedButNotStored", 500, False),
+        ("ListStopped", 500, False),
         ("RetellError", 500, False),
         ("BadRequest", 500, False),
         ("KeyRefused", 500, False),
@@ -73,6 +77,7 @@ def test_every_error_has_a_docstring_of_one_line():
         ("RateLimited", 500, True),
         ("RetellFailed", 500, True),
         ("RetellUnreachable", 500, True),
+        ("RetellSilent", 500, True),
         ("UnexpectedAnswer", 500, False),
     ],
 )

@@ -7,11 +7,12 @@ back, `rebuild` makes every table anew from the observations and `migrate` makes
 from receiver.store.connection import sqlite_warning
 from receiver.store.migrate import migrate
 from receiver.store.observing import Outcome, Received, receive
-from receiver.store.reading import read_drift, show
+from receiver.store.reading import CallState, read_drift, show, state_of
 from receiver.store.rebuilding import rebuild
 from receiver.store.store import Store
 
 __all__ = [
+    "CallState",
     "Outcome",
     "Received",
     "Store",
@@ -21,4 +22,5 @@ __all__ = [
     "receive",
     "show",
     "sqlite_warning",
+    "state_of",
 ]

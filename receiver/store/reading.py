@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,29 @@ from schema import merge
 def connect_readonly(path: Path) -> Connection:
     """Open `path` for reading. Raises sqlite3.Error."""
     return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+
+
+@dataclass(frozen=True, slots=True)
+class CallState:
+    """How far a call is, and its outcome as far as it is known."""
+
+    call_status: str | None
+    level: int
+    disconnection_reason: str | None
+    duration_ms: int | None
+    combined_cost_cents: float | None
+    cost_is_final: bool | None
+    call_summary: str | None
+
+
+def state_of(path: Path, call_id: str) -> CallState | None:
+    """The call as it is stored now; None if it is not. Raises sqlite3.Error."""
+    connection = connect_readonly(path)
+    try:
+        row = connection.execute(sql.STATE_OF_CALL, (call_id,)).fetchone()
+    finally:
+        connection.close()
+    return CallState(*row) if row else None
 
 
 @contextmanager

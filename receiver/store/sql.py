@@ -92,6 +92,12 @@ UNFOUNDED = {
 }
 REINDEX_TRANSCRIPTS = "INSERT INTO transcripts_fts (transcripts_fts) VALUES ('rebuild')"
 
+STATE_OF_CALL = (
+    "SELECT c.call_status, c.level, c.disconnection_reason, c.duration_ms, c.combined_cost_cents, "
+    "c.cost_is_final, a.call_summary FROM calls c LEFT JOIN analyses a USING (call_id) "
+    "WHERE c.call_id = ?"
+)
+
 VIEWS = "SELECT name, sql FROM sqlite_master WHERE type = 'view'"
 ENTITIES_AFTER = (
     "SELECT DISTINCT entity_id FROM observations WHERE entity_id > ? ORDER BY entity_id LIMIT ?"
