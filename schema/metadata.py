@@ -54,6 +54,8 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
     "chats": {"sort_desc": "start_timestamp", "size": 50},
     "disconnection_reasons": {"facets": ["category"]},
     "erasures": {"sort_desc": "erased_at"},
+    "coverage": {"sort_desc": "day", "facets": ["agent_name"]},
+    "syncs": {"sort_desc": "started_at"},
 }
 
 

@@ -380,6 +380,63 @@ ERASURES = Table(
     },
 )
 
+UPSTREAM_CALLS = Table(
+    "upstream_calls",
+    ("call_id",),
+    "Calls that Retell was asked for one by one, by sync and coverage.",
+    {
+        "call_id": _CALL_ID,
+        "asked_at": "When Retell last answered with the call, in milliseconds since the epoch.",
+        "gone_at": "When Retell said that it does not have the call: deleted there, or past its "
+        "retention. It is kept here and not asked for again.",
+    },
+)
+
+SYNCS = Table(
+    "syncs",
+    ("agent_id", "since", "until"),
+    "How far each `callhouse sync` came; the next one goes on from there.",
+    {
+        "agent_id": "The agent whose calls were fetched; empty for all.",
+        "since": "The first day; empty if it began with the oldest call.",
+        "until": "The last day; empty if it went on to the newest call.",
+        "next_day": "The first day that is not done yet.",
+        "started_at": "When it began, in milliseconds since the epoch.",
+        "finished_at": "When it was done, in milliseconds; null if it was interrupted.",
+        "found": "Calls that Retell listed, and open ones that it was asked for besides.",
+        "new": "Calls that were not here before.",
+        "changed": "Calls of which more is known now.",
+        "unchanged": "Calls of which Retell says nothing new.",
+        "gone": "Calls that Retell does not have any more.",
+        "failed": "Calls that could not be fetched.",
+    },
+)
+
+COVERAGE = Table(
+    "coverage",
+    ("day", "agent_id"),
+    "For each day and agent, what Retell lists and what of it is here, as `callhouse coverage` "
+    "last found it.",
+    {
+        "day": "The day in the configured time zone.",
+        "agent_id": "Retell's id of the agent.",
+        "agent_name": "The agent's name; one of them if it was renamed within the day.",
+        "listed": "Calls that Retell lists.",
+        "stored": "How many of them are here.",
+        "ended": "How many are here with their end.",
+        "with_transcript": "How many are here with a transcript, be it empty.",
+        "analysed": "How many are here with their analysis.",
+        "with_final_cost": "How many are here with a cost that changes no more.",
+        "missing": "How many are not here at all.",
+        "incomplete": "How many are here without something that Retell has.",
+        "gone_upstream": "Calls of the day that are here and that Retell does not have any more.",
+        "erased": "How many were erased here for good.",
+        "missing_call_ids": "JSON of the ids that are missing.",
+        "incomplete_call_ids": "JSON of the ids that are incomplete.",
+        "checked_at": "When it was compared, in milliseconds since the epoch.",
+    },
+)
+
 # What is derived from a call's observations, parents before children.
 CALL_TABLES = (
     CALLS,
@@ -399,4 +456,13 @@ CALL_TABLES = (
     UNKNOWNS,
 )
 CHAT_TABLES = (CHATS, CHAT_MESSAGES, CHAT_UNKNOWNS)
-TABLES = (OBSERVATIONS, *CALL_TABLES, *CHAT_TABLES, DISCONNECTION_REASONS, ERASURES)
+# What was asked of Retell and found there.
+UPSTREAM_TABLES = (UPSTREAM_CALLS, SYNCS, COVERAGE)
+TABLES = (
+    OBSERVATIONS,
+    *CALL_TABLES,
+    *CHAT_TABLES,
+    DISCONNECTION_REASONS,
+    ERASURES,
+    *UPSTREAM_TABLES,
+)

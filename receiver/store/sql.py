@@ -1,7 +1,7 @@
 """The statements. Built from schema.tables, never from names in a payload."""
 
 from schema.rows import DISCRIMINATORS
-from schema.tables import CALL_TABLES, CHAT_TABLES, Table
+from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table
 
 
 def upsert(table: Table) -> str:
@@ -105,3 +105,53 @@ ENTITIES_AFTER = (
 COUNT_ENTITIES = "SELECT count(DISTINCT entity_id) FROM observations"
 
 DRIFT = "SELECT * FROM drift ORDER BY entities DESC, place, what, name"
+
+# -- what is here of a call that Retell has --------------------------------------------------------
+
+_HAS_TRANSCRIPT = (
+    "(EXISTS (SELECT 1 FROM transcripts t WHERE t.call_id = c.call_id) "
+    "OR EXISTS (SELECT 1 FROM utterances t WHERE t.call_id = c.call_id))"
+)
+_IS_ANALYSED = "EXISTS (SELECT 1 FROM analyses a WHERE a.call_id = c.call_id)"
+HELD = (
+    f"SELECT u.asked_at, u.gone_at IS NOT NULL, e.entity_id IS NOT NULL, c.call_id IS NOT NULL, "
+    f"{_HAS_TRANSCRIPT}, {_IS_ANALYSED}, {', '.join(f'c.{name}' for name in CALLS.names)} "
+    "FROM (SELECT ? AS id) k LEFT JOIN calls c ON c.call_id = k.id "
+    "LEFT JOIN upstream_calls u ON u.call_id = k.id LEFT JOIN erasures e ON e.entity_id = k.id"
+)
+# Calls of other workspaces whose webhooks come here too are left out: to this account's key, Retell
+# would say that they do not exist.
+_IS_OURS = (
+    "EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.call_id "
+    "AND (o.key_id IS NULL OR o.key_id = ?))"
+)
+OPEN_CALLS = (
+    "SELECT c.call_id FROM calls c WHERE (c.level < 2 OR c.cost_is_final IS NOT 1 "
+    f"OR NOT {_IS_ANALYSED} OR NOT {_HAS_TRANSCRIPT}) "
+    "AND coalesce(c.start_timestamp, c.observed_at) BETWEEN ? AND ? "
+    f"AND (? IS NULL OR c.agent_id = ?) AND {_IS_OURS} ORDER BY c.call_id"
+)
+STARTED_CALLS = (
+    "SELECT c.call_id FROM calls c WHERE c.start_timestamp BETWEEN ? AND ? "
+    f"AND (? IS NULL OR c.agent_id = ?) AND {_IS_OURS} ORDER BY c.call_id"
+)
+GONE_CALLS = (
+    "SELECT c.agent_id, c.agent_name, coalesce(c.start_timestamp, c.observed_at) "
+    "FROM upstream_calls u JOIN calls c ON c.call_id = u.call_id WHERE u.gone_at IS NOT NULL "
+    "AND (? IS NULL OR c.agent_id = ?)"
+)
+NOTE_ASKED = (
+    "INSERT INTO upstream_calls (call_id, asked_at) VALUES (?, ?) ON CONFLICT (call_id) "
+    "DO UPDATE SET asked_at = max(coalesce(asked_at, 0), excluded.asked_at), gone_at = NULL"
+)
+NOTE_GONE = (
+    "INSERT INTO upstream_calls (call_id, gone_at) VALUES (?, ?) ON CONFLICT (call_id) "
+    "DO UPDATE SET gone_at = excluded.gone_at"
+)
+PUT_SYNC = upsert(SYNCS)
+SYNCS_OF = f"SELECT {', '.join(SYNCS.names)} FROM syncs WHERE agent_id = ?"
+DROP_COVERAGE = (
+    "DELETE FROM coverage WHERE (? IS NULL OR day >= ?) AND (? IS NULL OR day <= ?) "
+    "AND (? IS NULL OR agent_id = ?)"
+)
+PUT_COVERAGE = upsert(COVERAGE)

@@ -33,3 +33,50 @@ CREATE INDEX observations_unknown_event ON observations (event, observed_at) WHE
     'chat_started', 'chat_ended', 'chat_analyzed',
     'call_inbound', 'chat_inbound', 'alert_triggered'
 );
+
+-- What became of asking Retell for single calls. It is told by no observation: a rebuild leaves it alone.
+CREATE TABLE upstream_calls (
+    call_id TEXT NOT NULL PRIMARY KEY,
+    asked_at INTEGER,
+    gone_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX upstream_calls_gone ON upstream_calls (call_id) WHERE gone_at IS NOT NULL;
+
+-- How far each sync came. An empty agent_id stands for all agents, an empty until for no end.
+CREATE TABLE syncs (
+    agent_id TEXT NOT NULL,
+    since TEXT NOT NULL,
+    until TEXT NOT NULL,
+    next_day TEXT,
+    started_at INTEGER,
+    finished_at INTEGER,
+    found INTEGER,
+    new INTEGER,
+    changed INTEGER,
+    unchanged INTEGER,
+    gone INTEGER,
+    failed INTEGER,
+    PRIMARY KEY (agent_id, since, until)
+) STRICT, WITHOUT ROWID;
+
+-- What Retell listed and what was here, when it was last compared.
+CREATE TABLE coverage (
+    day TEXT NOT NULL,
+    agent_id TEXT NOT NULL,
+    agent_name TEXT,
+    listed INTEGER,
+    stored INTEGER,
+    ended INTEGER,
+    with_transcript INTEGER,
+    analysed INTEGER,
+    with_final_cost INTEGER,
+    missing INTEGER,
+    incomplete INTEGER,
+    gone_upstream INTEGER,
+    erased INTEGER,
+    missing_call_ids TEXT,
+    incomplete_call_ids TEXT,
+    checked_at INTEGER,
+    PRIMARY KEY (day, agent_id)
+) STRICT, WITHOUT ROWID;
