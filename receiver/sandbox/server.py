@@ -107,7 +107,12 @@ class Sandbox:
             say=on_request,
         )
         self._server = make_server(host, port, app, threaded=True, request_handler=_Quiet)
-        self._serving = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._serving = threading.Thread(
+            # How soon it notices that it shall stop, in seconds.
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": 0.02},
+            daemon=True,
+        )
 
     def __enter__(self) -> Self:
         self._serving.start()
