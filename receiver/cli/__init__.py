@@ -3,7 +3,7 @@
 A module for each kind of work; importing it adds its commands to the group.
 """
 
-from receiver.cli import calling, objects, running, webhook
+from receiver.cli import calling, objects, running, sandbox, webhook
 from receiver.cli.group import main
 
-__all__ = ["calling", "main", "objects", "running", "webhook"]
+__all__ = ["calling", "main", "objects", "running", "sandbox", "webhook"]
