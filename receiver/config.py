@@ -16,7 +16,6 @@ from dotenv import dotenv_values
 from receiver.errors import SettingsError
 
 T = TypeVar("T")
-
 _KEY_HINT = "Set it to the API key that carries the webhook badge in Retell's dashboard."
 
 
