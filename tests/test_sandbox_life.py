@@ -209,6 +209,22 @@ def test_a_call_that_is_stopped_while_it_rings_never_began():
     assert inbox.events == ["call_ended", "call_analyzed"]
 
 
+def test_what_a_callback_raises_is_raised_where_somebody_waits():
+    def fail(_):
+        raise ZeroDivisionError
+
+    url = "http://127.0.0.1:9/"
+    with Sandbox(api_key=KEY, webhook_url=url, on_delivery=fail) as sandbox:
+        place(sandbox)
+        with pytest.raises(ZeroDivisionError):
+            sandbox.settle(20)
+
+
+def test_calls_that_are_over_do_not_count_against_the_concurrency():
+    with Sandbox(api_key=KEY, concurrency=1) as sandbox:
+        assert len({place(sandbox) for _ in range(5)}) == 5
+
+
 def test_a_call_that_is_deleted_while_it_lives_is_never_heard_of_again():
     clock = Clock()
     with Inbox() as inbox:
