@@ -38,7 +38,12 @@ class Reporter:
 
     def report(self, call_id: str, course: int, events: Sequence[Event]) -> None:
         """Plan the events of a call: its state changes with each, and a webhook goes out."""
-        self._lives.add(call_id, [(event.at_ms, self._turn(event, course)) for event in events])
+        turns = [(event.at_ms, self._turn(event, course)) for event in events]
+        if self._lives.paced:
+            self._lives.add(call_id, turns)
+        else:
+            for _, turn in turns:
+                turn()
         sendings = self._mischief.sendings(self._seed, events)
         self._posts.add(call_id, [(s.send_ms, self._sender(s, course)) for s in sendings])
 
