@@ -16,7 +16,6 @@ from dotenv import dotenv_values
 from receiver.errors import SettingsError
 
 T = TypeVar("T")
-
 _KEY_HINT = "Set it to the API key that carries the webhook badge in Retell's dashboard."
 
 
@@ -142,8 +141,8 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         webhook_keys=tuple(dict.fromkeys(k.strip() for k in keys if k.strip())),
         base_url=value("RETELL_BASE_URL").rstrip("/"),
         database_path=_parse("CALLHOUSE_DATABASE_URL", value, _sqlite_path),
-        bind=_with_port(_parse("CALLHOUSE_BIND", value, _bind), port),
-        browse_bind=_with_port(_parse("CALLHOUSE_BROWSE_BIND", value, _bind), port),
+        bind=_with_port(_parse("CALLHOUSE_BIND", value, parse_bind), port),
+        browse_bind=_with_port(_parse("CALLHOUSE_BROWSE_BIND", value, parse_bind), port),
         workers=_parse("CALLHOUSE_WORKERS", value, _workers),
         max_body_bytes=_parse("CALLHOUSE_MAX_BODY_BYTES", value, _positive),
         signature_tolerance_ms=1000
@@ -213,7 +212,8 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _bind(text: str) -> Bind:
+def parse_bind(text: str) -> Bind:
+    """HOST:PORT as an address. Raises ValueError."""
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]+):([0-9]{1,5})", text)
     if match is None or int(match[2]) > 65535:
         raise ValueError("it must be HOST:PORT, such as 127.0.0.1:8000")
@@ -224,7 +224,7 @@ def _with_port(bind: Bind, port: str) -> Bind:
     if not port:
         return bind
     try:
-        return _bind(f"[{bind.host}]:{port}" if ":" in bind.host else f"{bind.host}:{port}")
+        return parse_bind(f"[{bind.host}]:{port}" if ":" in bind.host else f"{bind.host}:{port}")
     except ValueError:
         raise SettingsError("PORT is not usable: it must be a port number") from None
 

@@ -19,7 +19,7 @@ from receiver.errors import (
     UnusableReference,
 )
 
-_ERRORS: dict[int, tuple[type[RetellError], str]] = {
+ERRORS: dict[int, tuple[type[RetellError], str]] = {
     400: (BadRequest, "Retell refuses the request"),
     401: (KeyRefused, "Retell refuses the API key"),
     402: (PaymentRequired, "Retell wants a payment first"),
@@ -42,7 +42,7 @@ def refusal(
     if status >= 500:
         kind, what = _FAILED
     else:
-        kind, what = _ERRORS.get(status, _UNKNOWN)
+        kind, what = ERRORS.get(status, _UNKNOWN)
     said = _said(response, body)
     return kind(
         f"{what} ({status})" + (f": {said}" if said else ""),

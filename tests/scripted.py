@@ -1,5 +1,6 @@
 """A real HTTP server whose answers a test writes down beforehand."""
 
+import ssl
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ class Scripted:
     body), or None to close the connection without a word."""
 
     answers: list[tuple[int, dict[str, str], bytes] | None]
+    tls: ssl.SSLContext | None = None
     requests: list[Request] = field(default_factory=list)
 
     def __enter__(self):
@@ -34,7 +36,7 @@ class Scripted:
                     self.close_connection = True
                     return
                 status, headers, content = answer
-                self.send_response(status)
+                self.send_response_only(status)
                 for name, value in ({"Content-Length": str(len(content))} | headers).items():
                     self.send_header(name, value)
                 self.end_headers()
@@ -47,6 +49,11 @@ class Scripted:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False
+        if self.tls:
+            self._server.socket = self.tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self._server.handle_error = lambda *_: None  # a client that trusts nobody hangs up
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from receiver.calling.body import FIELDS
 from receiver.cli import main
 from receiver.config import SETTINGS
 from receiver.counters import NAMES
+from receiver.probing import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
+from receiver.refusals import ERRORS
 from receiver.sandbox.day import day
 from receiver.store import receive
 from schema.document import document
@@ -35,6 +38,27 @@ def test_every_command_stands_in_the_readme_with_what_it_does():
 def test_every_event_is_documented():
     for event in EVENTS:
         assert f"`{event}`" in DOCS["events.md"], event
+
+
+def test_every_option_of_call_is_documented():
+    for parameter in main.commands["call"].params:
+        for option in parameter.opts:
+            if option.startswith("--"):
+                assert f"`{option}" in DOCS["calling.md"], option
+    for field in FIELDS:
+        assert f"`{field}`" in DOCS["calling.md"], field
+
+
+def test_every_command_about_webhooks_is_documented():
+    for name in main.commands["webhook"].commands:
+        assert f"callhouse webhook {name}" in DOCS["webhooks.md"], name
+    for word in (PROBE_EVENT, OUTCOME_HEADER, BODY_HEADER):
+        assert f"`{word}`" in DOCS["webhooks.md"], word
+
+
+def test_every_refusal_of_retells_is_documented():
+    for status in ERRORS:
+        assert f"\n| {status} | " in DOCS["calling.md"], status
 
 
 def test_every_table_view_and_column_is_documented():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from receiver.calling.journal import Journal
-from receiver.calling.placing import create, keep
+from receiver.calling.placing import Placed, create, keep
 from receiver.calling.rows import MARKER, Row
 from receiver.errors import (
     KeyRefused,
@@ -33,8 +33,11 @@ MAX_PER_SECOND = 100.0
 AFTER_REFUSAL_SECONDS = 1.0
 # An idempotency key holds for an hour; the rest is for clocks and for the request's own time.
 KEY_HOLDS_MS = 50 * 60 * 1000
-# How often a row is tried that Retell throttles, fails or does not answer.
+# How often a row is tried that Retell throttles or cannot be reached for; and one whose answers get
+# lost, and after how many of those in a row the rest would fare no better.
 ATTEMPTS = 10
+LOST_ATTEMPTS = 4
+LOST_IN_A_ROW = 3
 
 
 @dataclass(slots=True)
@@ -76,6 +79,7 @@ class Caller:
     journal: Journal
     pace: Pace
     summary: Summary = field(default_factory=Summary)
+    _lost_in_a_row: int = 0
 
     def place_all(self, rows: Sequence[Row], *, advance: Callable[[], None]) -> None:
         """Place every row that is not placed yet, calling `advance` after each.
@@ -110,13 +114,15 @@ class Caller:
         if self._key_holds(lost_at_ms):
             self._attempt(row, lost_at_ms=lost_at_ms)
         else:
-            reason = "sent once, its answer was lost, and Retell does not list it"
-            self.summary.counts["unknown"] += 1
-            self.summary.unknown.append((row.line, reason))
+            self._count_unknown(row, "sent once, its answer was lost, and Retell does not list it")
 
     def _attempt(self, row: Row, *, lost_at_ms: int | None) -> None:
         """Send a row until Retell has placed or refused it. `lost_at_ms` is when the first attempt
-        was sent whose outcome is not known: as long as there is one, no refusal settles the row."""
+        was sent whose outcome is not known: as long as there is one, no refusal settles the row.
+
+        Raises ListStopped when the next row would fare no better.
+        """
+        lost = 0
         for attempt in range(ATTEMPTS):
             self.pace.wait()
             sent_at_ms = self.retell.now_ms() if lost_at_ms is None else lost_at_ms
@@ -125,7 +131,7 @@ class Caller:
                 placed = create(self.retell, row.body)
             except RetellError as error:
                 if error.may_have_happened:
-                    lost_at_ms = sent_at_ms
+                    lost_at_ms, lost = sent_at_ms, lost + 1
                 elif lost_at_ms is None:
                     self.journal.refused(row.key)
                 if self._is_final(row, error):
@@ -133,15 +139,20 @@ class Caller:
                 self.retell.sleep(self.retell.wait_seconds(error, attempt))
                 if lost_at_ms is not None and self._found(row):
                     return
-                if lost_at_ms is not None and not self._key_holds(lost_at_ms):
-                    break
+                if lost == LOST_ATTEMPTS or not self._key_holds(sent_at_ms):
+                    self._give_up(row, error)
+                    return
             else:
-                self.journal.placed(row.key, placed.call_id)
-                self.summary.counts["placed"] += 1
-                keep(self.store, self.retell, placed.call_id, placed.answer)
-                self.journal.stored(row.key)
+                self._keep(row, placed)
                 return
-        raise ListStopped(f"Retell neither placed nor refused line {row.line}")
+        raise ListStopped(f"Retell has neither placed nor refused line {row.line}")
+
+    def _keep(self, row: Row, placed: Placed) -> None:
+        self.journal.placed(row.key, placed.call_id)
+        self._lost_in_a_row = 0
+        self.summary.counts["placed"] += 1
+        keep(self.store, self.retell, placed.call_id, placed.answer)
+        self.journal.stored(row.key)
 
     def _is_final(self, row: Row, error: RetellError) -> bool:
         """Whether Retell has refused this row for good.
@@ -157,6 +168,20 @@ class Caller:
         self._count_refused(row, str(error))
         return True
 
+    def _count_refused(self, row: Row, reason: str) -> None:
+        self.summary.counts["refused"] += 1
+        self.summary.refused.append((row.line, reason))
+
+    def _count_unknown(self, row: Row, reason: str) -> None:
+        self.summary.counts["unknown"] += 1
+        self.summary.unknown.append((row.line, reason))
+
+    def _give_up(self, row: Row, error: RetellError) -> None:
+        self._count_unknown(row, str(error))
+        self._lost_in_a_row += 1
+        if self._lost_in_a_row == LOST_IN_A_ROW:
+            raise ListStopped(f"of {LOST_IN_A_ROW} calls in a row the outcome is not known")
+
     def _found(self, row: Row) -> bool:
         """Whether the account has this row's call; if so, it is placed."""
         call_id = self._find(row)
@@ -169,10 +194,6 @@ class Caller:
 
     def _key_holds(self, sent_at_ms: int) -> bool:
         return 0 <= self.retell.now_ms() - sent_at_ms < KEY_HOLDS_MS
-
-    def _count_refused(self, row: Row, reason: str) -> None:
-        self.summary.counts["refused"] += 1
-        self.summary.refused.append((row.line, reason))
 
     def _find(self, row: Row) -> str | None:
         """The id of this row's call, if the account has it."""

@@ -119,11 +119,16 @@ def _wait(path: Path, call_id: str, timeout: float) -> int:
             monotonic=time.monotonic,
         )
     except KeyboardInterrupt:
-        err.print(f"No longer waiting; the call goes on. callhouse show {call_id}", markup=False)
+        err.print(
+            f"No longer waiting; the call goes on. callhouse show {call_id}",
+            markup=False,
+            soft_wrap=True,
+        )
         return 1
     if state is None or state.level < 2:
         err.print("No end of the call has arrived.", style="bold red")
-        err.print("  Does `callhouse serve` run? `callhouse webhook test` checks the way to it.")
+        hint = "  Does `callhouse serve` run? `callhouse webhook test` checks the way to it."
+        err.print(hint, style="dim", soft_wrap=True)
         return 1
     _print_state(state)
     return 0 if state.call_status == "ended" else 1

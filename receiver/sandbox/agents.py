@@ -42,7 +42,7 @@ def account_agents(account: Account) -> dict[str, list[AgentVersion]]:
 
 def _settings(account: Account, agent: Agent, version: Version) -> dict[str, Any]:
     agent_id = account.agent_ids[agent.key]
-    settings = {
+    return {
         "agent_id": agent_id,
         "version": version.number,
         "is_published": True,
@@ -53,11 +53,10 @@ def _settings(account: Account, agent: Agent, version: Version) -> dict[str, Any
         "language": agent.scripts[0].language,
         "data_storage_setting": agent.storage,
         "opt_in_signed_url": agent.signed_urls,
+        # Transfers too: the cost of a call that was put through is final with `transfer_ended`.
+        "webhook_events": [*DEFAULT_EVENTS, *TRANSFER_EVENTS],
         "last_modification_timestamp": _MADE_MS,
     }
-    if agent.transfer_to:
-        settings["webhook_events"] = [*DEFAULT_EVENTS, *TRANSFER_EVENTS]
-    return settings
 
 
 def _engine(agent: Agent, agent_id: str) -> dict[str, Any]:

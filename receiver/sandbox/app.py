@@ -33,7 +33,7 @@ def create_app(
     say: Say,
 ) -> Flask:
     """Return the API of one account."""
-    app = Flask("callhouse-sandbox")
+    app = Flask("callhouse-sandbox", static_folder=None)
     _call_routes(app, operations)
     _agent_routes(app, agents)
     _refusals(app)

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from receiver.sandbox.orders import Body
 
@@ -152,7 +152,10 @@ class ToolCallFilter(Body):
 
 
 class Criteria(Body):
-    """`filter_criteria`: all of them must hold."""
+    """`filter_criteria`: all of them must hold. A name that is none of these is refused, since a
+    misspelt one would otherwise list every call."""
+
+    model_config = ConfigDict(extra="forbid")
 
     agent: list[AgentFilter] | None = None
     agent_tag: EnumFilter | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from typing import TypedDict
 
 from receiver.sandbox.events import Event
 
@@ -22,6 +23,17 @@ class Sending:
     copies_ms: tuple[int, ...] = ()
     skew_ms: int = 0
     dropped: bool = False
+
+
+class Rates(TypedDict, total=False):
+    """The fields of Mischief, as keyword arguments."""
+
+    drop: float
+    duplicate: float
+    delay: float
+    reorder: float
+    resign_late: float
+    future: float
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -96,7 +96,9 @@ class CallUpdate(Body):
     """The body of update-call."""
 
     metadata: Metadata | None = None
-    data_storage_setting: str | None = None
+    data_storage_setting: (
+        Literal["everything", "everything_except_pii", "basic_attributes_only"] | None
+    ) = None
     custom_attributes: dict[str, str | int | float | bool] | None = None
 
 

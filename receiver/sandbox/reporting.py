@@ -38,7 +38,12 @@ class Reporter:
 
     def report(self, call_id: str, course: int, events: Sequence[Event]) -> None:
         """Plan the events of a call: its state changes with each, and a webhook goes out."""
-        self._lives.add(call_id, [(event.at_ms, self._turn(event, course)) for event in events])
+        turns = [(event.at_ms, self._turn(event, course)) for event in events]
+        if self._lives.paced:
+            self._lives.add(call_id, turns)
+        else:
+            for _, turn in turns:
+                turn()
         sendings = self._mischief.sendings(self._seed, events)
         self._posts.add(call_id, [(s.send_ms, self._sender(s, course)) for s in sendings])
 
@@ -48,16 +53,14 @@ class Reporter:
         With each event comes when it was sent again, if it was. With `backdated` the signatures
         are of then too, for a receiver that tolerates old ones.
         """
-        sendings = self._mischief.sendings(self._seed, [event for event, _ in events])
-        again = {id(event): again_ms for event, again_ms in events if again_ms is not None}
-        actions = []
-        for sending in sendings:
-            if id(sending.event) in again:
-                copies = (*sending.copies_ms, again[id(sending.event)])
-                sending = replace(sending, copies_ms=copies)
-            actions.append((sending.send_ms, self._past_sender(sending, backdated)))
+        again = {id(event): (again_ms,) for event, again_ms in events if again_ms is not None}
+        sendings = [
+            replace(sending, copies_ms=sending.copies_ms + again.get(id(sending.event), ()))
+            for sending in self._mischief.sendings(self._seed, [event for event, _ in events])
+        ]
+        actions = [(s.send_ms, self._past_sender(s, backdated)) for s in sendings]
         self._posts.add(sendings[0].event.entity_id, actions, at_once=True)
-        return sum(1 + len(sending.copies_ms) for sending in sendings)
+        return sum(1 if s.dropped else 1 + len(s.copies_ms) for s in sendings)
 
     def _turn(self, event: Event, course: int) -> Callable[[], None]:
         def become() -> None:

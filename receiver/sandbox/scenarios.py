@@ -8,7 +8,7 @@ from random import Random
 
 from receiver.sandbox.agents import AgentVersion
 from receiver.sandbox.companies import Agent
-from receiver.sandbox.kinds import CUT_SHORT, Kind
+from receiver.sandbox.kinds import CUT_SHORT, NOT_CONNECTED, Kind
 from receiver.sandbox.plans import UNANSWERED, VOICEMAIL, Plan
 from receiver.sandbox.script import Ending, Script, Tool
 from receiver.sandbox.scripts import solar
@@ -62,12 +62,17 @@ SCENARIOS = (
 BY_NAME: Mapping[str, Scenario] = {scenario.name: scenario for scenario in SCENARIOS}
 BY_NUMBER: Mapping[str, Scenario] = {scenario.number: scenario for scenario in SCENARIOS}
 
+_TELEPHONY = ("voicemail", *(s.name for s in SCENARIOS if s.reason in NOT_CONNECTED))
+
 
 def planned(
     rng: Random, scenario: Scenario | None, agent: AgentVersion, start_ms: int, *, web: bool
 ) -> Plan:
     """Return the plan of a placed call; without a scenario the seed decides, as on a usual day."""
     role = agent.agent
+    if web and (scenario is None or scenario.name in _TELEPHONY):
+        # Nobody dials a web call, so that it can neither ring in vain nor reach a machine.
+        scenario = BY_NAME["answered" if rng.random() < agent.version.success else "short"]
     script, ending, reason = _course(rng, scenario, agent)
     if reason == "call_transfer" and not role.transfer_to:
         role = replace(role, transfer_to=ADVISOR_NUMBER)

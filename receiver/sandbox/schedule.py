@@ -25,6 +25,7 @@ class Schedule:
         self._changed = threading.Condition()
         self._queues: list[list[tuple[float, int, int, Action]]] = [[] for _ in range(lanes)]
         self._count, self._pending, self._closed = 0, 0, False
+        self._failures: list[Exception] = []
         self._threads = [
             threading.Thread(target=self._run, args=(queue,), daemon=True) for queue in self._queues
         ]
@@ -52,10 +53,13 @@ class Schedule:
         return self._speed > 0
 
     def settle(self, timeout_seconds: float | None) -> None:
-        """Wait until nothing is planned. Raises CallhouseError if that takes too long."""
+        """Wait until nothing is planned. Raises CallhouseError if that takes too long, and what an
+        action raised meanwhile."""
         with self._changed:
             if not self._changed.wait_for(lambda: not self._pending, timeout_seconds):
                 raise CallhouseError(f"{self._pending} things have still not happened")
+            if self._failures:
+                raise self._failures.pop()
 
     def wake(self) -> None:
         """Look at the clock again, after it was set."""
@@ -74,10 +78,12 @@ class Schedule:
         while action := self._next(queue):
             try:
                 action()
-            finally:
-                with self._changed:
-                    self._pending -= 1
-                    self._changed.notify_all()
+            except Exception as failure:
+                # A thread has nobody to tell, so that whoever waits for it is told.
+                self._failures.append(failure)
+            with self._changed:
+                self._pending -= 1
+                self._changed.notify_all()
 
     def _next(self, queue: list[tuple[float, int, int, Action]]) -> Action | None:
         with self._changed:

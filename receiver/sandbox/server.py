@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from random import Random
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -22,7 +22,7 @@ from receiver.sandbox.delivering import Deliverer, Delivery
 from receiver.sandbox.history import DAY_MS, stories
 from receiver.sandbox.identity import Account
 from receiver.sandbox.limits import LIMITS, Limit
-from receiver.sandbox.mischief import Mischief
+from receiver.sandbox.mischief import Mischief, Rates
 from receiver.sandbox.operations import Operations
 from receiver.sandbox.reporting import Reporter
 from receiver.sandbox.scenarios import BY_NAME
@@ -38,9 +38,6 @@ def clock_ms() -> int:
 
 
 class _Quiet(WSGIRequestHandler):
-    # Without it a connection lasts one request, and a client that pages pays for each.
-    protocol_version = "HTTP/1.1"
-
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing: the sandbox has its own line for each request."""
 
@@ -69,13 +66,13 @@ class Sandbox:
         now_ms: Callable[[], int] = clock_ms,
         on_request: Callable[[str, str, int], None] = lambda *_: None,
         on_delivery: Callable[[Delivery], None] = lambda _: None,
-        **mischief: float,
+        **mischief: Unpack[Rates],
     ) -> None:
         if scenario is not None and scenario not in BY_NAME:
             raise SettingsError(
                 f"there is no scenario {scenario}", hint=f"There are: {', '.join(BY_NAME)}."
             )
-        self._seed, self._now_ms = seed, now_ms
+        self.api_key, self._seed, self._now_ms = api_key, seed, now_ms
         self._account = account = Account(Random(seed))
         self._workspace = Workspace(account)
         self._lives = Schedule(speed=speed, now_ms=now_ms, lanes=1)
@@ -110,7 +107,12 @@ class Sandbox:
             say=on_request,
         )
         self._server = make_server(host, port, app, threaded=True, request_handler=_Quiet)
-        self._serving = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._serving = threading.Thread(
+            # How soon it notices that it shall stop, in seconds.
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": 0.02},
+            daemon=True,
+        )
 
     def __enter__(self) -> Self:
         self._serving.start()
