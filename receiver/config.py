@@ -33,7 +33,7 @@ SETTINGS = (
         "RETELL_API_KEY",
         None,
         "The account's key with the webhook badge: verifies events and calls the API. "
-        "Required by serve, call, webhook and sync.",
+        "Required by serve, call, webhook, sync and coverage.",
     ),
     Setting(
         "RETELL_WEBHOOK_KEYS",

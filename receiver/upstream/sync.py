@@ -123,7 +123,7 @@ def sync(
             say(here.day)
         fetcher.ask_unlisted(listing, here)
     fetcher.ask_open(
-        since=window(days.begin, listing.zone).since if days.is_named else None,
+        since=window(days.since, listing.zone).since if days.is_named and days.since else None,
         until=window(days.until, listing.zone).until if days.until else None,
         agent_id=listing.agent_id,
     )
