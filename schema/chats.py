@@ -2,7 +2,7 @@
 
 from schema.call import Chat, Entry
 from schema.conversation import Row, json_text, text
-from schema.events import Fields
+from schema.events import Fields, values
 from schema.parts import Rows
 from schema.rows import Stamp
 from schema.tables import CHATS
@@ -30,7 +30,7 @@ _MESSAGE_COLUMNS = {
 
 def project_chat(chat_id: str, fields: Fields, stamp: Stamp) -> Rows:
     """The rows of a whole chat, both tables named."""
-    chat = Chat.model_validate(fields)
+    chat = Chat.model_validate(values(fields))
     messages = [
         _message(chat_id, track, position, entry)
         for track, field in _TRACKS.items()

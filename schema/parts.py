@@ -5,6 +5,7 @@ from typing import Any
 
 from schema.call import ENTRIES, Call, CallAnalysis, LatencyGroup
 from schema.conversation import Row, json_text, text, track_rows
+from schema.events import value
 from schema.merge import Observation, is_transfer
 from schema.metrics import metrics_row
 
@@ -73,8 +74,8 @@ def transfer_rows(call_id: str, observations: Iterable[Observation]) -> list[Row
     for o in sorted(observations, key=lambda o: o.observed_at, reverse=True):
         if o.event and is_transfer(o.event.event):
             said = o.event.envelope
-            destination = _destination(said.get("transfer_destination"))
-            option = json_text(said.get("transfer_option"))
+            destination = _destination(value(said.get("transfer_destination")))
+            option = json_text(value(said.get("transfer_option")))
             steps[o.body_sha256] = (
                 call_id, o.body_sha256, o.event.event, o.observed_at, destination, option,
             )  # fmt: skip

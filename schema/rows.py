@@ -5,7 +5,7 @@ source, a kind of media. The slices that an observation decides can be written f
 is the highest; that is the fast path. Everything else needs the fold of all observations.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from schema.call import Call
 from schema.conversation import TRACK_TABLES, Row, json_text
-from schema.events import Fields
+from schema.events import Fields, values
 from schema.merge import TERMINAL_STATUSES
 from schema.parts import (
     ATTRIBUTE_SOURCES,
@@ -77,7 +77,7 @@ class Stamp:
 
 def project(call_id: str, fields: Fields, stamp: Stamp) -> Rows:
     """The rows of a whole call, every slice named, empty ones too."""
-    call = Call.model_validate(fields)
+    call = Call.model_validate(values(_deciding(fields)))
     rows = child_rows(call_id, call)
     return {("calls", None): [_call_row(call_id, _columns(call), call.model_extra, stamp)]} | {
         part: rows.get(part, []) for part in SLICES
@@ -89,17 +89,18 @@ def project_newest(
     fields: Fields,
     stamp: Stamp,
     stored: Mapping[str, Any],
-    same: Collection[str] = (),
+    before: Fields,
 ) -> Rows | None:
     """The rows that change when `fields` are what the highest observation says of a call whose
     calls row is `stored`; None if only the fold of all observations can tell.
 
-    `same` names the fields whose value is what the rows are made from already.
+    `before` are the fields of the observation that was the highest until now: the rows of what is
+    spelled the same are there already.
     """
     if not all(_is_decided(f, fields) for f in (*SLICES.values(), *_COLUMNS.values())):
         return None
-    fields = {name: value for name, value in deciding(fields).items() if name not in same}
-    call = Call.model_validate(fields)
+    fields = {k: said for k, said in _deciding(fields).items() if before.get(k) != said}
+    call = Call.model_validate(values(fields))
     rows = child_rows(call_id, call)
     said = _columns(call)
     columns = {c: said[c] if f[0] in fields else stored[c] for c, f in _COLUMNS.items()}
@@ -110,7 +111,7 @@ def project_newest(
     }
 
 
-def deciding(fields: Fields) -> Fields:
+def _deciding(fields: Fields) -> Fields:
     """The fields without second choices whose first choice is carried: they decide nothing."""
     return {name: value for name, value in fields.items() if _FIRST.get(name) not in fields}
 

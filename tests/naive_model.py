@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from spelling import spelled
+
 from schema.chats import project_chat
 from schema.disconnection_reasons import REASONS
 from schema.rows import Stamp, project
@@ -145,7 +147,9 @@ def tables(deliveries: Iterable[Delivery]) -> dict[str, list[tuple[Any, ...]]]:
         stamp = Stamp(
             level=top.level, observed_at=top.at, updated_at=max(o.first_received for o in seen)
         )
-        projected = (project if kind == "call" else project_chat)(entity_id, merged(seen), stamp)
+        projected = (project if kind == "call" else project_chat)(
+            entity_id, spelled(merged(seen)), stamp
+        )
         for (table, _), some in projected.items():
             rows[table] += some
         if kind == "call":

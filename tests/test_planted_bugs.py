@@ -12,6 +12,7 @@ import pytest
 from histories import differences_after, every_pair, histories
 from hypothesis import HealthCheck, Phase, find, settings
 from naive_model import Delivery
+from spelling import spelled
 
 import receiver.store.observations
 import receiver.store.observing
@@ -22,6 +23,7 @@ import schema.events
 import schema.merge
 import schema.rows
 from receiver.store import Outcome
+from schema.events import value, values
 
 # -- the bugs ------------------------------------------------------------------------------------
 
@@ -57,8 +59,9 @@ def null_erases(patch):
     parse = schema.events.parse
 
     def parse_with_nulls(body, *, verbatim=False):
-        value = json.loads(body)
-        return replace(parse(body, verbatim=verbatim), fields=value.get("call") or value["chat"])
+        said = json.loads(body)
+        fields = spelled(said.get("call") or said["chat"])
+        return replace(parse(body, verbatim=verbatim), fields=fields)
 
     patch(receiver.store.observing, "parse", parse_with_nulls)
     patch(receiver.store.observations, "parse", parse_with_nulls)
@@ -70,12 +73,12 @@ def lists_mixed_in_the_fold(patch):
     def fold(observations):
         merged = {}
         for observation in sorted(observations, key=lambda o: o.rank):
-            for name, value in observation.fields.items():
+            for name, said in values(observation.fields).items():
                 before = merged.get(name)
-                if isinstance(value, list) and isinstance(before, list):
-                    value = value + before[len(value) :]
-                merged[name] = value
-        return merged
+                if isinstance(said, list) and isinstance(before, list):
+                    said = said + before[len(said) :]
+                merged[name] = said
+        return spelled(merged)
 
     patch(schema.merge, "fold", fold)
 
@@ -146,10 +149,14 @@ def fast_path_for_whatever_is_new(patch):
 def fast_path_compares_as_python_does(patch):
     """What is equal to Python is not written again: 0 is False, and order of keys is nothing."""
 
-    def same(fields, before):
-        return {name for name, value in fields.items() if before.get(name) == value}
+    project = schema.rows.project_newest
 
-    patch(receiver.store.projecting, "_same", same)
+    def project_newest(call_id, fields, stamp, stored, before):
+        equal = {k for k in before if k in fields and value(fields[k]) == value(before[k])}
+        same = {k: fields[k] for k in equal}
+        return project(call_id, fields, stamp, stored, {**before, **same})
+
+    patch(receiver.store.projecting, "project_newest", project_newest)
 
 
 # -- the corpus ----------------------------------------------------------------------------------

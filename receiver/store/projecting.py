@@ -1,6 +1,5 @@
 """The observations of a call or chat -> its rows, inside a transaction that is open."""
 
-import marshal
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,11 +14,9 @@ from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.events import Event, Fields
 from schema.merge import Observation
 from schema.parts import Rows, transfer_rows
-from schema.rows import Stamp, deciding, project, project_newest
+from schema.rows import Stamp, project, project_newest
 from schema.tables import CALLS
 
-# marshal's version without references: equal values have equal bytes.
-_PLAIN = 2
 _REASON = CALLS.names.index("disconnection_reason")
 
 
@@ -96,8 +93,8 @@ def _project_newest(
         k: load(connection, entity_id, k) for k in others if k.level < last.level and k.has_body
     }
     highest = max(others, key=lambda k: k.bare().rank)
-    same = _same(deciding(event.fields), lower[highest].fields) if highest in lower else ()
-    said = project_newest(entity_id, event.fields, stamp(parts), stored, same) if stored else None
+    before = lower[highest].fields if highest in lower else {}
+    said = project_newest(entity_id, event.fields, stamp(parts), stored, before) if stored else None
     dropped = merge.compactable([*lower.values(), newest])
     # Bodies of the same level were not read: one of them could make another superfluous.
     unread = any(k.has_body and k.level == last.level for k in others)
@@ -106,21 +103,6 @@ def _project_newest(
     write(connection, entity_id, said, is_new=False)
     _drop_bodies(connection, entity_id, dropped)
     return said
-
-
-def _same(fields: Fields, before: Fields) -> set[str]:
-    """The fields with the value that the highest observation gave them before.
-
-    Compared a second time by their bytes: to Python, 1 is True and the order of keys is nothing; to
-    a column it is.
-    """
-    return {
-        name
-        for name, value in fields.items()
-        if name in before
-        and before[name] == value
-        and marshal.dumps(before[name], _PLAIN) == marshal.dumps(value, _PLAIN)
-    }
 
 
 def _project_all(
