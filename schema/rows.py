@@ -111,6 +111,11 @@ def project_newest(
     }
 
 
+def touched(stored: Mapping[str, Any], stamp: Stamp) -> Row:
+    """A stored calls row of which nothing has changed but the time."""
+    return tuple((dict(stored) | {"updated_at": stamp.updated_at}).values())
+
+
 def _deciding(fields: Fields) -> Fields:
     """The fields without second choices whose first choice is carried: they decide nothing."""
     return {name: value for name, value in fields.items() if _FIRST.get(name) not in fields}

@@ -146,6 +146,10 @@ def fast_path_for_whatever_is_new(patch):
     patch(receiver.store.projecting, "_project_newest", project_newest)
 
 
+def late_body_leaves_no_time(patch):
+    patch(receiver.store.projecting, "touched", lambda stored, _: tuple(stored.values()))
+
+
 def fast_path_compares_as_python_does(patch):
     """What is equal to Python is not written again: 0 is False, and order of keys is nothing."""
 
@@ -205,7 +209,7 @@ CORPUS = {
     "a duplicate that turns two around": [
         Delivery("call_analyzed", {"agent_name": "a"}, at=1),
         Delivery("call_analyzed", {"agent_name": "b"}, at=2),
-        Delivery("call_started", {}, at=0),
+        Delivery("call_started", {"duration_ms": 1}, at=0),
         Delivery("call_analyzed", {"agent_name": "b"}, at=0),
     ],
     "a duplicate that came earlier": [
@@ -219,6 +223,10 @@ CORPUS = {
     "a second choice alone": [
         Delivery("call_started", {"agent_name": "a"}, at=0),
         Delivery("call_ended", {"transcript_object": said("b")}, at=1),
+    ],
+    "a lower level that says nothing new": [
+        Delivery("call_analyzed", {"agent_name": "a"}, received=0),
+        Delivery("call_ended", {"agent_name": "b"}, received=1),
     ],
     "an equal value": [
         Delivery("call_started", {"metadata": {"x": 1}}, at=0),
@@ -241,6 +249,7 @@ BUGS = {
     fast_path_forgets_a_second_choice: ("a second choice alone", "utterances"),
     fast_path_takes_a_second_choice: ("a second choice after the first", "utterances"),
     fast_path_for_whatever_is_new: ("the newer first", "calls"),
+    late_body_leaves_no_time: ("a lower level that says nothing new", "calls"),
     fast_path_compares_as_python_does: ("an equal value", "attributes"),
 }
 

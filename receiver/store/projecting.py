@@ -14,7 +14,7 @@ from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.events import Event, Fields
 from schema.merge import Observation
 from schema.parts import Rows, transfer_rows
-from schema.rows import Stamp, project, project_newest
+from schema.rows import Stamp, project, project_newest, touched
 from schema.tables import CALLS
 
 _REASON = CALLS.names.index("disconnection_reason")
@@ -37,6 +37,8 @@ def project_entity(
         return
     stored = read_call(connection, entity_id) if entity_type == "call" else None
     rows = _project_newest(connection, entity_id, parts, newest, stored) if newest else None
+    if rows is None and newest and stored:
+        rows = _project_superseded(connection, entity_id, parts, newest, stored)
     if rows is None:
         rows = _project_all(connection, entity_id, entity_type, parts)
     if entity_type == "call":
@@ -103,6 +105,25 @@ def _project_newest(
     write(connection, entity_id, said, is_new=False)
     _drop_bodies(connection, entity_id, dropped)
     return said
+
+
+def _project_superseded(
+    connection: Connection,
+    entity_id: str,
+    parts: Sequence[Known],
+    event: Event,
+    stored: dict[str, Any],
+) -> Rows | None:
+    """Note that a body came of which higher ones have said everything; None if they have not."""
+    *others, last = parts
+    newest = replace(last.bare(), event=event)
+    higher = [load(connection, entity_id, k) for k in others if k.level > last.level and k.has_body]
+    if not merge.retired(newest, higher):
+        return None
+    rows: Rows = {("calls", None): [touched(stored, stamp(parts))]}
+    write(connection, entity_id, rows, is_new=False)
+    _drop_bodies(connection, entity_id, [newest])
+    return rows
 
 
 def _project_all(
