@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from schema.call import ENTRIES, Call, CallAnalysis, LatencyGroup
+from schema.call import Call, CallAnalysis, LatencyGroup
 from schema.conversation import Row, json_text, text, track_rows
 from schema.events import value
 from schema.merge import Observation, is_transfer
@@ -52,8 +52,7 @@ def child_rows(call_id: str, call: Call) -> Rows:
     for track, fields in TRACKS.items():
         source = next((f for f in fields if f in call.model_fields_set), None)
         if source:
-            entries = ENTRIES.validate_python(getattr(call, source))
-            for table, part in track_rows(call_id, track, entries).items():
+            for table, part in track_rows(call_id, track, getattr(call, source)).items():
                 rows[table, track] = part
     spoken, tools = rows.get(("utterances", "session"), []), rows.get(("tool_calls", "session"), [])
     if spoken or tools:
