@@ -13,7 +13,6 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
-    TypeAdapter,
 )
 from pydantic_core import CoreSchema, core_schema
 
@@ -74,7 +73,6 @@ class Entry(Part):
 
 
 Entries = Annotated[list[Annotated[Entry | None, _NoneOnError]] | None, _NoneOnError]
-ENTRIES: TypeAdapter[list[Entry | None] | None] = TypeAdapter(Entries)
 
 
 class CallAnalysis(Part):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from schema import drift
 from schema.call import Chat, Entry
 from schema.conversation import Row, json_text, text
-from schema.events import Fields
+from schema.events import Fields, values
 from schema.parts import Rows
 from schema.rows import Stamp
 from schema.tables import CHATS
@@ -33,7 +33,8 @@ _MESSAGE_COLUMNS = {
 
 def project_chat(chat_id: str, fields: Fields, stamp: Stamp, envelope: Iterable[str] = ()) -> Rows:
     """The rows of a whole chat, every table named. `envelope` are the keys beside it."""
-    chat = Chat.model_validate(fields)
+    said = values(fields)
+    chat = Chat.model_validate(said)
     messages = [
         _message(chat_id, track, position, entry)
         for track, field in _TRACKS.items()
@@ -42,7 +43,7 @@ def project_chat(chat_id: str, fields: Fields, stamp: Stamp, envelope: Iterable[
     ]
     unknown = drift.in_chat(chat, chat.model_extra) + drift.in_envelope(envelope)
     for track, field in _TRACKS.items():
-        unknown += drift.in_entries(track, getattr(chat, field))
+        unknown += drift.in_entries(track, said.get(field))
     seen_at = stamp.observed_at or None
     if chat.start_timestamp is not None:
         seen_at = chat.start_timestamp

@@ -30,24 +30,25 @@ def text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json_text(value)
 
 
-def track_rows(
-    call_id: str, track: str, entries: Sequence[Entry | None] | None
-) -> dict[str, list[Row]]:
+def track_rows(call_id: str, track: str, entries: Any) -> dict[str, list[Row]]:
     """Sort a list's entries into the track tables. An entry that is no object has no row."""
     rows: dict[str, list[Row]] = {table: [] for table in TRACK_TABLES}
     spoken: dict[int, Sequence[Sequence[Any]]] = {}
     invocations: list[tuple[int, Entry]] = []
     results: dict[str | None, deque[tuple[int, Entry]]] = defaultdict(deque)
-    for position, entry in enumerate(entries or ()):
-        if entry is None:
+    for position, said in enumerate(entries if isinstance(entries, list) else ()):
+        if not isinstance(said, dict):
             continue
-        key = (call_id, track, position)
-        if entry.role in UTTERANCE_ROLES:
-            words = spoken[position] = _words(entry.words)
-            rows["utterances"].append((*key, *_utterance(entry, words)))
+        key, role = (call_id, track, position), said.get("role")
+        # Most entries are utterances, whose few fields need no model.
+        if isinstance(role, str) and role in UTTERANCE_ROLES:
+            words = spoken[position] = _words(said.get("words"))
+            rows["utterances"].append((*key, role, *_utterance(said, words)))
             if words:
                 rows["utterance_words"].append((*key, json_text(words)))
-        elif entry.role == "tool_call_invocation":
+            continue
+        entry = Entry.model_validate(said)
+        if entry.role == "tool_call_invocation":
             invocations.append((position, entry))
         elif entry.role == "tool_call_result":
             results[entry.tool_call_id].append((position, entry))
@@ -61,15 +62,23 @@ def track_rows(
     return rows
 
 
-def _utterance(entry: Entry, words: Sequence[Sequence[Any]]) -> Row:
+def _utterance(said: Mapping[str, Any], words: Sequence[Sequence[Any]]) -> Row:
+    content, metadata = text(said.get("content")), said.get("metadata")
     return (
-        entry.role,
-        text(entry.content),
-        next((at for _, start, _ in words if (at := seconds(start)) is not None), None),
-        next((at for _, _, end in reversed(words) if (at := seconds(end)) is not None), None),
-        len(words) or len((text(entry.content) or "").split()),
-        json_text(entry.metadata),
+        content,
+        _first(start for _, start, _ in words),
+        _first(end for _, _, end in reversed(words)),
+        len(words) or len((content or "").split()),
+        None if metadata is None else json_text(metadata),
     )
+
+
+def _first(times: Iterable[Any]) -> float | None:
+    """The first that can be a time, in seconds."""
+    for time in times:
+        if (at := seconds(time)) is not None:
+            return at
+    return None
 
 
 def _words(words: Any) -> Sequence[Sequence[Any]]:

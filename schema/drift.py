@@ -7,7 +7,7 @@ Known is what the models name, and what Retell documents or once sent without a 
 Source: https://docs.retellai.com/api-references/get-call, and its older versions.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -88,6 +88,7 @@ PRODUCTS = frozenset(
         "llm_token_usage", "knowledge_base",
     }
 )  # fmt: skip
+_ENTRY_VALUES = (("role", ROLES), ("type", TOOL_TYPES), ("transition_type", TRANSITION_TYPES))
 SENTIMENTS = frozenset({"positive", "neutral", "negative", "unknown"})
 # Column of calls -> its values.
 CALL_VALUES: dict[str, Collection[str]] = {
@@ -152,27 +153,22 @@ def in_chat(chat: Chat, extra: Mapping[str, Any] | None) -> list[Unknown]:
     return found + _cost("chat_cost", chat.chat_cost)
 
 
-def in_entries(track: str, entries: Sequence[Entry | None] | None) -> list[Unknown]:
-    """Roles, keys and values of a list of transcript entries or messages."""
+def in_entries(track: str, entries: Any) -> list[Unknown]:
+    """Roles, keys and values of a list of transcript entries or messages, as it came."""
     found: list[Unknown] = []
-    for entry in entries or ():
-        if entry is None:
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, dict):
             continue
-        if entry.role not in ROLES:
-            found += _unknown_value(track, "role", entry.role, ROLES)
-        if entry.type is not None:
-            found += _unknown_value(track, "type", entry.type, TOOL_TYPES)
-        if entry.transition_type is not None:
-            found += _unknown_value(
-                track, "transition_type", entry.transition_type, TRANSITION_TYPES
-            )
-        if entry.__pydantic_extra__:
-            found += _unknown_keys(track, entry.__pydantic_extra__, _ENTRY_KEYS)
-        if isinstance(entry.metadata, dict):
-            found += _unknown_keys(track, entry.metadata, _METADATA_KEYS, what="metadata key")
+        if not entry.keys() <= _ENTRY_KEYS:
+            found += _unknown_keys(track, entry, _ENTRY_KEYS)
+        for what, known in _ENTRY_VALUES:
+            if (value := entry.get(what)) is not None and isinstance(value, str | int | float):
+                found += _unknown_value(track, what, str(value), known)
+        if isinstance(metadata := entry.get("metadata"), dict):
+            found += _unknown_keys(track, metadata, _METADATA_KEYS, what="metadata key")
         # A call is mostly words, all of one shape: the first of each utterance stands for them.
-        if isinstance(entry.words, list) and entry.words and isinstance(entry.words[0], dict):
-            found += _unknown_keys(track, entry.words[0], _WORD_KEYS, what="word key")
+        if isinstance(words := entry.get("words"), list) and words and isinstance(words[0], dict):
+            found += _unknown_keys(track, words[0], _WORD_KEYS, what="word key")
     return found
 
 

@@ -1,8 +1,7 @@
 """Bytes -> event: what it is about, which call or chat it carries, what is wrong with it.
 
 Nothing here refuses: a body that cannot be understood becomes an event with a `problem`, because
-signed bytes are kept whatever they say. A webhook's body is an envelope with a payload; the API's
-is a bare call or chat object, an event without a name.
+signed bytes are kept whatever they say.
 """
 
 import hashlib
@@ -12,11 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from pydantic_core import from_json
 
-Fields = Mapping[str, Any]
+# Names -> values as the bytes that spell them in JSON: most of them are never read, because another
+# observation has the last word or has said the same.
+Fields = Mapping[str, bytes]
 
-# pydantic-core's parser stops at this depth; the slow path keeps to the same limit.
+# pydantic-core's parser stops at this depth; the slow path keeps to the same limit. What is deeper
+# than the interpreter's stack, some 900 levels, is not even scanned.
 MAX_DEPTH = 200
 
 # Envelope keys under which Retell puts the object an event is about. `data` is the twin of `call`
@@ -50,9 +53,16 @@ EVENTS = {
     "alert_triggered": "alert",
 }
 
-# Text that a database column cannot hold as it is: NUL and lone surrogates, in JSON always escaped.
+# Text that a database column cannot hold: NUL and lone surrogates, in valid UTF-8 always escaped.
 _UNSTORABLE_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+# Every escape, so that an escaped backslash is not taken for the beginning of another.
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<unstorable>\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2}))"
+    rb"|\\."
+)
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_SCANNER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,32 +89,57 @@ def parse(body: bytes, *, source: str = "webhook", verbatim: bool = False) -> Ev
     """
     sha256 = hashlib.sha256(body).hexdigest()
     try:
-        value = _from_json(body)
-        if not verbatim and _UNSTORABLE_ESCAPE.search(body):
-            value = _clean(value)
+        # The scanner passes over the text in strings.
+        body.decode("utf-8")
+        said = _scan(body) if verbatim else _scan(_storable_json(body))
+    except msgspec.ValidationError:
+        return _quarantined(sha256, "not a JSON object")
     except (ValueError, RecursionError) as error:
         return _quarantined(sha256, f"not usable JSON: {_reason(error)}")
-    if not isinstance(value, dict):
-        return _quarantined(sha256, "not a JSON object")
     # Only where nobody else could have sent it: a custom function's arguments may hold a call_id.
-    is_bare = source == "api" and "event" not in value
-    return _understand_object(sha256, value) if is_bare else _understand(sha256, value)
+    is_bare = source == "api" and "event" not in said
+    return (_understand_object if is_bare else _understand)(sha256, said)
 
 
-def _understand_object(sha256: str, value: dict[str, Any]) -> Event:
+def _understand_object(sha256: str, said: Fields) -> Event:
     for entity_type in ("call", "chat"):
-        entity_id = value.get(f"{entity_type}_id")
+        entity_id = value(said.get(f"{entity_type}_id"))
         if isinstance(entity_id, str) and entity_id:
-            fields = {k: v for k, v in value.items() if v is not None}
+            fields = {k: v for k, v in said.items() if v != b"null"}
             return Event(sha256, entity_type, _storable(entity_id), None, fields, {}, None)
     return _quarantined(sha256, "no call_id")
 
 
-def _understand(sha256: str, value: dict[str, Any]) -> Event:
-    key = next((k for k in PAYLOADS if isinstance(value.get(k), dict)), None)
+def value(spelled: bytes | None) -> Any:
+    """What a field says, the last of duplicate keys winning.
+
+    None for what no column holds: nesting deeper than MAX_DEPTH, numbers of thousands of digits.
+    """
+    if spelled is None:
+        return None
+    try:
+        return from_json(spelled, allow_inf_nan=False)
+    except ValueError:
+        pass
+    try:
+        # The fast parser refuses numbers beyond a float's range, and lone surrogates.
+        read = json.loads(spelled)
+        _refuse_depth(read)
+    except (ValueError, RecursionError):
+        return None
+    return read
+
+
+def values(fields: Fields) -> dict[str, Any]:
+    """What fields say."""
+    return {name: value(spelled) for name, spelled in fields.items()}
+
+
+def _understand(sha256: str, said: Fields) -> Event:
+    key = next((k for k in PAYLOADS if said.get(k, b"").startswith(b"{")), None)
     entity_type, id_key = PAYLOADS.get(key or "", ("unknown", ""))
-    payload = value[key] if key else {}
-    entity_id, event = payload.get(id_key) if id_key else None, value.get("event")
+    payload = _scan(said[key]) if key else {}
+    entity_id, event = value(payload.get(id_key)) if id_key else None, value(said.get("event"))
     if not isinstance(entity_id, str) or not entity_id:
         entity_id = None
     problem = None
@@ -123,8 +158,8 @@ def _understand(sha256: str, value: dict[str, Any]) -> Event:
         entity_type=entity_type,
         entity_id=_storable(entity_id) if entity_id else f"sha:{sha256}",
         event=_storable(event) if event else None,
-        fields={k: v for k, v in payload.items() if v is not None},
-        envelope={k: v for k, v in value.items() if k not in {"event", key, "event_timestamp"}},
+        fields={k: v for k, v in payload.items() if v != b"null"},
+        envelope={k: v for k, v in said.items() if k not in {"event", key, "event_timestamp"}},
         problem=problem,
     )
 
@@ -142,20 +177,21 @@ def _reason(error: Exception) -> str:
     return re.sub(r"[^\x20-\x7e]", "?", str(error))[:80]
 
 
-def _from_json(body: bytes) -> Any:
-    """Strict JSON in UTF-8, last duplicate key wins. Raises ValueError or RecursionError."""
+def _scan(body: bytes) -> Fields:
+    """The keys of a JSON object and how their values are spelled, the last of duplicates.
+
+    Strict: raises ValueError for anything that is not JSON, deep inside too.
+    """
     try:
-        return from_json(body, allow_inf_nan=False)
-    except ValueError:
-        # The fast parser refuses lone surrogates, which JavaScript writes when it cuts a string
-        # inside an emoji. Python's accepts them, and more than JSON allows, which is refused here.
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-        _refuse_depth(value)
-        return value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+        return {name: bytes(spelled) for name, spelled in _SCANNER.decode(body).items()}
+    except msgspec.DecodeError as error:
+        if isinstance(error, msgspec.ValidationError) or not _UNSTORABLE_ESCAPE.search(body):
+            raise
+    # It refuses lone surrogates, which JavaScript writes when it cuts a string inside an emoji.
+    read = json.loads(body)
+    if not isinstance(read, dict):
+        raise msgspec.ValidationError
+    return {name: json.dumps(item).encode() for name, item in read.items()}
 
 
 def _refuse_depth(value: Any) -> None:
@@ -172,14 +208,11 @@ def _refuse_depth(value: Any) -> None:
     raise RecursionError
 
 
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return _storable(value)
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    if isinstance(value, dict):
-        return {_storable(key): _clean(item) for key, item in value.items()}
-    return value
+def _storable_json(body: bytes) -> bytes:
+    """The body with every escape of unstorable text replaced."""
+    if not _UNSTORABLE_ESCAPE.search(body):
+        return body
+    return _ESCAPE.sub(lambda m: rb"\ufffd" if m["unstorable"] else m[0], body)
 
 
 def _storable(text: str) -> str:

@@ -8,9 +8,8 @@ nothing.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from schema.events import Event, Fields
+from schema.events import Event, Fields, value
 
 TERMINAL_STATUSES = frozenset({"ended", "not_connected", "error"})
 
@@ -56,7 +55,7 @@ def level(event: Event, *, source: str) -> int:
     The highest that the event's name or the object's content speaks for.
     """
     fields, name = event.fields, event.event or ""
-    status = fields.get("call_status", fields.get("chat_status"))
+    status = value(fields.get("call_status", fields.get("chat_status")))
     finished = (
         (isinstance(status, str) and status in TERMINAL_STATUSES)
         or "end_timestamp" in fields
@@ -69,9 +68,9 @@ def level(event: Event, *, source: str) -> int:
     return max(by_content, by_name)
 
 
-def fold(observations: Iterable[Observation]) -> dict[str, Any]:
+def fold(observations: Iterable[Observation]) -> dict[str, bytes]:
     """Merge what the observations carry: per field, the highest one's value, never mixed."""
-    merged: dict[str, Any] = {}
+    merged: dict[str, bytes] = {}
     for observation in sorted(observations, key=lambda o: o.rank):
         merged |= observation.fields
     return merged

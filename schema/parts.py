@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from schema import drift
-from schema.call import ENTRIES, Call, CallAnalysis, LatencyGroup
+from schema.call import Call, CallAnalysis, LatencyGroup
 from schema.conversation import Row, json_text, text, track_rows
+from schema.events import value
 from schema.merge import Observation, is_transfer
 from schema.metrics import metrics_row
 
@@ -56,7 +57,7 @@ def child_rows(call_id: str, call: Call) -> tuple[Rows, list[drift.Unknown]]:
     for track, fields in TRACKS.items():
         source = next((f for f in fields if f in call.model_fields_set), None)
         if source:
-            entries = ENTRIES.validate_python(getattr(call, source))
+            entries = getattr(call, source)
             unknown += drift.in_entries(track, entries)
             for table, part in track_rows(call_id, track, entries).items():
                 rows[table, track] = part
@@ -79,8 +80,8 @@ def transfer_rows(call_id: str, observations: Iterable[Observation]) -> list[Row
     for o in sorted(observations, key=lambda o: o.observed_at, reverse=True):
         if o.event and is_transfer(o.event.event):
             said = o.event.envelope
-            destination = _destination(said.get("transfer_destination"))
-            option = json_text(said.get("transfer_option"))
+            destination = _destination(value(said.get("transfer_destination")))
+            option = json_text(value(said.get("transfer_option")))
             steps[o.body_sha256] = (
                 call_id, o.body_sha256, o.event.event, o.observed_at, destination, option,
             )  # fmt: skip

@@ -5,7 +5,7 @@ source, a kind of media. The slices that an observation decides can be written f
 is the highest; that is the fast path. Everything else needs the fold of all observations.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from schema import drift
 from schema.call import Call
 from schema.conversation import TRACK_TABLES, Row, json_text
-from schema.events import Fields
+from schema.events import Fields, values
 from schema.merge import TERMINAL_STATUSES
 from schema.parts import (
     ATTRIBUTE_SOURCES,
@@ -98,7 +98,7 @@ def project(call_id: str, fields: Fields, stamp: Stamp, envelope: Iterable[str] 
 
     `envelope` are the keys that its observations carry beside it.
     """
-    call = Call.model_validate(fields)
+    call = Call.model_validate(values(_deciding(fields)))
     rows, unknown = child_rows(call_id, call)
     columns, extra = _columns(call), call.model_extra
     row = _call_row(call_id, columns, extra, stamp)
@@ -115,19 +115,19 @@ def project_newest(
     fields: Fields,
     stamp: Stamp,
     stored: Stored,
-    same: Collection[str] = (),
+    before: Fields,
     envelope: Iterable[str] = (),
 ) -> Rows | None:
     """The rows that change when `fields` are what the highest observation says of a call of which
     `stored` is known; None if only the fold of all observations can tell.
 
-    `same` names the fields whose value is what the rows are made from already; `envelope` are the
-    keys beside the call.
+    `before` are the fields of the observation that was the highest until now: the rows of what is
+    spelled the same are there already. `envelope` are the keys beside the call.
     """
     if not all(_is_decided(f, fields) for f in (*SLICES.values(), *_COLUMNS.values())):
         return None
-    fields = {name: value for name, value in deciding(fields).items() if name not in same}
-    call = Call.model_validate(fields)
+    fields = {k: said for k, said in _deciding(fields).items() if before.get(k) != said}
+    call = Call.model_validate(values(fields))
     rows, unknown = child_rows(call_id, call)
     said = _columns(call)
     columns = {c: said[c] if f[0] in fields else stored.call[c] for c, f in _COLUMNS.items()}
@@ -148,7 +148,12 @@ def _is_said_anew(unknown: drift.Unknown, fields: Fields) -> bool:
     return place == drift.CALL or (place in _PLACES and _PLACES[place][0] in fields)
 
 
-def deciding(fields: Fields) -> Fields:
+def touched(stored: Mapping[str, Any], stamp: Stamp) -> Row:
+    """A stored calls row of which nothing has changed but the time."""
+    return tuple((dict(stored) | {"updated_at": stamp.updated_at}).values())
+
+
+def _deciding(fields: Fields) -> Fields:
     """The fields without second choices whose first choice is carried: they decide nothing."""
     return {name: value for name, value in fields.items() if _FIRST.get(name) not in fields}
 

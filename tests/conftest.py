@@ -97,11 +97,13 @@ def payload(name: str) -> dict:
 
 def call_rows(table: str, part: str | None = None, **fields) -> list[dict]:
     """The rows of one table, or of one part of it, that a call with these fields has."""
+    from spelling import spelled
+
     from schema.rows import Stamp, project
     from schema.tables import TABLES
 
     names = next(t.names for t in TABLES if t.name == table)
-    rows = project("call_a", fields, Stamp(level=2, observed_at=1000, updated_at=2000))
+    rows = project("call_a", spelled(fields), Stamp(level=2, observed_at=1000, updated_at=2000))
     return [dict(zip(names, row, strict=True)) for row in rows[table, part]]
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from spelling import spelled
+
 from schema.chats import project_chat
 from schema.disconnection_reasons import REASONS
 from schema.rows import Stamp, project
@@ -152,7 +154,7 @@ def tables(deliveries: Iterable[Delivery]) -> dict[str, list[tuple[Any, ...]]]:
         )
         beside = sorted({key for o in seen for key in o.first.beside})
         make = project if kind == "call" else project_chat
-        projected = make(entity_id, merged(seen), stamp, beside)
+        projected = make(entity_id, spelled(merged(seen)), stamp, beside)
         for (table, _), some in projected.items():
             rows[table] += some
         if kind == "call":

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from spelling import spelled
 
 from schema.chats import project_chat
 from schema.rows import Stamp
@@ -36,12 +37,14 @@ CHAT = {
 
 
 def chat_row(**fields) -> dict:
-    (row,) = project_chat("chat_a", fields, Stamp(3, 1000, 2000))["chats", None]
+    (row,) = project_chat("chat_a", spelled(fields), Stamp(3, 1000, 2000))["chats", None]
     return dict(zip(CHATS.names, row, strict=True))
 
 
 def messages(*entries, field="message_with_tool_calls") -> list[dict]:
-    rows = project_chat("chat_a", {field: list(entries)}, Stamp(3, 1, 2))["chat_messages", None]
+    rows = project_chat("chat_a", spelled({field: list(entries)}), Stamp(3, 1, 2))[
+        "chat_messages", None
+    ]
     return [dict(zip(CHAT_MESSAGES.names, row, strict=True)) for row in rows]
 
 

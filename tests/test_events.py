@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema.events import EVENTS, MAX_DEPTH, parse
+from schema.events import EVENTS, MAX_DEPTH, parse, values
 
 # The same examples on every run.
 fuzz = settings(deadline=None, derandomize=True, database=None)
@@ -27,8 +27,8 @@ def test_body_is_understood_as_event_call_and_envelope():
     body = b'{"event":"call_ended","call":{"call_id":"call_a","duration_ms":1},"z":[2]}'
     event = parse(body)
     assert (event.entity_type, event.entity_id, event.event) == ("call", "call_a", "call_ended")
-    assert event.fields == {"call_id": "call_a", "duration_ms": 1}
-    assert event.envelope == {"z": [2]}
+    assert values(event.fields) == {"call_id": "call_a", "duration_ms": 1}
+    assert values(event.envelope) == {"z": [2]}
     assert event.problem is None
 
 
@@ -41,7 +41,7 @@ def test_hash_is_of_the_bytes_not_of_their_meaning():
 
 def test_null_says_nothing_and_empty_says_something():
     body = b'{"event":"e","call":{"call_id":"c","a":null,"b":"","c":0,"d":false,"e":[],"f":{}}}'
-    assert dict(parse(body).fields) == {
+    assert values(parse(body).fields) == {
         "call_id": "c", "b": "", "c": 0, "d": False, "e": [], "f": {},
     }  # fmt: skip
 
@@ -51,45 +51,45 @@ def test_null_says_nothing_and_empty_says_something():
 
 def test_lone_surrogate_becomes_a_replacement_character():
     event = parse(body_with(rb'"cut \ud83d"'))
-    assert (event.problem, event.fields["x"]) == (None, "cut \ufffd")
+    assert (event.problem, values(event.fields)["x"]) == (None, "cut \ufffd")
 
 
 def test_lone_surrogate_stays_when_read_verbatim():
-    assert parse(body_with(rb'"cut \ud83d"'), verbatim=True).fields["x"] == "cut \ud83d"
+    assert values(parse(body_with(rb'"cut \ud83d"'), verbatim=True).fields)["x"] == "cut \ud83d"
 
 
 def test_surrogate_pair_is_one_character():
-    assert parse(body_with(rb'"\ud83d\ude00\uD83D\uDE00"')).fields["x"] == "😀😀"
+    assert values(parse(body_with(rb'"\ud83d\ude00\uD83D\uDE00"')).fields)["x"] == "😀😀"
 
 
 def test_nul_becomes_a_replacement_character():
     event = parse(body_with(rb'"a\u0000b"'))
-    assert (event.problem, event.fields["x"]) == (None, "a\ufffdb")
+    assert (event.problem, values(event.fields)["x"]) == (None, "a\ufffdb")
 
 
 def test_nul_stays_when_read_verbatim():
-    assert parse(body_with(rb'"a\u0000b"'), verbatim=True).fields["x"] == "a\0b"
+    assert values(parse(body_with(rb'"a\u0000b"'), verbatim=True).fields)["x"] == "a\0b"
 
 
 def test_escaped_backslash_before_u_is_not_an_escape():
-    assert parse(body_with(rb'"\\u0000 \\ud800"')).fields["x"] == r"\u0000 \ud800"
+    assert values(parse(body_with(rb'"\\u0000 \\ud800"')).fields)["x"] == r"\u0000 \ud800"
 
 
 def test_unstorable_text_is_replaced_at_any_depth_in_values_and_names():
     event = parse(body_with(rb'[{"\u0000n":["\udfff",{"k":"\u0000"}]}]'))
-    assert event.fields["x"] == [{"\ufffdn": ["\ufffd", {"k": "\ufffd"}]}]
+    assert values(event.fields)["x"] == [{"\ufffdn": ["\ufffd", {"k": "\ufffd"}]}]
 
 
 def test_unstorable_text_in_event_id_and_envelope_is_replaced():
     event = parse(rb'{"event":"call_e\u0000","call":{"call_id":"c\ud800"},"z\u0000":"\ud800"}')
     assert (event.event, event.entity_id) == ("call_e\ufffd", "c\ufffd")
-    assert event.envelope == {"z\ufffd": "\ufffd"}
+    assert values(event.envelope) == {"z\ufffd": "\ufffd"}
 
 
 def test_id_and_event_can_be_stored_even_when_read_verbatim():
     event = parse(rb'{"event":"call_e\u0000","call":{"call_id":"c\ud800"}}', verbatim=True)
     assert (event.event, event.entity_id) == ("call_e\ufffd", "c\ufffd")
-    assert event.fields["call_id"] == "c\ud800"
+    assert values(event.fields)["call_id"] == "c\ud800"
 
 
 @pytest.mark.parametrize(
@@ -102,41 +102,39 @@ def test_invalid_utf_8_is_quarantined(value):
 
 
 def test_integer_beyond_64_bits_is_kept_exactly():
-    values = parse(body_with(b"[9223372036854775807,9223372036854775808,-9223372036854775809]"))
-    assert values.fields["x"] == [2**63 - 1, 2**63, -(2**63) - 1]
+    event = parse(body_with(b"[9223372036854775807,9223372036854775808,-9223372036854775809]"))
+    assert values(event.fields)["x"] == [2**63 - 1, 2**63, -(2**63) - 1]
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"[1,NaN]"])
 def test_number_that_is_not_json_is_quarantined(number):
     event = parse(body_with(number))
     assert event.problem.startswith("not usable JSON: ")
-    assert event.problem.endswith("is not JSON")
-    assert event.fields == {}
+    assert values(event.fields) == {}
 
 
 @pytest.mark.parametrize("beside", [b"", rb',"y":"\ud800"'], ids=["fast", "slow"])
 def test_number_too_large_for_a_float_is_kept_as_infinite(beside):
     # Valid JSON, so the event is stored; the column that would hold it stays null.
     event = parse(body_with(b"[1e999,-1e999]" + beside))
-    assert (event.problem, event.fields["x"]) == (None, [math.inf, -math.inf])
+    assert (event.problem, values(event.fields)["x"]) == (None, [math.inf, -math.inf])
 
 
 @pytest.mark.parametrize("beside", [b"", rb',"y":"\ud800"'], ids=["fast", "slow"])
 @pytest.mark.parametrize("sign", [b"", b"-"], ids=["plus", "minus"])
-def test_integer_of_5000_digits_is_quarantined(sign, beside):
+def test_integer_of_5000_digits_reads_as_nothing(sign, beside):
     event = parse(body_with(sign + b"1" * 5000 + beside))
-    assert event.problem.startswith("not usable JSON: ")
-    assert "11111" not in event.problem
+    assert (event.problem, values(event.fields)["x"]) == (None, None)
 
 
 def test_fraction_of_5000_digits_is_a_number():
-    assert parse(body_with(b"0." + b"3" * 5000)).fields["x"] == 1 / 3
+    assert values(parse(body_with(b"0." + b"3" * 5000)).fields)["x"] == 1 / 3
 
 
 @pytest.mark.parametrize("beside", [b"", rb',"y":"\ud800"'], ids=["fast", "slow"])
 def test_last_of_duplicate_keys_wins(beside):
     event = parse(body_with(b'1,"x":2,"call_id":"call_b"' + beside))
-    assert (event.fields["x"], event.entity_id) == (2, "call_b")
+    assert (values(event.fields)["x"], event.entity_id) == (2, "call_b")
 
 
 def test_last_of_duplicate_payloads_and_events_wins():
@@ -153,8 +151,11 @@ def test_depth_is_limited(opening, closing, beside):
         return body_with(opening * inner + (b"" if closing == b"]" else b"1") + closing * inner)
 
     deep = nested(MAX_DEPTH)
-    assert parse(deep[:-2] + beside + deep[-2:]).problem is None
-    for levels in (MAX_DEPTH + 2, 2000, 100_000):
+    event = parse(deep[:-2] + beside + deep[-2:])
+    assert (event.problem, values(event.fields)["x"] is None) == (None, False)
+    event = parse(nested(MAX_DEPTH + 4))
+    assert (event.problem, values(event.fields)["x"]) == (None, None)
+    for levels in (2000, 100_000):
         assert parse(nested(levels)).problem == "not usable JSON: nested too deep"
 
 
@@ -179,7 +180,7 @@ def test_what_is_not_json_is_quarantined(body):
     event = parse(body)
     assert event.problem.startswith("not usable JSON: ")
     assert (event.entity_type, event.entity_id) == ("unknown", sha_id(body))
-    assert (event.event, event.fields, event.envelope) == (None, {}, {})
+    assert (event.event, values(event.fields), values(event.envelope)) == (None, {}, {})
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b'[{"event":"a"}]', b'"event"', b"1", b"true"])
@@ -215,7 +216,7 @@ def test_whitespace_around_the_body_is_fine():
 def test_payload_is_recognised_by_its_key(key, entity_type, id_key):
     event = parse(json.dumps({"event": "e", key: {id_key: "id1", "a": 1}}).encode())
     assert (event.entity_type, event.entity_id, event.problem) == (entity_type, "id1", None)
-    assert event.fields == {id_key: "id1", "a": 1}
+    assert values(event.fields) == {id_key: "id1", "a": 1}
 
 
 @pytest.mark.parametrize("event", ["alert_triggered", "call_inbound", "chat_inbound"])
@@ -229,7 +230,7 @@ def test_payload_without_an_id_is_known_by_its_hash(event):
 
 def test_call_wins_over_its_older_twin_data():
     event = parse(b'{"event":"e","data":{"call_id":"old"},"call":{"call_id":"new"}}')
-    assert (event.entity_id, event.envelope) == ("new", {"data": {"call_id": "old"}})
+    assert (event.entity_id, values(event.envelope)) == ("new", {"data": {"call_id": "old"}})
 
 
 @pytest.mark.parametrize("call", ["null", "[]", '""', "1"])
@@ -267,7 +268,7 @@ def test_unknown_event_without_a_payload_is_kept_under_its_own_name():
     body = b'{"event":"quota_changed","quota":{"limit":40}}'
     event = parse(body)
     assert (event.entity_type, event.entity_id) == ("quota_changed", sha_id(body))
-    assert (event.problem, event.envelope) == (None, {"quota": {"limit": 40}})
+    assert (event.problem, values(event.envelope)) == (None, {"quota": {"limit": 40}})
 
 
 @pytest.mark.parametrize("name", ["call", "chat", "call_inbound", "alert"])
@@ -293,7 +294,7 @@ def test_envelope_holds_what_stands_beside_the_payload():
         b'{"event":"transfer_started","call":{"call_id":"c"},"event_timestamp":1,'
         b'"transfer_destination":{"number":"+1"},"transfer_option":{"type":"cold_transfer"}}'
     )
-    assert parse(body).envelope == {
+    assert values(parse(body).envelope) == {
         "transfer_destination": {"number": "+1"},
         "transfer_option": {"type": "cold_transfer"},
     }
@@ -306,7 +307,7 @@ def test_envelope_holds_what_stands_beside_the_payload():
 def test_the_api_answers_bare_objects_which_are_events_without_a_name():
     event = parse(b'{"call_id":"call_a","call":{"x":1},"agent_tag":null}', source="api")
     assert (event.entity_type, event.entity_id, event.event) == ("call", "call_a", None)
-    assert event.fields == {"call_id": "call_a", "call": {"x": 1}}
+    assert event.fields == {"call_id": b'"call_a"', "call": b'{"x":1}'}
     assert (event.envelope, event.problem) == ({}, None)
     chat = parse(b'{"chat_id":"c\\u0000","x":"\\ud800"}', source="api")
     assert (chat.entity_type, chat.entity_id, chat.fields["x"]) == ("chat", "c\ufffd", "\ufffd")
@@ -361,6 +362,6 @@ def test_parse_never_raises_for_any_json(value, ensure_ascii):
 @given(ENVELOPES)
 def test_what_is_understood_can_be_stored(value):
     event = parse(json.dumps(value).encode())
-    stored = json.dumps([event.fields, event.envelope], ensure_ascii=False)
+    stored = json.dumps([values(event.fields), values(event.envelope)], ensure_ascii=False)
     assert "\\u0000" not in stored.replace("\\\\", "")
     assert stored.encode("utf-8")

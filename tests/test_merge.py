@@ -6,8 +6,9 @@ import pytest
 from histories import blank_file
 
 from receiver.store import receive, show
-from schema.events import parse
-from schema.merge import Observation, compactable, fold, level, retired
+from schema import merge
+from schema.events import parse, value, values
+from schema.merge import Observation, compactable, level, retired
 
 
 @pytest.fixture
@@ -121,6 +122,10 @@ def test_level_of_a_chat_reads_the_chats_own_fields():
     assert of(chat_analysis={"chat_summary": "Short."}) == 3
 
 
+def fold(observations):
+    return values(merge.fold(observations))
+
+
 # -- fold: the order -----------------------------------------------------------------------------
 
 
@@ -152,7 +157,7 @@ def test_larger_hash_wins_when_all_else_is_equal():
     bodies = [seen("call_ended", 5, agent_name=name) for name in ("x", "y")]
     larger = max(bodies, key=lambda o: o.body_sha256)
     for order in (bodies, bodies[::-1]):
-        assert fold(order)["agent_name"] == larger.fields["agent_name"]
+        assert fold(order)["agent_name"] == value(larger.fields["agent_name"])
 
 
 # -- fold: a field -------------------------------------------------------------------------------

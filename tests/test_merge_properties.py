@@ -24,6 +24,7 @@ from histories import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_model import Delivery
+from spelling import spelled
 
 from receiver.store import Store, rebuild
 from schema.rows import Stamp, Stored, project, project_newest
@@ -119,10 +120,10 @@ def as_stored(rows: Mapping[Any, list[tuple[Any, ...]]]) -> Stored:
 @given(older=some_fields(), newest=some_fields())
 def test_fast_path_writes_what_the_whole_fold_gives(older, newest):
     stamp = Stamp(level=2, observed_at=5, updated_at=7)
-    before = project("c", older, Stamp(level=1, observed_at=4, updated_at=6))
-    changed = project_newest("c", newest, stamp, as_stored(before))
+    before = project("c", spelled(older), Stamp(level=1, observed_at=4, updated_at=6))
+    changed = project_newest("c", spelled(newest), stamp, as_stored(before), spelled(older))
     if changed is not None:
-        assert before | changed == project("c", older | newest, stamp)
+        assert before | changed == project("c", spelled(older | newest), stamp)
 
 
 @settings(quick, max_examples=100)
@@ -136,7 +137,7 @@ def test_fast_path_steps_aside_only_for_a_second_choice(newest):
         or ("version" in newest and "agent_version" not in newest)
         or ("e2e_latency" in newest and "latency" not in newest)
     )
-    assert (project_newest("c", newest, stamp, row) is None) is second_choice
+    assert (project_newest("c", spelled(newest), stamp, row, {}) is None) is second_choice
 
 
 # -- two processes -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
+from spelling import spelled
 from sqlite_utils.utils import sqlite3
 
 from schema.disconnection_reasons import REASONS
@@ -48,7 +49,7 @@ def path(tmp_path_factory):
             "INSERT INTO disconnection_reasons VALUES (?, ?, ?)",
             [(reason, *meaning) for reason, meaning in REASONS.items()],
         )
-        for (table, _), rows in project("call_1", CALL, Stamp(3, 1, 1)).items():
+        for (table, _), rows in project("call_1", spelled(CALL), Stamp(3, 1, 1)).items():
             for row in rows:
                 marks = ", ".join("?" * len(row))
                 connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)

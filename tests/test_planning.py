@@ -4,6 +4,7 @@ from datetime import date
 from zoneinfo import ZoneInfo
 
 import pytest
+from spelling import spelled
 
 from receiver.upstream.planning import (
     SETTLED_MS,
@@ -118,7 +119,7 @@ NEWS = {
 
 @pytest.mark.parametrize(("said", "known", "expected"), NEWS.values(), ids=NEWS)
 def test_news_is(said, known, expected):
-    assert is_news(said, known) is expected
+    assert is_news(spelled(said), spelled(known)) is expected
 
 
 ROWS = {
@@ -148,7 +149,7 @@ ROWS = {
 
 @pytest.mark.parametrize(("fields", "expected"), ROWS.values(), ids=ROWS)
 def test_how_far_a_listed_call_is(fields, expected):
-    assert snapshot(row_of("c", fields, 7), is_analysed=False) == expected
+    assert snapshot(row_of("c", spelled(fields), 7), is_analysed=False) == expected
 
 
 def test_a_day_is_the_time_zones_and_may_have_23_hours():

@@ -12,6 +12,7 @@ import pytest
 from histories import differences_after, every_pair, histories
 from hypothesis import HealthCheck, Phase, find, settings
 from naive_model import Delivery
+from spelling import spelled
 
 import receiver.store.observations
 import receiver.store.observing
@@ -22,6 +23,7 @@ import schema.events
 import schema.merge
 import schema.rows
 from receiver.store import Outcome
+from schema.events import value, values
 
 # -- the bugs ------------------------------------------------------------------------------------
 
@@ -57,8 +59,8 @@ def null_erases(patch):
     parse = schema.events.parse
 
     def parse_with_nulls(body, **options):
-        value = json.loads(body)
-        fields = value.get("call") or value.get("chat") or value
+        said = json.loads(body)
+        fields = spelled(said.get("call") or said.get("chat") or said)
         return replace(parse(body, **options), fields=fields)
 
     patch(receiver.store.observing, "parse", parse_with_nulls)
@@ -71,12 +73,12 @@ def lists_mixed_in_the_fold(patch):
     def fold(observations):
         merged = {}
         for observation in sorted(observations, key=lambda o: o.rank):
-            for name, value in observation.fields.items():
+            for name, said in values(observation.fields).items():
                 before = merged.get(name)
-                if isinstance(value, list) and isinstance(before, list):
-                    value = value + before[len(value) :]
-                merged[name] = value
-        return merged
+                if isinstance(said, list) and isinstance(before, list):
+                    said = said + before[len(said) :]
+                merged[name] = said
+        return spelled(merged)
 
     patch(schema.merge, "fold", fold)
 
@@ -144,13 +146,21 @@ def fast_path_for_whatever_is_new(patch):
     patch(receiver.store.projecting, "_project_newest", project_newest)
 
 
+def late_body_leaves_no_time(patch):
+    patch(receiver.store.projecting, "touched", lambda stored, _: tuple(stored.values()))
+
+
 def fast_path_compares_as_python_does(patch):
     """What is equal to Python is not written again: 0 is False, and order of keys is nothing."""
 
-    def same(fields, before):
-        return {name for name, value in fields.items() if before.get(name) == value}
+    project = schema.rows.project_newest
 
-    patch(receiver.store.projecting, "_same", same)
+    def project_newest(call_id, fields, stamp, stored, before):
+        equal = {k for k in before if k in fields and value(fields[k]) == value(before[k])}
+        same = {k: fields[k] for k in equal}
+        return project(call_id, fields, stamp, stored, {**before, **same})
+
+    patch(receiver.store.projecting, "project_newest", project_newest)
 
 
 # -- the corpus ----------------------------------------------------------------------------------
@@ -199,7 +209,7 @@ CORPUS = {
     "a duplicate that turns two around": [
         Delivery("call_analyzed", {"agent_name": "a"}, at=1),
         Delivery("call_analyzed", {"agent_name": "b"}, at=2),
-        Delivery("call_started", {}, at=0),
+        Delivery("call_started", {"duration_ms": 1}, at=0),
         Delivery("call_analyzed", {"agent_name": "b"}, at=0),
     ],
     "a duplicate that came earlier": [
@@ -213,6 +223,10 @@ CORPUS = {
     "a second choice alone": [
         Delivery("call_started", {"agent_name": "a"}, at=0),
         Delivery("call_ended", {"transcript_object": said("b")}, at=1),
+    ],
+    "a lower level that says nothing new": [
+        Delivery("call_analyzed", {"agent_name": "a"}, received=0),
+        Delivery("call_ended", {"agent_name": "b"}, received=1),
     ],
     "an equal value": [
         Delivery("call_started", {"metadata": {"x": 1}}, at=0),
@@ -235,6 +249,7 @@ BUGS = {
     fast_path_forgets_a_second_choice: ("a second choice alone", "utterances"),
     fast_path_takes_a_second_choice: ("a second choice after the first", "utterances"),
     fast_path_for_whatever_is_new: ("the newer first", "calls"),
+    late_body_leaves_no_time: ("a lower level that says nothing new", "calls"),
     fast_path_compares_as_python_does: ("an equal value", "attributes"),
 }
 

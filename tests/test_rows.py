@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from spelling import spelled
 
 from schema.rows import SLICES, Stamp, project
 from schema.tables import CALL_TABLES, CALLS, TRANSFERS, UNKNOWNS
@@ -98,7 +99,7 @@ def test_calls_row_has_each_column_from_its_field():
 
 
 def test_call_of_an_id_alone_has_a_row_of_nulls_and_no_children():
-    rows = project("call_a", {"call_id": "call_a"}, Stamp(0, 1, 2))
+    rows = project("call_a", spelled({"call_id": "call_a"}), Stamp(0, 1, 2))
     assert rows.pop(("calls", None)) == [
         tuple({"call_id": "call_a", "cost_is_final": False, "level": 0, "observed_at": 1,
                "updated_at": 2}.get(column) for column in CALLS.names)
@@ -113,12 +114,12 @@ def test_every_derived_table_of_fields_has_a_slice():
 
 def test_every_row_is_as_wide_as_its_table_and_begins_with_the_call():
     widths = {table.name: len(table.names) for table in CALL_TABLES}
-    for (table, _), rows in project("call_a", CALL, Stamp(3, 1, 2)).items():
+    for (table, _), rows in project("call_a", spelled(CALL), Stamp(3, 1, 2)).items():
         assert all(len(row) == widths[table] and row[0] == "call_a" for row in rows)
 
 
 def test_access_token_reaches_no_column():
-    assert "canary-token" not in repr(project("call_a", CALL, Stamp(3, 1, 2)))
+    assert "canary-token" not in repr(project("call_a", spelled(CALL), Stamp(3, 1, 2)))
     assert call_row(access_token="canary-token")["extra"] is None
 
 
@@ -197,8 +198,8 @@ def test_number_of_any_kind_is_kept(number):
 )  # fmt: skip
 def test_empty_list_of_php_reads_as_an_empty_object(field):
     stamp = Stamp(2, 1, 2)
-    as_list = project("call_a", {"call_id": "call_a", field: []}, stamp)
-    as_object = project("call_a", {"call_id": "call_a", field: {}}, stamp)
+    as_list = project("call_a", spelled({"call_id": "call_a", field: []}), stamp)
+    as_object = project("call_a", spelled({"call_id": "call_a", field: {}}), stamp)
     assert as_list == as_object
 
 

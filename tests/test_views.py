@@ -8,6 +8,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
+from spelling import spelled
 from sqlite_utils.utils import sqlite3 as best_sqlite3
 
 from schema.disconnection_reasons import REASONS
@@ -40,7 +41,7 @@ def create(path, timezone="UTC", sqlite=best_sqlite3):
 def add(connection, call_id, level, seen, **fields):
     """Store a call as the receiver would; `seen` is when it was last heard of."""
     at = ms(seen)
-    for (table, _), rows in project(call_id, fields, Stamp(level, at, at)).items():
+    for (table, _), rows in project(call_id, spelled(fields), Stamp(level, at, at)).items():
         for row in rows:
             marks = ", ".join("?" * len(row))
             connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)

@@ -1,6 +1,5 @@
 """The observations of a call or chat -> its rows, inside a transaction that is open."""
 
-import marshal
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,11 +14,9 @@ from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.events import Event, Fields
 from schema.merge import Observation
 from schema.parts import Rows, transfer_rows
-from schema.rows import Stamp, Stored, deciding, project, project_newest
+from schema.rows import Stamp, Stored, project, project_newest, touched
 from schema.tables import CALLS
 
-# marshal's version without references: equal values have equal bytes.
-_PLAIN = 2
 _REASON = CALLS.names.index("disconnection_reason")
 
 
@@ -40,6 +37,8 @@ def project_entity(
         return
     stored = read_call(connection, entity_id) if entity_type == "call" else None
     rows = _project_newest(connection, entity_id, parts, newest, stored) if newest else None
+    if rows is None and newest and stored:
+        rows = _project_superseded(connection, entity_id, parts, newest, stored)
     if rows is None:
         rows = _project_all(connection, entity_id, entity_type, parts)
     if entity_type == "call":
@@ -98,10 +97,10 @@ def _project_newest(
         k: load(connection, entity_id, k) for k in others if k.level < last.level and k.has_body
     }
     highest = max(others, key=lambda k: k.bare().rank)
-    same = _same(deciding(event.fields), lower[highest].fields) if highest in lower else ()
+    before = lower[highest].fields if highest in lower else {}
     unknown = connection.execute(sql.SELECT["unknowns"], (entity_id,)).fetchall()
     known = Stored(stored, [row[1:-1] for row in unknown])
-    said = project_newest(entity_id, event.fields, stamp(parts), known, same, event.envelope)
+    said = project_newest(entity_id, event.fields, stamp(parts), known, before, event.envelope)
     dropped = merge.compactable([*lower.values(), newest])
     # Bodies of the same level were not read: one of them could make another superfluous.
     unread = any(k.has_body and k.level == last.level for k in others)
@@ -114,19 +113,23 @@ def _project_newest(
     return said
 
 
-def _same(fields: Fields, before: Fields) -> set[str]:
-    """The fields with the value that the highest observation gave them before.
-
-    Compared a second time by their bytes: to Python, 1 is True and the order of keys is nothing; to
-    a column it is.
-    """
-    return {
-        name
-        for name, value in fields.items()
-        if name in before
-        and before[name] == value
-        and marshal.dumps(before[name], _PLAIN) == marshal.dumps(value, _PLAIN)
-    }
+def _project_superseded(
+    connection: Connection,
+    entity_id: str,
+    parts: Sequence[Known],
+    event: Event,
+    stored: dict[str, Any],
+) -> Rows | None:
+    """Note that a body came of which higher ones have said everything; None if they have not."""
+    *others, last = parts
+    newest = replace(last.bare(), event=event)
+    higher = [load(connection, entity_id, k) for k in others if k.level > last.level and k.has_body]
+    if not merge.retired(newest, higher):
+        return None
+    rows: Rows = {("calls", None): [touched(stored, stamp(parts))]}
+    write(connection, entity_id, rows, is_new=False)
+    _drop_bodies(connection, entity_id, [newest])
+    return rows
 
 
 def _project_all(

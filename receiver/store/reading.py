@@ -12,6 +12,7 @@ from receiver.store import sql
 from receiver.store.connection import Connection, sqlite3
 from receiver.store.observations import known_observations, load
 from schema import merge
+from schema.events import values
 
 
 def connect_readonly(path: Path) -> Connection:
@@ -74,8 +75,10 @@ def show(path: Path, entity_id: str) -> dict[str, Any]:
             raise NotStored("no call or chat with this id is stored", hint="Check the id.")
         # The same id as call and chat: the call is meant.
         entity_type = min(k.entity_type for k in known)
-        return merge.fold(
-            load(connection, entity_id, k, verbatim=True)
-            for k in known
-            if k.entity_type == entity_type
+        return values(
+            merge.fold(
+                load(connection, entity_id, k, verbatim=True)
+                for k in known
+                if k.entity_type == entity_type
+            )
         )

@@ -23,13 +23,16 @@ _POLL_SECONDS = 0.0005
 class _Waiting:
     """A received body between its request and the commit."""
 
-    __slots__ = ("deadline", "error", "outcome", "received")
+    __slots__ = ("deadline", "error", "outcome", "received", "wake")
 
     def __init__(self, received: Received, deadline: float) -> None:
         self.received = received
         self.deadline = deadline
         self.outcome: Outcome | None = None
         self.error: StoreUnavailable | None = None
+        # Held until the body is stored or refused, or it is its request's turn to lead.
+        self.wake = threading.Lock()
+        self.wake.acquire()
 
     @property
     def is_done(self) -> bool:
@@ -39,25 +42,32 @@ class _Waiting:
 class Store:
     """Adds received bodies to the SQLite file at `path`, which `migrate` has made.
 
-    Group commit without a writer thread: of the requests that wait, one leads and commits for all;
-    those that arrive meanwhile share the next transaction.
+    Group commit without a writer thread: of the requests that wait, the first leads and commits for
+    all; those that arrive meanwhile share the next transaction, which the first of them leads.
     """
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self._path = path
         self._busy_seconds = busy_seconds
         self._queue: deque[_Waiting] = deque()
-        self._leading = threading.Lock()
+        self._has_leader = False
+        # Guards the two above, for a moment.
+        self._queueing = threading.Lock()
+        # Guards the connection, for a transaction.
+        self._writing = threading.Lock()
         self._connection: Connection | None = None
         self._identity: tuple[int, int] | None = None
 
     def add(self, received: Received) -> Outcome:
         """Store one body; return once it is on disk. Raises StoreUnavailable."""
         waiting = _Waiting(received, time.monotonic() + self._busy_seconds)
-        self._queue.append(waiting)
-        with self._leading:
-            if not waiting.is_done:
-                self._lead(waiting)
+        with self._queueing:
+            self._queue.append(waiting)
+            leads, self._has_leader = not self._has_leader, True
+        if not leads:
+            waiting.wake.acquire()
+        if not waiting.is_done:
+            self._lead(waiting)
         if waiting.error is not None:
             raise waiting.error
         assert waiting.outcome is not None
@@ -65,7 +75,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file."""
-        with self._leading:
+        with self._writing:
             self._disconnect()
 
     @contextmanager
@@ -74,7 +84,7 @@ class Store:
 
         Raises StoreUnavailable.
         """
-        with self._leading:
+        with self._writing:
             try:
                 connection = self._begin(time.monotonic() + self._busy_seconds)
                 yield connection
@@ -87,38 +97,53 @@ class Store:
                 raise
 
     def _lead(self, leader: _Waiting) -> None:
-        """Commit the leader and everybody who has come by then."""
-        # Let requests that are ready join: one commit for all is what makes durability cheap.
-        time.sleep(0)
+        """Commit the head of the queue, which the leader is, and let the next one lead."""
+        batch = [leader]
+        try:
+            with self._writing:
+                batch = self._commit(leader)
+        finally:
+            for waiting in batch:
+                waiting.wake.release()
+            self._hand_over()
+
+    def _commit(self, leader: _Waiting) -> list[_Waiting]:
+        """Commit the leader and everybody who has come by the time it may write."""
         batch: list[_Waiting] = []
         try:
+            # Requests that have arrived are read before one transaction is begun for all of them.
+            time.sleep(0)
             connection = self._begin(leader.deadline)
-            batch = self._take(leader)
+            batch = self._take(BATCH)
             outcomes = [observe(connection, waiting.received) for waiting in batch]
             connection.execute("COMMIT")
             self._check_identity()
         except BaseException as error:
             if not isinstance(error, StoreBusy):
                 self._disconnect()
-            failure = _unavailable(error)
-            for waiting in batch or self._drop(leader):
-                waiting.error = failure
+            # The others wait until their own deadlines.
+            batch = batch or self._take(1)
+            for waiting in batch:
+                waiting.error = _unavailable(error)
             if not isinstance(error, Exception):
                 raise
         else:
             for waiting, outcome in zip(batch, outcomes, strict=True):
                 waiting.outcome = outcome
+        return batch
 
-    def _take(self, leader: _Waiting) -> list[_Waiting]:
-        """The leader and the next in the queue."""
-        self._queue.remove(leader)
-        others = (self._queue.popleft() for _ in range(min(len(self._queue), BATCH - 1)))
-        return [leader, *others]
+    def _take(self, count: int) -> list[_Waiting]:
+        with self._queueing:
+            return [self._queue.popleft() for _ in range(min(len(self._queue), count))]
 
-    def _drop(self, leader: _Waiting) -> list[_Waiting]:
-        """The leader alone: the others wait until their own deadlines."""
-        self._queue.remove(leader)
-        return [leader]
+    def _hand_over(self) -> None:
+        """Leadership goes to whoever waits longest: a lock would go to the request that comes next,
+        and those that wait would not even learn that they are done."""
+        with self._queueing:
+            successor = self._queue[0] if self._queue else None
+            self._has_leader = successor is not None
+        if successor is not None:
+            successor.wake.release()
 
     def _begin(self, deadline: float) -> Connection:
         """Take the write lock, waiting for other processes in steps that let requests through."""

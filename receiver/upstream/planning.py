@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from schema.events import Fields
+from schema.events import Fields, value
 from schema.merge import TERMINAL_STATUSES
 from schema.parts import MEDIA_KINDS
 from schema.rows import Stamp, project
@@ -129,13 +129,14 @@ def is_news(said: Fields, known: Fields) -> bool:
     if _is_over(known) and not _is_over(said):
         return False
     return any(
-        name not in known or (known[name] != value and name not in _LINKS)
-        for name, value in said.items()
+        name not in known
+        or (known[name] != spelled and name not in _LINKS and value(known[name]) != value(spelled))
+        for name, spelled in said.items()
     )
 
 
 def _is_over(fields: Fields) -> bool:
-    status = fields.get("call_status")
+    status = value(fields.get("call_status"))
     return (
         (isinstance(status, str) and status in TERMINAL_STATUSES)
         or "end_timestamp" in fields

@@ -1,0 +1,10 @@
+"""Fields as the wire spells them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def spelled(fields: Mapping[str, Any]) -> dict[str, bytes]:
+    """Python values -> what `schema.events` finds in a body."""
+    return {name: json.dumps(value).encode() for name, value in fields.items()}
