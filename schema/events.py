@@ -91,14 +91,14 @@ def parse(body: bytes, *, source: str = "webhook", verbatim: bool = False) -> Ev
     try:
         # The scanner passes over the text in strings.
         body.decode("utf-8")
-        said = _scan(body) if verbatim else _scan(_storable_json(body))
+        said = _scan(body if verbatim else _storable_json(body))
+        # Only where nobody else could have sent it: a custom function may be given a call_id.
+        is_bare = source == "api" and "event" not in said
+        return (_understand_object if is_bare else _understand)(sha256, said)
     except msgspec.ValidationError:
         return _quarantined(sha256, "not a JSON object")
     except (ValueError, RecursionError) as error:
         return _quarantined(sha256, f"not usable JSON: {_reason(error)}")
-    # Only where nobody else could have sent it: a custom function's arguments may hold a call_id.
-    is_bare = source == "api" and "event" not in said
-    return (_understand_object if is_bare else _understand)(sha256, said)
 
 
 def _understand_object(sha256: str, said: Fields) -> Event:

@@ -155,10 +155,10 @@ def fast_path_compares_as_python_does(patch):
 
     project = schema.rows.project_newest
 
-    def project_newest(call_id, fields, stamp, stored, before):
+    def project_newest(call_id, fields, stamp, stored, before, *rest):
         equal = {k for k in before if k in fields and value(fields[k]) == value(before[k])}
         same = {k: fields[k] for k in equal}
-        return project(call_id, fields, stamp, stored, {**before, **same})
+        return project(call_id, fields, stamp, stored, {**before, **same}, *rest)
 
     patch(receiver.store.projecting, "project_newest", project_newest)
 
