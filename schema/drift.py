@@ -24,6 +24,7 @@ from schema.call import (
     Telephony,
     TokenUsage,
 )
+from schema.conversation import UTTERANCE_ROLES
 from schema.disconnection_reasons import REASONS
 
 # (place, what, name): "call_cost", "product", "gpt_9".
@@ -67,9 +68,9 @@ _LATENCY_GROUPS = {
     "e2e", "llm", "llm_websocket_network_rtt", "tts", "asr", "knowledge_base", "s2s",
 }  # fmt: skip
 
-ROLES = frozenset(
+ROLES = UTTERANCE_ROLES | frozenset(
     {
-        "agent", "user", "transfer_target", "tool_call_invocation", "tool_call_result",
+        "tool_call_invocation", "tool_call_result",
         "node_transition", "state_transition", "dtmf", "sms", "injected",
     }
 )  # fmt: skip
@@ -159,16 +160,20 @@ def in_entries(track: str, entries: Any) -> list[Unknown]:
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict):
             continue
-        if not entry.keys() <= _ENTRY_KEYS:
+        # Nearly everything is known, and found to be so without a call.
+        if not _ENTRY_KEYS.issuperset(entry):
             found += _unknown_keys(track, entry, _ENTRY_KEYS)
-        for what, known in _ENTRY_VALUES:
-            if (value := entry.get(what)) is not None and isinstance(value, str | int | float):
-                found += _unknown_value(track, what, str(value), known)
-        if isinstance(metadata := entry.get("metadata"), dict):
+        role, words, metadata = entry.get("role"), entry.get("words"), entry.get("metadata")
+        if not (isinstance(role, str) and role in UTTERANCE_ROLES):
+            for what, known in _ENTRY_VALUES:
+                if isinstance(value := entry.get(what), str | int | float):
+                    found += _unknown_value(track, what, str(value), known)
+        if isinstance(metadata, dict) and not _METADATA_KEYS.issuperset(metadata):
             found += _unknown_keys(track, metadata, _METADATA_KEYS, what="metadata key")
         # A call is mostly words, all of one shape: the first of each utterance stands for them.
-        if isinstance(words := entry.get("words"), list) and words and isinstance(words[0], dict):
-            found += _unknown_keys(track, words[0], _WORD_KEYS, what="word key")
+        first = words[0] if isinstance(words, list) and words else None
+        if isinstance(first, dict) and not _WORD_KEYS.issuperset(first):
+            found += _unknown_keys(track, first, _WORD_KEYS, what="word key")
     return found
 
 

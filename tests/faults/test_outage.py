@@ -146,7 +146,7 @@ def test_after_an_outage_a_sync_makes_the_tables_those_of_a_run_without_one(
 
         synced = command(box, db_path, "sync")
         assert synced.returncode == 0, synced.stderr
-        assert f"{calls} found: {len(missing)} new" in synced.stdout.replace(",", "", 1)
+        assert f"{calls:,} found: {len(missing):,} new" in synced.stdout
         complete = command(box, db_path, "coverage", "--json")
         assert (complete.returncode, json.loads(complete.stdout)["complete"]) == (0, True)
 
