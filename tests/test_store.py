@@ -19,6 +19,7 @@ from receiver.store import Outcome, Store, migrate, rebuild, receive, show
 from receiver.store.connection import connect, sqlite3
 from schema.call import Call
 from schema.disconnection_reasons import REASONS
+from schema.events import MAX_DEPTH
 from schema.tables import CALL_TABLES, TABLES
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -317,6 +318,14 @@ def test_tool_call_of_impossible_length_has_no_length(store, db, seconds):
     entries = [{"role": role, "tool_call_id": "t", "time_sec": at} for role, at in times]
     assert add(store, "call_ended", transcript_with_tool_calls=entries) is Outcome.STORED
     assert rows(db, "SELECT tool_call_id, duration_ms FROM tool_calls") == [("t", None)]
+
+
+def test_value_of_the_greatest_depth_does_not_hinder_a_later_event(store, db):
+    deepest = json.loads("[" * MAX_DEPTH + "1" + "]" * MAX_DEPTH)
+    add(store, "call_ended", at=1, x=deepest)
+    assert add(store, "call_analyzed", at=2, z=1) is Outcome.STORED
+    [(extra,)] = rows(db, "SELECT extra FROM calls")
+    assert json.loads(extra) == {"x": deepest, "z": 1}
 
 
 QUOTES = st.text(alphabet="\"'`;-)(]x\\ %\0é", max_size=12)
