@@ -1,13 +1,13 @@
 """How a body reads, said a second time with Python's own parser: what schema.events must find.
 
-Nothing here calls schema.events but for its list of events.
+Only `check_reading` calls schema.events, to compare.
 """
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from schema.events import EVENTS, MAX_DEPTH
+from schema.events import EVENTS, MAX_DEPTH, parse, values
 
 PAYLOADS = {
     "call": ("call", "call_id"),
@@ -25,6 +25,27 @@ class Pairs(list):
 
 class Digits:
     """An integer that Python does not read for its length."""
+
+
+def check_reading(body: bytes) -> None:
+    """Raise AssertionError unless both readings of a body are the same."""
+    event, expected = parse(body), understood(body)
+    if expected is None:
+        assert event.problem is not None
+        assert event.problem.startswith(("not usable JSON: ", "not a JSON object"))
+        expected = {"problem": event.problem, "event": None, "entity_type": "unknown"}
+        expected |= {"entity_id": None, "fields": {}, "envelope": {}}
+    found = {name: getattr(event, name) for name in expected} | {
+        "fields": values(event.fields),
+        "envelope": values(event.envelope),
+        "entity_id": None if event.entity_id == f"sha:{event.body_sha256}" else event.entity_id,
+    }
+    # Their spelling, for 1, 1.0 and true are equal, and 0.0 and -0.0.
+    assert repr(found) == repr(expected), found
+    verbatim = parse(body, verbatim=True)
+    for name in ("problem", "event", "entity_type", "entity_id"):
+        assert getattr(verbatim, name) == getattr(event, name), name
+    assert len(verbatim.fields) >= len(event.fields)
 
 
 def understood(body: bytes) -> dict[str, Any] | None:
