@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve browse test test-all test-faults lint describe bench bench-large clean
+.PHONY: help demo serve browse test test-all test-faults fuzz lint describe bench bench-large clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ test-all: lint ## The same and the slow tests
 
 test-faults: $(VENV)/.installed-dev ## Kill, fill, cut and corrupt the real server (some minutes)
 	@$(BIN)/python -m pytest tests/faults
+
+fuzz: $(VENV)/.installed-dev ## Throw bytes at every parser, a minute each (Linux)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .

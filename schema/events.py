@@ -187,11 +187,31 @@ def _scan(body: bytes) -> Fields:
     except msgspec.DecodeError as error:
         if isinstance(error, msgspec.ValidationError) or not _UNSTORABLE_ESCAPE.search(body):
             raise
-    # It refuses lone surrogates, which JavaScript writes when it cuts a string inside an emoji.
-    read = json.loads(body)
-    if not isinstance(read, dict):
-        raise msgspec.ValidationError
-    return {name: json.dumps(item).encode() for name, item in read.items()}
+    # It refuses lone surrogates, which JavaScript writes when it cuts a string inside an emoji;
+    # they must be all that is wrong.
+    _SCANNER.decode(_storable_json(body))
+    return _scan_cut(body.decode())
+
+
+def _scan_cut(text: str) -> Fields:
+    """As `_scan`, of an object that is sound but for lone surrogates."""
+    # Numbers stay text: whether they can be held is not asked here.
+    decoder = json.JSONDecoder(parse_int=str, parse_float=str)
+    fields, at = {}, _token(text, text.index("{") + 1)
+    while text[at] != "}":
+        name, at = decoder.raw_decode(text, at)
+        start = _token(text, at)
+        _, end = decoder.raw_decode(text, start)
+        fields[name] = text[start:end].encode()
+        at = _token(text, end)
+    return fields
+
+
+def _token(text: str, at: int) -> int:
+    """Where the next name or value begins, or the object ends."""
+    while text[at] in " \t\r\n:,":
+        at += 1
+    return at
 
 
 def _refuse_depth(value: Any) -> None:

@@ -20,6 +20,12 @@ PAYLOADS = Path(__file__).parent / "payloads"
 NOW_MS = 1_778_699_295_274
 
 
+def pytest_configure(config):
+    import canaries
+
+    config.pluginmanager.register(canaries)
+
+
 def pytest_report_header():
     return f"SQLite {sqlite3.sqlite_version}, sqlite-utils {sqlite_utils.__file__}"
 

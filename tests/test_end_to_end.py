@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,8 +44,9 @@ def environ(tmp_path):
 
 @contextmanager
 def running(command, environ, address):
-    # A file: a pipe that nobody reads would stop the server once it is full.
-    with tempfile.TemporaryFile() as output:
+    # A file: a pipe that nobody reads would stop the server once it is full. At the end of the run
+    # it is searched for what must never be said.
+    with open(f"{command}-{address[10:]}.log", "w+b") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "receiver.cli", command],
             env=environ,
@@ -282,6 +282,7 @@ def test_the_demo_keeps_serving_until_it_is_stopped_and_leaves_nothing_behind(en
         wait_until(one_that_was_placed)
 
     demo.send_signal(signal.SIGINT)
+    (tmp_path / "demo.log").write_text("".join([*lines, *demo.stdout]))
     assert demo.wait(30) == 0
     demo.stdout.close()
     for bind in (environ["CALLHOUSE_BIND"], environ["CALLHOUSE_BROWSE_BIND"]):

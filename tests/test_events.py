@@ -107,9 +107,10 @@ def test_integer_beyond_64_bits_is_kept_exactly():
     assert values(event.fields)["x"] == [2**63 - 1, 2**63, -(2**63) - 1]
 
 
+@pytest.mark.parametrize("beside", [b"", rb',"y":"\ud83d\ude00"'], ids=["plain", "with_a_pair"])
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"[1,NaN]"])
-def test_number_that_is_not_json_is_quarantined(number):
-    event = parse(body_with(number))
+def test_number_that_is_not_json_is_quarantined(number, beside):
+    event = parse(body_with(number + beside))
     assert event.problem.startswith("not usable JSON: ")
     assert values(event.fields) == {}
 
@@ -126,6 +127,13 @@ def test_number_too_large_for_a_float_is_kept_as_infinite(beside):
 def test_integer_of_5000_digits_reads_as_nothing(sign, beside):
     event = parse(body_with(sign + b"1" * 5000 + beside))
     assert (event.problem, values(event.fields)["x"]) == (None, None)
+
+
+@pytest.mark.parametrize("value", [b"1" * 5000, b"1e999", b"[" * 300 + b"]" * 300, b'"\\u0000"'])
+def test_what_a_cut_emoji_stands_beside_is_read_verbatim_as_ever(value):
+    event = parse(body_with(value + rb',"cut":"\ud83d","\ud83d":[]'), verbatim=True)
+    expected = values(parse(body_with(value), verbatim=True).fields)
+    assert values(event.fields) == expected | {"cut": "\ud83d", "\ud83d": []}
 
 
 def test_fraction_of_5000_digits_is_a_number():
@@ -162,7 +170,7 @@ def test_depth_is_limited(opening, closing, beside):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1"])
 def test_encoding_other_than_utf_8_is_quarantined(encoding):
-    body = '{"event":"call_ended","call":{"call_id":"ü"}}'.encode(encoding)
+    body = r'{"event":"call_ended","call":{"call_id":"ü","x":"\ud83d\ude00"}}'.encode(encoding)
     event = parse(body)
     assert event.problem.startswith("not usable JSON: ")
     assert event.entity_id == sha_id(body)
