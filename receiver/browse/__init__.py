@@ -43,7 +43,7 @@ def asgi_wrapper() -> "Callable[[App], App]":
 def prepare_jinja2_environment(env: Environment, datasette: "Datasette") -> None:
     """Our way to write times, lengths and money, in our templates and Datasette's."""
     env.add_extension(Nonces)
-    zone = pages.timezone(datasette)
+    zone = env.globals["timezone"] = pages.configured_timezone(datasette)
     env.filters |= {
         "when": lambda ms, *form: text.when(ms, zone, *form),
         "clock": text.clock,

@@ -76,9 +76,10 @@ SESSION_UTTERANCES = f"""
 SELECT call_id, position, role, content, start_seconds FROM utterances
 WHERE call_id IN {_GIVEN} AND track = 'session' ORDER BY call_id, position
 """
+# CROSS JOIN holds the order: of each call the index is asked, not of the index each call.
 HIGHLIGHTED = f"""
 SELECT t.call_id, highlight(transcripts_fts, 0, char(2), char(3)) AS marked
-FROM transcripts t JOIN transcripts_fts ON transcripts_fts.rowid = t.rowid
+FROM transcripts t CROSS JOIN transcripts_fts ON transcripts_fts.rowid = t.rowid
 WHERE t.call_id IN {_GIVEN} AND transcripts_fts MATCH :words
 """
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PAGE_SIZE = 20
 _MOST_HITS = 4
 # Sorting by time what half of a million calls said takes longer than anybody waits.
-_LIMIT_MS = 700
+_LIMIT_MS = 400
 _FIELDS = ("agent", "outcome", "sentiment", "tool", "number", "since", "until")
 _SENTIMENTS = ("Positive", "Neutral", "Negative", "Unknown")
 
