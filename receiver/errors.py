@@ -15,6 +15,7 @@ CallhouseError
 │   └── SchemaMismatch       the file's schema is not this version's
 ├── NotStored                nothing in the warehouse has this id
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
+├── QueryNotUnderstood       words to search for cannot be read as a query
 ├── PlacementUnknown         a call may have been placed, or not
 ├── PlacedButNotStored       a call was placed, and could not be stored
 ├── ListStopped              a list of calls cannot go on now
@@ -136,6 +137,16 @@ class NotAnEvent(CallhouseError):
     """The file holds neither a webhook body nor a call or chat object."""
 
     hint = 'send takes webhook bodies ({"event": …}) and call or chat objects.'
+
+
+class QueryNotUnderstood(CallhouseError):
+    """The words to search for cannot be read as a query."""
+
+    status = 400
+    hint = (
+        'Write words, a "phrase in quotation marks", the begin* of a word, or -without a word; '
+        "OR and parentheses stand between them."
+    )
 
 
 class DemoFailed(CallhouseError):
