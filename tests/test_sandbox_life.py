@@ -209,6 +209,29 @@ def test_a_call_that_is_stopped_while_it_rings_never_began():
     assert inbox.events == ["call_ended", "call_analyzed"]
 
 
+def test_what_was_updated_stays_when_the_transfer_leg_ends():
+    clock, transfer = Clock(), BY_NAME["transfer"].number
+    with Sandbox(api_key=KEY, now_ms=clock) as sandbox:
+        call_id = place(sandbox, transfer)
+        leg_ends_ms = sandbox.calls[call_id]["transfer_end_timestamp"]
+    with Inbox() as inbox:
+        url = f"{inbox.url}/webhook"
+        with Sandbox(api_key=KEY, speed=1, webhook_url=url, now_ms=clock) as sandbox:
+            call_id = place(sandbox, transfer)
+            clock.ms = leg_ends_ms - 1000
+            sandbox.wake()
+            wait_until(lambda: inbox.events[-1:] == ["call_analyzed"])
+            headers = {"Authorization": f"Bearer {KEY}"}
+            path, body = f"/v2/update-call/{call_id}", {"metadata": {"seen": True}}
+            assert httpx.patch(sandbox.url + path, json=body, headers=headers).is_success
+            clock.ms += 3_600_000
+            sandbox.wake()
+            sandbox.settle(20)
+            call = sandbox.calls[call_id]
+    assert call["metadata"] == inbox.mails[-1].call["metadata"] == {"seen": True}
+    assert (inbox.events[-1], "transfer_end_timestamp" in call) == ("transfer_ended", True)
+
+
 def test_what_a_callback_raises_is_raised_where_somebody_waits():
     def fail(_):
         raise ZeroDivisionError

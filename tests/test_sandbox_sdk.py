@@ -123,13 +123,18 @@ def test_an_analysis_is_run_again(sandbox, client):
     assert client.call.retrieve(call_id).call_analysis == after
 
 
-def test_a_call_that_rings_is_stopped():
-    with (
-        Sandbox(api_key=KEY, speed=1) as sandbox,
-        Retell(api_key=KEY, base_url=sandbox.url, _strict_response_validation=True) as client,
-    ):
-        call_id = place(client).call_id
-        assert client.call.stop(call_id) is None
+def test_a_call_that_goes_on_is_stopped(sandbox, client):
+    call_id = place(client, "endless").call_id
+    sandbox.settle(20)
+    assert client.call.retrieve(call_id).call_status == "ongoing"
+    assert client.call.stop(call_id) is None
+    sandbox.settle(20)
+    call = client.call.retrieve(call_id)
+    assert (call.call_status, call.disconnection_reason) == ("ended", "manual_stopped")
+    assert call.duration_ms == call.end_timestamp - call.start_timestamp > 0
+    assert call.call_cost.combined_cost > 0
+    with pytest.raises(retell.BadRequestError):
+        client.call.stop(call_id)
 
 
 def test_agents_are_listed_read_and_given_a_webhook(sandbox, client):
@@ -167,8 +172,10 @@ def test_the_asynchronous_client_works_for_each_of_these_too(sandbox):
             assert [item.call_id for item in listed.items] == [web.call_id]
             assert (await client.call.update(call.call_id, metadata={})).metadata == {}
             assert (await client.call.rerun_analysis(call.call_id)).call_analysis
-            with pytest.raises(retell.BadRequestError):
-                await client.call.stop(call.call_id)
+            endless = BY_NAME["endless"].number
+            call = await client.call.create_phone_call(from_number=SOLAR, to_number=endless)
+            await asyncio.to_thread(sandbox.settle, 20)
+            assert await client.call.stop(call.call_id) is None
             await client.call.delete(call.call_id)
             assert (await client.agent.list_versions(agent_id)).items
             assert (await client.agent.retrieve(agent_id)).agent_id == agent_id

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from receiver import config
 from receiver.cli.group import main
@@ -117,6 +118,8 @@ def _delivery_line(delivery: "Delivery") -> None:
 
 def _line(kind: str, what: str, answer: str, *, good: bool) -> None:
     now = datetime.now().strftime("%H:%M:%S")
-    _out.print(f"[dim]{now}[/dim]  {kind}  ", end="")
-    _out.print(f"{what:56}", markup=False, end="  ")
-    _out.print(answer, style="green" if good else "red", markup=False)
+    line = Text.assemble(
+        (now, "dim"), f"  {kind}  {what:56}  ", (answer, "green" if good else "red")
+    )
+    # In one piece: requests and webhooks print from threads of their own.
+    _out.print(line)

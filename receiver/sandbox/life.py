@@ -68,6 +68,9 @@ def stopped(rng: Random, life: Life, at_ms: int, *, connected: bool) -> tuple[Ev
     known = {name: call.record[name] for name in FROM_THE_START if name in call.record}
     over = {"call_status": "ended", "disconnection_reason": "manual_stopped"}
     if connected:
+        if at_ms < call.start_ms:
+            # Where nothing waits, life is ahead of the clock.
+            at_ms = call.end_ms
         duration_ms = at_ms - call.start_ms
         heard = [entry for entry in call.entries if starts_at(entry) * 1000 <= duration_ms]
         record = known | {

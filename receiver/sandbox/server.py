@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -30,6 +31,8 @@ from receiver.sandbox.schedule import Schedule
 from receiver.sandbox.workspace import Held, Workspace
 
 _LANES = 8
+# How soon the server notices that it shall stop.
+_STOP_SECONDS = 0.02
 
 
 def clock_ms() -> int:
@@ -107,12 +110,8 @@ class Sandbox:
             say=on_request,
         )
         self._server = make_server(host, port, app, threaded=True, request_handler=_Quiet)
-        self._serving = threading.Thread(
-            # How soon it notices that it shall stop, in seconds.
-            target=self._server.serve_forever,
-            kwargs={"poll_interval": 0.02},
-            daemon=True,
-        )
+        serve = partial(self._server.serve_forever, poll_interval=_STOP_SECONDS)
+        self._serving = threading.Thread(target=serve, daemon=True)
 
     def __enter__(self) -> Self:
         self._serving.start()
