@@ -21,7 +21,7 @@ from receiver.errors import (
 )
 from receiver.health import health, prometheus
 from receiver.logs import log
-from receiver.probing import BODY_HEADER, OUTCOME_HEADER, is_probe, probe_answer
+from receiver.probe import BODY_HEADER, OUTCOME_HEADER, is_probe, probe_answer
 from receiver.signature import authenticate
 from receiver.store import Received, Store, receive
 

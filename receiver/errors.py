@@ -20,7 +20,7 @@ CallhouseError
 ├── ListStopped              a list of calls cannot go on now
 ├── RetellError              Retell's API did not do what was asked; nothing else went wrong
 │   ├── BadRequest           400
-│   ├── KeyRefused           401
+│   ├── KeyRefused           401, 403
 │   ├── PaymentRequired      402
 │   ├── NotAtRetell          404
 │   ├── UnusableReference    422
@@ -181,7 +181,7 @@ class BadRequest(RetellError):
 
 
 class KeyRefused(RetellError):
-    """Retell does not know the key."""
+    """Retell does not know the key, or it may not do this."""
 
     hint = "Set RETELL_API_KEY to a key of this account, whole and without spaces."
 

@@ -1,8 +1,4 @@
-"""A signed event of our own, posted to a webhook's public address, and what its answer tells.
-
-The receiver verifies it as any other event and answers it without storing it. No event of Retell's
-is lost that way: it has our name, and beside it nothing but a nonce and filling text.
-"""
+"""The probe, posted to a webhook's public address, and what its answer tells of the way there."""
 
 import hashlib
 import json
@@ -17,16 +13,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from receiver.probe import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
 from receiver.sending import compact, post
-from schema.events import Event
 
-PROBE_EVENT = "callhouse_test"
-# What a refusal of the receiver carries beside its JSON: which one it is, and the SHA-256 of what
-# arrived, which tells a changed body from a wrong key.
-OUTCOME_HEADER = "X-Callhouse-Outcome"
-BODY_HEADER = "X-Callhouse-Body-Sha256"
-_BESIDE = {"nonce", "text"}
-# As Retell writes: no spaces, umlauts unescaped, a number that other languages print otherwise.
+# Most that writes JSON anew escapes these, which Retell does not.
 _TEXT = "Grüße aus Zürich ☎"
 # A call of two hours; many proxies stop at one megabyte.
 LARGE_BYTES = 2_500_000
@@ -49,16 +39,6 @@ class Finding:
 def probe_body(nonce: str, *, filling: int = 0) -> bytes:
     """The event, with `filling` bytes more of text."""
     return compact({"event": PROBE_EVENT, "nonce": nonce, "text": _TEXT + "." * filling})
-
-
-def is_probe(event: Event) -> bool:
-    """Whether an event is ours: nothing in it could be anybody's call."""
-    return event.event == event.entity_type == PROBE_EVENT and event.envelope.keys() == _BESIDE
-
-
-def probe_answer(event: Event, *, received_at_ms: int) -> dict[str, Any]:
-    """What the receiver answers to it."""
-    return {"callhouse": {"received_at_ms": received_at_ms, "body_sha256": event.body_sha256}}
 
 
 def examine(

@@ -23,6 +23,7 @@ ERRORS: dict[int, tuple[type[RetellError], str]] = {
     400: (BadRequest, "Retell refuses the request"),
     401: (KeyRefused, "Retell refuses the API key"),
     402: (PaymentRequired, "Retell wants a payment first"),
+    403: (KeyRefused, "Retell forbids this to the API key"),
     404: (NotAtRetell, "Retell does not find it"),
     422: (UnusableReference, "Retell does not find what the request names"),
     429: (RateLimited, "Retell throttles the account"),

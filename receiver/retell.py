@@ -16,7 +16,13 @@ from urllib.parse import quote
 
 import httpx
 
-from receiver.errors import RetellError, RetellSilent, RetellUnreachable, UnexpectedAnswer
+from receiver.errors import (
+    RetellError,
+    RetellSilent,
+    RetellUnreachable,
+    SettingsError,
+    UnexpectedAnswer,
+)
 from receiver.refusals import refusal
 from receiver.sending import compact
 
@@ -54,7 +60,10 @@ class Answer:
 
 
 class Retell:
-    """One account's API. `sleep`, `now_ms` and `chance` (0 to 1) are arguments for tests."""
+    """One account's API. Raises SettingsError for an unusable address or key.
+
+    `sleep`, `now_ms` and `chance` (0 to 1) are arguments for tests.
+    """
 
     def __init__(
         self,
@@ -66,9 +75,13 @@ class Retell:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._client = httpx.Client(
-            base_url=base_url, headers={"Authorization": f"Bearer {api_key}"}, timeout=timeout
-        )
+        try:
+            headers = {"Authorization": f"Bearer {api_key}"}
+            self._client = httpx.Client(base_url=base_url, headers=headers, timeout=timeout)
+        except UnicodeEncodeError:
+            raise SettingsError("RETELL_API_KEY holds what is no part of a key") from None
+        except httpx.InvalidURL:
+            raise SettingsError("RETELL_BASE_URL is no web address") from None
         self.sleep = sleep
         self.now_ms = now_ms
         self._chance = chance

@@ -135,6 +135,17 @@ def test_call_whose_answer_got_lost_gives_the_key_to_repeat_it_with(sandbox, mon
     assert len(sandbox.calls) == 1
 
 
+def test_call_that_is_interrupted_gives_the_key_too(sandbox, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("receiver.retell.Retell.create_phone_call", interrupt)
+    result = run("call", TO, "--from", FROM)
+    assert result.exit_code == 1
+    assert "whether the call was placed: interrupted" in result.stderr
+    assert "--idempotency-key" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("number", "said"),
     [

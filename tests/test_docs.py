@@ -9,7 +9,7 @@ from receiver.calling.body import FIELDS
 from receiver.cli import main
 from receiver.config import SETTINGS
 from receiver.counters import NAMES
-from receiver.probing import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
+from receiver.probe import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
 from receiver.refusals import ERRORS
 from receiver.sandbox.day import day
 from receiver.store import receive

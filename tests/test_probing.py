@@ -10,14 +10,8 @@ import pytest
 import trustme
 
 from receiver.counters import Counters
-from receiver.probing import (
-    LARGE_BYTES,
-    OUTCOME_HEADER,
-    PROBE_EVENT,
-    examine,
-    is_probe,
-    probe_body,
-)
+from receiver.probe import OUTCOME_HEADER, PROBE_EVENT, is_probe
+from receiver.probing import LARGE_BYTES, examine, probe_body
 from schema.events import EVENTS, parse
 from tests.conftest import KEY, NOW_MS, dump, post
 from tests.proxies import Proxy

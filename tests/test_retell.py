@@ -107,7 +107,8 @@ def test_agents_come_from_every_page(ask):
         (500, errors.RetellFailed),
         (503, errors.RetellFailed),
         (302, errors.UnexpectedAnswer),
-        (403, errors.UnexpectedAnswer),
+        (403, errors.KeyRefused),
+        (418, errors.UnexpectedAnswer),
     ],
 )
 def test_each_status_is_an_error_that_says_what_to_do(ask, status, kind):
@@ -191,6 +192,13 @@ def test_an_error_is_one_short_line(ask):
     assert "\n" not in str(found)
     assert "\x1b" not in str(found)
     assert len(str(found)) < 300
+
+
+@pytest.mark.parametrize(("url", "key"), [("http://x:port", KEY), ("http://x", "k\u00e9y")])
+def test_settings_that_lead_nowhere_are_an_error_of_ours(url, key):
+    with pytest.raises(errors.SettingsError) as caught:
+        Retell(url, key)
+    assert key not in str(caught.value)
 
 
 def test_nobody_there_is_an_error_of_ours():
