@@ -128,6 +128,11 @@ class Server:
     def workers(self) -> list[int]:
         return _children(self.master)
 
+    def sockets(self) -> int:
+        """How many sockets the workers hold open, those of accepted clients among them."""
+        handles = (fd for w in self.workers() for fd in Path(f"/proc/{w}/fd").iterdir())
+        return sum(os.readlink(fd).startswith("socket:") for fd in handles)
+
     def signal(self, number: int) -> None:
         os.kill(self.master, number)
 
