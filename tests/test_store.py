@@ -19,7 +19,7 @@ from receiver.store import Outcome, Store, migrate, rebuild, receive, show
 from receiver.store.connection import connect, sqlite3
 from schema.call import Call
 from schema.disconnection_reasons import REASONS
-from schema.tables import CALL_TABLES, TABLES
+from schema.tables import CALL_TABLES, ERASURES, TABLES, UPSTREAM_TABLES
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
