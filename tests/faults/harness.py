@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -130,8 +131,11 @@ class Server:
 
     def sockets(self) -> int:
         """How many sockets the workers hold open, those of accepted clients among them."""
-        handles = (fd for w in self.workers() for fd in Path(f"/proc/{w}/fd").iterdir())
-        return sum(os.readlink(fd).startswith("socket:") for fd in handles)
+        count = 0
+        for handle in [fd for w in self.workers() for fd in Path(f"/proc/{w}/fd").iterdir()]:
+            with suppress(FileNotFoundError):  # closed since
+                count += os.readlink(handle).startswith("socket:")
+        return count
 
     def signal(self, number: int) -> None:
         os.kill(self.master, number)
