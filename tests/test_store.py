@@ -13,11 +13,6 @@ from receiver.errors import NotStored
 from receiver.store import Outcome, rebuild, receive, show
 from schema.disconnection_reasons import REASONS
 from schema.tables import CALL_TABLES, ERASURES, TABLES, UPSTREAM_TABLES
-<<<<<<< HEAD
-=======
-
-quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
->>>>>>> sync
 
 
 @pytest.fixture
