@@ -8,8 +8,8 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("receiver/**/*.py"), *ROOT.glob("schema/**/*.py")])
 MAX_FILE_LINES = 250
 MAX_FUNCTION_LINES = 60
-# Tables in words: data that reads best in one place.
-LONG_FILES = {"schema/tables.py"}
+# Tables in words, and the one tree of errors: what reads best in one place.
+LONG_FILES = {"schema/tables.py", "receiver/errors.py"}
 
 
 def name(path: Path) -> str:
