@@ -13,6 +13,7 @@ CallhouseError
 │   ├── StoreReplaced        the database file was moved, deleted or replaced
 │   └── SchemaMismatch       the file's schema is not this version's
 ├── NotStored                nothing in the warehouse has this id
+├── ExportFailed             an export could not be written whole; nothing of it was kept
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
 └── DemoFailed               a process of the demo did not come up, or an event was not stored
 
@@ -110,6 +111,12 @@ class NotAnEvent(CallhouseError):
     """The file holds neither a webhook body nor a call or chat object."""
 
     hint = 'send takes webhook bodies ({"event": …}) and call or chat objects.'
+
+
+class ExportFailed(CallhouseError):
+    """An export could not be written whole."""
+
+    hint = "Nothing of it was kept. Look at the disk, then export again."
 
 
 class DemoFailed(CallhouseError):
