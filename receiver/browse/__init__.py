@@ -11,6 +11,7 @@ from datasette.utils import tilde_encode
 from markupsafe import Markup
 
 from receiver.browse.privacy import authorize
+from schema.questions import questions
 
 if TYPE_CHECKING:
     from datasette.app import Datasette
@@ -20,6 +21,23 @@ if TYPE_CHECKING:
 def prepare_connection(conn: Any) -> None:
     """Keep what must stay private out of every page and every query."""
     conn.set_authorizer(authorize)
+
+
+@hookimpl
+def canned_queries(database: str) -> dict[str, dict[str, Any]]:
+    """Questions ready to ask, on the page of the database."""
+    if database == "_internal":
+        return {}
+    return {
+        name: {
+            "title": question.title,
+            "description": question.explained,
+            "params": [parameter.name for parameter in question.parameters],
+            "sql": question.sql,
+            "hide_sql": True,
+        }
+        for name, question in questions().items()
+    }
 
 
 @hookimpl
