@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from receiver.export import Export
 from receiver.export import export as write
 from receiver.export.formats import defused
 from receiver.sandbox.day import day
-from receiver.store import Store, migrate, receive
+from receiver.store import Store, migrate, receive, snapshot, sql
 from receiver.store.connection import sqlite3
 from schema.tables import TABLES, TIMESTAMPS
 from schema.views import views
@@ -77,6 +78,14 @@ def lines(result):
 
 def silent(done, of):
     pass
+
+
+def test_every_option_is_documented():
+    text = (Path(__file__).parent.parent / "docs" / "exporting.md").read_text(encoding="utf-8")
+    options = [o.opts[0] for o in main.commands["export"].params if o.opts[0].startswith("--")]
+    assert [name for name in options if f"| `{name}` |" not in text] == []
+    assert [name for name in TIMESTAMPS if f"`{name}`" not in text] == []
+    assert [name for name in sql.SINCE if f"| `{name}` |" not in text] == []
 
 
 # Formats
@@ -371,14 +380,21 @@ def test_a_query_that_fails_half_way_leaves_the_file_that_was_there(run, tmp_pat
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_export_leaves_nothing(day_path, tmp_path, sent):
-    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+    # After its last row, SQLite goes on for ever without a word.
+    endless = (
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+        "SELECT i FROM n WHERE i < 100000"
+    )
     with subprocess.Popen(
         [sys.executable, "-m", "receiver.cli", "export", endless, "--to", tmp_path / "t.csv"],
         env=os.environ | {"CALLHOUSE_DATABASE_URL": f"sqlite:///{day_path}"},
         stderr=subprocess.PIPE,
     ) as process:
-        while not any(path.stat().st_size > 100_000 for path in tmp_path.glob(".t.csv.*.part")):
+        while not any(path.stat().st_size > 580_000 for path in tmp_path.glob(".t.csv.*.part")):
             assert process.poll() is None
+            time.sleep(0.05)
+        # By now it is in the silence.
+        time.sleep(0.5)
         process.send_signal(sent)
         _, said = process.communicate(timeout=20)
     assert process.returncode == 1
@@ -416,6 +432,17 @@ def test_what_is_written_meanwhile_is_not_in_the_export(settings, store, tmp_pat
         before = copy.execute("SELECT count(*) FROM calls").fetchone()[0]
         assert before < 3 + len(told)
     assert len(told) > 9
+
+
+def test_everything_read_is_of_one_moment(settings, store, tmp_path):
+    stored(store, {"call_id": "before"})
+    with snapshot(settings.database_path, timezone=None, private=False) as moment:
+        stored(store, {"call_id": "after"})
+        rows = moment.read("SELECT call_id FROM calls", since=None, typed=True).rows
+        assert list(rows) == [("before",)]
+        moment.copy(tmp_path / "copy.db", progress=silent)
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("SELECT call_id FROM calls").fetchall() == [("before",)]
 
 
 def test_memory_does_not_grow_with_the_rows(day_path, tmp_path):

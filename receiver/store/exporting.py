@@ -150,7 +150,9 @@ def snapshot(path: Path, *, timezone: str | None, private: bool) -> Iterator[Sna
             for text in views(timezone).values():
                 connection.execute(text.replace("CREATE VIEW", "CREATE TEMP VIEW", 1))
         connection.execute("BEGIN")
-        connection.execute(sql.READABLE).fetchall()
+        # Older versions of SQLite may open a search index only while nothing is refused.
+        for (name,) in connection.execute(sql.VIRTUAL).fetchall():
+            connection.execute(f"{sql.whole(name)} LIMIT 0")
         _restrict(connection, private)
         # Python hears Ctrl-C only when it is called.
         connection.set_progress_handler(lambda: 0, _STEPS)

@@ -99,6 +99,7 @@ ENTITIES_AFTER = (
 COUNT_ENTITIES = "SELECT count(DISTINCT entity_id) FROM observations"
 
 READABLE = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
+VIRTUAL = "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE%'"
 DROP_BODIES = "UPDATE observations SET body = NULL"
 
 
