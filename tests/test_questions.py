@@ -160,7 +160,7 @@ def test_weeks_begin_on_monday(ask):
 def test_a_head_may_go_on_in_the_next_line():
     text = "-- title: T\n-- description: One\n--   two.\n-- :n = 5. Many.\n\nSELECT :n;\n"
     question = parse("q", text)
-    assert (question.description, question.sql) == ("One two.", "SELECT :n;")
+    assert (question.description, question.sql) == ("One two.", "SELECT :n")
     assert question.explained == "One two. n: Many. 5 if empty."
 
 

@@ -59,4 +59,4 @@ def parse(name: str, text: str) -> Question:
     head = _CONTINUED.sub(" ", head)
     said = dict(_HEAD.findall(head))
     parameters = tuple(Parameter(*match) for match in _PARAMETER.findall(head))
-    return Question(name, said["title"], said["description"], parameters, sql.strip())
+    return Question(name, said["title"], said["description"], parameters, sql.strip().rstrip(";"))
