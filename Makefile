@@ -37,9 +37,10 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-describe: $(VENV)/.installed ## Write datasette_metadata.json and docs/tables.md anew from schema/
+describe: $(VENV)/.installed ## Write datasette_metadata.json, docs/tables.md and docs/questions.md anew
 	@$(BIN)/python -m schema.metadata > build.tmp && mv build.tmp datasette_metadata.json
 	@$(BIN)/python -m schema.document > build.tmp && mv build.tmp docs/tables.md
+	@$(BIN)/python -m schema.questions > build.tmp && mv build.tmp docs/questions.md
 
 bench: $(VENV)/.installed ## Speed against a bare endpoint and the ten-minute version (needs wrk)
 	@$(BIN)/python -m benchmarks.run

@@ -150,7 +150,7 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         browse_password=value("CALLHOUSE_BROWSE_PASSWORD") or None,
         browse_password_hash=value("CALLHOUSE_BROWSE_PASSWORD_HASH") or None,
         secret=value("CALLHOUSE_SECRET") or None,
-        timezone=_parse("CALLHOUSE_TIMEZONE", value, _timezone),
+        timezone=_parse("CALLHOUSE_TIMEZONE", value, timezone_name),
     )
 
 
@@ -236,7 +236,8 @@ def _sqlite_path(url: str) -> Path:
     return Path(url.removeprefix(prefix))
 
 
-def _timezone(name: str) -> str:
+def timezone_name(name: str) -> str:
+    """The name of an IANA time zone. Raises ValueError for any other."""
     try:
         ZoneInfo(name)
     except (ValueError, OSError, KeyError):

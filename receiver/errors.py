@@ -14,6 +14,7 @@ CallhouseError
 │   ├── StoreReplaced        the database file was moved, deleted or replaced
 │   └── SchemaMismatch       the file's schema is not this version's
 ├── NotStored                nothing in the warehouse has this id
+├── ExportFailed             an export could not be written whole; nothing of it was kept
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
 ├── QueryNotUnderstood       words to search for cannot be read as a query
 ├── PlacementUnknown         a call may have been placed, or not
@@ -147,6 +148,12 @@ class QueryNotUnderstood(CallhouseError):
         'Write words, a "phrase in quotation marks", the begin* of a word, or -without a word; '
         "OR and parentheses stand between them."
     )
+
+
+class ExportFailed(CallhouseError):
+    """An export could not be written whole."""
+
+    hint = "Nothing of it was kept. Look at the disk, then export again."
 
 
 class DemoFailed(CallhouseError):

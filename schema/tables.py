@@ -466,3 +466,11 @@ TABLES = (
     ERASURES,
     *UPSTREAM_TABLES,
 )
+
+# (table, column): with keys to web calls and all that was scrubbed elsewhere. Read as NULL.
+PRIVATE = {("observations", "body")}
+
+# Names of columns in milliseconds since the epoch, here and in views.
+TIMESTAMPS = {
+    name for table in TABLES for name in table.names if name.endswith(("_timestamp", "_at"))
+} | {"started_at_ms"}

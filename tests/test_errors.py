@@ -62,6 +62,7 @@ def test_every_error_has_a_docstring_of_one_line():
         ("StoreReplaced", 503, True),
         ("SchemaMismatch", 503, True),
         ("NotStored", 404, False),
+        ("ExportFailed", 500, False),
         ("NotAnEvent", 500, False),
         ("DemoFailed", 500, False),
         ("UnusableCall", 500, False),

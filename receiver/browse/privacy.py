@@ -1,9 +1,7 @@
 """What nobody reads by browsing: raw bodies, with keys to web calls and all that was scrubbed."""
 
 from receiver.store.connection import sqlite3
-
-# (table, column) that read as NULL.
-PRIVATE = {("observations", "body")}
+from schema.tables import PRIVATE
 
 
 def authorize(

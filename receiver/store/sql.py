@@ -155,3 +155,53 @@ DROP_COVERAGE = (
     "AND (? IS NULL OR agent_id = ?)"
 )
 PUT_COVERAGE = upsert(COVERAGE)
+
+# -- exports ---------------------------------------------------------------------------------------
+
+READABLE = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
+VIRTUAL = "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE%'"
+DROP_BODIES = "UPDATE observations SET body = NULL"
+
+
+def quoted(name: str) -> str:
+    """A name from a file or a query as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def whole(name: str) -> str:
+    """All of a table or view."""
+    return f"SELECT * FROM {quoted(name)}"
+
+
+def nested(query: str) -> str:
+    """The same rows. Columns of one name become different ones, and only a SELECT is valid here."""
+    return f"SELECT * FROM (\n{query.rstrip().rstrip(';')}\n)"
+
+
+# A day's increment: by the first of these columns that a result has. A call's rows are replaced
+# together, so whatever carries its id changed with it.
+SINCE = {
+    "updated_at": "updated_at >= :since",
+    "call_id": "call_id IN (SELECT call_id FROM calls WHERE updated_at >= :since)",
+    "chat_id": "chat_id IN (SELECT chat_id FROM chats WHERE updated_at >= :since)",
+    "last_received_at": "last_received_at >= :since",
+    "erased_at": "erased_at >= :since",
+    "day": "day >= :day",
+}
+
+
+def types_in(query: str, names: list[str]) -> str:
+    """One row: the types of the values in each column of a query, comma-separated."""
+    types = ", ".join(f"group_concat(DISTINCT typeof({quoted(name)}))" for name in names)
+    return f"SELECT {types} FROM ({query})"
+
+
+def create(name: str, types: dict[str, str]) -> str:
+    """A table for a result."""
+    columns = ", ".join(f"{quoted(column)} {of}" for column, of in types.items())
+    return f"CREATE TABLE {quoted(name)} ({columns})"
+
+
+def insert(name: str, width: int) -> str:
+    """A row of `width` values."""
+    return f"INSERT INTO {quoted(name)} VALUES ({', '.join('?' * width)})"
