@@ -3,16 +3,15 @@
 import difflib
 import os
 import re
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
 
+from receiver.addresses import Bind, parse_bind
 from receiver.errors import SettingsError
 
 T = TypeVar("T")
@@ -71,25 +70,6 @@ SETTINGS = (
     ),
     Setting("CALLHOUSE_TIMEZONE", "UTC", "IANA time zone in which views show times and cut days."),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Bind:
-    """An address to listen on."""
-
-    host: str
-    port: int
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        try:
-            return self.host == "localhost" or ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +140,6 @@ def shipped(name: str) -> Path:
     return next(p for p in (package / name, package.parent / name) if p.exists())
 
 
-def require_free(bind: Bind, setting: str) -> None:
-    """Raise SettingsError if somebody listens on `bind` already, or it is not this machine's."""
-    family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((bind.host, bind.port))
-        except OSError as error:
-            raise SettingsError(
-                f"cannot listen on {bind}: {error.strerror}",
-                hint=f"Stop what listens there, or set {setting} to another address.",
-            ) from None
-
-
 def _from_file(dotenv: Path) -> dict[str, str]:
     try:
         # As it stands there: a password may hold ${…}.
@@ -210,14 +176,6 @@ def _positive(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) == 0:
         raise ValueError("it must be a whole number above 0")
     return int(text)
-
-
-def parse_bind(text: str) -> Bind:
-    """HOST:PORT as an address. Raises ValueError."""
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]+):([0-9]{1,5})", text)
-    if match is None or int(match[2]) > 65535:
-        raise ValueError("it must be HOST:PORT, such as 127.0.0.1:8000")
-    return Bind(match[1].strip("[]"), int(match[2]))
 
 
 def _with_port(bind: Bind, port: str) -> Bind:

@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from receiver.config import Bind, Settings, require_free
+from receiver.addresses import Bind, require_free
+from receiver.config import Settings
 from receiver.errors import DemoFailed, SettingsError
 from receiver.sandbox.delivering import Delivery
 from receiver.sandbox.scenarios import BY_NAME
@@ -33,8 +34,7 @@ LIVE_CALLS = ("answered", "voicemail", "transfer", "busy", "hang-up", "answered"
 LIVE_NUMBER = "+12065550117"
 LIVE_SPEED = 10.0
 LIVE_PAUSE_SECONDS = 5.0
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
+START_SECONDS, STOP_SECONDS = 30.0, 20.0
 
 _out = Console(highlight=False, soft_wrap=True)
 

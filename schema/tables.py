@@ -387,8 +387,8 @@ UPSTREAM_CALLS = Table(
     {
         "call_id": _CALL_ID,
         "asked_at": "When Retell last answered with the call, in milliseconds since the epoch.",
-        "gone_at": "When Retell said that it does not have the call: deleted there, or past its "
-        "retention. It is kept here and not asked for again.",
+        "gone_at": "When Retell said that it does not have the call, in milliseconds since the "
+        "epoch: deleted there, or past its retention. It is kept here and not asked for again.",
     },
 )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from receiver import config
-from receiver.config import Bind
+from receiver.addresses import Bind, require_free
 from receiver.errors import SettingsError
 
 
@@ -232,14 +232,14 @@ def test_free_address_is_accepted_and_a_taken_one_refused():
     with socket.create_server(("127.0.0.1", 0)) as server:
         bind = Bind("127.0.0.1", server.getsockname()[1])
         with pytest.raises(SettingsError, match=f"cannot listen on {bind}") as caught:
-            config.require_free(bind, "CALLHOUSE_BIND")
+            require_free(bind, "CALLHOUSE_BIND")
         assert "set CALLHOUSE_BIND" in caught.value.hint
-    config.require_free(bind, "CALLHOUSE_BIND")
+    require_free(bind, "CALLHOUSE_BIND")
 
 
 def test_address_of_another_machine_is_refused():
     with pytest.raises(SettingsError, match=r"cannot listen on 192\.0\.2\.1:8000"):
-        config.require_free(Bind("192.0.2.1", 8000), "CALLHOUSE_BIND")
+        require_free(Bind("192.0.2.1", 8000), "CALLHOUSE_BIND")
 
 
 @pytest.mark.parametrize("name", ["gunicorn.conf.py", "datasette_metadata.json"])

@@ -14,8 +14,9 @@ import datasette.handle_exception
 import uvicorn
 from datasette_auth_passwords.utils import hash_password
 
+from receiver.addresses import require_free
 from receiver.browse.pages import DATABASE, PLUGIN
-from receiver.config import Settings, require_free, shipped
+from receiver.config import Settings, shipped
 from receiver.errors import SettingsError
 from receiver.store import migrate
 

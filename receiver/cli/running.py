@@ -6,6 +6,7 @@ import sys
 import click
 
 from receiver import config
+from receiver.addresses import require_free
 from receiver.cli.group import err, main, progress
 
 
@@ -21,7 +22,7 @@ def serve() -> None:
 
     settings = config.load()
     settings.require_keys()
-    config.require_free(settings.bind, "CALLHOUSE_BIND")
+    require_free(settings.bind, "CALLHOUSE_BIND")
     if warning := sqlite_warning():
         err.print(f"Warning: {warning}", style="yellow", markup=False)
     err.print(f"Receiving on http://{settings.bind}/webhook, storing in {settings.database_path}")

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from receiver import config
+from receiver.addresses import parse_bind, require_free
 from receiver.cli.group import main
 from receiver.errors import SettingsError
 
@@ -65,10 +66,10 @@ def sandbox(
 
     settings = config.load()
     try:
-        address = config.parse_bind(bind)
+        address = parse_bind(bind)
     except ValueError as error:
         raise SettingsError(f"--bind is not usable: {error}") from None
-    config.require_free(address, "--bind")
+    require_free(address, "--bind")
     key = settings.webhook_keys[0] if settings.webhook_keys else ""
     local = Sandbox(
         api_key=key or f"key_{secrets.token_hex(14)}",
