@@ -27,7 +27,7 @@ NUMBERS_AND_KEYS = re.compile(r"\+[1-9][0-9]{9,}|\bkey_(?!id\b)\w{4,}")
 PLANTED = {"xylophonist", "token_c4n4ry", "canary-token"}
 # Shorter ones are words of our messages and of other people's too.
 WORD = re.compile(r"[a-z]{9,}")
-# These print what the warehouse holds to whoever asks, that is what they are for; help has examples.
+# These print what the warehouse holds to whoever asks, as they are for; help shows examples.
 SPEAKING = {"show", "export", "--help"}
 
 found: list[str] = []

@@ -99,6 +99,6 @@ def test_the_queries_of_the_readme_answer_on_the_demo_day(store, db, queries):
                 received_at=delivery.at_ms,
             )
         )
-    assert len(queries) == 5
+    assert len(queries) == 4
     for query in queries:
         assert db.execute(query).fetchall(), query
