@@ -6,7 +6,7 @@
 import json
 from typing import Any
 
-from schema.tables import TABLES
+from schema.tables import ROLLUP_TABLES, TABLES
 from schema.view_words import VIEWS
 
 _TITLE = "Call records"
@@ -54,6 +54,8 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
     "disconnection_reasons": {"facets": ["category"]},
     "erasures": {"sort_desc": "erased_at"},
 }
+# The hourly views show these, and what is not added up yet.
+_PRESENTATION |= {table.name: {"hidden": True} for table in ROLLUP_TABLES}
 
 
 def metadata() -> dict[str, Any]:
@@ -89,7 +91,7 @@ def _tables() -> dict[str, Any]:
         }
         | _PRESENTATION.get(table.name, {})
         | {"columns": table.columns}
-        for table in TABLES
+        for table in (*TABLES, *ROLLUP_TABLES)
     }
 
 

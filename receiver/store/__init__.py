@@ -1,7 +1,8 @@
 """The only room that writes to the database.
 
 `receive` makes a body ready, `Store.add` commits it with whatever else is waiting, `show` reads it
-back, `rebuild` makes every table anew from the observations and `migrate` makes the file.
+back, `rebuild` makes every table anew from the observations, `roll_up` adds up the hours that are
+over and `migrate` makes the file.
 """
 
 from receiver.store.connection import sqlite_warning
@@ -9,6 +10,7 @@ from receiver.store.migrate import migrate
 from receiver.store.observing import Outcome, Received, receive
 from receiver.store.reading import show
 from receiver.store.rebuilding import rebuild
+from receiver.store.rollups import roll_up
 from receiver.store.store import Store
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "migrate",
     "rebuild",
     "receive",
+    "roll_up",
     "show",
     "sqlite_warning",
 ]
