@@ -40,7 +40,8 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
     "agent_scorecard": {"sort_desc": "calls"},
     "tool_scorecard": {"sort_desc": "calls"},
     "cost_by_product": {"sort_desc": "cost_dollars"},
-    "latency_by_agent": {"facets": ["component"]},
+    # Each facet would add up every hour once more.
+    "latency_by_agent": {"sort_desc": "calls"},
     "disconnections": {"sort_desc": "calls", "facets": ["category"]},
     "needs_attention": {"sort_desc": "since", "facets": ["what"]},
     "calls": {
