@@ -6,7 +6,7 @@
 import json
 from typing import Any
 
-from schema.tables import TABLES
+from schema.tables import ROLLUP_TABLES, TABLES
 from schema.view_words import VIEWS
 
 _TITLE = "Call records"
@@ -40,7 +40,8 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
     "agent_scorecard": {"sort_desc": "calls"},
     "tool_scorecard": {"sort_desc": "calls"},
     "cost_by_product": {"sort_desc": "cost_dollars"},
-    "latency_by_agent": {"facets": ["component"]},
+    # Each facet would add up every hour once more.
+    "latency_by_agent": {"sort_desc": "calls"},
     "disconnections": {"sort_desc": "calls", "facets": ["category"]},
     "needs_attention": {"sort_desc": "since", "facets": ["what"]},
     "drift": {"sort_desc": "entities", "facets": ["what"]},
@@ -57,6 +58,8 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
     "coverage": {"sort_desc": "day", "facets": ["agent_name"]},
     "syncs": {"sort_desc": "started_at"},
 }
+# The hourly views show these, and what is not added up yet.
+_PRESENTATION |= {table.name: {"hidden": True} for table in ROLLUP_TABLES}
 
 
 def metadata() -> dict[str, Any]:
@@ -92,7 +95,7 @@ def _tables() -> dict[str, Any]:
         }
         | _PRESENTATION.get(table.name, {})
         | {"columns": table.columns}
-        for table in TABLES
+        for table in (*TABLES, *ROLLUP_TABLES)
     }
 
 

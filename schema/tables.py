@@ -437,6 +437,117 @@ COVERAGE = Table(
     },
 )
 
+_HOUR = "The UTC hour: its first millisecond since the epoch."
+_GROUP_KEY = {
+    "hour": _HOUR,
+    "position": "Number of the row within its hour.",
+    "agent_id": "Retell's id of the agent.",
+    "agent_version": "The agent's version.",
+    "direction": "inbound or outbound; null for web calls.",
+}
+_AGENT_NAME = "The agent's name; one of them if the calls have several."
+
+ROLLUP_HOURS = Table(
+    "rollup_hours",
+    ("hour",),
+    "The hours whose figures are added up in the other rollup tables, for as long as no call of "
+    "theirs is touched.",
+    {"hour": _HOUR},
+)
+
+ROLLUP_CALLS = Table(
+    "rollup_calls",
+    ("hour", "position"),
+    "Calls of the hours that are added up; hourly_calls has those of all hours.",
+    _GROUP_KEY
+    | {
+        "disconnection_reason": "Why they ended; null if they have not.",
+        "started": "1 if they have a start: with the reason it says whether they connected.",
+        "agent_name": _AGENT_NAME,
+        "calls": "How many calls.",
+        "transferred": "How many of them were transferred.",
+        "duration_ms_sum": "Their length together, in milliseconds.",
+        "duration_count": "How many have a length.",
+        "cost_cents_sum": "Their cost together, in US cents.",
+        "cost_count": "How many have a cost.",
+        "successful_count": "In how many the agent reached its goal.",
+        "judged_count": "Of how many that is known.",
+        "positive_count": "How many have a positive sentiment.",
+        "neutral_count": "How many have a neutral sentiment.",
+        "negative_count": "How many have a negative sentiment.",
+        "sentiment_count": "How many have any sentiment, Unknown too.",
+        "voicemail_count": "How many reached a voicemail.",
+        "e2e_p50_ms_sum": "Sum of the calls' median times to answer (e2e), in milliseconds.",
+        "e2e_p50_count": "How many have one.",
+        "interruptions_sum": "Turns that began before the other speaker's had ended.",
+        "interruptions_count": "In how many calls turns could be told apart.",
+        "tool_calls_sum": "Tools invoked.",
+        "failed_tool_calls_sum": "Tools that did not run.",
+    },
+)
+
+ROLLUP_COSTS = Table(
+    "rollup_costs",
+    ("hour", "position"),
+    "Parts of costs of the hours that are added up; hourly_costs has those of all hours.",
+    _GROUP_KEY
+    | {
+        "product": "What was charged for.",
+        "calls": "How many calls it was charged for.",
+        "cost_cents_sum": "Its cost, in US cents.",
+        "transfer_leg_cents_sum": "How much of it belongs to transferred legs, in US cents.",
+    },
+)
+
+ROLLUP_LATENCIES = Table(
+    "rollup_latencies",
+    ("hour", "position"),
+    "Times to answer in the hours that are added up; hourly_latencies has those of all hours.",
+    _GROUP_KEY
+    | {
+        "component": "e2e, llm, tts, asr, knowledge_base, ….",
+        "agent_name": _AGENT_NAME,
+        "calls": "How many calls it was measured in.",
+        "p50_ms_sum": "Sum of the calls' medians, in milliseconds.",
+        "p50_count": "How many have one.",
+        "p95_ms_sum": "Sum of the calls' 95th percentiles, in milliseconds.",
+        "p95_count": "How many have one.",
+        "max_ms": "The longest of all, in milliseconds.",
+    },
+)
+
+ROLLUP_TOOLS = Table(
+    "rollup_tools",
+    ("hour", "position"),
+    "Uses of tools in the hours that are added up; hourly_tools has those of all hours.",
+    _GROUP_KEY
+    | {
+        "name": "Name of the tool.",
+        "type": "custom, end_call, transfer_call, …; null for older calls.",
+        "tool_calls": "How often it was invoked.",
+        "failed": "How often it did not run.",
+        "without_result": "How often no result came.",
+        "said_no": 'How often it ran and answered "success": false.',
+        "duration_ms_sum": "Time from invocation to result together, in milliseconds.",
+        "duration_count": "How often that is known.",
+        "longest_ms": "The longest of these times, in milliseconds.",
+    },
+)
+
+ROLLUP_TRANSITIONS = Table(
+    "rollup_transitions",
+    ("hour", "position"),
+    "Steps from node to node in the hours that are added up; hourly_transitions has those of all "
+    "hours.",
+    _GROUP_KEY
+    | {
+        "former_node": "Name of the node it left, or its id if it has none.",
+        "new_node": "Name of the node it entered, or its id if it has none.",
+        "calls": "How many calls took this step.",
+        "transitions": "How often it was taken.",
+    },
+)
+
 # What is derived from a call's observations, parents before children.
 CALL_TABLES = (
     CALLS,
@@ -474,3 +585,13 @@ PRIVATE = {("observations", "body")}
 TIMESTAMPS = {
     name for table in TABLES for name in table.names if name.endswith(("_timestamp", "_at"))
 } | {"started_at_ms"}
+# Added up from the calls and thrown away as they change: no part of the truth, and in a distributed
+# engine no part of a call. They stay away from what is compared, merged and rebuilt.
+ROLLUP_TABLES = (
+    ROLLUP_HOURS,
+    ROLLUP_CALLS,
+    ROLLUP_COSTS,
+    ROLLUP_LATENCIES,
+    ROLLUP_TOOLS,
+    ROLLUP_TRANSITIONS,
+)

@@ -2,6 +2,15 @@
 
 from dataclasses import dataclass
 
+from schema.tables import (
+    ROLLUP_CALLS,
+    ROLLUP_COSTS,
+    ROLLUP_LATENCIES,
+    ROLLUP_TOOLS,
+    ROLLUP_TRANSITIONS,
+    Table,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -20,6 +29,13 @@ _AGENT = {
     "agent_name": "The agent's name; one of them if it was renamed within a version.",
 }
 _DAY = "The day, in the configured time zone."
+
+
+def _hourly(title: str, description: str, table: Table) -> View:
+    columns = {name: words for name, words in table.columns.items() if name != "position"}
+    group = "A row for each UTC hour, agent, version and direction, and for each"
+    return View(title, f"{group} {description} Filter by hour.", columns)
+
 
 VIEWS = {
     "call_log": View(
@@ -185,5 +201,18 @@ VIEWS = {
             "example": "The call_id, chat_id or sha:<hash> of the first.",
             "first_seen_ms": "first_seen in milliseconds since the epoch, to sort and filter by.",
         },
+    ),
+    "hourly_calls": _hourly(
+        "Calls by the hour",
+        "reason for which calls ended: what scorecards and charts of calls are sums of.",
+        ROLLUP_CALLS,
+    ),
+    "hourly_costs": _hourly("Costs by the hour", "product charged for.", ROLLUP_COSTS),
+    "hourly_latencies": _hourly(
+        "Latencies by the hour", "component of the time to answer.", ROLLUP_LATENCIES
+    ),
+    "hourly_tools": _hourly("Tools by the hour", "tool.", ROLLUP_TOOLS),
+    "hourly_transitions": _hourly(
+        "Node transitions by the hour", "step from a node to a node.", ROLLUP_TRANSITIONS
     ),
 }

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 import click
 
@@ -86,7 +87,7 @@ def rebuild() -> None:
     Example:
       callhouse rebuild
     """
-    from receiver.store import Store
+    from receiver.store import Store, roll_up
     from receiver.store import migrate as migrate_file
     from receiver.store import rebuild as rebuild_tables
 
@@ -96,5 +97,8 @@ def rebuild() -> None:
     with progress() as bar:
         task = bar.add_task("Rebuilding", total=None)
         done = rebuild_tables(store, progress=lambda n, of: bar.update(task, completed=n, total=of))
+        task = bar.add_task("Adding up hours", total=None)
+        for n, of in roll_up(store, now_ms=time.time_ns() // 1_000_000):
+            bar.update(task, completed=n, total=of)
     store.close()
     click.echo(f"Rebuilt {done} calls, chats and other entities.")
