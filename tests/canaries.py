@@ -61,6 +61,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         search(path.read_text("utf-8", "replace"), path.name)
     if found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["canaries"] = found
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what was found in a process that ran a share of the tests."""
+    found.extend(getattr(node, "workeroutput", {}).get("canaries", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import sqlite_utils
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from receiver import config
 from receiver.signature import sign
@@ -24,6 +26,11 @@ def pytest_configure(config):
     import canaries
 
     config.pluginmanager.register(canaries)
+    # A busy machine is no fault of what is tested.
+    hypothesis_settings.register_profile(
+        "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    hypothesis_settings.load_profile("any machine")
 
 
 def pytest_report_header():
