@@ -36,7 +36,9 @@ found: list[str] = []
 def search(text: str, where: str) -> None:
     """Note every canary in a text."""
     small = text.lower()
-    said = {*NUMBERS_AND_KEYS.findall(text), *(canary for canary in canaries() if canary in small)}
+    said = {canary for canary in canaries() if canary in small}
+    # Hints show an example of a number.
+    said |= {number for number in NUMBERS_AND_KEYS.findall(text) if number not in sources()}
     found.extend(f"{canary!r} in {where}" for canary in sorted(said))
 
 
@@ -109,20 +111,29 @@ def _search_command(result: Any, said: Any) -> None:
 
 @cache
 def canaries() -> set[str]:
-    """Words and tokens of the payloads and of the sandbox's calls that no source file has."""
+    """Words and tokens of the payloads and of the sandbox's calls that stand in no source file, and
+    in no agent's name: reports tell agents apart."""
     from receiver.sandbox.day import day
 
     bodies = [path.read_bytes() for path in (ROOT / "tests/payloads").glob("*.json")]
     bodies += [delivery.body for delivery in day(1, day_start_ms=0, calls=40)]
-    words: set[str] = set()
+    words, names = set[str](), sources()
     for body in bodies:
         try:
-            words |= set(_spoken(json.loads(body)))
+            said = json.loads(body)
         except ValueError:
             continue
-    sources = [path for room in ("receiver", "schema") for path in (ROOT / room).rglob("*.py")]
-    ours = "".join(p.read_text(encoding="utf-8") for p in sources if "sandbox" not in p.parts)
-    return PLANTED | (words - set(WORD.findall(ours.lower())))
+        words |= set(_spoken(said))
+        call = said.get("call") if isinstance(said, dict) else None
+        names += str(call.get("agent_name")) if isinstance(call, dict) else ""
+    return PLANTED | (words - set(WORD.findall(names.lower())))
+
+
+@cache
+def sources() -> str:
+    """The text of what is tested, but for the sandbox's conversations."""
+    paths = [path for room in ("receiver", "schema") for path in (ROOT / room).rglob("*.py")]
+    return "".join(p.read_text(encoding="utf-8") for p in paths if "sandbox" not in p.parts)
 
 
 def _spoken(value: Any, name: str = "") -> Iterator[str]:
