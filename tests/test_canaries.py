@@ -13,7 +13,7 @@ TESTS = Path(__file__).parent
 LEAKS = {
     "a log line": """
     from receiver.logs import log
-    log(now_ms=0, stream=io.StringIO(), outcome="stored", error="to +14155550123")
+    log(now_ms=0, stream=io.StringIO(), outcome="stored", error="to +13125550187")
 """,
     "an error's text": """
     from receiver.errors import StoreUnavailable
