@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -46,7 +47,8 @@ def environ(tmp_path):
 def running(command, environ, address):
     # A file: a pipe that nobody reads would stop the server once it is full. At the end of the run
     # it is searched for what must never be said.
-    with open(f"{command}-{address[10:]}.log", "w+b") as output:
+    folder = Path(environ["CALLHOUSE_DATABASE_URL"].removeprefix("sqlite:///")).parent
+    with (folder / f"{command}-{address[10:]}.log").open("w+b") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "receiver.cli", command],
             env=environ,
