@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from json_model import check_reading
 
 # The same examples on every run.
-fuzz = settings(deadline=None, derandomize=True, database=None, max_examples=200)
+fuzz = settings(deadline=None, derandomize=True, database=None, max_examples=100)
 
 
 # What one parser calls JSON and another does not is what readings disagree about.
