@@ -20,7 +20,7 @@ browse: $(VENV)/.installed ## Browse the calls with Datasette
 	@$(BIN)/callhouse browse
 
 test: lint ## Lint, types and tests
-	@$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
+	@$(BIN)/python -m pytest -m "not slow" -n 4 --dist worksteal
 
 test-all: lint ## The same and the slow tests
 	@$(BIN)/python -m pytest
