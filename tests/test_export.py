@@ -445,6 +445,7 @@ def test_everything_read_is_of_one_moment(settings, store, tmp_path):
         assert copy.execute("SELECT call_id FROM calls").fetchall() == [("before",)]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(day_path, tmp_path):
     program = (
         "import resource, sys\n"
