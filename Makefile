@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve browse test test-all test-faults lint describe bench bench-large clean
+.PHONY: help demo serve browse test test-all test-faults lint describe bench bench-large screenshots clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench: $(VENV)/.installed ## Speed against a bare endpoint and the ten-minute ve
 
 bench-large: $(VENV)/.installed ## A file with a million calls: ingest, and every page of Datasette
 	@$(BIN)/python -m benchmarks.large
+
+screenshots: $(VENV)/.installed-dev ## Take the README's pictures anew (needs Chromium)
+	@$(BIN)/python docs/screenshots.py
 
 clean: ## Remove the virtual environment and the demo
 	rm -rf $(VENV) callhouse-demo

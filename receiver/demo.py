@@ -185,7 +185,7 @@ def _summary(database: Path, deliveries: Sequence[Delivery], missing: Sequence[D
 
 
 def _where(settings: Settings, password: str) -> None:
-    _out.print(f"\nLook at   [bold]http://{settings.browse_bind}/retell/call_log[/bold]")
+    _out.print(f"\nLook at   [bold]http://{settings.browse_bind}/[/bold]")
     _out.print(f"Log in as [bold]admin[/bold] with [bold]{password}[/bold]")
     _out.print("Ctrl-C stops everything.")
 

@@ -14,6 +14,7 @@ CallhouseError
 │   └── SchemaMismatch       the file's schema is not this version's
 ├── NotStored                nothing in the warehouse has this id
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
+├── QueryNotUnderstood       words to search for cannot be read as a query
 └── DemoFailed               a process of the demo did not come up, or an event was not stored
 
 Each carries `status` (the HTTP answer), `hint` (what to do next) and `retry` (whether sending the
@@ -110,6 +111,16 @@ class NotAnEvent(CallhouseError):
     """The file holds neither a webhook body nor a call or chat object."""
 
     hint = 'send takes webhook bodies ({"event": …}) and call or chat objects.'
+
+
+class QueryNotUnderstood(CallhouseError):
+    """The words to search for cannot be read as a query."""
+
+    status = 400
+    hint = (
+        'Write words, a "phrase in quotation marks", the begin* of a word, or -without a word; '
+        "OR and parentheses stand between them."
+    )
 
 
 class DemoFailed(CallhouseError):

@@ -35,9 +35,11 @@ def call(store):
 
 
 def test_a_call_id_leads_to_its_call_from_views_and_queries(browse, call):
-    link = f'<a href="/retell/calls/{call["call_id"]}">{call["call_id"]}</a>'
-    assert link in browse("/retell/call_log").text
+    link = f'href="/-/call/{call["call_id"]}"'
+    for page in ("call_log", "calls", "analyses", "utterances"):
+        assert link in browse(f"/retell/{page}").text, page
     assert link in browse("/retell?sql=select+call_id+from+analyses").text
+    assert link in browse(f"/retell/calls/{call['call_id']}").text
 
 
 def test_the_stylesheet_is_ours_and_needs_no_login(browse):

@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from datasette import hookimpl
 from datasette.utils import tilde_encode
-from markupsafe import Markup
+from jinja2 import Environment
 
+from receiver.browse import pages, text
+from receiver.browse.call_page import call_json, call_page
+from receiver.browse.cells import cell
+from receiver.browse.chat_page import chat_page
+from receiver.browse.home import home
+from receiver.browse.policy import App, Nonces, protected
 from receiver.browse.privacy import authorize
+from receiver.browse.search import search_page
+from receiver.browse.spoken import spoken
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from datasette import Request
     from datasette.app import Datasette
 
 
@@ -23,17 +34,78 @@ def prepare_connection(conn: Any) -> None:
 
 
 @hookimpl
+def asgi_wrapper() -> "Callable[[App], App]":
+    """Send a strict Content-Security-Policy with everything."""
+    return protected
+
+
+@hookimpl
+def prepare_jinja2_environment(env: Environment, datasette: "Datasette") -> None:
+    """Our way to write times, lengths and money, in our templates and Datasette's."""
+    env.add_extension(Nonces)
+    zone = env.globals["timezone"] = pages.configured_timezone(datasette)
+    env.filters |= {
+        "when": lambda ms, *form: text.when(ms, zone, *form),
+        "clock": text.clock,
+        "dollars": text.dollars,
+        "wait": text.length,
+        "pretty": text.pretty,
+        "words_of": text.words_of,
+        "spoken": spoken,
+        "tilde_encode": tilde_encode,
+        "call_url": lambda call_id: pages.call_url(datasette, call_id),
+        "chat_url": lambda chat_id: pages.chat_url(datasette, chat_id),
+    }
+
+
+@hookimpl
+def register_routes() -> list[tuple[str, Any]]:
+    """Our pages, under /-/ where no table can stand in the way."""
+    return [
+        (r"^/-/call/(?P<call_id>[^/.]+)$", call_page),
+        (r"^/-/call/(?P<call_id>[^/.]+)\.json$", call_json),
+        (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),
+        (r"^/-/search$", search_page),
+    ]
+
+
+@hookimpl
+def extra_template_vars(
+    view_name: str | None, request: "Request | None", datasette: "Datasette"
+) -> "dict[str, Any] | Callable[[], Awaitable[dict[str, Any]]]":
+    """The figures of the home page, for the template that takes the place of Datasette's."""
+    if view_name != "index" or request is None:
+        return {}
+
+    async def figures() -> dict[str, Any]:
+        return {"home": await home(datasette, request)}
+
+    return figures
+
+
+@hookimpl
 def extra_css_urls() -> list[str]:
     """Our stylesheet, on every page."""
     return ["/-/static-plugins/callhouse/callhouse.css"]
 
 
 @hookimpl
+def table_actions(datasette: "Datasette", database: str, table: str) -> list[dict[str, str]]:
+    """From where words are stored to where they are searched."""
+    if database != pages.DATABASE or table not in ("transcripts", "utterances", "call_log"):
+        return []
+    return [{"href": datasette.urls.path("/-/search"), "label": "Search what was said"}]
+
+
+@hookimpl
 def render_cell(
-    value: Any, column: str, table: str | None, database: str, datasette: "Datasette"
-) -> Markup | None:
-    """A call_id leads to its call, in views and queries too, where no foreign key says so."""
-    if column != "call_id" or table == "calls" or not isinstance(value, str):
+    row: Any, value: Any, column: str, table: str | None, datasette: "Datasette"
+) -> Any:
+    """Ids lead to their pages, times and money are written for people, JSON is folded."""
+    if value is None:
         return None
-    url = datasette.urls.row(database, "calls", tilde_encode(value))
-    return Markup('<a href="{}">{}</a>').format(url, value)
+    urls = {
+        "call": lambda call_id: pages.call_url(datasette, call_id),
+        "chat": lambda chat_id: pages.chat_url(datasette, chat_id),
+    }
+    return cell(value, column, table, row, pages.timezone(datasette), urls)

@@ -14,12 +14,10 @@ import datasette.handle_exception
 import uvicorn
 from datasette_auth_passwords.utils import hash_password
 
+from receiver.browse.pages import DATABASE, PLUGIN
 from receiver.config import Settings, require_free, shipped
 from receiver.errors import SettingsError
 from receiver.store import migrate
-
-# The name in every URL and in datasette_metadata.json, whatever the file is called.
-DATABASE = "retell"
 
 # Counting every table of a file of this size takes a blink.
 COUNTED_BYTES = 500_000_000
@@ -53,6 +51,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
 def serving(settings: Settings, *, password_hash: str) -> datasette.app.Datasette:
     """A Datasette on the configured file."""
     metadata = json.loads(shipped("datasette_metadata.json").read_text(encoding="utf-8"))
+    metadata["plugins"][PLUGIN] = {"timezone": settings.timezone}
     # The metadata takes the hash from the environment, so that the file itself holds no secret.
     os.environ["CALLHOUSE_BROWSE_PASSWORD_HASH"] = password_hash
     served = datasette.app.Datasette(

@@ -1,0 +1,142 @@
+"""The questions our pages ask, beside those built from schema.tables.
+
+call_log stands for calls where a row's time or the number at its other end decides: its columns are
+the expressions of indexes, so that each of these reads what it shows and no more.
+"""
+
+_NEIGHBOUR = """
+SELECT call_id, started_at_ms AS at FROM call_log
+WHERE who = :value AND started_at_ms {than}= :at AND (started_at_ms, call_id) {than} (:at, :call_id)
+ORDER BY started_at_ms {order}, call_id {order} LIMIT 1
+"""
+PREVIOUS_OF_NUMBER = _NEIGHBOUR.format(than="<", order="DESC")
+NEXT_OF_NUMBER = _NEIGHBOUR.format(than=">", order="ASC")
+
+# By the agent's id, for its name carries the version and changes; calls that never connected are
+# passed over.
+_AGENT_NEIGHBOUR = """
+SELECT call_id, start_timestamp AS at FROM calls
+WHERE agent_id = :value AND (start_timestamp, call_id) {than} (:at, :call_id)
+ORDER BY start_timestamp {order}, call_id {order} LIMIT 1
+"""
+PREVIOUS_OF_AGENT = _AGENT_NEIGHBOUR.format(than="<", order="DESC")
+NEXT_OF_AGENT = _AGENT_NEIGHBOUR.format(than=">", order="ASC")
+
+REASON = "SELECT category, description FROM disconnection_reasons WHERE reason = ?"
+ERASED = "SELECT 1 FROM erasures WHERE entity_id = ?"
+
+
+def choices(table: str, column: str) -> str:
+    """The distinct values of an indexed column, from one to the next: no scan of the table."""
+    return f"""
+WITH RECURSIVE found (value) AS (
+    SELECT min({column}) FROM {table}
+    UNION ALL
+    SELECT (SELECT min({column}) FROM {table} WHERE {column} > found.value)
+    FROM found WHERE found.value IS NOT NULL
+)
+SELECT value FROM found WHERE value IS NOT NULL
+"""
+
+
+AGENTS = choices("calls", "agent_name")
+OUTCOMES = choices("calls", "disconnection_reason")
+TOOLS = choices("tool_calls", "name")
+
+# Filter of the search page -> its condition on a row c of call_log.
+FILTERS = {
+    "agent": "c.agent = :agent",
+    "outcome": "c.outcome = :outcome",
+    "sentiment": "lower(trim(c.sentiment)) = lower(:sentiment)",
+    "number": "c.who = :number",
+    "since": "c.started_at_ms >= :since",
+    "until": "c.started_at_ms < :until",
+    "tool": "EXISTS (SELECT 1 FROM tool_calls t WHERE t.call_id = c.call_id AND t.name = :tool)",
+}
+
+
+def found_calls(filters: list[str], *, has_words: bool, by_time: bool) -> str:
+    """The calls to show, newest first; not `by_time`, in the order of the index, which is about
+    the order of arrival and needs no look at calls that are not shown."""
+    source = (
+        "transcripts_fts JOIN transcripts t ON t.rowid = transcripts_fts.rowid "
+        "JOIN call_log c ON c.call_id = t.call_id"
+        if has_words
+        else "call_log c"
+    )
+    conditions = ["transcripts_fts MATCH :words"] * has_words + [FILTERS[name] for name in filters]
+    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+    order = "c.started_at_ms" if by_time or not has_words else "transcripts_fts.rowid"
+    return f"SELECT c.call_id FROM {source} {where}ORDER BY {order} DESC LIMIT :size OFFSET :skip"
+
+
+_GIVEN = "(SELECT value FROM json_each(:ids))"
+CALL_LINES = f"SELECT * FROM call_log WHERE call_id IN {_GIVEN}"
+SESSION_UTTERANCES = f"""
+SELECT call_id, position, role, content, start_seconds FROM utterances
+WHERE call_id IN {_GIVEN} AND track = 'session' ORDER BY call_id, position
+"""
+# CROSS JOIN holds the order: of each call the index is asked, not of the index each call.
+HIGHLIGHTED = f"""
+SELECT t.call_id, highlight(transcripts_fts, 0, char(2), char(3)) AS marked
+FROM transcripts t CROSS JOIN transcripts_fts ON transcripts_fts.rowid = t.rowid
+WHERE t.call_id IN {_GIVEN} AND transcripts_fts MATCH :words
+"""
+
+
+# Home. Each period is a range of the index calls_at; `half` is 1 within it and 0 within as long a
+# time before. A call that never connected counts as a call and in nothing else, as in the views.
+_CALL_TIME = "coalesce(c.start_timestamp, nullif(c.observed_at, 0))"
+_IN_PERIOD = f"{_CALL_TIME} >= :before_since AND {_CALL_TIME} < :until"
+_OUTSIDE = f"({_CALL_TIME} >= :before_until AND {_CALL_TIME} < :since)"
+
+LATEST = "SELECT max(started_at_ms) AS at FROM call_log"
+AMOUNTS = f"""
+SELECT
+    {_CALL_TIME} >= :since AS half,
+    count(*) AS calls,
+    sum(c.duration_ms) / 60000.0 AS minutes,
+    sum(c.combined_cost_cents) AS cents
+FROM calls c WHERE {_IN_PERIOD} AND NOT {_OUTSIDE} GROUP BY 1
+"""
+SUCCESS = f"""
+SELECT {_CALL_TIME} >= :since AS half, avg(a.call_successful) AS success
+FROM calls c
+JOIN analyses a ON a.call_id = c.call_id
+LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
+WHERE {_IN_PERIOD} AND NOT {_OUTSIDE}
+    AND c.start_timestamp IS NOT NULL AND r.category IS NOT 'not_connected'
+GROUP BY 1
+"""
+# Over every answer of every call, not over percentiles of calls.
+LATENCY = f"""
+WITH
+    answers AS (
+        SELECT {_CALL_TIME} >= :since AS half, j.value AS ms
+        FROM calls c
+        JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
+        JOIN json_each(l.samples_ms) j
+        WHERE {_IN_PERIOD} AND NOT {_OUTSIDE} AND j.type IN ('integer', 'real')
+    ),
+    ranked AS (
+        SELECT
+            half, ms,
+            row_number() OVER (PARTITION BY half ORDER BY ms) AS rank,
+            count(*) OVER (PARTITION BY half) AS answers
+        FROM answers
+    )
+SELECT
+    half,
+    min(CASE WHEN rank >= 0.5 * answers THEN ms END) AS p50_ms,
+    min(CASE WHEN rank >= 0.95 * answers THEN ms END) AS p95_ms
+FROM ranked GROUP BY half
+"""
+CALLS_BY_DAY = """
+SELECT (
+    SELECT count(*) FROM call_log
+    WHERE started_at_ms >= d.value ->> 0 AND started_at_ms < d.value ->> 1
+) AS calls
+FROM json_each(:days) d ORDER BY d.key
+"""
+ATTENTION = "SELECT what, count(*) AS entries FROM needs_attention GROUP BY what ORDER BY what"
+NEWEST = "SELECT * FROM call_log ORDER BY started_at_ms DESC LIMIT 8"

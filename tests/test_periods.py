@@ -1,0 +1,145 @@
+"""What the first page compares with what, and how figures, times and money are written."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from receiver.browse.cells import cell
+from receiver.browse.periods import figures, periods
+from receiver.browse.text import clock, dollars, length, when
+
+BERLIN = ZoneInfo("Europe/Berlin")
+HOUR = 3_600_000
+
+
+def ms(text):
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def iso(at, zone=BERLIN):
+    return datetime.fromtimestamp(at / 1000, UTC).astimezone(zone).isoformat(timespec="minutes")
+
+
+def test_today_is_held_against_the_day_before_until_this_hour():
+    now = ms("2026-05-12T10:30+02:00")
+    today, month = periods(ms("2026-05-12T09:00+02:00"), now, BERLIN)
+    assert today.title == "Today"
+    assert iso(today.since) == "2026-05-12T00:00+02:00"
+    assert iso(today.before_since) == "2026-05-11T00:00+02:00"
+    assert iso(today.before_until) == "2026-05-11T10:30+02:00"
+    assert iso(month.since) == "2026-04-13T00:00+02:00"
+    assert iso(month.until) == "2026-05-13T00:00+02:00"
+    assert iso(month.before_since) == "2026-03-14T00:00+01:00"
+    assert month.before_until == month.since
+
+
+def test_a_file_without_news_shows_its_last_day_whole():
+    now = ms("2026-05-14T01:00+02:00")
+    day, _ = periods(ms("2026-05-12T09:00+02:00"), now, BERLIN)
+    assert day.title == "The last day"
+    assert iso(day.before_until) == iso(day.since) == "2026-05-12T00:00+02:00"
+    assert periods(ms("2026-05-13T09:00+02:00"), now, BERLIN)[0].title == "Yesterday"
+
+
+def test_days_of_23_and_25_hours_are_days():
+    spring, _ = periods(ms("2026-03-29T12:00+02:00"), ms("2026-05-01T00:00+02:00"), BERLIN)
+    assert spring.until - spring.since == 23 * HOUR
+    autumn, _ = periods(ms("2026-10-25T12:00+01:00"), ms("2026-12-01T00:00+01:00"), BERLIN)
+    assert autumn.until - autumn.since == 25 * HOUR
+    assert autumn.before_until <= autumn.since
+
+
+def test_figures_say_how_they_changed_and_whether_that_is_good():
+    now = {
+        "calls": 110,
+        "minutes": 5.4,
+        "cents": 1234.5,
+        "success": 0.5,
+        "p50_ms": 800,
+        "p95_ms": None,
+    }
+    before = {"calls": 100, "minutes": 0, "cents": 1234.4, "success": 0.4, "p50_ms": 1000}
+    shown = figures({1: now, 0: before}, frozenset())
+    assert [(f.value, f.change, f.tone) for f in shown] == [
+        ("110", "▲ 10 %", ""),
+        ("5", "", ""),
+        ("$12.35", "the same", ""),
+        ("50 %", "▲ 25 %", "good"),
+        ("800 ms", "▼ 20 %", "good"),
+        ("–", "", ""),
+    ]
+
+
+def test_a_figure_that_took_too_long_says_so():
+    assert figures({}, frozenset({"success"}))[3].value == "too many to add up"
+
+
+@pytest.mark.parametrize(
+    ("cents", "text"),
+    [
+        (0, "$0.00"),
+        (12.3456, "$0.12"),
+        (3.456, "$0.035"),
+        (0.12, "$0.0012"),
+        (123_456, "$1,234.56"),
+        (-20, "-$0.20"),
+        (-0.5, "-$0.0050"),
+        (9.99, "$0.10"),
+        (None, ""),
+    ],
+)
+def test_cents_are_written_as_dollars(cents, text):
+    assert dollars(cents) == text
+
+
+def test_times_and_lengths_are_written_for_people():
+    assert [clock(s) for s in (0, 59.9, 65, 3600, 7_207)] == [
+        "0:00",
+        "0:59",
+        "1:05",
+        "1:00:00",
+        "2:00:07",
+    ]
+    assert [length(ms) for ms in (840, 1000, 12_345, None)] == ["840 ms", "1.0 s", "12.3 s", ""]
+    assert when(ms("2026-05-12T12:52:42+00:00"), BERLIN) == (
+        '<time datetime="2026-05-12T12:52:42.000Z" '
+        'title="2026-05-12T12:52:42.000Z = 1778590362000 ms">2026-05-12 14:52:42 CEST</time>'
+    )
+    assert "UTC-03" in when(0, ZoneInfo("America/Argentina/Buenos_Aires"))
+    assert when(10**18, BERLIN) is None
+
+
+def shown(value, column, table=None, **row):
+    urls = {"call": "/-/call/{}".format, "chat": "/-/chat/{}".format}
+    return cell(value, column, table, {column: value, **row}, BERLIN, urls)
+
+
+def test_cells_are_written_by_the_name_of_their_column():
+    assert 'href="/-/call/call_1"' in shown("call_1", "call_id")
+    assert 'href="/-/chat/chat_1"' in shown("chat_1", "chat_id")
+    assert 'href="/-/call/call_1"' in shown("call_1", "entity_id", entity_type="call")
+    assert shown("alert_1", "entity_id", entity_type="alert") is None
+    assert "CEST</time>" in shown(1_778_590_362_000, "start_timestamp")
+    assert 'title="2026-05-12T14:52:42+02:00"' in shown("2026-05-12T14:52:42+02:00", "started_at")
+    assert shown(12.5, "combined_cost_cents") == '<span title="12.5 cents">$0.12</span>'
+    assert ">1:31<" in shown(91_000, "duration_ms", "calls")
+    assert ">91.0 s<" in shown(91_000, "duration_ms", "tool_calls")
+    assert "<audio" in shown("https://m.example/a.wav", "url", "media", kind="recording")
+    assert "<details><summary>30 items" in shown(str([*range(30)]), "samples_ms")
+    assert ">yes<" in shown(1, "success")
+
+
+def test_cells_that_hold_something_else_are_left_as_they_are():
+    assert shown(12, "start_timestamp") is None
+    assert shown("soon", "started_at") is None
+    assert shown("https://m.example/x.log", "url", "media", kind="public_log") is None
+    assert shown("javascript:alert(1)", "url", "media", kind="recording") is None
+    assert shown("[not JSON at all, though it begins with a bracket]", "content") is None
+    assert shown(7, "turns") is None
+
+
+def test_markup_in_a_cell_stays_text():
+    for column in ("call_id", "sentiment", "user_sentiment"):
+        assert "<i>" not in shown("<i>x</i>", column)
+    assert "<i>" not in shown('{"a": "<i>", "b": "' + "x" * 60 + '"}', "metadata")

@@ -1,0 +1,106 @@
+"""Words people type -> FTS5, and the turns in which they were found."""
+
+import pytest
+
+from receiver.browse.search_query import CLOSE, OPEN, hits, to_fts5
+from receiver.errors import QueryNotUnderstood
+from receiver.store.connection import sqlite3
+
+
+@pytest.mark.parametrize(
+    ("typed", "query"),
+    [
+        ("crown", '"crown"'),
+        ("crown tomorrow", '"crown" "tomorrow"'),
+        ('"next week" crown', '"next week" "crown"'),
+        ("“next week”", '"next week"'),
+        ("resched*", '"resched"*'),
+        ('"next we"*', '"next we"*'),
+        ("crown -voicemail", '("crown") NOT "voicemail"'),
+        ('crown -"no thanks" -later', '("crown") NOT "no thanks" NOT "later"'),
+        ("refund OR complaint", '"refund" OR "complaint"'),
+        ("(a OR b) AND c", '( "a" OR "b" ) AND "c"'),
+        ("ORDER", '"ORDER"'),
+        ("don't well-known 10:30", '"don\'t" "well-known" "10:30"'),
+        ("crown ? -", '"crown"'),
+        ("", ""),
+        ("?", ""),
+        ("transcript:crown", '"transcript:crown"'),
+    ],
+)
+def test_words_become_a_query(typed, query):
+    assert to_fts5(typed) == query
+
+
+@pytest.mark.parametrize("typed", ['"open', 'a "b" "', "-only", '-"only this"'])
+def test_what_is_no_query_is_said_with_a_hint(typed):
+    with pytest.raises(QueryNotUnderstood) as raised:
+        to_fts5(typed)
+    assert "quotation marks" in raised.value.hint
+
+
+def test_whatever_is_typed_fts5_reads_it_or_names_a_syntax_error():
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE VIRTUAL TABLE t USING fts5 (x)")
+    for typed in (
+        "a'b",
+        "a:b",
+        "^a",
+        "a+b",
+        "a*b",
+        "*",
+        "{a}",
+        "a, b",
+        "-a b",
+        "NEAR",
+        "ñ é",
+        "a\x00b",
+    ):
+        query = to_fts5(typed)
+        if query:
+            connection.execute("SELECT * FROM t WHERE t MATCH ?", [query])
+    connection.close()
+
+
+TURNS = [
+    (0, "agent", "Hello, hello.", 0.0),
+    (2, "user", "A crown.", 3.0),
+    (5, "agent", "Hello.", 5.0),
+]
+
+
+def marked(text):
+    return text.replace("[", OPEN).replace("]", CLOSE)
+
+
+def test_a_hit_leads_to_its_turn():
+    text = marked("Agent: Hello, hello.\nUser: A [crown].\nAgent: Hello.\n")
+    [hit] = hits(text, TURNS)
+    assert (hit.position, hit.role, hit.seconds) == (2, "user", 3.0)
+    assert hit.parts == [("A ", False), ("crown", True), (".", False)]
+
+
+def test_spaces_around_an_utterance_do_not_hide_its_hits():
+    [hit] = hits(marked("User: A [crown].\n"), [(0, "user", " A crown. ", 3.0)])
+    assert hit.parts == [("A ", False), ("crown", True), (".", False)]
+
+
+def test_the_same_words_in_several_turns_are_told_apart():
+    text = marked("Agent: [Hello], [hello].\nUser: A crown.\nAgent: [Hello].\n")
+    assert [hit.position for hit in hits(text, TURNS)] == [0, 5]
+
+
+def test_a_transcript_without_its_utterances_has_no_turns_to_lead_to():
+    assert hits(marked("User: [crown]"), []) == []
+    assert hits(marked("User: [crown]"), [(0, "user", "something else", 0.0)]) == []
+
+
+def test_a_long_turn_is_cut_around_the_first_hit():
+    content = "one two " * 60 + "crown " + "three four " * 60
+    [hit] = hits(marked(content.replace("crown", "[crown]")), [(0, "user", content, None)])
+    assert hit.parts[0] == ("…", False)
+    assert ("crown", True) in hit.parts
+    shown = "".join(text for text, _ in hit.parts)
+    assert len(shown) < 260
+    assert shown.startswith("…two one") or shown.startswith("…one two")
+    assert shown.endswith("…")
