@@ -59,6 +59,7 @@ def browsing(database: Path) -> Iterator[None]:
         "CALLHOUSE_DATABASE_URL": f"sqlite:///{database}",
         "CALLHOUSE_BROWSE_BIND": ADDRESS,
         "CALLHOUSE_BROWSE_PASSWORD": PASSWORD,
+        "CALLHOUSE_TIMEZONE": "UTC",
     }
     process = subprocess.Popen([sys.executable, "-m", "receiver.cli", "browse"], env=environ)
     try:
