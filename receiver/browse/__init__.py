@@ -15,8 +15,8 @@ from receiver.browse.call_page import call_json, call_page
 from receiver.browse.cells import cell
 from receiver.browse.chat_page import chat_page
 from receiver.browse.home import home
+from receiver.browse.login import bearer, login
 from receiver.browse.policy import App, Nonces, protected
-from receiver.browse.privacy import authorize
 from receiver.browse.search import search_page
 from receiver.browse.spoken import spoken
 
@@ -26,11 +26,31 @@ if TYPE_CHECKING:
     from datasette import Request
     from datasette.app import Datasette
 
+_OF_A_DATABASE = frozenset(
+    {"view-database", "view-database-download", "view-table", "view-query", "execute-sql"}
+)
+
+
+@hookimpl(trylast=True)
+def permission_allowed(
+    datasette: "Datasette", actor: dict[str, Any] | None, action: str, resource: Any
+) -> bool | None:
+    """Everybody sees the one database of their role. Last, for the last opinion counts."""
+    if pages.access(datasette) is None:
+        return None
+    seen = pages.database_of(datasette, actor)
+    if seen is None:
+        return False
+    if action in _OF_A_DATABASE:
+        database = resource if isinstance(resource, str) else resource[0]
+        return None if database == seen else False
+    return None
+
 
 @hookimpl
-def prepare_connection(conn: Any) -> None:
-    """Keep what must stay private out of every page and every query."""
-    conn.set_authorizer(authorize)
+def actor_from_request(datasette: "Datasette", request: "Request") -> dict[str, Any] | None:
+    """Tokens in the Authorization header."""
+    return bearer(datasette, request)
 
 
 @hookimpl
@@ -58,10 +78,12 @@ def prepare_jinja2_environment(env: Environment, datasette: "Datasette") -> None
     }
 
 
-@hookimpl
+@hookimpl(tryfirst=True)
 def register_routes() -> list[tuple[str, Any]]:
-    """Our pages, under /-/ where no table can stand in the way."""
+    """Our pages, under /-/ where no table can stand in the way. Our login comes before a
+    plugin's."""
     return [
+        (r"^/-/login$", login),
         (r"^/-/call/(?P<call_id>[^/.]+)$", call_page),
         (r"^/-/call/(?P<call_id>[^/.]+)\.json$", call_json),
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),
@@ -73,12 +95,15 @@ def register_routes() -> list[tuple[str, Any]]:
 def extra_template_vars(
     view_name: str | None, request: "Request | None", datasette: "Datasette"
 ) -> "dict[str, Any] | Callable[[], Awaitable[dict[str, Any]]]":
-    """The figures of the home page, for the template that takes the place of Datasette's."""
+    """The database that links lead to, and the figures of the home page, for the template that
+    takes the place of Datasette's."""
+    actor = request.actor if request else None
+    always = {"warehouse": pages.database_of(datasette, actor) or pages.DATABASE}
     if view_name != "index" or request is None:
-        return {}
+        return always
 
     async def figures() -> dict[str, Any]:
-        return {"home": await home(datasette, request)}
+        return always | {"home": await home(datasette, request)}
 
     return figures
 

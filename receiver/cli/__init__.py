@@ -3,7 +3,7 @@
 A module for each kind of work; importing it adds its commands to the group.
 """
 
-from receiver.cli import objects, running
+from receiver.cli import access, objects, running
 from receiver.cli.group import main
 
-__all__ = ["main", "objects", "running"]
+__all__ = ["access", "main", "objects", "running"]

@@ -1,0 +1,45 @@
+"""Logging in with a password, and by a token."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from datasette import Response
+
+from receiver.browse.pages import access
+
+if TYPE_CHECKING:
+    from datasette import Request
+    from datasette.app import Datasette
+
+
+async def login(datasette: "Datasette", request: "Request") -> Response:
+    """/-/login: the form, and what it sends."""
+    error = None
+    known = access(datasette)
+    if request.method == "POST" and known:
+        posted = await request.post_vars()
+        name, password = posted.get("username") or "", posted.get("password") or ""
+        # The hash is slow on purpose: other requests go on meanwhile.
+        actor = await asyncio.to_thread(known.log_in, name.strip(), password)
+        if actor:
+            response = Response.redirect(datasette.urls.path("/"))
+            response.set_cookie(
+                "ds_actor",
+                datasette.sign({"a": actor}, "actor"),
+                httponly=True,
+                secure=request.scheme == "https",
+            )
+            return response
+        error = "Invalid username or password"
+    return Response.html(
+        await datasette.render_template("password_login.html", {"error": error}, request=request)
+    )
+
+
+def bearer(datasette: "Datasette", request: "Request") -> dict[str, Any] | None:
+    """The actor of an Authorization header with a token."""
+    scheme, _, token = (request.headers.get("authorization") or "").partition(" ")
+    known = access(datasette)
+    if known is None or scheme.lower() != "bearer":
+        return None
+    return known.actor_of_token(token.strip())
