@@ -54,11 +54,15 @@ class Warehouse(datasette.database.Database):  # type: ignore[misc] # Datasette 
 
     async def foreign_keys_for_table(self, table: str) -> list[dict[str, str]]:
         """Also of a table that a view stands in front of."""
-        return await self._structure(lambda bare: get_outbound_foreign_keys(bare, table))
+        found: list[dict[str, str]] = await self._structure(
+            lambda bare: get_outbound_foreign_keys(bare, table)
+        )
+        return found
 
     async def get_all_foreign_keys(self) -> dict[str, Any]:
         """The same of every table, both ways."""
-        return await self._structure(get_all_foreign_keys)
+        found: dict[str, Any] = await self._structure(get_all_foreign_keys)
+        return found
 
     async def _structure(self, ask: Callable[[Connection], Any]) -> Any:
         """What the schema says, without the views in front of it."""
