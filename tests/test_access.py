@@ -1,10 +1,13 @@
 """Who may browse, and what each role sees: by page, by SQL and by every other way in."""
 
 import asyncio
+import importlib.util
 import json
+import os
 import stat
 from urllib.parse import quote
 
+import httpx
 import pytest
 from click.testing import CliRunner
 from datasette_auth_passwords.utils import hash_password
@@ -22,6 +25,7 @@ from schema.tables import TABLES
 from schema.views import views
 from tests.conftest import KEY
 from tests.test_cli import stored
+from tests.test_end_to_end import free_port, running
 
 START = 1_778_544_000_000
 NUMBER = "+14155550123"
@@ -632,3 +636,64 @@ def test_the_guard_refuses_to_write(served, db_path):
     whole = connect(db_path, busy_timeout_ms=1000)
     assert whole.execute("SELECT count(*) FROM calls").fetchone()[0] == 1
     whole.close()
+
+
+# Assistants
+
+HAS_MCP = importlib.util.find_spec("datasette_mcp") is not None
+
+
+HELLO = {
+    "protocolVersion": "2025-06-18",
+    "capabilities": {},
+    "clientInfo": {"name": "test", "version": "1"},
+}
+
+
+def tool(name, **arguments):
+    return ("tools/call", {"name": name, "arguments": arguments})
+
+
+@pytest.mark.skipif(not HAS_MCP, reason="waits for datasette-mcp: pip install '.[mcp]'")
+def test_an_assistant_asks_the_database_of_its_token(served, known, db_path):
+    address = f"127.0.0.1:{free_port()}"
+    environ = os.environ | {
+        "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}",
+        "CALLHOUSE_BROWSE_BIND": address,
+    }
+    sql = "select from_number from calls"
+    with running("browse", environ, address) as process, httpx.Client() as client:
+        for name, own, other in (("jane", DATABASE, MASKED), ("max", MASKED, DATABASE)):
+            headers = {
+                "accept": "application/json, text/event-stream",
+                "authorization": f"Bearer {known[name]}",
+            }
+            answers = []
+            for method, params in (
+                ("initialize", HELLO),
+                tool("list_databases"),
+                tool("execute_sql", database=own, sql=sql),
+                tool("execute_sql", database=other, sql=sql),
+                tool("execute_sql", database=own, sql=f"select * from main.calls -- {NUMBER}"),
+                tool("execute_sql", database=own, sql=f"select * from calls where [{NUMBER}]"),
+            ):
+                body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+                url = f"http://{address}/-/mcp"
+                answers.append(client.post(url, json=body, headers=headers, timeout=30))
+                headers["mcp-session-id"] = answers[0].headers["mcp-session-id"]
+            _, databases, found, *refused = (answer.json()["result"] for answer in answers)
+            assert databases["structuredContent"] == {"databases": [own]}
+            shown = NUMBER if name == "jane" else "•••23"
+            assert found["structuredContent"]["rows"] == [{"from_number": shown}]
+            assert [answer["isError"] for answer in refused] == [True, True, True]
+    assert NUMBER not in process.said
+
+
+def test_no_assistant_gets_in_without_a_token(served, known):
+    cookies = cookie(served, "jane", PASSWORD)
+    for path in ("/-/mcp", "/-/mcp/"):
+        for headers in ({}, {"Authorization": "Bearer guess"}):
+            answer = asyncio.run(
+                served.client.post(path, json={}, headers=headers, cookies=cookies)
+            )
+            assert answer.status_code == 401

@@ -15,7 +15,7 @@ from receiver.browse.call_page import call_json, call_page
 from receiver.browse.cells import cell
 from receiver.browse.chat_page import chat_page
 from receiver.browse.home import home
-from receiver.browse.login import bearer, login
+from receiver.browse.login import assistants_only_by_token, bearer, login
 from receiver.browse.policy import App, Nonces, protected
 from receiver.browse.search import search_page
 from receiver.browse.spoken import spoken
@@ -53,10 +53,10 @@ def actor_from_request(datasette: "Datasette", request: "Request") -> dict[str, 
     return bearer(datasette, request)
 
 
-@hookimpl
-def asgi_wrapper() -> "Callable[[App], App]":
-    """Send a strict Content-Security-Policy with everything."""
-    return protected
+@hookimpl(trylast=True)
+def asgi_wrapper(datasette: "Datasette") -> "Callable[[App], App]":
+    """Send a strict Content-Security-Policy with everything; let assistants in by token."""
+    return lambda app: protected(assistants_only_by_token(datasette, app))
 
 
 @hookimpl

@@ -1,6 +1,7 @@
 """Datasette on the live file, closed to everybody without a login."""
 
 import json
+import logging
 import os
 import secrets
 from collections.abc import Callable
@@ -38,6 +39,8 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
     app = serving(settings, password_hash=password_hash).app()
     # With rich installed, Datasette prints the values of variables when a page fails: call records.
     datasette.handle_exception.rich = None
+    # With datasette-mcp installed, SQL that fails is logged with what it names.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
     who = f"login {access.ADMIN}" if password_hash else "the logins of `callhouse user list`"
     say(f"Browsing on http://{settings.browse_bind}/ with {who}")
     if password:
