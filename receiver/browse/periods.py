@@ -33,12 +33,13 @@ class Period:
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A figure for people. `change` is how it differs from before, `tone` whether that is good,
-    bad or neither."""
+    bad or neither, `note` why there is no value."""
 
     name: str
     value: str
     change: str
     tone: str
+    note: str = ""
 
 
 def day_of(ms: int, zone: ZoneInfo) -> date:
@@ -82,8 +83,9 @@ def figures(halves: Mapping[int, Mapping[str, Any]], late: frozenset[str]) -> li
 
     def figure(name: str, column: str, write: Any, better: int = 0) -> Figure:
         value, old = now.get(column), before.get(column)
-        shown = "too many to add up" if column in late else "–" if value is None else write(value)
-        return Figure(name, shown, *_change(value, old, better))
+        note = "This took too long to add up." if column in late else ""
+        shown = "–" if value is None else write(value)
+        return Figure(name, shown, *_change(value, old, better), note)
 
     return [
         figure("Calls", "calls", lambda n: f"{n:,}"),
