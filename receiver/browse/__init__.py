@@ -98,7 +98,8 @@ def extra_template_vars(
     """The database that links lead to, and the figures of the home page, for the template that
     takes the place of Datasette's."""
     actor = request.actor if request else None
-    always = {"warehouse": pages.database_of(datasette, actor) or pages.DATABASE}
+    warehouse = pages.database_of(datasette, actor) or pages.DATABASE
+    always = {"warehouse": warehouse, "is_masked": warehouse == pages.MASKED}
     if view_name != "index" or request is None:
         return always
 

@@ -35,7 +35,6 @@ async def call_page(datasette: "Datasette", request: "Request") -> Response:
         # The conversation is the page; here stands what goes around it.
         "object": json.dumps(call_object(tables, transcripts=False), indent=2, ensure_ascii=False),
         "database": reader.database,
-        "is_masked": reader.is_masked,
     }
     return Response.html(await datasette.render_template("call.html", context, request=request))
 

@@ -43,7 +43,6 @@ async def chat_page(datasette: "Datasette", request: "Request") -> Response:
         ],
         "costs": json.loads(chat["product_costs"] or "[]"),
         "database": reader.database,
-        "is_masked": reader.is_masked,
     }
     return Response.html(await datasette.render_template("chat.html", context, request=request))
 

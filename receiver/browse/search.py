@@ -62,7 +62,6 @@ async def search_page(datasette: "Datasette", request: "Request") -> Response:
         "sentiments": _SENTIMENTS,
         "most_hits": _MOST_HITS,
         "timezone": timezone(datasette).key,
-        "is_masked": reader.is_masked,
     }
     return Response.html(
         await datasette.render_template("search.html", context, request=request),
