@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve browse test test-all test-faults lint describe bench bench-large screenshots clean
+.PHONY: help demo serve browse test test-all test-faults fuzz lint describe bench bench-large \
+	screenshots clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +20,7 @@ browse: $(VENV)/.installed ## Browse the calls with Datasette
 	@$(BIN)/callhouse browse
 
 test: lint ## Lint, types and tests
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
 
 test-all: lint ## The same and the slow tests
 	@$(BIN)/python -m pytest
@@ -27,14 +28,19 @@ test-all: lint ## The same and the slow tests
 test-faults: $(VENV)/.installed-dev ## Kill, fill, cut and corrupt the real server (some minutes)
 	@$(BIN)/python -m pytest tests/faults
 
+fuzz: $(VENV)/.installed-dev ## Throw bytes at every parser, a minute each (Linux)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz
+
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-describe: $(VENV)/.installed ## Write datasette_metadata.json and docs/tables.md anew from schema/
+describe: $(VENV)/.installed ## Write datasette_metadata.json, docs/tables.md and docs/questions.md anew
 	@$(BIN)/python -m schema.metadata > build.tmp && mv build.tmp datasette_metadata.json
 	@$(BIN)/python -m schema.document > build.tmp && mv build.tmp docs/tables.md
+	@$(BIN)/python -m schema.questions > build.tmp && mv build.tmp docs/questions.md
 
 bench: $(VENV)/.installed ## Speed against a bare endpoint and the ten-minute version (needs wrk)
 	@$(BIN)/python -m benchmarks.run

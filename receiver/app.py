@@ -1,5 +1,6 @@
-"""HTTP: the routes, and which error is which status. The only module that knows Flask."""
+"""HTTP: the routes, and which error is which status. Only the two apps know Flask."""
 
+import hashlib
 import time
 from collections.abc import Callable
 
@@ -20,8 +21,9 @@ from receiver.errors import (
 )
 from receiver.health import health, prometheus
 from receiver.logs import log
+from receiver.probe import BODY_HEADER, OUTCOME_HEADER, is_probe, probe_answer
 from receiver.signature import authenticate
-from receiver.store import Outcome, Received, Store, receive
+from receiver.store import Received, Store, receive
 
 # Retell asks before it answers a call or chat; an empty object goes on with the number's own agent.
 # Source: https://docs.retellai.com/features/inbound-call-webhook
@@ -62,8 +64,12 @@ def create_app(
     def webhook() -> tuple[Response, int]:
         began, received_at = time.perf_counter(), now_ms()
         body = _body(settings.max_body_bytes)
-        received, outcome = _accept(body, settings, store, received_at)
+        received = _verified(body, settings, received_at)
         event = received.event
+        if is_probe(event):
+            log(now_ms=received_at, outcome="probe", bytes=len(body))
+            return jsonify(probe_answer(event, received_at_ms=received_at)), 200
+        outcome = store.add(received)
         counters.add(outcome.value)
         counters.raise_to("last_event_ms", received_at)
         log(
@@ -93,25 +99,26 @@ def create_app(
     return app
 
 
-def _accept(
-    body: bytes, settings: config.Settings, store: Store, received_at: int
-) -> tuple[Received, Outcome]:
-    """Verify a body and store it. Raises SignatureError, StoreUnavailable."""
-    signed = authenticate(
-        body,
-        request.headers.get("X-Retell-Signature"),
-        keys=settings.webhook_keys,
-        now_ms=received_at,
-        tolerance_ms=settings.signature_tolerance_ms,
-    )
-    received = receive(
+def _verified(body: bytes, settings: config.Settings, received_at: int) -> Received:
+    """Verify a body and make it ready. Raises SignatureError."""
+    try:
+        signed = authenticate(
+            body,
+            request.headers.get("X-Retell-Signature"),
+            keys=settings.webhook_keys,
+            now_ms=received_at,
+            tolerance_ms=settings.signature_tolerance_ms,
+        )
+    except ForgedSignature as error:
+        error.body_sha256 = hashlib.sha256(body).hexdigest()
+        raise
+    return receive(
         body,
         source="webhook",
         observed_at=signed.at_ms,
         received_at=received_at,
         key_id=signed.key_id,
     )
-    return received, store.add(received)
 
 
 def _answer_errors(app: Flask, counters: Counters, now_ms: Callable[[], int]) -> None:
@@ -124,7 +131,11 @@ def _answer_errors(app: Flask, counters: Counters, now_ms: Callable[[], int]) ->
         log(now_ms=now_ms(), outcome=outcome, error=str(error))
         if isinstance(error, StaleSignature):
             counters.raise_to("last_stale_ms", now_ms())
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.retry else {}
+        headers = {OUTCOME_HEADER: outcome}
+        if error.retry:
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        if isinstance(error, ForgedSignature) and error.body_sha256:
+            headers[BODY_HEADER] = error.body_sha256
         return jsonify({"error": str(error), "hint": error.hint}), error.status, headers
 
     @app.errorhandler(HTTPException)

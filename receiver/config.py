@@ -3,19 +3,19 @@
 import difflib
 import os
 import re
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
 
+from receiver.addresses import Bind, parse_bind
 from receiver.errors import SettingsError
 
 T = TypeVar("T")
+_KEY_HINT = "Set it to the API key that carries the webhook badge in Retell's dashboard."
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ SETTINGS = (
         "RETELL_API_KEY",
         None,
         "The account's key with the webhook badge: verifies events and calls the API. "
-        "Required by serve.",
+        "Required by serve, call, webhook, sync and coverage.",
     ),
     Setting(
         "RETELL_WEBHOOK_KEYS",
@@ -73,28 +73,10 @@ SETTINGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Bind:
-    """An address to listen on."""
-
-    host: str
-    port: int
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        try:
-            return self.host == "localhost" or ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """What SETTINGS says, parsed."""
 
+    api_key: str | None
     webhook_keys: tuple[str, ...]
     base_url: str
     database_path: Path
@@ -111,11 +93,14 @@ class Settings:
     def require_keys(self) -> tuple[str, ...]:
         """The keys that verify events. Raises SettingsError when there is none."""
         if not self.webhook_keys:
-            raise SettingsError(
-                "RETELL_API_KEY is not set",
-                hint="Set it to the API key that carries the webhook badge in Retell's dashboard.",
-            )
+            raise SettingsError("RETELL_API_KEY is not set", hint=_KEY_HINT)
         return self.webhook_keys
+
+    def require_api_key(self) -> str:
+        """The key that calls the API. Raises SettingsError when there is none."""
+        if not self.api_key:
+            raise SettingsError("RETELL_API_KEY is not set", hint=_KEY_HINT)
+        return self.api_key
 
 
 def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None) -> Settings:
@@ -132,11 +117,12 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
     keys = [value("RETELL_API_KEY"), *value("RETELL_WEBHOOK_KEYS").split(",")]
     port = values.get("PORT", "").strip()
     return Settings(
+        api_key=value("RETELL_API_KEY") or None,
         webhook_keys=tuple(dict.fromkeys(k.strip() for k in keys if k.strip())),
         base_url=value("RETELL_BASE_URL").rstrip("/"),
         database_path=_parse("CALLHOUSE_DATABASE_URL", value, _sqlite_path),
-        bind=_with_port(_parse("CALLHOUSE_BIND", value, _bind), port),
-        browse_bind=_with_port(_parse("CALLHOUSE_BROWSE_BIND", value, _bind), port),
+        bind=_with_port(_parse("CALLHOUSE_BIND", value, parse_bind), port),
+        browse_bind=_with_port(_parse("CALLHOUSE_BROWSE_BIND", value, parse_bind), port),
         workers=_parse("CALLHOUSE_WORKERS", value, _workers),
         max_body_bytes=_parse("CALLHOUSE_MAX_BODY_BYTES", value, _positive),
         signature_tolerance_ms=1000
@@ -144,7 +130,7 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         browse_password=value("CALLHOUSE_BROWSE_PASSWORD") or None,
         browse_password_hash=value("CALLHOUSE_BROWSE_PASSWORD_HASH") or None,
         secret=value("CALLHOUSE_SECRET") or None,
-        timezone=_parse("CALLHOUSE_TIMEZONE", value, _timezone),
+        timezone=_parse("CALLHOUSE_TIMEZONE", value, timezone_name),
     )
 
 
@@ -152,20 +138,6 @@ def shipped(name: str) -> Path:
     """Path of a file that stands at the top of a checkout, and in the package of a wheel."""
     package = Path(__file__).parent
     return next(p for p in (package / name, package.parent / name) if p.exists())
-
-
-def require_free(bind: Bind, setting: str) -> None:
-    """Raise SettingsError if somebody listens on `bind` already, or it is not this machine's."""
-    family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((bind.host, bind.port))
-        except OSError as error:
-            raise SettingsError(
-                f"cannot listen on {bind}: {error.strerror}",
-                hint=f"Stop what listens there, or set {setting} to another address.",
-            ) from None
 
 
 def _from_file(dotenv: Path) -> dict[str, str]:
@@ -206,18 +178,11 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _bind(text: str) -> Bind:
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]+):([0-9]{1,5})", text)
-    if match is None or int(match[2]) > 65535:
-        raise ValueError("it must be HOST:PORT, such as 127.0.0.1:8000")
-    return Bind(match[1].strip("[]"), int(match[2]))
-
-
 def _with_port(bind: Bind, port: str) -> Bind:
     if not port:
         return bind
     try:
-        return _bind(f"[{bind.host}]:{port}" if ":" in bind.host else f"{bind.host}:{port}")
+        return parse_bind(f"[{bind.host}]:{port}" if ":" in bind.host else f"{bind.host}:{port}")
     except ValueError:
         raise SettingsError("PORT is not usable: it must be a port number") from None
 
@@ -229,7 +194,8 @@ def _sqlite_path(url: str) -> Path:
     return Path(url.removeprefix(prefix))
 
 
-def _timezone(name: str) -> str:
+def timezone_name(name: str) -> str:
+    """The name of an IANA time zone. Raises ValueError for any other."""
     try:
         ZoneInfo(name)
     except (ValueError, OSError, KeyError):

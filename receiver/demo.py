@@ -1,12 +1,12 @@
-"""The whole thing on this machine: receiver, Datasette and a believable day of calls."""
+"""The whole thing on this machine: a local Retell, receiver, Datasette and a day of calls."""
 
-import hashlib
 import os
 import secrets
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,18 +19,24 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from receiver.config import Bind, Settings, require_free
+from receiver.addresses import Bind, require_free
+from receiver.config import Settings
 from receiver.errors import DemoFailed, SettingsError
-from receiver.sandbox.day import Delivery, day
-from receiver.sending import post
+from receiver.sandbox.delivering import Delivery
+from receiver.sandbox.scenarios import BY_NAME
+from receiver.sandbox.server import Sandbox
 from receiver.store.reading import connect_readonly
 
 # Under the current folder; made anew by each run.
 FOLDER = Path("callhouse-demo")
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
+# Calls that are placed while somebody watches: how they go, how fast, and how far apart.
+LIVE_CALLS = ("answered", "voicemail", "transfer", "busy", "hang-up", "answered")
+LIVE_NUMBER = "+12065550117"
+LIVE_SPEED = 10.0
+LIVE_PAUSE_SECONDS = 5.0
+START_SECONDS, STOP_SECONDS = 30.0, 20.0
 
-_out = Console(highlight=False)
+_out = Console(highlight=False, soft_wrap=True)
 
 
 def run(
@@ -47,7 +53,7 @@ def run(
     With `stay`, keep serving until SIGINT or SIGTERM. Raises SettingsError, DemoFailed.
     """
     _require_addresses(settings)
-    deliveries = day(seed, day_start_ms=_start_of(date), calls=calls)
+    day_start_ms = _start_of(date)
     database = _fresh_database(settings)
     key, password = f"key_{secrets.token_hex(14)}", secrets.token_urlsafe(9)
     environ = os.environ | {
@@ -61,14 +67,27 @@ def run(
         "CALLHOUSE_BROWSE_PASSWORD_HASH": hash_password(password),
         "PORT": "",
     }
-    with _interruptible(), _process("serve", environ, settings.bind):
-        _post_all(deliveries, f"http://{settings.bind}/webhook", key, progress)
-        missing = _missing(database, deliveries)
-        _summary(database, deliveries, missing)
+    watched = threading.Event()
+    sandbox = Sandbox(
+        api_key=key,
+        seed=seed,
+        speed=LIVE_SPEED if stay else 0,
+        webhook_url=f"http://{settings.bind}/webhook",
+        on_delivery=lambda delivery: _arrival(delivery) if watched.is_set() else None,
+    )
+    with _interruptible(), _process("serve", environ, settings.bind), sandbox:
+        _live_a_day(sandbox, day_start_ms, calls, progress)
+        if not stay:
+            _place_calls(sandbox)
+            sandbox.settle()
+        missing = _missing(database, sandbox.deliveries)
+        _summary(database, sandbox.deliveries, missing)
         if stay and not missing:
             with _process("browse", environ, settings.browse_bind):
-                _where(settings, password)
+                _where(settings, password, sandbox)
+                watched.set()
                 with suppress(KeyboardInterrupt):
+                    _place_calls(sandbox, say=_out.print, pause_seconds=LIVE_PAUSE_SECONDS)
                     signal.pause()
     return 1 if missing else 0
 
@@ -144,14 +163,41 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], bind: Bind, log: Pa
     raise DemoFailed(f"nothing answers on {bind}", hint=f"{log} says why.")
 
 
-def _post_all(
-    deliveries: Sequence[Delivery], url: str, key: str, progress: Callable[[], Progress]
+def _live_a_day(
+    sandbox: Sandbox, day_start_ms: int, calls: int, progress: Callable[[], Progress]
 ) -> None:
-    with httpx.Client(timeout=30) as client, progress() as bar:
-        for delivery in bar.track(deliveries, description="A day of calls"):
-            # What is not answered is found missing afterwards, and counted.
-            with suppress(httpx.HTTPError):
-                post(client, url, delivery.body, key=key, at_ms=delivery.at_ms)
+    """Have a day reported that is over, and wait until it is."""
+    with progress() as bar:
+        planned = sandbox.populate(
+            calls=calls, day_start_ms=day_start_ms, deliver=True, odd=True, backdated=True
+        )
+        task = bar.add_task("A day of calls", total=planned)
+        while not bar.finished:
+            bar.update(task, completed=min(len(sandbox.deliveries), planned))
+            time.sleep(0.1)
+        # What is not answered is found missing afterwards, and counted.
+        sandbox.settle()
+
+
+def _place_calls(
+    sandbox: Sandbox,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    pause_seconds: float = 0,
+) -> None:
+    """Place a few calls through the API, as an application would."""
+    say("\nCalls are placed through the API; watch them arrive, ten times faster than life:")
+    headers = {"Authorization": f"Bearer {sandbox.api_key}"}
+    with httpx.Client(base_url=sandbox.url, headers=headers, timeout=30) as client:
+        for scenario in (BY_NAME[name] for name in LIVE_CALLS):
+            order = {"from_number": LIVE_NUMBER, "to_number": scenario.number}
+            call = client.post("/v2/create-phone-call", json=order).raise_for_status().json()
+            say(f"  {call['call_id']}  placed: {scenario.meaning}")
+            time.sleep(pause_seconds)
+
+
+def _arrival(delivery: Delivery) -> None:
+    _out.print(f"  {delivery.call_id}  {delivery.event}")
 
 
 def _missing(database: Path, deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -159,7 +205,7 @@ def _missing(database: Path, deliveries: Sequence[Delivery]) -> list[Delivery]:
     connection = connect_readonly(database)
     stored = {row[0] for row in connection.execute("SELECT body_sha256 FROM observations")}
     connection.close()
-    return [d for d in deliveries if hashlib.sha256(d.body).hexdigest() not in stored]
+    return [delivery for delivery in deliveries if delivery.body_sha256 not in stored]
 
 
 def _summary(database: Path, deliveries: Sequence[Delivery], missing: Sequence[Delivery]) -> None:
@@ -184,9 +230,10 @@ def _summary(database: Path, deliveries: Sequence[Delivery], missing: Sequence[D
     _out.print(f"Stored in {FOLDER / database.name}")
 
 
-def _where(settings: Settings, password: str) -> None:
+def _where(settings: Settings, password: str, sandbox: Sandbox) -> None:
     _out.print(f"\nLook at   [bold]http://{settings.browse_bind}/[/bold]")
     _out.print(f"Log in as [bold]admin[/bold] with [bold]{password}[/bold]")
+    _out.print(f"Retell's API, local: {sandbox.url} with the key {sandbox.api_key}")
     _out.print("Ctrl-C stops everything.")
 
 

@@ -2,6 +2,7 @@
 
 CallhouseError
 ├── SettingsError            an environment variable or argument is unusable
+│   └── UnusableCall         a call that Retell would refuse, or read otherwise than meant
 ├── SignatureError           the request is not Retell's; nothing of it is stored
 │   ├── MissingSignature
 │   ├── MalformedSignature
@@ -13,13 +14,33 @@ CallhouseError
 │   ├── StoreReplaced        the database file was moved, deleted or replaced
 │   └── SchemaMismatch       the file's schema is not this version's
 ├── NotStored                nothing in the warehouse has this id
+├── ExportFailed             an export could not be written whole; nothing of it was kept
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
 ├── QueryNotUnderstood       words to search for cannot be read as a query
+├── PlacementUnknown         a call may have been placed, or not
+├── PlacedButNotStored       a call was placed, and could not be stored
+├── ListStopped              a list of calls cannot go on now
+├── RetellError              Retell's API did not do what was asked; nothing else went wrong
+│   ├── BadRequest           400
+│   ├── KeyRefused           401, 403
+│   ├── PaymentRequired      402
+│   ├── NotAtRetell          404
+│   ├── UnusableReference    422
+│   ├── RateLimited          429
+│   ├── RetellFailed         5xx
+│   ├── RetellUnreachable    no connection: nothing was sent
+│   ├── RetellSilent         sent, and no answer came
+│   └── UnexpectedAnswer     an answer that Retell does not document
+├── Refusal                  the sandbox refuses a request, as Retell does
 └── DemoFailed               a process of the demo did not come up, or an event was not stored
 
 Each carries `status` (the HTTP answer), `hint` (what to do next) and `retry` (whether sending the
-same again can help). Messages never contain bodies, phone numbers or keys.
+same again can help). Messages never contain bodies, phone numbers or keys. A RetellError says in
+`answered` what Retell answered, and in `wait_seconds` when it wants to be asked again.
 """
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 
 class CallhouseError(Exception):
@@ -37,6 +58,10 @@ class CallhouseError(Exception):
 
 class SettingsError(CallhouseError):
     """An environment variable or argument is unusable."""
+
+
+class UnusableCall(SettingsError):
+    """A call that Retell would refuse, or read otherwise than meant; nothing was sent."""
 
 
 class SignatureError(CallhouseError):
@@ -64,6 +89,8 @@ class ForgedSignature(SignatureError):
         "Set RETELL_API_KEY to the key that carries the webhook badge, and make sure that no "
         "proxy rewrites the body."
     )
+    # The hash of what arrived: whoever sent it can tell whether it was changed on the way.
+    body_sha256: str | None = None
 
 
 class StaleSignature(SignatureError):
@@ -123,5 +150,118 @@ class QueryNotUnderstood(CallhouseError):
     )
 
 
+class ExportFailed(CallhouseError):
+    """An export could not be written whole."""
+
+    hint = "Nothing of it was kept. Look at the disk, then export again."
+
+
 class DemoFailed(CallhouseError):
     """One of the demo's processes did not come up, or an event was not stored."""
+
+
+class PlacementUnknown(CallhouseError):
+    """A call may have been placed, or not."""
+
+
+class PlacedButNotStored(CallhouseError):
+    """A call was placed, and could not be stored."""
+
+    hint = "Do not place it again: its webhooks bring it, or `callhouse sync`."
+
+
+class ListStopped(CallhouseError):
+    """A list of calls cannot go on now."""
+
+    hint = "Run the same command again later: it goes on where it stopped and calls nobody twice."
+
+
+class RetellError(CallhouseError):
+    """Retell's API did not do what was asked."""
+
+    def __init__(
+        self, message: str, *, answered: int | None = None, wait_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.answered = answered
+        self.wait_seconds = wait_seconds
+
+    @property
+    def may_have_happened(self) -> bool:
+        """Whether Retell may have done it all the same: the answer got lost, or says nothing."""
+        return self.answered is not None and (self.answered < 300 or self.answered >= 500)
+
+
+class BadRequest(RetellError):
+    """Retell finds the request malformed, or forbids it to this contact."""
+
+    hint = "Correct the argument that Retell names; numbers are written as +14155550123."
+
+
+class KeyRefused(RetellError):
+    """Retell does not know the key, or it may not do this."""
+
+    hint = "Set RETELL_API_KEY to a key of this account, whole and without spaces."
+
+
+class PaymentRequired(RetellError):
+    """The account cannot pay."""
+
+    hint = "Add a payment method, or credit, in Retell's dashboard under Billing."
+
+
+class NotAtRetell(RetellError):
+    """Retell has nothing with this id."""
+
+    hint = "Check the id; what was deleted or outlived its retention is gone at Retell."
+
+
+class UnusableReference(RetellError):
+    """A number, agent or version that the request names is not this account's."""
+
+    hint = "Check that the from number, the agent and its version belong to this key's workspace."
+
+
+class RateLimited(RetellError):
+    """Too many requests, or as many calls going on as the account may have."""
+
+    retry = True
+    hint = "Nothing was done. Try again later, more slowly, or raise the account's concurrency."
+
+
+class RetellFailed(RetellError):
+    """Retell had an error of its own."""
+
+    retry = True
+    hint = "Try again in a minute; https://status.retellai.com says whether it is known."
+
+
+class RetellUnreachable(RetellError):
+    """Nobody answered; nothing was sent."""
+
+    retry = True
+    hint = "Check the network and RETELL_BASE_URL."
+
+
+class RetellSilent(RetellError):
+    """The request was sent and no answer came."""
+
+    retry = True
+    may_have_happened = True
+    hint = "Check the network, and look what became of it before you send it again."
+
+
+class UnexpectedAnswer(RetellError):
+    """An answer that Retell's API does not document."""
+
+    hint = "Check RETELL_BASE_URL: something else than Retell's API seems to answer there."
+
+
+class Refusal(CallhouseError):
+    """The sandbox refuses a request, as Retell does; with the answer's status and headers."""
+
+    def __init__(
+        self, status: int, message: str, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, headers

@@ -1,5 +1,8 @@
 """One chat -> rows of chats and chat_messages: the same treatment, from always the whole fold."""
 
+from collections.abc import Iterable
+
+from schema import drift
 from schema.call import Chat, Entry
 from schema.conversation import Row, json_text, text
 from schema.events import Fields, values
@@ -28,16 +31,27 @@ _MESSAGE_COLUMNS = {
 }  # fmt: skip
 
 
-def project_chat(chat_id: str, fields: Fields, stamp: Stamp) -> Rows:
-    """The rows of a whole chat, both tables named."""
-    chat = Chat.model_validate(values(fields))
+def project_chat(chat_id: str, fields: Fields, stamp: Stamp, envelope: Iterable[str] = ()) -> Rows:
+    """The rows of a whole chat, every table named. `envelope` are the keys beside it."""
+    said = values(fields)
+    chat = Chat.model_validate(said)
     messages = [
         _message(chat_id, track, position, entry)
         for track, field in _TRACKS.items()
         for position, entry in enumerate(getattr(chat, field) or ())
         if entry is not None
     ]
-    return {("chats", None): [_chat(chat_id, chat, stamp)], ("chat_messages", None): messages}
+    unknown = drift.in_chat(chat, chat.model_extra) + drift.in_envelope(envelope)
+    for track, field in _TRACKS.items():
+        unknown += drift.in_entries(track, said.get(field))
+    seen_at = stamp.observed_at or None
+    if chat.start_timestamp is not None:
+        seen_at = chat.start_timestamp
+    return {
+        ("chats", None): [_chat(chat_id, chat, stamp)],
+        ("chat_messages", None): messages,
+        ("chat_unknowns", None): drift.rows(chat_id, unknown, seen_at),
+    }
 
 
 def _chat(chat_id: str, chat: Chat, stamp: Stamp) -> Row:

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from schema.tables import TABLES
+from schema.tables import ROLLUP_TABLES, TABLES
 from schema.view_words import VIEWS
 
 _HEAD = """# Tables and views
@@ -19,7 +19,7 @@ then the views made for looking and asking.
 def document() -> str:
     """Markdown with a section for every table and view."""
     parts = [_HEAD]
-    for table in TABLES:
+    for table in (*TABLES, *ROLLUP_TABLES):
         key = ", ".join(f"`{column}`" for column in table.key)
         parts.append(_section(table.name, f"{table.description} Key: {key}.", table.columns))
     for name, view in VIEWS.items():

@@ -1,4 +1,4 @@
-"""Signed bytes -> event: what it is about, which call or chat it carries, what is wrong with it.
+"""Bytes -> event: what it is about, which call or chat it carries, what is wrong with it.
 
 Nothing here refuses: a body that cannot be understood becomes an event with a `problem`, because
 signed bytes are kept whatever they say.
@@ -82,17 +82,32 @@ class Event:
     problem: str | None
 
 
-def parse(body: bytes, *, verbatim: bool = False) -> Event:
-    """Understand a body. `verbatim` keeps text that no column can hold; else it becomes U+FFFD."""
+def parse(body: bytes, *, source: str = "webhook", verbatim: bool = False) -> Event:
+    """Understand a body: an envelope, or from the API a bare call or chat object.
+
+    `verbatim` keeps text that no column can hold; else it becomes U+FFFD.
+    """
     sha256 = hashlib.sha256(body).hexdigest()
     try:
         # The scanner passes over the text in strings.
         body.decode("utf-8")
-        return _understand(sha256, _scan(body) if verbatim else _scan(_storable_json(body)))
+        said = _scan(body if verbatim else _storable_json(body))
+        # Only where nobody else could have sent it: a custom function may be given a call_id.
+        is_bare = source == "api" and "event" not in said
+        return (_understand_object if is_bare else _understand)(sha256, said)
     except msgspec.ValidationError:
         return _quarantined(sha256, "not a JSON object")
     except (ValueError, RecursionError) as error:
         return _quarantined(sha256, f"not usable JSON: {_reason(error)}")
+
+
+def _understand_object(sha256: str, said: Fields) -> Event:
+    for entity_type in ("call", "chat"):
+        entity_id = value(said.get(f"{entity_type}_id"))
+        if isinstance(entity_id, str) and entity_id:
+            fields = {k: v for k, v in said.items() if v != b"null"}
+            return Event(sha256, entity_type, _storable(entity_id), None, fields, {}, None)
+    return _quarantined(sha256, "no call_id")
 
 
 def value(spelled: bytes | None) -> Any:
@@ -172,11 +187,31 @@ def _scan(body: bytes) -> Fields:
     except msgspec.DecodeError as error:
         if isinstance(error, msgspec.ValidationError) or not _UNSTORABLE_ESCAPE.search(body):
             raise
-    # It refuses lone surrogates, which JavaScript writes when it cuts a string inside an emoji.
-    read = json.loads(body)
-    if not isinstance(read, dict):
-        raise msgspec.ValidationError
-    return {name: json.dumps(item).encode() for name, item in read.items()}
+    # It refuses lone surrogates, which JavaScript writes when it cuts a string inside an emoji;
+    # they must be all that is wrong.
+    _SCANNER.decode(_storable_json(body))
+    return _scan_cut(body.decode())
+
+
+def _scan_cut(text: str) -> Fields:
+    """As `_scan`, of an object that is sound but for lone surrogates."""
+    # Numbers stay text: whether they can be held is not asked here.
+    decoder = json.JSONDecoder(parse_int=str, parse_float=str)
+    fields, at = {}, _token(text, text.index("{") + 1)
+    while text[at] != "}":
+        name, at = decoder.raw_decode(text, at)
+        start = _token(text, at)
+        _, end = decoder.raw_decode(text, start)
+        fields[name] = text[start:end].encode()
+        at = _token(text, end)
+    return fields
+
+
+def _token(text: str, at: int) -> int:
+    """Where the next name or value begins, or the object ends."""
+    while text[at] in " \t\r\n:,":
+        at += 1
+    return at
 
 
 def _refuse_depth(value: Any) -> None:

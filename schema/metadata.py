@@ -6,7 +6,7 @@
 import json
 from typing import Any
 
-from schema.tables import TABLES
+from schema.tables import ROLLUP_TABLES, TABLES
 from schema.view_words import VIEWS
 
 _TITLE = "Call records"
@@ -40,9 +40,11 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
     "agent_scorecard": {"sort_desc": "calls"},
     "tool_scorecard": {"sort_desc": "calls"},
     "cost_by_product": {"sort_desc": "cost_dollars"},
-    "latency_by_agent": {"facets": ["component"]},
+    # Each facet would add up every hour once more.
+    "latency_by_agent": {"sort_desc": "calls"},
     "disconnections": {"sort_desc": "calls", "facets": ["category"]},
     "needs_attention": {"sort_desc": "since", "facets": ["what"]},
+    "drift": {"sort_desc": "entities", "facets": ["what"]},
     "calls": {
         "facets": ["agent_name", "disconnection_reason", "direction"],
         "sort_desc": "start_timestamp",
@@ -53,7 +55,11 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
     "chats": {"sort_desc": "start_timestamp", "size": 50},
     "disconnection_reasons": {"facets": ["category"]},
     "erasures": {"sort_desc": "erased_at"},
+    "coverage": {"sort_desc": "day", "facets": ["agent_name"]},
+    "syncs": {"sort_desc": "started_at"},
 }
+# The hourly views show these, and what is not added up yet.
+_PRESENTATION |= {table.name: {"hidden": True} for table in ROLLUP_TABLES}
 
 
 def metadata() -> dict[str, Any]:
@@ -84,7 +90,7 @@ def _tables() -> dict[str, Any]:
         }
         | _PRESENTATION.get(table.name, {})
         | {"columns": table.columns}
-        for table in TABLES
+        for table in (*TABLES, *ROLLUP_TABLES)
     }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from schema import drift
 from schema.call import Call, CallAnalysis, LatencyGroup
 from schema.conversation import Row, json_text, text, track_rows
 from schema.events import value
@@ -41,8 +42,12 @@ MEDIA_KINDS = (
 OLD_LATENCIES = ("e2e_latency", "llm_latency", "llm_websocket_network_rtt_latency")
 
 
-def child_rows(call_id: str, call: Call) -> Rows:
-    """The rows of every table but calls and transfers; a slice without rows may be missing."""
+def child_rows(call_id: str, call: Call) -> tuple[Rows, list[drift.Unknown]]:
+    """The rows of every table but calls, transfers and unknowns, and what is unknown in them.
+
+    A slice without rows may be missing.
+    """
+    unknown = drift.in_parts(call)
     rows: Rows = {
         ("product_costs", None): _product_costs(call_id, call),
         ("latencies", None): _latencies(call_id, call),
@@ -52,7 +57,9 @@ def child_rows(call_id: str, call: Call) -> Rows:
     for track, fields in TRACKS.items():
         source = next((f for f in fields if f in call.model_fields_set), None)
         if source:
-            for table, part in track_rows(call_id, track, getattr(call, source)).items():
+            entries = getattr(call, source)
+            unknown += drift.in_entries(track, entries)
+            for table, part in track_rows(call_id, track, entries).items():
                 rows[table, track] = part
     spoken, tools = rows.get(("utterances", "session"), []), rows.get(("tool_calls", "session"), [])
     if spoken or tools:
@@ -64,7 +71,7 @@ def child_rows(call_id: str, call: Call) -> Rows:
     for kind in MEDIA_KINDS:
         if url := getattr(call, f"{kind}_url"):
             rows["media", kind] = [(call_id, kind, url)]
-    return rows
+    return rows, unknown
 
 
 def transfer_rows(call_id: str, observations: Iterable[Observation]) -> list[Row]:

@@ -4,7 +4,7 @@ A column shows as it is only if it stands in OPEN; of the others, PERSONAL says 
 A column that stands in neither reads as NULL, and a test asks for a decision.
 """
 
-from schema.tables import Table
+from schema.tables import ROLLUP_TABLES, Table
 
 # Ids, times, amounts, and words that Retell or whoever builds the agents chose. Nothing that a
 # caller said, was called or was reached by.
@@ -41,8 +41,19 @@ _OPEN = {
     "type successful",
     "disconnection_reasons": "reason category description",
     "erasures": "entity_id erased_at",
+    "unknowns": "call_id place what seen_at",
+    "chat_unknowns": "chat_id place what seen_at",
+    "upstream_calls": "call_id asked_at gone_at",
+    "syncs": "agent_id since until next_day started_at finished_at found new changed unchanged "
+    "gone failed",
+    "coverage": "day agent_id agent_name listed stored ended with_transcript analysed "
+    "with_final_cost missing incomplete gone_upstream erased missing_call_ids "
+    "incomplete_call_ids checked_at",
 }
-OPEN = {table: frozenset(columns.split()) for table, columns in _OPEN.items()}
+# Sums over calls, and names of agents, tools and nodes.
+OPEN = {table.name: frozenset(table.names) for table in ROLLUP_TABLES} | {
+    table: frozenset(columns.split()) for table, columns in _OPEN.items()
+}
 
 
 def _number(column: str) -> str:
@@ -65,6 +76,9 @@ _SUCCESS = (
     "WHEN json_valid(result) AND json_type(result, '$.success') IN ('true', 'false') "
     """THEN '{"success": ' || json_type(result, '$.success') || '}' ELSE '{}' END"""
 )
+
+# What Retell calls a thing, but no value that it gave one.
+_NAME_OF_UNKNOWN = "CASE WHEN what IN ('key', 'role', 'product', 'component') THEN name END"
 
 # Table -> column -> what shows instead, as SQL over a row of the table.
 PERSONAL = {
@@ -104,13 +118,15 @@ PERSONAL = {
         "extra": "NULL",
     },
     "erasures": {"reason": "NULL"},
+    "unknowns": {"name": _NAME_OF_UNKNOWN},
+    "chat_unknowns": {"name": _NAME_OF_UNKNOWN},
 }
 
 
-def shown(table: Table) -> str:
+def shown(table: Table) -> list[str]:
     """The columns of a SELECT that shows no personal data of the table."""
     is_open, instead = OPEN.get(table.name, frozenset()), PERSONAL.get(table.name, {})
-    return ", ".join(
+    return [
         name if name in is_open else f"{instead.get(name, 'NULL')} AS {name}"
         for name in table.names
-    )
+    ]

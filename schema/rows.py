@@ -5,12 +5,12 @@ source, a kind of media. The slices that an observation decides can be written f
 is the highest; that is the fast path. Everything else needs the fold of all observations.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_core import from_json
-
+from schema import drift
 from schema.call import Call
 from schema.conversation import TRACK_TABLES, Row, json_text
 from schema.events import Fields, values
@@ -39,6 +39,15 @@ SLICES: dict[Slice, tuple[str, ...]] = {
     ("attributes", "custom_analysis_data"): ("call_analysis",),
     **{("media", kind): (f"{kind}_url",) for kind in MEDIA_KINDS},
     ("call_metrics", None): TRACKS["session"],
+}
+
+# Where something unknown may stand -> the fields that decide it. What stands in the call itself and
+# beside it is decided by all observations.
+_PLACES = {
+    **{field: (field,) for field in ("call_analysis", "call_cost", "llm_token_usage")},
+    "telephony_identifier": ("telephony_identifier",),
+    "latency": ("latency", *OLD_LATENCIES),
+    **TRACKS,
 }
 
 # Columns of calls whose field has another name; the first field that is carried decides.
@@ -75,12 +84,28 @@ class Stamp:
     updated_at: int
 
 
-def project(call_id: str, fields: Fields, stamp: Stamp) -> Rows:
-    """The rows of a whole call, every slice named, empty ones too."""
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the tables hold of a call: its calls row, and what was unknown in it."""
+
+    call: Mapping[str, Any]
+    unknown: Sequence[drift.Unknown] = ()
+
+
+def project(call_id: str, fields: Fields, stamp: Stamp, envelope: Iterable[str] = ()) -> Rows:
+    """The rows of a whole call, every slice named, empty ones too.
+
+    `envelope` are the keys that its observations carry beside it.
+    """
     call = Call.model_validate(values(_deciding(fields)))
-    rows = child_rows(call_id, call)
-    return {("calls", None): [_call_row(call_id, _columns(call), call.model_extra, stamp)]} | {
-        part: rows.get(part, []) for part in SLICES
+    rows, unknown = child_rows(call_id, call)
+    columns, extra = _columns(call), call.model_extra
+    row = _call_row(call_id, columns, extra, stamp)
+    unknown += drift.in_call(columns, extra) + drift.in_envelope(envelope)
+    return {
+        ("calls", None): [row],
+        **{part: rows.get(part, []) for part in SLICES},
+        ("unknowns", None): drift.rows(call_id, unknown, _seen_at(columns, stamp)),
     }
 
 
@@ -88,27 +113,39 @@ def project_newest(
     call_id: str,
     fields: Fields,
     stamp: Stamp,
-    stored: Mapping[str, Any],
+    stored: Stored,
     before: Fields,
+    envelope: Iterable[str] = (),
 ) -> Rows | None:
-    """The rows that change when `fields` are what the highest observation says of a call whose
-    calls row is `stored`; None if only the fold of all observations can tell.
+    """The rows that change when `fields` are what the highest observation says of a call of which
+    `stored` is known; None if only the fold of all observations can tell.
 
     `before` are the fields of the observation that was the highest until now: the rows of what is
-    spelled the same are there already.
+    spelled the same are there already. `envelope` are the keys beside the call.
     """
     if not all(_is_decided(f, fields) for f in (*SLICES.values(), *_COLUMNS.values())):
         return None
     fields = {k: said for k, said in _deciding(fields).items() if before.get(k) != said}
     call = Call.model_validate(values(fields))
-    rows = child_rows(call_id, call)
+    rows, unknown = child_rows(call_id, call)
     said = _columns(call)
-    columns = {c: said[c] if f[0] in fields else stored[c] for c, f in _COLUMNS.items()}
-    kept = from_json(stored["extra"] or "{}")
-    row = _call_row(call_id, columns, kept | (call.model_extra or {}), stamp)
-    return {("calls", None): [row]} | {
-        part: rows.get(part, []) for part, f in SLICES.items() if f[0] in fields
+    columns = {c: said[c] if f[0] in fields else stored.call[c] for c, f in _COLUMNS.items()}
+    # Not the parser of bodies: what it reads to its last level stands here one level deeper.
+    extra = json.loads(stored.call["extra"] or "{}") | (call.model_extra or {})
+    row = _call_row(call_id, columns, extra, stamp)
+    unknown += drift.in_call(columns, extra) + drift.in_envelope(envelope)
+    unknown += [each for each in stored.unknown if not _is_said_anew(each, fields)]
+    return {
+        ("calls", None): [row],
+        **{part: rows.get(part, []) for part, f in SLICES.items() if f[0] in fields},
+        ("unknowns", None): drift.rows(call_id, unknown, _seen_at(columns, stamp)),
     }
+
+
+def _is_said_anew(unknown: drift.Unknown, fields: Fields) -> bool:
+    """Whether what was once unknown stood where `fields` now say something else."""
+    place = unknown[0]
+    return place == drift.CALL or (place in _PLACES and _PLACES[place][0] in fields)
 
 
 def touched(stored: Mapping[str, Any], stamp: Stamp) -> Row:
@@ -154,6 +191,12 @@ def _call_row(
         "updated_at": stamp.updated_at,
     }
     return tuple(values[column] for column in CALLS.names)
+
+
+def _seen_at(columns: Mapping[str, Any], stamp: Stamp) -> int | None:
+    """When the call was: as call_time in views.sql."""
+    start: int | None = columns["start_timestamp"]
+    return start if start is not None else stamp.observed_at or None
 
 
 def _cost_is_final(columns: Mapping[str, Any]) -> bool:

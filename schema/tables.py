@@ -277,6 +277,23 @@ CALL_METRICS = Table(
     },
 )
 
+_UNKNOWN = {
+    "place": "Where it stands: call or chat for its top level, a field such as call_cost, the list "
+    "of a transcript, or envelope for what comes beside the object.",
+    "what": "key, role, product, component, or the name of the field that has an unknown value.",
+    "name": "The key or value, cut at 200 characters.",
+}
+UNKNOWNS = Table(
+    "unknowns",
+    ("call_id", "place", "what", "name"),
+    "What a call carries that this version does not know; the drift view counts it.",
+    {
+        "call_id": _CALL_ID,
+        **_UNKNOWN,
+        "seen_at": "Start of the call, or when it was reported, in milliseconds since the epoch.",
+    },
+)
+
 CHATS = Table(
     "chats",
     ("chat_id",),
@@ -330,6 +347,17 @@ CHAT_MESSAGES = Table(
     },
 )
 
+CHAT_UNKNOWNS = Table(
+    "chat_unknowns",
+    ("chat_id", "place", "what", "name"),
+    "What a chat carries that this version does not know; the drift view counts it.",
+    {
+        "chat_id": "Retell's id of the chat.",
+        **_UNKNOWN,
+        "seen_at": "Start of the chat, or when it was reported, in milliseconds since the epoch.",
+    },
+)
+
 DISCONNECTION_REASONS = Table(
     "disconnection_reasons",
     ("reason",),
@@ -352,6 +380,174 @@ ERASURES = Table(
     },
 )
 
+UPSTREAM_CALLS = Table(
+    "upstream_calls",
+    ("call_id",),
+    "Calls that Retell was asked for one by one, by sync and coverage.",
+    {
+        "call_id": _CALL_ID,
+        "asked_at": "When Retell last answered with the call, in milliseconds since the epoch.",
+        "gone_at": "When Retell said that it does not have the call, in milliseconds since the "
+        "epoch: deleted there, or past its retention. It is kept here and not asked for again.",
+    },
+)
+
+SYNCS = Table(
+    "syncs",
+    ("agent_id", "since", "until"),
+    "How far each `callhouse sync` came; the next one goes on from there.",
+    {
+        "agent_id": "The agent whose calls were fetched; empty for all.",
+        "since": "The first day; empty if it began with the oldest call.",
+        "until": "The last day; empty if it went on to the newest call.",
+        "next_day": "The first day that is not done yet.",
+        "started_at": "When it began, in milliseconds since the epoch.",
+        "finished_at": "When it was done, in milliseconds; null if it was interrupted.",
+        "found": "Calls that Retell listed, and open ones that it was asked for besides.",
+        "new": "Calls that were not here before.",
+        "changed": "Calls of which more is known now.",
+        "unchanged": "Calls of which Retell says nothing new.",
+        "gone": "Calls that Retell does not have any more.",
+        "failed": "Calls that could not be fetched.",
+    },
+)
+
+COVERAGE = Table(
+    "coverage",
+    ("day", "agent_id"),
+    "For each day and agent, what Retell lists and what of it is here, as `callhouse coverage` "
+    "last found it.",
+    {
+        "day": "The day in the configured time zone.",
+        "agent_id": "Retell's id of the agent.",
+        "agent_name": "The agent's name; one of them if it was renamed within the day.",
+        "listed": "Calls that Retell lists.",
+        "stored": "How many of them are here.",
+        "ended": "How many are here with their end.",
+        "with_transcript": "How many are here with a transcript, be it empty.",
+        "analysed": "How many are here with their analysis.",
+        "with_final_cost": "How many are here with a cost that changes no more.",
+        "missing": "How many are not here at all.",
+        "incomplete": "How many are here without something that Retell has.",
+        "gone_upstream": "Calls of the day that are here and that Retell does not have any more.",
+        "erased": "How many were erased here for good.",
+        "missing_call_ids": "JSON of the ids that are missing.",
+        "incomplete_call_ids": "JSON of the ids that are incomplete.",
+        "checked_at": "When it was compared, in milliseconds since the epoch.",
+    },
+)
+
+_HOUR = "The UTC hour: its first millisecond since the epoch."
+_GROUP_KEY = {
+    "hour": _HOUR,
+    "position": "Number of the row within its hour.",
+    "agent_id": "Retell's id of the agent.",
+    "agent_version": "The agent's version.",
+    "direction": "inbound or outbound; null for web calls.",
+}
+_AGENT_NAME = "The agent's name; one of them if the calls have several."
+
+ROLLUP_HOURS = Table(
+    "rollup_hours",
+    ("hour",),
+    "The hours whose figures are added up in the other rollup tables, for as long as no call of "
+    "theirs is touched.",
+    {"hour": _HOUR},
+)
+
+ROLLUP_CALLS = Table(
+    "rollup_calls",
+    ("hour", "position"),
+    "Calls of the hours that are added up; hourly_calls has those of all hours.",
+    _GROUP_KEY
+    | {
+        "disconnection_reason": "Why they ended; null if they have not.",
+        "started": "1 if they have a start: with the reason it says whether they connected.",
+        "agent_name": _AGENT_NAME,
+        "calls": "How many calls.",
+        "transferred": "How many of them were transferred.",
+        "duration_ms_sum": "Their length together, in milliseconds.",
+        "duration_count": "How many have a length.",
+        "cost_cents_sum": "Their cost together, in US cents.",
+        "cost_count": "How many have a cost.",
+        "successful_count": "In how many the agent reached its goal.",
+        "judged_count": "Of how many that is known.",
+        "positive_count": "How many have a positive sentiment.",
+        "neutral_count": "How many have a neutral sentiment.",
+        "negative_count": "How many have a negative sentiment.",
+        "sentiment_count": "How many have any sentiment, Unknown too.",
+        "voicemail_count": "How many reached a voicemail.",
+        "e2e_p50_ms_sum": "Sum of the calls' median times to answer (e2e), in milliseconds.",
+        "e2e_p50_count": "How many have one.",
+        "interruptions_sum": "Turns that began before the other speaker's had ended.",
+        "interruptions_count": "In how many calls turns could be told apart.",
+        "tool_calls_sum": "Tools invoked.",
+        "failed_tool_calls_sum": "Tools that did not run.",
+    },
+)
+
+ROLLUP_COSTS = Table(
+    "rollup_costs",
+    ("hour", "position"),
+    "Parts of costs of the hours that are added up; hourly_costs has those of all hours.",
+    _GROUP_KEY
+    | {
+        "product": "What was charged for.",
+        "calls": "How many calls it was charged for.",
+        "cost_cents_sum": "Its cost, in US cents.",
+        "transfer_leg_cents_sum": "How much of it belongs to transferred legs, in US cents.",
+    },
+)
+
+ROLLUP_LATENCIES = Table(
+    "rollup_latencies",
+    ("hour", "position"),
+    "Times to answer in the hours that are added up; hourly_latencies has those of all hours.",
+    _GROUP_KEY
+    | {
+        "component": "e2e, llm, tts, asr, knowledge_base, ….",
+        "agent_name": _AGENT_NAME,
+        "calls": "How many calls it was measured in.",
+        "p50_ms_sum": "Sum of the calls' medians, in milliseconds.",
+        "p50_count": "How many have one.",
+        "p95_ms_sum": "Sum of the calls' 95th percentiles, in milliseconds.",
+        "p95_count": "How many have one.",
+        "max_ms": "The longest of all, in milliseconds.",
+    },
+)
+
+ROLLUP_TOOLS = Table(
+    "rollup_tools",
+    ("hour", "position"),
+    "Uses of tools in the hours that are added up; hourly_tools has those of all hours.",
+    _GROUP_KEY
+    | {
+        "name": "Name of the tool.",
+        "type": "custom, end_call, transfer_call, …; null for older calls.",
+        "tool_calls": "How often it was invoked.",
+        "failed": "How often it did not run.",
+        "without_result": "How often no result came.",
+        "said_no": 'How often it ran and answered "success": false.',
+        "duration_ms_sum": "Time from invocation to result together, in milliseconds.",
+        "duration_count": "How often that is known.",
+        "longest_ms": "The longest of these times, in milliseconds.",
+    },
+)
+
+ROLLUP_TRANSITIONS = Table(
+    "rollup_transitions",
+    ("hour", "position"),
+    "Steps from node to node in the hours that are added up; hourly_transitions has those of all "
+    "hours.",
+    _GROUP_KEY
+    | {
+        "former_node": "Name of the node it left, or its id if it has none.",
+        "new_node": "Name of the node it entered, or its id if it has none.",
+        "calls": "How many calls took this step.",
+        "transitions": "How often it was taken.",
+    },
+)
+
 # What is derived from a call's observations, parents before children.
 CALL_TABLES = (
     CALLS,
@@ -368,6 +564,34 @@ CALL_TABLES = (
     MEDIA,
     TRANSFERS,
     CALL_METRICS,
+    UNKNOWNS,
 )
-CHAT_TABLES = (CHATS, CHAT_MESSAGES)
-TABLES = (OBSERVATIONS, *CALL_TABLES, *CHAT_TABLES, DISCONNECTION_REASONS, ERASURES)
+CHAT_TABLES = (CHATS, CHAT_MESSAGES, CHAT_UNKNOWNS)
+# What was asked of Retell and found there.
+UPSTREAM_TABLES = (UPSTREAM_CALLS, SYNCS, COVERAGE)
+TABLES = (
+    OBSERVATIONS,
+    *CALL_TABLES,
+    *CHAT_TABLES,
+    DISCONNECTION_REASONS,
+    ERASURES,
+    *UPSTREAM_TABLES,
+)
+
+# (table, column): with keys to web calls and all that was scrubbed elsewhere. Read as NULL.
+PRIVATE = {("observations", "body")}
+
+# Names of columns in milliseconds since the epoch, here and in views.
+TIMESTAMPS = {
+    name for table in TABLES for name in table.names if name.endswith(("_timestamp", "_at"))
+} | {"started_at_ms"}
+# Added up from the calls and thrown away as they change: no part of the truth, and in a distributed
+# engine no part of a call. They stay away from what is compared, merged and rebuilt.
+ROLLUP_TABLES = (
+    ROLLUP_HOURS,
+    ROLLUP_CALLS,
+    ROLLUP_COSTS,
+    ROLLUP_LATENCIES,
+    ROLLUP_TOOLS,
+    ROLLUP_TRANSITIONS,
+)

@@ -2,6 +2,15 @@
 
 from dataclasses import dataclass
 
+from schema.tables import (
+    ROLLUP_CALLS,
+    ROLLUP_COSTS,
+    ROLLUP_LATENCIES,
+    ROLLUP_TOOLS,
+    ROLLUP_TRANSITIONS,
+    Table,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -20,6 +29,13 @@ _AGENT = {
     "agent_name": "The agent's name; one of them if it was renamed within a version.",
 }
 _DAY = "The day, in the configured time zone."
+
+
+def _hourly(title: str, description: str, table: Table) -> View:
+    columns = {name: words for name, words in table.columns.items() if name != "position"}
+    group = "A row for each UTC hour, agent, version and direction, and for each"
+    return View(title, f"{group} {description} Filter by hour.", columns)
+
 
 VIEWS = {
     "call_log": View(
@@ -170,5 +186,33 @@ VIEWS = {
             "since": "When it was last heard of, in the configured time zone.",
             "detail": "What is wrong with the body, or how the call stands.",
         },
+    ),
+    "drift": View(
+        "Drift",
+        "What Retell says that this version of callhouse does not know: nothing of it is lost, but "
+        "no column was made for it. Counted over the calls and chats as they stand now.",
+        {
+            "place": "Where it stands: call or chat for its top level, a field such as call_cost, "
+            "the list of a transcript, or envelope for the event itself.",
+            "what": "event, key, role, product, component, or the field that has an unknown value.",
+            "name": "The event, key or value.",
+            "entities": "In how many calls or chats; for an event, how many bodies.",
+            "first_seen": "When the first of them was, in the configured time zone.",
+            "example": "The call_id, chat_id or sha:<hash> of the first.",
+            "first_seen_ms": "first_seen in milliseconds since the epoch, to sort and filter by.",
+        },
+    ),
+    "hourly_calls": _hourly(
+        "Calls by the hour",
+        "reason for which calls ended: what scorecards and charts of calls are sums of.",
+        ROLLUP_CALLS,
+    ),
+    "hourly_costs": _hourly("Costs by the hour", "product charged for.", ROLLUP_COSTS),
+    "hourly_latencies": _hourly(
+        "Latencies by the hour", "component of the time to answer.", ROLLUP_LATENCIES
+    ),
+    "hourly_tools": _hourly("Tools by the hour", "tool.", ROLLUP_TOOLS),
+    "hourly_transitions": _hourly(
+        "Node transitions by the hour", "step from a node to a node.", ROLLUP_TRANSITIONS
     ),
 }

@@ -9,21 +9,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+from schema.rollups import ROLLUPS
+from schema.words import plain
+
 _FIRST_YEAR, _LAST_YEAR = 2020, 2040
 _DAY = 86_400
 
 _STATEMENT = re.compile(r"^(CREATE VIEW (\w+) AS\n.*?);$", re.MULTILINE | re.DOTALL)
 _LOCAL = re.compile(r"\b(local_\w+)\(((?:[^()]|\([^()]*\))*)\)")
-# The first two are the expressions of indexes, which SQLite uses only for the very same ones.
-_PLAIN_WORDS = {
-    r"\bcall_time\((\w+)\)": r"coalesce(\1.start_timestamp, nullif(\1.observed_at, 0))",
-    r"\bcustomer\((\w+)\)": (
-        r"CASE \1.direction WHEN 'inbound' THEN \1.from_number ELSE \1.to_number END"
-    ),
-    r"\bis_connected\((\w+), (\w+)\)": (
-        r"(\1.start_timestamp IS NOT NULL AND \2.category IS NOT 'not_connected')"
-    ),
-}
 
 
 def views(timezone: str = "UTC") -> dict[str, str]:
@@ -32,9 +25,13 @@ def views(timezone: str = "UTC") -> dict[str, str]:
     Days and ISO times are those of `timezone`, an IANA name. Raises zoneinfo.ZoneInfoNotFoundError
     (a KeyError) or ValueError for what is none.
     """
-    words = _words(_eras(ZoneInfo(timezone)))
-    text = (importlib.resources.files("schema") / "views.sql").read_text(encoding="utf-8")
-    return {name: _expand(sql, words) for sql, name in _STATEMENT.findall(text)}
+    eras = _eras(ZoneInfo(timezone))
+    words = _words(eras)
+    found = {rollup.view: rollup.create_view for rollup in ROLLUPS}
+    for file in ("views.sql",) if _has_whole_hours(eras) else ("views.sql", "days.sql"):
+        text = (importlib.resources.files("schema") / file).read_text(encoding="utf-8")
+        found |= {name: _expand(sql, words) for sql, name in _STATEMENT.findall(text)}
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +58,11 @@ def _eras(zone: ZoneInfo) -> list[_Era]:
         first, second = (_midnight(zone, since, days_later=n) for n in (0, 1))
         eras.append(_Era(_offset(zone, since), since, first, second))
     return eras[::-1]
+
+
+def _has_whole_hours(eras: list[_Era]) -> bool:
+    """Whether every day begins with an hour of UTC."""
+    return all(era.offset % 3600 == 0 for era in eras)
 
 
 def _transitions(zone: ZoneInfo, start: int, end: int) -> Iterator[int]:
@@ -140,7 +142,4 @@ def _suffix(offset: int) -> str:
 
 def _expand(sql: str, words: dict[str, Callable[[str], str]]) -> str:
     """Replace the words of views.sql. An argument may hold a plain word, nothing deeper."""
-    sql = _LOCAL.sub(lambda match: words[match[1]](match[2]), sql)
-    for word, meaning in _PLAIN_WORDS.items():
-        sql = re.sub(word, meaning, sql)
-    return sql
+    return plain(_LOCAL.sub(lambda match: words[match[1]](match[2]), sql))

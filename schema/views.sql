@@ -1,14 +1,18 @@
 -- What people browse. The tables are the truth; nothing here is stored, nothing here reads a clock.
 --
--- These words are replaced by schema/views.py. X is in milliseconds since the epoch, null stays null,
+-- These words are replaced by schema/views.py and schema/words.py. X is in milliseconds since the epoch, null stays null,
 -- and "local" is the configured time zone:
 --   local_iso(X)        2026-05-09T14:52:42+02:00
 --   local_day(X)        2026-05-09
 --   local_midnight(X)   the milliseconds at which that day began
 --   call_time(c)        when a row of calls began. A call that never connected has no time of its
 --                       own; for it, when Retell reported it. calls_at is an index on just this.
+--   call_hour(c)        the UTC hour of call_time(c), by its first millisecond.
 --   customer(c)         the number at the other end. calls_customer is an index on just this.
+--   is_unknown_event(o) an observation of an event that this version does not know.
+--                       observations_unknown_event is an index of just these.
 --   is_connected(c, r)  whether somebody or something answered, by the call and its reason
+--   are_connected(h, r) the same of the calls that a row of hourly_calls counts
 
 -- The landing page: who called whom when, and what came of it. The analysis is looked up by key
 -- column by column and not joined, because SQLite carries out a join even where it only counts calls;
@@ -81,140 +85,109 @@ SELECT
 FROM utterance_words w
 CROSS JOIN json_each(CASE WHEN json_valid(w.words) THEN w.words ELSE '[]' END) j;
 
--- A row for each day with calls, newest first. Each day is found from the one after it and each
--- figure is read for its day alone, so that a page of days costs the same however many there are.
--- A transferred call is one call, and its cost already holds the transferred leg's.
+-- A row for each day with calls, newest first. A transferred call is one call, and its cost already
+-- holds the transferred leg's. days.sql has the same for time zones whose days begin within an hour
+-- of UTC.
 CREATE VIEW daily_summary AS
-WITH RECURSIVE
-    newest (at) AS (
-        SELECT max(call_time(c)) FROM calls c
-        UNION ALL
-        SELECT (SELECT max(call_time(c)) FROM calls c WHERE call_time(c) < local_midnight(newest.at))
-        FROM newest
-        WHERE newest.at IS NOT NULL
-    ),
-    days (day, since, until) AS (
-        SELECT local_day(at), local_midnight(at), at FROM newest WHERE at IS NOT NULL
-    )
 SELECT
-    d.day,
-    (SELECT count(*) FROM calls c WHERE call_time(c) BETWEEN d.since AND d.until) AS calls,
-    (
-        SELECT count(*) FROM calls c
-        LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
-        WHERE call_time(c) BETWEEN d.since AND d.until AND is_connected(c, r)
-    ) AS connected,
-    (
-        SELECT count(*) FROM calls c
-        WHERE call_time(c) BETWEEN d.since AND d.until
-            AND (
-                c.transfer_destination IS NOT NULL
-                OR c.disconnection_reason IN ('call_transfer', 'transfer_bridged')
-            )
-    ) AS transferred,
-    (
-        SELECT round(sum(c.duration_ms) / 60000.0, 1) FROM calls c
-        WHERE call_time(c) BETWEEN d.since AND d.until
-    ) AS minutes,
-    (
-        SELECT round(avg(c.duration_ms) / 1000.0, 1) FROM calls c
-        LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
-        WHERE call_time(c) BETWEEN d.since AND d.until AND is_connected(c, r)
+    local_day(h.hour) AS day,
+    sum(h.calls) AS calls,
+    sum(h.calls * h.connected) AS connected,
+    sum(h.transferred) AS transferred,
+    round(sum(h.duration_ms_sum) / 60000.0, 1) AS minutes,
+    round(
+        sum(h.duration_ms_sum) FILTER (WHERE h.connected)
+            / sum(h.duration_count) FILTER (WHERE h.connected) / 1000.0, 1
     ) AS average_seconds,
-    (
-        SELECT round(sum(c.combined_cost_cents) / 100.0, 4) FROM calls c
-        WHERE call_time(c) BETWEEN d.since AND d.until
-    ) AS cost_dollars,
-    (
-        SELECT round(avg(a.call_successful), 4) FROM calls c
-        JOIN analyses a ON a.call_id = c.call_id
-        LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
-        WHERE call_time(c) BETWEEN d.since AND d.until AND is_connected(c, r)
+    round(sum(h.cost_cents_sum) / 100.0, 4) AS cost_dollars,
+    round(
+        1.0 * sum(h.successful_count) FILTER (WHERE h.connected)
+            / sum(h.judged_count) FILTER (WHERE h.connected), 4
     ) AS success_rate
-FROM days d;
+FROM (
+    SELECT h.*, are_connected(h, r) AS connected
+    FROM hourly_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
+) h
+WHERE h.hour IS NOT NULL
+GROUP BY day
+ORDER BY day DESC;
 
--- One agent version against the other. Every join finds at most one row a call, so that nothing is
--- counted twice.
+-- One agent version against the other. The figures of an hour are sums and counts, whatever is
+-- averaged, so that a version's are the sums of its hours'.
 CREATE VIEW agent_scorecard AS
 SELECT
-    c.agent_id,
-    c.agent_version,
-    max(c.agent_name) AS agent_name,
-    count(*) AS calls,
-    round(avg(c.connected), 4) AS connected_share,
-    round(avg(CASE WHEN c.connected THEN a.call_successful END), 4) AS success_rate,
-    round(avg(CASE WHEN c.connected THEN c.duration_ms END) / 1000.0, 1) AS average_seconds,
-    round(avg(c.combined_cost_cents) / 100.0, 4) AS cost_per_call_dollars,
+    h.agent_id,
+    h.agent_version,
+    max(h.agent_name) AS agent_name,
+    sum(h.calls) AS calls,
+    round(1.0 * sum(h.calls * h.connected) / sum(h.calls), 4) AS connected_share,
     round(
-        sum(c.combined_cost_cents) / 100.0 / nullif(sum(c.connected AND a.call_successful), 0), 4
+        1.0 * sum(h.successful_count) FILTER (WHERE h.connected)
+            / sum(h.judged_count) FILTER (WHERE h.connected), 4
+    ) AS success_rate,
+    round(
+        sum(h.duration_ms_sum) FILTER (WHERE h.connected)
+            / sum(h.duration_count) FILTER (WHERE h.connected) / 1000.0, 1
+    ) AS average_seconds,
+    round(sum(h.cost_cents_sum) / sum(h.cost_count) / 100.0, 4) AS cost_per_call_dollars,
+    round(
+        sum(h.cost_cents_sum) / 100.0
+            / nullif(sum(h.successful_count) FILTER (WHERE h.connected), 0), 4
     ) AS cost_per_success_dollars,
-    -- Retell's spelling of the word drifts.
-    round(avg(
-        CASE WHEN c.connected THEN lower(trim(a.user_sentiment)) = 'negative' END
-    ), 4) AS negative_share,
-    round(avg(l.p50_ms), 0) AS latency_p50_ms,
-    round(avg(m.interruptions), 2) AS interruptions_per_call,
-    sum(m.tool_calls) AS tool_calls,
-    sum(m.failed_tool_calls) AS failed_tool_calls
+    round(
+        1.0 * sum(h.negative_count) FILTER (WHERE h.connected)
+            / sum(h.sentiment_count) FILTER (WHERE h.connected), 4
+    ) AS negative_share,
+    round(sum(h.e2e_p50_ms_sum) / sum(h.e2e_p50_count), 0) AS latency_p50_ms,
+    round(1.0 * sum(h.interruptions_sum) / sum(h.interruptions_count), 2) AS interruptions_per_call,
+    sum(h.tool_calls_sum) AS tool_calls,
+    sum(h.failed_tool_calls_sum) AS failed_tool_calls
 FROM (
-    SELECT c.*, is_connected(c, r) AS connected
-    FROM calls c LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
-) c
-LEFT JOIN analyses a ON a.call_id = c.call_id
-LEFT JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
-LEFT JOIN call_metrics m ON m.call_id = c.call_id
-GROUP BY c.agent_id, c.agent_version;
+    SELECT h.*, are_connected(h, r) AS connected
+    FROM hourly_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
+) h
+GROUP BY h.agent_id, h.agent_version;
 
 -- Which tools fail, and which only seem to work: successful says that the tool ran, while its answer
 -- may say "success": false.
 CREATE VIEW tool_scorecard AS
 SELECT
-    t.name,
-    t.type,
-    count(*) AS calls,
-    sum(coalesce(t.successful = 0, 0)) AS failed,
-    sum(t.result_position IS NULL) AS without_result,
-    sum(
-        CASE WHEN t.successful = 1 AND json_valid(t.result)
-            THEN coalesce(json_type(t.result, '$.success') = 'false', 0) ELSE 0
-        END
-    ) AS said_no,
-    round(avg(t.duration_ms), 0) AS average_ms,
-    max(t.duration_ms) AS longest_ms
-FROM tool_calls t
-WHERE t.track = 'session'
-    -- A result without its invocation has no name to be counted under.
-    AND t.result_position IS NOT t.position
-GROUP BY t.name, t.type;
+    h.name,
+    h.type,
+    sum(h.tool_calls) AS calls,
+    sum(h.failed) AS failed,
+    sum(h.without_result) AS without_result,
+    sum(h.said_no) AS said_no,
+    round(sum(h.duration_ms_sum) / sum(h.duration_count), 0) AS average_ms,
+    max(h.longest_ms) AS longest_ms
+FROM hourly_tools h
+GROUP BY h.name, h.type;
 
--- What the money goes to. A product appears twice in a transferred call; calls counts it once.
+-- What the money goes to.
 CREATE VIEW cost_by_product AS
 SELECT
-    p.product,
-    count(DISTINCT p.call_id) AS calls,
-    round(sum(p.cost_cents) / 100.0, 4) AS cost_dollars,
-    round(sum(p.cost_cents) / nullif(sum(sum(p.cost_cents)) OVER (), 0), 4) AS share,
-    round(sum(p.cost_cents) / 100.0 / count(DISTINCT p.call_id), 4) AS cost_per_call_dollars,
-    round(
-        sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0 END) / 100.0, 4
-    ) AS transfer_leg_dollars
-FROM product_costs p
-GROUP BY p.product;
+    h.product,
+    sum(h.calls) AS calls,
+    round(sum(h.cost_cents_sum) / 100.0, 4) AS cost_dollars,
+    round(sum(h.cost_cents_sum) / nullif(sum(sum(h.cost_cents_sum)) OVER (), 0), 4) AS share,
+    round(sum(h.cost_cents_sum) / 100.0 / sum(h.calls), 4) AS cost_per_call_dollars,
+    round(sum(h.transfer_leg_cents_sum) / 100.0, 4) AS transfer_leg_dollars
+FROM hourly_costs h
+GROUP BY h.product;
 
 -- Where an agent version loses time. Averages over calls, each call counting once.
 CREATE VIEW latency_by_agent AS
 SELECT
-    c.agent_id,
-    c.agent_version,
-    max(c.agent_name) AS agent_name,
-    l.component,
-    count(*) AS calls,
-    round(avg(l.p50_ms), 0) AS p50_ms,
-    round(avg(l.p95_ms), 0) AS p95_ms,
-    round(max(l.max_ms), 0) AS max_ms
-FROM calls c
-JOIN latencies l ON l.call_id = c.call_id
-GROUP BY c.agent_id, c.agent_version, l.component;
+    h.agent_id,
+    h.agent_version,
+    max(h.agent_name) AS agent_name,
+    h.component,
+    sum(h.calls) AS calls,
+    round(sum(h.p50_ms_sum) / sum(h.p50_count), 0) AS p50_ms,
+    round(sum(h.p95_ms_sum) / sum(h.p95_count), 0) AS p95_ms,
+    round(max(h.max_ms), 0) AS max_ms
+FROM hourly_latencies h
+GROUP BY h.agent_id, h.agent_version, h.component;
 
 -- How calls end. A call that goes on has no reason yet and is not counted.
 CREATE VIEW disconnections AS
@@ -262,3 +235,47 @@ SELECT
     'ended by ' || coalesce(u.disconnection_reason, 'unknown')
 FROM unfinished u
 WHERE u.level = 2 AND u.updated_at < (SELECT at FROM present) - 3600000;
+
+-- What Retell says that this version does not know. Each branch reads one index made for it.
+CREATE VIEW drift AS
+SELECT
+    d.place,
+    d.what,
+    d.name,
+    d.entities,
+    local_iso(d.first_seen_at) AS first_seen,
+    d.example,
+    d.first_seen_at AS first_seen_ms
+FROM (
+    SELECT
+        'envelope' AS place, 'event' AS what, o.event AS name,
+        count(*) AS entities, min(nullif(o.observed_at, 0)) AS first_seen_at,
+        (
+            SELECT e.entity_id FROM observations e
+            WHERE e.event = o.event AND is_unknown_event(e)
+            ORDER BY e.observed_at LIMIT 1
+        ) AS example
+    FROM observations o
+    WHERE is_unknown_event(o)
+    GROUP BY o.event
+    UNION ALL
+    SELECT
+        u.place, u.what, u.name, count(*), min(u.seen_at),
+        (
+            SELECT e.call_id FROM unknowns e
+            WHERE e.place = u.place AND e.what = u.what AND e.name = u.name
+            ORDER BY e.seen_at LIMIT 1
+        )
+    FROM unknowns u
+    GROUP BY u.place, u.what, u.name
+    UNION ALL
+    SELECT
+        u.place, u.what, u.name, count(*), min(u.seen_at),
+        (
+            SELECT e.chat_id FROM chat_unknowns e
+            WHERE e.place = u.place AND e.what = u.what AND e.name = u.name
+            ORDER BY e.seen_at LIMIT 1
+        )
+    FROM chat_unknowns u
+    GROUP BY u.place, u.what, u.name
+) d;

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import sqlite_utils
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from receiver import config
 from receiver.signature import sign
@@ -18,6 +20,17 @@ KEY = "key_0123456789abcdef0123456789ab"
 PAYLOADS = Path(__file__).parent / "payloads"
 # The tests' clock: 2026-05-13 19:08:15 UTC.
 NOW_MS = 1_778_699_295_274
+
+
+def pytest_configure(config):
+    import canaries
+
+    config.pluginmanager.register(canaries)
+    # A busy machine is no fault of what is tested.
+    hypothesis_settings.register_profile(
+        "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    hypothesis_settings.load_profile("any machine")
 
 
 def pytest_report_header():

@@ -104,7 +104,9 @@ Choose = Callable[[list[Any]], Any]
 
 def delivery(choose: Choose, names: list[str], kind: str) -> Delivery:
     """One delivery that carries the fields `names`, everything else chosen by `choose`."""
-    event = choose(EVENTS[kind])
+    source = choose(SOURCES)
+    event = choose(EVENTS[kind]) if source != "api" else None
+    beside = DESTINATIONS if event and event.startswith("transfer_") else BESIDE
     return Delivery(
         event=event,
         fields={name: choose([*FIELDS[kind][name], None]) for name in names},
@@ -112,8 +114,8 @@ def delivery(choose: Choose, names: list[str], kind: str) -> Delivery:
         received=choose(TIMES),
         id=choose(IDS),
         kind=kind,
-        source=choose(SOURCES),
-        beside=choose(DESTINATIONS if event.startswith("transfer_") else BESIDE),
+        source=source,
+        beside=choose(beside) if event else {},
     )
 
 

@@ -22,9 +22,12 @@ TERMINAL = ("ended", "not_connected", "error")
 
 @dataclass(frozen=True)
 class Delivery:
-    """One arrival of a body: `at` is its signature's or fetch's time, `received` our clock's."""
+    """One arrival of a body: `at` is its signature's or fetch's time, `received` our clock's.
 
-    event: str
+    Without an event it is a bare object, as the API answers.
+    """
+
+    event: str | None
     fields: dict[str, Any]
     at: int = 0
     received: int = 0
@@ -36,6 +39,8 @@ class Delivery:
     @property
     def body(self) -> bytes:
         payload = {f"{self.kind}_id": self.id, **self.fields}
+        if self.event is None:
+            return json.dumps(payload).encode()
         return json.dumps({"event": self.event, self.kind: payload, **self.beside}).encode()
 
     @property
@@ -70,7 +75,7 @@ class Seen:
 
     @property
     def is_transfer(self) -> bool:
-        return self.first.event.startswith("transfer_")
+        return (self.first.event or "").startswith("transfer_")
 
     @property
     def level(self) -> int:
@@ -147,9 +152,9 @@ def tables(deliveries: Iterable[Delivery]) -> dict[str, list[tuple[Any, ...]]]:
         stamp = Stamp(
             level=top.level, observed_at=top.at, updated_at=max(o.first_received for o in seen)
         )
-        projected = (project if kind == "call" else project_chat)(
-            entity_id, spelled(merged(seen)), stamp
-        )
+        beside = sorted({key for o in seen for key in o.first.beside})
+        make = project if kind == "call" else project_chat
+        projected = make(entity_id, spelled(merged(seen)), stamp, beside)
         for (table, _), some in projected.items():
             rows[table] += some
         if kind == "call":

@@ -21,7 +21,8 @@ from receiver.sandbox.day import day
 from receiver.store import receive
 from receiver.store.connection import connect
 from schema.personal import OPEN, PERSONAL
-from schema.tables import TABLES
+from schema.questions import questions
+from schema.tables import ROLLUP_TABLES, TABLES
 from schema.views import views
 from tests.conftest import KEY
 from tests.test_cli import stored
@@ -168,12 +169,12 @@ def ask(visit, sql, name, database):
 
 
 def test_every_column_is_either_open_or_personal():
-    for table in TABLES:
+    for table in (*TABLES, *ROLLUP_TABLES):
         is_open, personal = OPEN.get(table.name, set()), set(PERSONAL.get(table.name, {}))
         assert not is_open & personal, table.name
         undecided = set(table.names) ^ (is_open | personal)
         assert not undecided, f"{table.name}: decide in schema/personal.py about {undecided}"
-    assert {*OPEN, *PERSONAL} == {table.name for table in TABLES}
+    assert {*OPEN, *PERSONAL} == {table.name for table in (*TABLES, *ROLLUP_TABLES)}
 
 
 def test_a_column_that_nobody_decided_about_reads_as_null(served, visit, monkeypatch):
@@ -197,11 +198,14 @@ def test_the_fixture_has_something_personal_in_every_personal_column(served, db)
 
 
 def pages(database):
-    names = [*(table.name for table in TABLES), *views()]
+    names = [*(table.name for table in (*TABLES, *ROLLUP_TABLES)), *views()]
     yield from ("/", f"/{database}", f"/{database}.json", "/.json")
     for name in names:
         yield from (f"/{database}/{name}", f"/{database}/{name}.json?_shape=array")
         yield from (f"/{database}/{name}.csv?_stream=1", f"/{database}/{name}.json?_shape=objects")
+    for name in questions():
+        yield f"/{database}/{name}"
+        yield f"/{database}/{name}.json?_shape=array&tool=book&seconds=1&field=who"
     for table in ("calls", "analyses", "transcripts", "call_metrics"):
         yield f"/{database}/{table}/call_1"
         yield f"/{database}/{table}/call_1.json"
@@ -312,7 +316,7 @@ def test_figures_are_the_same_with_and_without_personal_data(visit, store):
     for delivery in day(5, day_start_ms=START, calls=60):
         at = delivery.at_ms
         store.add(receive(delivery.body, source="webhook", observed_at=at, received_at=at))
-    texts = {"call_log", "timeline", "words"}
+    texts = {"call_log", "timeline", "words", "drift"}
     for name in set(views()) - texts:
         path = f"{name}.json?_shape=array&_size=max"
         whole = visit(f"/{DATABASE}/{path}", "jane").json()

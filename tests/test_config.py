@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from receiver import config
-from receiver.config import Bind
+from receiver.addresses import Bind, require_free
 from receiver.errors import SettingsError
 
 
@@ -46,6 +46,7 @@ def test_every_setting_is_read_from_its_variable():
         }
     )
     assert dataclasses.astuple(settings) == (
+        "key_a",
         ("key_a", "key_b"),
         "http://127.0.0.1:9",
         Path("/var/lib/calls.db"),
@@ -231,16 +232,23 @@ def test_free_address_is_accepted_and_a_taken_one_refused():
     with socket.create_server(("127.0.0.1", 0)) as server:
         bind = Bind("127.0.0.1", server.getsockname()[1])
         with pytest.raises(SettingsError, match=f"cannot listen on {bind}") as caught:
-            config.require_free(bind, "CALLHOUSE_BIND")
+            require_free(bind, "CALLHOUSE_BIND")
         assert "set CALLHOUSE_BIND" in caught.value.hint
-    config.require_free(bind, "CALLHOUSE_BIND")
+    require_free(bind, "CALLHOUSE_BIND")
 
 
 def test_address_of_another_machine_is_refused():
     with pytest.raises(SettingsError, match=r"cannot listen on 192\.0\.2\.1:8000"):
-        config.require_free(Bind("192.0.2.1", 8000), "CALLHOUSE_BIND")
+        require_free(Bind("192.0.2.1", 8000), "CALLHOUSE_BIND")
 
 
 @pytest.mark.parametrize("name", ["gunicorn.conf.py", "datasette_metadata.json"])
 def test_shipped_files_are_found(name):
     assert config.shipped(name).name == name
+
+
+def test_the_api_key_is_the_accounts_own_never_a_further_webhook_key():
+    settings = config.load({"RETELL_API_KEY": " key_a ", "RETELL_WEBHOOK_KEYS": "key_b"})
+    assert settings.require_api_key() == "key_a"
+    with pytest.raises(SettingsError, match="RETELL_API_KEY is not set"):
+        config.load({"RETELL_WEBHOOK_KEYS": "key_b"}).require_api_key()

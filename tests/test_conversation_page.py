@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from spelling import spelled
 
 from receiver.browse.bar import bar
 from receiver.browse.call_object import call_object
@@ -41,7 +42,7 @@ def tables(**fields):
     """The rows of a call by table, as Datasette reads them."""
     names = {table.name: table.names for table in CALL_TABLES}
     rows = {name: [] for name in names}
-    for (table, _), part in project("call_a", fields, Stamp(3, 1000, 2000)).items():
+    for (table, _), part in project("call_a", spelled(fields), Stamp(3, 1000, 2000)).items():
         rows[table] += [dict(zip(names[table], row, strict=True)) for row in part]
     return rows
 

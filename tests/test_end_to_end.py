@@ -7,15 +7,18 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
 import pytest
+from retell import Retell
 
+from receiver.sandbox.scenarios import BY_NAME
+from receiver.sandbox.server import Sandbox
 from receiver.signature import sign
+from receiver.store.reading import connect_readonly
 from tests.conftest import KEY, payload, wait_until
 
 PASSWORD = "a password for the test"
@@ -41,8 +44,9 @@ def environ(tmp_path):
 
 @contextmanager
 def running(command, environ, address):
-    # A file: a pipe that nobody reads would stop the server once it is full.
-    with tempfile.TemporaryFile() as output:
+    # A file: a pipe that nobody reads would stop the server once it is full. At the end of the run
+    # it is searched for what must never be said.
+    with open(f"{command}-{address[10:]}.log", "w+b") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "receiver.cli", command],
             env=environ,
@@ -118,6 +122,42 @@ def test_a_posted_call_is_found_by_its_page_by_sql_and_by_search(browser, enviro
     word = max(re.findall(r"[A-Za-z]{5,}", event["call"]["transcript"]), key=len)
     found = browser.get("/retell/transcripts.json", params={"_search": word, "_shape": "array"})
     assert [row["call_id"] for row in found.json()] == [call_id]
+
+
+def test_a_call_that_the_vendors_client_places_shows_up_analysed(browser, environ):
+    webhook_url = f"http://{environ['CALLHOUSE_BIND']}/webhook"
+    with (
+        Sandbox(api_key=KEY, webhook_url=webhook_url) as sandbox,
+        Retell(api_key=KEY, base_url=sandbox.url, _strict_response_validation=True) as client,
+    ):
+        placed = client.call.create_phone_call(
+            from_number="+12065550117",
+            to_number=BY_NAME["answered"].number,
+            metadata={"order": "A-17"},
+            retell_llm_dynamic_variables={"customer_name": "Ada Lovelace"},
+        )
+        sandbox.settle(30)
+        assert all(delivery.arrived for delivery in sandbox.deliveries)
+        call = client.call.retrieve(placed.call_id)
+    log_in(browser)
+
+    def rows(table):
+        params = {"call_id": placed.call_id, "_shape": "array"}
+        return browser.get(f"/retell/{table}.json", params=params).json()
+
+    [stored] = rows("calls")
+    assert stored["call_status"] == "ended"
+    assert stored["combined_cost_cents"] == call.call_cost.combined_cost > 0
+    assert stored["cost_is_final"] == 1
+    assert rows("analyses")[0]["call_summary"] == call.call_analysis.call_summary
+    assert "Ada Lovelace" in rows("analyses")[0]["call_summary"]
+    ran = [e.name for e in call.transcript_with_tool_calls if e.role == "tool_call_invocation"]
+    tools = sorted(rows("tool_calls"), key=lambda row: row["position"])
+    assert [row["name"] for row in tools] == ran
+    assert len(ran) >= 3
+    assert tools[0]["result"]
+    page = browser.get(f"/retell/calls/{placed.call_id}").text
+    assert "agent_hangup" in page
 
 
 def test_nothing_but_the_login_is_seen_without_one(browser):
@@ -206,7 +246,11 @@ def test_the_demo_stores_every_event_and_ends_by_itself(environ, tmp_path):
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "signed events posted" in result.stdout
-    assert (tmp_path / "callhouse-demo" / "retell.db").exists()
+    connection = connect_readonly(tmp_path / "callhouse-demo" / "retell.db")
+    placed = "SELECT count(*) FROM calls WHERE to_number LIKE '+1500555%'"
+    assert connection.execute("SELECT count(*) FROM calls").fetchone()[0] == 40 + 6
+    assert connection.execute(placed).fetchone()[0] == 6
+    connection.close()
     assert not (tmp_path / "retell.db").exists(), "the configured database is not touched"
 
 
@@ -229,9 +273,17 @@ def test_the_demo_keeps_serving_until_it_is_stopped_and_leaves_nothing_behind(en
     with httpx.Client(base_url=url, follow_redirects=True) as browser:
         log_in(browser, password)
         rows = browser.get("/retell/call_log.json?_shape=array&_size=5").json()
-    assert len(rows) == 5
+        assert len(rows) == 5
+
+        def one_that_was_placed():
+            sql = "select call_id from calls where to_number like '+1500555%'"
+            return browser.get("/retell.json", params={"sql": sql, "_shape": "array"}).json()
+
+        wait_until(one_that_was_placed)
 
     demo.send_signal(signal.SIGINT)
+    # No log: to whoever runs it, the demo prints the key it has made up.
+    (tmp_path / "demo.txt").write_text("".join([*lines, *demo.stdout]))
     assert demo.wait(30) == 0
     demo.stdout.close()
     for bind in (environ["CALLHOUSE_BIND"], environ["CALLHOUSE_BROWSE_BIND"]):

@@ -62,8 +62,24 @@ def test_every_error_has_a_docstring_of_one_line():
         ("StoreReplaced", 503, True),
         ("SchemaMismatch", 503, True),
         ("NotStored", 404, False),
+        ("ExportFailed", 500, False),
         ("NotAnEvent", 500, False),
         ("DemoFailed", 500, False),
+        ("UnusableCall", 500, False),
+        ("PlacementUnknown", 500, False),
+        ("PlacedButNotStored", 500, False),
+        ("ListStopped", 500, False),
+        ("RetellError", 500, False),
+        ("BadRequest", 500, False),
+        ("KeyRefused", 500, False),
+        ("PaymentRequired", 500, False),
+        ("NotAtRetell", 500, False),
+        ("UnusableReference", 500, False),
+        ("RateLimited", 500, True),
+        ("RetellFailed", 500, True),
+        ("RetellUnreachable", 500, True),
+        ("RetellSilent", 500, True),
+        ("UnexpectedAnswer", 500, False),
     ],
 )
 def test_error_has_its_status_and_says_whether_a_retry_helps(name, status, retry):
@@ -75,6 +91,10 @@ def test_every_error_an_event_can_meet_says_what_to_do_next():
     leaves = [e for e in all_errors() if not e.__subclasses__() and e.status in {401, 413, 503}]
     assert len(leaves) == 8
     assert all(e.hint for e in leaves)
+
+
+def test_every_error_of_retells_api_says_what_to_do_next():
+    assert all(e.hint for e in errors.RetellError.__subclasses__())
 
 
 def test_hint_of_one_error_replaces_the_hint_of_its_class():

@@ -1,4 +1,4 @@
-"""Signed bytes -> event: nothing refuses, and nothing that cannot be stored gets through."""
+"""Bytes -> event: nothing refuses, and nothing that cannot be stored gets through."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schema.events import EVENTS, MAX_DEPTH, parse, values
+from schema.events import value as value_of
 
 # The same examples on every run.
 fuzz = settings(deadline=None, derandomize=True, database=None)
@@ -106,9 +107,10 @@ def test_integer_beyond_64_bits_is_kept_exactly():
     assert values(event.fields)["x"] == [2**63 - 1, 2**63, -(2**63) - 1]
 
 
+@pytest.mark.parametrize("beside", [b"", rb',"y":"\ud83d\ude00"'], ids=["plain", "with_a_pair"])
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"[1,NaN]"])
-def test_number_that_is_not_json_is_quarantined(number):
-    event = parse(body_with(number))
+def test_number_that_is_not_json_is_quarantined(number, beside):
+    event = parse(body_with(number + beside))
     assert event.problem.startswith("not usable JSON: ")
     assert values(event.fields) == {}
 
@@ -125,6 +127,13 @@ def test_number_too_large_for_a_float_is_kept_as_infinite(beside):
 def test_integer_of_5000_digits_reads_as_nothing(sign, beside):
     event = parse(body_with(sign + b"1" * 5000 + beside))
     assert (event.problem, values(event.fields)["x"]) == (None, None)
+
+
+@pytest.mark.parametrize("value", [b"1" * 5000, b"1e999", b"[" * 300 + b"]" * 300, b'"\\u0000"'])
+def test_what_a_cut_emoji_stands_beside_is_read_verbatim_as_ever(value):
+    event = parse(body_with(value + rb',"cut":"\ud83d","\ud83d":[]'), verbatim=True)
+    expected = values(parse(body_with(value), verbatim=True).fields)
+    assert values(event.fields) == expected | {"cut": "\ud83d", "\ud83d": []}
 
 
 def test_fraction_of_5000_digits_is_a_number():
@@ -161,7 +170,7 @@ def test_depth_is_limited(opening, closing, beside):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1"])
 def test_encoding_other_than_utf_8_is_quarantined(encoding):
-    body = '{"event":"call_ended","call":{"call_id":"ü"}}'.encode(encoding)
+    body = r'{"event":"call_ended","call":{"call_id":"ü","x":"\ud83d\ude00"}}'.encode(encoding)
     event = parse(body)
     assert event.problem.startswith("not usable JSON: ")
     assert event.entity_id == sha_id(body)
@@ -302,7 +311,29 @@ def test_envelope_holds_what_stands_beside_the_payload():
 
 # Whatever comes.
 
+
 # Lone surrogates included, which Hypothesis leaves out unless told.
+def test_the_api_answers_bare_objects_which_are_events_without_a_name():
+    event = parse(b'{"call_id":"call_a","call":{"x":1},"agent_tag":null}', source="api")
+    assert (event.entity_type, event.entity_id, event.event) == ("call", "call_a", None)
+    assert event.fields == {"call_id": b'"call_a"', "call": b'{"x":1}'}
+    assert (event.envelope, event.problem) == ({}, None)
+    chat = parse(b'{"chat_id":"c\\u0000","x":"\\ud800"}', source="api")
+    assert (chat.entity_type, chat.entity_id, chat.problem) == ("chat", "c\ufffd", None)
+    assert value_of(chat.fields["x"]) == "\ufffd"
+
+
+def test_a_bare_object_by_webhook_is_no_event():
+    assert parse(b'{"call_id":"call_a","call_status":"ended"}').problem == "no event name"
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"call_id":7}', b'{"call_id":""}', b"<html>"])
+def test_an_answer_of_the_api_without_an_id_is_quarantined_by_its_hash(body):
+    event = parse(body, source="api")
+    assert event.problem
+    assert event.entity_id == sha_id(body)
+
+
 TEXT = st.text(st.characters(exclude_categories=()))
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
@@ -334,6 +365,7 @@ def test_parse_never_raises_for_any_json(value, ensure_ascii):
     body = json.dumps(value, ensure_ascii=ensure_ascii).encode("utf-8", "surrogatepass")
     assert_storable(parse(body))
     assert_storable(parse(body, verbatim=True))
+    assert_storable(parse(body, source="api"))
 
 
 @fuzz

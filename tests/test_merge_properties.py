@@ -27,7 +27,7 @@ from naive_model import Delivery
 from spelling import spelled
 
 from receiver.store import Store, rebuild
-from schema.rows import Stamp, project, project_newest
+from schema.rows import Stamp, Stored, project, project_newest
 from schema.tables import CALLS
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -110,8 +110,10 @@ def some_fields() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-def as_stored(row: tuple[Any, ...]) -> Mapping[str, Any]:
-    return dict(zip(CALLS.names, row, strict=True))
+def as_stored(rows: Mapping[Any, list[tuple[Any, ...]]]) -> Stored:
+    [row] = rows["calls", None]
+    unknown = [each[1:-1] for each in rows["unknowns", None]]
+    return Stored(dict(zip(CALLS.names, row, strict=True)), unknown)
 
 
 @settings(quick, max_examples=250)
@@ -119,8 +121,7 @@ def as_stored(row: tuple[Any, ...]) -> Mapping[str, Any]:
 def test_fast_path_writes_what_the_whole_fold_gives(older, newest):
     stamp = Stamp(level=2, observed_at=5, updated_at=7)
     before = project("c", spelled(older), Stamp(level=1, observed_at=4, updated_at=6))
-    row = as_stored(before["calls", None][0])
-    changed = project_newest("c", spelled(newest), stamp, row, spelled(older))
+    changed = project_newest("c", spelled(newest), stamp, as_stored(before), spelled(older))
     if changed is not None:
         assert before | changed == project("c", spelled(older | newest), stamp)
 
@@ -129,7 +130,7 @@ def test_fast_path_writes_what_the_whole_fold_gives(older, newest):
 @given(newest=some_fields())
 def test_fast_path_steps_aside_only_for_a_second_choice(newest):
     """It must not be never taken, or the test above would prove nothing."""
-    row = as_stored(project("c", {}, Stamp(level=1, observed_at=4, updated_at=6))["calls", None][0])
+    row = as_stored(project("c", {}, Stamp(level=1, observed_at=4, updated_at=6)))
     stamp = Stamp(level=2, observed_at=5, updated_at=7)
     second_choice = (
         ("transcript_object" in newest and "transcript_with_tool_calls" not in newest)

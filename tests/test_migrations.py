@@ -16,7 +16,7 @@ from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.store import Store, migrate, rebuild, receive, show
 from receiver.store.connection import connect, sqlite3
 from schema.disconnection_reasons import REASONS
-from schema.tables import TABLES
+from schema.tables import ROLLUP_TABLES, TABLES
 from schema.views import views
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +24,8 @@ DATABASES = sorted((ROOT / "tests" / "databases").glob("*.sql"))
 MIGRATIONS = sorted((ROOT / "schema" / "migrations").glob("*.sql"))
 # The package gives the same name to the function in it.
 MIGRATE = importlib.import_module("receiver.store.migrate")
-FIRST_COLUMNS = {"call_id", "chat_id", "entity_id", "reason"}
+ALL_TABLES = (*TABLES, *ROLLUP_TABLES)
+FIRST_COLUMNS = {"call_id", "chat_id", "entity_id", "reason", "agent_id", "day"}
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def load(path, script) -> None:
 
 
 def test_blank_file_gets_the_tables_and_columns_of_the_description(db):
-    for table in TABLES:
+    for table in ALL_TABLES:
         found = db.execute(f"PRAGMA table_info({table.name})").fetchall()
         assert tuple(column["name"] for column in found) == table.names, table.name
         keys = sorted((c["pk"], c["name"]) for c in found if c["pk"])
@@ -71,16 +72,16 @@ def test_every_table_of_the_file_is_described(db):
         for (name,) in map(tuple, found)
         if not name.startswith(("_", "sqlite_", "transcripts_fts"))
     }
-    assert ours == {table.name for table in TABLES}
+    assert ours == {table.name for table in ALL_TABLES}
 
 
 def test_every_table_is_strict(db):
     strict = {row["name"]: row["strict"] for row in db.execute("PRAGMA table_list")}
-    assert {table.name for table in TABLES if not strict[table.name]} == set()
+    assert {table.name for table in ALL_TABLES if not strict[table.name]} == set()
 
 
 def test_everything_but_the_keys_is_nullable(db):
-    for table in TABLES:
+    for table in ALL_TABLES:
         for column in db.execute(f"PRAGMA table_info({table.name})"):
             assert bool(column["notnull"]) is (column["name"] in table.key), table.name
 
@@ -102,13 +103,22 @@ def test_every_part_of_a_call_or_chat_refers_to_it(db):
         for table in TABLES
     }
     alone = {"observations", "calls", "chats", "disconnection_reasons", "erasures"}
+    alone |= {"upstream_calls", "syncs", "coverage"}
     for name, found in parents.items():
         if name in alone:
             assert found == []
-        elif name == "chat_messages":
+        elif name in {"chat_messages", "chat_unknowns"}:
             assert found == [("chats", "chat_id", "chat_id")]
         else:
             assert found == [("calls", "call_id", "call_id")], name
+
+
+def test_what_is_added_up_belongs_to_its_hour_and_goes_with_it(db):
+    for table in ROLLUP_TABLES[1:]:
+        assert table.key == ("hour", "position")
+        [key] = db.execute(f"PRAGMA foreign_key_list({table.name})").fetchall()
+        assert tuple(key)[2:5] == ("rollup_hours", "hour", "hour"), table.name
+        assert key["on_delete"] == "CASCADE"
 
 
 def test_nothing_counts_up_and_nothing_reads_a_clock(db):

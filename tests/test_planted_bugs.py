@@ -58,10 +58,10 @@ def time_before_level(patch):
 def null_erases(patch):
     parse = schema.events.parse
 
-    def parse_with_nulls(body, *, verbatim=False):
+    def parse_with_nulls(body, **options):
         said = json.loads(body)
-        fields = spelled(said.get("call") or said["chat"])
-        return replace(parse(body, verbatim=verbatim), fields=fields)
+        fields = spelled(said.get("call") or said.get("chat") or said)
+        return replace(parse(body, **options), fields=fields)
 
     patch(receiver.store.observing, "parse", parse_with_nulls)
     patch(receiver.store.observations, "parse", parse_with_nulls)
@@ -155,10 +155,10 @@ def fast_path_compares_as_python_does(patch):
 
     project = schema.rows.project_newest
 
-    def project_newest(call_id, fields, stamp, stored, before):
+    def project_newest(call_id, fields, stamp, stored, before, *rest):
         equal = {k for k in before if k in fields and value(fields[k]) == value(before[k])}
         same = {k: fields[k] for k in equal}
-        return project(call_id, fields, stamp, stored, {**before, **same})
+        return project(call_id, fields, stamp, stored, {**before, **same}, *rest)
 
     patch(receiver.store.projecting, "project_newest", project_newest)
 

@@ -6,7 +6,7 @@ import pytest
 from spelling import spelled
 
 from schema.rows import SLICES, Stamp, project
-from schema.tables import CALL_TABLES, CALLS, TRANSFERS
+from schema.tables import CALL_TABLES, CALLS, TRANSFERS, UNKNOWNS
 from tests.conftest import call_rows
 
 CALL = {
@@ -104,12 +104,12 @@ def test_call_of_an_id_alone_has_a_row_of_nulls_and_no_children():
         tuple({"call_id": "call_a", "cost_is_final": False, "level": 0, "observed_at": 1,
                "updated_at": 2}.get(column) for column in CALLS.names)
     ]  # fmt: skip
-    assert rows == {part: [] for part in SLICES}
+    assert rows == {part: [] for part in [*SLICES, ("unknowns", None)]}
 
 
-def test_every_derived_table_but_transfers_has_a_slice():
+def test_every_derived_table_of_fields_has_a_slice():
     tables = {table for table, _ in SLICES} | {"calls"}
-    assert tables == {table.name for table in CALL_TABLES} - {TRANSFERS.name}
+    assert tables == {table.name for table in CALL_TABLES} - {TRANSFERS.name, UNKNOWNS.name}
 
 
 def test_every_row_is_as_wide_as_its_table_and_begins_with_the_call():

@@ -11,6 +11,7 @@ import pytest
 from spelling import spelled
 from sqlite_utils.utils import sqlite3 as best_sqlite3
 
+from receiver.store import sql
 from schema.disconnection_reasons import REASONS
 from schema.rows import Stamp, project
 from schema.views import views
@@ -353,8 +354,9 @@ def test_an_answered_dial_attempt_of_old_is_not_connected(tmp_path):
         assert table_of(connection, "SELECT calls, connected FROM daily_summary") == [(1, 0)]
 
 
-def test_a_day_is_read_by_the_index_on_the_time_of_calls(world):
-    steps = plan(world, "SELECT * FROM daily_summary LIMIT 51")
+def test_where_days_begin_within_an_hour_they_are_read_by_the_index_on_the_time_of_calls(tmp_path):
+    with closing(create(tmp_path / "retell.db", "Asia/Kolkata")) as connection:
+        steps = plan(connection, "SELECT * FROM daily_summary LIMIT 51")
     assert set(tables_touched(steps)) == {
         "SEARCH c USING INDEX calls_at",
         "SEARCH c USING INDEX calls_at (<expr><?)",
@@ -362,6 +364,18 @@ def test_a_day_is_read_by_the_index_on_the_time_of_calls(world):
         "SEARCH a USING INDEX sqlite_autoindex_analyses_1 (call_id=?)",
         "SEARCH r USING INDEX sqlite_autoindex_disconnection_reasons_1 (reason=?) LEFT-JOIN",
     }
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Asia/Kolkata"])
+def test_days_have_the_same_figures_by_the_hour_and_by_the_call(tmp_path, timezone):
+    with closing(create(tmp_path / "retell.db", timezone)) as connection:
+        add(connection, "hangup", 3, "2026-05-09T12:03:00Z", **HANGUP)
+        add(connection, "no_answer", 3, "2026-05-09T12:08:00Z", **NO_ANSWER)
+        add(connection, "unanalysed", 2, "2026-05-10T10:05:00Z", **UNANALYSED)
+        assert table_of(connection, "SELECT * FROM daily_summary") == [
+            ("2026-05-10", 1, 1, 0, 1.0, 60.0, 0.15, None),
+            ("2026-05-09", 2, 1, 0, 1.5, 90.9, 0.25, 1.0),
+        ]
 
 
 # Scorecards
@@ -483,6 +497,37 @@ def test_a_call_of_which_little_is_known_is_still_scored(world):
         "SELECT agent_version, agent_name, calls, connected_share, success_rate, negative_share, "
         "cost_per_success_dollars FROM agent_scorecard WHERE agent_id = 'agent_3'",
     ) == [(None, None, 1, 0.0, None, None, None)]
+
+
+# What is added up by the hour
+
+
+def test_calls_that_wait_to_be_added_up_are_found_by_index(world):
+    for view in ("hourly_calls", "hourly_tools", "agent_scorecard", "daily_summary"):
+        steps = plan(world, f"SELECT * FROM {view}")
+        assert "SEARCH c USING INDEX calls_at (<expr>>? AND <expr><?)" in steps
+        assert "SEARCH c USING INDEX calls_at (<expr>=?)" in steps
+        assert not [step for step in steps if step.startswith(("SCAN calls", "SCAN tool_calls"))]
+
+
+def test_views_are_the_same_when_every_hour_is_added_up(world):
+    names = [name for name in views() if name not in ("call_log", "timeline", "words")]
+    before = {name: sorted(table_of(world, f"SELECT * FROM {name}"), key=repr) for name in names}
+    world.execute("PRAGMA foreign_keys = ON")
+    hours = table_of(world, "SELECT DISTINCT hour FROM hourly_calls")
+    for hour in hours:
+        for statement in (sql.SETTLE, *sql.ROLL_UP):
+            world.execute(statement, {"hour": hour[0]})
+    assert table_of(world, "SELECT sum(calls) FROM rollup_calls") == [(6,)]
+    assert {
+        name: sorted(table_of(world, f"SELECT * FROM {name}"), key=repr) for name in names
+    } == before
+
+
+def test_steps_between_nodes_are_counted_by_name(world):
+    assert table_of(
+        world, "SELECT agent_id, former_node, new_node, calls, transitions FROM hourly_transitions"
+    ) == [("agent_1", "Greet", "Book", 1, 1)]
 
 
 # disconnections and needs_attention
@@ -632,7 +677,7 @@ def test_an_unknown_zone_is_an_error():
 def test_each_statement_creates_the_view_it_is_named_for(timezone):
     for name, statement in views(timezone).items():
         assert statement.startswith(f"CREATE VIEW {name} AS\n")
-        assert not re.search(r"local_|call_time|customer\(|is_connected", statement)
+        assert not re.search(r"local_|call_time|call_hour|customer\(|(is|are)_connected", statement)
 
 
 def test_views_read_no_clock():

@@ -19,6 +19,7 @@ from receiver.browse.login import assistants_only_by_token, bearer, login
 from receiver.browse.policy import App, Nonces, protected
 from receiver.browse.search import search_page
 from receiver.browse.spoken import spoken
+from schema.questions import questions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,6 +90,23 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),
         (r"^/-/search$", search_page),
     ]
+
+
+@hookimpl
+def canned_queries(database: str) -> dict[str, dict[str, Any]]:
+    """Questions ready to ask, on the page of the database."""
+    if database == "_internal":
+        return {}
+    return {
+        name: {
+            "title": question.title,
+            "description": question.explained,
+            "params": [parameter.name for parameter in question.parameters],
+            "sql": question.sql,
+            "hide_sql": True,
+        }
+        for name, question in questions().items()
+    }
 
 
 @hookimpl

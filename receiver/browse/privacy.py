@@ -11,13 +11,11 @@ from collections.abc import Callable
 
 from receiver.store.connection import Connection, sqlite3
 from schema.personal import shown
-from schema.tables import OBSERVATIONS, TABLES
+from schema.tables import PRIVATE, ROLLUP_TABLES, TABLES
 
 Authorizer = Callable[[int, str | None, str | None, str | None, str | None], int]
 
-# Raw bodies hold keys to web calls and all that was scrubbed.
-BODY = (OBSERVATIONS.name, "body")
-
+_KNOWN = {table.name: table for table in (*TABLES, *ROLLUP_TABLES)}
 _READING = frozenset(
     {
         sqlite3.SQLITE_SELECT,
@@ -48,21 +46,22 @@ def guard(connection: Connection, *, is_masked: bool) -> None:
 
 
 def _covers(connection: Connection) -> list[str]:
-    """Observations without bodies; nothing of the full-text index's own tables, which keep words
-    of erased calls for a while."""
-    columns = ", ".join(f"NULL AS {n}" if n == "body" else n for n in OBSERVATIONS.names)
-    hidden = _tables(connection, "shadow")
-    return [_view(OBSERVATIONS.name, columns), *map(_nothing, hidden)]
+    """Tables without their private columns; nothing of the full-text index's own tables, which
+    keep words of erased calls for a while."""
+    covered = [
+        _view(table, [f"NULL AS {n}" if (table, n) in PRIVATE else n for n in _KNOWN[table].names])
+        for table in {table for table, _ in PRIVATE}
+    ]
+    return [*covered, *map(_nothing, _tables(connection, "shadow"))]
 
 
 def _masks(connection: Connection) -> list[str]:
     """Every table without personal data, nothing of tables that are not known, and every view
     anew, so that it reads the tables like this."""
-    known = {table.name: table for table in TABLES}
     views = connection.execute("SELECT sql FROM main.sqlite_master WHERE type = 'view'").fetchall()
     return [
         *(
-            _view(name, shown(known[name])) if name in known else _nothing(name)
+            _view(name, shown(_KNOWN[name])) if name in _KNOWN else _nothing(name)
             for name in _tables(connection, "table", "virtual", "shadow")
         ),
         *(re.sub("^CREATE VIEW", "CREATE TEMP VIEW", sql) for (sql,) in views),
@@ -76,9 +75,9 @@ def _tables(connection: Connection, *types: str) -> list[str]:
     ]
 
 
-def _view(name: str, columns: str) -> str:
+def _view(name: str, columns: list[str]) -> str:
     view = f"CREATE TEMP VIEW {_quoted(name)} AS"
-    return f"{view} SELECT {columns} FROM main.{_quoted(name)}"  # noqa: S608 # our columns
+    return f"{view} SELECT {', '.join(columns)} FROM main.{_quoted(name)}"  # noqa: S608 # our columns
 
 
 def _nothing(name: str) -> str:
@@ -92,10 +91,10 @@ def _quoted(name: str) -> str:
 def _authorize(
     action: int, table: str | None, column: str | None, _schema: str | None, _inside: str | None
 ) -> int:
-    """SQLite's authorizer, behind the views: nothing but reading, and no body."""
+    """SQLite's authorizer, behind the views: nothing but reading, and nothing private."""
     if action not in _READING:
         return sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_READ and (table, column) == BODY:
+    if action == sqlite3.SQLITE_READ and (table, column) in PRIVATE:
         return sqlite3.SQLITE_IGNORE
     return sqlite3.SQLITE_OK
 

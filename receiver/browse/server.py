@@ -4,7 +4,10 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # In this order: datasette.app loads the plugins, and its own error pages are one of them.
@@ -14,11 +17,15 @@ import uvicorn
 from datasette_auth_passwords.utils import hash_password
 
 from receiver import access
+from receiver.addresses import require_free
 from receiver.browse.pages import DATABASE, MASKED, PLUGIN
 from receiver.browse.warehouse import Warehouse
-from receiver.config import Settings, require_free, shipped
-from receiver.errors import SettingsError
-from receiver.store import migrate
+from receiver.config import Settings, shipped
+from receiver.errors import SettingsError, StoreUnavailable
+from receiver.store import Store, migrate, roll_up
+
+# How long an hour that is over may stay a scan of its calls.
+ROLL_UP_SECONDS = 60
 
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.
@@ -46,7 +53,33 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
     if password:
         say(f"Password for this run: {password}")
     bind = settings.browse_bind
-    uvicorn.run(app, host=bind.host, port=bind.port, log_level="warning", lifespan="on")
+    with _adding_up(settings):
+        uvicorn.run(app, host=bind.host, port=bind.port, log_level="warning", lifespan="on")
+
+
+@contextmanager
+def _adding_up(settings: Settings) -> Iterator[None]:
+    """Roll up hours in the background: here and not in the receiver, since who browses needs it."""
+    store, stop = Store(settings.database_path), threading.Event()
+    thread = threading.Thread(target=_add_up, args=(store, stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        store.close()
+
+
+def _add_up(store: Store, stop: threading.Event) -> None:
+    """Until stopped, between two hours at the latest."""
+    while not stop.is_set():
+        # What cannot be written now is tried again; the receiver's health says what is wrong.
+        with suppress(StoreUnavailable):
+            for _ in roll_up(store, now_ms=time.time_ns() // 1_000_000):
+                if stop.is_set():
+                    return
+        stop.wait(ROLL_UP_SECONDS)
 
 
 def serving(settings: Settings, *, password_hash: str | None) -> datasette.app.Datasette:

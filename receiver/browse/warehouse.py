@@ -12,11 +12,11 @@ from datasette.utils import get_all_foreign_keys, get_outbound_foreign_keys
 from receiver.browse.privacy import goes_past, guard
 from receiver.store.connection import Connection, sqlite3
 from receiver.store.reading import connect_readonly
-from schema.tables import TABLES
+from schema.tables import ROLLUP_TABLES, TABLES
 
 # Counting every table of a file of this size takes a blink.
 COUNTED_BYTES = 500_000_000
-_KEYS = {table.name: list(table.key) for table in TABLES}
+_KEYS = {table.name: list(table.key) for table in (*TABLES, *ROLLUP_TABLES)}
 
 
 class Warehouse(datasette.database.Database):  # type: ignore[misc] # Datasette has no types

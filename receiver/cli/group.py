@@ -23,9 +23,9 @@ class _Group(click.Group):
 def fail(error: CallhouseError) -> None:
     """Print an error and its hint."""
     err.print("Error:", style="bold red", end=" ")
-    err.print(str(error), markup=False)
+    err.print(str(error), markup=False, soft_wrap=True)
     if error.hint:
-        err.print(f"  {error.hint}", style="dim", markup=False)
+        err.print(f"  {error.hint}", style="dim", markup=False, soft_wrap=True)
 
 
 def progress() -> Progress:

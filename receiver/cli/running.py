@@ -2,10 +2,12 @@
 
 import os
 import sys
+import time
 
 import click
 
 from receiver import config
+from receiver.addresses import require_free
 from receiver.cli.group import err, main, progress
 
 
@@ -21,7 +23,7 @@ def serve() -> None:
 
     settings = config.load()
     settings.require_keys()
-    config.require_free(settings.bind, "CALLHOUSE_BIND")
+    require_free(settings.bind, "CALLHOUSE_BIND")
     if warning := sqlite_warning():
         err.print(f"Warning: {warning}", style="yellow", markup=False)
     err.print(f"Receiving on http://{settings.bind}/webhook, storing in {settings.database_path}")
@@ -85,7 +87,7 @@ def rebuild() -> None:
     Example:
       callhouse rebuild
     """
-    from receiver.store import Store
+    from receiver.store import Store, roll_up
     from receiver.store import migrate as migrate_file
     from receiver.store import rebuild as rebuild_tables
 
@@ -95,5 +97,8 @@ def rebuild() -> None:
     with progress() as bar:
         task = bar.add_task("Rebuilding", total=None)
         done = rebuild_tables(store, progress=lambda n, of: bar.update(task, completed=n, total=of))
+        task = bar.add_task("Adding up hours", total=None)
+        for n, of in roll_up(store, now_ms=time.time_ns() // 1_000_000):
+            bar.update(task, completed=n, total=of)
     store.close()
     click.echo(f"Rebuilt {done} calls, chats and other entities.")

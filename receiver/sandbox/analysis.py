@@ -47,12 +47,16 @@ def no_conversation() -> dict[str, Any]:
 def second_opinion(analysis: dict[str, Any]) -> dict[str, Any]:
     """Return what a re-run of the same analysis finds: it differs, as such re-runs do."""
     custom = analysis.get("custom_analysis_data", {})
-    return analysis | {
-        "call_summary": f"{analysis['call_summary']} The caller may be worth a follow-up.",
+    again = analysis | {
         "user_sentiment": "Positive",
         "call_successful": not analysis["call_successful"],
         "custom_analysis_data": custom | {"follow-up?": True},
     }
+    # Where little may be stored there was no summary, and there is none again.
+    if "call_summary" in analysis:
+        summary = f"{analysis['call_summary']} The caller may be worth a follow-up."
+        again["call_summary"] = summary.lstrip()
+    return again
 
 
 def _cut_short(rng: Random, plan: Plan) -> dict[str, Any]:

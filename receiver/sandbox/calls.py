@@ -39,9 +39,9 @@ class Call:
         return str(self.record["call_id"])
 
 
-def make_call(rng: Random, account: Account, plan: Plan) -> Call:
-    """Return the call of a plan."""
-    slots = _slots(rng, plan)
+def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = None) -> Call:
+    """Return the call of a plan; `given` are words that the call must use, such as a name."""
+    slots = _slots(rng, plan) | dict(given or {})
     known = identity(rng, account, plan, slots)
     if plan.reason in NEVER_STARTED:
         return _never_started(rng, plan, known)
@@ -72,7 +72,7 @@ def make_call(rng: Random, account: Account, plan: Plan) -> Call:
     return Call(plan, record, entries, plan.start_ms, end_ms, after)
 
 
-def _slots(rng: Random, plan: Plan) -> Slots:
+def _slots(rng: Random, plan: Plan) -> dict[str, Any]:
     script = plan.kind.script
     slots = person(rng, _country(plan.agent, script.language))
     slots |= working_day(rng, plan.start_ms, script.language)

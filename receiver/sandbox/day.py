@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from receiver.sandbox.calls import make_call
+from receiver.sandbox.calls import Call, make_call
 from receiver.sandbox.chats import chat_events
 from receiver.sandbox.events import Event, call_events
 from receiver.sandbox.identity import Account
@@ -28,6 +29,16 @@ class Delivery:
     body: bytes
 
 
+@dataclass(frozen=True)
+class Past:
+    """A call that is over: its events as they happened, and as they are reported, which may be late
+    or never; the time beside each is when it is sent again, if it is."""
+
+    call: Call
+    events: list[Event]
+    reported: list[tuple[Event, int | None]]
+
+
 def day(seed: int, *, day_start_ms: int, calls: int = 120) -> list[Delivery]:
     """Return the deliveries of a day that starts at `day_start_ms`, in sending order.
 
@@ -36,26 +47,40 @@ def day(seed: int, *, day_start_ms: int, calls: int = 120) -> list[Delivery]:
     rng = Random(seed)
     account = Account(rng)
     deliveries: list[Delivery] = []
-    for plan in plans(rng, day_start_ms, calls):
-        call = make_call(rng, account, plan)
-        for sent in twisted(rng, call, call_events(rng, call)):
-            deliveries.append(_delivery(sent, plan.agent.event_timestamps))
-            again_ms = resent_ms(rng, call, sent)
+    for past in past_calls(rng, account, day_start_ms, calls):
+        for sent, again_ms in past.reported:
+            body = webhook_body(sent, past.call.plan.agent.event_timestamps)
+            deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
             if again_ms is not None:
-                again = Delivery(again_ms, sent.name, sent.entity_id, deliveries[-1].body)
-                deliveries.append(again)
-    chats = max(3, calls // _CALLS_PER_CHAT)
-    others = [*chat_events(rng, account, day_start_ms, chats), _alert(rng, day_start_ms)]
-    deliveries += [_delivery(sent, stamped=True) for sent in others]
+                deliveries.append(Delivery(again_ms, sent.name, sent.entity_id, body))
+    for sent in other_events(rng, account, day_start_ms, calls):
+        body = webhook_body(sent, stamped=True)
+        deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
     return sorted(deliveries, key=lambda delivery: delivery.at_ms)
 
 
-def _delivery(sent: Event, stamped: bool) -> Delivery:
+def past_calls(rng: Random, account: Account, day_start_ms: int, calls: int) -> Iterator[Past]:
+    """Yield the calls of a day, in the order in which they start."""
+    for plan in plans(rng, day_start_ms, calls):
+        call = make_call(rng, account, plan)
+        events = call_events(rng, call)
+        odd = twisted(rng, call, list(events))
+        yield Past(call, events, [(sent, resent_ms(rng, call, sent)) for sent in odd])
+
+
+def other_events(rng: Random, account: Account, day_start_ms: int, calls: int) -> list[Event]:
+    """Return what a day with so many calls has besides them: chats and an alert."""
+    chats = max(3, calls // _CALLS_PER_CHAT)
+    return [*chat_events(rng, account, day_start_ms, chats), _alert(rng, day_start_ms)]
+
+
+def webhook_body(sent: Event, stamped: bool) -> bytes:
+    """Return the body that reports an event, as Retell writes it."""
     # A custom function's request is no webhook and has no envelope but its own.
     envelope: dict[str, Any] = {"event": sent.name, **sent.content} if sent.name else sent.content
     if sent.name and stamped:
         envelope = envelope | {"event_timestamp": sent.at_ms}
-    return Delivery(sent.at_ms, sent.name, sent.entity_id, compact(envelope).encode())
+    return compact(envelope).encode()
 
 
 def _alert(rng: Random, day_start_ms: int) -> Event:

@@ -15,7 +15,7 @@ from receiver.sandbox.transcripts import transcript_fields
 from receiver.sandbox.wire import hex_digits
 
 # What exists as soon as a call has begun; the rest comes with its end.
-_FROM_THE_START = (
+FROM_THE_START = (
     "call_id",
     "call_type",
     "agent_id",
@@ -79,7 +79,7 @@ def event(at_ms: int, name: str, call: Call, state: dict[str, Any], **more: Any)
 
 def at_start(call: Call) -> dict[str, Any]:
     """Return the call object while the call is going on: no figures yet."""
-    known = {key: call.record[key] for key in _FROM_THE_START if key in call.record}
+    known = {key: call.record[key] for key in FROM_THE_START if key in call.record}
     return known | {"call_status": "ongoing", "latency": {}, "call_cost": NO_COST}
 
 

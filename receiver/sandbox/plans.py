@@ -18,13 +18,13 @@ _HOURS = (2, 1, 1, 1, 1, 2, 5, 12, 26, 38, 46, 38, 26, 24, 36, 46, 38, 28, 20, 1
 _CAMPAIGN_HOURS = (0,) * 10 + (5, 4, 0, 0, 3, 5, 4, 1) + (0,) * 6
 # A call this late is not over when the day is.
 _LAST_MINUTE_MS = 24 * _HOUR_MS - 70_000
-_UNANSWERED = {
+UNANSWERED = {
     "dial_no_answer": 0.17,
     "dial_busy": 0.05,
     "user_declined": 0.03,
     "dial_failed": 0.02,
 }
-_VOICEMAIL = 0.14
+VOICEMAIL = 0.14
 _TWISTS = {"": 90, "updates": 4, "duplicate": 3, "analyzed_first": 2, "late_started": 1}
 
 
@@ -96,10 +96,10 @@ def _ordinary(rng: Random) -> Kind:
     script, reason = rng.choice(agent.scripts), ""
     if script.direction == "outbound":
         chance = rng.random()
-        if chance < _VOICEMAIL and agent.campaign:
+        if chance < VOICEMAIL and agent.campaign:
             script = solar.VOICEMAIL
-        elif chance > 1 - sum(_UNANSWERED.values()):
-            reason = _weighted(rng, _UNANSWERED)
+        elif chance > 1 - sum(UNANSWERED.values()):
+            reason = _weighted(rng, UNANSWERED)
     return Kind(
         agent=agent.key,
         script=script,

@@ -59,7 +59,8 @@ def _reviewed(rng: Random, call: Call, events: list[Event]) -> list[Event]:
     return [*events, event(later_ms, "call_reviewed", call, state)]
 
 
-def _updates(rng: Random, call: Call, events: list[Event]) -> list[Event]:
+def with_updates(rng: Random, call: Call, events: list[Event]) -> list[Event]:
+    """Add the transcript so far, at some turns and at the end."""
     turns = [starts_at(entry) for entry in call.entries if entry["role"] in UTTERANCES]
     moments = sorted(rng.sample(turns, min(_UPDATES, len(turns))))
     updates = [
@@ -107,7 +108,7 @@ _TWISTS: dict[str, Callable[[Random, Call, list[Event]], list[Event]]] = {
     "reviewed": _reviewed,
     "tool_request": _tool_request,
     "unanalysed": _unanalysed,
-    "updates": _updates,
+    "updates": with_updates,
 }
 
 

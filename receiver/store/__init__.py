@@ -1,23 +1,35 @@
 """The only room that writes to the database.
 
 `receive` makes a body ready, `Store.add` commits it with whatever else is waiting, `show` reads it
-back, `rebuild` makes every table anew from the observations and `migrate` makes the file.
+back, `snapshot` reads anything else, `rebuild` makes every table anew from the observations,
+`roll_up` adds up the hours that are over and `migrate` makes the file.
 """
 
 from receiver.store.connection import sqlite_warning
+from receiver.store.exporting import Result, Row, Snapshot, snapshot, write_table
 from receiver.store.migrate import migrate
 from receiver.store.observing import Outcome, Received, receive
-from receiver.store.reading import show
+from receiver.store.reading import CallState, read_drift, show, state_of
 from receiver.store.rebuilding import rebuild
+from receiver.store.rollups import roll_up
 from receiver.store.store import Store
 
 __all__ = [
+    "CallState",
     "Outcome",
     "Received",
+    "Result",
+    "Row",
+    "Snapshot",
     "Store",
     "migrate",
+    "read_drift",
     "rebuild",
     "receive",
+    "roll_up",
     "show",
+    "snapshot",
     "sqlite_warning",
+    "state_of",
+    "write_table",
 ]

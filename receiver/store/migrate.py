@@ -14,6 +14,7 @@ from receiver.store import sql
 from receiver.store.connection import Connection, connect, sqlite3
 from receiver.store.damage import damage, is_damage
 from schema.disconnection_reasons import REASONS
+from schema.rollups import ROLLUPS
 from schema.views import views
 
 MIGRATION_SET = "callhouse"
@@ -115,6 +116,9 @@ def _refresh_views(connection: Connection, timezone: str) -> None:
     present = dict(connection.execute(sql.VIEWS).fetchall())
     if present == wanted:
         return
+    if any(present.get(rollup.view) != wanted[rollup.view] for rollup in ROLLUPS):
+        # What was added up meant something else.
+        connection.execute(sql.UNSETTLE_ALL)
     for name in present.keys() & wanted.keys():
         connection.execute(f"DROP VIEW {name}")
     for text in wanted.values():

@@ -50,7 +50,9 @@ def load(
     """The observation with what its body carries; with nothing if the body is gone."""
     key = (entity_id, known.body_sha256, known.source)
     (body,) = connection.execute(sql.BODY, key).fetchone()
-    event = parse(zstandard.decompress(body), verbatim=verbatim) if body is not None else None
+    if body is None:
+        return known.bare()
+    event = parse(zstandard.decompress(body), source=known.source, verbatim=verbatim)
     return replace(known.bare(), event=event)
 
 

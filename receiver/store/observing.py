@@ -44,7 +44,7 @@ def receive(
     body: bytes, *, source: str, observed_at: int, received_at: int, key_id: str | None = None
 ) -> Received:
     """Parse, rank and compress a body: all the work that needs no database."""
-    event = parse(body)
+    event = parse(body, source=source)
     return Received(
         event=event,
         source=source,

@@ -14,7 +14,7 @@ from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.events import Event, Fields
 from schema.merge import Observation
 from schema.parts import Rows, transfer_rows
-from schema.rows import Stamp, project, project_newest, touched
+from schema.rows import Stamp, Stored, project, project_newest, touched
 from schema.tables import CALLS
 
 _REASON = CALLS.names.index("disconnection_reason")
@@ -88,20 +88,26 @@ def _project_newest(
     if merge.is_transfer(event.event) or any(k.bare().rank > newest.rank for k in others):
         return None
     if not others:
-        rows = rows_of(entity_id, event.entity_type, event.fields, stamp(parts))
+        rows = rows_of(entity_id, event.entity_type, event.fields, stamp(parts), event.envelope)
         write(connection, entity_id, rows, is_new=True)
         return rows
+    if stored is None:
+        return None
     lower = {
         k: load(connection, entity_id, k) for k in others if k.level < last.level and k.has_body
     }
     highest = max(others, key=lambda k: k.bare().rank)
     before = lower[highest].fields if highest in lower else {}
-    said = project_newest(entity_id, event.fields, stamp(parts), stored, before) if stored else None
+    unknown = connection.execute(sql.SELECT["unknowns"], (entity_id,)).fetchall()
+    known = Stored(stored, [row[1:-1] for row in unknown])
+    said = project_newest(entity_id, event.fields, stamp(parts), known, before, event.envelope)
     dropped = merge.compactable([*lower.values(), newest])
     # Bodies of the same level were not read: one of them could make another superfluous.
     unread = any(k.has_body and k.level == last.level for k in others)
     if said is None or (unread and len(dropped) < len(lower)):
         return None
+    if said["unknowns", None] == unknown:
+        del said["unknowns", None]
     write(connection, entity_id, said, is_new=False)
     _drop_bodies(connection, entity_id, dropped)
     return said
@@ -131,7 +137,9 @@ def _project_all(
 ) -> Rows:
     """Fold every observation and write the whole call or chat."""
     observations = [load(connection, entity_id, known) for known in parts]
-    rows = rows_of(entity_id, entity_type, merge.fold(observations), stamp(parts))
+    envelope = [key for o in observations if o.event for key in o.event.envelope]
+    fields = merge.fold(observations)
+    rows = rows_of(entity_id, entity_type, fields, stamp(parts), envelope)
     if entity_type == "call":
         rows["transfers", None] = transfer_rows(entity_id, observations)
     write(connection, entity_id, rows, is_new=False, is_whole=True)
@@ -139,9 +147,11 @@ def _project_all(
     return rows
 
 
-def rows_of(entity_id: str, entity_type: str, fields: Fields, stamp: Stamp) -> Rows:
-    """The rows of a whole call or chat."""
-    return (project if entity_type == "call" else project_chat)(entity_id, fields, stamp)
+def rows_of(
+    entity_id: str, entity_type: str, fields: Fields, stamp: Stamp, envelope: Iterable[str]
+) -> Rows:
+    """The rows of a whole call or chat; `envelope` are the keys beside it."""
+    return (project if entity_type == "call" else project_chat)(entity_id, fields, stamp, envelope)
 
 
 def _drop_bodies(

@@ -1,5 +1,8 @@
 """What the warehouse knows of one call or chat, as Retell would say it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,14 +20,54 @@ def connect_readonly(path: Path) -> Connection:
     return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
 
 
-def show(path: Path, entity_id: str) -> dict[str, Any]:
-    """The call or chat object, merged from the bodies as they came. Raises NotStored."""
+@dataclass(frozen=True, slots=True)
+class CallState:
+    """How far a call is, and its outcome as far as it is known."""
+
+    call_status: str | None
+    level: int
+    disconnection_reason: str | None
+    duration_ms: int | None
+    combined_cost_cents: float | None
+    cost_is_final: bool | None
+    call_summary: str | None
+
+
+def state_of(path: Path, call_id: str) -> CallState | None:
+    """The call as it is stored now; None if it is not. Raises sqlite3.Error."""
+    connection = connect_readonly(path)
+    try:
+        row = connection.execute(sql.STATE_OF_CALL, (call_id,)).fetchone()
+    finally:
+        connection.close()
+    return CallState(*row) if row else None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Connection]:
+    """One moment of the file: what is read hangs together. Raises NotStored without a file."""
     if not path.exists():
         raise NotStored(f"there is no database at {path}", hint="Run `callhouse serve` first.")
     connection = connect_readonly(path)
     try:
-        # One moment: a body may be dropped between two reads, superseded by one not yet seen.
         connection.execute("BEGIN")
+        yield connection
+    finally:
+        connection.close()
+
+
+def read_drift(path: Path) -> list[dict[str, Any]]:
+    """The rows of the drift view, the most frequent first. Raises NotStored without a file."""
+    with reading(path) as connection:
+        found = connection.execute(sql.DRIFT)
+        names = [column[0] for column in found.description]
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def show(path: Path, entity_id: str) -> dict[str, Any]:
+    """The call or chat object, merged from the bodies as they came. Raises NotStored."""
+    # A body may be dropped between two reads, superseded by one not yet seen.
+    with reading(path) as connection:
         if connection.execute(sql.IS_ERASED, (entity_id,)).fetchone():
             raise NotStored("this call was erased")
         known = [k for k in known_observations(connection, entity_id) if k.is_usable]
@@ -39,5 +82,3 @@ def show(path: Path, entity_id: str) -> dict[str, Any]:
                 if k.entity_type == entity_type
             )
         )
-    finally:
-        connection.close()

@@ -25,10 +25,11 @@ def rebuild(store: Store, *, progress: Callable[[int, int], None]) -> int:
     """Make every derived row anew; return how many entities there are.
 
     `progress` is called with how many are done of how many. A call is never between two states:
-    each batch is one transaction, and what is right already is not written. Raises
-    StoreUnavailable.
+    each batch is one transaction, and what is right already is not written. No hour is rolled up
+    afterwards. Raises StoreUnavailable.
     """
     with store.transaction() as connection:
+        connection.execute(sql.UNSETTLE_ALL)
         (total,) = connection.execute(sql.COUNT_ENTITIES).fetchone()
     done, last = 0, ""
     while True:

@@ -1,7 +1,9 @@
 """The statements. Built from schema.tables, never from names in a payload."""
 
+from schema.rollups import ROLLUPS, Rollup
 from schema.rows import DISCRIMINATORS
-from schema.tables import CALL_TABLES, CHAT_TABLES, Table
+from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table
+from schema.words import plain
 
 
 def upsert(table: Table) -> str:
@@ -28,6 +30,14 @@ def select(table: Table) -> str:
 def delete_all(table: Table) -> str:
     """Delete all rows of one call or chat."""
     return f"DELETE FROM {table.name} WHERE {table.key[0]} = ?"
+
+
+def roll_up(rollup: Rollup) -> str:
+    """Fill a rollup table with what the calls of `:hour` give."""
+    return (
+        f"INSERT INTO {rollup.table} ({', '.join(rollup.columns)}, position) "
+        f"SELECT *, row_number() OVER () FROM ({rollup.of_the_hour})"
+    )
 
 
 ENTITY_TABLES = {table.name: table for table in (*CALL_TABLES, *CHAT_TABLES)}
@@ -92,8 +102,144 @@ UNFOUNDED = {
 }
 REINDEX_TRANSCRIPTS = "INSERT INTO transcripts_fts (transcripts_fts) VALUES ('rebuild')"
 
+STATE_OF_CALL = (
+    "SELECT c.call_status, c.level, c.disconnection_reason, c.duration_ms, c.combined_cost_cents, "
+    "c.cost_is_final, a.call_summary FROM calls c LEFT JOIN analyses a USING (call_id) "
+    "WHERE c.call_id = ?"
+)
+
+# -- hours that are added up -----------------------------------------------------------------------
+
+# With the figures of the hour, by its foreign keys.
+UNSETTLE = "DELETE FROM rollup_hours WHERE hour = ?"
+UNSETTLE_ALL = "DELETE FROM rollup_hours"
+SETTLE = "INSERT INTO rollup_hours (hour) VALUES (:hour) ON CONFLICT (hour) DO NOTHING"
+ROLL_UP = [roll_up(rollup) for rollup in ROLLUPS]
+# From one hour with calls to the next, each step a search of an index. No call is older than 1970.
+UNSETTLED_HOURS = plain("""
+    WITH RECURSIVE hours (hour) AS (
+        SELECT (SELECT min(call_time(c)) FROM calls c WHERE call_time(c) >= 0) / 3600000 * 3600000
+        UNION ALL
+        SELECT (
+            SELECT min(call_time(c)) FROM calls c WHERE call_time(c) >= hours.hour + 3600000
+        ) / 3600000 * 3600000
+        FROM hours
+        WHERE hours.hour + 3600000 <= :now
+    )
+    SELECT hour FROM hours
+    WHERE hour + 3600000 <= :now
+        AND hour NOT IN (SELECT hour FROM rollup_hours)
+        AND :quiet_since >= (
+            SELECT max(c.updated_at) FROM calls c
+            WHERE call_time(c) BETWEEN hour AND hour + 3599999
+        )
+    ORDER BY hour
+""")
+
 VIEWS = "SELECT name, sql FROM sqlite_master WHERE type = 'view'"
 ENTITIES_AFTER = (
     "SELECT DISTINCT entity_id FROM observations WHERE entity_id > ? ORDER BY entity_id LIMIT ?"
 )
 COUNT_ENTITIES = "SELECT count(DISTINCT entity_id) FROM observations"
+
+DRIFT = "SELECT * FROM drift ORDER BY entities DESC, place, what, name"
+
+# -- what is here of a call that Retell has --------------------------------------------------------
+
+_HAS_TRANSCRIPT = (
+    "(EXISTS (SELECT 1 FROM transcripts t WHERE t.call_id = c.call_id) "
+    "OR EXISTS (SELECT 1 FROM utterances t WHERE t.call_id = c.call_id))"
+)
+_IS_ANALYSED = "EXISTS (SELECT 1 FROM analyses a WHERE a.call_id = c.call_id)"
+HELD = (
+    f"SELECT u.asked_at, u.gone_at IS NOT NULL, e.entity_id IS NOT NULL, c.call_id IS NOT NULL, "
+    f"{_HAS_TRANSCRIPT}, {_IS_ANALYSED}, {', '.join(f'c.{name}' for name in CALLS.names)} "
+    "FROM (SELECT ? AS id) k LEFT JOIN calls c ON c.call_id = k.id "
+    "LEFT JOIN upstream_calls u ON u.call_id = k.id LEFT JOIN erasures e ON e.entity_id = k.id"
+)
+# Calls of other workspaces whose webhooks come here too are left out: to this account's key, Retell
+# would say that they do not exist.
+_IS_OURS = (
+    "EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.call_id "
+    "AND (o.key_id IS NULL OR o.key_id = ?))"
+)
+OPEN_CALLS = (
+    "SELECT c.call_id FROM calls c WHERE (c.level < 2 OR c.cost_is_final IS NOT 1 "
+    f"OR NOT {_IS_ANALYSED} OR NOT {_HAS_TRANSCRIPT}) "
+    "AND coalesce(c.start_timestamp, c.observed_at) BETWEEN ? AND ? "
+    f"AND (? IS NULL OR c.agent_id = ?) AND {_IS_OURS} ORDER BY c.call_id"
+)
+STARTED_CALLS = (
+    "SELECT c.call_id FROM calls c WHERE c.start_timestamp BETWEEN ? AND ? "
+    f"AND (? IS NULL OR c.agent_id = ?) AND {_IS_OURS} ORDER BY c.call_id"
+)
+GONE_CALLS = (
+    "SELECT c.agent_id, c.agent_name, coalesce(c.start_timestamp, c.observed_at) "
+    "FROM upstream_calls u JOIN calls c ON c.call_id = u.call_id WHERE u.gone_at IS NOT NULL "
+    "AND (? IS NULL OR c.agent_id = ?)"
+)
+NOTE_ASKED = (
+    "INSERT INTO upstream_calls (call_id, asked_at) VALUES (?, ?) ON CONFLICT (call_id) "
+    "DO UPDATE SET asked_at = max(coalesce(asked_at, 0), excluded.asked_at), gone_at = NULL"
+)
+NOTE_GONE = (
+    "INSERT INTO upstream_calls (call_id, gone_at) VALUES (?, ?) ON CONFLICT (call_id) "
+    "DO UPDATE SET gone_at = excluded.gone_at"
+)
+PUT_SYNC = upsert(SYNCS)
+SYNCS_OF = f"SELECT {', '.join(SYNCS.names)} FROM syncs WHERE agent_id = ?"
+DROP_COVERAGE = (
+    "DELETE FROM coverage WHERE (? IS NULL OR day >= ?) AND (? IS NULL OR day <= ?) "
+    "AND (? IS NULL OR agent_id = ?)"
+)
+PUT_COVERAGE = upsert(COVERAGE)
+
+# -- exports ---------------------------------------------------------------------------------------
+
+READABLE = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
+VIRTUAL = "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE%'"
+DROP_BODIES = "UPDATE observations SET body = NULL"
+
+
+def quoted(name: str) -> str:
+    """A name from a file or a query as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def whole(name: str) -> str:
+    """All of a table or view."""
+    return f"SELECT * FROM {quoted(name)}"
+
+
+def nested(query: str) -> str:
+    """The same rows. Columns of one name become different ones, and only a SELECT is valid here."""
+    return f"SELECT * FROM (\n{query.rstrip().rstrip(';')}\n)"
+
+
+# A day's increment: by the first of these columns that a result has. A call's rows are replaced
+# together, so whatever carries its id changed with it.
+SINCE = {
+    "updated_at": "updated_at >= :since",
+    "call_id": "call_id IN (SELECT call_id FROM calls WHERE updated_at >= :since)",
+    "chat_id": "chat_id IN (SELECT chat_id FROM chats WHERE updated_at >= :since)",
+    "last_received_at": "last_received_at >= :since",
+    "erased_at": "erased_at >= :since",
+    "day": "day >= :day",
+}
+
+
+def types_in(query: str, names: list[str]) -> str:
+    """One row: the types of the values in each column of a query, comma-separated."""
+    types = ", ".join(f"group_concat(DISTINCT typeof({quoted(name)}))" for name in names)
+    return f"SELECT {types} FROM ({query})"
+
+
+def create(name: str, types: dict[str, str]) -> str:
+    """A table for a result."""
+    columns = ", ".join(f"{quoted(column)} {of}" for column, of in types.items())
+    return f"CREATE TABLE {quoted(name)} ({columns})"
+
+
+def insert(name: str, width: int) -> str:
+    """A row of `width` values."""
+    return f"INSERT INTO {quoted(name)} VALUES ({', '.join('?' * width)})"

@@ -47,7 +47,7 @@ class Store:
     """
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
-        self._path = path
+        self.path = path
         self._busy_seconds = busy_seconds
         self._queue: deque[_Waiting] = deque()
         self._has_leader = False
@@ -165,7 +165,7 @@ class Store:
     def _turnstile(self, deadline: float) -> Iterator[None]:
         """Let processes take the write lock in turn: who waits for it holds the turnstile, so that
         the one that has just let go of it cannot take it again at once."""
-        with self._path.with_name(self._path.name + ".turn").open("a") as turnstile:
+        with self.path.with_name(self.path.name + ".turn").open("a") as turnstile:
             while True:
                 try:
                     fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,8 +179,8 @@ class Store:
     def _connect(self) -> Connection:
         """The open connection, or a new one: opening meets the locks of other processes too."""
         if self._connection is None:
-            self._identity = identity(self._path)
-            connection = connect(self._path, busy_timeout_ms=0)
+            self._identity = identity(self.path)
+            connection = connect(self.path, busy_timeout_ms=0)
             try:
                 check(connection)
             except BaseException:
@@ -192,7 +192,7 @@ class Store:
 
     def _check_identity(self) -> None:
         """A file that was replaced would swallow events into an inode nobody can open."""
-        if identity(self._path) != self._identity:
+        if identity(self.path) != self._identity:
             raise StoreReplaced("the database file was moved, deleted or replaced")
 
     def _disconnect(self) -> None:

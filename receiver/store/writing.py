@@ -7,7 +7,10 @@ from receiver.store import sql
 from receiver.store.connection import Connection
 from schema.conversation import Row
 from schema.parts import Rows
+from schema.rollups import HOUR_MS
 from schema.tables import CALLS
+
+_START, _OBSERVED = CALLS.names.index("start_timestamp"), CALLS.names.index("observed_at")
 
 Stored = dict[str, dict[tuple[Any, ...], Row]]
 
@@ -32,12 +35,15 @@ def write(
         slices.setdefault(table, {})[discriminator] = part
     for table, parts in slices.items():
         wanted = [row for part in parts.values() for row in part]
+        stored = []
         if is_new:
             if wanted:
                 connection.executemany(sql.UPSERT[table], wanted)
         else:
             stored = _stored(connection, table, entity_id, None if is_whole else parts)
             _replace(connection, table, stored, wanted)
+        if table == CALLS.name:
+            _unsettle(connection, [*stored, *wanted])
 
 
 def _stored(
@@ -63,5 +69,20 @@ def _replace(connection: Connection, table: str, stored: list[Row], wanted: list
 
 def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> None:
     """Delete every row of an entity, children before parents."""
-    for table in reversed(list(tables)):
+    tables = list(tables)
+    if CALLS.name in tables:
+        _unsettle(connection, _stored(connection, CALLS.name, entity_id, None))
+    for table in reversed(tables):
         connection.execute(sql.DELETE_ALL[table], (entity_id,))
+
+
+def _unsettle(connection: Connection, calls: Iterable[Row]) -> None:
+    """What is rolled up of the hours of these rows of calls no longer holds."""
+    for hour in {_hour(row) for row in calls} - {None}:
+        connection.execute(sql.UNSETTLE, (hour,))
+
+
+def _hour(call: Row) -> int | None:
+    """The hour of `call_time` in schema/words.py; a call of no time is in none."""
+    at = call[_START] if call[_START] is not None else call[_OBSERVED] or None
+    return None if at is None else at // HOUR_MS * HOUR_MS

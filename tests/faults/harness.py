@@ -128,6 +128,14 @@ class Server:
     def workers(self) -> list[int]:
         return _children(self.master)
 
+    def connections(self) -> int:
+        """How many clients are connected to it."""
+        port = f":{int(self.address.rsplit(':', 1)[1]):04X}"
+        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        # Local address and state, in which 01 is an established connection.
+        found = [(line.split()[1], line.split()[3]) for line in lines]
+        return sum(local.endswith(port) and state == "01" for local, state in found)
+
     def signal(self, number: int) -> None:
         os.kill(self.master, number)
 

@@ -60,6 +60,7 @@ def test_sigterm_answers_what_was_accepted(server, db_path):
     holder.execute("BEGIN IMMEDIATE")
     load = Load(server, clients=8, pairs=1)
     with load:
+        wait_until(lambda: server.connections() >= 8)
         time.sleep(0.5)
         server.signal(signal.SIGTERM)
         time.sleep(0.5)

@@ -1,0 +1,213 @@
+"""Commands that place calls: call."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from receiver import config
+from receiver.cli.group import err, main, progress
+from receiver.errors import CallhouseError, SettingsError
+
+if TYPE_CHECKING:
+    from receiver.calling.lists import Summary
+    from receiver.store import CallState, Store
+
+
+@main.command()
+@click.argument("to_number", metavar="[TO]", required=False)
+@click.option("--from", "from_number", metavar="NUMBER", help="Your number, E.164.")
+@click.option("--agent", "override_agent_id", metavar="ID", help="Agent, for this call only.")
+@click.option(
+    "--agent-version", "override_agent_version", metavar="V", help="Its version: number or tag."
+)
+@click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Kept with the call.")
+@click.option("--var", multiple=True, metavar="KEY=VALUE", help="Dynamic variable of the agent.")
+@click.option("--sip-header", multiple=True, metavar="X-NAME=VALUE", help="Custom SIP header.")
+@click.option("--ignore-e164", is_flag=True, help="Custom telephony: take numbers as they are.")
+@click.option("--honor-dnc", is_flag=True, help="Refuse contacts marked do-not-call.")
+@click.option("--idempotency-key", metavar="KEY", help="Twice within an hour is one call.")
+@click.option("--json", "json_file", type=click.File("rb"), help="Body fields; - is stdin.")
+@click.option(
+    "--csv",
+    "csv_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A list: to_number and more columns.",
+)
+@click.option("--per-second", type=float, default=None, help="Pace of a list; 1 by default.")
+@click.option("--wait", is_flag=True, help="Follow the call in the warehouse to its end.")
+@click.option("--timeout", default=7200.0, show_default=True, help="Seconds to wait at most.")
+def call(
+    csv_file: Path | None, wait: bool, timeout: float, per_second: float | None, **said: Any
+) -> None:
+    """Place a call, or a list of calls, and store it before it rings.
+
+    \b
+    Examples:
+      callhouse call +14155550123 --from +14155550100 --var name=Ann --wait
+      callhouse call --from +14155550100 --agent agent_... --csv customers.csv
+    """
+    body = _body(said)
+    settings = config.load()
+    settings.require_api_key()
+    if csv_file is None:
+        if per_second is not None:
+            raise SettingsError("--per-second is the pace of a list: it needs --csv")
+        sys.exit(_place_one(settings, body, timeout if wait else None))
+    if wait or "to_number" in body or "idempotency_key" in body:
+        raise SettingsError("--csv goes without TO, --wait and --idempotency-key")
+    sys.exit(_place_list(settings, csv_file, body, per_second))
+
+
+def _body(said: dict[str, Any]) -> dict[str, Any]:
+    """What the options say, over what the JSON file says. Raises UnusableCall, SettingsError."""
+    from receiver.calling.body import merged, pairs
+
+    file = said["json_file"]
+    try:
+        base = json.load(file) if file else {}
+    except ValueError:
+        raise SettingsError("--json is not a JSON file") from None
+    if not isinstance(base, dict):
+        raise SettingsError("--json is not an object", hint="Write the fields of the call.")
+    version = said["override_agent_version"]
+    if version is not None and version.isascii() and version.isdigit():
+        version = int(version)
+    over = {name: said[name] for name in ("to_number", "from_number", "override_agent_id")}
+    over |= {
+        "override_agent_version": version,
+        "idempotency_key": said["idempotency_key"],
+        "ignore_e164_validation": said["ignore_e164"] or None,
+        "honor_internal_dnc": said["honor_dnc"] or None,
+        "metadata": pairs(said["metadata"], option="--metadata") or None,
+        "retell_llm_dynamic_variables": pairs(said["var"], option="--var") or None,
+        "custom_sip_headers": pairs(said["sip_header"], option="--sip-header") or None,
+    }
+    return merged(base, over)
+
+
+def _place_one(settings: config.Settings, body: dict[str, Any], timeout: float | None) -> int:
+    from receiver.calling.body import check
+    from receiver.calling.placing import place
+    from receiver.retell import Retell
+
+    check(body)
+    store = _store(settings)
+    try:
+        with Retell(settings.base_url, settings.require_api_key()) as retell:
+            placed = place(retell, store, body)
+    finally:
+        store.close()
+    click.echo(placed.call_id)
+    return 0 if timeout is None else _wait(settings.database_path, placed.call_id, timeout)
+
+
+def _wait(path: Path, call_id: str, timeout: float) -> int:
+    from receiver.calling.following import follow
+
+    try:
+        state = follow(
+            path,
+            call_id,
+            timeout_seconds=timeout,
+            changed=lambda s: err.print(s.call_status or "unknown", style="dim", markup=False),
+            sleep=time.sleep,
+            monotonic=time.monotonic,
+        )
+    except KeyboardInterrupt:
+        err.print(
+            f"No longer waiting; the call goes on. callhouse show {call_id}",
+            markup=False,
+            soft_wrap=True,
+        )
+        return 1
+    if state is None or state.level < 2:
+        err.print("No end of the call has arrived.", style="bold red")
+        hint = "  Does `callhouse serve` run? `callhouse webhook test` checks the way to it."
+        err.print(hint, style="dim", soft_wrap=True)
+        return 1
+    _print_state(state)
+    return 0 if state.call_status == "ended" else 1
+
+
+def _print_state(state: "CallState") -> None:
+    seconds = None if state.duration_ms is None else round(state.duration_ms / 1000)
+    cents = state.combined_cost_cents
+    cost = "" if cents is None else f"${cents / 100:.4f}"
+    for name, value in (
+        ("status", state.call_status),
+        ("reason", state.disconnection_reason),
+        ("duration", None if seconds is None else f"{seconds // 60}:{seconds % 60:02}"),
+        ("cost", cost if state.cost_is_final else f"{cost} so far".strip()),
+        ("summary", state.call_summary),
+    ):
+        click.echo(f"{name:9} {value or '-'}")
+
+
+def _place_list(
+    settings: config.Settings, path: Path, defaults: dict[str, Any], per_second: float | None
+) -> int:
+    from receiver.calling.journal import Journal
+    from receiver.calling.lists import MAX_PER_SECOND, PER_SECOND, Caller, Pace
+    from receiver.calling.rows import read_rows
+    from receiver.retell import Retell
+
+    per_second = PER_SECOND if per_second is None else per_second
+    if not 0 < per_second <= MAX_PER_SECOND:
+        raise SettingsError(f"--per-second is above 0 and at most {MAX_PER_SECOND:g}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8", hint="Save it as CSV UTF-8.") from None
+    store = _store(settings)
+    stopped: CallhouseError | KeyboardInterrupt | None = None
+    try:
+        with (
+            Journal(path) as journal,
+            Retell(settings.base_url, settings.require_api_key()) as retell,
+            progress() as bar,
+        ):
+            rows = read_rows(text, name=path.name, run_id=journal.run_id, defaults=defaults)
+            caller = Caller(retell, store, journal, Pace(per_second, sleep=time.sleep))
+            task = bar.add_task("Calling", total=len(rows))
+            try:
+                caller.place_all(rows, advance=lambda: bar.advance(task))
+            except (CallhouseError, KeyboardInterrupt) as error:
+                stopped = error
+    finally:
+        store.close()
+    _print_summary(caller.summary, len(rows))
+    if isinstance(stopped, KeyboardInterrupt):
+        err.print("Interrupted. The same command goes on and calls nobody twice.")
+    elif stopped is not None:
+        raise stopped
+    return 1 if stopped or caller.summary.refused or caller.summary.unknown else 0
+
+
+def _print_summary(summary: "Summary", rows: int) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right")
+    table.add_column()
+    counts = summary.counts
+    table.add_row(str(counts["placed"]), "placed")
+    for name in ("placed before", "refused", "unknown"):
+        if counts[name]:
+            table.add_row(str(counts[name]), name)
+    if left := rows - sum(counts.values()):
+        table.add_row(str(left), "not tried")
+    err.print(table)
+    for title, lines in (("Refused", summary.refused), ("Not known", summary.unknown)):
+        for line, reason in lines:
+            err.print(f"{title}, line {line}: {reason}", markup=False, soft_wrap=True)
+
+
+def _store(settings: config.Settings) -> "Store":
+    """The warehouse, made if it is not there: before a call is placed, it can be stored."""
+    from receiver.store import Store, migrate
+
+    migrate(settings.database_path, timezone=settings.timezone)
+    return Store(settings.database_path)

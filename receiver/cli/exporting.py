@@ -1,0 +1,98 @@
+"""The command that writes what is stored to files: export."""
+
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from receiver import config
+from receiver.cli.group import err, main, progress
+
+
+def _zone(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    try:
+        return name and config.timezone_name(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@main.command()
+@click.argument("what", required=False, default="")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, allow_dash=True),
+    default=None,
+    help="File to write, whole or not at all; stdout without it.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["csv", "ndjson", "parquet", "sqlite"]),
+    default=None,
+    help="By the ending of FILE if not given; csv on stdout.",
+)
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d"]),
+    default=None,
+    metavar="YYYY-MM-DD",
+    help="Only what changed on this day or after it.",
+)
+@click.option(
+    "--timezone",
+    default=None,
+    metavar="ZONE",
+    callback=_zone,
+    help="Write times as ISO text in this IANA time zone, and let views cut days in it.",
+)
+@click.option("--private", is_flag=True, help="With raw bodies, which Datasette does not show.")
+def export(
+    what: str,
+    to: Path | None,
+    format_: str | None,
+    since: datetime | None,
+    timezone: str | None,
+    private: bool,
+) -> None:
+    """Write a table, a view, a SELECT or all of it to a file: CSV, JSON, Parquet, SQLite.
+
+    WHAT is the name of a table or view, or the SQL of one SELECT. Without it, a copy of the whole
+    database is written.
+
+    \b
+    Examples:
+      callhouse export call_log --to calls.csv
+      callhouse export call_log --to calls.csv --since 2026-05-09 --timezone Europe/Berlin
+      callhouse export "SELECT * FROM calls JOIN analyses USING (call_id)" --to calls.parquet
+      callhouse export utterances --format ndjson | gzip > utterances.ndjson.gz
+      callhouse export --to copy.db
+    """
+    from receiver.export import Export
+    from receiver.export import export as write
+
+    settings = config.load()
+    asked = Export(
+        what=what,
+        to=None if to == Path("-") else to,
+        format=format_,
+        since=since.date() if since else None,
+        timezone=timezone,
+        private=private,
+    )
+    # A stopped container ends like Ctrl-C, so that nothing half-written stays.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        bar = progress()
+        # Rows on the same terminal would be torn by it.
+        bar.disable |= asked.to is None and sys.stdout.isatty()
+        with bar:
+            task = bar.add_task("Exporting", total=None)
+            rows = write(
+                settings, asked, progress=lambda n, of: bar.update(task, completed=n, total=of)
+            )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    wrote = f"{rows:,} row{'s' * (rows != 1)}" if what else "Copied the database"
+    err.print(wrote + (f" to {asked.to}" if asked.to else ""), markup=False)

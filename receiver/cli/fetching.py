@@ -1,0 +1,185 @@
+"""Commands that compare the warehouse with Retell: sync, coverage, drift."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import click
+
+from receiver import config
+from receiver.cli.group import main, progress
+from receiver.cli.reports import as_json as report_as_json
+from receiver.cli.reports import print_counts, print_drift, print_report, print_stopped
+from receiver.errors import CallhouseError
+
+if TYPE_CHECKING:
+    from receiver.store import Store
+    from receiver.upstream.fetching import Fetcher
+    from receiver.upstream.listing import Listing
+
+# A sync may wait for the receiver longer than a webhook can.
+_BUSY_SECONDS = 60.0
+
+_DAY = click.DateTime(formats=["%Y-%m-%d"])
+_SINCE = click.option("--since", type=_DAY, metavar="DAY", help="First day, as YYYY-MM-DD.")
+_UNTIL = click.option("--until", type=_DAY, metavar="DAY", help="Last day, included.")
+_AGENT = click.option("--agent", metavar="ID", help="Only calls of this agent.")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+def drift(as_json: bool) -> None:
+    """List what Retell says that this version does not know: keys, events, roles, products, values.
+
+    \b
+    Example:
+      callhouse drift
+    """
+    from receiver.store import read_drift
+
+    found = read_drift(config.load().database_path)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    if not found:
+        click.echo("Nothing unknown: every key, event, role, product and value is one we know.")
+        return
+    print_drift(found)
+
+
+@main.command()
+@_SINCE
+@_UNTIL
+@_AGENT
+def sync(since: datetime | None, until: datetime | None, agent: str | None) -> None:
+    """Fetch the calls that webhooks missed, and what is lacking of the others.
+
+    Days are those of CALLHOUSE_TIMEZONE. Without --since it goes on from the last sync; the first
+    one begins with the oldest call Retell has. An interrupted sync goes on when it is run again.
+
+    \b
+    Examples:
+      callhouse sync
+      callhouse sync --since 2026-01-01 --until 2026-01-31
+    """
+    from receiver.upstream import sync as syncing
+
+    first, last = _days(since, until)
+    with _account(agent) as (settings, store, listing, fetcher), progress() as bar:
+        days = syncing.plan(listing, settings.database_path, first, last, _today(listing.zone))
+        task = bar.add_task(f"{days.begin}", total=None)
+
+        def show(step: "syncing.Step") -> None:
+            text = f"{step.day}  {step.counts.found:,} found"
+            bar.update(task, completed=step.days_done, total=step.days, description=text)
+
+        def run() -> None:
+            syncing.sync(store, listing, fetcher, days, now_ms=_now_ms, progress=show)
+
+        stopped = _stopped_by(run)
+    print_counts(fetcher.counts)
+    if stopped is not None:
+        print_stopped(stopped, "What was fetched is kept; run the same again to go on.")
+    sys.exit(1 if stopped or fetcher.counts.failed else 0)
+
+
+@main.command()
+@_SINCE
+@_UNTIL
+@_AGENT
+@click.option("--fix", is_flag=True, help="Fetch what is lacking, and report again.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every id.")
+def coverage(
+    since: datetime | None, until: datetime | None, agent: str | None, fix: bool, as_json: bool
+) -> None:
+    """Compare what is stored with what Retell lists, for each day and agent.
+
+    Days are those of CALLHOUSE_TIMEZONE; all that Retell has without --since. The exit status is 1
+    if something is missing. The table coverage keeps the result.
+
+    \b
+    Examples:
+      callhouse coverage --since 2026-05-01
+      callhouse coverage --fix
+      callhouse coverage --json | jq -r .missing_call_ids[]
+    """
+    from receiver.upstream.coverage import compare
+
+    first, last = _days(since, until)
+    with _account(agent) as (settings, store, listing, fetcher), progress() as bar:
+        today = _today(listing.zone)
+        begin = first or listing.first_day() or today
+        task = bar.add_task(f"{begin}", total=((last or max(today, begin)) - begin).days + 1)
+
+        def show(day: date) -> None:
+            bar.update(task, completed=(day - begin).days, description=f"{day}")
+
+        before, after = compare(
+            store, settings.database_path, listing, fetcher,
+            listing.windows(begin, last, today, from_start=first is None),
+            fix=fix, now_ms=_now_ms, progress=show,
+        )  # fmt: skip
+    if as_json:
+        click.echo(
+            json.dumps(
+                report_as_json(after, fetcher.counts if fix else None), ensure_ascii=False, indent=2
+            )
+        )
+    else:
+        print_report(before if fix else after)
+        if fix and not before.is_complete:
+            print_counts(fetcher.counts)
+            print_report(after)
+    sys.exit(0 if after.is_complete and not fetcher.counts.failed else 1)
+
+
+@contextmanager
+def _account(
+    agent: str | None,
+) -> "Iterator[tuple[config.Settings, Store, Listing, Fetcher]]":
+    """The configured database, made if need be, and the configured account."""
+    from receiver.retell import Retell
+    from receiver.signature import key_id
+    from receiver.store import Store, migrate
+    from receiver.upstream.fetching import Fetcher
+    from receiver.upstream.listing import Listing
+
+    settings = config.load()
+    key = settings.require_api_key()
+    with Retell(settings.base_url, key) as retell:
+        migrate(settings.database_path, timezone=settings.timezone)
+        store = Store(settings.database_path, busy_seconds=_BUSY_SECONDS)
+        try:
+            listing = Listing(retell, ZoneInfo(settings.timezone), agent)
+            fetcher = Fetcher(store, settings.database_path, retell, key_id=key_id(key))
+            yield settings, store, listing, fetcher
+        finally:
+            store.close()
+
+
+def _days(since: datetime | None, until: datetime | None) -> tuple[date | None, date | None]:
+    if since and until and since > until:
+        raise click.UsageError("--since is after --until")
+    return since and since.date(), until and until.date()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _today(zone: ZoneInfo) -> date:
+    return datetime.now(zone).date()
+
+
+def _stopped_by(run: Callable[[], None]) -> CallhouseError | KeyboardInterrupt | None:
+    """What ended it before its end, if anything did."""
+    try:
+        run()
+    except (CallhouseError, KeyboardInterrupt) as stopped:
+        return stopped
+    return None

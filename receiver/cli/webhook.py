@@ -1,0 +1,143 @@
+"""Commands about the way from Retell to here: webhook show, set, test."""
+
+import json
+import secrets
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from receiver import config
+from receiver.cli.group import err, main, progress
+from receiver.errors import SettingsError
+
+if TYPE_CHECKING:
+    from receiver.retell import Retell
+    from receiver.webhooks import AgentWebhook
+
+
+@main.group()
+def webhook() -> None:
+    """Show, set and test the webhook URLs that Retell reports to.
+
+    \b
+    Examples:
+      callhouse webhook show
+      callhouse webhook test https://calls.example.com/webhook
+    """
+
+
+@webhook.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def show(as_json: bool) -> None:
+    """Show which webhook URL each agent of the account carries.
+
+    \b
+    Example:
+      callhouse webhook show
+    """
+    from receiver.webhooks import agent_webhooks
+
+    with _retell() as retell:
+        webhooks = list(agent_webhooks(retell))
+    if as_json:
+        click.echo(json.dumps([asdict(w) for w in webhooks], ensure_ascii=False, indent=2))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("agent", "version", "webhook URL", "name"):
+        table.add_column(name, overflow="fold")
+    for w in webhooks:
+        url = w.webhook_url or "the account's"
+        table.add_row(w.agent_id, _version(w), url, w.agent_name)
+    # A row is a line, whatever the terminal's width: a folded URL cannot be copied.
+    Console(markup=False, width=300).print(table)
+    own = sum(w.webhook_url is not None for w in webhooks)
+    err.print(
+        f"{own} of {len(webhooks)} agents have a URL of their own. For these Retell never calls "
+        "the account's, which only its dashboard shows (Webhooks).",
+        markup=False,
+    )
+
+
+@webhook.command(name="set")
+@click.argument("url")
+@click.option("--agent", "agent_id", metavar="ID", help="The agent to set it for.")
+@click.option("--all", "all_agents", is_flag=True, help="Set it for every agent.")
+def set_(url: str, agent_id: str | None, all_agents: bool) -> None:
+    """Set the webhook URL of one agent, or of all.
+
+    \b
+    Example:
+      callhouse webhook set https://calls.example.com/webhook --agent agent_...
+    """
+    from receiver.webhooks import channel_of, check_url, set_webhook
+
+    check_url(url)
+    if (agent_id is None) != all_agents:
+        raise SettingsError("say either --agent ID or --all")
+    with _retell() as retell, progress() as bar:
+        agents = (
+            [(agent_id, channel_of(retell, agent_id))]
+            if agent_id is not None
+            else [(a["agent_id"], str(a.get("channel") or "voice")) for a in retell.agents()]
+        )
+        differs = drafts = 0
+        for one, channel in bar.track(agents, description="Setting"):
+            now = set_webhook(retell, one, url, channel=channel)
+            differs += now.webhook_url != url
+            drafts += now.is_published is False
+            click.echo(f"{one}  {_version(now)}  {now.webhook_url or 'none'}")
+    if drafts:
+        err.print("A draft counts for calls once it is published, in Retell's dashboard.")
+    sys.exit(1 if differs else 0)
+
+
+@webhook.command()
+@click.argument("url", required=False)
+def test(url: str | None) -> None:
+    """Post a signed event to a webhook URL, by default to each agent's, and say what is wrong.
+
+    It is verified like any other and leaves nothing in the tables.
+
+    \b
+    Example:
+      callhouse webhook test https://calls.example.com/webhook
+    """
+    from receiver.probing import examine
+    from receiver.webhooks import agent_webhooks
+
+    key = config.load().require_api_key()
+    urls = [url] if url else []
+    if not urls:
+        with _retell() as retell:
+            urls = sorted({w.webhook_url for w in agent_webhooks(retell) if w.webhook_url})
+    if not urls:
+        raise SettingsError(
+            "no agent has a webhook URL of its own",
+            hint="Name the account's: callhouse webhook test https://HOST/webhook",
+        )
+    wrong = False
+    for one in urls:
+        click.echo(one)
+        for finding in examine(one, key=key, nonce=secrets.token_hex(8)):
+            wrong |= finding.is_wrong
+            mark, color = ("wrong", "red") if finding.is_wrong else ("", None)
+            click.secho(f"  {mark:5} {finding.what}", fg=color)
+            if finding.hint:
+                click.secho(f"        {finding.hint}", dim=True)
+    sys.exit(1 if wrong else 0)
+
+
+def _version(webhook: "AgentWebhook") -> str:
+    draft = " (draft)" if webhook.is_published is False else ""
+    return f"{webhook.version}{draft}" if webhook.version is not None else ""
+
+
+def _retell() -> "Retell":
+    from receiver.retell import Retell
+
+    settings = config.load()
+    return Retell(settings.base_url, settings.require_api_key())

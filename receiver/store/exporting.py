@@ -1,0 +1,216 @@
+"""Reading out one moment of the file, by queries that cannot write, and copying it."""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from receiver.errors import CallhouseError, ExportFailed, NotStored, SettingsError
+from receiver.store import sql
+from receiver.store.connection import Connection, sqlite3
+from receiver.store.reading import connect_readonly
+from schema.tables import PRIVATE
+from schema.views import views
+
+Row = tuple[Any, ...]
+
+# What reading needs; the full-text index looks at data_version. Everything else is refused:
+# writing, attaching, settings.
+_ALLOWED = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+}
+# The machine's faults; all others are the query's. Source: https://www.sqlite.org/rescode.html
+_FAULTS = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOTADB,
+}
+_TYPES = {"INTEGER", "REAL", "TEXT", "BLOB"}
+_STEPS = 100_000
+_COPIED_PAGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a query gives: names of its columns and its rows, read as they are asked for.
+
+    `types` are those that the columns were declared with, empty for an expression.
+    """
+
+    names: list[str]
+    types: list[str]
+    rows: Iterator[Row]
+
+
+class Snapshot:
+    """The file as it was at one moment, whatever is written meanwhile."""
+
+    def __init__(self, connection: Connection, timezone: str | None, private: bool) -> None:
+        self._connection = connection
+        self._timezone = timezone
+        self._private = private
+
+    def read(self, what: str, *, since: datetime | None, typed: bool) -> Result:
+        """A table, a view or the SQL of a SELECT; of `since`, the start of a day, and after only.
+
+        With `typed`, a column's type is that of its values, for which the query runs twice.
+        Raises SettingsError for what cannot be read like this.
+        """
+        query = sql.nested(self._select(what))
+        names = [column[0] for column in self._connection.execute(f"{query} LIMIT 0").description]
+        types = self._declared(query)
+        bound: dict[str, object] = {}
+        if since is not None:
+            query = f"{query} WHERE {_since(names)}"
+            bound = {"since": int(since.timestamp()) * 1000, "day": f"{since:%Y-%m-%d}"}
+        if typed:
+            [found] = self._connection.execute(sql.types_in(query, names), bound)
+            types = [
+                _type(seen or "", declared) for seen, declared in zip(found, types, strict=True)
+            ]
+        return Result(names, types, self._connection.execute(query, bound))
+
+    def copy(self, target: Path, *, progress: Callable[[int, int], None]) -> None:
+        """Copy all of the file to `target`, an empty one; private columns only if they are open.
+
+        `progress` gets pages done and all pages.
+        """
+
+        def copied(_status: int, remaining: int, total: int) -> None:
+            progress(total - remaining, total)
+
+        with closing(sqlite3.connect(target, isolation_level=None)) as copy:
+            self._connection.backup(copy, pages=_COPIED_PAGES, progress=copied)
+            # One file, with nothing beside it that belongs to it.
+            copy.execute("PRAGMA journal_mode = delete")
+            if self._timezone:
+                for name, text in views(self._timezone).items():
+                    copy.execute(f"DROP VIEW IF EXISTS {name}")
+                    copy.execute(text)
+            if not self._private:
+                copy.execute(sql.DROP_BODIES)
+                # Takes the bodies out of the free pages too.
+                copy.execute("VACUUM")
+                # It may renumber the rows that the search index points to.
+                copy.execute(sql.REINDEX_TRANSCRIPTS)
+
+    def _select(self, what: str) -> str:
+        if not re.fullmatch(r"\w+", what):
+            return what
+        names = [name for (name,) in self._connection.execute(sql.READABLE)]
+        if what in names:
+            return sql.whole(what)
+        nearest = difflib.get_close_matches(what, names, n=1)
+        raise SettingsError(
+            f"there is no table or view {what}",
+            hint=f"Did you mean {nearest[0]}?" if nearest else "docs/tables.md lists them.",
+        )
+
+    def _declared(self, query: str) -> list[str]:
+        """The declared types of a query's columns, by way of a view that nobody else sees."""
+        self._connection.set_authorizer(None)
+        try:
+            self._connection.execute(f"CREATE TEMP VIEW _exported AS {query}")
+            found = self._connection.execute("PRAGMA temp.table_info(_exported)").fetchall()
+            self._connection.execute("DROP VIEW temp._exported")
+        finally:
+            _restrict(self._connection, self._private)
+        return [row[2] if row[2] in _TYPES else "" for row in found]
+
+
+@contextmanager
+def snapshot(path: Path, *, timezone: str | None, private: bool) -> Iterator[Snapshot]:
+    """One moment of the file at `path`. With `timezone`, views show time in it; `private` opens
+    what else reads as NULL.
+
+    Raises NotStored without a file, SettingsError with SQLite's message for a mistake in a query,
+    ExportFailed if the file cannot be read or what is made of it cannot be written.
+    """
+    if not path.exists():
+        raise NotStored(f"there is no database at {path}", hint="Run `callhouse serve` first.")
+    connection = None
+    try:
+        connection = connect_readonly(path)
+        # Whatever a query makes of bytes, it can be written.
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+        if timezone:
+            for text in views(timezone).values():
+                connection.execute(text.replace("CREATE VIEW", "CREATE TEMP VIEW", 1))
+        connection.execute("BEGIN")
+        # Older versions of SQLite may open a search index only while nothing is refused.
+        for (name,) in connection.execute(sql.VIRTUAL).fetchall():
+            connection.execute(f"{sql.whole(name)} LIMIT 0")
+        _restrict(connection, private)
+        # Python hears Ctrl-C only when it is called.
+        connection.set_progress_handler(lambda: 0, _STEPS)
+        yield Snapshot(connection, timezone, private)
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        raise _said(error) from error
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def write_table(target: Path, name: str, result: Result) -> None:
+    """Write a result as the only table of a new SQLite file. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(target, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = off")
+        connection.execute("BEGIN")
+        types = dict(zip(result.names, result.types, strict=True))
+        connection.execute(sql.create(name, types))
+        connection.executemany(sql.insert(name, len(types)), result.rows)
+        connection.execute("COMMIT")
+
+
+def _restrict(connection: Connection, private: bool) -> None:
+    hidden = set() if private else PRIVATE
+
+    def authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+        if action == sqlite3.SQLITE_READ and (first, second) in hidden:
+            return sqlite3.SQLITE_IGNORE
+        if action in _ALLOWED or (action, first) == (sqlite3.SQLITE_PRAGMA, "data_version"):
+            return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_DENY
+
+    connection.set_authorizer(authorize)
+
+
+def _since(names: list[str]) -> str:
+    for name, condition in sql.SINCE.items():
+        if name in names:
+            return condition
+    raise SettingsError(
+        "--since cannot cut this: it has no call_id, chat_id, time of change or day",
+        hint="Export it whole, or select call_id with it.",
+    )
+
+
+def _type(seen: str, declared: str) -> str:
+    """The type that holds all values; the declared one, or text, where there are none."""
+    types = {*seen.upper().split(",")} - {"NULL", ""}
+    if len(types) < 2:
+        return next(iter(types), declared or "TEXT")
+    return "REAL" if types == {"INTEGER", "REAL"} else "TEXT"
+
+
+def _said(error: Exception) -> CallhouseError | KeyboardInterrupt:
+    # The primary result code is in the low byte.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return KeyboardInterrupt()
+    if code in _FAULTS:
+        return ExportFailed(f"SQLite: {error}")
+    return SettingsError(f"SQLite: {error}", hint="WHAT is a table, a view or one SELECT.")

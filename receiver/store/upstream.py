@@ -1,0 +1,161 @@
+"""What the warehouse has of the calls that Retell lists, and what became of asking for them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from receiver.store import sql
+from receiver.store.connection import Connection
+from receiver.store.observations import known_observations, load
+from receiver.store.observing import Outcome, Received, observe
+from receiver.store.reading import reading
+from receiver.store.store import Store
+from schema import merge
+from schema.events import Fields
+from schema.tables import CALLS
+
+_MAX_MS = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What is here of a call; `row` is its row of calls, None when there is none."""
+
+    row: dict[str, Any] | None
+    has_transcript: bool
+    is_analysed: bool
+    asked_at: int | None
+    is_gone: bool
+    is_erased: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRow:
+    """A row of syncs: days as YYYY-MM-DD, times in milliseconds."""
+
+    agent_id: str
+    since: str
+    until: str
+    next_day: str
+    started_at: int
+    finished_at: int | None
+    found: int = 0
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    gone: int = 0
+    failed: int = 0
+
+
+def here(path: Path, call_ids: Iterable[str]) -> dict[str, Here]:
+    """What is here of each of the calls."""
+    with reading(path) as connection:
+        return {call_id: _here(connection, call_id) for call_id in call_ids}
+
+
+def _here(connection: Connection, call_id: str) -> Here:
+    asked_at, is_gone, is_erased, is_stored, transcript, analysed, *row = connection.execute(
+        sql.HELD, (call_id,)
+    ).fetchone()
+    return Here(
+        row=dict(zip(CALLS.names, row, strict=True)) if is_stored else None,
+        has_transcript=bool(transcript),
+        is_analysed=bool(analysed),
+        asked_at=asked_at,
+        is_gone=bool(is_gone),
+        is_erased=bool(is_erased),
+    )
+
+
+def said_of(path: Path, call_ids: Iterable[str]) -> dict[str, Fields]:
+    """What all observations of each of the calls say together; empty for one that is not here."""
+    with reading(path) as connection:
+        return {call_id: _said_of(connection, call_id) for call_id in call_ids}
+
+
+def _said_of(connection: Connection, call_id: str) -> Fields:
+    known = [k for k in known_observations(connection, call_id) if k.is_usable]
+    calls = [k for k in known if k.entity_type == "call" and k.has_body]
+    return merge.fold(load(connection, call_id, k) for k in calls)
+
+
+def open_calls(
+    path: Path, *, since: int | None, until: int | None, agent_id: str | None, key_id: str
+) -> list[str]:
+    """Stored calls that something is lacking of, of those that began from `since` to `until`.
+
+    Only calls that somebody with the key `key_id` reported, or that came without a signature.
+    """
+    return _calls(path, sql.OPEN_CALLS, since, until, agent_id, key_id)
+
+
+def started_calls(
+    path: Path, *, since: int | None, until: int | None, agent_id: str | None, key_id: str
+) -> list[str]:
+    """All stored calls that began from `since` to `until`, of the same keys."""
+    return _calls(path, sql.STARTED_CALLS, since, until, agent_id, key_id)
+
+
+def _calls(
+    path: Path,
+    statement: str,
+    since: int | None,
+    until: int | None,
+    agent_id: str | None,
+    key_id: str,
+) -> list[str]:
+    low = 0 if since is None else since
+    high = _MAX_MS if until is None else until
+    with reading(path) as connection:
+        found = connection.execute(statement, (low, high, agent_id, agent_id, key_id))
+        return [call_id for (call_id,) in found]
+
+
+def keep(
+    store: Store,
+    received: Sequence[Received],
+    *,
+    asked: Iterable[tuple[str, int]] = (),
+    gone: Iterable[tuple[str, int]] = (),
+    sync: Callable[[Sequence[Outcome]], SyncRow] | None = None,
+) -> list[Outcome]:
+    """Store what was fetched, and how far the sync has come with it, in one transaction.
+
+    `asked` and `gone` are (call_id, milliseconds). Raises StoreUnavailable.
+    """
+    with store.transaction() as connection:
+        outcomes = [observe(connection, one) for one in received]
+        connection.executemany(sql.NOTE_ASKED, list(asked))
+        connection.executemany(sql.NOTE_GONE, list(gone))
+        if sync is not None:
+            connection.execute(sql.PUT_SYNC, astuple(sync(outcomes)))
+    return outcomes
+
+
+def syncs_of(path: Path, agent_id: str) -> list[SyncRow]:
+    """Every sync of an agent, or of all with an empty id."""
+    with reading(path) as connection:
+        return [SyncRow(*row) for row in connection.execute(sql.SYNCS_OF, (agent_id,))]
+
+
+def gone_calls(path: Path, agent_id: str | None) -> list[tuple[str, str | None, int]]:
+    """(agent_id, agent_name, when it was) of the calls here that Retell has no more."""
+    with reading(path) as connection:
+        found = connection.execute(sql.GONE_CALLS, (agent_id, agent_id)).fetchall()
+    return [(agent or "", name, at or 0) for agent, name, at in found]
+
+
+def put_coverage(
+    store: Store,
+    rows: Iterable[tuple[Any, ...]],
+    *,
+    since: str | None,
+    until: str | None,
+    agent_id: str | None,
+) -> None:
+    """Replace the rows of the days from `since` to `until`, of an agent if one is named."""
+    with store.transaction() as connection:
+        values = (since, since, until, until, agent_id, agent_id)
+        connection.execute(sql.DROP_COVERAGE, values)
+        connection.executemany(sql.PUT_COVERAGE, list(rows))

@@ -1,0 +1,27 @@
+-- title: Calls in which the agent was slow to answer
+-- description: Calls in which one answer in twenty took longer than people wait, from the end of their words to the
+--   agent's (e2e), slowest first.
+-- :milliseconds = 1500. The 95th percentile is over this many milliseconds.
+-- :days = 30. How many days to look back.
+
+SELECT
+    c.call_id,
+    l.started_at,
+    l.agent,
+    e.p50_ms,
+    e.p95_ms,
+    e.max_ms,
+    e.num AS answers,
+    model.p95_ms AS model_p95_ms,
+    voice.p95_ms AS voice_p95_ms,
+    l.sentiment,
+    l.outcome
+FROM calls c
+JOIN latencies e ON e.call_id = c.call_id AND e.component = 'e2e'
+LEFT JOIN latencies model ON model.call_id = c.call_id AND model.component = 'llm'
+LEFT JOIN latencies voice ON voice.call_id = c.call_id AND voice.component = 'tts'
+JOIN call_log l ON l.call_id = c.call_id
+WHERE c.start_timestamp >= (SELECT max(start_timestamp) FROM calls)
+    - coalesce(nullif(:days, ''), 30) * 86400000
+    AND e.p95_ms > coalesce(nullif(:milliseconds, ''), 1500) + 0
+ORDER BY e.p95_ms DESC;

@@ -1,0 +1,153 @@
+-- The figures of every hour, as they are now: of hours that are rolled up from their table, of all
+-- others from the calls themselves. Dashboards and scorecards are sums of these.
+--
+-- The words are those of views.sql. schema/rollups.py puts unsettled_calls in front: in a view the
+-- calls of hours that are not rolled up, and in rolling up those of the hour in hand. So the second
+-- half of each view is also what fills its table, and the two cannot differ.
+
+-- started: whether the call has a start. With the reason it tells whether a call connected, while the
+-- meaning of a reason may change without any call being touched.
+CREATE VIEW hourly_calls AS
+SELECT
+    hour, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls,
+    transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count,
+    judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count,
+    e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum,
+    failed_tool_calls_sum
+FROM rollup_calls
+UNION ALL
+SELECT
+    call_hour(c) AS hour,
+    c.agent_id,
+    c.agent_version,
+    c.direction,
+    c.disconnection_reason,
+    c.start_timestamp IS NOT NULL AS started,
+    max(c.agent_name),
+    count(*),
+    count(
+        CASE WHEN c.transfer_destination IS NOT NULL
+            OR c.disconnection_reason IN ('call_transfer', 'transfer_bridged') THEN 1 END
+    ),
+    -- Integers could overflow in a sum, which is an error.
+    sum(c.duration_ms + 0.0),
+    count(c.duration_ms),
+    sum(c.combined_cost_cents),
+    count(c.combined_cost_cents),
+    count(CASE WHEN a.call_successful THEN 1 END),
+    count(a.call_successful),
+    -- Retell's spelling of the words drifts.
+    count(CASE WHEN lower(trim(a.user_sentiment)) = 'positive' THEN 1 END),
+    count(CASE WHEN lower(trim(a.user_sentiment)) = 'neutral' THEN 1 END),
+    count(CASE WHEN lower(trim(a.user_sentiment)) = 'negative' THEN 1 END),
+    count(a.user_sentiment),
+    count(CASE WHEN a.in_voicemail THEN 1 END),
+    sum(l.p50_ms),
+    count(l.p50_ms),
+    sum(m.interruptions),
+    count(m.interruptions),
+    sum(m.tool_calls),
+    sum(m.failed_tool_calls)
+FROM unsettled_calls c
+LEFT JOIN analyses a ON a.call_id = c.call_id
+LEFT JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
+LEFT JOIN call_metrics m ON m.call_id = c.call_id
+GROUP BY
+    call_hour(c), c.agent_id, c.agent_version, c.direction, c.disconnection_reason,
+    c.start_timestamp IS NOT NULL;
+
+-- A product appears twice in a transferred call; calls counts it once. A call lies in one hour, so
+-- that its count adds up.
+CREATE VIEW hourly_costs AS
+SELECT
+    hour, agent_id, agent_version, direction, product, calls, cost_cents_sum,
+    transfer_leg_cents_sum
+FROM rollup_costs
+UNION ALL
+SELECT
+    call_hour(c) AS hour,
+    c.agent_id,
+    c.agent_version,
+    c.direction,
+    p.product,
+    count(DISTINCT p.call_id),
+    sum(p.cost_cents),
+    sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0 END)
+FROM unsettled_calls c
+CROSS JOIN product_costs p ON p.call_id = c.call_id
+GROUP BY call_hour(c), c.agent_id, c.agent_version, c.direction, p.product;
+
+CREATE VIEW hourly_latencies AS
+SELECT
+    hour, agent_id, agent_version, direction, component, agent_name, calls, p50_ms_sum, p50_count,
+    p95_ms_sum, p95_count, max_ms
+FROM rollup_latencies
+UNION ALL
+SELECT
+    call_hour(c) AS hour,
+    c.agent_id,
+    c.agent_version,
+    c.direction,
+    l.component,
+    max(c.agent_name),
+    count(*),
+    sum(l.p50_ms),
+    count(l.p50_ms),
+    sum(l.p95_ms),
+    count(l.p95_ms),
+    max(l.max_ms)
+FROM unsettled_calls c
+CROSS JOIN latencies l ON l.call_id = c.call_id
+GROUP BY call_hour(c), c.agent_id, c.agent_version, c.direction, l.component;
+
+CREATE VIEW hourly_tools AS
+SELECT
+    hour, agent_id, agent_version, direction, name, type, tool_calls, failed, without_result,
+    said_no, duration_ms_sum, duration_count, longest_ms
+FROM rollup_tools
+UNION ALL
+SELECT
+    call_hour(c) AS hour,
+    c.agent_id,
+    c.agent_version,
+    c.direction,
+    t.name,
+    t.type,
+    count(*),
+    sum(coalesce(t.successful = 0, 0)),
+    sum(t.result_position IS NULL),
+    sum(
+        CASE WHEN t.successful = 1 AND json_valid(t.result)
+            THEN coalesce(json_type(t.result, '$.success') = 'false', 0) ELSE 0
+        END
+    ),
+    sum(t.duration_ms + 0.0),
+    count(t.duration_ms),
+    max(t.duration_ms)
+FROM unsettled_calls c
+CROSS JOIN tool_calls t ON t.call_id = c.call_id
+WHERE t.track = 'session'
+    -- A result without its invocation has no name to be counted under.
+    AND t.result_position IS NOT t.position
+GROUP BY call_hour(c), c.agent_id, c.agent_version, c.direction, t.name, t.type;
+
+CREATE VIEW hourly_transitions AS
+SELECT
+    hour, agent_id, agent_version, direction, former_node, new_node, calls, transitions
+FROM rollup_transitions
+UNION ALL
+SELECT
+    call_hour(c) AS hour,
+    c.agent_id,
+    c.agent_version,
+    c.direction,
+    coalesce(n.former_node_name, n.former_node_id) AS former_node,
+    coalesce(n.new_node_name, n.new_node_id) AS new_node,
+    count(DISTINCT n.call_id),
+    count(*)
+FROM unsettled_calls c
+CROSS JOIN node_transitions n ON n.call_id = c.call_id
+WHERE n.track = 'session'
+GROUP BY
+    call_hour(c), c.agent_id, c.agent_version, c.direction,
+    coalesce(n.former_node_name, n.former_node_id), coalesce(n.new_node_name, n.new_node_id);

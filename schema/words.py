@@ -1,0 +1,30 @@
+"""Words of our SQL files that stand for an expression, whatever the time zone."""
+
+import re
+
+from schema.events import EVENTS
+
+# The first three are the expressions of indexes, which SQLite uses only for the very same ones.
+_WORDS = {
+    r"\bcall_time\((\w+)\)": r"coalesce(\1.start_timestamp, nullif(\1.observed_at, 0))",
+    r"\bcustomer\((\w+)\)": (
+        r"CASE \1.direction WHEN 'inbound' THEN \1.from_number ELSE \1.to_number END"
+    ),
+    r"\bis_unknown_event\((\w+)\)": (
+        rf"\1.event NOT IN ({', '.join(repr(event) for event in EVENTS)})"
+    ),
+    r"\bcall_hour\((\w+)\)": (
+        r"coalesce(\1.start_timestamp, nullif(\1.observed_at, 0)) / 3600000 * 3600000"
+    ),
+    r"\bare_connected\((\w+), (\w+)\)": r"(\1.started AND \2.category IS NOT 'not_connected')",
+    r"\bis_connected\((\w+), (\w+)\)": (
+        r"(\1.start_timestamp IS NOT NULL AND \2.category IS NOT 'not_connected')"
+    ),
+}
+
+
+def plain(sql: str) -> str:
+    """Replace each word by what it means."""
+    for word, meaning in _WORDS.items():
+        sql = re.sub(word, meaning, sql)
+    return sql

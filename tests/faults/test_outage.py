@@ -1,0 +1,160 @@
+"""An outage: the receiver is killed, unreachable and without room, for longer than Retell tries.
+
+Goal: what was missed is named exactly, and after a sync the tables are those of a run without any
+outage. Method: the sandbox reports to the real server through the same calls twice.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import pytest
+
+from receiver.sandbox.server import Sandbox
+from receiver.store.connection import connect
+from schema.tables import CALL_TABLES, DISCONNECTION_REASONS
+from tests.conftest import KEY
+from tests.faults.harness import free_port
+
+PAST_MS = 1_778_284_800_000
+DAYS = 4
+# A call that was fetched was observed later than one that was reported.
+TIMES = {"calls": {"observed_at", "updated_at"}, "unknowns": {"seen_at"}}
+# The steps of a transfer are told by webhooks only: Retell's API knows how it ended.
+WEBHOOKS_ONLY = {"transfers"}
+
+
+@contextmanager
+def account(url, *, on_delivery=lambda _: None):
+    with Sandbox(
+        api_key=KEY, seed=5, speed=0, limits=None, webhook_url=url, on_delivery=on_delivery
+    ) as box:
+        yield box
+
+
+class Outage:
+    """Told of every attempt to deliver a webhook; between two of them, things are done."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.steps: list[tuple[int, Callable[[], None]]] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, delivery) -> None:
+        with self._lock:
+            self.done += delivery.arrived or delivery.attempts > 3
+            while self.steps and self.done >= self.steps[0][0]:
+                self.steps.pop(0)[1]()
+
+    def plan(self, server, box, planned) -> None:
+        """A stretch of each kind, with good times between."""
+        url = box.webhook_url
+
+        def point(where):
+            box.webhook_url = where
+
+        def limit(size):
+            for pid in server.workers():
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+        shares = {
+            0.1: server.kill_tree,
+            0.3: server.start,
+            0.4: lambda: point(f"http://127.0.0.1:{free_port()}/webhook"),
+            0.6: lambda: point(url),
+            0.7: lambda: limit(4096),
+            0.9: lambda: limit(resource.RLIM_INFINITY),
+        }
+        self.steps = [(round(share * planned), step) for share, step in shares.items()]
+
+
+def populate(box, calls) -> int:
+    return box.populate(calls=calls, days=DAYS, day_start_ms=PAST_MS, deliver=True)
+
+
+def rows(path, table, *, without=()):
+    connection = connect(path, busy_timeout_ms=5000)
+    try:
+        columns = [name for name in table.names if name not in without]
+        found = connection.execute(f"SELECT {', '.join(columns)} FROM {table.name}").fetchall()
+        return sorted(map(tuple, found), key=repr)
+    finally:
+        connection.close()
+
+
+def stored(path) -> set[str]:
+    connection = connect(path, busy_timeout_ms=5000)
+    try:
+        return {row[0] for row in connection.execute("SELECT call_id FROM calls")}
+    finally:
+        connection.close()
+
+
+def command(box, path, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "receiver.cli", *arguments],
+        env=os.environ
+        | {
+            "RETELL_API_KEY": KEY,
+            "RETELL_BASE_URL": box.url,
+            "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(
+    "calls", [100, pytest.param(2000, marks=pytest.mark.slow)], ids=["100", "2000"]
+)
+def test_after_an_outage_a_sync_makes_the_tables_those_of_a_run_without_one(
+    serve, db_path, new_database, tmp_path, calls
+):
+    plain = shutil.copy(new_database, tmp_path / "plain.db")
+    server = serve(plain).start()
+    with account(f"{server.url}/webhook") as box:
+        planned = populate(box, calls)
+        box.settle(300)
+        assert all(delivery.arrived for delivery in box.deliveries)
+    assert len(stored(plain)) == calls
+
+    server, outage = serve(db_path).start(), Outage()
+    with account(f"{server.url}/webhook", on_delivery=outage) as box:
+        outage.plan(server, box, planned)
+        assert populate(box, calls) == planned
+        box.settle(300)
+        assert outage.steps == []
+        lost = {503, None} & {d.status for d in box.deliveries if not d.arrived}
+        assert lost == {503, None}
+
+        reported = {d.call_id for d in box.deliveries if d.arrived}
+        missing = set(box.calls) - stored(db_path)
+        assert missing <= set(box.calls) - reported
+        before = command(box, db_path, "coverage", "--json")
+        assert before.returncode == 1, before.stderr
+        found = json.loads(before.stdout)
+        assert set(found["missing_call_ids"]) == missing
+        assert found["incomplete_call_ids"]
+        assert len(missing) > calls / 10
+
+        synced = command(box, db_path, "sync")
+        assert synced.returncode == 0, synced.stderr
+        assert f"{calls:,} found: {len(missing):,} new" in synced.stdout
+        complete = command(box, db_path, "coverage", "--json")
+        assert (complete.returncode, json.loads(complete.stdout)["complete"]) == (0, True)
+
+    for table in (*CALL_TABLES, DISCONNECTION_REASONS):
+        without = TIMES.get(table.name, ())
+        healed, expected = (rows(p, table, without=without) for p in (db_path, plain))
+        if table.name in WEBHOOKS_ONLY:
+            keys = {row[:2] for row in expected}
+            assert {row[:2] for row in healed} <= keys
+        else:
+            assert healed == expected, table.name

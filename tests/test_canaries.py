@@ -1,0 +1,78 @@
+"""The search for what must never be said finds it in each place, and fails the run."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+LEAKS = {
+    "a log line": """
+    from receiver.logs import log
+    log(now_ms=0, stream=io.StringIO(), outcome="stored", error="to +13125550187")
+""",
+    "an error's text": """
+    from receiver.errors import StoreUnavailable
+    StoreUnavailable("no room", hint="Sign with key_0123456789abcdef.")
+""",
+    "/healthz, /metrics": """
+    from receiver.health import prometheus
+    class Counters:
+        def read(self):
+            return {"last_event_ms": 0, "last_stale_ms": 0, "lighthouses": 1}
+    prometheus(tmp_path / "retell.db", Counters())
+""",
+    "the log of gunicorn.error": """
+    logging.getLogger("gunicorn.error").error("body: %r", "the Lighthouses")
+""",
+    "server.log": """
+    (tmp_path / "server.log").write_text("User: Lighthouses.")
+""",
+    "printed": """
+    from click.testing import CliRunner
+    import click
+    CliRunner().invoke(click.Command("send", callback=lambda: click.echo("lighthouses")), [])
+""",
+}
+
+
+def run(body: str) -> tuple[int, str]:
+    """Run one passing test under the plugin; its exit status and output."""
+    # Not among the files of this run, which are searched too.
+    with tempfile.TemporaryDirectory() as folder:
+        test = Path(folder, "test_planted.py")
+        test.write_text(f"import io, logging\ndef test_passes(tmp_path):{body}")
+        ran = subprocess.run(
+            [
+                *(sys.executable, "-m", "pytest", "-q", "-p", "canaries", "-p", "no:cacheprovider"),
+                *(f"--rootdir={folder}", f"--basetemp={folder}/files", str(test)),
+            ],
+            env=os.environ | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+    return ran.returncode, ran.stdout
+
+
+@pytest.mark.parametrize("where", LEAKS)
+def test_leak_fails_a_run_whose_tests_pass(where):
+    status, printed = run(LEAKS[where])
+    assert "1 passed" in printed, printed
+    assert status == pytest.ExitCode.TESTS_FAILED
+    assert where in printed.partition("must never be said")[2]
+
+
+def test_run_without_a_leak_passes():
+    said = """
+    from receiver.errors import StoreBusy
+    from receiver.logs import log
+    log(now_ms=0, stream=io.StringIO(), outcome="stored", event="call_ended", entity_id="call_1")
+    logging.getLogger("gunicorn.error").error("Worker exiting (pid: 14155550123)")
+    StoreBusy("another process held the write lock too long")
+"""
+    assert run(said)[0] == 0

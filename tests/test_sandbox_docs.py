@@ -1,0 +1,63 @@
+"""docs/sandbox.md says what the sandbox does, and its example runs."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from receiver.cli import main
+from receiver.sandbox.app import create_app
+from receiver.sandbox.mischief import Mischief, Rates
+from receiver.sandbox.scenarios import SCENARIOS
+from receiver.sandbox.server import Sandbox
+from receiver.sandbox.workspace import CUSTOM_ATTRIBUTES
+from tests.conftest import KEY
+
+DOC = (Path(__file__).parent.parent / "docs" / "sandbox.md").read_text(encoding="utf-8")
+
+
+def test_every_scenario_stands_in_the_table_with_its_number():
+    for scenario in SCENARIOS:
+        row = f"| `{scenario.number}` | `{scenario.name}` | {' '.join(scenario.meaning.split())} |"
+        assert row in DOC
+
+
+def test_every_option_of_the_command_is_documented():
+    for option in main.commands["sandbox"].params:
+        assert f"| `{option.opts[0]}` |" in DOC
+
+
+def test_every_kind_of_mischief_is_an_option_and_an_argument():
+    names = {field.name for field in fields(Mischief)}
+    assert names == set(Rates.__annotations__)
+    assert names <= {param.name for param in main.commands["sandbox"].params}
+
+
+def test_every_route_is_documented_and_no_other():
+    app = create_app(None, None, api_key=KEY, limits={}, now_ms=lambda: 0, say=lambda *_: None)
+    served = {
+        f"{method} {rule.rule.replace('<', '{').replace('>', '}')}"
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    assert set(re.findall(r"^\| `(\w+ /[^`]+)` \|", DOC, re.MULTILINE)) == served
+
+
+def test_the_attributes_of_the_account_are_named():
+    for name in CUSTOM_ATTRIBUTES:
+        assert f"`{name}`" in DOC
+
+
+def test_the_example_runs():
+    code = re.search(r"```python\n(.*?)```", DOC, re.DOTALL)[1]
+    names = {}
+    exec(code, names)
+    with Sandbox(api_key=names["KEY"], seed=1) as sandbox:
+        names["test_a_busy_line_is_not_an_answer"](sandbox)
+
+
+def test_the_command_refuses_what_it_cannot_use():
+    for arguments in (["--bind", "nowhere"], ["--scenario", "rainy"], ["--drop", "2"]):
+        result = CliRunner().invoke(main, ["sandbox", *arguments])
+        assert result.exit_code == 2, arguments

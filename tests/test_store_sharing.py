@@ -1,0 +1,217 @@
+"""The store shares its file with processes, its transactions with threads, and writes little."""
+
+import threading
+import time
+
+import pytest
+from conftest import wait_until
+from histories import blank_file
+from storing import add, agent, body_of, count, plant, rows
+
+from receiver.errors import StoreBusy, StoreUnavailable
+from receiver.store import Outcome, Store, receive
+from receiver.store.connection import connect, sqlite3
+
+
+@pytest.fixture
+def db_path():
+    with blank_file() as path:
+        yield path
+
+
+# -- other processes -----------------------------------------------------------------------------
+
+
+def test_lock_held_too_long_is_busy_and_works_after_release(db_path, db):
+    store = Store(db_path, busy_seconds=0.2)
+    db.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    with pytest.raises(StoreBusy):
+        add(store, "call_ended")
+    assert 0.2 <= time.monotonic() - began < 2
+    db.execute("ROLLBACK")
+    assert add(store, "call_ended") is Outcome.STORED
+    store.close()
+
+
+def test_lock_released_in_time_is_waited_for(db_path, db):
+    store = Store(db_path, busy_seconds=20)
+    db.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.2, lambda: db.execute("ROLLBACK"))
+    release.start()
+    assert add(store, "call_ended") is Outcome.STORED
+    release.join()
+    store.close()
+
+
+def test_lock_held_while_the_file_is_opened_is_waited_for(db_path, db):
+    """A process that opens or closes a write-ahead log holds the whole file for a moment."""
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    db.execute("BEGIN IMMEDIATE")
+    store = Store(db_path, busy_seconds=0.2)
+    with pytest.raises(StoreBusy):
+        add(store, "call_ended")
+    db.close()
+    assert add(store, "call_ended") is Outcome.STORED
+    store.close()
+
+
+def test_threads_that_wait_are_busy_too_and_lose_nothing(db_path, db):
+    store = Store(db_path, busy_seconds=0.3)
+    db.execute("BEGIN IMMEDIATE")
+    results = in_threads(8, lambda n: add(store, "call_ended", f"c{n}"))
+    assert [type(result) for result in results] == [StoreBusy] * 8
+    db.execute("ROLLBACK")
+    assert count(db) == 0
+    assert set(in_threads(8, lambda n: add(store, "call_ended", f"c{n}"))) == {Outcome.STORED}
+    assert count(db) == 8
+    store.close()
+
+
+def in_threads(n, do) -> list[object]:
+    """What `do(0)` to `do(n - 1)` return or raise, each in a thread of its own."""
+    results: list[object] = [None] * n
+
+    def run(i: int) -> None:
+        try:
+            results[i] = do(i)
+        except Exception as error:
+            results[i] = error
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    return results
+
+
+# -- group commit --------------------------------------------------------------------------------
+
+
+def commits_of(store) -> list[str]:
+    """A list that grows by each statement the store's connection runs."""
+    statements: list[str] = []
+    with store.transaction() as connection:
+        connection.set_trace_callback(statements.append)
+    statements.clear()
+    return statements
+
+
+def add_together(store, bodies) -> list[object]:
+    """Add from one thread each, all of them waiting before the first transaction begins."""
+    results: list[object] = []
+
+    def hold() -> None:
+        with store.transaction():
+            wait_until(lambda: len(store._queue) == len(bodies))
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    results = in_threads(
+        len(bodies),
+        lambda n: store.add(receive(bodies[n], source="webhook", observed_at=n, received_at=n)),
+    )
+    holder.join()
+    return results
+
+
+def test_events_that_wait_share_one_transaction(store, db):
+    statements = commits_of(store)
+    outcomes = add_together(store, [body_of("call_ended", f"c{n}") for n in range(30)])
+    assert outcomes == [Outcome.STORED] * 30
+    # The holder's own, and one for all thirty.
+    assert statements.count("COMMIT") == 2
+    assert count(db, "calls") == 30
+
+
+def test_transaction_takes_a_bounded_number_of_events(store, db):
+    statements = commits_of(store)
+    add_together(store, [body_of("call_ended", f"c{n}") for n in range(150)])
+    assert statements.count("COMMIT") == 3
+    assert count(db, "calls") == 150
+
+
+def test_threads_each_return_after_their_own_commit(store, db_path):
+    statements = commits_of(store)
+
+    def add_twenty(thread) -> list[bool]:
+        reader = connect(db_path, busy_timeout_ms=5000)
+        seen = []
+        for n in range(20):
+            call_id = f"c{thread}-{n}"
+            add(store, "call_ended", call_id)
+            sql = "SELECT 1 FROM calls WHERE call_id = ?"
+            seen.append(reader.execute(sql, (call_id,)).fetchone() is not None)
+        reader.close()
+        return seen
+
+    assert in_threads(8, add_twenty) == [[True] * 20] * 8
+    assert statements.count("COMMIT") < 160
+
+
+def test_events_of_one_call_in_one_transaction_merge_as_ever(store, db):
+    add_together(
+        store, [body_of("transcript_updated", "c", n=n, agent_name=f"a{n}") for n in range(9)]
+    )
+    assert rows(db, "SELECT agent_name, level, observed_at FROM calls") == [("a8", 1, 8)]
+
+
+def test_poisoned_event_does_not_fail_its_neighbours(store, db, monkeypatch):
+    plant(monkeypatch, ValueError())
+    outcomes = add_together(store, [body_of("call_ended", c) for c in ("a", "poison", "b")])
+    assert outcomes == [Outcome.STORED, Outcome.QUARANTINED, Outcome.STORED]
+    assert rows(db, "SELECT call_id FROM calls ORDER BY 1") == [("a",), ("b",)]
+    assert count(db) == 3
+
+
+def test_failing_storage_fails_all_that_share_the_transaction(store, db, monkeypatch):
+    plant(monkeypatch, sqlite3.OperationalError("database or disk is full"))
+    results = add_together(store, [body_of("call_ended", c) for c in ("a", "poison", "b")])
+    assert [type(result) for result in results] == [StoreUnavailable] * 3
+    assert count(db) == 0
+
+
+# -- no more work than needed --------------------------------------------------------------------
+
+
+def written(statements) -> list[str]:
+    """Tables written to, in order, once for each row."""
+    return [s.split()[2] for s in statements if s.startswith(("INSERT INTO", "DELETE FROM"))]
+
+
+LISTS = {
+    "transcript_with_tool_calls": [agent("Hello.", "Hello."), agent("Bye.", "Bye.")],
+    "metadata": {"lead": "L-1"},
+    "call_cost": {"combined_cost": 1, "product_costs": [{"product": "voice_engine", "cost": 1}]},
+}
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["newest", "late"])
+def test_unchanged_rows_are_not_written_again(store, late):
+    add(store, "call_ended", at=5, **LISTS)
+    statements = commits_of(store)
+    add(store, "call_ended", at=1 if late else 9, to_number="+1", **LISTS)
+    assert set(written(statements)) == {"observations", "calls", "rollup_hours"}
+
+
+def test_only_the_rows_that_differ_are_written(store):
+    add(store, "call_started", at=5, transcript_object=[agent("a"), agent("b"), agent("c")])
+    statements = commits_of(store)
+    add(store, "call_ended", at=6, transcript_object=[agent("a"), agent("x")])
+    assert written(statements).count("utterances") == 2
+
+
+def test_newest_event_of_a_level_reads_no_older_body(store):
+    for n in range(5):
+        add(store, "transcript_updated", at=n, transcript_with_tool_calls=[agent(f"{n}")])
+    statements = commits_of(store)
+    add(store, "transcript_updated", at=9, transcript_with_tool_calls=[agent("9")])
+    assert [s for s in statements if s.startswith("SELECT body FROM")] == []
+
+
+def test_duplicate_that_says_nothing_new_projects_nothing(store):
+    add(store, "call_ended", at=5, received=5, **LISTS)
+    statements = commits_of(store)
+    add(store, "call_ended", at=6, received=6, **LISTS)
+    assert [s for s in statements if s.startswith("SELECT") and " calls " in s] == []
