@@ -38,7 +38,10 @@ class Warehouse(datasette.database.Database):  # type: ignore[misc] # Datasette 
         Raises OperationalError for SQL that goes past what this login sees; Datasette shows it.
         """
         if goes_past(sql):
-            raise sqlite3.OperationalError("name tables without a schema: calls, not main.calls")
+            raise sqlite3.OperationalError(
+                "name tables without a schema: calls, not main.calls; "
+                "where a text has the word main, write the text as a parameter, :text"
+            )
         try:
             return await super().execute(sql, *query, **options | {"log_sql_errors": False})
         except (sqlite3.DatabaseError, sqlite3.Warning) as error:
