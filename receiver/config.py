@@ -55,8 +55,8 @@ SETTINGS = (
     Setting(
         "CALLHOUSE_BROWSE_PASSWORD",
         None,
-        "Password of the login `admin`. Without one, browse makes one for a loopback address and "
-        "prints it, and refuses any other address.",
+        "Password of the login `admin`. Without one and without users (`callhouse user`), browse "
+        "makes one for a loopback address and prints it, and refuses any other address.",
     ),
     Setting(
         "CALLHOUSE_BROWSE_PASSWORD_HASH",

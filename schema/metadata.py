@@ -67,13 +67,8 @@ def metadata() -> dict[str, Any]:
     return {
         "title": _TITLE,
         "description": _DESCRIPTION,
-        # Whoever is logged in, as whoever it may be; nobody else.
+        # Nobody without a login; what a login sees is for the plugin to say.
         "allow": {"id": "*"},
-        "plugins": {
-            "datasette-auth-passwords": {
-                "admin_password_hash": {"$env": "CALLHOUSE_BROWSE_PASSWORD_HASH"}
-            }
-        },
         "databases": {"retell": {"tables": _views() | _tables() | _plumbing()}},
     }
 

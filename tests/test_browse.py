@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from receiver.browse import server
+from receiver.browse import server, warehouse
 from receiver.browse.server import serving
 from receiver.store import receive
 from tests.conftest import payload
@@ -57,7 +57,7 @@ def test_a_call_id_with_markup_stays_text(browse, store):
 
 def test_rows_are_counted_until_the_file_is_large(browse, call, monkeypatch):
     assert "1 row" in browse("/retell").text
-    monkeypatch.setattr(server, "COUNTED_BYTES", 0)
+    monkeypatch.setattr(warehouse, "COUNTED_BYTES", 0)
     page = browse("/retell").text
     assert "Many rows" in page
     assert "1 row" not in page

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from receiver.access import ROLES
+from receiver.browse.pages import DATABASE_OF_ROLE
 from receiver.calling.body import FIELDS
 from receiver.cli import main
 from receiver.config import SETTINGS
@@ -71,6 +73,16 @@ def test_every_outcome_that_metrics_count_is_documented():
     for name in NAMES:
         if not name.endswith("_ms"):
             assert f"`{name}`" in DOCS["operating.md"], name
+
+
+def test_every_role_is_documented_with_its_database_and_what_it_sees():
+    for role, sees in ROLES.items():
+        assert f"| `{role}` | `{DATABASE_OF_ROLE[role]}` | {sees} |" in DOCS["access.md"]
+
+
+def test_commands_of_the_page_on_access_exist():
+    for group, name in re.findall(r"callhouse (user|token) (\w+)", DOCS["access.md"]):
+        assert name in main.commands[group].commands
 
 
 def test_links_between_documents_lead_somewhere():

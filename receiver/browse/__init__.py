@@ -15,8 +15,8 @@ from receiver.browse.call_page import call_json, call_page
 from receiver.browse.cells import cell
 from receiver.browse.chat_page import chat_page
 from receiver.browse.home import home
+from receiver.browse.login import assistants_only_by_token, bearer, login
 from receiver.browse.policy import App, Nonces, protected
-from receiver.browse.privacy import authorize
 from receiver.browse.search import search_page
 from receiver.browse.spoken import spoken
 from schema.questions import questions
@@ -27,17 +27,37 @@ if TYPE_CHECKING:
     from datasette import Request
     from datasette.app import Datasette
 
+_OF_A_DATABASE = frozenset(
+    {"view-database", "view-database-download", "view-table", "view-query", "execute-sql"}
+)
+
+
+@hookimpl(trylast=True)
+def permission_allowed(
+    datasette: "Datasette", actor: dict[str, Any] | None, action: str, resource: Any
+) -> bool | None:
+    """Everybody sees the one database of their role. Last, for the last opinion counts."""
+    if pages.access(datasette) is None:
+        return None
+    seen = pages.database_of(datasette, actor)
+    if seen is None:
+        return False
+    if action in _OF_A_DATABASE:
+        database = resource if isinstance(resource, str) else resource[0]
+        return None if database == seen else False
+    return None
+
 
 @hookimpl
-def prepare_connection(conn: Any) -> None:
-    """Keep what must stay private out of every page and every query."""
-    conn.set_authorizer(authorize)
+def actor_from_request(datasette: "Datasette", request: "Request") -> dict[str, Any] | None:
+    """Tokens in the Authorization header."""
+    return bearer(datasette, request)
 
 
-@hookimpl
-def asgi_wrapper() -> "Callable[[App], App]":
-    """Send a strict Content-Security-Policy with everything."""
-    return protected
+@hookimpl(trylast=True)
+def asgi_wrapper(datasette: "Datasette") -> "Callable[[App], App]":
+    """Send a strict Content-Security-Policy with everything; let assistants in by token."""
+    return lambda app: protected(assistants_only_by_token(datasette, app))
 
 
 @hookimpl
@@ -59,10 +79,12 @@ def prepare_jinja2_environment(env: Environment, datasette: "Datasette") -> None
     }
 
 
-@hookimpl
+@hookimpl(tryfirst=True)
 def register_routes() -> list[tuple[str, Any]]:
-    """Our pages, under /-/ where no table can stand in the way."""
+    """Our pages, under /-/ where no table can stand in the way. Our login comes before a
+    plugin's."""
     return [
+        (r"^/-/login$", login),
         (r"^/-/call/(?P<call_id>[^/.]+)$", call_page),
         (r"^/-/call/(?P<call_id>[^/.]+)\.json$", call_json),
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),
@@ -91,12 +113,16 @@ def canned_queries(database: str) -> dict[str, dict[str, Any]]:
 def extra_template_vars(
     view_name: str | None, request: "Request | None", datasette: "Datasette"
 ) -> "dict[str, Any] | Callable[[], Awaitable[dict[str, Any]]]":
-    """The figures of the home page, for the template that takes the place of Datasette's."""
+    """The database that links lead to, and the figures of the home page, for the template that
+    takes the place of Datasette's."""
+    actor = request.actor if request else None
+    warehouse = pages.database_of(datasette, actor) or pages.DATABASE
+    always = {"warehouse": warehouse, "is_masked": warehouse == pages.MASKED}
     if view_name != "index" or request is None:
-        return {}
+        return always
 
     async def figures() -> dict[str, Any]:
-        return {"home": await home(datasette, request)}
+        return always | {"home": await home(datasette, request)}
 
     return figures
 

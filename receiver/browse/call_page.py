@@ -10,7 +10,7 @@ from datasette.utils import tilde_decode
 from receiver.browse import queries
 from receiver.browse.call_object import call_object
 from receiver.browse.call_view import CallView, call_view
-from receiver.browse.pages import DATABASE, require_reader, rows
+from receiver.browse.pages import Reader, require_reader, rows
 from receiver.store.sql import SELECT
 from schema.tables import CALL_TABLES
 
@@ -24,43 +24,43 @@ _IS_NUMBER = re.compile(r"\+?[0-9]{6,}|.*@.*")
 
 async def call_page(datasette: "Datasette", request: "Request") -> Response:
     """The page. Raises Forbidden, NotFound."""
-    await require_reader(datasette, request)
+    reader = await require_reader(datasette, request)
     call_id = tilde_decode(request.url_vars["call_id"])
-    tables = await _tables(datasette, call_id)
-    view = call_view(tables, scrubbed="scrubbed" in request.args)
+    tables = await _tables(reader, call_id)
+    view = call_view(tables, scrubbed=reader.is_masked or "scrubbed" in request.args)
     context = {
         "view": view,
-        "reason": await _reason(datasette, view),
-        "neighbours": await _neighbours(datasette, view),
+        "reason": await _reason(reader, view),
+        "neighbours": await _neighbours(reader, view),
         # The conversation is the page; here stands what goes around it.
         "object": json.dumps(call_object(tables, transcripts=False), indent=2, ensure_ascii=False),
-        "database": DATABASE,
+        "database": reader.database,
     }
     return Response.html(await datasette.render_template("call.html", context, request=request))
 
 
 async def call_json(datasette: "Datasette", request: "Request") -> Response:
     """The call object. Raises Forbidden, NotFound."""
-    await require_reader(datasette, request)
-    tables = await _tables(datasette, tilde_decode(request.url_vars["call_id"]))
+    reader = await require_reader(datasette, request)
+    tables = await _tables(reader, tilde_decode(request.url_vars["call_id"]))
     return Response.json(call_object(tables))
 
 
-async def _tables(datasette: "Datasette", call_id: str) -> dict[str, list[dict[str, Any]]]:
+async def _tables(reader: Reader, call_id: str) -> dict[str, list[dict[str, Any]]]:
     """Every table's rows of the call."""
-    tables = {t.name: await rows(datasette, SELECT[t.name], [call_id]) for t in CALL_TABLES}
+    tables = {t.name: await rows(reader, SELECT[t.name], [call_id]) for t in CALL_TABLES}
     if not tables["calls"]:
-        erased = await rows(datasette, queries.ERASED, [call_id])
+        erased = await rows(reader, queries.ERASED, [call_id])
         raise NotFound("This call was erased." if erased else "No call with this id is stored.")
     return tables
 
 
-async def _reason(datasette: "Datasette", view: CallView) -> dict[str, Any]:
-    found = await rows(datasette, queries.REASON, [view.call["disconnection_reason"]])
+async def _reason(reader: Reader, view: CallView) -> dict[str, Any]:
+    found = await rows(reader, queries.REASON, [view.call["disconnection_reason"]])
     return next(iter(found), {})
 
 
-async def _neighbours(datasette: "Datasette", view: CallView) -> list[dict[str, Any]]:
+async def _neighbours(reader: Reader, view: CallView) -> list[dict[str, Any]]:
     """Previous and next call of the number and of the agent, as far as there are any."""
     wanted = []
     if _IS_NUMBER.fullmatch(view.who or ""):
@@ -71,8 +71,8 @@ async def _neighbours(datasette: "Datasette", view: CallView) -> list[dict[str, 
     found = []
     for of, previous_sql, next_sql, value in wanted:
         params = {"value": value, "at": view.started_at, "call_id": view.call["call_id"]}
-        before = await rows(datasette, previous_sql, params)
-        after = await rows(datasette, next_sql, params)
+        before = await rows(reader, previous_sql, params)
+        after = await rows(reader, next_sql, params)
         if before or after:
             pair = {"previous": next(iter(before), None), "next": next(iter(after), None)}
             found.append({"of": of, **pair})

@@ -7,7 +7,7 @@ from datasette import NotFound, Response
 from datasette.utils import tilde_decode
 
 from receiver.browse import queries
-from receiver.browse.pages import DATABASE, require_reader, rows
+from receiver.browse.pages import require_reader, rows
 from receiver.store.sql import SELECT
 
 if TYPE_CHECKING:
@@ -25,24 +25,24 @@ _JSON_COLUMNS = {
 
 async def chat_page(datasette: "Datasette", request: "Request") -> Response:
     """The page. Raises Forbidden, NotFound."""
-    await require_reader(datasette, request)
+    reader = await require_reader(datasette, request)
     chat_id = tilde_decode(request.url_vars["chat_id"])
-    found = await rows(datasette, SELECT["chats"], [chat_id])
+    found = await rows(reader, SELECT["chats"], [chat_id])
     if not found:
-        erased = await rows(datasette, queries.ERASED, [chat_id])
+        erased = await rows(reader, queries.ERASED, [chat_id])
         raise NotFound("This chat was erased." if erased else "No chat with this id is stored.")
     [chat] = found
-    messages = await rows(datasette, SELECT["chat_messages"], [chat_id])
+    messages = await rows(reader, SELECT["chat_messages"], [chat_id])
     context = {
         "chat": chat,
-        **_messages(messages, scrubbed="scrubbed" in request.args),
+        **_messages(messages, scrubbed=reader.is_masked or "scrubbed" in request.args),
         "fields": [
             (label, values)
             for column, label in _JSON_COLUMNS.items()
             if (values := json.loads(chat[column] or "null"))
         ],
         "costs": json.loads(chat["product_costs"] or "[]"),
-        "database": DATABASE,
+        "database": reader.database,
     }
     return Response.html(await datasette.render_template("chat.html", context, request=request))
 

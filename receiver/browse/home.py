@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
+from datasette import Forbidden
 from datasette.database import QueryInterrupted
 
 from receiver.browse import queries
-from receiver.browse.pages import DATABASE, rows, timezone
+from receiver.browse.pages import Reader, require_reader, rows, timezone
 from receiver.browse.periods import Figure, Period, day_of, figures, midnight, periods
 
 if TYPE_CHECKING:
@@ -51,42 +52,40 @@ async def home(
     datasette: "Datasette", request: "Request", *, now_ms: int | None = None
 ) -> Home | None:
     """The figures; None for who may not see the database. Datasette shows the rest of the page."""
-    if not await datasette.permission_allowed(
-        request.actor, "view-database", DATABASE, default=True
-    ):
+    try:
+        reader = await require_reader(datasette, request)
+    except Forbidden:
         return None
     zone = timezone(datasette)
     shown = Home(zone.key)
-    [latest] = await rows(datasette, queries.LATEST)
+    [latest] = await rows(reader, queries.LATEST)
     if latest["at"] is None:
         return shown
     now_ms = round(time.time() * 1000) if now_ms is None else now_ms
     single, month = periods(latest["at"], now_ms, zone)
-    shown.newest = await rows(datasette, queries.NEWEST)
+    shown.newest = await rows(reader, queries.NEWEST)
     # What is quick first: the figures of a month may use up their time.
     one, shown.days, shown.attention = await asyncio.gather(
-        _figures(datasette, single),
-        _days(datasette, day_of(latest["at"], zone)),
-        _in_time(datasette, queries.ATTENTION, {}),
+        _figures(reader, single),
+        _days(reader, day_of(latest["at"], zone)),
+        _in_time(reader, queries.ATTENTION, {}),
     )
-    shown.periods = [(single, one), (month, await _figures(datasette, month))]
+    shown.periods = [(single, one), (month, await _figures(reader, month))]
     return shown
 
 
-async def _in_time(
-    datasette: "Datasette", sql: str, params: dict[str, Any]
-) -> list[dict[str, Any]] | None:
+async def _in_time(reader: Reader, sql: str, params: dict[str, Any]) -> list[dict[str, Any]] | None:
     """The rows, or None if they are not there in time."""
     try:
-        return await rows(datasette, sql, params, limit_ms=_LIMIT_MS)
+        return await rows(reader, sql, params, limit_ms=_LIMIT_MS)
     except QueryInterrupted:
         return None
 
 
-async def _figures(datasette: "Datasette", period: Period) -> list[Figure]:
+async def _figures(reader: Reader, period: Period) -> list[Figure]:
     halves: dict[int, dict[str, Any]] = {}
     late: set[str] = set()
-    answers = await asyncio.gather(*(_in_time(datasette, sql, period.params) for sql in _COLUMNS))
+    answers = await asyncio.gather(*(_in_time(reader, sql, period.params) for sql in _COLUMNS))
     for columns, answer in zip(_COLUMNS.values(), answers, strict=True):
         if answer is None:
             late.update(columns)
@@ -95,12 +94,12 @@ async def _figures(datasette: "Datasette", period: Period) -> list[Figure]:
     return figures(halves, frozenset(late))
 
 
-async def _days(datasette: "Datasette", last: date) -> list[Day]:
+async def _days(reader: Reader, last: date) -> list[Day]:
     """The last 30 days, also those without a call."""
-    zone = timezone(datasette)
+    zone = timezone(reader.datasette)
     days = [last - timedelta(days=n) for n in range(29, -1, -1)]
     ends = [(midnight(d, zone), midnight(d + timedelta(days=1), zone)) for d in days]
-    found = await _in_time(datasette, queries.CALLS_BY_DAY, {"days": json.dumps(ends)})
+    found = await _in_time(reader, queries.CALLS_BY_DAY, {"days": json.dumps(ends)})
     if found is None:
         return []
     most = max(row["calls"] for row in found) or 1

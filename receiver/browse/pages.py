@@ -1,9 +1,12 @@
 """What our pages share: who may see them, the rows they are made of, the reader's time zone."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from datasette.utils import tilde_encode
+
+from receiver.access import Access
 
 if TYPE_CHECKING:
     from datasette import Request
@@ -11,21 +14,58 @@ if TYPE_CHECKING:
 
 # The name in every URL and in datasette_metadata.json, whatever the file is called.
 DATABASE = "retell"
+# The same file without personal data.
+MASKED = "retell_masked"
+DATABASE_OF_ROLE = {"reader": DATABASE, "masked": MASKED}
 PLUGIN = "callhouse"
 
 
-async def require_reader(datasette: "Datasette", request: "Request") -> None:
-    """Raise Datasette's Forbidden unless the visitor may see the database, as its own pages do."""
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Somebody who may look, and at which database."""
+
+    datasette: "Datasette"
+    database: str
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether they see no personal data."""
+        return self.database == MASKED
+
+
+def access(datasette: "Datasette") -> Access | None:
+    """Who is known; None on a Datasette that `serving` did not make."""
+    return getattr(datasette, "callhouse_access", None)
+
+
+def database_of(datasette: "Datasette", actor: dict[str, Any] | None) -> str | None:
+    """The one database that an actor may see; None for who may see nothing."""
+    known = access(datasette)
+    if known is None:
+        return DATABASE
+    role = known.role(actor)
+    return DATABASE_OF_ROLE[role] if role else None
+
+
+async def require_reader(datasette: "Datasette", request: "Request") -> Reader:
+    """The visitor. Raises Datasette's Forbidden for who may see no database."""
+    database = database_of(datasette, request.actor) or DATABASE
     await datasette.ensure_permissions(
-        request.actor, [("view-database", DATABASE), "view-instance"]
+        request.actor, [("view-database", database), "view-instance"]
     )
+    return Reader(datasette, database)
 
 
 async def rows(
-    datasette: "Datasette", sql: str, params: Any = None, *, limit_ms: int | None = None
+    reader: Reader, sql: str, params: Any = None, *, limit_ms: int | None = None
 ) -> list[dict[str, Any]]:
-    """Run a query. Raises QueryInterrupted after `limit_ms`, by default after Datasette's limit."""
-    answer = await datasette.execute(DATABASE, sql, params, custom_time_limit=limit_ms)
+    """Run a query on what the reader may see.
+
+    Raises QueryInterrupted after `limit_ms`, by default after Datasette's limit.
+    """
+    answer = await reader.datasette.execute(
+        reader.database, sql, params, custom_time_limit=limit_ms
+    )
     return [dict(row) for row in answer.rows]
 
 

@@ -11,7 +11,7 @@ from datasette import Response
 from datasette.database import QueryInterrupted
 
 from receiver.browse import queries
-from receiver.browse.pages import require_reader, rows, timezone
+from receiver.browse.pages import Reader, require_reader, rows, timezone
 from receiver.browse.search_query import Hit, hits, to_fts5
 from receiver.errors import QueryNotUnderstood
 from receiver.store.connection import sqlite3
@@ -40,22 +40,25 @@ class Found:
 
 async def search_page(datasette: "Datasette", request: "Request") -> Response:
     """The page, and on it a hint where the words are no query. Raises Forbidden."""
-    await require_reader(datasette, request)
+    reader = await require_reader(datasette, request)
     asked = {name: (request.args.get(name) or "").strip() for name in ("q", *_FIELDS)}
+    if reader.is_masked:
+        # Neither words nor numbers are there to be found.
+        asked |= {"q": "", "number": ""}
     found = Found()
     try:
         if any(asked.values()):
             page = _page(request.args.get("page"))
-            found = await _search(datasette, asked, page)
+            found = await _search(reader, asked, page)
     except QueryNotUnderstood as error:
         found.error = error
     context = {
         "asked": asked,
         "is_filtered": any(asked[name] for name in _FIELDS),
         "found": found,
-        "agents": await _values(datasette, queries.AGENTS),
-        "outcomes": await _values(datasette, queries.OUTCOMES),
-        "tools": await _values(datasette, queries.TOOLS),
+        "agents": await _values(reader, queries.AGENTS),
+        "outcomes": await _values(reader, queries.OUTCOMES),
+        "tools": await _values(reader, queries.TOOLS),
         "sentiments": _SENTIMENTS,
         "most_hits": _MOST_HITS,
         "timezone": timezone(datasette).key,
@@ -70,8 +73,8 @@ def _page(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 5 else 0
 
 
-async def _values(datasette: "Datasette", sql: str) -> list[str]:
-    return [row["value"] for row in await rows(datasette, sql)]
+async def _values(reader: Reader, sql: str) -> list[str]:
+    return [row["value"] for row in await rows(reader, sql)]
 
 
 def parameters(asked: dict[str, str], zone: ZoneInfo) -> dict[str, Any]:
@@ -98,49 +101,49 @@ def _midnight(text: str, zone: ZoneInfo, *, days_later: int = 0) -> int:
     return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)
 
 
-async def _search(datasette: "Datasette", asked: dict[str, str], page: int) -> Found:
-    params = parameters(asked, timezone(datasette))
+async def _search(reader: Reader, asked: dict[str, str], page: int) -> Found:
+    params = parameters(asked, timezone(reader.datasette))
     words = to_fts5(asked["q"])
     limits = {"size": _PAGE_SIZE + 1, "skip": page * _PAGE_SIZE, "words": words}
     found = Found()
     try:
-        ids = await _ids(datasette, params, limits, by_time=True)
+        ids = await _ids(reader, params, limits, by_time=True)
     except QueryInterrupted:
         found.note = "Very many calls match: these are some, about the newest. Narrow it down."
         try:
-            ids = await _ids(datasette, params, limits, by_time=False)
+            ids = await _ids(reader, params, limits, by_time=False)
         except QueryInterrupted:
             found.note = "This takes too long to look through. Add an agent, dates or a word."
             return found
     if len(ids) > _PAGE_SIZE:
         found.more_url = "?" + urlencode({k: v for k, v in asked.items() if v} | {"page": page + 1})
-    found.calls = await _shown(datasette, ids[:_PAGE_SIZE], words)
+    found.calls = await _shown(reader, ids[:_PAGE_SIZE], words)
     return found
 
 
 async def _ids(
-    datasette: "Datasette", params: dict[str, Any], limits: dict[str, Any], *, by_time: bool
+    reader: Reader, params: dict[str, Any], limits: dict[str, Any], *, by_time: bool
 ) -> list[str]:
     sql = queries.found_calls(list(params), has_words=bool(limits["words"]), by_time=by_time)
     try:
-        answer = await rows(datasette, sql, params | limits, limit_ms=_LIMIT_MS)
+        answer = await rows(reader, sql, params | limits, limit_ms=_LIMIT_MS)
     except sqlite3.OperationalError as error:
         raise QueryNotUnderstood("these words are no query") from error
     return [row["call_id"] for row in answer]
 
 
 async def _shown(
-    datasette: "Datasette", ids: list[str], words: str
+    reader: Reader, ids: list[str], words: str
 ) -> list[tuple[dict[str, Any], list[Hit]]]:
     """Each call's line and the turns that hold the words, in the order of `ids`."""
     params = {"ids": json.dumps(ids), "words": words}
-    lines = {row["call_id"]: row for row in await rows(datasette, queries.CALL_LINES, params)}
+    lines = {row["call_id"]: row for row in await rows(reader, queries.CALL_LINES, params)}
     said: dict[str, list[Hit]] = {}
     if words:
         turns: dict[str, list[tuple[int, str | None, str, float | None]]] = {}
-        for row in await rows(datasette, queries.SESSION_UTTERANCES, params):
+        for row in await rows(reader, queries.SESSION_UTTERANCES, params):
             turn = (row["position"], row["role"], row["content"] or "", row["start_seconds"])
             turns.setdefault(row["call_id"], []).append(turn)
-        for row in await rows(datasette, queries.HIGHLIGHTED, params):
+        for row in await rows(reader, queries.HIGHLIGHTED, params):
             said[row["call_id"]] = hits(row["marked"], turns.get(row["call_id"], []))
     return [(lines[i], said.get(i, [])) for i in ids if i in lines]

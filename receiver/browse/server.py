@@ -1,6 +1,7 @@
 """Datasette on the live file, closed to everybody without a login."""
 
 import json
+import logging
 import os
 import secrets
 import threading
@@ -8,26 +9,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 # In this order: datasette.app loads the plugins, and its own error pages are one of them.
 import datasette.app
-import datasette.database
 import datasette.handle_exception
 import uvicorn
 from datasette_auth_passwords.utils import hash_password
 
+from receiver import access
 from receiver.addresses import require_free
-from receiver.browse.pages import DATABASE, PLUGIN
+from receiver.browse.pages import DATABASE, MASKED, PLUGIN
+from receiver.browse.warehouse import Warehouse
 from receiver.config import Settings, shipped
 from receiver.errors import SettingsError, StoreUnavailable
 from receiver.store import Store, migrate, roll_up
 
 # How long an hour that is over may stay a scan of its calls.
 ROLL_UP_SECONDS = 60
-
-# Counting every table of a file of this size takes a blink.
-COUNTED_BYTES = 500_000_000
 
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.
@@ -48,7 +46,10 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
     app = serving(settings, password_hash=password_hash).app()
     # With rich installed, Datasette prints the values of variables when a page fails: call records.
     datasette.handle_exception.rich = None
-    say(f"Browsing on http://{settings.browse_bind}/ with login admin")
+    # With datasette-mcp installed, SQL that fails is logged with what it names.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
+    who = f"login {access.ADMIN}" if password_hash else "the logins of `callhouse user list`"
+    say(f"Browsing on http://{settings.browse_bind}/ with {who}")
     if password:
         say(f"Password for this run: {password}")
     bind = settings.browse_bind
@@ -81,47 +82,40 @@ def _add_up(store: Store, stop: threading.Event) -> None:
         stop.wait(ROLL_UP_SECONDS)
 
 
-def serving(settings: Settings, *, password_hash: str) -> datasette.app.Datasette:
-    """A Datasette on the configured file."""
+def serving(settings: Settings, *, password_hash: str | None) -> datasette.app.Datasette:
+    """A Datasette on the configured file, whole and without personal data."""
     metadata = json.loads(shipped("datasette_metadata.json").read_text(encoding="utf-8"))
-    metadata["plugins"][PLUGIN] = {"timezone": settings.timezone}
-    # The metadata takes the hash from the environment, so that the file itself holds no secret.
-    os.environ["CALLHOUSE_BROWSE_PASSWORD_HASH"] = password_hash
+    metadata["plugins"] = {PLUGIN: {"timezone": settings.timezone}}
+    metadata["databases"][MASKED] = metadata["databases"][DATABASE]
     served = datasette.app.Datasette(
         [], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=_secret(settings)
     )
-    served.add_database(
-        _Live(served, path=str(settings.database_path), is_mutable=True), name=DATABASE
-    )
+    # What Datasette serves for want of a file.
+    served.remove_database("_memory")
+    for name in (DATABASE, MASKED):
+        file = Warehouse(served, str(settings.database_path), is_masked=name == MASKED)
+        served.add_database(file, name=name)
+    known = access.path_beside(settings.database_path)
+    served.callhouse_access = access.Access(known, admin_password_hash=password_hash)
     return served
 
 
-class _Live(datasette.database.Database):  # type: ignore[misc] # Datasette has no types
-    """The file that the receiver writes."""
+def _login(settings: Settings) -> tuple[str | None, str | None]:
+    """The hash of admin's password, and the password itself if it was made up just now.
 
-    async def execute(self, *query: Any, **options: Any) -> Any:
-        """Without the log line for a query that fails: who asks names numbers and people."""
-        return await super().execute(*query, **options | {"log_sql_errors": False})
-
-    async def table_counts(self, limit: int = 10) -> dict[str, int | None]:
-        """Rows per table, None for all of them once the file is large: SQLite cannot be
-        interrupted while it counts."""
-        if self.size > COUNTED_BYTES:
-            return dict.fromkeys(await self.table_names())
-        counts: dict[str, int | None] = await super().table_counts(limit)
-        return counts
-
-
-def _login(settings: Settings) -> tuple[str, str | None]:
-    """The password's hash, and the password itself if it was made up just now."""
+    Where users are known, there need not be an admin.
+    """
     if settings.browse_password_hash:
         return settings.browse_password_hash, None
     if settings.browse_password:
         return hash_password(settings.browse_password), None
+    if access.load(access.path_beside(settings.database_path)).users:
+        return None, None
     if not settings.browse_bind.is_loopback:
         raise SettingsError(
             f"browsing on {settings.browse_bind} needs a password",
-            hint="Set CALLHOUSE_BROWSE_PASSWORD or CALLHOUSE_BROWSE_PASSWORD_HASH.",
+            hint="Set CALLHOUSE_BROWSE_PASSWORD or CALLHOUSE_BROWSE_PASSWORD_HASH, or add a user: "
+            "callhouse user add.",
         )
     password = secrets.token_urlsafe(9)
     return hash_password(password), password

@@ -3,7 +3,17 @@
 A module for each kind of work; importing it adds its commands to the group.
 """
 
-from receiver.cli import calling, exporting, fetching, objects, running, sandbox, webhook
+from receiver.cli import access, calling, exporting, fetching, objects, running, sandbox, webhook
 from receiver.cli.group import main
 
-__all__ = ["calling", "exporting", "fetching", "main", "objects", "running", "sandbox", "webhook"]
+__all__ = [
+    "access",
+    "calling",
+    "exporting",
+    "fetching",
+    "main",
+    "objects",
+    "running",
+    "sandbox",
+    "webhook",
+]

@@ -1,0 +1,174 @@
+"""Who may browse: named users and tokens, kept beside the database for its owner alone.
+
+The file is JSON: {"users": {name: {"role", "password_hash"}}, "tokens": {name: {"role",
+"token_sha256"}}}. Passwords are hashed slowly; a token is random and long, so that a plain SHA-256
+of it gives nothing away.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasette_auth_passwords.utils import hash_password, verify_password
+
+from receiver.errors import SettingsError
+
+# What a role sees is decided by the database it is let into.
+ROLES = {
+    "reader": "everything but raw bodies",
+    "masked": "no personal data",
+}
+# The login of CALLHOUSE_BROWSE_PASSWORD.
+ADMIN = "admin"
+# No password's hash, and as slow to compare: an unknown name takes as long as a known one.
+_NOBODY = "pbkdf2_sha256$480000$salt$none"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody with a password."""
+
+    role: str
+    password_hash: str
+
+    @property
+    def session(self) -> str:
+        """What a login cookie must carry: another password ends the sessions of the one before."""
+        return _sha256(self.password_hash)[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A program's key."""
+
+    role: str
+    token_sha256: str
+
+
+@dataclass(slots=True)
+class Known:
+    """Everybody, by name."""
+
+    users: dict[str, User] = field(default_factory=dict)
+    tokens: dict[str, Token] = field(default_factory=dict)
+
+
+def path_beside(database: Path) -> Path:
+    """The file for a database: retell.access beside retell.db."""
+    return database.with_suffix(".access")
+
+
+def load(path: Path) -> Known:
+    """Read the file; nobody is known without one. Raises SettingsError if it makes no sense."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return Known(
+            users={name: User(**user) for name, user in said["users"].items()},
+            tokens={name: Token(**token) for name, token in said["tokens"].items()},
+        )
+    except FileNotFoundError:
+        return Known()
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise SettingsError(
+            f"{path} is damaged", hint="Delete it, and add users and tokens again."
+        ) from None
+
+
+def save(path: Path, known: Known) -> None:
+    """Replace the file at one stroke, readable for its owner alone."""
+    new = path.with_suffix(".access.new")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(asdict(known), file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+def require_name(name: str) -> str:
+    """The name, if it can be one. Raises SettingsError."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
+        raise SettingsError(
+            "this cannot be a name", hint="Take lower-case letters, digits, dots and hyphens."
+        )
+    if name == ADMIN:
+        raise SettingsError(
+            "admin is the login of CALLHOUSE_BROWSE_PASSWORD", hint="Take another name."
+        )
+    return name
+
+
+def new_password() -> str:
+    """One that nobody guesses."""
+    return secrets.token_urlsafe(12)
+
+
+def new_user(role: str, password: str) -> User:
+    """A user with this password."""
+    return User(role, hash_password(password))
+
+
+def new_token(role: str) -> tuple[Token, str]:
+    """A token as it is kept, and as it is told once."""
+    token = f"callhouse_{secrets.token_urlsafe(32)}"
+    return Token(role, _sha256(token)), token
+
+
+class Access:
+    """Asks the file, read anew when it has changed: who is removed is out with the next request."""
+
+    def __init__(self, path: Path, *, admin_password_hash: str | None) -> None:
+        self._path = path
+        self._admin_password_hash = admin_password_hash
+        self._stamp: tuple[int, int] | None = None
+        self._known = Known()
+
+    @property
+    def known(self) -> Known:
+        """Everybody as of now. Raises SettingsError if the file makes no sense."""
+        try:
+            stat = self._path.stat()
+            stamp = (stat.st_ino, stat.st_mtime_ns)
+        except FileNotFoundError:
+            stamp = None
+        if stamp != self._stamp:
+            self._known, self._stamp = load(self._path), stamp
+        return self._known
+
+    def role(self, actor: dict[str, Any] | None) -> str | None:
+        """The role of an actor of Datasette; None for nobody and for who is no longer known."""
+        name = str((actor or {}).get("id"))
+        if name == ADMIN:
+            return "reader" if self._admin_password_hash else None
+        if name.startswith("token:"):
+            token = self.known.tokens.get(name.removeprefix("token:"))
+            return token.role if token else None
+        user = self.known.users.get(name)
+        return user.role if user and user.session == (actor or {}).get("session") else None
+
+    def log_in(self, name: str, password: str) -> dict[str, str] | None:
+        """The actor for a login cookie; None if the password is wrong."""
+        if name == ADMIN:
+            is_right = verify_password(password, self._admin_password_hash or _NOBODY)
+            return {"id": ADMIN} if is_right else None
+        user = self.known.users.get(name)
+        if not verify_password(password, user.password_hash if user else _NOBODY) or not user:
+            return None
+        return {"id": name, "session": user.session}
+
+    def actor_of_token(self, token: str) -> dict[str, str] | None:
+        """The actor that carries this token; None if nobody does."""
+        digest = _sha256(token)
+        for name, kept in self.known.tokens.items():
+            if secrets.compare_digest(kept.token_sha256, digest):
+                return {"id": f"token:{name}"}
+        return None
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

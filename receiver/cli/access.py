@@ -1,0 +1,199 @@
+"""Commands for who may browse: user, token."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from receiver import config
+from receiver.cli.group import main
+from receiver.errors import SettingsError
+
+if TYPE_CHECKING:
+    from receiver.access import Token, User
+
+_role = click.option(
+    "--role",
+    type=click.Choice(["reader", "masked"]),
+    required=True,
+    help="reader sees everything but raw bodies, masked sees no personal data.",
+)
+
+
+@main.group()
+def user() -> None:
+    """Say who may log in to browse, and what they see.
+
+    \b
+    Examples:
+      callhouse user add jane --role reader
+      callhouse user list
+      callhouse user remove jane
+    """
+
+
+@user.command("add")
+@click.argument("name")
+@_role
+def add_user(name: str, role: str) -> None:
+    """Add a user, or give one another role and password.
+
+    The password is asked for; an empty one, or no terminal to ask on, makes one and prints it.
+
+    \b
+    Example:
+      callhouse user add jane --role masked
+    """
+    from receiver import access
+
+    path = _path()
+    name = access.require_name(name)
+    password = _asked_password()
+    made = None if password else access.new_password()
+    known = access.load(path)
+    known.users[name] = access.new_user(role, password or str(made))
+    access.save(path, known)
+    click.echo(f"{name} may log in as {role}: sees {access.ROLES[role]}.")
+    if made:
+        click.echo(f"Password: {made}")
+
+
+@user.command("list")
+def list_users() -> None:
+    """List who may log in.
+
+    \b
+    Example:
+      callhouse user list
+    """
+    from receiver import access
+
+    _print(
+        access.load(_path()).users, "No users; `callhouse user add NAME --role reader` adds one."
+    )
+
+
+@user.command("remove")
+@click.argument("name")
+def remove_user(name: str) -> None:
+    """Remove a user, who is out at once.
+
+    \b
+    Example:
+      callhouse user remove jane
+    """
+    from receiver import access
+
+    path = _path()
+    known = access.load(path)
+    if known.users.pop(name, None) is None:
+        raise SettingsError(f"there is no user {name}", hint="callhouse user list names them.")
+    access.save(path, known)
+    click.echo(f"{name} is removed.")
+
+
+@main.group()
+def token() -> None:
+    """Give programs a token to read with, and take it away.
+
+    \b
+    Examples:
+      callhouse token add spreadsheet --role masked
+      curl -H "Authorization: Bearer callhouse_..." http://127.0.0.1:8001/retell_masked/call_log.csv
+    """
+
+
+@token.command("add")
+@click.argument("name")
+@_role
+def add_token(name: str, role: str) -> None:
+    """Make a token and print it, this once.
+
+    \b
+    Example:
+      callhouse token add spreadsheet --role masked
+    """
+    from receiver import access
+
+    path = _path()
+    name = access.require_name(name)
+    known = access.load(path)
+    if name in known.tokens:
+        raise SettingsError(f"there is a token {name}", hint="Remove it first, or take a new name.")
+    known.tokens[name], told = access.new_token(role)
+    access.save(path, known)
+    click.echo(told)
+
+
+@token.command("list")
+def list_tokens() -> None:
+    """List the tokens by name; they themselves are not kept.
+
+    \b
+    Example:
+      callhouse token list
+    """
+    from receiver import access
+
+    known = access.load(_path())
+    _print(known.tokens, "No tokens; `callhouse token add NAME --role masked` makes one.")
+
+
+@token.command("remove")
+@click.argument("name")
+def remove_token(name: str) -> None:
+    """Revoke a token, which opens nothing from then on.
+
+    \b
+    Example:
+      callhouse token remove spreadsheet
+    """
+    from receiver import access
+
+    path = _path()
+    known = access.load(path)
+    if known.tokens.pop(name, None) is None:
+        raise SettingsError(f"there is no token {name}", hint="callhouse token list names them.")
+    access.save(path, known)
+    click.echo(f"{name} is revoked.")
+
+
+def _path() -> Path:
+    """The file of users and tokens. Raises SettingsError where there is no folder for it."""
+    from receiver import access
+
+    path = access.path_beside(config.load().database_path)
+    if not path.parent.is_dir():
+        raise SettingsError(f"there is no folder {path.parent}", hint="Run `callhouse migrate`.")
+    return path
+
+
+def _asked_password() -> str:
+    if not sys.stdin.isatty():
+        return ""
+    return str(
+        click.prompt(
+            "Password (empty: one is made)",
+            default="",
+            show_default=False,
+            hide_input=True,
+            confirmation_prompt=True,
+        )
+    )
+
+
+def _print(known: "Mapping[str, User | Token]", none: str) -> None:
+    """A line for each name with its role and what it sees."""
+    from receiver.access import ROLES
+
+    if not known:
+        click.echo(none)
+        return
+    table = Table("name", "role", "sees", box=None, pad_edge=False)
+    for name, entry in sorted(known.items()):
+        table.add_row(name, entry.role, ROLES[entry.role])
+    Console(highlight=False).print(table)
