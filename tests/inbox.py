@@ -3,7 +3,8 @@
 import json
 import threading
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from loopback import Handler, Loopback
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Mail:
         return int(self.signature[2:].split(",")[0])
 
 
-class Inbox:
+class Inbox(Loopback):
     """`answer(mail, number)` returns the status of the request with that number, from 0 on."""
 
     def __init__(self, answer=lambda *_: 204):
@@ -33,7 +34,7 @@ class Inbox:
         lock = threading.Lock()
         inbox = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Answering(Handler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 mail = Mail(self.path, body, self.headers["X-Retell-Signature"])
@@ -44,25 +45,8 @@ class Inbox:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *_):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), daemon=True
-        )
+        super().__init__(Answering, waits=False)
 
     @property
     def events(self):
         return [mail.event for mail in self.mails]
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()

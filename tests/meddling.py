@@ -1,16 +1,15 @@
 """A real HTTP server between the client and the sandbox, which may answer in its place."""
 
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
+from loopback import Handler, Loopback
 
 # (method, path, body) -> (status, body) to answer with, or None to let the request through.
 Meddle = Callable[[str, str, bytes], tuple[int, bytes] | None]
 
 
-class Meddler:
+class Meddler(Loopback):
     """`requests` are all that came: (method, path)."""
 
     def __init__(self, target: str, meddle: Meddle = lambda *_: None) -> None:
@@ -18,7 +17,7 @@ class Meddler:
         self.requests: list[tuple[str, str]] = []
         outer, client = self, httpx.Client(base_url=target, trust_env=False)
 
-        class Handler(BaseHTTPRequestHandler):
+        class Answering(Handler):
             protocol_version = "HTTP/1.1"
 
             def _answer(self):
@@ -44,23 +43,11 @@ class Meddler:
 
             do_GET = do_POST = _answer
 
-            def log_message(self, *args):
-                pass
-
         self._client = client
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = False
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-
-    def __enter__(self):
-        self._thread.start()
-        return self
+        super().__init__(Answering)
 
     def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__exit__()
         self._client.close()
 
     def gets(self) -> list[str]:

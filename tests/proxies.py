@@ -1,10 +1,9 @@
 """A real HTTP proxy that does to requests and answers what real ones do."""
 
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
+from loopback import Handler, Loopback
 
 # (method, path, headers, body) -> (headers, body) to forward; (method, path, status) of an answer.
 Before = Callable[[str, str, dict[str, str], bytes], tuple[dict[str, str], bytes]]
@@ -16,13 +15,13 @@ class Lost(Exception):
     """Raised by `before` or `after`: the client gets no answer."""
 
 
-class Proxy:
+class Proxy(Loopback):
     """Forwards to `target`. `before` changes each request, `after` sees each answer's status."""
 
     def __init__(self, target: str, *, before: Before | None = None, after: After | None = None):
         client = httpx.Client(timeout=30)
 
-        class Handler(BaseHTTPRequestHandler):
+        class Answering(Handler):
             def _forward(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 headers = {n: v for n, v in self.headers.items() if n.lower() not in _HOP}
@@ -47,21 +46,9 @@ class Proxy:
 
             do_GET = do_POST = do_PATCH = _forward
 
-            def log_message(self, *args):
-                pass
-
         self._client = client
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = False
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        self._thread.start()
-        return self
+        super().__init__(Answering)
 
     def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__exit__()
         self._client.close()

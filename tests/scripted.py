@@ -1,9 +1,9 @@
 """A real HTTP server whose answers a test writes down beforehand."""
 
 import ssl
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from loopback import Handler, Loopback
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Request:
 
 
 @dataclass
-class Scripted:
+class Scripted(Loopback):
     """Answers each request with the next of `answers`, the last one for ever: (status, headers,
     body), or None to close the connection without a word."""
 
@@ -23,10 +23,10 @@ class Scripted:
     tls: ssl.SSLContext | None = None
     requests: list[Request] = field(default_factory=list)
 
-    def __enter__(self):
+    def __post_init__(self):
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Answering(Handler):
             def _answer(self):
                 length = int(self.headers.get("Content-Length", 0))
                 body = self.rfile.read(length)
@@ -44,22 +44,9 @@ class Scripted:
 
             do_GET = do_POST = do_PATCH = _answer
 
-            def log_message(self, *args):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = False
+        super().__init__(Answering)
         if self.tls:
             self._server.socket = self.tls.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
         self._server.handle_error = lambda *_: None  # a client that trusts nobody hangs up
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

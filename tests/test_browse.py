@@ -1,30 +1,21 @@
 """Datasette as callhouse starts it, in process."""
 
-import asyncio
 import stat
 
 import pytest
+from browsing import visiting
 
 from receiver.browse import server, warehouse
-from receiver.browse.server import serving
 from receiver.store import receive
 from tests.conftest import payload
 from tests.test_cli import stored
 
 
 @pytest.fixture
-def browse(settings, monkeypatch):
+def browse(settings):
     """Get a page as admin; the database holds one call and one chat."""
-    monkeypatch.setenv("CALLHOUSE_BROWSE_PASSWORD_HASH", "restored after the test")
-    served = serving(settings, password_hash="a hash")
-
-    def get(path, *, actor=True):
-        cookies = {"ds_actor": served.sign({"a": {"id": "admin"}}, "actor")} if actor else {}
-        return asyncio.run(served.client.get(path, cookies=cookies))
-
-    yield get
-    for database in served.databases.values():
-        database.close()
+    with visiting(settings) as get:
+        yield get
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """Our own pages in Datasette, asked over its client: a call, search, home, the policy."""
 
-import asyncio
 import re
 
 import pytest
+from browsing import visiting
 
 from receiver import config
-from receiver.browse.server import serving
 from receiver.sandbox.day import day
 from receiver.store import receive
 from tests.conftest import KEY, payload
@@ -16,23 +15,15 @@ START = 1_778_544_000_000
 
 
 @pytest.fixture
-def browse(db_path, monkeypatch):
+def browse(db_path):
     """Get a page as admin, times in Berlin's zone."""
-    monkeypatch.setenv("CALLHOUSE_BROWSE_PASSWORD_HASH", "restored after the test")
     environ = {
         "RETELL_API_KEY": KEY,
         "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}",
         "CALLHOUSE_TIMEZONE": "Europe/Berlin",
     }
-    served = serving(config.load(environ), password_hash="a hash")
-
-    def get(path, *, actor=True):
-        cookies = {"ds_actor": served.sign({"a": {"id": "admin"}}, "actor")} if actor else {}
-        return asyncio.run(served.client.get(path, cookies=cookies))
-
-    yield get
-    for database in served.databases.values():
-        database.close()
+    with visiting(config.load(environ)) as get:
+        yield get
 
 
 @pytest.fixture

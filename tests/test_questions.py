@@ -1,6 +1,5 @@
 """Questions ready to ask: each answers on the demo's day, by an index, on a page of Datasette."""
 
-import asyncio
 import re
 import subprocess
 import sys
@@ -8,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from browsing import visiting
 
-from receiver.browse import server
 from receiver.config import load
 from receiver.sandbox.day import day
 from receiver.store import Store, migrate, receive
@@ -62,15 +61,11 @@ def ask(path):
 
 
 @pytest.fixture
-def get(path, monkeypatch):
+def get(path):
     """Pages of Datasette, as admin."""
-    monkeypatch.setenv("CALLHOUSE_BROWSE_PASSWORD_HASH", "restored after the test")
     settings = load({"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"})
-    served = server.serving(settings, password_hash="a hash")
-    cookies = {"ds_actor": served.sign({"a": {"id": "admin"}}, "actor")}
-    yield lambda url: asyncio.run(served.client.get(url, cookies=cookies))
-    for database in served.databases.values():
-        database.close()
+    with visiting(settings) as get:
+        yield get
 
 
 def test_there_are_a_dozen():

@@ -7,6 +7,7 @@ import pytest
 from conftest import dump
 from histories import blank_file, deliver, seeded
 from naive_model import tables
+from storing import plant
 
 import receiver.store.projecting
 from receiver.errors import StoreBusy, StoreUnavailable
@@ -192,18 +193,6 @@ def test_rebuild_corrects_what_is_said_of_a_body(store, db):
     quarantine(db, "call_ended", "no longer what is wrong with it")
     rebuilt(store)
     assert dump(db) == before
-
-
-def plant(monkeypatch, error):
-    """Let every projection of the call `poison` fail after its rows are written."""
-    write = receiver.store.projecting.write
-
-    def failing_write(connection, entity_id, rows, **how):
-        write(connection, entity_id, rows, **how)
-        if entity_id == "poison":
-            raise error
-
-    monkeypatch.setattr(receiver.store.projecting, "write", failing_write)
 
 
 def test_rebuild_is_not_stopped_by_a_body_that_cannot_be_projected(store, db, monkeypatch):

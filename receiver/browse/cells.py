@@ -66,7 +66,9 @@ def _entity(value: str, column: str, row: Any) -> str | None:
     if column in ("call_id", "chat_id"):
         return column.removesuffix("_id")
     if column == "entity_id":
-        kind = row["entity_type"] if "entity_type" in row.keys() else value.split("_")[0]  # noqa: SIM118
+        # A row itself is searched for values, not for names.
+        names = row.keys()
+        kind = row["entity_type"] if "entity_type" in names else value.split("_")[0]
         return kind if kind in ("call", "chat") else None
     return None
 

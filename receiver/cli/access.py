@@ -86,13 +86,7 @@ def remove_user(name: str) -> None:
     Example:
       callhouse user remove jane
     """
-    from receiver import access
-
-    path = _path()
-    known = access.load(path)
-    if known.users.pop(name, None) is None:
-        raise SettingsError(f"there is no user {name}", hint="callhouse user list names them.")
-    access.save(path, known)
+    _remove("user", name)
     click.echo(f"{name} is removed.")
 
 
@@ -152,14 +146,20 @@ def remove_token(name: str) -> None:
     Example:
       callhouse token remove spreadsheet
     """
+    _remove("token", name)
+    click.echo(f"{name} is revoked.")
+
+
+def _remove(kind: str, name: str) -> None:
+    """Raises SettingsError where there is none of this name."""
     from receiver import access
 
     path = _path()
     known = access.load(path)
-    if known.tokens.pop(name, None) is None:
-        raise SettingsError(f"there is no token {name}", hint="callhouse token list names them.")
+    names = known.users if kind == "user" else known.tokens
+    if names.pop(name, None) is None:
+        raise SettingsError(f"there is no {kind} {name}", hint=f"callhouse {kind} list names them.")
     access.save(path, known)
-    click.echo(f"{name} is revoked.")
 
 
 def _path() -> Path:

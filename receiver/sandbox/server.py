@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random
-from types import TracebackType
 from typing import Any, Self, Unpack
 
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -117,12 +116,7 @@ class Sandbox:
         self._serving.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._serving.join()
         self._server.server_close()
