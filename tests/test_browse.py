@@ -1,11 +1,14 @@
 """Datasette as callhouse starts it, in process."""
 
+import asyncio
+import re
 import stat
 
 import pytest
 from browsing import visiting
 
 from receiver.browse import server, warehouse
+from receiver.browse.server import serving
 from receiver.store import receive
 from tests.conftest import payload
 from tests.test_cli import stored
@@ -31,6 +34,21 @@ def test_a_call_id_leads_to_its_call_from_views_and_queries(browse, call):
         assert link in browse(f"/retell/{page}").text, page
     assert link in browse("/retell?sql=select+call_id+from+analyses").text
     assert link in browse(f"/retell/calls/{call['call_id']}").text
+
+
+def test_an_anonymous_visitor_gets_login_robots_and_nothing_else(settings):
+    served = serving(settings, password_hash="a hash")
+    # What a route begins with; some are of Datasette and its plugins.
+    routes = [pattern.pattern for pattern, _ in served._routes()]
+    paths = {re.split(r"[($]", route)[0].strip("^").replace("\\", "") for route in routes}
+    assert {"/", "/-/plugins", "/-/permissions", "/-/search"} <= paths
+    tools = {"/-/allow-debug", "/-/password-tool"}
+    for path in paths | tools | {"/retell", "/retell_masked"}:
+        status = asyncio.run(served.client.get(path)).status_code
+        is_open = path in ("/-/login", "/robots.txt", "/favicon.ico")
+        assert is_open or status in (301, 302, 401, 403, 404), (path, status)
+    for database in served.databases.values():
+        database.close()
 
 
 def test_the_stylesheet_is_ours_and_needs_no_login(browse):

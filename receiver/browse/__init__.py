@@ -85,6 +85,8 @@ def register_routes() -> list[tuple[str, Any]]:
     plugin's."""
     return [
         (r"^/-/login$", login),
+        # Tools of Datasette and of a plugin that are open to everybody, and of use to nobody here.
+        (r"^/-/(allow-debug|password-tool)$", pages.closed),
         (r"^/-/call/(?P<call_id>[^/.]+)$", call_page),
         (r"^/-/call/(?P<call_id>[^/.]+)\.json$", call_json),
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from datasette import NotFound
 from datasette.utils import tilde_encode
 
 from receiver.access import Access
@@ -78,6 +79,11 @@ def timezone(datasette: "Datasette") -> ZoneInfo:
     """The same, kept since the start: reading configuration takes too long for each cell."""
     zone: ZoneInfo = datasette.jinja_env.globals["timezone"]
     return zone
+
+
+async def closed() -> None:
+    """A page that is not served. Raises Datasette's NotFound."""
+    raise NotFound("There is no such page.")
 
 
 def call_url(datasette: "Datasette", call_id: str) -> str:
