@@ -99,7 +99,7 @@ def add_up(store: Store, now_ms: int) -> None:
 def hours_ms(store: Store, now_ms: int) -> list[float]:
     """Roll up; milliseconds of each hour, in which nobody else can write."""
     times, began = [], time.perf_counter()
-    for _ in roll_up(store, now_ms=now_ms):
+    for _ in roll_up(store, timezone="UTC", now_ms=now_ms):
         times.append((time.perf_counter() - began) * 1000)
         began = time.perf_counter()
     return times

@@ -1,9 +1,13 @@
 -- The figures of every hour, as they are now: of hours that are rolled up from their table, of all
 -- others from the calls themselves. Dashboards and scorecards are sums of these.
 --
--- The words are those of views.sql. schema/rollups.py puts unsettled_calls in front: in a view the
--- calls of hours that are not rolled up, and in rolling up those of the hour in hand. So the second
--- half of each view is also what fills its table, and the two cannot differ.
+-- The words are those of views.sql, and
+--   local_hour(X)       the first millisecond of the local hour; where the zone's offset has half an
+--                       hour, that is none of UTC's
+--   step_of(j)          how wide the step of a row of json_each is, in milliseconds
+-- schema/rollups.py puts unsettled_calls in front: in a view the calls of hours that are not rolled up,
+-- and in rolling up those of the hour in hand. So the second half of each view is also what fills its
+-- table, and the two cannot differ. From each view and table it makes those of days.
 
 -- started: whether the call has a start. With the reason it tells whether a call connected, while the
 -- meaning of a reason may change without any call being touched.
@@ -13,11 +17,11 @@ SELECT
     transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count,
     judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count,
     e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum,
-    failed_tool_calls_sum
+    failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares
 FROM rollup_calls
 UNION ALL
 SELECT
-    call_hour(c) AS hour,
+    local_hour(call_time(c)) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
@@ -47,13 +51,15 @@ SELECT
     sum(m.interruptions),
     count(m.interruptions),
     sum(m.tool_calls),
-    sum(m.failed_tool_calls)
+    sum(m.failed_tool_calls),
+    sum(c.combined_cost_cents * c.combined_cost_cents),
+    sum(l.p50_ms * l.p50_ms)
 FROM unsettled_calls c
 LEFT JOIN analyses a ON a.call_id = c.call_id
 LEFT JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
 LEFT JOIN call_metrics m ON m.call_id = c.call_id
 GROUP BY
-    call_hour(c), c.agent_id, c.agent_version, c.direction, c.disconnection_reason,
+    local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, c.disconnection_reason,
     c.start_timestamp IS NOT NULL;
 
 -- A product appears twice in a transferred call; calls counts it once. A call lies in one hour, so
@@ -65,7 +71,7 @@ SELECT
 FROM rollup_costs
 UNION ALL
 SELECT
-    call_hour(c) AS hour,
+    local_hour(call_time(c)) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
@@ -75,7 +81,7 @@ SELECT
     sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0 END)
 FROM unsettled_calls c
 CROSS JOIN product_costs p ON p.call_id = c.call_id
-GROUP BY call_hour(c), c.agent_id, c.agent_version, c.direction, p.product;
+GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, p.product;
 
 CREATE VIEW hourly_latencies AS
 SELECT
@@ -84,7 +90,7 @@ SELECT
 FROM rollup_latencies
 UNION ALL
 SELECT
-    call_hour(c) AS hour,
+    local_hour(call_time(c)) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
@@ -98,7 +104,7 @@ SELECT
     max(l.max_ms)
 FROM unsettled_calls c
 CROSS JOIN latencies l ON l.call_id = c.call_id
-GROUP BY call_hour(c), c.agent_id, c.agent_version, c.direction, l.component;
+GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, l.component;
 
 CREATE VIEW hourly_tools AS
 SELECT
@@ -107,7 +113,7 @@ SELECT
 FROM rollup_tools
 UNION ALL
 SELECT
-    call_hour(c) AS hour,
+    local_hour(call_time(c)) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
@@ -129,7 +135,7 @@ CROSS JOIN tool_calls t ON t.call_id = c.call_id
 WHERE t.track = 'session'
     -- A result without its invocation has no name to be counted under.
     AND t.result_position IS NOT t.position
-GROUP BY call_hour(c), c.agent_id, c.agent_version, c.direction, t.name, t.type;
+GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, t.name, t.type;
 
 CREATE VIEW hourly_transitions AS
 SELECT
@@ -137,7 +143,7 @@ SELECT
 FROM rollup_transitions
 UNION ALL
 SELECT
-    call_hour(c) AS hour,
+    local_hour(call_time(c)) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
@@ -149,5 +155,22 @@ FROM unsettled_calls c
 CROSS JOIN node_transitions n ON n.call_id = c.call_id
 WHERE n.track = 'session'
 GROUP BY
-    call_hour(c), c.agent_id, c.agent_version, c.direction,
+    local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction,
     coalesce(n.former_node_name, n.former_node_id), coalesce(n.new_node_name, n.new_node_id);
+
+-- How long callers waited for answers, in steps wide enough to count and narrow enough to find
+-- percentiles in: 10 ms below a second, 100 ms below ten, then whole seconds. wait_ms is the middle.
+CREATE VIEW hourly_waits AS
+SELECT
+    hour, wait_ms, answers
+FROM rollup_waits
+UNION ALL
+SELECT
+    local_hour(call_time(c)) AS hour,
+    CAST(j.value AS INTEGER) / step_of(j) * step_of(j) + step_of(j) / 2 AS wait_ms,
+    count(*)
+FROM unsettled_calls c
+CROSS JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
+CROSS JOIN json_each(CASE WHEN json_valid(l.samples_ms) THEN l.samples_ms ELSE '[]' END) j
+WHERE j.type IN ('integer', 'real')
+GROUP BY local_hour(call_time(c)), wait_ms;

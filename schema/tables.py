@@ -437,7 +437,7 @@ COVERAGE = Table(
     },
 )
 
-_HOUR = "The UTC hour: its first millisecond since the epoch."
+_HOUR = "The local hour: its first millisecond since the epoch."
 _GROUP_KEY = {
     "hour": _HOUR,
     "position": "Number of the row within its hour.",
@@ -483,6 +483,8 @@ ROLLUP_CALLS = Table(
         "interruptions_count": "In how many calls turns could be told apart.",
         "tool_calls_sum": "Tools invoked.",
         "failed_tool_calls_sum": "Tools that did not run.",
+        "cost_cents_squares": "Sum of the squares of their costs in US cents.",
+        "e2e_p50_ms_squares": "Sum of the squares of their median times to answer.",
     },
 )
 
@@ -548,6 +550,49 @@ ROLLUP_TRANSITIONS = Table(
     },
 )
 
+ROLLUP_WAITS = Table(
+    "rollup_waits",
+    ("hour", "position"),
+    "Waits for answers in the hours that are added up; hourly_waits has those of all hours.",
+    {
+        "hour": _HOUR,
+        "position": "Number of the row within its hour.",
+        "wait_ms": "How long callers waited for an answer (e2e), in milliseconds: the middle of a "
+        "step of 10 below a second, of 100 below ten, else of 1000.",
+        "answers": "How many answers took so long.",
+    },
+)
+_ROLLUPS = (
+    ROLLUP_CALLS,
+    ROLLUP_COSTS,
+    ROLLUP_LATENCIES,
+    ROLLUP_TOOLS,
+    ROLLUP_TRANSITIONS,
+    ROLLUP_WAITS,
+)
+
+_DAY = "The local day, YYYY-MM-DD."
+ROLLUP_DAYS = Table(
+    "rollup_days",
+    ("day",),
+    "The days whose hours are added up once more in the rollup_day tables.",
+    {
+        "day": _DAY,
+        "since": "Its first millisecond since the epoch.",
+        "until": "The first millisecond of the next day.",
+    },
+)
+_DAY_ROLLUPS = tuple(
+    Table(
+        table.name.replace("rollup_", "rollup_day_"),
+        ("day", "position"),
+        table.description.replace("hour", "day"),
+        {"day": _DAY, "position": "Number of the row within its day."}
+        | {name: words for name, words in table.columns.items() if name not in table.key},
+    )
+    for table in _ROLLUPS
+)
+
 # What is derived from a call's observations, parents before children.
 CALL_TABLES = (
     CALLS,
@@ -587,11 +632,4 @@ TIMESTAMPS = {
 } | {"started_at_ms"}
 # Added up from the calls and thrown away as they change: no part of the truth, and in a distributed
 # engine no part of a call. They stay away from what is compared, merged and rebuilt.
-ROLLUP_TABLES = (
-    ROLLUP_HOURS,
-    ROLLUP_CALLS,
-    ROLLUP_COSTS,
-    ROLLUP_LATENCIES,
-    ROLLUP_TOOLS,
-    ROLLUP_TRANSITIONS,
-)
+ROLLUP_TABLES = (ROLLUP_HOURS, *_ROLLUPS, ROLLUP_DAYS, *_DAY_ROLLUPS)

@@ -8,6 +8,7 @@ from schema.tables import (
     ROLLUP_LATENCIES,
     ROLLUP_TOOLS,
     ROLLUP_TRANSITIONS,
+    ROLLUP_WAITS,
     Table,
 )
 
@@ -33,8 +34,19 @@ _DAY = "The day, in the configured time zone."
 
 def _hourly(title: str, description: str, table: Table) -> View:
     columns = {name: words for name, words in table.columns.items() if name != "position"}
-    group = "A row for each UTC hour, agent, version and direction, and for each"
+    group = "A row for each local hour, agent, version and direction, and for each"
     return View(title, f"{group} {description} Filter by hour.", columns)
+
+
+def _daily(hourly: View) -> View:
+    """Of a day that is not added up yet, rows are those of its hours and of hours of calls."""
+    columns = {"day": _DAY} | {n: words for n, words in hourly.columns.items() if n != "hour"}
+    description = hourly.description.replace("hour", "day")
+    return View(
+        hourly.title.replace("hour", "day"),
+        f"{description} A day that is not over has several rows of a kind: add them up.",
+        columns,
+    )
 
 
 VIEWS = {
@@ -202,6 +214,8 @@ VIEWS = {
             "first_seen_ms": "first_seen in milliseconds since the epoch, to sort and filter by.",
         },
     ),
+}
+_HOURLY = {
     "hourly_calls": _hourly(
         "Calls by the hour",
         "reason for which calls ended: what scorecards and charts of calls are sums of.",
@@ -215,4 +229,12 @@ VIEWS = {
     "hourly_transitions": _hourly(
         "Node transitions by the hour", "step from a node to a node.", ROLLUP_TRANSITIONS
     ),
+    "hourly_waits": View(
+        "Waits by the hour",
+        "A row for each local hour and each length of a wait for an answer, of all agents: what "
+        "percentiles are found in. Filter by hour.",
+        {name: words for name, words in ROLLUP_WAITS.columns.items() if name != "position"},
+    ),
 }
+VIEWS |= _HOURLY
+VIEWS |= {name.replace("hourly", "daily"): _daily(view) for name, view in _HOURLY.items()}

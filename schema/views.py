@@ -2,144 +2,32 @@
 
 import importlib.resources
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from zoneinfo import ZoneInfo
 
 from schema.rollups import ROLLUPS
 from schema.words import plain
-
-_FIRST_YEAR, _LAST_YEAR = 2020, 2040
-_DAY = 86_400
+from schema.zones import Zone
 
 _STATEMENT = re.compile(r"^(CREATE VIEW (\w+) AS\n.*?);$", re.MULTILINE | re.DOTALL)
 _LOCAL = re.compile(r"\b(local_\w+)\(((?:[^()]|\([^()]*\))*)\)")
 
 
-def views(timezone: str = "UTC") -> dict[str, str]:
+def views(timezone: str = "UTC", *, rolled_up: bool = True) -> dict[str, str]:
     """View name -> its CREATE VIEW statement, in the order in which they can be created.
 
-    Days and ISO times are those of `timezone`, an IANA name. Raises zoneinfo.ZoneInfoNotFoundError
-    (a KeyError) or ValueError for what is none.
+    Days and ISO times are those of `timezone`, an IANA name. Not `rolled_up`, they count every call
+    and so hold whatever zone the rollup tables are for. Raises zoneinfo.ZoneInfoNotFoundError (a
+    KeyError) or ValueError for what is no zone.
     """
-    eras = _eras(ZoneInfo(timezone))
-    words = _words(eras)
-    found = {rollup.view: rollup.create_view for rollup in ROLLUPS}
-    for file in ("views.sql",) if _has_whole_hours(eras) else ("views.sql", "days.sql"):
-        text = (importlib.resources.files("schema") / file).read_text(encoding="utf-8")
-        found |= {name: _expand(sql, words) for sql, name in _STATEMENT.findall(text)}
-    return found
+    zone = Zone(timezone)
+    found = {}
+    for rollup in ROLLUPS:
+        found[rollup.hourly] = rollup.create_hourly(zone.hour_ms, rolled_up=rolled_up)
+        found[rollup.daily] = rollup.create_daily(zone.hour_ms, rolled_up=rolled_up)
+    text = (importlib.resources.files("schema") / "views.sql").read_text(encoding="utf-8")
+    found |= {name: sql for sql, name in _STATEMENT.findall(text)}
+    return {name: _expand(sql, zone).rstrip() for name, sql in found.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Era:
-    """A span of time with one UTC offset; times and offset in seconds.
-
-    `since` is None for the oldest. The local day in which it begins began at `first_midnight`, and
-    the next one, the first day wholly under this offset, at `second_midnight`.
-    """
-
-    offset: int
-    since: int | None = None
-    first_midnight: int = 0
-    second_midnight: int = 0
-
-
-def _eras(zone: ZoneInfo) -> list[_Era]:
-    """From the newest to the oldest, so that a CASE over them meets recent times early."""
-    start, end = (
-        int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (_FIRST_YEAR, _LAST_YEAR + 1)
-    )
-    eras = [_Era(_offset(zone, start))]
-    for since in _transitions(zone, start, end):
-        first, second = (_midnight(zone, since, days_later=n) for n in (0, 1))
-        eras.append(_Era(_offset(zone, since), since, first, second))
-    return eras[::-1]
-
-
-def _has_whole_hours(eras: list[_Era]) -> bool:
-    """Whether every day begins with an hour of UTC."""
-    return all(era.offset % 3600 == 0 for era in eras)
-
-
-def _transitions(zone: ZoneInfo, start: int, end: int) -> Iterator[int]:
-    """The first second of each new offset. No zone changes its offset twice in a day."""
-    days = ((day, _offset(zone, day)) for day in range(start, end + _DAY, _DAY))
-    for (day, before), (_, after) in pairwise(days):
-        if before != after:
-            yield _change_within(zone, day)
-
-
-def _change_within(zone: ZoneInfo, day: int) -> int:
-    before = _offset(zone, day)
-    seconds = range(day, day + _DAY + 1)
-    return seconds[bisect_left(seconds, True, key=lambda s: _offset(zone, s) != before)]
-
-
-def _offset(zone: ZoneInfo, second: int) -> int:
-    offset = datetime.fromtimestamp(second, zone).utcoffset() or timedelta()
-    return offset // timedelta(seconds=1)
-
-
-def _midnight(zone: ZoneInfo, second: int, *, days_later: int) -> int:
-    """When the local day of `second`, or one after it, begins. A midnight that happens twice counts
-    from its first time on, one that is skipped at the moment of skipping."""
-    day = datetime.fromtimestamp(second, zone).date() + timedelta(days=days_later)
-    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())
-
-
-def _words(eras: list[_Era]) -> dict[str, Callable[[str], str]]:
-    """Word of views.sql -> the SQL for an argument, in SQL, of milliseconds."""
-    is_utc = len(eras) == 1 and eras[0].offset == 0
-
-    def iso(x: str, era: _Era) -> str:
-        return _strftime("%Y-%m-%dT%H:%M:%S" + ("Z" if is_utc else _suffix(era.offset)), x, era)
-
-    def day(x: str, era: _Era) -> str:
-        return _strftime("%Y-%m-%d", x, era)
-
-    return {
-        "local_iso": lambda x: _case([(e.since, iso(x, e)) for e in eras], x),
-        "local_day": lambda x: _case([(e.since, day(x, e)) for e in eras], x),
-        "local_midnight": lambda x: _case([m for e in eras for m in _midnights(x, e)], x),
-    }
-
-
-def _strftime(form: str, x: str, era: _Era) -> str:
-    return f"strftime('{form}', {x} / 1000{_plus(era.offset)}, 'unixepoch')"
-
-
-def _midnights(x: str, era: _Era) -> Iterator[tuple[int | None, str]]:
-    """Within the local day of a transition, midnight is not a matter of one offset."""
-    start = None if era.since is None else era.second_midnight
-    shifted = f"({x} / 1000{_plus(era.offset)})"
-    yield start, f"({shifted} / {_DAY} * {_DAY}{_plus(-era.offset)}) * 1000"
-    if era.since is not None:
-        yield era.since, f"{era.first_midnight * 1000}"
-
-
-def _case(branches: list[tuple[int | None, str]], x: str) -> str:
-    """The branch of the newest start that is not after `x`; the last one has no start."""
-    *newer, (_, oldest) = branches
-    if not newer:
-        return oldest
-    whens = "\n        ".join(f"WHEN {x} >= {start}000 THEN {sql}" for start, sql in newer)
-    return f"CASE\n        {whens}\n        ELSE {oldest}\n    END"
-
-
-def _plus(offset: int) -> str:
-    return f" {'-' if offset < 0 else '+'} {abs(offset)}" if offset else ""
-
-
-def _suffix(offset: int) -> str:
-    """+05:30. No zone has had an offset with seconds since 1972."""
-    hours, minutes = divmod(abs(offset) // 60, 60)
-    return f"{'-' if offset < 0 else '+'}{hours:02}:{minutes:02}"
-
-
-def _expand(sql: str, words: dict[str, Callable[[str], str]]) -> str:
-    """Replace the words of views.sql. An argument may hold a plain word, nothing deeper."""
-    return plain(_LOCAL.sub(lambda match: words[match[1]](match[2]), sql))
+def _expand(sql: str, zone: Zone) -> str:
+    """Replace the words of our SQL files. An argument may hold a plain word, nothing deeper."""
+    return plain(_LOCAL.sub(lambda match: zone.words[match[1]](match[2]), sql))

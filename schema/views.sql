@@ -7,12 +7,11 @@
 --   local_midnight(X)   the milliseconds at which that day began
 --   call_time(c)        when a row of calls began. A call that never connected has no time of its
 --                       own; for it, when Retell reported it. calls_at is an index on just this.
---   call_hour(c)        the UTC hour of call_time(c), by its first millisecond.
 --   customer(c)         the number at the other end. calls_customer is an index on just this.
 --   is_unknown_event(o) an observation of an event that this version does not know.
 --                       observations_unknown_event is an index of just these.
 --   is_connected(c, r)  whether somebody or something answered, by the call and its reason
---   are_connected(h, r) the same of the calls that a row of hourly_calls counts
+--   are_connected(h, r) the same of the calls that a row of daily_calls counts
 
 -- The landing page: who called whom when, and what came of it. The analysis is looked up by key
 -- column by column and not joined, because SQLite carries out a join even where it only counts calls;
@@ -86,11 +85,10 @@ FROM utterance_words w
 CROSS JOIN json_each(CASE WHEN json_valid(w.words) THEN w.words ELSE '[]' END) j;
 
 -- A row for each day with calls, newest first. A transferred call is one call, and its cost already
--- holds the transferred leg's. days.sql has the same for time zones whose days begin within an hour
--- of UTC.
+-- holds the transferred leg's.
 CREATE VIEW daily_summary AS
 SELECT
-    local_day(h.hour) AS day,
+    h.day,
     sum(h.calls) AS calls,
     sum(h.calls * h.connected) AS connected,
     sum(h.transferred) AS transferred,
@@ -106,11 +104,11 @@ SELECT
     ) AS success_rate
 FROM (
     SELECT h.*, are_connected(h, r) AS connected
-    FROM hourly_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
+    FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
 ) h
-WHERE h.hour IS NOT NULL
-GROUP BY day
-ORDER BY day DESC;
+WHERE h.day IS NOT NULL
+GROUP BY h.day
+ORDER BY h.day DESC;
 
 -- One agent version against the other. The figures of an hour are sums and counts, whatever is
 -- averaged, so that a version's are the sums of its hours'.
@@ -144,7 +142,7 @@ SELECT
     sum(h.failed_tool_calls_sum) AS failed_tool_calls
 FROM (
     SELECT h.*, are_connected(h, r) AS connected
-    FROM hourly_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
+    FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
 ) h
 GROUP BY h.agent_id, h.agent_version;
 
@@ -160,7 +158,7 @@ SELECT
     sum(h.said_no) AS said_no,
     round(sum(h.duration_ms_sum) / sum(h.duration_count), 0) AS average_ms,
     max(h.longest_ms) AS longest_ms
-FROM hourly_tools h
+FROM daily_tools h
 GROUP BY h.name, h.type;
 
 -- What the money goes to.
@@ -172,7 +170,7 @@ SELECT
     round(sum(h.cost_cents_sum) / nullif(sum(sum(h.cost_cents_sum)) OVER (), 0), 4) AS share,
     round(sum(h.cost_cents_sum) / 100.0 / sum(h.calls), 4) AS cost_per_call_dollars,
     round(sum(h.transfer_leg_cents_sum) / 100.0, 4) AS transfer_leg_dollars
-FROM hourly_costs h
+FROM daily_costs h
 GROUP BY h.product;
 
 -- Where an agent version loses time. Averages over calls, each call counting once.
@@ -186,7 +184,7 @@ SELECT
     round(sum(h.p50_ms_sum) / sum(h.p50_count), 0) AS p50_ms,
     round(sum(h.p95_ms_sum) / sum(h.p95_count), 0) AS p95_ms,
     round(max(h.max_ms), 0) AS max_ms
-FROM hourly_latencies h
+FROM daily_latencies h
 GROUP BY h.agent_id, h.agent_version, h.component;
 
 -- How calls end. A call that goes on has no reason yet and is not counted.

@@ -13,8 +13,8 @@ _WORDS = {
     r"\bis_unknown_event\((\w+)\)": (
         rf"\1.event NOT IN ({', '.join(repr(event) for event in EVENTS)})"
     ),
-    r"\bcall_hour\((\w+)\)": (
-        r"coalesce(\1.start_timestamp, nullif(\1.observed_at, 0)) / 3600000 * 3600000"
+    r"\bstep_of\((\w+)\)": (
+        r"CASE WHEN \1.value < 1000 THEN 10 WHEN \1.value < 10000 THEN 100 ELSE 1000 END"
     ),
     r"\bare_connected\((\w+), (\w+)\)": r"(\1.started AND \2.category IS NOT 'not_connected')",
     r"\bis_connected\((\w+), (\w+)\)": (

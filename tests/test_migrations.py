@@ -113,12 +113,15 @@ def test_every_part_of_a_call_or_chat_refers_to_it(db):
             assert found == [("calls", "call_id", "call_id")], name
 
 
-def test_what_is_added_up_belongs_to_its_hour_and_goes_with_it(db):
-    for table in ROLLUP_TABLES[1:]:
-        assert table.key == ("hour", "position")
-        [key] = db.execute(f"PRAGMA foreign_key_list({table.name})").fetchall()
-        assert tuple(key)[2:5] == ("rollup_hours", "hour", "hour"), table.name
-        assert key["on_delete"] == "CASCADE"
+def test_what_is_added_up_belongs_to_its_hour_or_day_and_goes_with_it(db):
+    for table in ROLLUP_TABLES:
+        span = table.key[0]
+        parent = f"rollup_{span}s"
+        keys = db.execute(f"PRAGMA foreign_key_list({table.name})").fetchall()
+        found = [(*tuple(key)[2:5], key["on_delete"]) for key in keys]
+        if table.name != parent:
+            assert table.key == (span, "position")
+            assert found == [(parent, span, span, "CASCADE")], table.name
 
 
 def test_nothing_counts_up_and_nothing_reads_a_clock(db):

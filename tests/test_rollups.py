@@ -1,4 +1,4 @@
-"""Hours that are added up: every view exact at every moment, whatever was written before and after.
+"""Hours and days that are added up: every view exact, whatever was written before and after.
 
 Goal: no history of writes, roll-ups and more writes is found after which a view differs from its
 plain definition over the calls alone. Method: few agents, reasons and times at the edges of hours,
@@ -23,14 +23,17 @@ from receiver.store import Store, migrate, rebuild, roll_up
 from receiver.store.connection import connect
 from receiver.store.rollups import QUIET_MS
 from receiver.store.writing import remove
-from schema.rollups import HOUR_MS, ROLLUPS
+from schema.rollups import ROLLUPS
 from schema.tables import CALL_TABLES
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 thorough = settings(max_examples=1000, deadline=None, database=None)
 
-# When every hour of the tests is over and quiet.
+HOUR_MS = 3_600_000
+# When every hour of the tests is over and quiet, and of days the first two.
 LATER = 100 * HOUR_MS
+# Hours are, and no day is.
+THAT_EVENING = 23 * HOUR_MS
 
 
 def tool(id, name, *, type="custom", result=None, successful=True, at=1.0):
@@ -51,7 +54,7 @@ def step(former, new):
 
 
 FIELDS = {
-    "start_timestamp": [0, HOUR_MS - 1, HOUR_MS, 2 * HOUR_MS - 1, 30 * HOUR_MS, None],
+    "start_timestamp": [0, HOUR_MS - 1, HOUR_MS, 24 * HOUR_MS - 1, 30 * HOUR_MS, None],
     "agent_id": ["a", "b", "", None],
     "agent_version": [0, -1, None],
     "agent_name": ["A", "B", None],
@@ -73,8 +76,8 @@ FIELDS = {
             {"cost": 4}, {"product": "y"}]},
     ],
     "latency": [
-        {"e2e": {"p50": 1.5, "p95": 2, "max": 3}, "llm": {"p50": 1}},
-        {"e2e": {"p95": 4, "max": 4}},
+        {"e2e": {"p50": 1.5, "p95": 2, "max": 3, "values": [1.5, 3, 999]}, "llm": {"p50": 1}},
+        {"e2e": {"p95": 4, "max": 4, "values": [1, 1000, 1e300, -20, None, "x"]}},
     ],
     "transcript_with_tool_calls": [
         [],
@@ -83,6 +86,23 @@ FIELDS = {
         [step("n1", "n2"), step("n1", "n2"), step("n2", None)],
     ],
 }  # fmt: skip
+
+
+def sums(rollup):
+    """Every figure of each hour, and of each day, whose rows are to be added up."""
+    yield f"SELECT * FROM {rollup.hourly}"
+    figures = [c for c in rollup.columns[1:] if c not in GROUPS]
+    added = [f"max({c})" if c in LARGEST else f"sum({c})" for c in figures]
+    groups = ", ".join(["day", *(c for c in rollup.columns if c in GROUPS)])
+    yield f"SELECT {groups}, {', '.join(added)} FROM {rollup.daily} GROUP BY {groups}"
+
+
+GROUPS = {
+    "agent_id", "agent_version", "direction", "disconnection_reason", "started", "product",
+    "component", "name", "type", "former_node", "new_node", "wait_ms",
+}  # fmt: skip
+LARGEST = {"agent_name", "max_ms", "longest_ms"}
+SUMS = [query for rollup in ROLLUPS for query in sums(rollup)]
 
 
 @st.composite
@@ -99,7 +119,7 @@ def runs(draw):
         at=st.sampled_from([0, 1, HOUR_MS]),
         id=st.sampled_from(["c", "d"]),
     )
-    between = st.sampled_from([LATER, HOUR_MS, "rebuild"])
+    between = st.sampled_from([LATER, 25 * HOUR_MS, HOUR_MS, "rebuild"])
     rounds = st.tuples(st.lists(deliveries, min_size=1, max_size=3), between)
     return [act for said, then in draw(st.lists(rounds, min_size=2, max_size=3))
             for act in (*said, then)]  # fmt: skip
@@ -115,9 +135,9 @@ def run(store, acts):
             rebuild(store, progress=lambda *_: None)
 
 
-def added_up(store, now_ms=LATER):
-    """Roll up; how many hours."""
-    return len(list(roll_up(store, now_ms=now_ms)))
+def added_up(store, now_ms=LATER, timezone="UTC"):
+    """Roll up; how many hours and days."""
+    return len(list(roll_up(store, timezone=timezone, now_ms=now_ms)))
 
 
 def rows(connection, query):
@@ -128,14 +148,15 @@ def wrong_views(path):
     """Views that differ from their plain definition, or change when nothing is added up."""
     with closing(connect(path, busy_timeout_ms=5000)) as connection:
         found = {name: rows(connection, f"SELECT * FROM {name}") for name in PLAIN_VIEWS}
-        hourly = {r.view: rows(connection, f"SELECT * FROM {r.view}") for r in ROLLUPS}
+        sums = {query: rows(connection, query) for query in SUMS}
         expected = {name: rows(connection, query) for name, query in PLAIN_VIEWS.items()}
         connection.execute("BEGIN")
         connection.execute("DELETE FROM rollup_hours")
-        counted = {r.view: rows(connection, f"SELECT * FROM {r.view}") for r in ROLLUPS}
+        connection.execute("DELETE FROM rollup_days")
+        counted = {query: rows(connection, query) for query in SUMS}
         connection.execute("ROLLBACK")
     return {name for name in found if found[name] != expected[name]} | {
-        name for name in hourly if hourly[name] != counted[name]
+        query for query in sums if sums[query] != counted[query]
     }
 
 
@@ -170,7 +191,7 @@ def test_lengths_beyond_any_sum_fail_no_view(store, db, db_path, timezone):
     deliver(store, [ended(id, duration_ms=2**62) for id in "cde"])
     expected = [(round(3 * 2**62 / 60000, 1),)]
     assert rows(db, "SELECT minutes FROM daily_summary") == expected
-    assert added_up(store) == 1
+    assert added_up(store, timezone=timezone) == 2
     assert rows(db, "SELECT minutes FROM daily_summary") == expected
 
 
@@ -184,6 +205,10 @@ def ended(id="c", *, start=0, received=0, **fields):
 
 def hours(db):
     return [hour for (hour,) in map(tuple, db.execute("SELECT hour FROM rollup_hours"))]
+
+
+def days(db):
+    return [day for (day,) in map(tuple, db.execute("SELECT day FROM rollup_days"))]
 
 
 def test_an_hour_is_added_up_once_it_is_over(store, db):
@@ -206,13 +231,13 @@ def test_an_hour_with_recent_news_is_left_alone(store, db):
 
 def test_what_is_added_up_is_not_added_up_again(store):
     deliver(store, [ended()])
-    assert added_up(store) == 1
+    assert added_up(store) == 2
     assert added_up(store) == 0
 
 
 def test_hours_are_added_up_oldest_first_and_each_is_reported(store, db):
     deliver(store, [ended(f"c{n}", start=n * HOUR_MS) for n in (2, 0, 7)])
-    steps = roll_up(store, now_ms=LATER)
+    steps = roll_up(store, timezone="UTC", now_ms=8 * HOUR_MS)
     assert next(steps) == (1, 3)
     assert hours(db) == [0]
     assert list(steps) == [(2, 3), (3, 3)]
@@ -227,21 +252,64 @@ def test_a_call_of_no_time_is_in_no_hour_and_counts(store, db):
 
 def test_a_time_before_1970_is_in_no_hour_and_counts(store, db):
     deliver(store, [ended("c", start=-1), ended("d", start=-5 * HOUR_MS), ended("e", start=0)])
-    assert added_up(store) == 1
+    assert added_up(store, THAT_EVENING) == 1
     assert rows(db, "SELECT calls FROM rollup_calls") == [(1,)]
     assert rows(db, "SELECT calls FROM agent_scorecard") == [(3,)]
 
 
 def test_two_that_add_up_at_once_count_nothing_twice(store, db):
     deliver(store, [ended("c"), ended("d", start=HOUR_MS)])
-    one = roll_up(store, now_ms=LATER)
+    one = roll_up(store, timezone="UTC", now_ms=2 * HOUR_MS)
     next(one)
-    assert added_up(store) == 1
+    assert added_up(store, THAT_EVENING) == 1
     assert list(one) == [(2, 2)]
     assert rows(db, "SELECT calls FROM agent_scorecard") == [(2,)]
 
 
-# -- taking an hour back -------------------------------------------------------------------------
+# -- which days ----------------------------------------------------------------------------------
+
+
+def test_a_day_is_added_up_once_it_is_over(store, db):
+    deliver(store, [ended("c"), ended("d", start=23 * HOUR_MS), ended("e", start=24 * HOUR_MS)])
+    added_up(store, 24 * HOUR_MS - 1)
+    assert days(db) == []
+    added_up(store, 24 * HOUR_MS)
+    assert days(db) == ["1970-01-01"]
+    assert rows(db, "SELECT day, agent_id, calls FROM rollup_day_calls") == [("1970-01-01", "a", 2)]
+
+
+def test_a_day_waits_for_an_hour_with_recent_news(store, db):
+    news = 48 * HOUR_MS
+    deliver(store, [ended("c"), ended("d", start=HOUR_MS, received=news)])
+    added_up(store, news)
+    assert days(db) == []
+    added_up(store, news + QUIET_MS)
+    assert days(db) == ["1970-01-01"]
+
+
+def test_days_are_those_of_the_zone(store, db, db_path):
+    migrate(db_path, timezone="Asia/Kolkata")
+    midnight = 18 * HOUR_MS + HOUR_MS // 2
+    deliver(store, [ended("c", start=midnight - 1), ended("d", start=midnight)])
+    added_up(store, timezone="Asia/Kolkata")
+    assert rows(db, "SELECT day, since, until FROM rollup_days") == [
+        ("1970-01-01", midnight - 24 * HOUR_MS, midnight),
+        ("1970-01-02", midnight, midnight + 24 * HOUR_MS),
+    ]
+    assert rows(db, "SELECT day, calls FROM daily_summary") == [
+        ("1970-01-01", 1),
+        ("1970-01-02", 1),
+    ]
+
+
+def test_a_file_in_another_zone_is_left_alone(store, db, db_path):
+    deliver(store, [ended()])
+    migrate(db_path, timezone="Asia/Kolkata")
+    added_up(store, timezone="UTC")
+    assert (hours(db), days(db)) == ([], [])
+
+
+# -- taking an hour and its day back ------------------------------------------------------------
 
 
 def test_a_late_event_takes_its_hour_back_with_all_its_figures(store, db):
@@ -251,6 +319,21 @@ def test_a_late_event_takes_its_hour_back_with_all_its_figures(store, db):
     assert hours(db) == [HOUR_MS]
     assert rows(db, "SELECT hour, agent_id FROM rollup_calls") == [(HOUR_MS, "a")]
     assert rows(db, "SELECT agent_id, calls FROM agent_scorecard") == [("a", 1), ("b", 1)]
+
+
+def test_a_late_event_takes_its_day_back_with_all_its_figures(store, db):
+    deliver(store, [ended("c"), ended("d", start=24 * HOUR_MS)])
+    added_up(store)
+    deliver(store, [Delivery("call_analyzed", {"agent_id": "b"}, at=2, id="c")])
+    assert days(db) == ["1970-01-02"]
+    assert rows(db, "SELECT day, agent_id FROM rollup_day_calls") == [("1970-01-02", "a")]
+
+
+def test_a_call_in_an_hour_that_had_none_takes_its_day_back(store, db):
+    deliver(store, [ended("c")])
+    added_up(store)
+    deliver(store, [ended("d", start=24 * HOUR_MS - 1)])
+    assert (hours(db), days(db)) == ([0], [])
 
 
 def test_a_call_that_moves_takes_both_hours_back(store, db):
@@ -292,7 +375,7 @@ def test_rebuild_throws_away_what_was_added_up(store, db, db_path):
     added_up(store)
     db.execute("UPDATE rollup_calls SET calls = 7")
     rebuild(store, progress=lambda *_: None)
-    assert hours(db) == []
+    assert (hours(db), days(db)) == ([], [])
     assert wrong_views(db_path) == set()
 
 
@@ -301,6 +384,7 @@ def test_figures_that_meant_something_else_are_thrown_away(store, db, db_path):
     added_up(store)
     migrate(db_path, timezone="Asia/Tokyo")
     assert hours(db) == [0]
+    assert days(db) == []
     db.execute("DROP VIEW hourly_tools")
     db.execute("CREATE VIEW hourly_tools AS SELECT 'as it was in an older version'")
     migrate(db_path, timezone="Asia/Tokyo")
@@ -324,7 +408,7 @@ def test_a_file_that_cannot_be_read_ends_the_round_and_not_the_browsing(store, d
     with pytest.raises(StoreUnavailable):
         added_up(store)
     stop = threading.Event()
-    thread = threading.Thread(target=server._add_up, args=(store, stop))
+    thread = threading.Thread(target=server._add_up, args=(store, "UTC", stop))
     thread.start()
     thread.join(timeout=0.2)
     assert thread.is_alive()

@@ -192,7 +192,7 @@ def test_unchanged_rows_are_not_written_again(store, late):
     add(store, "call_ended", at=5, **LISTS)
     statements = commits_of(store)
     add(store, "call_ended", at=1 if late else 9, to_number="+1", **LISTS)
-    assert set(written(statements)) == {"observations", "calls", "rollup_hours"}
+    assert set(written(statements)) == {"observations", "calls", "rollup_hours", "rollup_days"}
 
 
 def test_only_the_rows_that_differ_are_written(store):

@@ -198,7 +198,7 @@ def test_patience_is_measured_against_the_newest_news(tmp_path, level, patience_
 def test_each_statement_creates_the_view_it_is_named_for(timezone):
     for name, statement in views(timezone).items():
         assert statement.startswith(f"CREATE VIEW {name} AS\n")
-        assert not re.search(r"local_|call_time|call_hour|customer\(|(is|are)_connected", statement)
+        assert not re.search(r"local_|call_time|step_of|customer\(|(is|are)_connected", statement)
 
 
 def test_views_read_no_clock():

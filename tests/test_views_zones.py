@@ -1,5 +1,6 @@
 """The views in time zones of every kind."""
 
+from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -7,6 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pytest
 from viewing import SQLITES, a_world, add, create, ms, table_of
 
+from receiver.store import Store, migrate, roll_up
+from receiver.store.connection import connect
 from schema.views import views
 
 
@@ -119,6 +122,38 @@ def test_times_and_days_are_those_of_the_zone_database(tmp_path, timezone):
             assert started_at.endswith("Z") == (timezone in ("UTC", "Africa/Abidjan"))
             by_day[local.date().isoformat()] = by_day.get(local.date().isoformat(), 0) + 1
         assert dict(connection.execute("SELECT day, calls FROM daily_summary")) == by_day
+
+
+@pytest.mark.parametrize(
+    ("timezone", "switch"),
+    [
+        ("America/Havana", "2026-11-01T05:00:00Z"),
+        ("America/Santiago", "2026-09-06T04:00:00Z"),
+        ("Asia/Kathmandu", "2026-05-09T18:15:00Z"),
+        ("Australia/Lord_Howe", "2026-04-04T15:00:00Z"),
+        ("Australia/Lord_Howe", "2026-10-03T15:30:00Z"),
+    ],
+)
+def test_days_that_are_added_up_are_those_of_the_zone_database(tmp_path, timezone, switch):
+    times = [ms(switch) + minutes * 60_000 + odd for minutes in range(-2880, 2881, 15)
+             for odd in (-1, 0)]  # fmt: skip
+    by_day = Counter(
+        datetime.fromtimestamp(time / 1000, ZoneInfo(timezone)).date().isoformat() for time in times
+    )
+    path = tmp_path / "retell.db"
+    migrate(path, timezone=timezone)
+    with closing(connect(path, busy_timeout_ms=5000)) as connection:
+        connection.executemany(
+            "INSERT INTO calls (call_id, start_timestamp, updated_at) VALUES (?, ?, 0)",
+            [(str(time), time) for time in times],
+        )
+        store = Store(path)
+        list(roll_up(store, timezone=timezone, now_ms=ms("2027-01-01T00:00:00Z")))
+        store.close()
+        added_up = connection.execute("SELECT day, sum(calls) FROM rollup_day_calls GROUP BY day")
+        assert dict(added_up.fetchall()) == by_day
+        days = connection.execute("SELECT day, calls FROM daily_summary")
+        assert dict(days.fetchall()) == by_day
 
 
 def test_an_unknown_zone_is_an_error():

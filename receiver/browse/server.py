@@ -59,9 +59,9 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def _adding_up(settings: Settings) -> Iterator[None]:
-    """Roll up hours in the background: here and not in the receiver, since who browses needs it."""
+    """Roll up in the background: here and not in the receiver, since who browses needs it."""
     store, stop = Store(settings.database_path), threading.Event()
-    thread = threading.Thread(target=_add_up, args=(store, stop))
+    thread = threading.Thread(target=_add_up, args=(store, settings.timezone, stop))
     thread.start()
     try:
         yield
@@ -71,12 +71,12 @@ def _adding_up(settings: Settings) -> Iterator[None]:
         store.close()
 
 
-def _add_up(store: Store, stop: threading.Event) -> None:
-    """Until stopped, between two hours at the latest."""
+def _add_up(store: Store, timezone: str, stop: threading.Event) -> None:
+    """Until stopped, between two hours or days at the latest."""
     while not stop.is_set():
         # What cannot be written now is tried again; the receiver's health says what is wrong.
         with suppress(StoreUnavailable):
-            for _ in roll_up(store, now_ms=time.time_ns() // 1_000_000):
+            for _ in roll_up(store, timezone=timezone, now_ms=time.time_ns() // 1_000_000):
                 if stop.is_set():
                     return
         stop.wait(ROLL_UP_SECONDS)

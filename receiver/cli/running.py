@@ -97,8 +97,9 @@ def rebuild() -> None:
     with progress() as bar:
         task = bar.add_task("Rebuilding", total=None)
         done = rebuild_tables(store, progress=lambda n, of: bar.update(task, completed=n, total=of))
-        task = bar.add_task("Adding up hours", total=None)
-        for n, of in roll_up(store, now_ms=time.time_ns() // 1_000_000):
+        task = bar.add_task("Adding up", total=None)
+        now_ms = time.time_ns() // 1_000_000
+        for n, of in roll_up(store, timezone=settings.timezone, now_ms=now_ms):
             bar.update(task, completed=n, total=of)
     store.close()
     click.echo(f"Rebuilt {done} calls, chats and other entities.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from receiver.errors import CallhouseError, ExportFailed, NotStored, SettingsError
-from receiver.store import sql
+from receiver.store import rollup_sql, sql
 from receiver.store.connection import Connection, sqlite3
 from receiver.store.reading import connect_readonly
 from schema.tables import PRIVATE
@@ -97,6 +97,10 @@ class Snapshot:
             # One file, with nothing beside it that belongs to it.
             copy.execute("PRAGMA journal_mode = delete")
             if self._timezone:
+                # They are of other hours and days.
+                copy.execute("PRAGMA foreign_keys = on")
+                copy.execute(rollup_sql.UNSETTLE_HOURS)
+                copy.execute(rollup_sql.UNSETTLE_DAYS)
                 for name, text in views(self._timezone).items():
                     copy.execute(f"DROP VIEW IF EXISTS {name}")
                     copy.execute(text)
@@ -147,7 +151,7 @@ def snapshot(path: Path, *, timezone: str | None, private: bool) -> Iterator[Sna
         # Whatever a query makes of bytes, it can be written.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         if timezone:
-            for text in views(timezone).values():
+            for text in views(timezone, rolled_up=False).values():
                 connection.execute(text.replace("CREATE VIEW", "CREATE TEMP VIEW", 1))
         connection.execute("BEGIN")
         # Older versions of SQLite may open a search index only while nothing is refused.

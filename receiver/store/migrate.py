@@ -10,7 +10,7 @@ import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
 from receiver.errors import SchemaMismatch, StoreUnavailable
-from receiver.store import sql
+from receiver.store import rollup_sql, sql
 from receiver.store.connection import Connection, connect, sqlite3
 from receiver.store.damage import damage, is_damage
 from schema.disconnection_reasons import REASONS
@@ -112,13 +112,15 @@ def _scripts() -> dict[str, str]:
 
 def _refresh_views(connection: Connection, timezone: str) -> None:
     """Replace the views unless they are this version's, in this time zone, already."""
-    wanted = {name: text.rstrip().rstrip(";") for name, text in views(timezone).items()}
+    wanted = views(timezone)
     present = dict(connection.execute(sql.VIEWS).fetchall())
     if present == wanted:
         return
-    if any(present.get(rollup.view) != wanted[rollup.view] for rollup in ROLLUPS):
-        # What was added up meant something else.
-        connection.execute(sql.UNSETTLE_ALL)
+    # What was added up meant something else, or other days.
+    if any(present.get(rollup.hourly) != wanted[rollup.hourly] for rollup in ROLLUPS):
+        connection.execute(rollup_sql.UNSETTLE_HOURS)
+    if any(present.get(rollup.daily) != wanted[rollup.daily] for rollup in ROLLUPS):
+        connection.execute(rollup_sql.UNSETTLE_DAYS)
     for name in present.keys() & wanted.keys():
         connection.execute(f"DROP VIEW {name}")
     for text in wanted.values():

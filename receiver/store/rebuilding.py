@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from receiver.store import sql
+from receiver.store import rollup_sql, sql
 from receiver.store.connection import Connection
 from receiver.store.observations import Known, known_observations, load
 from receiver.store.projecting import attempt
@@ -29,7 +29,8 @@ def rebuild(store: Store, *, progress: Callable[[int, int], None]) -> int:
     afterwards. Raises StoreUnavailable.
     """
     with store.transaction() as connection:
-        connection.execute(sql.UNSETTLE_ALL)
+        connection.execute(rollup_sql.UNSETTLE_HOURS)
+        connection.execute(rollup_sql.UNSETTLE_DAYS)
         (total,) = connection.execute(sql.COUNT_ENTITIES).fetchone()
     done, last = 0, ""
     while True:

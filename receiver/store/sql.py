@@ -1,9 +1,7 @@
 """The statements. Built from schema.tables, never from names in a payload."""
 
-from schema.rollups import ROLLUPS, Rollup
 from schema.rows import DISCRIMINATORS
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table
-from schema.words import plain
 
 
 def upsert(table: Table) -> str:
@@ -30,14 +28,6 @@ def select(table: Table) -> str:
 def delete_all(table: Table) -> str:
     """Delete all rows of one call or chat."""
     return f"DELETE FROM {table.name} WHERE {table.key[0]} = ?"
-
-
-def roll_up(rollup: Rollup) -> str:
-    """Fill a rollup table with what the calls of `:hour` give."""
-    return (
-        f"INSERT INTO {rollup.table} ({', '.join(rollup.columns)}, position) "
-        f"SELECT *, row_number() OVER () FROM ({rollup.of_the_hour})"
-    )
 
 
 ENTITY_TABLES = {table.name: table for table in (*CALL_TABLES, *CHAT_TABLES)}
@@ -107,34 +97,6 @@ STATE_OF_CALL = (
     "c.cost_is_final, a.call_summary FROM calls c LEFT JOIN analyses a USING (call_id) "
     "WHERE c.call_id = ?"
 )
-
-# -- hours that are added up -----------------------------------------------------------------------
-
-# With the figures of the hour, by its foreign keys.
-UNSETTLE = "DELETE FROM rollup_hours WHERE hour = ?"
-UNSETTLE_ALL = "DELETE FROM rollup_hours"
-SETTLE = "INSERT INTO rollup_hours (hour) VALUES (:hour) ON CONFLICT (hour) DO NOTHING"
-ROLL_UP = [roll_up(rollup) for rollup in ROLLUPS]
-# From one hour with calls to the next, each step a search of an index. No call is older than 1970.
-UNSETTLED_HOURS = plain("""
-    WITH RECURSIVE hours (hour) AS (
-        SELECT (SELECT min(call_time(c)) FROM calls c WHERE call_time(c) >= 0) / 3600000 * 3600000
-        UNION ALL
-        SELECT (
-            SELECT min(call_time(c)) FROM calls c WHERE call_time(c) >= hours.hour + 3600000
-        ) / 3600000 * 3600000
-        FROM hours
-        WHERE hours.hour + 3600000 <= :now
-    )
-    SELECT hour FROM hours
-    WHERE hour + 3600000 <= :now
-        AND hour NOT IN (SELECT hour FROM rollup_hours)
-        AND :quiet_since >= (
-            SELECT max(c.updated_at) FROM calls c
-            WHERE call_time(c) BETWEEN hour AND hour + 3599999
-        )
-    ORDER BY hour
-""")
 
 VIEWS = "SELECT name, sql FROM sqlite_master WHERE type = 'view'"
 ENTITIES_AFTER = (

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
-from receiver.store import sql
+from receiver.store import rollup_sql, sql
 from receiver.store.connection import Connection
 from schema.conversation import Row
 from schema.parts import Rows
-from schema.rollups import HOUR_MS
 from schema.tables import CALLS
 
 _START, _OBSERVED = CALLS.names.index("start_timestamp"), CALLS.names.index("observed_at")
@@ -77,12 +76,13 @@ def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> Non
 
 
 def _unsettle(connection: Connection, calls: Iterable[Row]) -> None:
-    """What is rolled up of the hours of these rows of calls no longer holds."""
-    for hour in {_hour(row) for row in calls} - {None}:
-        connection.execute(sql.UNSETTLE, (hour,))
+    """What is rolled up of the hours and days of these rows of calls no longer holds."""
+    for at in {_time(row) for row in calls} - {None}:
+        connection.execute(rollup_sql.UNSETTLE_HOUR, {"at": at})
+        connection.execute(rollup_sql.UNSETTLE_DAY, {"at": at})
 
 
-def _hour(call: Row) -> int | None:
-    """The hour of `call_time` in schema/words.py; a call of no time is in none."""
-    at = call[_START] if call[_START] is not None else call[_OBSERVED] or None
-    return None if at is None else at // HOUR_MS * HOUR_MS
+def _time(call: Row) -> int | None:
+    """`call_time` in schema/words.py; a call may have none."""
+    at: int | None = call[_START] if call[_START] is not None else call[_OBSERVED] or None
+    return at
