@@ -6,10 +6,12 @@ no calendar has, is of UNKNOWN_DAY.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
 import zstandard
 
 from receiver.store import day_sql
@@ -31,6 +33,7 @@ UNDATED = {t.name: (t,) for t in (DISCONNECTION_REASONS, ERASURES, *UPSTREAM_TAB
 GROUPS: dict[str, tuple[Table, ...]] = DATED | UNDATED
 
 _TOLD_ROWS = 1000
+_encode = msgspec.msgpack.Encoder().encode
 _BODY = OBSERVATIONS.names.index("body")
 
 
@@ -51,7 +54,7 @@ class Made:
 
     def add(self, row: object, number: int = 0) -> None:
         """Take a row in; of an observation, the number under which the file has it."""
-        digest = hashlib.blake2b(repr(row).encode("utf-8", "replace"), digest_size=16).digest()
+        digest = hashlib.blake2b(_encode(row), digest_size=16).digest()
         self._sum += int.from_bytes(digest)
         self.first = min(self.first or number, number)
         self.last = max(self.last, number)
@@ -68,22 +71,25 @@ def made(connection: Connection, *, progress: Callable[[int], None]) -> dict[Par
     The rows of calls and chats are a function of the observations, so these say whether a day has
     changed, whichever clock stamped what arrived and whenever it was committed. No body is read.
     """
-    parts = {Part(group, UNKNOWN_DAY): Made() for group in DATED}
+    days: dict[str, dict[str, Made]] = {group: defaultdict(Made) for group in GROUPS}
+    for group in DATED:
+        days[group][UNKNOWN_DAY] = Made()
+    observations, calls, chats = (days[group] for group in DATED)
     says = len(day_sql.SAYS)
-    for done, (number, day, call_day, chat_day, *row) in enumerate(
-        connection.execute(day_sql.OBSERVED), start=1
-    ):
-        parts.setdefault(Part("observations", day), Made()).add(row, number)
-        for group, of in (("calls", call_day), ("chats", chat_day)):
-            if of is not None:
-                parts.setdefault(Part(group, of), Made()).add(row[:says])
+    found = connection.execute(day_sql.OBSERVED)
+    for done, (number, day, call_day, chat_day, *row) in enumerate(found, start=1):
+        observations[day].add(row, number)
+        if call_day is not None:
+            calls[call_day].add(row[:says])
+        if chat_day is not None:
+            chats[chat_day].add(row[:says])
         if done % _TOLD_ROWS == 0:
             progress(done)
     for group, (table,) in UNDATED.items():
-        part = parts.setdefault(Part(group, ""), Made())
-        for row in connection.execute(day_sql.undated(table)):
-            part.add(row)
-    return parts
+        days[group][""] = Made()
+        for other in connection.execute(day_sql.undated(table)):
+            days[group][""].add(other)
+    return {Part(group, day): of for group in GROUPS for day, of in days[group].items()}
 
 
 def query(table: Table, part: Part, of: Made) -> tuple[str, dict[str, int]]:
