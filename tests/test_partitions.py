@@ -267,6 +267,22 @@ def test_an_erased_call_leaves_its_files_and_its_tombstone_comes(store, db, upda
     assert not [name for name, content in files(lake).items() if b"someone" in content]
 
 
+def test_days_that_are_not_in_the_database_any_more_go(store, db, update, lake):
+    add(store, "old", at=DAY_MS)
+    add(store, "kept", at=NEXT_DAY_MS)
+    update()
+    for table, key in (
+        ("call_metrics", "call_id"),
+        ("calls", "call_id"),
+        ("observations", "entity_id"),
+    ):
+        db.execute(f"DELETE FROM {table} WHERE {key} = 'old'")
+    done = update()
+    assert (done.files, done.removed) == (0, 2)
+    update(lake.parent / "anew")
+    assert files(lake) == files(lake.parent / "anew")
+
+
 def test_a_file_that_is_gone_is_written_again_and_strangers_stay(store, update, lake):
     add(store, "call", at=DAY_MS)
     update()

@@ -71,7 +71,8 @@ class _Run:
     def bring_up_to_date(self, *, private: bool) -> Partitioned:
         made = self.moment.parts(progress=lambda done: self.progress(done, None))
         names = self.place.names()
-        manifest = Manifest.read(self.place.read(NAME), private=private)
+        said = self.place.read(NAME)
+        manifest = Manifest.read(said, private=private)
         stale = manifest.stale({part: of.fingerprint for part, of in made.items()}, names)
         manifest.parts = {
             part: written
@@ -79,7 +80,7 @@ class _Run:
             if part in made and part not in stale
         }
         current = len(manifest.parts)
-        if stale or NAME not in names:
+        if manifest.text() != said:
             # Nobody takes for whole what is about to be replaced, should this run be killed.
             self._save(manifest)
         files, rows, saved = 0, 0, 0
