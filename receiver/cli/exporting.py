@@ -131,7 +131,8 @@ def _export_partitions(directory: str, *, private: bool) -> None:
     err.print(
         f"{done.files:,} file{'s' * (done.files != 1)} written with {done.rows:,} "
         f"row{'s' * (done.rows != 1)}, {done.removed:,} removed; {done.current:,} days and tables "
-        "had not changed"
+        "had not changed",
+        soft_wrap=True,
     )
 
 
