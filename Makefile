@@ -22,7 +22,7 @@ browse: $(VENV)/.installed ## Browse the calls with Datasette
 test: lint ## Lint, types and tests
 	@$(BIN)/python -m pytest -m "not slow" -n 4 --dist worksteal
 
-test-all: lint ## The same and the slow tests
+test-all: lint $(VENV)/.installed-dev-all ## The same, the slow tests and those of other engines
 	@$(BIN)/python -m pytest
 
 test-faults: $(VENV)/.installed-dev ## Kill, fill, cut and corrupt the real server (some minutes)
@@ -66,4 +66,9 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-dev-all: $(VENV)/.installed-dev
+	@echo "Installing other engines and an object store for the tests into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev-all]'
 	@touch $@

@@ -6,6 +6,7 @@ back, `snapshot` reads anything else, `rebuild` makes every table anew from the 
 """
 
 from receiver.store.connection import sqlite_warning
+from receiver.store.days import GROUPS, UNKNOWN_DAY, Made, Part
 from receiver.store.exporting import Result, Row, Snapshot, snapshot, write_table
 from receiver.store.migrate import migrate
 from receiver.store.observing import Outcome, Received, receive
@@ -15,8 +16,12 @@ from receiver.store.rollups import roll_up
 from receiver.store.store import Store
 
 __all__ = [
+    "GROUPS",
+    "UNKNOWN_DAY",
     "CallState",
+    "Made",
     "Outcome",
+    "Part",
     "Received",
     "Result",
     "Row",
