@@ -228,9 +228,9 @@ def _amount(name: str, form: str) -> Spec:
 
 
 def _colour(kind: str, colours: Colours | None) -> Spec:
-    if colours is None:
-        return {"field": kind, "type": "nominal", "title": None, "scale": {"range": _ANY}}
-    scale = {"domain": [*colours], "range": [f"var({colour})" for colour in colours.values()]}
+    scale: Spec = {"range": _ANY}
+    if colours:
+        scale = {"domain": [*colours], "range": [f"var({name})" for name in colours.values()]}
     return {"field": kind, "type": "nominal", "title": None, "scale": scale}
 
 
@@ -244,9 +244,4 @@ def _words(name: str) -> Spec:
 
 
 def _number(name: str, form: str = ",d") -> Spec:
-    return {
-        "field": name,
-        "type": "quantitative",
-        "title": name.replace("_", " "),
-        "format": form,
-    }
+    return _words(name) | {"type": "quantitative", "format": form}
