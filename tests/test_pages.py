@@ -311,6 +311,7 @@ def test_an_anonymous_visitor_gets_nowhere(site, chromium):
 def test_a_chart_tells_what_is_under_the_pointer_and_leads_to_its_numbers(page, site):
     page.goto("/-/dashboards/volume")
     drawn(page)
+    assert not page.is_visible(".bubble")
     page.hover("#calls .role-mark path[fill='var(--c1)'] >> nth=0")
     told = page.inner_text(".bubble")
     assert re.match(r"day \w{3} \d+ May 2026\noutcome user\ncalls \d+\nminutes \d", told)

@@ -145,7 +145,7 @@ def week(amount: str, form: str) -> Spec:
                 "field": amount,
                 "type": "quantitative",
                 "scale": {"range": [0.06, 1], "domainMin": 0},
-                "legend": {"title": None, "format": form, "tickCount": 4, "columns": 6},
+                "legend": {"title": None, "format": form, "tickCount": 4},
             },
             "tooltip": [
                 _words("weekday"),

@@ -95,6 +95,8 @@ async function draw(place) {
   if (!rows.length) return say(place, "Nothing to show in these days.", "empty");
   const spec = { width: "container", autosize: AUTOSIZE, data: { values: rows }, ...JSON.parse(place.dataset.spec) };
   withoutAbsent(spec, rows);
+  // Its legend is of short numbers.
+  if (spec.encoding?.opacity) spec.encoding.opacity.legend.columns = place.clientWidth < 360 ? 3 : 6;
   if (spec.height.step) spec.height = spec.height.step * labels(spec.encoding.y, rows);
   await vegaEmbed(place, spec, { ...OPTIONS, config: config(place.clientWidth), tooltip: tell });
   place.classList.add("drawn");
