@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import capacity
 from receiver.access import ROLES
 from receiver.browse.pages import DATABASE_OF_ROLE
 from receiver.calling.body import FIELDS
@@ -98,6 +99,10 @@ def test_links_between_documents_lead_somewhere():
     for folder, text in [(ROOT, README), *((ROOT / "docs", text) for text in DOCS.values())]:
         for target in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (folder / target).exists(), target
+
+
+def test_the_table_of_capacity_is_worked_out_from_the_measured_figures():
+    assert "\n".join(capacity.rows()) in DOCS["capacity.md"]
 
 
 def test_rooms_named_in_the_docs_exist():
