@@ -35,6 +35,7 @@ class Counters:
     """Counts by name, shared by every process that opens the same path."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = path.open("a+b")
         self._lock = threading.Lock()
         self._file.truncate(_BYTES)

@@ -1,13 +1,13 @@
-"""The only room that writes to the database.
+"""The only room that writes to the database; `engine` is the door to SQLite and PostgreSQL.
 
-`receive` makes a body ready, `Store.add` commits it with whatever else is waiting, `show` reads it
-back, `snapshot` reads anything else, `rebuild` makes every table anew from the observations,
-`roll_up` adds up the hours that are over and `migrate` makes the file.
+`receive` makes a body ready, `open_store` gives who commits it with whatever else is waiting,
+`show` reads it back, `snapshot` reads anything else, `rebuild` makes every table anew from the
+observations, `roll_up` adds up the hours that are over and `migrate` makes the database.
 """
 
 from receiver.store.connection import sqlite_warning
+from receiver.store.engine import AnyStore, migrate, open_store
 from receiver.store.exporting import Result, Row, Snapshot, snapshot, write_table
-from receiver.store.migrate import migrate
 from receiver.store.observing import Outcome, Received, receive
 from receiver.store.reading import CallState, read_drift, show, state_of
 from receiver.store.rebuilding import rebuild
@@ -15,6 +15,7 @@ from receiver.store.rollups import roll_up
 from receiver.store.store import Store
 
 __all__ = [
+    "AnyStore",
     "CallState",
     "Outcome",
     "Received",
@@ -23,6 +24,7 @@ __all__ = [
     "Snapshot",
     "Store",
     "migrate",
+    "open_store",
     "read_drift",
     "rebuild",
     "receive",

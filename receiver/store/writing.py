@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from receiver.store import rollup_sql, sql
-from receiver.store.connection import Connection
+from receiver.store.protocols import Connection
 from schema.conversation import Row
 from schema.parts import Rows
 from schema.tables import CALLS
