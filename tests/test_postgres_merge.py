@@ -1,0 +1,174 @@
+"""The merge rule on PostgreSQL: the same tables as on SQLite, whoever delivers what and when.
+
+Goal: no history is found in which the tables differ from the naive model, or from SQLite's. Method:
+the histories of tests/histories.py, through the real store, on a real server, by eight processes.
+"""
+
+import multiprocessing
+import random
+
+import pytest
+from histories import (
+    blank_file,
+    deliver,
+    differences,
+    differences_in,
+    dump_of,
+    every_pair,
+    histories,
+    seeded,
+)  # fmt: skip
+from hypothesis import HealthCheck, given, settings
+from naive_model import Delivery
+from postgres import looking, name_of
+from test_rebuild import DAMAGE
+
+from receiver.errors import StoreUnavailable
+from receiver.store import open_store, rebuild
+from receiver.store.postgres.store import PostgresStore
+
+PROCESSES = 8
+
+# A call with every kind of row.
+WHOLE = Delivery(
+    "call_ended",
+    {
+        "disconnection_reason": "of_tomorrow",
+        "transcript": "Agent: Umbrella.",
+        "transcript_with_tool_calls": [{"role": "agent", "content": "Hello."}],
+        "call_analysis": {"call_summary": "Short.", "custom_analysis_data": {"x": 1}},
+        "call_cost": {"combined_cost": 2, "product_costs": [{"product": "voice"}]},
+        "latency": {"e2e": {"p50": 1}},
+        "metadata": {"lead": "L-1"},
+        "recording_url": "https://r/1",
+    },
+    id="whole",
+)
+
+
+def rebuilt(where) -> int:
+    store = open_store(where)
+    try:
+        return rebuild(store, progress=lambda *_: None)
+    finally:
+        store.close()
+
+
+@pytest.mark.slow
+def test_every_pair_of_values_gives_the_tables_of_the_rule(pg):
+    assert differences_in(pg, every_pair()) == set()
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(histories())
+def test_any_history_gives_the_tables_of_the_rule(postgres, history):
+    where = postgres.blank()
+    assert differences_in(where, history) == set()
+    before = dump_of(where)
+    rebuilt(where)
+    assert dump_of(where) == before
+
+
+@pytest.fixture(scope="module")
+def full(postgres):
+    """The name of a database with calls and chats that carry every kind of row."""
+    where = postgres.blank()
+    store = open_store(where)
+    deliver(store, [*seeded(7, 40), WHOLE])
+    store.close()
+    return where
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_rebuild_reproduces_the_tables_row_for_row(postgres, full, damage):
+    where = postgres.create(name_of(full))
+    before = dump_of(where)
+    with looking(where) as db:
+        db.execute("SET session_replication_role = replica")
+        for statement in damage.split(";"):
+            db.execute(statement)
+    assert dump_of(where) != before
+    rebuilt(where)
+    assert dump_of(where) == before
+
+
+# -- eight processes -----------------------------------------------------------------------------
+
+
+def deliver_shares(where, shares, barrier, unlocked) -> None:
+    """One process: its share of each round, begun together with the others."""
+    if unlocked:
+        PostgresStore.lock = lambda *_: None
+    store = open_store(where, busy_seconds=60)
+    for share in shares:
+        barrier.wait(timeout=60)
+        for delivery in share:
+            try:
+                deliver(store, [delivery])
+            except StoreUnavailable:
+                # Without the lock, two can insert the same.
+                assert unlocked
+    store.close()
+
+
+def by_processes(where, rounds, *, unlocked=False) -> None:
+    """Deliver each round's deliveries, shuffled, from eight processes at a time."""
+    fork = multiprocessing.get_context("fork")
+    barrier = fork.Barrier(PROCESSES)
+    chance = random.Random(1)
+    rounds = [chance.sample(history, len(history)) for history in rounds]
+    processes = [
+        fork.Process(
+            target=deliver_shares,
+            args=(where, [history[n::PROCESSES] for history in rounds], barrier, unlocked),
+        )
+        for n in range(PROCESSES)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+    assert [process.exitcode for process in processes] == [0] * PROCESSES
+
+
+def of_one_call(id, size):
+    calls = [d for d in seeded(1, 10 * size) if d.kind == "call"]
+    start = size * int(id)
+    return [Delivery(**(vars(d) | {"id": id})) for d in (calls * 9)[start : start + size]]
+
+
+def test_eight_processes_leave_the_same_on_both_engines(pg):
+    # Every delivery twice, as a retrying sender's.
+    history = seeded(11, 100) * 2
+    with blank_file() as path:
+        by_processes(path, [history])
+        by_processes(pg, [history])
+        assert dump_of(pg) == dump_of(path)
+        assert differences(pg, history) == set()
+        before = dump_of(pg)
+        rebuilt(pg)
+        assert dump_of(pg) == before
+
+
+# What eight processes say of one call at the same moment, forty calls one after the other.
+ROUNDS = [of_one_call(str(n), 16) for n in range(40)]
+
+
+def test_what_is_said_of_one_call_at_the_same_moment_is_merged(pg):
+    by_processes(pg, ROUNDS)
+    assert differences(pg, [delivery for history in ROUNDS for delivery in history]) == set()
+
+
+def test_without_the_row_lock_calls_diverge(pg):
+    """The lock is what makes it right: the same deliveries without it end in wrong tables."""
+    by_processes(pg, ROUNDS, unlocked=True)
+    before = dump_of(pg)["calls"]
+    rebuilt(pg)
+    diverged = set(before) ^ set(dump_of(pg)["calls"])
+    assert diverged, "a rebuild found every call as the receivers had left it"
