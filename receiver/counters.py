@@ -36,6 +36,8 @@ class Counters:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Of a database on a server, nothing else may have made the folder.
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         self._lock = threading.Lock()
         self._file.truncate(_BYTES)

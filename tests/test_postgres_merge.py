@@ -8,6 +8,7 @@ import multiprocessing
 import random
 
 import pytest
+from conftest import PAYLOADS
 from histories import (
     blank_file,
     deliver,
@@ -21,13 +22,16 @@ from histories import (
 from hypothesis import HealthCheck, given, settings
 from naive_model import Delivery
 from postgres import looking, name_of
+from storing import add, body_of
 from test_rebuild import DAMAGE
 
 from receiver.errors import StoreUnavailable
-from receiver.store import open_store, rebuild
+from receiver.sandbox.day import day
+from receiver.store import Outcome, open_store, rebuild, receive
 from receiver.store.postgres.store import PostgresStore
 
 PROCESSES = 8
+DAY_MS = 1_778_544_000_000
 
 # A call with every kind of row.
 WHOLE = Delivery(
@@ -96,6 +100,70 @@ def test_rebuild_reproduces_the_tables_row_for_row(postgres, full, damage):
     assert dump_of(where) != before
     rebuilt(where)
     assert dump_of(where) == before
+
+
+def test_a_day_of_calls_and_every_payload_leave_the_same_on_both_engines(pg, db_path):
+    bodies = [path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))]
+    bodies += [delivery.body for delivery in day(1, day_start_ms=DAY_MS, calls=40)]
+    for where in (pg, db_path):
+        store = open_store(where)
+        for n, body in enumerate(bodies):
+            store.add(receive(body, source="webhook", observed_at=DAY_MS + n, received_at=DAY_MS))
+        store.close()
+    assert dump_of(pg) == dump_of(db_path)
+
+
+# -- content that an engine could refuse ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"agent_name": "\0 \ud800 \U0001f600"},
+        {"duration_ms": 2**63, "start_timestamp": -(2**63), "call_cost": {"combined_cost": 1e308}},
+        {"duration_ms": 5000.0, "call_cost": {"combined_cost": 5}, "agent_version": True},
+        {"duration_ms": "5", "agent_name": 5, "latency": {"e2e": {"p50": "x", "num": 2**60}}},
+        {"metadata": {"long": "ä" * 50_000, "": "", "\0": "\0"}},
+        {"transcript": " ".join(f"word{n}" for n in range(200_000))},
+        {"transcript": "x" * 3_000_000},
+        {"novel_key_" + "x" * 3000: "x" * 3000},
+        {"custom_attributes": {f"n{n}": n for n in range(500)}},
+    ],
+    ids=["text", "far", "kinds", "ill-typed", "long values", "words", "a word", "a key", "many"],
+)
+def test_what_an_engine_could_refuse_is_stored_as_on_sqlite(pg, db_path, fields):
+    body = body_of("call_ended", **fields)
+    for where in (pg, db_path):
+        store = open_store(where)
+        outcome = store.add(receive(body, source="webhook", observed_at=1, received_at=1))
+        assert outcome is Outcome.STORED
+        store.close()
+    assert dump_of(pg) == dump_of(db_path)
+
+
+def incompressible(size) -> str:
+    return "".join(chr(n) for n in random.Random(1).choices(range(0x4E00, 0x9FFF), k=size))
+
+
+def test_what_no_index_holds_is_kept_and_said(pg):
+    """A name of thousands of characters is stored on SQLite; here the body is kept without rows."""
+    store = open_store(pg)
+    for fields in ({"agent_name": incompressible(5000)}, {"metadata": {incompressible(5000): 1}}):
+        body = body_of("call_ended", f"call_{len(fields)}", **fields)
+        outcome = store.add(receive(body, source="webhook", observed_at=1, received_at=1))
+        assert outcome is Outcome.QUARANTINED
+    body = body_of(incompressible(5000), incompressible(5000))
+    outcome = store.add(receive(body, source="webhook", observed_at=1, received_at=1))
+    assert outcome is Outcome.QUARANTINED
+    assert add(store, "call_ended", "sound") is Outcome.STORED
+    store.close()
+    found = dump_of(pg)
+    assert [row[0] for row in found["calls"]] == ["sound"]
+    assert {row[12] for row in found["observations"]} == {
+        None,
+        "not projected: DataError",
+        "its id is too long",
+    }
 
 
 # -- eight processes -----------------------------------------------------------------------------
