@@ -17,7 +17,12 @@ _IS_NOT = re.compile(r"\bIS NOT (?!NULL\b|DISTINCT\b)")
 def translate(statement: str) -> str:
     """A statement with `?` or `:name` as psycopg takes it."""
     said = _SMALLER.sub(lambda m: f"{_WORDS[m[1]]}({m[2]}, {m[3]})", statement)
-    return _TOKEN.sub(_placeholder, _IS_NOT.sub("IS DISTINCT FROM ", said))
+    return _TOKEN.sub(_placeholder, standard(said))
+
+
+def standard(statement: str) -> str:
+    """A statement without parameters, such as a view's."""
+    return _IS_NOT.sub("IS DISTINCT FROM ", statement)
 
 
 def _placeholder(match: re.Match[str]) -> str:

@@ -37,10 +37,10 @@ class Postgres:
         """The writer of the database."""
         return PostgresStore(self.where, busy_seconds=busy_seconds)
 
-    def migrate(self, *, timezone: str) -> list[str]:  # noqa: ARG002 - views are not there yet
-        """Create or update the tables. Raises DatabaseAway."""
+    def migrate(self, *, timezone: str) -> list[str]:
+        """Create or update the tables and views. Raises DatabaseAway."""
         try:
-            return migrate(self.where)
+            return migrate(self.where, timezone)
         except psycopg.Error as error:
             raise _away(error) from error
 

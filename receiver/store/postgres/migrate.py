@@ -10,6 +10,7 @@ from receiver.store import sql
 from receiver.store.migrate import scripts
 from receiver.store.postgres.connection import Session, connect
 from receiver.store.postgres.dialect import tables
+from receiver.store.postgres.views import refresh
 from schema.disconnection_reasons import REASONS
 
 # How long a start waits for another one that migrates.
@@ -28,8 +29,8 @@ _APPLIED = "SELECT name FROM callhouse_migrations"
 _NOTE = "INSERT INTO callhouse_migrations (name, applied_at) VALUES (?, ?)"
 
 
-def migrate(where: PostgresUrl) -> list[str]:
-    """Create or update the tables; return the migrations applied.
+def migrate(where: PostgresUrl, timezone: str) -> list[str]:
+    """Create or update the tables and views; return the migrations applied.
 
     Raises psycopg.Error, and SchemaMismatch for a database of a newer version.
     """
@@ -39,7 +40,9 @@ def migrate(where: PostgresUrl) -> list[str]:
             session.execute(_LOCK)
             for statement in _OURS:
                 session.raw.execute(statement)
-            return _migrate(session)
+            new = _migrate(session)
+            refresh(session, timezone)
+            return new
     finally:
         session.close()
 
