@@ -17,7 +17,7 @@ SELECT
     transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count,
     judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count,
     e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum,
-    failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares
+    failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares, turns_sum, interrupted_count
 FROM rollup_calls
 UNION ALL
 SELECT
@@ -53,7 +53,9 @@ SELECT
     sum(m.tool_calls),
     sum(m.failed_tool_calls),
     sum(c.combined_cost_cents * c.combined_cost_cents),
-    sum(l.p50_ms * l.p50_ms)
+    sum(l.p50_ms * l.p50_ms),
+    sum(m.turns),
+    sum(m.interruptions > 0)
 FROM unsettled_calls c
 LEFT JOIN analyses a ON a.call_id = c.call_id
 LEFT JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'

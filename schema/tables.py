@@ -485,6 +485,8 @@ ROLLUP_CALLS = Table(
         "failed_tool_calls_sum": "Tools that did not run.",
         "cost_cents_squares": "Sum of the squares of their costs in US cents.",
         "e2e_p50_ms_squares": "Sum of the squares of their median times to answer.",
+        "turns_sum": "Turns in the conversations.",
+        "interrupted_count": "In how many calls there was an interruption.",
     },
 )
 

@@ -70,6 +70,10 @@ def test_rows_are_counted_until_the_file_is_large(browse, call, monkeypatch):
     page = browse("/retell").text
     assert "Many rows" in page
     assert "1 row" not in page
+    assert "<strong>" not in browse("/retell/utterances").text.split('class="export-links"')[1][:60]
+    assert "<strong>1 row</strong>" in browse("/retell/calls").text
+    counted = browse("/retell.json?sql=select count(*) from utterances&_shape=arrayfirst")
+    assert counted.json()[0] > 0
 
 
 def test_sql_cannot_write_or_attach(browse, call):

@@ -228,6 +228,13 @@ INSERT INTO no_such_table VALUES (1);
 """
 
 
+def test_a_folder_that_cannot_be_made_is_said_to_be_one(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StoreUnavailable, match="cannot be written: ") as caught:
+        migrate(tmp_path / "file" / "retell.db", timezone="UTC")
+    assert "CALLHOUSE_DATABASE_URL" in caught.value.hint
+
+
 def test_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
     load(path, DATABASES[-1])
     schema, rows = schema_of(path), dump_of(path)

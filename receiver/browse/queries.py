@@ -108,35 +108,51 @@ WHERE {_IN_PERIOD} AND NOT {_OUTSIDE}
     AND c.start_timestamp IS NOT NULL AND r.category IS NOT 'not_connected'
 GROUP BY 1
 """
-# Over every answer of every call, not over percentiles of calls.
-LATENCY = f"""
+# The same of whole days, which are added up.
+DAYS = """
+SELECT
+    h.day >= :since AS half,
+    sum(h.calls) AS calls,
+    sum(h.duration_ms_sum) / 60000.0 AS minutes,
+    sum(h.cost_cents_sum) AS cents,
+    1.0 * sum(h.successful_count) FILTER (WHERE h.started AND r.category IS NOT 'not_connected')
+        / sum(h.judged_count) FILTER (WHERE h.started AND r.category IS NOT 'not_connected')
+        AS success
+FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
+WHERE h.day >= :before_since AND h.day < :until AND NOT (h.day >= :before_until AND h.day < :since)
+GROUP BY 1
+"""
+
+
+def _waits(view: str, at: str) -> str:
+    """Percentiles over every answer of every call, not over percentiles of calls: the middle of the
+    step in which they lie."""
+    return f"""
 WITH
-    answers AS (
-        SELECT {_CALL_TIME} >= :since AS half, j.value AS ms
-        FROM calls c
-        JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
-        JOIN json_each(l.samples_ms) j
-        WHERE {_IN_PERIOD} AND NOT {_OUTSIDE} AND j.type IN ('integer', 'real')
+    waits AS (
+        SELECT {at} >= :since AS half, wait_ms, sum(answers) AS answers
+        FROM {view}
+        WHERE {at} >= :before_since AND {at} < :until
+            AND NOT ({at} >= :before_until AND {at} < :since)
+        GROUP BY 1, 2
     ),
     ranked AS (
         SELECT
-            half, ms,
-            row_number() OVER (PARTITION BY half ORDER BY ms) AS rank,
-            count(*) OVER (PARTITION BY half) AS answers
-        FROM answers
+            half, wait_ms,
+            1.0 * sum(answers) OVER (PARTITION BY half ORDER BY wait_ms)
+                / sum(answers) OVER (PARTITION BY half) AS reached
+        FROM waits
     )
 SELECT
     half,
-    min(CASE WHEN rank >= 0.5 * answers THEN ms END) AS p50_ms,
-    min(CASE WHEN rank >= 0.95 * answers THEN ms END) AS p95_ms
+    min(CASE WHEN reached >= 0.5 THEN wait_ms END) AS p50_ms,
+    min(CASE WHEN reached >= 0.95 THEN wait_ms END) AS p95_ms
 FROM ranked GROUP BY half
 """
-CALLS_BY_DAY = """
-SELECT (
-    SELECT count(*) FROM call_log
-    WHERE started_at_ms >= d.value ->> 0 AND started_at_ms < d.value ->> 1
-) AS calls
-FROM json_each(:days) d ORDER BY d.key
-"""
+
+
+WAITS_OF_HOURS = _waits("hourly_waits", "hour")
+WAITS_OF_DAYS = _waits("daily_waits", "day")
+CALLS_BY_DAY = "SELECT day, sum(calls) AS calls FROM daily_calls WHERE day >= :since GROUP BY day"
 ATTENTION = "SELECT what, count(*) AS entries FROM needs_attention GROUP BY what ORDER BY what"
 NEWEST = "SELECT * FROM call_log ORDER BY started_at_ms DESC LIMIT 8"

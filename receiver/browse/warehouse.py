@@ -1,25 +1,29 @@
 """The file that the receiver writes, as Datasette reads it: whole, or without personal data."""
 
+import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import datasette.app
-import datasette.database
+from datasette.database import Database, QueryInterrupted
 from datasette.utils import get_all_foreign_keys, get_outbound_foreign_keys
 
 from receiver.browse.privacy import goes_past, guard
 from receiver.store.connection import Connection, sqlite3
 from receiver.store.reading import connect_readonly
-from schema.tables import ROLLUP_TABLES, TABLES
+from schema.tables import CALL_TABLES, ROLLUP_TABLES, TABLES
 
 # Counting every table of a file of this size takes a blink.
 COUNTED_BYTES = 500_000_000
+# What the page of a table asks; what people write themselves ends in another character.
+_COUNT = re.compile(r"select count\(\*\) from (\w+) ")
+_MANY_FOR_A_CALL = {table.name for table in CALL_TABLES if len(table.key) > 1}
 _KEYS = {table.name: list(table.key) for table in (*TABLES, *ROLLUP_TABLES)}
 
 
-class Warehouse(datasette.database.Database):  # type: ignore[misc] # Datasette has no types
+class Warehouse(Database):  # type: ignore[misc] # Datasette has no types
     """A database of Datasette whose every connection is guarded."""
 
     def __init__(self, served: datasette.app.Datasette, path: str, *, is_masked: bool) -> None:
@@ -42,6 +46,10 @@ class Warehouse(datasette.database.Database):  # type: ignore[misc] # Datasette 
                 "name tables without a schema: calls, not main.calls; "
                 "where a text has the word main, write the text as a parameter, :text"
             )
+        counted = _COUNT.fullmatch(sql)
+        if counted and counted[1] in _MANY_FOR_A_CALL and self.size > COUNTED_BYTES:
+            # SQLite cannot be interrupted while it counts, and reads all of the table for it.
+            raise QueryInterrupted(None, sql, None)
         try:
             return await super().execute(sql, *query, **options | {"log_sql_errors": False})
         except (sqlite3.DatabaseError, sqlite3.Warning) as error:

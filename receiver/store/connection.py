@@ -17,6 +17,18 @@ Connection = sqlite3.Connection
 # Source: https://www.sqlite.org/wal.html
 FIXED_SQLITE = (3, 51, 3)
 
+# Result codes for which neither a query nor a program is at fault, but the machine or the file.
+FAULTS = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOTADB,
+}
+
 # Set and checked on every connection: synchronous=NORMAL loses acknowledged events in a power cut,
 # and without secure_delete an erased transcript stays readable in the file.
 _PRAGMAS: dict[str, str | int] = {
@@ -70,10 +82,15 @@ def identity(path: Path) -> tuple[int, int] | None:
     return stat.st_dev, stat.st_ino
 
 
+def result_code(error: Exception) -> int:
+    """SQLite's primary result code, 0 if there is none."""
+    # It is in the low byte. Source: https://www.sqlite.org/rescode.html
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 def is_busy(error: sqlite3.OperationalError) -> bool:
     """Whether another connection held a lock."""
-    # The primary result code is in the low byte. Source: https://www.sqlite.org/rescode.html
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return result_code(error) == sqlite3.SQLITE_BUSY
 
 
 def sqlite_warning() -> str | None:

@@ -2,7 +2,7 @@
 
 import time
 
-from receiver.store.connection import Connection, sqlite3
+from receiver.store.connection import Connection, result_code, sqlite3
 
 _STEPS = 1000
 
@@ -18,7 +18,7 @@ def damage(connection: Connection, *, seconds: float) -> str | None:
     try:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
-        if _code(error) == sqlite3.SQLITE_INTERRUPT:
+        if result_code(error) == sqlite3.SQLITE_INTERRUPT:
             return None
         if not is_damage(error):
             raise
@@ -30,9 +30,4 @@ def damage(connection: Connection, *, seconds: float) -> str | None:
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether the file's content is at fault: not a moment's trouble, it stays."""
-    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _code(error: sqlite3.DatabaseError) -> int:
-    # The primary result code is in the low byte. Source: https://www.sqlite.org/rescode.html
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+    return result_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

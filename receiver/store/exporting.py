@@ -12,7 +12,7 @@ from typing import Any
 
 from receiver.errors import CallhouseError, ExportFailed, NotStored, SettingsError
 from receiver.store import rollup_sql, sql
-from receiver.store.connection import Connection, sqlite3
+from receiver.store.connection import FAULTS, Connection, result_code, sqlite3
 from receiver.store.reading import connect_readonly
 from schema.tables import PRIVATE
 from schema.views import views
@@ -26,17 +26,6 @@ _ALLOWED = {
     sqlite3.SQLITE_READ,
     sqlite3.SQLITE_FUNCTION,
     sqlite3.SQLITE_RECURSIVE,
-}
-# The machine's faults; all others are the query's. Source: https://www.sqlite.org/rescode.html
-_FAULTS = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_NOTADB,
 }
 _TYPES = {"INTEGER", "REAL", "TEXT", "BLOB"}
 _STEPS = 100_000
@@ -211,10 +200,9 @@ def _type(seen: str, declared: str) -> str:
 
 
 def _said(error: Exception) -> CallhouseError | KeyboardInterrupt:
-    # The primary result code is in the low byte.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = result_code(error)
     if code == sqlite3.SQLITE_INTERRUPT:
         return KeyboardInterrupt()
-    if code in _FAULTS:
+    if code in FAULTS:
         return ExportFailed(f"SQLite: {error}")
     return SettingsError(f"SQLite: {error}", hint="WHAT is a table, a view or one SELECT.")

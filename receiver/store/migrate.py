@@ -11,7 +11,7 @@ from sqlite_utils.migrations import Migrations
 
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.store import rollup_sql, sql
-from receiver.store.connection import Connection, connect, sqlite3
+from receiver.store.connection import FAULTS, Connection, connect, result_code, sqlite3
 from receiver.store.damage import damage, is_damage
 from schema.disconnection_reasons import REASONS
 from schema.rollups import ROLLUPS
@@ -21,29 +21,44 @@ MIGRATION_SET = "callhouse"
 BUSY_TIMEOUT_MS = 30_000
 # How long a start may look for damage: a small file is read whole, a large one in part.
 DAMAGE_SECONDS = 3.0
+_UNWRITABLE = FAULTS | {sqlite3.SQLITE_READONLY}
 
 
 def migrate(path: Path, *, timezone: str) -> list[str]:
     """Create or update the file at `path` and its views; return the migrations applied.
 
-    Safe to run from several processes at once and beside a running receiver. Raises sqlite3.Error,
-    SchemaMismatch for a file of a newer version, and StoreUnavailable for a damaged one.
+    Safe to run from several processes at once and beside a running receiver. Raises
+    SchemaMismatch for a file of a newer version, and StoreUnavailable for one that is damaged or
+    cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(path):
-        connection = _open(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(path):
+            return _update(path, timezone)
+    except (OSError, sqlite3.OperationalError) as error:
+        if isinstance(error, sqlite3.Error) and result_code(error) not in _UNWRITABLE:
+            raise
+        raise StoreUnavailable(
+            f"{path} cannot be written: {error.strerror if isinstance(error, OSError) else error}",
+            hint="Its folder must exist or be possible to make, and both must be this user's to "
+            "write. CALLHOUSE_DATABASE_URL says where it is.",
+        ) from error
+
+
+def _update(path: Path, timezone: str) -> list[str]:
+    connection = _open(path)
+    try:
+        # One transaction: a failed migration leaves the file as it was.
+        connection.execute("BEGIN IMMEDIATE")
         try:
-            # One transaction: a failed migration leaves the file as it was.
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                new = _migrate(connection, timezone)
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-            return new
-        finally:
-            connection.close()
+            new = _migrate(connection, timezone)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        return new
+    finally:
+        connection.close()
 
 
 def _open(path: Path) -> Connection:

@@ -7,9 +7,11 @@ CREATE TABLE rollup_days (
     until INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- Sums of squares, for how far a mean can be trusted.
+-- Sums of squares, for how far a mean can be trusted; and what interruptions are a share of.
 ALTER TABLE rollup_calls ADD COLUMN cost_cents_squares REAL;
 ALTER TABLE rollup_calls ADD COLUMN e2e_p50_ms_squares REAL;
+ALTER TABLE rollup_calls ADD COLUMN turns_sum INTEGER;
+ALTER TABLE rollup_calls ADD COLUMN interrupted_count INTEGER;
 
 -- How often callers waited how long for an answer.
 CREATE TABLE rollup_waits (
@@ -50,6 +52,8 @@ CREATE TABLE rollup_day_calls (
     failed_tool_calls_sum INTEGER,
     cost_cents_squares REAL,
     e2e_p50_ms_squares REAL,
+    turns_sum INTEGER,
+    interrupted_count INTEGER,
     PRIMARY KEY (day, position)
 ) STRICT, WITHOUT ROWID;
 

@@ -1,14 +1,14 @@
 -- title: Calls that cost far more than usual
 -- description: Calls that cost several times what a call with the same agent costs on average.
 -- :times = 2. At least this many times the average.
--- :days = 30. How many days to look back.
+-- :days = 7. How many days to look back.
 
 WITH
     recent AS MATERIALIZED (
         SELECT call_id, agent_id, combined_cost_cents, duration_ms
         FROM calls
         WHERE start_timestamp >= (SELECT max(start_timestamp) FROM calls)
-            - coalesce(nullif(:days, ''), 30) * 86400000
+            - coalesce(nullif(:days, ''), 7) * 86400000
     ),
     usual AS (
         SELECT agent_id, avg(combined_cost_cents) AS cents FROM recent GROUP BY agent_id

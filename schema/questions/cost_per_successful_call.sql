@@ -3,18 +3,17 @@
 -- :days = 30. How many days to look back.
 
 SELECT
-    c.agent_name,
-    c.agent_version,
-    count(*) AS calls,
-    sum(a.call_successful) AS successful,
-    round(sum(c.combined_cost_cents) / 100.0, 2) AS cost_dollars,
+    max(h.agent_name) AS agent_name,
+    h.agent_version,
+    sum(h.calls) AS calls,
+    sum(h.successful_count) AS successful,
+    round(sum(h.cost_cents_sum) / 100.0, 2) AS cost_dollars,
     round(
-        sum(c.combined_cost_cents) / 100.0 / nullif(sum(a.call_successful), 0), 4
+        sum(h.cost_cents_sum) / 100.0 / nullif(sum(h.successful_count), 0), 4
     ) AS cost_per_success_dollars
-FROM calls c
-LEFT JOIN analyses a ON a.call_id = c.call_id
-WHERE c.start_timestamp >= (SELECT max(start_timestamp) FROM calls)
-    - coalesce(nullif(:days, ''), 30) * 86400000
--- The plus keeps to the index by time.
-GROUP BY +c.agent_id, c.agent_version
+FROM daily_calls h
+WHERE h.day > date(
+    (SELECT max(day) FROM daily_calls), '-' || coalesce(nullif(:days, ''), 30) || ' days'
+)
+GROUP BY h.agent_id, h.agent_version
 ORDER BY cost_per_success_dollars DESC;

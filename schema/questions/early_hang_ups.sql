@@ -2,7 +2,7 @@
 -- description: How many people hang up before they have heard much, by agent and version, with the call
 --   that the caller ended soonest: a greeting to listen to.
 -- :seconds = 10. Hung up within this many seconds.
--- :days = 30. How many days to look back.
+-- :days = 7. How many days to look back.
 
 SELECT
     c.agent_name,
@@ -24,7 +24,7 @@ SELECT
 FROM calls c
 LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
 WHERE c.start_timestamp >= (SELECT max(start_timestamp) FROM calls)
-    - coalesce(nullif(:days, ''), 30) * 86400000
+    - coalesce(nullif(:days, ''), 7) * 86400000
     AND r.category IS NOT 'not_connected'
 -- The plus keeps to the index by time.
 GROUP BY +c.agent_id, c.agent_version

@@ -4,18 +4,17 @@
 -- :days = 30. How many days to look back.
 
 SELECT
-    c.agent_name,
-    c.agent_version,
-    count(*) AS calls,
-    sum(m.interruptions) AS interruptions,
-    round(avg(m.interruptions), 2) AS per_call,
-    round(1.0 * sum(m.interruptions) / nullif(sum(m.turns), 0), 4) AS share_of_turns,
-    round(avg(m.interruptions > 0), 4) AS share_of_calls
-FROM calls c
-JOIN call_metrics m ON m.call_id = c.call_id
-WHERE c.start_timestamp >= (SELECT max(start_timestamp) FROM calls)
-    - coalesce(nullif(:days, ''), 30) * 86400000
-    AND m.turns > 0
--- The plus keeps to the index by time.
-GROUP BY +c.agent_id, c.agent_version
+    max(h.agent_name) AS agent_name,
+    h.agent_version,
+    sum(h.interruptions_count) AS calls,
+    sum(h.interruptions_sum) AS interruptions,
+    round(1.0 * sum(h.interruptions_sum) / sum(h.interruptions_count), 2) AS per_call,
+    round(1.0 * sum(h.interruptions_sum) / nullif(sum(h.turns_sum), 0), 4) AS share_of_turns,
+    round(1.0 * sum(h.interrupted_count) / sum(h.interruptions_count), 4) AS share_of_calls
+FROM daily_calls h
+WHERE h.day > date(
+    (SELECT max(day) FROM daily_calls), '-' || coalesce(nullif(:days, ''), 30) || ' days'
+)
+    AND h.interruptions_count > 0
+GROUP BY h.agent_id, h.agent_version
 ORDER BY share_of_turns DESC;

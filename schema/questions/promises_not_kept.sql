@@ -1,7 +1,7 @@
 -- title: Promises a tool did not keep
 -- description: Uses of a tool that ran (successful is 1) while its answer says that nothing came of it: "success" or
 --   "ok" is false, "status" is error or failed, or there is an "error".
--- :days = 30. How many days to look back.
+-- :days = 7. How many days to look back.
 
 SELECT
     c.call_id,
@@ -16,7 +16,7 @@ FROM calls c
 CROSS JOIN tool_calls t ON t.call_id = c.call_id AND t.track = 'session'
 JOIN call_log l ON l.call_id = c.call_id
 WHERE c.start_timestamp >= (SELECT max(start_timestamp) FROM calls)
-    - coalesce(nullif(:days, ''), 30) * 86400000
+    - coalesce(nullif(:days, ''), 7) * 86400000
     AND t.successful = 1
     -- One broken text would fail the whole question.
     AND CASE WHEN json_valid(t.result) AND json_type(t.result) = 'object' THEN

@@ -1,7 +1,7 @@
 -- title: Slowest tools
 -- description: How long each tool makes the caller wait, from its invocation to its result, with the
 --   call in which it took longest.
--- :days = 30. How many days to look back.
+-- :days = 7. How many days to look back.
 
 WITH timed AS (
     SELECT
@@ -15,7 +15,7 @@ WITH timed AS (
     -- CROSS keeps the order: calls by their time, then their tools.
     CROSS JOIN tool_calls t ON t.call_id = c.call_id AND t.track = 'session'
     WHERE c.start_timestamp >= (SELECT max(start_timestamp) FROM calls)
-        - coalesce(nullif(:days, ''), 30) * 86400000
+        - coalesce(nullif(:days, ''), 7) * 86400000
         AND t.duration_ms IS NOT NULL
 )
 SELECT

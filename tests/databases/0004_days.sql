@@ -368,7 +368,7 @@ CREATE TABLE rollup_calls (
     interruptions_sum INTEGER,
     interruptions_count INTEGER,
     tool_calls_sum INTEGER,
-    failed_tool_calls_sum INTEGER, cost_cents_squares REAL, e2e_p50_ms_squares REAL,
+    failed_tool_calls_sum INTEGER, cost_cents_squares REAL, e2e_p50_ms_squares REAL, turns_sum INTEGER, interrupted_count INTEGER,
     PRIMARY KEY (hour, position)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE rollup_costs (
@@ -470,6 +470,8 @@ CREATE TABLE rollup_day_calls (
     failed_tool_calls_sum INTEGER,
     cost_cents_squares REAL,
     e2e_p50_ms_squares REAL,
+    turns_sum INTEGER,
+    interrupted_count INTEGER,
     PRIMARY KEY (day, position)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE rollup_day_costs (
@@ -547,7 +549,7 @@ WITH unsettled_calls AS (
     UNION ALL
     SELECT c.* FROM calls c WHERE coalesce(c.start_timestamp, nullif(c.observed_at, 0)) IS NULL
 )
-SELECT hour, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls, transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count, judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count, e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum, failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares FROM rollup_calls
+SELECT hour, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls, transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count, judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count, e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum, failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares, turns_sum, interrupted_count FROM rollup_calls
 UNION ALL
 SELECT
     ((coalesce(c.start_timestamp, nullif(c.observed_at, 0))) / 3600000 * 3600000) AS hour,
@@ -582,7 +584,9 @@ SELECT
     sum(m.tool_calls),
     sum(m.failed_tool_calls),
     sum(c.combined_cost_cents * c.combined_cost_cents),
-    sum(l.p50_ms * l.p50_ms)
+    sum(l.p50_ms * l.p50_ms),
+    sum(m.turns),
+    sum(m.interruptions > 0)
 FROM unsettled_calls c
 LEFT JOIN analyses a ON a.call_id = c.call_id
 LEFT JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
@@ -606,7 +610,7 @@ WITH
     SELECT -9223372036854775808 AS since, coalesce(min(since) - 1, 9223372036854775807) AS until FROM rollup_days
     UNION ALL
     SELECT until, coalesce(lead(since) OVER (ORDER BY since) - 1, 9223372036854775807) FROM rollup_days),
-    counted (hour, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls, transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count, judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count, e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum, failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares) AS (SELECT
+    counted (hour, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls, transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count, judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count, e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum, failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares, turns_sum, interrupted_count) AS (SELECT
     ((coalesce(c.start_timestamp, nullif(c.observed_at, 0))) / 3600000 * 3600000) AS hour,
     c.agent_id,
     c.agent_version,
@@ -639,7 +643,9 @@ WITH
     sum(m.tool_calls),
     sum(m.failed_tool_calls),
     sum(c.combined_cost_cents * c.combined_cost_cents),
-    sum(l.p50_ms * l.p50_ms)
+    sum(l.p50_ms * l.p50_ms),
+    sum(m.turns),
+    sum(m.interruptions > 0)
 FROM unsettled_calls c
 LEFT JOIN analyses a ON a.call_id = c.call_id
 LEFT JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
@@ -647,12 +653,12 @@ LEFT JOIN call_metrics m ON m.call_id = c.call_id
 GROUP BY
     ((coalesce(c.start_timestamp, nullif(c.observed_at, 0))) / 3600000 * 3600000), c.agent_id, c.agent_version, c.direction, c.disconnection_reason,
     c.start_timestamp IS NOT NULL)
-SELECT day, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls, transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count, judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count, e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum, failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares FROM rollup_day_calls
+SELECT day, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls, transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count, judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count, e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum, failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares, turns_sum, interrupted_count FROM rollup_day_calls
 UNION ALL
-SELECT strftime('%Y-%m-%d', h.hour / 1000, 'unixepoch') AS day, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls, transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count, judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count, e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum, failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares
+SELECT strftime('%Y-%m-%d', h.hour / 1000, 'unixepoch') AS day, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls, transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count, judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count, e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum, failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares, turns_sum, interrupted_count
 FROM unsettled_days gap CROSS JOIN rollup_calls h ON h.hour BETWEEN gap.since AND gap.until
 UNION ALL
-SELECT strftime('%Y-%m-%d', h.hour / 1000, 'unixepoch') AS day, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls, transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count, judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count, e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum, failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares FROM counted h;
+SELECT strftime('%Y-%m-%d', h.hour / 1000, 'unixepoch') AS day, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls, transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count, judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count, e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum, failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares, turns_sum, interrupted_count FROM counted h;
 CREATE VIEW hourly_costs AS
 WITH unsettled_calls AS (
     SELECT c.* FROM (
@@ -1213,10 +1219,10 @@ FROM (
     FROM chat_unknowns u
     GROUP BY u.place, u.what, u.name
 ) d;
-INSERT INTO _sqlite_migrations VALUES (1, 'callhouse', '0001_initial', '2026-11-22 16:42:03.389467+00:00');
-INSERT INTO _sqlite_migrations VALUES (2, 'callhouse', '0002_upstream', '2026-11-22 16:42:03.397962+00:00');
-INSERT INTO _sqlite_migrations VALUES (3, 'callhouse', '0003_rollups', '2026-11-22 16:42:03.410535+00:00');
-INSERT INTO _sqlite_migrations VALUES (4, 'callhouse', '0004_days', '2026-11-22 16:42:03.425305+00:00');
+INSERT INTO _sqlite_migrations VALUES (1, 'callhouse', '0001_initial', '2026-11-22 16:53:03.607859+00:00');
+INSERT INTO _sqlite_migrations VALUES (2, 'callhouse', '0002_upstream', '2026-11-22 16:53:03.616365+00:00');
+INSERT INTO _sqlite_migrations VALUES (3, 'callhouse', '0003_rollups', '2026-11-22 16:53:03.629408+00:00');
+INSERT INTO _sqlite_migrations VALUES (4, 'callhouse', '0004_days', '2026-11-22 16:53:03.646874+00:00');
 INSERT INTO observations VALUES ('call_cee753b172e4302a2a1f0b90e73', '66fa0ab8441c42895f273e5d5ffff8ec6014763055f2f8819640ab51c8531f8e', 'webhook', 'call', 'call_analyzed', 3, 1778699295274, 1778699295274, 1778699295274, 1, NULL, 5029, NULL, X'28B52FFD60A512952B00D63FB6240071F4CCC11A91DACB18460221ED55B574F4856D470D03F863DFF64EB8674BFF5FFDE105AC00AF00AA00DB23D643FB86C013067BCF4BD75C5F6568AEB76B2FAC56F15C8FC72E1D5056D38DA7FEC69924CEF6A7AE6A139BA66277AE7118B72CCF739AB71E8C9AE66F9FECCBD7F3375BAB62DFD5CFDF724BD85AE40CADC9BC094B60E16B19A6899DF56038DBAD3DE29CA31E9D5221E8796E2E4EE39CE7C1E9EA6397A6749C21945393571A770FE4A237E1844E890E9B07294BE34EAB956B0168AC0773B0EA19933BF194F74ECAD6833DF688B3B5003402F545C5B90846B479747911F4A028C2258A98BA50C69DE80AA64C9B5F6A9A18DE7641C16353FF10A62B29615B75A6AE6FCE2F216F25148F591AF31AE34427B6E5B5A56951818A6BD1B5C83445FBAE9C6F9CA9ED9ACD9F75BE4F8C620336253AD171CD74CDA3280FBE7DB041C535B8BCA66D2CAF79A263E3890E089B8369ECAAB3E471A6EC66CD9604F50A284B3C11E013A8E6ACB0DAF5A573B4AA5BE48C8027DA64565DFD74580EBF54766A65C92F47DA23735998E5808E7169EE4A62B7C82FA77B1F9CA9EF27AB630B4D99B2C73507D9F346D249282DB6934BAEBDFD2F3734EF7B5AD5AC29C6300C035F73D46A4ABEC595BCF3F3B3DF996E5028CE89CA021B5496F6C0C5690B5C9A274EF732F8DC5B5EDD19590F3655382A8FC598D37B5E7316D8A273EFA194E6590FE6168AADE57042B1FFBC5425E109917BBAA68E71A6DB5629DF96AFA4F64215751DE309A1D2FEAD26199992161BE75E14001B002F3AE73DCC5C6DDCA373BA2BCC54A8E21EA1C841C7A98EE3B8873948D832DB6B25CF346C54AD9CF8F5C75586B0D5B63EF9E1531C139FC6C11807B4435385E59475C424BB25B6F2A9CC203FD11E7109DB7FDF32FF965EE9AFA2BD9D529661B79CBC9E94DC764FF977453D62DFEEDCC0D663B28F7DCB9F0BE725612BC91AF204D71D22597355D7BE1CF2C0F49CA66AFBBE33B273726A734462BBED865E5DB896538597E64026811BA8411D630ECDC8884892A490C661048430D24AE8EA0E1200132D07E29CA48C191911912005494119951A6D067352C2695F24D7D03DF46314DE017770FFFC78222C6A9986948F2BF4145E5CF2284A303D0F2F119E8308943AB90A2E84083BC0D2812893CF02C16663794669400B0E3D03645EC99C60F6AE4563F44DC21EA4F71C875F0A2361478BD46502505513F08B08A8A2BF4B5B03AA3E0CCF5F9431CFE4D0ACC6489090DB0B9642FA6536EA3C9966DD966FD1E765CA52A0548048EC287E19591152E80C399A1A1EA9714D2FE49867501C139E889DDCF13FB96166E0414DE311646CF44AF9176E6DC7A2641327244710196FD4CC572C57AD1321620FB8181109C65403C08D0B004A554B042F03089798582DE234033AE64942C15909CF84BD596AEECC483EBA76D39D172E5CDC22B3A85030B1B244A4FD1F023DA8E0C9B0C16812DE99F22C143450499B788FA4C57375F400DFFB323CA58D2AEACBFED130357019711B1C2A6F138BC8FC909FDE1C0021B38E4B34FA7B1858DC9D0F4C343246AD80D7266926FE623F7B55E8EED57C359AD540CC368C3DB010C1E4F8B198C2AFBCA0186F248B23D8693292B41542CADD89680870E8257F079382E9902E1BBAEA42BADC6BCC7B99E7B1B71C3C9E31F719680457A49B83D03BEC06CDC1193FE634F46C438D442F07D0974476F4E90A778A832603D99D5F4015993552222B751D76A854D45D7B6A1273A697BD9B45474C24FA045AF90308EB29664AF9C1DEAC137D28ACCDF6876823DA74FD243C48BBCA2AC4D2C76A5F11125B3E187FEA7419948F139861938B6F3E6AB84AFCFC533F16879004F0220AB8C3931C266964560D50B3BCE4E12D872F4585F43B67502F4DE7D8D2E40A3143D1F29DBF6C3EEFD5C655623D17A224D871458B8B05093D2815793619BDA9FD03');
 INSERT INTO observations VALUES ('chat_3f41e39e02b1f0ce844886599f4', 'a5d1f0247d661a0d2c33a5b6b268b95f37852ead08d96349c4da541464895c98', 'webhook', 'chat', 'chat_analyzed', 3, 1778699295274, 1778699295274, 1778699295274, 1, NULL, 1747, NULL, X'28B52FFD60D305DD1600A667763460499B0E300C6B64122E83864B70E1F1E3F5FF2D2FFB2B6D1A971A91BB4B9B9083EE35166D95B06EB3EFB71D3B7ABE33C82105076B00690068000C04713C1A1048F308935CDA72AFD751476DD95AB5E84974259576BC72B6B654301E610C9F8C3B619EC6D0469BE3C1783C9EE67920CED9E751E7E0A594FDCE04418EC7F338CEB38D991A89C12CD4D8C6991AEE457FC2F2085330B70E154B59A3D6AAB14758F34E96FD094B2AE55EBCB080E020E24EF3ED0810B0BDE38496E46B7DC019CC757F7ADE070D220CF0C2A2597B4A0F10EE5377F2F88A654A7B63C2D5FA3A8547E24A055E20F0756F52139EF582F13CEFB0558B5BB5CB09131CC0E3840D0C131E695EAA0093BCD8246B6CC8F13210C30496ED29BDD8ADD185E177168D823D7E57049DA82594E5EF361D8C12E62C1AB7FCA44BC2C6E03C8CC67148D36AA7F839DDF8ADFA137C5CE9DAEB7AF91EF7822D67FB5608BA6D03BF0603C5959371612006C36CEBC666D82C185923E00A2C4B5B6441D851D58F122D15894BE2F2272ED103C4C66FE4A598B6BA483E69CD49CA6DCDD2D8730FF0CA48AED5AF0F297DB771A7095E2AE58EF515D6EE17130E5B0688CBFCA895AE8F70BADB05522B51AF6B4AF9A4D34FBE09BB6267EC4718C58FE3EC8DDB4F4A4BB19659ABC60269A891A1618A0CCD48909282361D3002429062661D12C0D420D093CC3027B644325A3EE9788B89C6EF366A4392009A1406578054A979339FCE8CC6A608AF5A1EA134639090316C77AB56726ED22B002BA6A8C7C978922F9FAC854A89C46D7AB29ED8EC06AC8E0FA3E83F01556980A6F471C52F2265C59D039660B10CD2AC1893C77448B25AA5E65C1195D951C2AA6FC86B84F07873A7700D755D0970CA51AD9558CCC8F7B9C2D07B8B9DAEBFFB7ECE89837886301E81C4905298E343920C291E4804B04A100BD3DD0B91448E84A94040ECDD1FABAB6ADAEF55275ECF337E9E6551FF206E2F60E826CD022CE73C7DBC2FF54A6E2D0B917C480E9971419F527F');
 INSERT INTO observations VALUES ('call_6abe3cca6f8eacdc5f1a0de98db', '2f217c83505b438561c8e67b7c914d96d642423f3eb243d98b1beec19ccbacfd', 'webhook', 'call', 'transfer_bridged', 1, 1778699295274, 1778699295274, 1778699295274, 1, NULL, 894, NULL, X'28B52FFD607E024D1000465E5C2D90276903FFC7BE9FD9C179CFD65CB3D6368BADDC607613C995D3A4D6BFFA65A240D4646B84B4D9CDF76DBC98964E0050004F0072425B9DA13A51784A8A8210094B28EF3D57096208A197CEF4723917D469E399530A77A8D3539A6BEDEA21BAB583B34638B89811072F27C66E018E73C6C1CA56F56765D73FBC9C97CEF0C38C380275BE5DFDED12183AB25BDB94ED9D0CF603BCBC742681C2DA508240492505025209DAF45B6FE0AFAFFD96917032721E5E8EBDDF6F9F7A63E0A0F202050FD8C6EB3142046CDD71F46FE0C040D352255E4EED50A229457A8DB9A7249E50C0AE092354F8E3800FBE740757C3A33B792793F0F0D2BC4287D0FC94484851142525094075D65CB99A599FDBD88F9713EB5DCE2503ED92703D9D8B6FD4E5DFED72A603C8037930237EEBDFB62674B79747D6F2B89CB2417B9BE5E25C2C391152CDFA3BDFDD6A6A2BCC63E30FF83AA98066368347DAF4821B161825E075A1D0B6846FDD3D9891C771CA4307747004C5D4E1A9173B2020424298657698180E53A65EC5C2D3A61A1A7CDB8F7E1A13160A9F1BFA1CD32703B6099041D4D048F8DA82B5BD8CF2BCB358B2CD653062802C80175B486C5A7717D9BB1FBF06004521AD695E4CFE184E8968F0B99A8783969E3816B005024BFBDF04142E8568E1E009CDAAE5BF709AED7F73F06907FB48DE20E7636B2DAB88825F145C200B810578E3B795658DB07B88353C01');

@@ -82,7 +82,8 @@ def test_a_read_only_file_system_is_refused_at_start_until_it_is_writable(
     remount(folder, "ro")
     server = serve(db_path).launch()
     assert server.process.wait(20) != 0
-    assert "Read-only file system" in server.text()
+    assert "cannot be written: Read-only file system" in server.text()
+    assert "Traceback" not in server.text()
     remount(folder, "rw")
     assert server.start().post(pair("call")[0]).status_code == 204
 
