@@ -40,7 +40,11 @@ SETTINGS = (
         "Further accepted webhook keys, comma-separated: for a rotation, or several workspaces.",
     ),
     Setting("RETELL_BASE_URL", "https://api.retellai.com", "The Retell API to talk to."),
-    Setting("CALLHOUSE_DATABASE_URL", "sqlite:///data/retell.db", "Where calls stay."),
+    Setting(
+        "CALLHOUSE_DATABASE_URL",
+        "sqlite:///data/retell.db",
+        "Where calls stay: a SQLite file, or a PostgreSQL database as postgresql://user@host/name.",
+    ),
     Setting("CALLHOUSE_BIND", "127.0.0.1:8000", "Address of the receiver; PORT wins for the port."),
     Setting(
         "CALLHOUSE_BROWSE_BIND", "127.0.0.1:8001", "Address of Datasette; PORT wins for the port."

@@ -253,6 +253,20 @@ def test_what_is_said_of_one_call_at_the_same_moment_is_merged(pg):
     assert differences(pg, [delivery for history in ROUNDS for delivery in history]) == set()
 
 
+def test_reasons_that_no_version_knows_come_and_go_with_the_calls_that_have_them(pg):
+    """Of eight calls at a time, some take on a reason while others drop it."""
+    rounds = [
+        [
+            Delivery("call_ended", {"disconnection_reason": reason}, at=at, id=f"{n // 2}-{call}")
+            for call in range(8)
+            for reason, at in [("of_tomorrow", 1) if (n + call) % 2 else ("user_hangup", 2)]
+        ]
+        for n in range(60)
+    ]
+    by_processes(pg, rounds)
+    assert differences(pg, [delivery for history in rounds for delivery in history]) == set()
+
+
 def test_without_the_row_lock_calls_diverge(pg):
     """The lock is what makes it right: the same deliveries without it end in wrong tables."""
     by_processes(pg, ROUNDS, unlocked=True)

@@ -139,3 +139,44 @@ def test_a_call_that_is_held_by_somebody_is_a_503_and_others_go_on(serve, where)
         assert answers[0].status_code == 503
         holder.execute("ROLLBACK")
     assert receiver.post(second).status_code == 204
+
+
+# -- faults that the suite must find -------------------------------------------------------------
+
+COMMITS_THAT_NOBODY_WAITS_FOR = """
+from receiver.store.postgres import store
+genuine = store.connect
+def connect(*arguments, **options):
+    session = genuine(*arguments, **options)
+    session.raw.execute("SET synchronous_commit = off")
+    return session
+store.connect = connect
+"""
+
+ACKNOWLEDGED_BEFORE_COMMIT = """
+import threading
+from receiver.store import Outcome
+from receiver.store.postgres.store import PostgresStore
+genuine = PostgresStore.add
+def add(self, received):
+    threading.Timer(0.05, genuine, (self, received)).start()
+    return Outcome.STORED
+PostgresStore.add = add
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "patch",
+    [COMMITS_THAT_NOBODY_WAITS_FOR, ACKNOWLEDGED_BEFORE_COMMIT],
+    ids=["synchronous_commit=off", "acknowledged before the commit"],
+)
+def test_a_kill_of_the_server_finds(serve, durable, where, patch):
+    receiver = serve(where, patch=patch).start()
+    with Load(receiver, clients=6) as load:
+        wait_until(lambda: load.statuses[204] > 100)
+        durable.kill()
+    durable.start()
+    receiver.stop()
+    with pytest.raises(AssertionError, match="acknowledged events are lost"):
+        check(where, load.acked, load.sent)
