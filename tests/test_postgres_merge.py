@@ -67,7 +67,7 @@ def test_every_pair_of_values_gives_the_tables_of_the_rule(pg):
 
 
 @settings(
-    max_examples=20,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     database=None,
@@ -92,7 +92,8 @@ def full(postgres):
     return where
 
 
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+# All of them are tried on SQLite; the way back is the same code.
+@pytest.mark.parametrize("damage", list(DAMAGE.values())[::4], ids=list(DAMAGE)[::4])
 def test_rebuild_reproduces_the_tables_row_for_row(postgres, full, damage):
     where = postgres.create(name_of(full))
     before = dump_of(where)
@@ -244,8 +245,8 @@ def test_eight_processes_leave_the_same_on_both_engines(pg):
         assert dump_of(pg) == before
 
 
-# What eight processes say of one call at the same moment, forty calls one after the other.
-ROUNDS = [of_one_call(str(n), 16) for n in range(40)]
+# What eight processes say of one call at the same moment, fifteen calls one after the other.
+ROUNDS = [of_one_call(str(n), 16) for n in range(15)]
 
 
 def test_what_is_said_of_one_call_at_the_same_moment_is_merged(pg):
@@ -261,7 +262,7 @@ def test_reasons_that_no_version_knows_come_and_go_with_the_calls_that_have_them
             for call in range(8)
             for reason, at in [("of_tomorrow", 1) if (n + call) % 2 else ("user_hangup", 2)]
         ]
-        for n in range(60)
+        for n in range(25)
     ]
     by_processes(pg, rounds)
     assert differences(pg, [delivery for history in rounds for delivery in history]) == set()

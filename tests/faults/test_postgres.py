@@ -54,8 +54,10 @@ def check(where, acked, sent) -> None:
 def check_kills(serve, durable: Cluster, where, *, kills, seed):
     """Kill a worker, the server, a whole receiver, in turn, while two receivers are posted to."""
     chance = random.Random(seed)
-    receivers = [serve(where).start() for _ in range(2)]
-    loads = [Load(r, clients=3, name=f"receiver_{n}") for n, r in enumerate(receivers)]
+    receivers = [serve(where, workers=1).launch() for _ in range(2)]
+    for receiver in receivers:
+        wait_until(receiver._answers, seconds=30)
+    loads = [Load(r, clients=2, name=f"receiver_{n}") for n, r in enumerate(receivers)]
     with loads[0], loads[1]:
         for n in range(kills):
             time.sleep(chance.uniform(0.3, 0.8))
@@ -70,7 +72,7 @@ def check_kills(serve, durable: Cluster, where, *, kills, seed):
                 victim.start()
         for load in loads:
             before = load.statuses[204]
-            wait_until(lambda load=load, before=before: load.statuses[204] > before + 10)
+            wait_until(lambda load=load, before=before: load.statuses[204] > before + 5)
     for receiver in receivers:
         receiver.stop()
     statuses = loads[0].statuses + loads[1].statuses

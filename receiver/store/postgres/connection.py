@@ -1,5 +1,6 @@
 """Opening a session in which a commit is durable, and how values are handed over in it."""
 
+import logging
 import time
 from typing import Any
 
@@ -26,6 +27,10 @@ BUSY = ("55P03", "57014")
 # turns, which is rare enough to be a matter of the whole table.
 _TURNS = {sql.ADD_REASON, sql.DROP_UNUSED_REASON, sql.USED_REASONS}
 _TAKE_TURN = "LOCK TABLE disconnection_reasons IN SHARE ROW EXCLUSIVE MODE"
+
+
+# It warns of errors with the server's own words, and those can hold what a call says.
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 
 class _Plain(Dumper):
