@@ -22,7 +22,7 @@ browse: $(VENV)/.installed ## Browse the calls with Datasette
 test: lint $(VENV)/.installed-system ## Lint, types and tests
 	@$(BIN)/python -m pytest -m "not slow" -n 4 --dist worksteal
 
-test-all: lint $(VENV)/.installed-system ## The same and the slow tests
+test-all: lint $(VENV)/.installed-dev-all $(VENV)/.installed-system ## The same, the slow tests and those of other engines
 	@$(BIN)/python -m pytest
 
 test-faults: $(VENV)/.installed-dev $(VENV)/.installed-system ## Kill, fill, cut and corrupt the real server (some minutes)
@@ -77,4 +77,9 @@ $(VENV)/.installed-system: $(VENV)/bin/python
 			--no-install-recommends postgresql; } >$(VENV)/postgresql.log 2>&1 \
 		|| echo "It could not be had, see $(VENV)/postgresql.log"; \
 	fi
+	@touch $@
+
+$(VENV)/.installed-dev-all: $(VENV)/.installed-dev
+	@echo "Installing other engines and an object store for the tests into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev-all]'
 	@touch $@

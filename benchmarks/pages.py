@@ -1,6 +1,8 @@
 """Every page of the browser on a large file, and the export of a month of it."""
 
+import html
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,6 +16,7 @@ from receiver import config
 from receiver.browse.server import serving
 from receiver.export import Export, export
 from receiver.store.reading import connect_readonly
+from schema.dashboards import DASHBOARDS
 from schema.questions import questions
 from schema.tables import TABLES
 from schema.views import views
@@ -30,17 +33,25 @@ async def measure(path: Path, console: Console) -> None:
     table = Table(title="Pages of the browser")
     for column in ("page", "status", "first ms", "second ms", "peak MB"):
         table.add_column(column, justify="left" if column == "page" else "right")
-    for page in pages(path):
+    for page in (queue := [*pages(path)]):
         peak_mb = peak()
         times = []
         for _ in range(2):
             began = time.perf_counter()
             answer = await served.client.get(page, cookies=cookies)
             times.append((time.perf_counter() - began) * 1000)
+        queue += map(html.unescape, re.findall(r'data-source="([^"]+)"', answer.text))
         style = "red" if max(times) > _SLOW_MS or answer.status_code != 200 else None
         shown = (str(answer.status_code), *(f"{t:,.0f}" for t in times), f"{peak_mb():,.0f}")
-        table.add_row(page, *shown, style=style)
+        # Of a chart's answer, what it asks: its SQL is long.
+        table.add_row(page.split("?_shape=objects")[0] + chart(page), *shown, style=style)
     console.print(table)
+
+
+def chart(page: str) -> str:
+    """The view that a chart's query reads, of an address that asks it."""
+    found = re.search(r"_shape=objects.*?(?:daily|hourly)_\w+", page)
+    return f" {found[0].split('+')[-1]}" if found else ""
 
 
 def export_month(path: Path, console: Console) -> None:
@@ -93,5 +104,7 @@ def pages(path: Path) -> Iterator[str]:
     yield "/retell/transcripts?_search=thee"
     yield "/retell/call_log?outcome=user_hangup"
     yield "/retell/attributes?source=metadata&name=campaign&value=spring"
+    for name in DASHBOARDS:
+        yield f"/-/dashboards/{name}"
     for name in questions():
         yield f"/retell/{name}"

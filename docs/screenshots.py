@@ -11,11 +11,13 @@ import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import httpx
 from playwright.sync_api import Page, Route, sync_playwright
 
-from receiver.sandbox.day import day
+from receiver.sandbox.day import Delivery, past_calls, webhook_body
+from receiver.sandbox.identity import Account
 from receiver.store import Store, migrate, receive
 from receiver.store.reading import connect_readonly
 
@@ -38,18 +40,26 @@ def fill(database: Path) -> str:
     """Store the weeks; return the id of the call to show."""
     migrate(database, timezone="UTC")
     store = Store(database)
+    account = Account(Random(0))
     for n in range(DAYS):
-        start = LAST_DAY_MS - (DAYS - 1 - n) * DAY_MS
-        for d in day(n, day_start_ms=start, calls=WEEK[n % 7] + n // 3):
-            # Of the days before the last, only how each call ended: a tidy past.
-            if n < DAYS - 1 and d.event != "call_analyzed":
-                continue
+        for d in a_day(n, account):
             store.add(receive(d.body, source="webhook", observed_at=d.at_ms, received_at=d.at_ms))
     store.close()
     connection = connect_readonly(database)
     call_id: str = connection.execute(CALL).fetchone()[0]
     connection.close()
     return call_id
+
+
+def a_day(n: int, account: Account) -> Iterator[Delivery]:
+    """What is reported of a day, in the order of its calls; the same agents on each day."""
+    start, rng = LAST_DAY_MS - (DAYS - 1 - n) * DAY_MS, Random(n)
+    for past in past_calls(rng, account, start, WEEK[n % 7] + n // 3):
+        for sent, _ in past.reported:
+            # Of the days before the last, only how each call ended: a tidy past.
+            if n == DAYS - 1 or sent.name == "call_analyzed":
+                body = webhook_body(sent, past.call.plan.agent.event_timestamps)
+                yield Delivery(sent.at_ms, sent.name, sent.entity_id, body)
 
 
 @contextmanager
@@ -97,6 +107,8 @@ def take(page: Page, call_id: str) -> None:
         "home": "/",
         "call": f"/-/call/{call_id}",
         "search": '/-/search?q="check-up" OR refund -voicemail',
+        "dashboard": "/-/dashboards/volume",
+        "versions": "/-/dashboards/versions",
     }
     for name, path in pictures.items():
         page.goto(path)
@@ -104,7 +116,7 @@ def take(page: Page, call_id: str) -> None:
         if name == "call":
             page.click(".turn .tool summary")
             page.evaluate("window.scrollTo(0, 0)")
-        page.screenshot(path=FOLDER / f"{name}.png")
+        page.screenshot(path=FOLDER / f"{name}.png", full_page=name == "dashboard")
 
 
 def main() -> None:

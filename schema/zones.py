@@ -44,6 +44,17 @@ class Zone:
             "local_hour": self._hour,
         }
 
+    def local_ms(self, x: str, since_ms: int, until_ms: int) -> str:
+        """SQL for milliseconds moved so that they read as local time where UTC is read: right
+        from `since_ms` until `until_ms`."""
+        branches, ends = [], until_ms
+        for era in self._eras:
+            since = (era.since or 0) * 1000
+            if since < ends and ends > since_ms:
+                branches.append((era.since, f"({x}{_plus(era.offset * 1000)})"))
+            ends = min(ends, since)
+        return _case(branches, x)
+
     def _hour(self, x: str) -> str:
         shifted = f"({x}{_plus(self._shift_ms)})"
         return f"({shifted} / {self.hour_ms} * {self.hour_ms}{_plus(-self._shift_ms)})"

@@ -20,6 +20,7 @@ from receiver.errors import SettingsError
 from receiver.sandbox.day import day
 from receiver.store import receive
 from receiver.store.connection import connect
+from schema.dashboards import DASHBOARDS
 from schema.personal import OPEN, PERSONAL
 from schema.questions import questions
 from schema.tables import ROLLUP_TABLES, TABLES
@@ -225,6 +226,7 @@ def pages(database):
     yield f"/{database}/calls.json?_shape=array&_through={quote(json.dumps(through))}"
     yield from ("/-/call/call_1", "/-/call/call_1?scrubbed", "/-/call/call_1.json")
     yield from ("/-/chat/chat_1", "/-/chat/chat_1?scrubbed")
+    yield from ("/-/dashboards", *(f"/-/dashboards/{name}" for name in DASHBOARDS))
     yield from (f"/-/search?q={SECRET}", "/-/search?agent=Dental", f"/-/search?number={NUMBER}")
     for name in ("databases", "plugins", "metadata", "settings", "versions", "threads", "actor"):
         yield f"/-/{name}.json"

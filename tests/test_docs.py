@@ -15,6 +15,7 @@ from receiver.probe import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
 from receiver.refusals import ERRORS
 from receiver.sandbox.day import day
 from receiver.store import receive
+from schema.dashboards import DASHBOARDS
 from schema.document import document
 from schema.events import EVENTS
 from schema.tables import ROLLUP_TABLES, TABLES
@@ -78,6 +79,14 @@ def test_every_outcome_that_metrics_count_is_documented():
 def test_every_role_is_documented_with_its_database_and_what_it_sees():
     for role, sees in ROLES.items():
         assert f"| `{role}` | `{DATABASE_OF_ROLE[role]}` | {sees} |" in DOCS["access.md"]
+
+
+def test_every_dashboard_and_chart_is_documented():
+    for dashboard in DASHBOARDS.values():
+        [line] = re.findall(rf"^\| \*\*{dashboard.title}\*\* \|.*$", DOCS["browsing.md"], re.M)
+        assert re.findall(r"\*([A-Z0-9][^*]+)\*(?!\*)", line.split("|")[2]) == [
+            chart.title for chart in dashboard.charts.values()
+        ]
 
 
 def test_commands_of_the_page_on_access_exist():

@@ -12,9 +12,12 @@ import wave
 from contextlib import closing
 
 import pytest
+from datasette_auth_passwords.utils import hash_password
 
+from receiver import access
 from receiver.sandbox.day import day
 from receiver.store import Store, migrate, receive
+from schema.dashboards import DASHBOARDS
 from tests.test_end_to_end import PASSWORD, free_port, running
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -85,6 +88,10 @@ def site(tmp_path_factory):
         spoken = json.dumps({"event": "call_ended", "call": spoken_call()}).encode()
         for body, at in [*bodies, (spoken, START + 10**8)]:
             store.add(receive(body, source="webhook", observed_at=at, received_at=at))
+    known = access.Known(
+        users={"max": access.User("masked", hash_password(PASSWORD, iterations=1))}
+    )
+    access.save(access.path_beside(path), known)
     address = f"127.0.0.1:{free_port()}"
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("CALLHOUSE_", "RETELL_"))}
     environ |= {
@@ -112,7 +119,9 @@ def chromium():
 @pytest.fixture
 def page(site, chromium, request):
     """A page after the login. What the console says, and hosts that are asked, are collected."""
-    context = chromium.new_context(base_url=site, **getattr(request, "param", {}))
+    options = dict(getattr(request, "param", {}))
+    user = options.pop("user", "admin")
+    context = chromium.new_context(base_url=site, **options)
     page = context.new_page()
     page.said, page.asked = [], []
     page.on("console", lambda m: m.type in ("error", "warning") and page.said.append(m.text))
@@ -121,7 +130,7 @@ def page(site, chromium, request):
     sound = tone()
     page.route("https://**/*.wav", lambda route: play(route, sound))
     page.goto("/-/login")
-    page.fill("#id_username", "admin")
+    page.fill("#id_username", user)
     page.fill("#id_password", PASSWORD)
     page.click("input[type=submit]")
     yield page
@@ -209,20 +218,34 @@ PAGES = (
     "/retell/call_log?_size=10",
     "/retell/daily_summary",
     "/retell/calls/call_spoken",
+    "/-/dashboards",
+    "/-/dashboards/volume",
+    "/-/dashboards/versions",
 )
+# What looks like one of the pages above.
+MORE_PAGES = [f"/-/dashboards/{name}" for name in DASHBOARDS if name not in ("volume", "versions")]
+
+
+def drawn(page):
+    """Wait until every chart of the page is drawn, which none of them may fail to be."""
+    until(page, "!document.querySelector('[data-spec]:not(.drawn)')")
+    assert page.locator(".drawing .message-error, .drawing .empty").count() == 0
 
 
 def violations(page, **options):
-    """What axe finds. Not preloading: its loading of stylesheets is what the policy refuses."""
+    """What axe finds. Not preloading: its loading of stylesheets is what the policy refuses; not
+    within drawings: they are images, of very many parts."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page, options={"preload": False, **options}).response["violations"]
+    drawings = {"exclude": [[".drawing svg"]]}
+    found = Axe().run(page, drawings, {"preload": False, **options}).response["violations"]
     return [(v["id"], [node["html"] for node in v["nodes"]]) for v in found]
 
 
-def test_pages_pass_axe(page):
-    for path in PAGES:
+def test_pages_pass_axe_and_leave_the_console_silent(page):
+    for path in (*PAGES, *MORE_PAGES):
         page.goto(path)
+        drawn(page)
         assert page.said == [], path
         assert violations(page) == [], path
         page.said.clear()
@@ -237,8 +260,9 @@ def test_in_the_dark_everything_can_be_read(page):
 
 @pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
 def test_on_a_phone_nothing_stands_beyond_the_screen(page):
-    for path in PAGES:
+    for path in (*PAGES, *MORE_PAGES):
         page.goto(path)
+        drawn(page)
         beyond = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert page.evaluate(beyond) <= 0, path
 
@@ -274,8 +298,88 @@ def test_a_table_is_downloaded_as_csv(page):
 def test_an_anonymous_visitor_gets_nowhere(site, chromium):
     context = chromium.new_context(base_url=site)
     page = context.new_page()
-    for path in PAGES:
+    for path in (*PAGES, *MORE_PAGES):
         assert page.goto(path).status == 403
         assert "+14155550123" not in page.content()
         assert page.is_visible("text=Log in")
     context.close()
+
+
+# Dashboards
+
+
+def test_a_chart_tells_what_is_under_the_pointer_and_leads_to_its_numbers(page, site):
+    page.goto("/-/dashboards/volume")
+    drawn(page)
+    assert not page.is_visible(".bubble")
+    page.hover("#calls .role-mark path[fill='var(--c1)'] >> nth=0")
+    told = page.inner_text(".bubble")
+    assert re.match(r"day \w{3} \d+ May 2026\noutcome user\ncalls \d+\nminutes \d", told)
+    calls = re.search(r"calls (\d+)", told)[1]
+    page.click("#calls >> text=Numbers and SQL")
+    row = "tr:has(td.col-outcome:text-is('user'))"
+    page.wait_for_selector(f"{row} td.col-calls:text-is('{calls}')")
+    assert page.said == []
+    assert {*page.asked} == {site}
+
+
+def test_filters_are_chosen_by_keyboard_and_kept_from_board_to_board(page):
+    page.goto("/-/dashboards/volume")
+    assert page.is_disabled("select[name=version]")
+    page.focus("select[name=agent]")
+    page.keyboard.press("ArrowDown")
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    agent = page.input_value("select[name=agent]")
+    assert agent.startswith("agent_")
+    assert page.locator("select[name=version] option").count() > 1
+    page.click("nav.boards >> text=Cost")
+    drawn(page)
+    assert page.input_value("select[name=agent]") == agent
+    page.click("nav.boards >> text=Versions")
+    assert "Every version" in page.inner_text("table.versions")
+    assert page.said == []
+
+
+def test_days_without_a_call_say_so_in_each_chart(page):
+    page.goto("/-/dashboards/quality?since=2020-01-01&until=2020-01-31")
+    until(page, "!document.querySelector('[data-spec]:not(.drawn)')")
+    assert page.locator(".drawing .empty").count() == 3
+    assert page.said == []
+
+
+def test_a_chart_that_cannot_be_drawn_says_why(page):
+    page.route("**/retell.json?*", lambda r: r.fulfill(status=400, json={"error": "It broke."}))
+    page.goto("/-/dashboards/quality")
+    page.wait_for_selector("#reasons .message-error")
+    assert "It broke." in page.inner_text("#reasons")
+
+
+@pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
+def test_without_scripts_charts_lead_to_their_numbers(page):
+    page.goto("/-/dashboards/cost")
+    assert "drawn with JavaScript" in page.inner_text("main")
+    page.click("#products >> text=Numbers and SQL")
+    assert page.locator("tbody tr").count() > 3
+
+
+# Without personal data
+
+
+@pytest.mark.parametrize("page", [{"user": "max"}], indirect=True)
+def test_a_login_without_personal_data_walks_through_it_all(page):
+    page.goto("/")
+    assert "call_log" in page.get_attribute("nav >> text=Calls", "href")
+    page.goto("/-/call/call_spoken")
+    assert "•••23" in page.inner_text("h1")
+    assert page.locator("audio").count() == 0
+    for path in (path.replace("/retell/", "/retell_masked/") for path in (*PAGES, *MORE_PAGES)):
+        page.goto(path)
+        drawn(page)
+        content = page.content()
+        assert "porcelain" not in content
+        assert "4155550123" not in content
+        assert page.said == [], path
+    assert page.goto("/retell/call_log").status == 403

@@ -150,9 +150,9 @@ def tables_touched(steps, *but):
 
 
 @contextmanager
-def a_world(path, sqlite):
+def a_world(path, sqlite, timezone="UTC"):
     """Six calls of two agents on two days, and a body that was not understood."""
-    with closing(create(path, sqlite=sqlite)) as connection:
+    with closing(create(path, timezone, sqlite)) as connection:
         connection.row_factory = sqlite.Row
         add(connection, "hangup", 3, "2026-05-09T12:03:00Z", **HANGUP)
         add(connection, "transferred", 3, "2026-05-09T23:40:00Z", **TRANSFERRED)

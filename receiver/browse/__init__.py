@@ -14,6 +14,7 @@ from receiver.browse import pages, text
 from receiver.browse.call_page import call_json, call_page
 from receiver.browse.cells import cell
 from receiver.browse.chat_page import chat_page
+from receiver.browse.dashboards import dashboard, dashboards
 from receiver.browse.home import home
 from receiver.browse.login import assistants_only_by_token, bearer, login
 from receiver.browse.policy import App, Nonces, protected
@@ -91,6 +92,8 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/call/(?P<call_id>[^/.]+)\.json$", call_json),
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),
         (r"^/-/search$", search_page),
+        (r"^/-/dashboards$", dashboards),
+        (r"^/-/dashboards/(?P<slug>[^/]+)$", dashboard),
     ]
 
 

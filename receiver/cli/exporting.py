@@ -2,13 +2,20 @@
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from receiver import config
 from receiver.cli.group import err, main, progress
+from receiver.errors import SettingsError
+
+if TYPE_CHECKING:
+    from receiver.export.exporting import Progress
 
 
 def _zone(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
@@ -48,6 +55,19 @@ def _zone(_context: click.Context, _option: click.Parameter, name: str | None) -
     help="Write times as ISO text in this IANA time zone, and let views cut days in it.",
 )
 @click.option("--private", is_flag=True, help="With raw bodies, which Datasette does not show.")
+@click.option(
+    "--parquet",
+    "directory",
+    default=None,
+    metavar="DIR",
+    help="Bring all tables there up to date as Parquet: a directory, s3://… or gs://….",
+)
+@click.option(
+    "--partition",
+    type=click.Choice(["day"]),
+    default=None,
+    help="How the files in DIR are cut: by day, in UTC.",
+)
 def export(
     what: str,
     to: Path | None,
@@ -55,11 +75,14 @@ def export(
     since: datetime | None,
     timezone: str | None,
     private: bool,
+    directory: str | None,
+    partition: str | None,
 ) -> None:
     """Write a table, a view, a SELECT or all of it to a file: CSV, JSON, Parquet, SQLite.
 
     WHAT is the name of a table or view, or the SQL of one SELECT. Without it, a copy of the whole
-    database is written.
+    database is written; or with --parquet, a file for each table and day that changed since the
+    last time.
 
     \b
     Examples:
@@ -68,7 +91,18 @@ def export(
       callhouse export "SELECT * FROM calls JOIN analyses USING (call_id)" --to calls.parquet
       callhouse export utterances --format ndjson | gzip > utterances.ndjson.gz
       callhouse export --to copy.db
+      callhouse export --parquet lake --partition day
     """
+    if directory is not None:
+        if partition is None or any((what, to, format_, since, timezone)):
+            raise SettingsError(
+                "--parquet needs --partition day, and beside them only --private",
+                hint="It writes all tables. For one of them: callhouse export WHAT --to x.parquet",
+            )
+        _export_partitions(directory, private=private)
+        return
+    if partition is not None:
+        raise SettingsError("--partition needs --parquet DIR")
     from receiver.export import Export
     from receiver.export import export as write
 
@@ -81,18 +115,36 @@ def export(
         timezone=timezone,
         private=private,
     )
-    # A stopped container ends like Ctrl-C, so that nothing half-written stays.
+    # Rows on the same terminal would be torn by a bar.
+    with _shown(silent=asked.to is None and sys.stdout.isatty()) as shown:
+        rows = write(settings, asked, progress=shown)
+    wrote = f"{rows:,} row{'s' * (rows != 1)}" if what else "Copied the database"
+    err.print(wrote + (f" to {asked.to}" if asked.to else ""), markup=False)
+
+
+def _export_partitions(directory: str, *, private: bool) -> None:
+    from receiver.export import export_partitions
+
+    settings = config.load()
+    with _shown() as shown:
+        done = export_partitions(settings, directory, private=private, progress=shown)
+    err.print(
+        f"{done.files:,} file{'s' * (done.files != 1)} written with {done.rows:,} "
+        f"row{'s' * (done.rows != 1)}, {done.removed:,} removed; {done.current:,} days and tables "
+        "had not changed",
+        soft_wrap=True,
+    )
+
+
+@contextmanager
+def _shown(*, silent: bool = False) -> Iterator["Progress"]:
+    """A bar; and a stopped container ends like Ctrl-C, so that nothing half-written stays."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         bar = progress()
-        # Rows on the same terminal would be torn by it.
-        bar.disable |= asked.to is None and sys.stdout.isatty()
+        bar.disable |= silent
         with bar:
             task = bar.add_task("Exporting", total=None)
-            rows = write(
-                settings, asked, progress=lambda n, of: bar.update(task, completed=n, total=of)
-            )
+            yield lambda done, of: bar.update(task, completed=done, total=of)
     finally:
         signal.signal(signal.SIGTERM, before)
-    wrote = f"{rows:,} row{'s' * (rows != 1)}" if what else "Copied the database"
-    err.print(wrote + (f" to {asked.to}" if asked.to else ""), markup=False)

@@ -64,7 +64,7 @@ def export(settings: Settings, asked: Export, *, progress: Progress) -> int:
                     moment.copy(path, progress=progress)
                 return 0
             result = _read(moment, asked, settings.timezone, typed=form == "parquet")
-            counted = _Counted(result.rows, progress)
+            counted = Counted(result.rows, progress)
             _save(replace(result, rows=iter(counted)), asked, write)
             return counted.done
     except BrokenPipeError:
@@ -73,7 +73,7 @@ def export(settings: Settings, asked: Export, *, progress: Progress) -> int:
         raise ExportFailed(f"cannot write: {error.strerror}") from error
 
 
-class _Counted:
+class Counted:
     """Rows, counted, with a word to whoever watches at every thousandth."""
 
     def __init__(self, rows: Iterable[Row], progress: Progress) -> None:

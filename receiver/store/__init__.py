@@ -6,6 +6,7 @@ observations, `roll_up` adds up the hours that are over and `migrate` makes the 
 """
 
 from receiver.store.connection import sqlite_warning
+from receiver.store.days import GROUPS, UNKNOWN_DAY, Made, Part
 from receiver.store.engine import AnyStore, migrate, open_store
 from receiver.store.exporting import Result, Row, Snapshot, snapshot, write_table
 from receiver.store.observing import Outcome, Received, receive
@@ -15,9 +16,13 @@ from receiver.store.rollups import roll_up
 from receiver.store.store import Store
 
 __all__ = [
+    "GROUPS",
+    "UNKNOWN_DAY",
     "AnyStore",
     "CallState",
+    "Made",
     "Outcome",
+    "Part",
     "Received",
     "Result",
     "Row",

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from receiver.errors import CallhouseError, ExportFailed, NotStored, SettingsError
-from receiver.store import rollup_sql, sql
+from receiver.store import days, rollup_sql, sql
 from receiver.store.connection import FAULTS, Connection, result_code, sqlite3
+from receiver.store.days import Made, Part
 from receiver.store.reading import connect_readonly
-from schema.tables import PRIVATE
+from schema.tables import OBSERVATIONS, PRIVATE, Table
 from schema.views import views
 
 Row = tuple[Any, ...]
@@ -51,6 +52,7 @@ class Snapshot:
         self._connection = connection
         self._timezone = timezone
         self._private = private
+        self._types: dict[str, list[str]] = {}
 
     def read(self, what: str, *, since: datetime | None, typed: bool) -> Result:
         """A table, a view or the SQL of a SELECT; of `since`, the start of a day, and after only.
@@ -71,6 +73,21 @@ class Snapshot:
                 _type(seen or "", declared) for seen, declared in zip(found, types, strict=True)
             ]
         return Result(names, types, self._connection.execute(query, bound))
+
+    def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Made]:
+        """Every part of the tables by day, and what it is made from."""
+        return days.made(self._connection, progress=progress)
+
+    def read_part(self, table: Table, part: Part, of: Made) -> Result:
+        """A table's rows of a part, in declared types; bodies, if they are open, as they came."""
+        query, bound = days.query(table, part, of)
+        if table.name not in self._types:
+            self._types[table.name] = self._declared(sql.whole(table.name))
+        types = self._types[table.name]
+        rows = self._connection.execute(query, bound)
+        if table is OBSERVATIONS:
+            return Result(list(table.names), types, days.with_bodies(rows))
+        return Result(list(table.names), types, rows)
 
     def copy(self, target: Path, *, progress: Callable[[int, int], None]) -> None:
         """Copy all of the file to `target`, an empty one; private columns only if they are open.

@@ -1,0 +1,226 @@
+"""A version of an agent against the one before it: figures, their intervals, a verdict. Pure.
+
+Intervals are of 95 percent: Wilson's score for shares (Wilson 1927), the normal one for means. That
+of a difference combines the two (Zou and Donner 2008; for shares it is Newcombe's 1998, method 10).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from math import sqrt
+from typing import Any
+
+_Z = 1.96
+# Below as many calls on either side, nothing is said: a mean of few is anything.
+FEWEST = 30
+UNKNOWN = "not yet known"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What was measured, and between which ends the truth lies; `count` is of how many calls."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Something to compare by. `better` is 1 where more is better, -1 where less is, else 0."""
+
+    name: str
+    estimate: Callable[[Mapping[str, Any]], Estimate | None]
+    better: int
+    write: Callable[[float], str]
+    write_change: Callable[[float, float], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A measure of one version in words, and how it differs from the version before, if one is
+    known. `low`, `value` and `high` are percent of the width of the column's drawing.
+    """
+
+    measure: str
+    estimate: str
+    interval: str
+    count: int
+    change: str
+    verdict: str
+    tone: str
+    low: float
+    value: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of an agent in a line of the table; a cell is None where nothing was measured."""
+
+    agent_id: str
+    agent: str
+    version: int
+    before: int | None
+    calls: int
+    first_day: str
+    last_day: str
+    cells: list[Cell | None]
+
+
+def share(part: float | None, count: int | None) -> Estimate | None:
+    """Of `count` calls, `part` had it."""
+    if not count:
+        return None
+    p, n, z2 = (part or 0) / count, count, _Z * _Z
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    reach = _Z * sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return Estimate(p, max(0.0, centre - reach), min(1.0, centre + reach), n)
+
+
+def mean(total: float | None, squares: float | None, count: int | None) -> Estimate | None:
+    """The mean of `count` values, by their sum and the sum of their squares."""
+    if not count or total is None or squares is None:
+        return None
+    value = total / count
+    # A sum of floats may fall short of what it stands for by a hair.
+    spread = max(0.0, squares - total * value) / max(1, count - 1)
+    reach = _Z * sqrt(spread / count)
+    return Estimate(value, value - reach, value + reach, count)
+
+
+def difference(before: Estimate, now: Estimate) -> Estimate:
+    """How much more it is now."""
+    value = now.value - before.value
+    return Estimate(
+        value,
+        value - sqrt((now.value - now.low) ** 2 + (before.high - before.value) ** 2),
+        value + sqrt((now.high - now.value) ** 2 + (before.value - before.low) ** 2),
+        min(before.count, now.count),
+    )
+
+
+def verdict(change: Estimate, better: int) -> tuple[str, str]:
+    """better, worse, more, fewer or not yet known; and its tone: good, bad or none."""
+    if change.count < FEWEST or change.low <= 0 <= change.high:
+        return UNKNOWN, ""
+    sign = 1 if change.low > 0 else -1
+    if not better:
+        return ("more" if sign > 0 else "fewer"), ""
+    return ("better", "good") if sign == better else ("worse", "bad")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.{_places(share)}f} %"
+
+
+def _milliseconds(ms: float) -> str:
+    return f"{ms:,.0f} ms"
+
+
+def _cost(cents: float) -> str:
+    return f"${cents / 100:,.{3 if cents < 100 else 2}f}"
+
+
+def _places(share: float) -> int:
+    return 0 if share == 0 or abs(share) >= 0.0995 else 1
+
+
+def _points(low: float, high: float) -> str:
+    places = max(_places(low), _places(high))
+    return f"{_signed(low, 100, places)} to {_signed(high, 100, places)} points"
+
+
+def _signed(value: float, times: float, places: int) -> str:
+    return f"{'−' if value < 0 else '+'}{abs(value * times):.{places}f}"
+
+
+def _range(write: Callable[[float], str]) -> Callable[[float, float], str]:
+    def written(low: float, high: float) -> str:
+        return " to ".join(f"{'−' if end < 0 else '+'}{write(abs(end))}" for end in (low, high))
+
+    return written
+
+
+def _share_of(name: str, part: str, count: str, better: int) -> Measure:
+    return Measure(name, lambda row: share(row[part], row[count]), better, _percent, _points)
+
+
+def _mean_of(name: str, what: str, better: int, write: Callable[[float], str]) -> Measure:
+    def estimate(row: Mapping[str, Any]) -> Estimate | None:
+        return mean(row[f"{what}_sum"], row[f"{what}_squares"], row[f"{what}_count"])
+
+    return Measure(name, estimate, better, write, _range(write))
+
+
+MEASURES = (
+    _share_of("Success", "successful", "judged", 1),
+    _share_of("Negative", "negative", "with_sentiment", -1),
+    _share_of("Transferred", "transferred", "calls", 0),
+    _mean_of("Median answer", "answer_ms", -1, _milliseconds),
+    _mean_of("Cost of a call", "cost_cents", -1, _cost),
+)
+
+
+def compared(found: Iterable[Mapping[str, Any]], *, only_newest: bool) -> list[Version]:
+    """The versions of `found`, which are the rows of schema/dashboards/versions.sql in their order;
+    of each agent the newest first, or `only_newest`, of agents that have another version before."""
+    pairs: list[tuple[Mapping[str, Any] | None, Mapping[str, Any]]] = []
+    for _, versions in groupby(found, key=lambda row: row["agent_id"]):
+        of_agent = list(pairwise([None, *versions]))[::-1]
+        if only_newest:
+            of_agent = [pair for pair in of_agent[:1] if pair[0]]
+        pairs += [(before, now) for before, now in of_agent if now]
+    if only_newest:
+        pairs.sort(key=lambda pair: -pair[1]["calls"])
+    estimates = [[m.estimate(now) for m in MEASURES] for _, now in pairs]
+    scales = [_scale(column) for column in zip(*estimates, strict=True)]
+    return [
+        Version(
+            agent_id=now["agent_id"],
+            agent=now["agent_name"] or now["agent_id"],
+            version=now["agent_version"],
+            before=before["agent_version"] if before else None,
+            calls=now["calls"],
+            first_day=now["first_day"],
+            last_day=now["last_day"],
+            cells=[
+                _cell(measure, measure.estimate(before) if before else None, estimate, *scale)
+                for measure, estimate, scale in zip(MEASURES, row, scales, strict=True)
+            ],
+        )
+        for (before, now), row in zip(pairs, estimates, strict=True)
+    ]
+
+
+def _scale(column: Iterable[Estimate | None]) -> tuple[float, float]:
+    """From the lowest end of a column to the highest."""
+    known = [estimate for estimate in column if estimate]
+    low = min((estimate.low for estimate in known), default=0.0)
+    high = max((estimate.high for estimate in known), default=1.0)
+    return low, (high - low) or 1.0
+
+
+def _cell(
+    measure: Measure, before: Estimate | None, now: Estimate | None, start: float, width: float
+) -> Cell | None:
+    if now is None:
+        return None
+    change = word = tone = ""
+    if before:
+        more = difference(before, now)
+        word, tone = verdict(more, measure.better)
+        change = measure.write_change(more.low, more.high)
+    return Cell(
+        measure=measure.name,
+        estimate=measure.write(now.value),
+        interval=f"{measure.write(now.low)} to {measure.write(now.high)}",
+        count=now.count,
+        change=change,
+        verdict=word,
+        tone=tone,
+        low=100 * (now.low - start) / width,
+        value=100 * (now.value - start) / width,
+        high=100 * (now.high - start) / width,
+    )

@@ -1,0 +1,108 @@
+// Draws the charts of a dashboard: the answer of its query by its Vega-Lite specification. Colours are
+// names of callhouse.css, so that light and dark need nothing from here.
+
+// Specifications are interpreted, not compiled, and no style element is made: the policy forbids both.
+const OPTIONS = { ast: true, actions: false, defaultStyle: false, renderer: "svg" };
+
+const AUTOSIZE = { type: "fit-x", contains: "padding" };
+
+const bubble = document.createElement("div");
+bubble.className = "bubble";
+bubble.hidden = true;
+document.body.append(bubble);
+
+// What the mark under the pointer stands for: a line for each of its figures, as text.
+function tell(_handler, event, _item, value) {
+  bubble.hidden = !value;
+  if (!value) return;
+  bubble.replaceChildren(
+    ...Object.entries(value).map(([name, text]) => {
+      const line = document.createElement("div");
+      const what = document.createElement("span");
+      what.textContent = name;
+      line.append(what, ` ${text}`);
+      return line;
+    }),
+  );
+  const { offsetWidth: width, offsetHeight: height } = bubble;
+  bubble.style.left = `${Math.max(0, Math.min(event.clientX + 14, innerWidth - width - 8))}px`;
+  bubble.style.top = `${event.clientY + 14 + height > innerHeight ? event.clientY - height - 10 : event.clientY + 14}px`;
+}
+
+function config(width) {
+  const soft = { labelColor: "var(--soft)", titleColor: "var(--soft)" };
+  const font = getComputedStyle(document.body).fontFamily;
+  return {
+    font,
+    background: "transparent",
+    view: { stroke: null },
+    axis: { ...soft, labelFontSize: 11, domain: false, ticks: false, labelPadding: 6, gridColor: "var(--line)" },
+    axisX: { labelOverlap: true, labelSeparation: 8 },
+    axisY: { grid: false, labelLimit: Math.min(260, width * 0.42) },
+    axisYQuantitative: { grid: true, tickCount: 5 },
+    axisXQuantitative: { grid: true, tickCount: Math.max(2, Math.floor(width / 110)) },
+    legend: {
+      ...soft,
+      orient: "top",
+      labelFontSize: 12,
+      symbolType: "square",
+      symbolStrokeWidth: 0,
+      columns: Math.max(2, Math.floor(width / 130)),
+      labelLimit: 170,
+    },
+    line: { strokeWidth: 2 },
+  };
+}
+
+// A legend names what is there, and not what could be.
+function withoutAbsent(spec, rows) {
+  const { field, scale } = spec.encoding?.color ?? {};
+  if (!scale?.domain) return;
+  const there = scale.domain.map((name) => rows.some((row) => row[field] === name));
+  spec.encoding.color.scale = {
+    domain: scale.domain.filter((_, n) => there[n]),
+    range: scale.range.filter((_, n) => there[n]),
+  };
+}
+
+function labels({ field, scale }, rows) {
+  return scale?.domain?.length ?? new Set(rows.map((row) => row[field])).size;
+}
+
+function say(place, text, className) {
+  const words = document.createElement("p");
+  words.textContent = text;
+  words.className = className;
+  place.removeAttribute("role");
+  place.removeAttribute("aria-label");
+  place.replaceChildren(words);
+  place.classList.add("drawn");
+}
+
+// Charts of one query share its answer.
+const answers = {};
+
+async function ask(source) {
+  const answer = await fetch(source);
+  const found = await answer.json();
+  if (!answer.ok) throw new Error(found.error);
+  return found;
+}
+
+async function draw(place) {
+  const { source } = place.dataset;
+  const { rows, truncated } = await (answers[source] ??= ask(source));
+  if (!rows.length) return say(place, "Nothing to show in these days.", "empty");
+  const spec = { width: "container", autosize: AUTOSIZE, data: { values: rows }, ...JSON.parse(place.dataset.spec) };
+  withoutAbsent(spec, rows);
+  // Its legend is of short numbers.
+  if (spec.encoding?.opacity) spec.encoding.opacity.legend.columns = place.clientWidth < 360 ? 3 : 6;
+  if (spec.height.step) spec.height = spec.height.step * labels(spec.encoding.y, rows);
+  await vegaEmbed(place, spec, { ...OPTIONS, config: config(place.clientWidth), tooltip: tell });
+  place.classList.add("drawn");
+  if (truncated) place.after("Only the first rows of the answer are drawn.");
+}
+
+for (const place of document.querySelectorAll("[data-spec]")) {
+  draw(place).catch((error) => say(place, `This could not be drawn. ${error.message}`, "message-error"));
+}
