@@ -19,13 +19,13 @@ serve: $(VENV)/.installed ## Receive Retell's webhooks
 browse: $(VENV)/.installed ## Browse the calls with Datasette
 	@$(BIN)/callhouse browse
 
-test: lint ## Lint, types and tests
+test: lint $(VENV)/.installed-system ## Lint, types and tests
 	@$(BIN)/python -m pytest -m "not slow" -n 4 --dist worksteal
 
-test-all: lint $(VENV)/.installed-dev-all ## The same, the slow tests and those of other engines
+test-all: lint $(VENV)/.installed-dev-all $(VENV)/.installed-system ## The same, the slow tests and those of other engines
 	@$(BIN)/python -m pytest
 
-test-faults: $(VENV)/.installed-dev ## Kill, fill, cut and corrupt the real server (some minutes)
+test-faults: $(VENV)/.installed-dev $(VENV)/.installed-system ## Kill, fill, cut and corrupt the real server (some minutes)
 	@$(BIN)/python -m pytest tests/faults
 
 fuzz: $(VENV)/.installed-dev ## Throw bytes at every parser, a minute each (Linux)
@@ -66,6 +66,17 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# Not Python's: tests that need it are skipped with a reason where it cannot be had.
+$(VENV)/.installed-system: $(VENV)/bin/python
+	@if ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && ! command -v postgres >/dev/null \
+		&& command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		echo "Installing PostgreSQL for the tests"; \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes \
+			--no-install-recommends postgresql; } >$(VENV)/postgresql.log 2>&1 \
+		|| echo "It could not be had, see $(VENV)/postgresql.log"; \
+	fi
 	@touch $@
 
 $(VENV)/.installed-dev-all: $(VENV)/.installed-dev

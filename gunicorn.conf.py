@@ -1,6 +1,10 @@
 """How gunicorn runs the receiver: `gunicorn -c gunicorn.conf.py`, or `callhouse serve`."""
 
 # Underscored: gunicorn takes every other name here for a setting of its own.
+import subprocess as _subprocess
+import sys as _sys
+from pathlib import Path as _Path
+
 from receiver.config import load as _load
 from receiver.errors import CallhouseError as _CallhouseError
 from receiver.store import migrate as _migrate
@@ -28,7 +32,18 @@ def on_starting(server):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
     """Refuse to start without a key or on a broken schema; migrate once, before workers fork."""
     try:
         _settings.require_keys()
-        _migrate(_settings.database_path, timezone=_settings.timezone)
+        if not isinstance(_settings.database, _Path):
+            _migrate_server()
+            return
+        _migrate(_settings.database, timezone=_settings.timezone)
     except _CallhouseError as error:
         # Two sentences instead of a traceback: what is wrong, and what to do.
         raise SystemExit(f"Error: {error}\n  {error.hint}") from None
+
+
+def _migrate_server():  # noqa: ANN202
+    """In a process of its own: psycopg learns how to wait when it is imported, and may be imported
+    only after gevent has changed that, in the workers."""
+    done = _subprocess.run([_sys.executable, "-m", "receiver.cli", "migrate"], stdout=-3)
+    if done.returncode:
+        raise SystemExit(done.returncode)

@@ -1,9 +1,11 @@
-"""Addresses to listen on."""
+"""Addresses: to listen on, and of databases."""
 
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from receiver.errors import SettingsError
 
@@ -25,6 +27,34 @@ class Bind:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresUrl:
+    """Where a PostgreSQL database is. As text it shows no password."""
+
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+# A SQLite file, or a database on a server.
+Location = Path | PostgresUrl
+
+
+def parse_database(url: str) -> Location:
+    """CALLHOUSE_DATABASE_URL as a place. Raises ValueError."""
+    if re.match(r"postgres(ql)?://.", url):
+        return PostgresUrl(url)
+    prefix = "sqlite:///"
+    if not url.startswith(prefix) or len(url) == len(prefix):
+        raise ValueError(
+            "it must be sqlite:///relative/path.db, sqlite:////absolute/path.db, "
+            "or postgresql://user@host/database"
+        )
+    return Path(url.removeprefix(prefix))
 
 
 def parse_bind(text: str) -> Bind:

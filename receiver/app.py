@@ -23,7 +23,7 @@ from receiver.health import health, prometheus
 from receiver.logs import log
 from receiver.probe import BODY_HEADER, OUTCOME_HEADER, is_probe, probe_answer
 from receiver.signature import authenticate
-from receiver.store import Received, Store, receive
+from receiver.store import Received, open_store, receive
 
 # Retell asks before it answers a call or chat; an empty object goes on with the number's own agent.
 # Source: https://docs.retellai.com/features/inbound-call-webhook
@@ -52,8 +52,8 @@ def create_app(
     """The receiver. The database must have been migrated. Raises SettingsError without a key."""
     settings = settings or config.load()
     settings.require_keys()
-    store = Store(settings.database_path)
-    counters = Counters(settings.database_path.with_suffix(".counters"))
+    store = open_store(settings.database)
+    counters = Counters(settings.counters_path)
     app = Flask("callhouse")
     # One more than allowed: of a body without a length, werkzeug hands over what fits in silence.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1
@@ -87,12 +87,12 @@ def create_app(
 
     @app.get("/healthz")
     def healthz() -> tuple[Response, int]:
-        state = health(settings.database_path, counters, now_ms=now_ms())
+        state = health(settings.database, counters, now_ms=now_ms())
         return jsonify(state), 503 if state["problems"] else 200
 
     @app.get("/metrics")
     def metrics() -> Response:
-        text = prometheus(settings.database_path, counters)
+        text = prometheus(settings.database, counters)
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     _answer_errors(app, counters, now_ms)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from dotenv import dotenv_values
 
-from receiver.addresses import Bind, parse_bind
+from receiver.addresses import Bind, Location, parse_bind, parse_database
 from receiver.errors import SettingsError
 
 T = TypeVar("T")
@@ -40,7 +40,11 @@ SETTINGS = (
         "Further accepted webhook keys, comma-separated: for a rotation, or several workspaces.",
     ),
     Setting("RETELL_BASE_URL", "https://api.retellai.com", "The Retell API to talk to."),
-    Setting("CALLHOUSE_DATABASE_URL", "sqlite:///data/retell.db", "Where calls stay."),
+    Setting(
+        "CALLHOUSE_DATABASE_URL",
+        "sqlite:///data/retell.db",
+        "Where calls stay: a SQLite file, or a PostgreSQL database as postgresql://user@host/name.",
+    ),
     Setting("CALLHOUSE_BIND", "127.0.0.1:8000", "Address of the receiver; PORT wins for the port."),
     Setting(
         "CALLHOUSE_BROWSE_BIND", "127.0.0.1:8001", "Address of Datasette; PORT wins for the port."
@@ -79,7 +83,7 @@ class Settings:
     api_key: str | None
     webhook_keys: tuple[str, ...]
     base_url: str
-    database_path: Path
+    database: Location
     bind: Bind
     browse_bind: Bind
     workers: int
@@ -89,6 +93,22 @@ class Settings:
     browse_password_hash: str | None
     secret: str | None
     timezone: str
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file. Raises SettingsError if the database is on a server."""
+        if not isinstance(self.database, Path):
+            raise SettingsError(
+                "this needs a database in a file, and CALLHOUSE_DATABASE_URL names a server",
+                hint="docs/postgres.md says what works on PostgreSQL.",
+            )
+        return self.database
+
+    @property
+    def counters_path(self) -> Path:
+        """Where this machine counts what it answered: beside the file, else in data/."""
+        beside = self.database if isinstance(self.database, Path) else Path("data/retell.db")
+        return beside.with_suffix(".counters")
 
     def require_keys(self) -> tuple[str, ...]:
         """The keys that verify events. Raises SettingsError when there is none."""
@@ -120,7 +140,7 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         api_key=value("RETELL_API_KEY") or None,
         webhook_keys=tuple(dict.fromkeys(k.strip() for k in keys if k.strip())),
         base_url=value("RETELL_BASE_URL").rstrip("/"),
-        database_path=_parse("CALLHOUSE_DATABASE_URL", value, _sqlite_path),
+        database=_parse("CALLHOUSE_DATABASE_URL", value, parse_database),
         bind=_with_port(_parse("CALLHOUSE_BIND", value, parse_bind), port),
         browse_bind=_with_port(_parse("CALLHOUSE_BROWSE_BIND", value, parse_bind), port),
         workers=_parse("CALLHOUSE_WORKERS", value, _workers),
@@ -185,13 +205,6 @@ def _with_port(bind: Bind, port: str) -> Bind:
         return parse_bind(f"[{bind.host}]:{port}" if ":" in bind.host else f"{bind.host}:{port}")
     except ValueError:
         raise SettingsError("PORT is not usable: it must be a port number") from None
-
-
-def _sqlite_path(url: str) -> Path:
-    prefix = "sqlite:///"
-    if not url.startswith(prefix) or len(url) == len(prefix):
-        raise ValueError("it must be sqlite:///relative/path.db or sqlite:////absolute/path.db")
-    return Path(url.removeprefix(prefix))
 
 
 def timezone_name(name: str) -> str:

@@ -35,6 +35,9 @@ class Counters:
     """Counts by name, shared by every process that opens the same path."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
+        # Of a database on a server, nothing else may have made the folder.
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         self._lock = threading.Lock()
         self._file.truncate(_BYTES)

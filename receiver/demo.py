@@ -118,7 +118,7 @@ def _start_of(date: str | None) -> int:
 
 def _fresh_database(settings: Settings) -> Path:
     folder = FOLDER.resolve()
-    if settings.database_path.resolve().is_relative_to(folder):
+    if settings.counters_path.resolve().is_relative_to(folder):
         raise SettingsError(
             f"the configured database lies in {FOLDER}, which the demo makes anew",
             hint="Set CALLHOUSE_DATABASE_URL to another place.",

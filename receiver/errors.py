@@ -12,6 +12,7 @@ CallhouseError
 ├── StoreUnavailable         the event could not be stored now; a retry can help
 │   ├── StoreBusy            another process held the write lock too long
 │   ├── StoreReplaced        the database file was moved, deleted or replaced
+│   ├── DatabaseAway         a database on a server could not be used
 │   └── SchemaMismatch       the file's schema is not this version's
 ├── NotStored                nothing in the warehouse has this id
 ├── ExportFailed             an export could not be written whole; nothing of it was kept
@@ -120,6 +121,12 @@ class StoreBusy(StoreUnavailable):
 
 class StoreReplaced(StoreUnavailable):
     """The database file was moved, deleted or replaced under the receiver."""
+
+
+class DatabaseAway(StoreUnavailable):
+    """A database on a server could not be used."""
+
+    hint = "Check that CALLHOUSE_DATABASE_URL names it, and that the server runs and lets you in."
 
 
 class SchemaMismatch(StoreUnavailable):

@@ -66,6 +66,23 @@ def store(db_path):
     store.close()
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL of this run's own, for everything but what a crash leaves."""
+    import postgres
+
+    if postgres.programs() is None:
+        pytest.skip("waits for PostgreSQL: apt-get install postgresql")
+    with postgres.cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def pg(postgres):
+    """A migrated PostgreSQL database without rows."""
+    return postgres.blank()
+
+
 @pytest.fixture
 def settings(db_path) -> config.Settings:
     return config.load({"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}"})

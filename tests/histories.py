@@ -16,9 +16,10 @@ from conftest import dump
 from hypothesis import strategies as st
 from naive_model import Delivery, shown, tables
 
-from receiver.store import Store, migrate, receive
+from receiver.addresses import Location
+from receiver.store import AnyStore, migrate, open_store, receive
 from receiver.store import show as show_stored
-from receiver.store.connection import connect
+from receiver.store.engine import reading
 
 # In memory where that is possible: what a power cut leaves is not the question here.
 FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -193,24 +194,21 @@ def blank_file() -> Iterator[Path]:
         yield path
 
 
-def deliver(store: Store, history: Iterable[Delivery]) -> None:
+def deliver(store: AnyStore, history: Iterable[Delivery]) -> None:
     for d in history:
         store.add(receive(d.body, source=d.source, observed_at=d.at, received_at=d.received))
 
 
-def dump_of(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    connection = connect(path, busy_timeout_ms=5000)
-    try:
+def dump_of(where: Location) -> dict[str, list[tuple[Any, ...]]]:
+    with reading(where) as connection:
         return dump(connection)
-    finally:
-        connection.close()
 
 
-def differences(path: Path, history: list[Delivery]) -> set[str]:
-    """Where the file differs from the naive model: names of tables, and `show`."""
-    found, expected = dump_of(path), tables(history)
+def differences(where: Location, history: list[Delivery]) -> set[str]:
+    """Where the database differs from the naive model: names of tables, and `show`."""
+    found, expected = dump_of(where), tables(history)
     wrong = {table for table in expected if found[table] != expected[table]}
-    if any(show_stored(path, id) != object for id, object in shown(history).items()):
+    if any(show_stored(where, id) != object for id, object in shown(history).items()):
         wrong.add("show")
     return wrong
 
@@ -218,9 +216,14 @@ def differences(path: Path, history: list[Delivery]) -> set[str]:
 def differences_after(history: list[Delivery]) -> set[str]:
     """The same for a new file to which the history is delivered."""
     with blank_file() as path:
-        store = Store(path)
-        try:
-            deliver(store, history)
-            return differences(path, history)
-        finally:
-            store.close()
+        return differences_in(path, history)
+
+
+def differences_in(where: Location, history: list[Delivery]) -> set[str]:
+    """The same for a database in which nothing is yet."""
+    store = open_store(where)
+    try:
+        deliver(store, history)
+        return differences(where, history)
+    finally:
+        store.close()

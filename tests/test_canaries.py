@@ -22,6 +22,7 @@ LEAKS = {
     "/healthz, /metrics": """
     from receiver.health import prometheus
     class Counters:
+        path = tmp_path / "retell.counters"
         def read(self):
             return {"last_event_ms": 0, "last_stale_ms": 0, "lighthouses": 1}
     prometheus(tmp_path / "retell.db", Counters())

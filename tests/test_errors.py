@@ -60,6 +60,7 @@ def test_every_error_has_a_docstring_of_one_line():
         ("StoreUnavailable", 503, True),
         ("StoreBusy", 503, True),
         ("StoreReplaced", 503, True),
+        ("DatabaseAway", 503, True),
         ("SchemaMismatch", 503, True),
         ("NotStored", 404, False),
         ("ExportFailed", 500, False),
@@ -89,7 +90,7 @@ def test_error_has_its_status_and_says_whether_a_retry_helps(name, status, retry
 
 def test_every_error_an_event_can_meet_says_what_to_do_next():
     leaves = [e for e in all_errors() if not e.__subclasses__() and e.status in {401, 413, 503}]
-    assert len(leaves) == 8
+    assert len(leaves) == 9
     assert all(e.hint for e in leaves)
 
 

@@ -216,8 +216,8 @@ def test_receiver_refuses_a_file_that_is_behind(path, monkeypatch):
 
 
 def add_migration(monkeypatch, script) -> None:
-    scripts = MIGRATE._scripts() | {"9999_next": script}
-    monkeypatch.setattr(MIGRATE, "_scripts", lambda: scripts)
+    scripts = MIGRATE.scripts() | {"9999_next": script}
+    monkeypatch.setattr(MIGRATE, "scripts", lambda: scripts)
 
 
 BROKEN = """

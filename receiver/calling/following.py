@@ -1,8 +1,8 @@
 """Waiting for a placed call in the warehouse, as its webhooks arrive."""
 
 from collections.abc import Callable
-from pathlib import Path
 
+from receiver.addresses import Location
 from receiver.store import CallState, state_of
 
 POLL_SECONDS = 0.5
@@ -11,7 +11,7 @@ ANALYSIS_SECONDS = 60.0
 
 
 def follow(
-    path: Path,
+    where: Location,
     call_id: str,
     *,
     timeout_seconds: float,
@@ -22,13 +22,13 @@ def follow(
     """Wait until the call is analysed, or for a while after its end; return its last state.
 
     `changed` is called with each new call_status. None or an unfinished state means that
-    `timeout_seconds` have passed. Raises sqlite3.Error.
+    `timeout_seconds` have passed. Raises the driver's errors.
     """
     began = monotonic()
     ended_at: float | None = None
     last: CallState | None = None
     while True:
-        state = state_of(path, call_id)
+        state = state_of(where, call_id)
         now = monotonic()
         if state is not None:
             if last is None or state.call_status != last.call_status:

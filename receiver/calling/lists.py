@@ -23,7 +23,7 @@ from receiver.errors import (
     RetellError,
 )
 from receiver.retell import PAGE, Retell
-from receiver.store import Store
+from receiver.store import AnyStore
 
 # Calls are dialled one a second by default: what an account may dial at its provider to begin with.
 # Source: https://docs.retellai.com/deploy/concurrency
@@ -75,7 +75,7 @@ class Caller:
     """Places rows one after another."""
 
     retell: Retell
-    store: Store
+    store: AnyStore
     journal: Journal
     pace: Pace
     summary: Summary = field(default_factory=Summary)

@@ -15,7 +15,7 @@ from receiver.errors import (
     UnexpectedAnswer,
 )
 from receiver.retell import Answer, Retell
-from receiver.store import Store, migrate, receive
+from receiver.store import AnyStore, migrate, open_store, receive
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def place_call(
     settings = settings or config.load()
     check(body)
     key = settings.require_api_key()
-    migrate(settings.database_path, timezone=settings.timezone)
-    store = Store(settings.database_path)
+    migrate(settings.database, timezone=settings.timezone)
+    store = open_store(settings.database)
     try:
         with Retell(settings.base_url, key) as retell:
             return place(retell, store, body)
@@ -61,7 +61,7 @@ def place_call(
         store.close()
 
 
-def place(retell: Retell, store: Store, body: Mapping[str, Any]) -> Placed:
+def place(retell: Retell, store: AnyStore, body: Mapping[str, Any]) -> Placed:
     """Place a checked body and store the answer. Raises as `place_call`.
 
     A body without an idempotency key gets one: with it an attempt whose answer was lost can be
@@ -91,7 +91,7 @@ def create(retell: Retell, body: Mapping[str, Any]) -> Placed:
     return Placed(call_id, answer)
 
 
-def keep(store: Store, retell: Retell, call_id: str, answer: Answer) -> None:
+def keep(store: AnyStore, retell: Retell, call_id: str, answer: Answer) -> None:
     """Store what the API said of a call. Raises PlacedButNotStored."""
     try:
         store.add(

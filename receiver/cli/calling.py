@@ -10,12 +10,13 @@ import click
 from rich.table import Table
 
 from receiver import config
+from receiver.addresses import Location
 from receiver.cli.group import err, main, progress
 from receiver.errors import CallhouseError, SettingsError
 
 if TYPE_CHECKING:
     from receiver.calling.lists import Summary
-    from receiver.store import CallState, Store
+    from receiver.store import AnyStore, CallState
 
 
 @main.command()
@@ -103,15 +104,15 @@ def _place_one(settings: config.Settings, body: dict[str, Any], timeout: float |
     finally:
         store.close()
     click.echo(placed.call_id)
-    return 0 if timeout is None else _wait(settings.database_path, placed.call_id, timeout)
+    return 0 if timeout is None else _wait(settings.database, placed.call_id, timeout)
 
 
-def _wait(path: Path, call_id: str, timeout: float) -> int:
+def _wait(where: Location, call_id: str, timeout: float) -> int:
     from receiver.calling.following import follow
 
     try:
         state = follow(
-            path,
+            where,
             call_id,
             timeout_seconds=timeout,
             changed=lambda s: err.print(s.call_status or "unknown", style="dim", markup=False),
@@ -205,9 +206,9 @@ def _print_summary(summary: "Summary", rows: int) -> None:
             err.print(f"{title}, line {line}: {reason}", markup=False, soft_wrap=True)
 
 
-def _store(settings: config.Settings) -> "Store":
+def _store(settings: config.Settings) -> "AnyStore":
     """The warehouse, made if it is not there: before a call is placed, it can be stored."""
-    from receiver.store import Store, migrate
+    from receiver.store import migrate, open_store
 
-    migrate(settings.database_path, timezone=settings.timezone)
-    return Store(settings.database_path)
+    migrate(settings.database, timezone=settings.timezone)
+    return open_store(settings.database)

@@ -18,7 +18,7 @@ from receiver.cli.reports import print_counts, print_drift, print_report, print_
 from receiver.errors import CallhouseError
 
 if TYPE_CHECKING:
-    from receiver.store import Store
+    from receiver.store import AnyStore
     from receiver.upstream.fetching import Fetcher
     from receiver.upstream.listing import Listing
 
@@ -42,7 +42,7 @@ def drift(as_json: bool) -> None:
     """
     from receiver.store import read_drift
 
-    found = read_drift(config.load().database_path)
+    found = read_drift(config.load().database)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
@@ -71,7 +71,7 @@ def sync(since: datetime | None, until: datetime | None, agent: str | None) -> N
 
     first, last = _days(since, until)
     with _account(agent) as (settings, store, listing, fetcher), progress() as bar:
-        days = syncing.plan(listing, settings.database_path, first, last, _today(listing.zone))
+        days = syncing.plan(listing, settings.database, first, last, _today(listing.zone))
         task = bar.add_task(f"{days.begin}", total=None)
 
         def show(step: "syncing.Step") -> None:
@@ -120,7 +120,7 @@ def coverage(
             bar.update(task, completed=(day - begin).days, description=f"{day}")
 
         before, after = compare(
-            store, settings.database_path, listing, fetcher,
+            store, settings.database, listing, fetcher,
             listing.windows(begin, last, today, from_start=first is None),
             fix=fix, now_ms=_now_ms, progress=show,
         )  # fmt: skip
@@ -141,22 +141,22 @@ def coverage(
 @contextmanager
 def _account(
     agent: str | None,
-) -> "Iterator[tuple[config.Settings, Store, Listing, Fetcher]]":
+) -> "Iterator[tuple[config.Settings, AnyStore, Listing, Fetcher]]":
     """The configured database, made if need be, and the configured account."""
     from receiver.retell import Retell
     from receiver.signature import key_id
-    from receiver.store import Store, migrate
+    from receiver.store import migrate, open_store
     from receiver.upstream.fetching import Fetcher
     from receiver.upstream.listing import Listing
 
     settings = config.load()
     key = settings.require_api_key()
     with Retell(settings.base_url, key) as retell:
-        migrate(settings.database_path, timezone=settings.timezone)
-        store = Store(settings.database_path, busy_seconds=_BUSY_SECONDS)
+        migrate(settings.database, timezone=settings.timezone)
+        store = open_store(settings.database, busy_seconds=_BUSY_SECONDS)
         try:
             listing = Listing(retell, ZoneInfo(settings.timezone), agent)
-            fetcher = Fetcher(store, settings.database_path, retell, key_id=key_id(key))
+            fetcher = Fetcher(store, settings.database, retell, key_id=key_id(key))
             yield settings, store, listing, fetcher
         finally:
             store.close()

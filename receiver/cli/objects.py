@@ -60,6 +60,6 @@ def show(call_id: str) -> None:
     """
     from receiver.store import show as show_call
 
-    text = json.dumps(show_call(config.load().database_path, call_id), ensure_ascii=False, indent=2)
+    text = json.dumps(show_call(config.load().database, call_id), ensure_ascii=False, indent=2)
     # A lone surrogate has no UTF-8; JSON can still spell it.
     click.echo(re.sub("[\ud800-\udfff]", lambda m: f"\\u{ord(m[0]):04x}", text))

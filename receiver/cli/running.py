@@ -26,7 +26,7 @@ def serve() -> None:
     require_free(settings.bind, "CALLHOUSE_BIND")
     if warning := sqlite_warning():
         err.print(f"Warning: {warning}", style="yellow", markup=False)
-    err.print(f"Receiving on http://{settings.bind}/webhook, storing in {settings.database_path}")
+    err.print(f"Receiving on http://{settings.bind}/webhook, storing in {settings.database}")
     conf = str(config.shipped("gunicorn.conf.py"))
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", conf])
 
@@ -75,8 +75,8 @@ def migrate() -> None:
     from receiver.store import migrate as migrate_file
 
     settings = config.load()
-    applied = migrate_file(settings.database_path, timezone=settings.timezone)
-    click.echo(f"{settings.database_path}: " + (", ".join(applied) or "already up to date"))
+    applied = migrate_file(settings.database, timezone=settings.timezone)
+    click.echo(f"{settings.database}: " + (", ".join(applied) or "already up to date"))
 
 
 @main.command()
@@ -87,13 +87,13 @@ def rebuild() -> None:
     Example:
       callhouse rebuild
     """
-    from receiver.store import Store, roll_up
     from receiver.store import migrate as migrate_file
+    from receiver.store import open_store, roll_up
     from receiver.store import rebuild as rebuild_tables
 
     settings = config.load()
-    migrate_file(settings.database_path, timezone=settings.timezone)
-    store = Store(settings.database_path)
+    migrate_file(settings.database, timezone=settings.timezone)
+    store = open_store(settings.database)
     with progress() as bar:
         task = bar.add_task("Rebuilding", total=None)
         done = rebuild_tables(store, progress=lambda n, of: bar.update(task, completed=n, total=of))

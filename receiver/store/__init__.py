@@ -1,14 +1,14 @@
-"""The only room that writes to the database.
+"""The only room that writes to the database; `engine` is the door to SQLite and PostgreSQL.
 
-`receive` makes a body ready, `Store.add` commits it with whatever else is waiting, `show` reads it
-back, `snapshot` reads anything else, `rebuild` makes every table anew from the observations,
-`roll_up` adds up the hours that are over and `migrate` makes the file.
+`receive` makes a body ready, `open_store` gives who commits it with whatever else is waiting,
+`show` reads it back, `snapshot` reads anything else, `rebuild` makes every table anew from the
+observations, `roll_up` adds up the hours that are over and `migrate` makes the database.
 """
 
 from receiver.store.connection import sqlite_warning
 from receiver.store.days import GROUPS, UNKNOWN_DAY, Made, Part
+from receiver.store.engine import AnyStore, migrate, open_store
 from receiver.store.exporting import Result, Row, Snapshot, snapshot, write_table
-from receiver.store.migrate import migrate
 from receiver.store.observing import Outcome, Received, receive
 from receiver.store.reading import CallState, read_drift, show, state_of
 from receiver.store.rebuilding import rebuild
@@ -18,6 +18,7 @@ from receiver.store.store import Store
 __all__ = [
     "GROUPS",
     "UNKNOWN_DAY",
+    "AnyStore",
     "CallState",
     "Made",
     "Outcome",
@@ -28,6 +29,7 @@ __all__ = [
     "Snapshot",
     "Store",
     "migrate",
+    "open_store",
     "read_drift",
     "rebuild",
     "receive",

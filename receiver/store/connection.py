@@ -68,6 +68,11 @@ def connect(path: Path, *, busy_timeout_ms: int, create: bool = False) -> Connec
     return connection
 
 
+def connect_readonly(path: Path) -> Connection:
+    """Open `path` for reading. Raises sqlite3.Error."""
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+
+
 def identity(path: Path) -> tuple[int, int] | None:
     """Device and inode of the file at `path`; None if there is none."""
     try:

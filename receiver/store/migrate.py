@@ -85,7 +85,7 @@ def _open(path: Path) -> Connection:
 
 def _migrate(connection: Connection, timezone: str) -> list[str]:
     before = applied(connection)
-    if unknown := before - set(_scripts()):
+    if unknown := before - set(scripts()):
         raise SchemaMismatch(
             f"the database has migrations this version does not know: {sorted(unknown)}",
             hint="Install the newer callhouse that made them.",
@@ -98,7 +98,7 @@ def _migrate(connection: Connection, timezone: str) -> list[str]:
 
 def check(connection: Connection) -> None:
     """Raise SchemaMismatch unless the file has exactly this version's migrations."""
-    if applied(connection) != set(_scripts()):
+    if applied(connection) != set(scripts()):
         raise SchemaMismatch("the database does not have this version's schema")
 
 
@@ -110,7 +110,7 @@ def applied(connection: Connection) -> set[str]:
 def migrations() -> Migrations:
     """The numbered SQL files, each applied and recorded in one transaction."""
     numbered = Migrations(MIGRATION_SET)
-    for name, script in _scripts().items():
+    for name, script in scripts().items():
 
         @numbered(name=name)
         def apply(db: sqlite_utils.Database, script: str = script) -> None:
@@ -119,7 +119,8 @@ def migrations() -> Migrations:
     return numbered
 
 
-def _scripts() -> dict[str, str]:
+def scripts() -> dict[str, str]:
+    """Name of each migration -> its SQL, in order."""
     folder = importlib.resources.files("schema") / "migrations"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
     return {f.name.removesuffix(".sql"): f.read_text(encoding="utf-8") for f in files}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import zstandard
 
 from receiver.store import sql
-from receiver.store.connection import Connection
+from receiver.store.protocols import Connection
 from schema.events import parse
 from schema.merge import Observation
 from schema.rows import Stamp

@@ -10,9 +10,9 @@ from enum import Enum
 import zstandard
 
 from receiver.store import sql
-from receiver.store.connection import Connection
 from receiver.store.observations import Known, known_observations
 from receiver.store.projecting import attempt
+from receiver.store.protocols import Connection
 from schema import merge
 from schema.events import Event, parse
 
@@ -58,7 +58,7 @@ def receive(
 
 
 def observe(connection: Connection, received: Received) -> Outcome:
-    """Store a body and bring its call or chat up to date. Raises sqlite3.Error if it cannot."""
+    """Store a body and bring its call or chat up to date. Raises the driver's errors."""
     event = received.event
     key = (event.entity_id, event.body_sha256, received.source)
     erased = connection.execute(sql.IS_ERASED, (event.entity_id,)).fetchone() is not None

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from receiver.store import sql
-from receiver.store.connection import Connection, sqlite3
 from receiver.store.observations import Known, load, stamp
+from receiver.store.protocols import Connection
 from receiver.store.writing import read_call, write
 from schema import merge
 from schema.chats import project_chat
@@ -56,16 +56,16 @@ def attempt(
 ) -> str | None:
     """`project_entity`, undone if the content does not let itself be projected.
 
-    Returns what is wrong with the content, if anything is. Raises sqlite3.Error for the rest.
+    Returns what is wrong with the content, if anything is. Raises the driver's error for the rest.
     """
     connection.execute("SAVEPOINT projection")
     try:
         project_entity(connection, entity_id, entity_type, known, newest)
-    except (sqlite3.OperationalError, sqlite3.InternalError):
-        # The disk or the file failed, not the content.
+    except (connection.OperationalError, connection.InternalError):
+        # The disk, the file or the server failed, not the content.
         raise
     except Exception as error:
-        if type(error) is sqlite3.DatabaseError:  # a corrupt file
+        if type(error) is connection.DatabaseError:  # a corrupt file
             raise
         connection.execute("ROLLBACK TO projection")
         connection.execute("RELEASE projection")

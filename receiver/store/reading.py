@@ -1,23 +1,16 @@
 """What the warehouse knows of one call or chat, as Retell would say it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
+from receiver.addresses import Location
 from receiver.errors import NotStored
 from receiver.store import sql
-from receiver.store.connection import Connection, sqlite3
+from receiver.store.connection import connect_readonly as connect_readonly
+from receiver.store.engine import reading
 from receiver.store.observations import known_observations, load
 from schema import merge
 from schema.events import values
-
-
-def connect_readonly(path: Path) -> Connection:
-    """Open `path` for reading. Raises sqlite3.Error."""
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,41 +26,25 @@ class CallState:
     call_summary: str | None
 
 
-def state_of(path: Path, call_id: str) -> CallState | None:
-    """The call as it is stored now; None if it is not. Raises sqlite3.Error."""
-    connection = connect_readonly(path)
-    try:
+def state_of(where: Location, call_id: str) -> CallState | None:
+    """The call as it is stored now; None if it is not. Raises the driver's errors."""
+    with reading(where) as connection:
         row = connection.execute(sql.STATE_OF_CALL, (call_id,)).fetchone()
-    finally:
-        connection.close()
     return CallState(*row) if row else None
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[Connection]:
-    """One moment of the file: what is read hangs together. Raises NotStored without a file."""
-    if not path.exists():
-        raise NotStored(f"there is no database at {path}", hint="Run `callhouse serve` first.")
-    connection = connect_readonly(path)
-    try:
-        connection.execute("BEGIN")
-        yield connection
-    finally:
-        connection.close()
-
-
-def read_drift(path: Path) -> list[dict[str, Any]]:
-    """The rows of the drift view, the most frequent first. Raises NotStored without a file."""
-    with reading(path) as connection:
+def read_drift(where: Location) -> list[dict[str, Any]]:
+    """The rows of the drift view, the most frequent first. Raises NotStored without a database."""
+    with reading(where) as connection:
         found = connection.execute(sql.DRIFT)
         names = [column[0] for column in found.description]
         return [dict(zip(names, row, strict=True)) for row in found]
 
 
-def show(path: Path, entity_id: str) -> dict[str, Any]:
+def show(where: Location, entity_id: str) -> dict[str, Any]:
     """The call or chat object, merged from the bodies as they came. Raises NotStored."""
     # A body may be dropped between two reads, superseded by one not yet seen.
-    with reading(path) as connection:
+    with reading(where) as connection:
         if connection.execute(sql.IS_ERASED, (entity_id,)).fetchone():
             raise NotStored("this call was erased")
         known = [k for k in known_observations(connection, entity_id) if k.is_usable]

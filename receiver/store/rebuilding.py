@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from receiver.store import rollup_sql, sql
-from receiver.store.connection import Connection
+from receiver.store.engine import AnyStore
 from receiver.store.observations import Known, known_observations, load
 from receiver.store.projecting import attempt
-from receiver.store.store import Store
+from receiver.store.protocols import Connection
 from receiver.store.writing import remove
 from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.tables import CALL_TABLES, CHAT_TABLES
@@ -21,30 +22,36 @@ _TABLES = {
 }
 
 
-def rebuild(store: Store, *, progress: Callable[[int, int], None]) -> int:
+def rebuild(store: AnyStore, *, progress: Callable[[int, int], None]) -> int:
     """Make every derived row anew; return how many entities there are.
 
     `progress` is called with how many are done of how many. A call is never between two states:
     each batch is one transaction, and what is right already is not written. No hour is rolled up
     afterwards. Raises StoreUnavailable.
     """
-    with store.transaction() as connection:
-        connection.execute(rollup_sql.UNSETTLE_HOURS)
-        connection.execute(rollup_sql.UNSETTLE_DAYS)
-        (total,) = connection.execute(sql.COUNT_ENTITIES).fetchone()
+    total = store.run(_begin)
     done, last = 0, ""
-    while True:
-        with store.transaction() as connection:
-            batch = connection.execute(sql.ENTITIES_AFTER, (last, BATCH)).fetchall()
-            for (entity_id,) in batch:
-                _rebuild_entity(connection, entity_id)
-        if not batch:
-            break
-        done, last = done + len(batch), batch[-1][0]
+    while batch := store.run(partial(_rebuild_batch, store, last)):
+        done, last = done + len(batch), batch[-1]
         progress(done, max(done, total))
-    with store.transaction() as connection:
-        _rebuild_rest(connection)
+    store.run(partial(_rebuild_rest, store))
     return done
+
+
+def _begin(connection: Connection) -> int:
+    connection.execute(rollup_sql.UNSETTLE_HOURS)
+    connection.execute(rollup_sql.UNSETTLE_DAYS)
+    (total,) = connection.execute(sql.COUNT_ENTITIES).fetchone()
+    return int(total)
+
+
+def _rebuild_batch(store: AnyStore, last: str, connection: Connection) -> list[str]:
+    found = connection.execute(sql.ENTITIES_AFTER, (last, BATCH)).fetchall()
+    batch = [entity_id for (entity_id,) in found]
+    store.lock(connection, batch)
+    for entity_id in batch:
+        _rebuild_entity(connection, entity_id)
+    return batch
 
 
 def _rebuild_entity(connection: Connection, entity_id: str) -> None:
@@ -92,14 +99,18 @@ def _set_problem(connection: Connection, entity_id: str, known: Known, problem: 
     connection.execute(sql.SET_PROBLEM, (problem, *key))
 
 
-def _rebuild_rest(connection: Connection) -> None:
+def _rebuild_rest(store: AnyStore, connection: Connection) -> None:
     """What belongs to no observation goes; what belongs to all of them is made last."""
     for entity_type, table in (("call", "calls"), ("chat", "chats")):
-        for (entity_id,) in connection.execute(sql.UNFOUNDED[table]).fetchall():
-            remove(connection, entity_id, _TABLES[entity_type])
+        unfounded = [row[0] for row in connection.execute(sql.UNFOUNDED[table]).fetchall()]
+        store.lock(connection, unfounded)
+        for entity_id in unfounded:
+            # It may have been reported while its lock was waited for.
+            if not known_observations(connection, entity_id):
+                remove(connection, entity_id, _TABLES[entity_type])
     used = [reason for (reason,) in connection.execute(sql.USED_REASONS).fetchall()]
     reasons = dict.fromkeys(used, UNKNOWN) | REASONS
     connection.executemany(sql.SEED_REASON, [(r, *meaning) for r, meaning in reasons.items()])
     stored = connection.execute(sql.REASONS).fetchall()
     connection.executemany(sql.DROP_REASON, [row for row in stored if row[0] not in reasons])
-    connection.execute(sql.REINDEX_TRANSCRIPTS)
+    store.reindex(connection)

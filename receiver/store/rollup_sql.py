@@ -15,11 +15,12 @@ def _fill(table: str, columns: tuple[str, ...], query: str) -> str:
 
 # With their figures, by foreign keys. No hour is longer, and that of a shorter one's neighbour is
 # soon added up again.
-UNSETTLE_HOUR = "DELETE FROM rollup_hours WHERE hour BETWEEN :at - 3599999 AND :at"
+UNSETTLE_HOUR = "DELETE FROM rollup_hours WHERE hour BETWEEN :since AND :at"
 UNSETTLE_DAY = (
     "DELETE FROM rollup_days WHERE until > :at "
     "AND day = (SELECT day FROM rollup_days WHERE since <= :at ORDER BY day DESC LIMIT 1)"
 )
+HOUR_MS = 3_600_000
 UNSETTLE_HOURS = "DELETE FROM rollup_hours"
 UNSETTLE_DAYS = "DELETE FROM rollup_days"
 SETTLE_HOUR = "INSERT INTO rollup_hours (hour) VALUES (:hour) ON CONFLICT (hour) DO NOTHING"

@@ -68,8 +68,9 @@ REPEAT_OBSERVATION = (
 SEED_REASON = (
     "INSERT INTO disconnection_reasons (reason, category, description) VALUES (?, ?, ?) "
     "ON CONFLICT (reason) DO UPDATE SET category = excluded.category, "
-    "description = excluded.description WHERE category IS NOT excluded.category "
-    "OR description IS NOT excluded.description"
+    "description = excluded.description "
+    "WHERE disconnection_reasons.category IS NOT excluded.category "
+    "OR disconnection_reasons.description IS NOT excluded.description"
 )
 ADD_REASON = (
     "INSERT INTO disconnection_reasons (reason, category, description) VALUES (?, ?, ?) "
@@ -85,6 +86,8 @@ USED_REASONS = (
     "SELECT DISTINCT disconnection_reason FROM calls WHERE disconnection_reason IS NOT NULL"
 )
 DROP_REASON = "DELETE FROM disconnection_reasons WHERE reason = ?"
+
+QUARANTINED = "SELECT count(*) FROM observations WHERE problem IS NOT NULL"
 
 UNFOUNDED = {
     "calls": "SELECT call_id FROM calls WHERE call_id NOT IN (SELECT entity_id FROM observations)",
@@ -129,20 +132,21 @@ OPEN_CALLS = (
     "SELECT c.call_id FROM calls c WHERE (c.level < 2 OR c.cost_is_final IS NOT 1 "
     f"OR NOT {_IS_ANALYSED} OR NOT {_HAS_TRANSCRIPT}) "
     "AND coalesce(c.start_timestamp, c.observed_at) BETWEEN ? AND ? "
-    f"AND (? IS NULL OR c.agent_id = ?) AND {_IS_OURS} ORDER BY c.call_id"
+    f"AND (CAST(? AS TEXT) IS NULL OR c.agent_id = ?) AND {_IS_OURS} ORDER BY c.call_id"
 )
 STARTED_CALLS = (
     "SELECT c.call_id FROM calls c WHERE c.start_timestamp BETWEEN ? AND ? "
-    f"AND (? IS NULL OR c.agent_id = ?) AND {_IS_OURS} ORDER BY c.call_id"
+    f"AND (CAST(? AS TEXT) IS NULL OR c.agent_id = ?) AND {_IS_OURS} ORDER BY c.call_id"
 )
 GONE_CALLS = (
     "SELECT c.agent_id, c.agent_name, coalesce(c.start_timestamp, c.observed_at) "
     "FROM upstream_calls u JOIN calls c ON c.call_id = u.call_id WHERE u.gone_at IS NOT NULL "
-    "AND (? IS NULL OR c.agent_id = ?)"
+    "AND (CAST(? AS TEXT) IS NULL OR c.agent_id = ?)"
 )
 NOTE_ASKED = (
     "INSERT INTO upstream_calls (call_id, asked_at) VALUES (?, ?) ON CONFLICT (call_id) "
-    "DO UPDATE SET asked_at = max(coalesce(asked_at, 0), excluded.asked_at), gone_at = NULL"
+    "DO UPDATE SET asked_at = max(coalesce(upstream_calls.asked_at, 0), excluded.asked_at), "
+    "gone_at = NULL"
 )
 NOTE_GONE = (
     "INSERT INTO upstream_calls (call_id, gone_at) VALUES (?, ?) ON CONFLICT (call_id) "
@@ -151,8 +155,8 @@ NOTE_GONE = (
 PUT_SYNC = upsert(SYNCS)
 SYNCS_OF = f"SELECT {', '.join(SYNCS.names)} FROM syncs WHERE agent_id = ?"
 DROP_COVERAGE = (
-    "DELETE FROM coverage WHERE (? IS NULL OR day >= ?) AND (? IS NULL OR day <= ?) "
-    "AND (? IS NULL OR agent_id = ?)"
+    "DELETE FROM coverage WHERE (CAST(? AS TEXT) IS NULL OR day >= ?) "
+    "AND (CAST(? AS TEXT) IS NULL OR day <= ?) AND (CAST(? AS TEXT) IS NULL OR agent_id = ?)"
 )
 PUT_COVERAGE = upsert(COVERAGE)
 

@@ -4,20 +4,23 @@ import fcntl
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from receiver.errors import StoreBusy, StoreReplaced, StoreUnavailable
+from receiver.store import protocols, sql
 from receiver.store.connection import Connection, connect, identity, is_busy, sqlite3
 from receiver.store.migrate import check
 from receiver.store.observing import Outcome, Received, observe
+from receiver.store.protocols import BUSY_SECONDS
 
-# Retell waits 10 s for an answer: a refusal must reach it well before.
-BUSY_SECONDS = 4.0
 # How many events share a transaction at most, which bounds how long the first one waits.
 BATCH = 128
 _POLL_SECONDS = 0.0005
+
+T = TypeVar("T")
 
 
 class _Waiting:
@@ -95,6 +98,18 @@ class Store:
                 if isinstance(error, sqlite3.Error | OSError):
                     raise _unavailable(error) from error
                 raise
+
+    def run(self, unit: Callable[[Connection], T]) -> T:
+        """Carry out `unit` in a transaction of its own. Raises StoreUnavailable."""
+        with self.transaction() as connection:
+            return unit(connection)
+
+    def lock(self, connection: protocols.Connection, entity_ids: Iterable[str]) -> None:
+        """Nothing: a transaction that writes has the whole file."""
+
+    def reindex(self, connection: protocols.Connection) -> None:
+        """Make the index of words anew."""
+        connection.execute(sql.REINDEX_TRANSCRIPTS)
 
     def _lead(self, leader: _Waiting) -> None:
         """Commit the head of the queue, which the leader is, and let the next one lead."""

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import Any
 
+from receiver.addresses import Location
 from receiver.store import sql
-from receiver.store.connection import Connection
+from receiver.store.engine import AnyStore, reading
 from receiver.store.observations import known_observations, load
 from receiver.store.observing import Outcome, Received, observe
-from receiver.store.reading import reading
-from receiver.store.store import Store
+from receiver.store.protocols import Connection
 from schema import merge
 from schema.events import Fields
 from schema.tables import CALLS
@@ -48,9 +47,9 @@ class SyncRow:
     failed: int = 0
 
 
-def here(path: Path, call_ids: Iterable[str]) -> dict[str, Here]:
+def here(where: Location, call_ids: Iterable[str]) -> dict[str, Here]:
     """What is here of each of the calls."""
-    with reading(path) as connection:
+    with reading(where) as connection:
         return {call_id: _here(connection, call_id) for call_id in call_ids}
 
 
@@ -68,9 +67,9 @@ def _here(connection: Connection, call_id: str) -> Here:
     )
 
 
-def said_of(path: Path, call_ids: Iterable[str]) -> dict[str, Fields]:
+def said_of(where: Location, call_ids: Iterable[str]) -> dict[str, Fields]:
     """What all observations of each of the calls say together; empty for one that is not here."""
-    with reading(path) as connection:
+    with reading(where) as connection:
         return {call_id: _said_of(connection, call_id) for call_id in call_ids}
 
 
@@ -81,24 +80,24 @@ def _said_of(connection: Connection, call_id: str) -> Fields:
 
 
 def open_calls(
-    path: Path, *, since: int | None, until: int | None, agent_id: str | None, key_id: str
+    where: Location, *, since: int | None, until: int | None, agent_id: str | None, key_id: str
 ) -> list[str]:
     """Stored calls that something is lacking of, of those that began from `since` to `until`.
 
     Only calls that somebody with the key `key_id` reported, or that came without a signature.
     """
-    return _calls(path, sql.OPEN_CALLS, since, until, agent_id, key_id)
+    return _calls(where, sql.OPEN_CALLS, since, until, agent_id, key_id)
 
 
 def started_calls(
-    path: Path, *, since: int | None, until: int | None, agent_id: str | None, key_id: str
+    where: Location, *, since: int | None, until: int | None, agent_id: str | None, key_id: str
 ) -> list[str]:
     """All stored calls that began from `since` to `until`, of the same keys."""
-    return _calls(path, sql.STARTED_CALLS, since, until, agent_id, key_id)
+    return _calls(where, sql.STARTED_CALLS, since, until, agent_id, key_id)
 
 
 def _calls(
-    path: Path,
+    where: Location,
     statement: str,
     since: int | None,
     until: int | None,
@@ -107,55 +106,63 @@ def _calls(
 ) -> list[str]:
     low = 0 if since is None else since
     high = _MAX_MS if until is None else until
-    with reading(path) as connection:
+    with reading(where) as connection:
         found = connection.execute(statement, (low, high, agent_id, agent_id, key_id))
         return [call_id for (call_id,) in found]
 
 
 def keep(
-    store: Store,
+    store: AnyStore,
     received: Sequence[Received],
     *,
-    asked: Iterable[tuple[str, int]] = (),
-    gone: Iterable[tuple[str, int]] = (),
+    asked: Sequence[tuple[str, int]] = (),
+    gone: Sequence[tuple[str, int]] = (),
     sync: Callable[[Sequence[Outcome]], SyncRow] | None = None,
 ) -> list[Outcome]:
     """Store what was fetched, and how far the sync has come with it, in one transaction.
 
-    `asked` and `gone` are (call_id, milliseconds). Raises StoreUnavailable.
+    `asked` and `gone` are (call_id, milliseconds). Where a transaction had to be retried, `sync` is
+    asked again. Raises StoreUnavailable.
     """
-    with store.transaction() as connection:
+
+    def unit(connection: Connection) -> list[Outcome]:
+        store.lock(connection, {one.event.entity_id for one in received})
         outcomes = [observe(connection, one) for one in received]
-        connection.executemany(sql.NOTE_ASKED, list(asked))
-        connection.executemany(sql.NOTE_GONE, list(gone))
+        connection.executemany(sql.NOTE_ASKED, asked)
+        connection.executemany(sql.NOTE_GONE, gone)
         if sync is not None:
             connection.execute(sql.PUT_SYNC, astuple(sync(outcomes)))
-    return outcomes
+        return outcomes
+
+    return store.run(unit)
 
 
-def syncs_of(path: Path, agent_id: str) -> list[SyncRow]:
+def syncs_of(where: Location, agent_id: str) -> list[SyncRow]:
     """Every sync of an agent, or of all with an empty id."""
-    with reading(path) as connection:
+    with reading(where) as connection:
         return [SyncRow(*row) for row in connection.execute(sql.SYNCS_OF, (agent_id,))]
 
 
-def gone_calls(path: Path, agent_id: str | None) -> list[tuple[str, str | None, int]]:
+def gone_calls(where: Location, agent_id: str | None) -> list[tuple[str, str | None, int]]:
     """(agent_id, agent_name, when it was) of the calls here that Retell has no more."""
-    with reading(path) as connection:
+    with reading(where) as connection:
         found = connection.execute(sql.GONE_CALLS, (agent_id, agent_id)).fetchall()
     return [(agent or "", name, at or 0) for agent, name, at in found]
 
 
 def put_coverage(
-    store: Store,
-    rows: Iterable[tuple[Any, ...]],
+    store: AnyStore,
+    rows: Sequence[tuple[Any, ...]],
     *,
     since: str | None,
     until: str | None,
     agent_id: str | None,
 ) -> None:
     """Replace the rows of the days from `since` to `until`, of an agent if one is named."""
-    with store.transaction() as connection:
+
+    def unit(connection: Connection) -> None:
         values = (since, since, until, until, agent_id, agent_id)
         connection.execute(sql.DROP_COVERAGE, values)
-        connection.executemany(sql.PUT_COVERAGE, list(rows))
+        connection.executemany(sql.PUT_COVERAGE, rows)
+
+    store.run(unit)

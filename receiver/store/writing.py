@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from receiver.store import rollup_sql, sql
-from receiver.store.connection import Connection
+from receiver.store.protocols import Connection
 from schema.conversation import Row
 from schema.parts import Rows
 from schema.tables import CALLS
@@ -77,8 +77,10 @@ def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> Non
 
 def _unsettle(connection: Connection, calls: Iterable[Row]) -> None:
     """What is rolled up of the hours and days of these rows of calls no longer holds."""
-    for at in {_time(row) for row in calls} - {None}:
-        connection.execute(rollup_sql.UNSETTLE_HOUR, {"at": at})
+    for at in {at for row in calls if (at := _time(row)) is not None}:
+        # No number leaves the 64 bits that every engine has.
+        since = max(at - rollup_sql.HOUR_MS + 1, -(2**63))
+        connection.execute(rollup_sql.UNSETTLE_HOUR, {"since": since, "at": at})
         connection.execute(rollup_sql.UNSETTLE_DAY, {"at": at})
 
 

@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
+from receiver.addresses import Location
 from receiver.retell import PAGE
-from receiver.store import Store
+from receiver.store import AnyStore
 from receiver.store.upstream import gone_calls, put_coverage
 from receiver.upstream.fetching import BATCH, Fetcher
 from receiver.upstream.listing import Item, Listing
@@ -106,8 +106,8 @@ class Report:
 
 
 def compare(
-    store: Store,
-    path: Path,
+    store: AnyStore,
+    where: Location,
     listing: Listing,
     fetcher: Fetcher,
     windows: Iterable[Window],
@@ -127,7 +127,7 @@ def compare(
     for here in windows:
         progress(here.day)
         now = Report()
-        _count_gone(before, here, listing, path)
+        _count_gone(before, here, listing, where)
         for page in listing.pages(here, limit=PAGE):
             held = fetcher.held(item.call_id for item in page.items)
             _count(before, page.items, held)
@@ -138,7 +138,7 @@ def compare(
                 held = fetcher.held(item.call_id for item in page.items)
             _count(now, page.items, held)
         fetcher.ask_unlisted(listing, here)
-        _count_gone(now, here, listing, path)
+        _count_gone(now, here, listing, where)
         after.rows |= now.rows
         if since is None and here.since is not None:
             since = here.day
@@ -158,8 +158,8 @@ def _count(report: Report, items: Sequence[Item], held: dict[str, Held]) -> None
         report.row(item.day, item.agent_id).count(item, held[item.call_id])
 
 
-def _count_gone(report: Report, here: Window, listing: Listing, path: Path) -> None:
-    for agent_id, agent_name, at in gone_calls(path, listing.agent_id):
+def _count_gone(report: Report, here: Window, listing: Listing, where: Location) -> None:
+    for agent_id, agent_name, at in gone_calls(where, listing.agent_id):
         if (here.since is None or at >= here.since) and (here.until is None or at <= here.until):
             row = report.row(day_of(at, listing.zone), agent_id)
             row.gone_upstream += 1

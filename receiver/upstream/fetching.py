@@ -1,9 +1,10 @@
 """Getting calls that were missed: asked for one by one, kept page by page."""
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from receiver.addresses import Location
 from receiver.errors import (
     BadRequest,
     NotAtRetell,
@@ -13,7 +14,7 @@ from receiver.errors import (
     UnusableReference,
 )
 from receiver.retell import Retell
-from receiver.store import Outcome, Received, Store, receive
+from receiver.store import AnyStore, Outcome, Received, receive
 from receiver.store import upstream as stored
 from receiver.store.upstream import Here, SyncRow
 from receiver.upstream.listing import Item, Listing
@@ -59,9 +60,9 @@ class _Batch:
 class Fetcher:
     """Brings the warehouse up to what Retell has of some calls, and counts."""
 
-    def __init__(self, store: Store, path: Path, retell: Retell, *, key_id: str) -> None:
+    def __init__(self, store: AnyStore, where: Location, retell: Retell, *, key_id: str) -> None:
         self._store = store
-        self._path = path
+        self._where = where
         self._retell = retell
         self._key_id = key_id
         self.counts = Counts()
@@ -71,7 +72,7 @@ class Fetcher:
 
     def held(self, call_ids: Iterable[str]) -> dict[str, Held]:
         """What is here of each of the calls."""
-        found = stored.here(self._path, call_ids)
+        found = stored.here(self._where, call_ids)
         return {call_id: _held(here) for call_id, here in found.items()}
 
     def take(
@@ -101,7 +102,7 @@ class Fetcher:
         Raises RetellError.
         """
         call_ids = stored.started_calls(
-            self._path,
+            self._where,
             since=here.since,
             until=here.until,
             agent_id=listing.agent_id,
@@ -116,7 +117,7 @@ class Fetcher:
         Raises RetellError.
         """
         candidates = stored.open_calls(
-            self._path, since=since, until=until, agent_id=agent_id, key_id=self._key_id
+            self._where, since=since, until=until, agent_id=agent_id, key_id=self._key_id
         )
         self._ask(candidates, is_open)
 
@@ -173,11 +174,15 @@ class Fetcher:
         sync: Callable[[Counts], SyncRow] | None,
     ) -> None:
         ids = [received.event.entity_id for received in batch.received]
-        said = stored.said_of(self._path, ids)
+        said = stored.said_of(self._where, ids)
         news = [r for r in batch.received if is_news(r.event.fields, said[r.event.entity_id])]
+
+        before = deepcopy(self.counts)
 
         def row(outcomes: Sequence[Outcome]) -> SyncRow:
             assert sync is not None
+            # A transaction that has to be retried asks again.
+            self.counts = deepcopy(before)
             self._count(batch, news, outcomes, held)
             return sync(self.counts)
 

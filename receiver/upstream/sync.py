@@ -7,9 +7,9 @@ earlier one had listed, and asks once more for every stored call that is still o
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 
-from receiver.store import Store
+from receiver.addresses import Location
+from receiver.store import AnyStore
 from receiver.store.upstream import SyncRow, keep, syncs_of
 from receiver.upstream.fetching import BATCH, Counts, Fetcher
 from receiver.upstream.listing import Listing
@@ -47,7 +47,7 @@ class Step:
 
 def plan(
     listing: Listing,
-    path: Path,
+    where: Location,
     since: date | None,
     until: date | None,
     today: date,
@@ -57,7 +57,7 @@ def plan(
     With `since`, these, from where the same sync was interrupted. Without, from where the last one
     came to; the first of all begins with the oldest call.
     """
-    before = syncs_of(path, listing.agent_id or "")
+    before = syncs_of(where, listing.agent_id or "")
     if since is not None:
         wanted = (since.isoformat(), until.isoformat() if until else "")
         begun = [r for r in before if (r.since, r.until) == wanted and r.finished_at is None]
@@ -77,7 +77,7 @@ def _goes_on(row: SyncRow, listing: Listing) -> date:
 
 
 def sync(
-    store: Store,
+    store: AnyStore,
     listing: Listing,
     fetcher: Fetcher,
     days: Range,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from receiver.addresses import Location
 from receiver.signature import sign
 from tests.conftest import KEY, payload, wait_until
 
@@ -72,7 +73,7 @@ def pair(call_id: str, *, padding: int = 0) -> list[bytes]:
 class Server:
     """`callhouse serve` on a free port, its output in a file."""
 
-    def __init__(self, database: Path, *, patch="", workers=2, prefix=(), preexec=None) -> None:
+    def __init__(self, database: Location, *, patch="", workers=2, prefix=(), preexec=None) -> None:
         self.database = database
         self.address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
@@ -84,7 +85,9 @@ class Server:
         self._preexec = preexec
         self._environ = os.environ | {
             "RETELL_API_KEY": KEY,
-            "CALLHOUSE_DATABASE_URL": f"sqlite:///{database}",
+            "CALLHOUSE_DATABASE_URL": (
+                f"sqlite:///{database}" if isinstance(database, Path) else database.url
+            ),
             "CALLHOUSE_BIND": self.address,
             "CALLHOUSE_WORKERS": str(workers),
         }

@@ -95,11 +95,11 @@ def test_a_file_damaged_under_the_server_is_noticed_and_not_acknowledged_into(se
 
 def test_health_looks_again_after_a_while_only(filled, monkeypatch, app):
     counters = app.extensions["callhouse"]["counters"]
-    monkeypatch.setattr("receiver.health._looked", {})
-    monkeypatch.setattr("receiver.health.DAMAGE_REST", 1_000_000)
+    monkeypatch.setattr("receiver.store.sqlite._looked", {})
+    monkeypatch.setattr("receiver.store.sqlite.DAMAGE_REST", 1_000_000)
     assert health(filled, counters, now_ms=NOW_MS)["problems"] == []
     smash(filled, "utterances")
     assert health(filled, counters, now_ms=NOW_MS)["problems"] == []
-    monkeypatch.setattr("receiver.health._looked", {})
+    monkeypatch.setattr("receiver.store.sqlite._looked", {})
     (problem,) = health(filled, counters, now_ms=NOW_MS)["problems"]
     assert problem.startswith("the database is damaged: ")

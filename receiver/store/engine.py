@@ -1,0 +1,86 @@
+"""The one door to a database: what every engine does for the rest, and whose an address is.
+
+SQLite's connections are handed through as they are. PostgreSQL stands behind the same few methods
+(`receiver/store/postgres/`), and nothing else asks which of the two it has.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+from receiver.addresses import Location, PostgresUrl
+from receiver.store.observing import Outcome, Received
+from receiver.store.protocols import BUSY_SECONDS, Connection
+from receiver.store.sqlite import Sqlite
+
+T = TypeVar("T")
+
+
+class AnyStore(Protocol):
+    """The only writer, whatever the engine."""
+
+    def add(self, received: Received, /) -> Outcome:
+        """Store one body; return once it is stored for good. Raises StoreUnavailable."""
+
+    def run(self, unit: Callable[[Connection], T], /) -> T:
+        """Carry out `unit` in a transaction; more than once if the engine asks for a retry.
+
+        Raises StoreUnavailable.
+        """
+
+    def lock(self, connection: Connection, entity_ids: Iterable[str], /) -> None:
+        """Let nobody else write these calls and chats until the transaction ends."""
+
+    def reindex(self, connection: Connection, /) -> None:
+        """Make the index of words anew, where it can be wrong."""
+
+    def close(self) -> None:
+        """Let go of the database."""
+
+
+class Engine(Protocol):
+    """A database, and what differs between engines."""
+
+    def open(self, *, busy_seconds: float) -> AnyStore:
+        """The writer of a database that has been migrated."""
+
+    def migrate(self, *, timezone: str) -> list[str]:
+        """Bring it to this version's schema; return the migrations applied."""
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """One moment of it: what is read hangs together."""
+
+    def look(self, problems: list[str]) -> dict[str, Any]:
+        """writable, schema and quarantined for the health check; adds to `problems`."""
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the database and of its write-ahead log."""
+
+
+def engine(where: Location) -> Engine:
+    """The engine of a database. Raises SettingsError if it is not installed."""
+    if isinstance(where, PostgresUrl):
+        # Imported here: a receiver on a file loads no client of a server.
+        from receiver.store.postgres import Postgres
+
+        return Postgres(where)
+    return Sqlite(where)
+
+
+def open_store(where: Location, *, busy_seconds: float = BUSY_SECONDS) -> AnyStore:
+    """The writer of a database that `migrate` has made."""
+    return engine(where).open(busy_seconds=busy_seconds)
+
+
+def migrate(where: Location, *, timezone: str) -> list[str]:
+    """Create or update the database and its views; return the migrations applied.
+
+    Safe to run from several processes at once and beside a running receiver. Raises SchemaMismatch
+    for a database of a newer version, StoreUnavailable for a damaged one, and the driver's errors.
+    """
+    return engine(where).migrate(timezone=timezone)
+
+
+def reading(where: Location) -> AbstractContextManager[Connection]:
+    """One moment of the database. Raises NotStored if there is none."""
+    return engine(where).reading()

@@ -1,0 +1,116 @@
+"""PostgreSQL as the door in `receiver/store/engine.py` has it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from receiver.addresses import PostgresUrl
+from receiver.errors import DatabaseAway, NotStored, SchemaMismatch
+from receiver.store import sql
+from receiver.store.postgres.connection import Session, connect, said
+from receiver.store.postgres.migrate import LOCK_SECONDS, applied, check, migrate
+from receiver.store.postgres.store import PostgresStore
+from receiver.store.protocols import BUSY_SECONDS
+
+_MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_IS_READ_ONLY = (
+    "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool"
+)
+_DATABASE_BYTES = "SELECT pg_database_size(current_database())"
+# What a crash would have to be made up for from the log.
+_WAL_BYTES = (
+    "SELECT (pg_current_wal_lsn() - redo_lsn)::bigint FROM pg_control_checkpoint() "
+    "WHERE NOT pg_is_in_recovery()"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """The database at an address."""
+
+    where: PostgresUrl
+
+    def open(self, *, busy_seconds: float) -> PostgresStore:
+        """The writer of the database."""
+        return PostgresStore(self.where, busy_seconds=busy_seconds)
+
+    def migrate(self, *, timezone: str) -> list[str]:
+        """Create or update the tables and views. Raises DatabaseAway."""
+        try:
+            return migrate(self.where, timezone)
+        except psycopg.Error as error:
+            raise _away(error) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One moment of the database. Raises NotStored without tables, DatabaseAway."""
+        try:
+            session = connect(self.where, lock_seconds=LOCK_SECONDS)
+            try:
+                session.execute(_MOMENT)
+                check(session)
+                yield session
+            finally:
+                session.close()
+        except SchemaMismatch:
+            raise NotStored(
+                f"there are no tables of this version at {self.where}",
+                hint="Run `callhouse migrate`.",
+            ) from None
+        except psycopg.Error as error:
+            raise _away(error) from error
+
+    def look(self, problems: list[str]) -> dict[str, Any]:
+        """What a look into the database tells, for a few seconds at most."""
+        found: dict[str, Any] = {"writable": False, "schema": None, "quarantined": None}
+        try:
+            session = connect(self.where, lock_seconds=BUSY_SECONDS)
+        except psycopg.Error as error:
+            problems.append(f"the database cannot be opened: {said(error)}")
+            return found
+        try:
+            found["schema"] = max(applied(session), default=None)
+            check(session)
+            found["quarantined"] = _one(session, sql.QUARANTINED)
+            found["writable"] = not _one(session, _IS_READ_ONLY)
+        except SchemaMismatch as error:
+            problems.append(str(error))
+        except psycopg.Error as error:
+            problems.append(said(error))
+        else:
+            if not found["writable"]:
+                problems.append("the database is read-only")
+        finally:
+            session.close()
+        return found
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of the database, and of the log since the last checkpoint; 0 if it does not say."""
+        try:
+            session = connect(self.where, lock_seconds=BUSY_SECONDS)
+        except psycopg.Error:
+            return 0, 0
+        try:
+            return _bytes(session, _DATABASE_BYTES), _bytes(session, _WAL_BYTES)
+        finally:
+            session.close()
+
+
+def _one(session: Session, statement: str) -> Any:
+    row = session.raw.execute(statement).fetchone()
+    return row[0] if row else None
+
+
+def _bytes(session: Session, statement: str) -> int:
+    try:
+        return int(_one(session, statement) or 0)
+    except psycopg.Error:
+        # Some hosts of PostgreSQL keep this to themselves.
+        return 0
+
+
+def _away(error: psycopg.Error) -> DatabaseAway:
+    return DatabaseAway(f"the database could not be used: {said(error)}")

@@ -1,0 +1,78 @@
+"""Bringing a PostgreSQL database to this version's schema, once, however many processes start."""
+
+from datetime import UTC, datetime
+
+import psycopg
+
+from receiver.addresses import PostgresUrl
+from receiver.errors import SchemaMismatch
+from receiver.store import sql
+from receiver.store.migrate import scripts
+from receiver.store.postgres.connection import Session, connect
+from receiver.store.postgres.dialect import tables
+from receiver.store.postgres.views import refresh
+from schema.disconnection_reasons import REASONS
+
+# How long a start waits for another one that migrates.
+LOCK_SECONDS = 30.0
+# Any number that no other program is likely to take.
+_LOCK = "SELECT pg_advisory_xact_lock(7310868735905654117)"
+
+# Beside the schema's tables: which migrations have been made, and a row for each call, chat or
+# other entity that its transactions wait at. Keys as everywhere: nothing serial.
+_OURS = (
+    'CREATE TABLE IF NOT EXISTS callhouse_migrations (name TEXT COLLATE "C" PRIMARY KEY, '
+    "applied_at TEXT NOT NULL)",
+    'CREATE TABLE IF NOT EXISTS entity_locks (entity_id TEXT COLLATE "C" PRIMARY KEY)',
+)
+_APPLIED = "SELECT name FROM callhouse_migrations"
+_NOTE = "INSERT INTO callhouse_migrations (name, applied_at) VALUES (?, ?)"
+
+
+def migrate(where: PostgresUrl, timezone: str) -> list[str]:
+    """Create or update the tables and views; return the migrations applied.
+
+    Raises psycopg.Error, and SchemaMismatch for a database of a newer version.
+    """
+    session = connect(where, lock_seconds=LOCK_SECONDS)
+    try:
+        with session.raw.transaction():
+            session.execute(_LOCK)
+            for statement in _OURS:
+                session.raw.execute(statement)
+            new = _migrate(session)
+            refresh(session, timezone)
+            return new
+    finally:
+        session.close()
+
+
+def _migrate(session: Session) -> list[str]:
+    before, ours = applied(session), scripts()
+    if unknown := before - set(ours):
+        raise SchemaMismatch(
+            f"the database has migrations this version does not know: {sorted(unknown)}",
+            hint="Install the newer callhouse that made them.",
+        )
+    new = [name for name in ours if name not in before]
+    for name in new:
+        for statement in tables(ours[name]):
+            # Without parameters: nothing in it is a placeholder.
+            session.raw.execute(statement, prepare=False)
+        session.execute(_NOTE, (name, datetime.now(UTC).isoformat()))
+    session.executemany(sql.SEED_REASON, [(r, *meaning) for r, meaning in REASONS.items()])
+    return new
+
+
+def applied(session: Session) -> set[str]:
+    """Names of the migrations in the database. Raises SchemaMismatch if it has none at all."""
+    try:
+        return {name for (name,) in session.execute(_APPLIED)}
+    except psycopg.errors.UndefinedTable:
+        raise SchemaMismatch("the database does not have this version's schema") from None
+
+
+def check(session: Session) -> None:
+    """Raise SchemaMismatch unless the database has exactly this version's migrations."""
+    if applied(session) != set(scripts()):
+        raise SchemaMismatch("the database does not have this version's schema")

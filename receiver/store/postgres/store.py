@@ -1,0 +1,187 @@
+"""The only writer: a transaction for each event, several of them at a time."""
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import psycopg
+
+from receiver.addresses import PostgresUrl
+from receiver.errors import StoreBusy, StoreUnavailable
+from receiver.store import protocols
+from receiver.store.observing import Outcome, Received, observe
+from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, said
+from receiver.store.postgres.migrate import check
+
+# Connections of one process. The server writes its log for all that commit at a moment at once, so
+# this is how many events share a write to the disk.
+CONNECTIONS = 8
+# An id that no index could hold is no id.
+_MAX_ID_BYTES = 1000
+_LONGEST_PAUSE_SECONDS = 0.05
+
+# Insert or nothing, then wait for the row: what follows sees all that was committed before. There
+# is nothing in a call itself that could be locked before its first event is stored.
+_MAKE_LOCK = "INSERT INTO entity_locks (entity_id) VALUES (?) ON CONFLICT DO NOTHING"
+_LOCK = "SELECT FROM entity_locks WHERE entity_id = ? FOR UPDATE"
+
+T = TypeVar("T")
+
+
+class PostgresStore:
+    """Adds received bodies to a PostgreSQL database that `migrate` has made.
+
+    Statements of a transaction travel together (libpq's pipeline), reads excepted. Should one of
+    them fail for its content, the transaction is done again one statement at a time.
+    """
+
+    def __init__(self, where: PostgresUrl, *, busy_seconds: float) -> None:
+        self._where = where
+        self._busy_seconds = busy_seconds
+        self._idle: deque[Session] = deque()
+        self._free = threading.Semaphore(CONNECTIONS)
+
+    def add(self, received: Received) -> Outcome:
+        """Store one body; return once the server has it on disk. Raises StoreUnavailable."""
+        received = _with_short_id(received)
+
+        def unit(connection: protocols.Connection) -> Outcome:
+            self.lock(connection, [received.event.entity_id])
+            return observe(connection, received)
+
+        return self._carry_out(unit, in_time=True)
+
+    def run(self, unit: Callable[[protocols.Connection], T]) -> T:
+        """Carry out `unit` in a transaction, more than once if need be. Raises StoreUnavailable."""
+        return self._carry_out(unit, in_time=False)
+
+    def lock(self, connection: protocols.Connection, entity_ids: Iterable[str]) -> None:
+        """Wait for each call or chat, in an order in which two cannot wait for each other."""
+        keys = [(entity_id,) for entity_id in sorted(entity_ids)]
+        for statement in (_MAKE_LOCK, _LOCK):
+            for key in keys:
+                connection.execute(statement, key)
+
+    def reindex(self, connection: protocols.Connection) -> None:
+        """Nothing: the server keeps its indexes."""
+
+    def close(self) -> None:
+        """Hang up."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _carry_out(self, unit: Callable[[protocols.Connection], T], *, in_time: bool) -> T:
+        deadline = time.monotonic() + self._busy_seconds
+        if not self._free.acquire(timeout=self._busy_seconds):
+            raise StoreBusy("every connection of this process is in use")
+        try:
+            return self._attempts(unit, deadline, in_time=in_time)
+        except psycopg.Error as error:
+            kind = StoreBusy if error.sqlstate in (*BUSY, *RETRIED) else StoreUnavailable
+            raise kind(f"the event could not be stored: {said(error)}") from None
+        finally:
+            self._free.release()
+
+    def _attempts(
+        self, unit: Callable[[protocols.Connection], T], deadline: float, *, in_time: bool
+    ) -> T:
+        together = True
+        while True:
+            session, is_used = self._take()
+            session.raw.deadline = deadline if in_time else None
+            work = _Work(session)
+            try:
+                result = work.together(unit) if together else work.one_by_one(unit)
+            except psycopg.Error as error:
+                self._give_back(session)
+                if error.sqlstate in RETRIED and time.monotonic() < deadline:
+                    time.sleep(random.uniform(0, _LONGEST_PAUSE_SECONDS))
+                elif session.raw.closed:
+                    # The server may have been restarted since this connection was used last.
+                    if not is_used or work.is_committing:
+                        raise
+                    self.close()
+                elif together and error.sqlstate not in (*RETRIED, *BUSY):
+                    together = False
+                else:
+                    raise
+            except BaseException:
+                self._give_back(session)
+                raise
+            else:
+                self._give_back(session)
+                return result
+
+    def _take(self) -> tuple[Session, bool]:
+        """A connection, and whether it has been used before."""
+        try:
+            return self._idle.pop(), True
+        except IndexError:
+            session = connect(self._where, lock_seconds=self._busy_seconds)
+        try:
+            check(session)
+        except BaseException:
+            session.close()
+            raise
+        return session, False
+
+    def _give_back(self, session: Session) -> None:
+        session.raw.deadline = None
+        if session.is_sound:
+            self._idle.append(session)
+        else:
+            session.close()
+
+
+class _Work:
+    """One try of a unit in a session. `is_committing` from when its outcome may be for good."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.is_committing = False
+
+    def together(self, unit: Callable[[protocols.Connection], T]) -> T:
+        """Send statements without waiting for the answers to those before."""
+        try:
+            with self.session.raw.pipeline():
+                return self._carry_out(unit)
+        except BaseException:
+            self._undo()
+            raise
+
+    def one_by_one(self, unit: Callable[[protocols.Connection], T]) -> T:
+        """Wait for each answer: an error comes from the statement that it is about."""
+        try:
+            return self._carry_out(unit)
+        except BaseException:
+            self._undo()
+            raise
+
+    def _carry_out(self, unit: Callable[[Any], T]) -> T:
+        # Each statement sees what was committed before it: the rows behind a lock, once it is had.
+        self.session.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        result = unit(self.session)
+        self.is_committing = True
+        self.session.execute("COMMIT")
+        return result
+
+    def _undo(self) -> None:
+        if not self.session.raw.closed and not self.session.is_sound:
+            try:
+                self.session.execute("ROLLBACK")
+            except psycopg.Error:
+                self.session.close()
+
+
+def _with_short_id(received: Received) -> Received:
+    event = received.event
+    if len(event.entity_id.encode()) <= _MAX_ID_BYTES:
+        return received
+    event = replace(
+        event, entity_id=f"sha:{event.body_sha256}", problem=event.problem or "its id is too long"
+    )
+    return replace(received, event=event)

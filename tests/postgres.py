@@ -1,0 +1,156 @@
+"""A real PostgreSQL of the tests' own, from Debian's packages, on a socket in a new folder."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+import psycopg
+
+from receiver.addresses import PostgresUrl
+from receiver.store import migrate
+from receiver.store.postgres.connection import Session, connect
+
+_NUMBERS = count()
+
+
+def programs() -> Path | None:
+    """The folder of the newest `postgres`; Debian keeps it off the PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=_version)
+    if found:
+        return found[-1].parent
+    on_path = shutil.which("postgres")
+    return Path(on_path).resolve().parent if on_path else None
+
+
+def _version(path: Path) -> int:
+    return int(path.parts[-3]) if path.parts[-3].isdigit() else 0
+
+
+class Cluster:
+    """A server that is started, killed and started again. Not `durable`, it is quick instead."""
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        self.folder = folder
+        self._settings = ["max_connections=200", "shared_buffers=32MB", "listen_addresses="]
+        if durable:
+            # What a start after a crash does with a thousand files, one at a time otherwise.
+            self._settings += ["recovery_init_sync_method=syncfs"]
+        else:
+            self._settings += ["fsync=off", "full_page_writes=off"]
+        # PostgreSQL does not run as root.
+        self._as = []
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}"]
+            self._as = ["setpriv", *ids, "--clear-groups"]
+        self.process: subprocess.Popen | None = None
+        options = ["-A", "trust", "-U", "callhouse", "-E", "UTF8", "--locale=C", "--no-sync"]
+        self._run("initdb", "-D", str(folder / "data"), *options)
+
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        return [*self._as, str(programs() / program), *arguments]
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            self._command(program, *arguments), cwd="/", capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+    def launch(self) -> None:
+        settings = [word for setting in self._settings for word in ("-c", setting)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command(
+                    "postgres", "-D", f"{self.folder}/data", "-k", str(self.folder), *settings
+                ),
+                cwd="/",
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def start(self) -> "Cluster":
+        from conftest import wait_until
+
+        self.launch()
+        wait_until(self._answers, seconds=60)
+        return self
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, (self.folder / "log").read_text()
+        try:
+            psycopg.connect(self.url("postgres").url).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """kill -9 of the server and all its processes."""
+        self.signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def signal(self, number: int) -> None:
+        """To every process of the server; each has a group of its own."""
+        main = self.process.pid
+        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        for pid in (main, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(20)
+
+    def url(self, database: str) -> PostgresUrl:
+        return PostgresUrl(f"postgresql://callhouse@/{database}?host={self.folder}")
+
+    def create(self, template: str = "template1") -> PostgresUrl:
+        """A new database of its own name."""
+        name = f"test_{next(_NUMBERS)}"
+        with psycopg.connect(self.url("postgres").url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+    def blank(self) -> PostgresUrl:
+        """A new database that has been migrated."""
+        if not hasattr(self, "_template"):
+            where = self.create()
+            migrate(where, timezone="UTC")
+            self._template = name_of(where)
+        return self.create(self._template)
+
+
+def name_of(where: PostgresUrl) -> str:
+    """The database's name on its server."""
+    return str(where).rpartition("/")[2]
+
+
+@contextmanager
+def cluster(*, durable: bool = False) -> Iterator[Cluster]:
+    # A socket's path may have 107 bytes.
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() and not durable else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="pg", dir=memory) as folder:
+        server = Cluster(Path(folder), durable=durable)
+        try:
+            yield server.start()
+        finally:
+            server.stop()
+
+
+@contextmanager
+def looking(where: PostgresUrl) -> Iterator[Session]:
+    """A second connection to look into the database."""
+    session = connect(where, lock_seconds=5)
+    try:
+        yield session
+    finally:
+        session.close()

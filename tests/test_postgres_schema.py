@@ -1,0 +1,212 @@
+"""The tables on PostgreSQL: made from SQLite's migrations, and read back from the catalog."""
+
+import multiprocessing
+
+import pytest
+from postgres import looking
+from test_migrations import FIRST_COLUMNS
+
+from receiver.addresses import PostgresUrl, parse_database
+from receiver.errors import DatabaseAway, NotStored, SchemaMismatch, StoreUnavailable
+from receiver.store import migrate, open_store, receive, show
+from receiver.store.migrate import scripts
+from receiver.store.postgres.dialect import tables, translate
+from schema.tables import ROLLUP_TABLES, TABLES
+
+ALL_TABLES = (*TABLES, *ROLLUP_TABLES)
+# What PostgreSQL has beside the tables of the schema.
+OURS = {"callhouse_migrations", "entity_locks"}
+TYPES = {"TEXT": "text", "INTEGER": "bigint", "REAL": "double precision", "BLOB": "bytea"}
+
+COLUMNS = """
+    SELECT a.attname, format_type(a.atttypid, NULL), a.attnotnull, c.collname, d.oid
+    FROM pg_attribute a
+    LEFT JOIN pg_collation c ON c.oid = a.attcollation
+    LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+INDEXES = """
+    SELECT c.relname, i.indisprimary, i.indisunique,
+        (SELECT array_agg(a.attname ORDER BY k.n) FROM unnest(i.indkey) WITH ORDINALITY k (att, n)
+         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.att)
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = %s::regclass
+"""
+FOREIGN_KEYS = """
+    SELECT f.confrelid::regclass::text,
+        (SELECT array_agg(attname) FROM pg_attribute
+         WHERE attrelid = f.conrelid AND attnum = ANY (f.conkey)),
+        (SELECT array_agg(attname) FROM pg_attribute
+         WHERE attrelid = f.confrelid AND attnum = ANY (f.confkey)), f.confdeltype::text
+    FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = %s::regclass
+"""
+
+
+@pytest.fixture
+def catalog(pg):
+    with looking(pg) as session:
+        yield lambda query, table: session.raw.execute(query, (table.name,)).fetchall()
+
+
+def test_every_table_has_the_columns_types_and_keys_that_sqlite_has(catalog, db):
+    for table in ALL_TABLES:
+        columns = catalog(COLUMNS, table)
+        declared = [tuple(c) for c in db.execute(f"PRAGMA table_info({table.name})")]
+        assert [c[:3] for c in columns] == [(c[1], TYPES[c[2]], bool(c[3])) for c in declared]
+        assert tuple(c[0] for c in columns) == table.names
+        [key] = [tuple(names) for _, is_key, _, names in catalog(INDEXES, table) if is_key]
+        assert key == table.key, table.name
+
+
+def test_text_sorts_by_its_bytes(catalog):
+    for table in ALL_TABLES:
+        for name, type_, _, collation, _ in catalog(COLUMNS, table):
+            assert collation == ("C" if type_ == "text" else None), (table.name, name)
+
+
+def test_every_index_of_sqlite_is_there(catalog, db):
+    for table in ALL_TABLES:
+        found = {name for name, is_key, *_ in catalog(INDEXES, table) if not is_key}
+        expected = {row["name"] for row in db.execute(f"PRAGMA index_list({table.name})")}
+        expected = {name for name in expected if not name.startswith("sqlite_")}
+        assert found == expected | ({"transcripts_fts"} if table.name == "transcripts" else set())
+
+
+def test_every_key_begins_with_the_column_that_distributes(catalog):
+    for table in TABLES:
+        assert table.key[0] in FIRST_COLUMNS, table.name
+        for name, _, is_unique, columns in catalog(INDEXES, table):
+            assert not is_unique or columns[0] == table.key[0], name
+        for parent, here, there, _ in catalog(FOREIGN_KEYS, table):
+            assert here == there == [table.key[0]], (table.name, parent)
+
+
+def test_every_part_refers_to_its_whole_as_on_sqlite(catalog, db):
+    rules = {"NO ACTION": "a", "CASCADE": "c"}
+    for table in ALL_TABLES:
+        declared = db.execute(f"PRAGMA foreign_key_list({table.name})").fetchall()
+        expected = [(k["table"], [k["from"]], [k["to"]], rules[k["on_delete"]]) for k in declared]
+        assert catalog(FOREIGN_KEYS, table) == expected, table.name
+
+
+def test_nothing_counts_up_and_nothing_reads_a_clock(pg, catalog):
+    for table in ALL_TABLES:
+        assert [default for *_, default in catalog(COLUMNS, table)] == [None] * len(table.names)
+    with looking(pg) as session:
+        for query in (
+            "SELECT count(*) FROM pg_sequences",
+            "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal",
+        ):
+            assert session.raw.execute(query).fetchone() == (0,)
+        found = session.raw.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        assert {name for (name,) in found} == {table.name for table in ALL_TABLES} | OURS
+
+
+# -- SQLite's words ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("SELECT ? AS id", "SELECT %s AS id"),
+        ("hour BETWEEN :at - 1 AND :at", "hour BETWEEN %(at)s - 1 AND %(at)s"),
+        ("SELECT '?', ':a', 1 % 2", "SELECT '?', ':a', 1 %% 2"),
+        ("LIKE 'a%'", "LIKE 'a%%'"),
+        ("a IS NOT excluded.a OR b IS NOT NULL", "a IS DISTINCT FROM excluded.a OR b IS NOT NULL"),
+        ("x = min(x, ?)", "x = least(x, %s)"),
+        ("max(coalesce(a.y, 0), ?)", "greatest(coalesce(a.y, 0), %s)"),
+        ("SELECT max(x), x::text", "SELECT max(x), x::text"),
+    ],
+)
+def test_a_statement_is_said_to_postgresql(statement, expected):
+    assert translate(statement) == expected
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "CREATE TABLE t (a INTEGER PRIMARY KEY AUTOINCREMENT) STRICT;",
+        "CREATE TABLE t (a DATETIME) STRICT;",
+        "CREATE TABLE t (a TEXT DEFAULT 'x') STRICT;",
+        "CREATE TABLE t (a TEXT);",
+        "CREATE UNIQUE INDEX i ON t (a);",
+        "DROP TABLE t;",
+        "UPDATE t SET a = 1;",
+        "CREATE TRIGGER other AFTER INSERT ON t BEGIN SELECT 1; END;",
+    ],
+)
+def test_what_is_not_known_is_refused(script):
+    with pytest.raises(ValueError, match="no PostgreSQL is known"):
+        tables(script)
+
+
+def test_every_migration_is_understood():
+    for script in scripts().values():
+        assert tables(script)
+
+
+# -- migrating -----------------------------------------------------------------------------------
+
+
+def migrate_at(where, barrier, done):
+    barrier.wait(timeout=60)
+    done.put(migrate(where, timezone="UTC"))
+
+
+def test_eight_processes_migrate_once(postgres):
+    where = postgres.create()
+    fork = multiprocessing.get_context("fork")
+    barrier, done = fork.Barrier(8), fork.Queue()
+    processes = [fork.Process(target=migrate_at, args=(where, barrier, done)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    applied = sorted(done.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join(timeout=60)
+    assert applied == [[]] * 7 + [list(scripts())]
+
+
+def test_a_failed_migration_leaves_nothing(postgres, monkeypatch):
+    where = postgres.create()
+    broken = {**scripts(), "9999_broken": "CREATE INDEX i ON calls (nowhere);"}
+    monkeypatch.setattr("receiver.store.postgres.migrate.scripts", lambda: broken)
+    with pytest.raises(DatabaseAway):
+        migrate(where, timezone="UTC")
+    with looking(where) as session:
+        found = session.raw.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        assert found.fetchall() == []
+
+
+def test_a_database_of_a_newer_version_is_refused(pg):
+    with looking(pg) as session:
+        session.raw.execute("INSERT INTO callhouse_migrations VALUES ('9999_tomorrow', '')")
+    with pytest.raises(SchemaMismatch, match="9999_tomorrow"):
+        migrate(pg, timezone="UTC")
+    store = open_store(pg)
+    with pytest.raises(SchemaMismatch):
+        store.add(receive(b"{}", source="webhook", observed_at=1, received_at=1))
+
+
+def test_a_database_without_tables_is_said_to_be_one(postgres):
+    where = postgres.create()
+    store = open_store(where)
+    with pytest.raises(SchemaMismatch):
+        store.add(receive(b"{}", source="webhook", observed_at=1, received_at=1))
+    with pytest.raises(NotStored, match="no tables"):
+        show(where, "c")
+
+
+# -- its address ---------------------------------------------------------------------------------
+
+
+def test_a_password_shows_nowhere():
+    where = parse_database("postgresql://calls:hunter2@db.example.com/calls")
+    assert isinstance(where, PostgresUrl)
+    assert "hunter2" not in f"{where} {where!r}"
+    assert str(where) == "postgresql://db.example.com/calls"
+
+
+def test_a_server_that_is_away_is_named_without_what_it_said():
+    where = PostgresUrl("postgresql://calls:hunter2@127.0.0.1:1/calls")
+    with pytest.raises(StoreUnavailable, match="no connection to the server") as caught:
+        show(where, "c")
+    assert "hunter2" not in str(caught.value)
