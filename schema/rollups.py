@@ -106,7 +106,7 @@ SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
     def of_the_hour(self) -> str:
         """The SELECT of what the table of hours holds of the calls from `:hour` to `:last`."""
         calls = "SELECT c.* FROM calls c WHERE call_time(c) BETWEEN :hour AND :last"
-        figures = self.figures.replace(_HOUR, ":hour")
+        figures = self.figures.replace(_HOUR, "CAST(:hour AS INTEGER)")
         return plain(f"WITH unsettled_calls AS ({calls})\n{figures}")
 
     @property

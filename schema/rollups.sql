@@ -26,7 +26,7 @@ SELECT
     c.agent_version,
     c.direction,
     c.disconnection_reason,
-    c.start_timestamp IS NOT NULL AS started,
+    CASE WHEN c.start_timestamp IS NOT NULL THEN 1 ELSE 0 END AS started,
     max(c.agent_name),
     count(*),
     count(
@@ -38,14 +38,14 @@ SELECT
     count(c.duration_ms),
     sum(c.combined_cost_cents),
     count(c.combined_cost_cents),
-    count(CASE WHEN a.call_successful THEN 1 END),
+    count(CASE WHEN a.call_successful <> 0 THEN 1 END),
     count(a.call_successful),
     -- Retell's spelling of the words drifts.
     count(CASE WHEN lower(trim(a.user_sentiment)) = 'positive' THEN 1 END),
     count(CASE WHEN lower(trim(a.user_sentiment)) = 'neutral' THEN 1 END),
     count(CASE WHEN lower(trim(a.user_sentiment)) = 'negative' THEN 1 END),
     count(a.user_sentiment),
-    count(CASE WHEN a.in_voicemail THEN 1 END),
+    count(CASE WHEN a.in_voicemail <> 0 THEN 1 END),
     sum(l.p50_ms),
     count(l.p50_ms),
     sum(m.interruptions),
@@ -55,14 +55,15 @@ SELECT
     sum(c.combined_cost_cents * c.combined_cost_cents),
     sum(l.p50_ms * l.p50_ms),
     sum(m.turns),
-    sum(m.interruptions > 0)
+    -- Not how many, but whether: 0 and null stay what they are.
+    sum(CASE WHEN m.interruptions > 0 THEN 1 ELSE m.interruptions END)
 FROM unsettled_calls c
 LEFT JOIN analyses a ON a.call_id = c.call_id
 LEFT JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
 LEFT JOIN call_metrics m ON m.call_id = c.call_id
 GROUP BY
     local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, c.disconnection_reason,
-    c.start_timestamp IS NOT NULL;
+    CASE WHEN c.start_timestamp IS NOT NULL THEN 1 ELSE 0 END;
 
 -- A product appears twice in a transferred call; calls counts it once. A call lies in one hour, so
 -- that its count adds up.
@@ -122,11 +123,11 @@ SELECT
     t.name,
     t.type,
     count(*),
-    sum(coalesce(t.successful = 0, 0)),
-    sum(t.result_position IS NULL),
-    sum(
+    count(CASE WHEN t.successful = 0 THEN 1 END),
+    count(CASE WHEN t.result_position IS NULL THEN 1 END),
+    count(
         CASE WHEN t.successful = 1 AND json_valid(t.result)
-            THEN coalesce(json_type(t.result, '$.success') = 'false', 0) ELSE 0
+            THEN CASE WHEN json_type(t.result, '$.success') = 'false' THEN 1 END
         END
     ),
     sum(t.duration_ms + 0.0),

@@ -94,13 +94,13 @@ SELECT
     sum(h.transferred) AS transferred,
     round(sum(h.duration_ms_sum) / 60000.0, 1) AS minutes,
     round(
-        sum(h.duration_ms_sum) FILTER (WHERE h.connected)
-            / sum(h.duration_count) FILTER (WHERE h.connected) / 1000.0, 1
+        sum(h.duration_ms_sum) FILTER (WHERE h.connected = 1)
+            / sum(h.duration_count) FILTER (WHERE h.connected = 1) / 1000.0, 1
     ) AS average_seconds,
     round(sum(h.cost_cents_sum) / 100.0, 4) AS cost_dollars,
     round(
-        1.0 * sum(h.successful_count) FILTER (WHERE h.connected)
-            / sum(h.judged_count) FILTER (WHERE h.connected), 4
+        1.0 * sum(h.successful_count) FILTER (WHERE h.connected = 1)
+            / nullif(sum(h.judged_count) FILTER (WHERE h.connected = 1), 0), 4
     ) AS success_rate
 FROM (
     SELECT h.*, are_connected(h, r) AS connected
@@ -120,21 +120,21 @@ SELECT
     sum(h.calls) AS calls,
     round(1.0 * sum(h.calls * h.connected) / sum(h.calls), 4) AS connected_share,
     round(
-        1.0 * sum(h.successful_count) FILTER (WHERE h.connected)
-            / sum(h.judged_count) FILTER (WHERE h.connected), 4
+        1.0 * sum(h.successful_count) FILTER (WHERE h.connected = 1)
+            / nullif(sum(h.judged_count) FILTER (WHERE h.connected = 1), 0), 4
     ) AS success_rate,
     round(
-        sum(h.duration_ms_sum) FILTER (WHERE h.connected)
-            / sum(h.duration_count) FILTER (WHERE h.connected) / 1000.0, 1
+        sum(h.duration_ms_sum) FILTER (WHERE h.connected = 1)
+            / sum(h.duration_count) FILTER (WHERE h.connected = 1) / 1000.0, 1
     ) AS average_seconds,
     round(sum(h.cost_cents_sum) / sum(h.cost_count) / 100.0, 4) AS cost_per_call_dollars,
     round(
         sum(h.cost_cents_sum) / 100.0
-            / nullif(sum(h.successful_count) FILTER (WHERE h.connected), 0), 4
+            / nullif(sum(h.successful_count) FILTER (WHERE h.connected = 1), 0), 4
     ) AS cost_per_success_dollars,
     round(
-        1.0 * sum(h.negative_count) FILTER (WHERE h.connected)
-            / sum(h.sentiment_count) FILTER (WHERE h.connected), 4
+        1.0 * sum(h.negative_count) FILTER (WHERE h.connected = 1)
+            / nullif(sum(h.sentiment_count) FILTER (WHERE h.connected = 1), 0), 4
     ) AS negative_share,
     round(sum(h.e2e_p50_ms_sum) / sum(h.e2e_p50_count), 0) AS latency_p50_ms,
     round(1.0 * sum(h.interruptions_sum) / sum(h.interruptions_count), 2) AS interruptions_per_call,

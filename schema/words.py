@@ -16,7 +16,9 @@ _WORDS = {
     r"\bstep_of\((\w+)\)": (
         r"CASE WHEN \1.value < 1000 THEN 10 WHEN \1.value < 10000 THEN 100 ELSE 1000 END"
     ),
-    r"\bare_connected\((\w+), (\w+)\)": r"(\1.started AND \2.category IS NOT 'not_connected')",
+    r"\bare_connected\((\w+), (\w+)\)": (
+        r"CASE WHEN \1.started = 1 AND \2.category IS NOT 'not_connected' THEN 1 ELSE 0 END"
+    ),
     r"\bis_connected\((\w+), (\w+)\)": (
         r"(\1.start_timestamp IS NOT NULL AND \2.category IS NOT 'not_connected')"
     ),

@@ -6,7 +6,6 @@ the histories of tests/histories.py, through the real store, on a real server, b
 
 import multiprocessing
 import random
-from decimal import Decimal
 
 import pytest
 from conftest import PAYLOADS
@@ -28,10 +27,8 @@ from test_rebuild import DAMAGE
 
 from receiver.errors import StoreUnavailable
 from receiver.sandbox.day import day
-from receiver.store import Outcome, migrate, open_store, read_drift, rebuild, receive
-from receiver.store.engine import reading
+from receiver.store import Outcome, open_store, read_drift, rebuild, receive
 from receiver.store.postgres.store import PostgresStore
-from receiver.store.postgres.views import NAMES
 
 PROCESSES = 8
 DAY_MS = 1_778_544_000_000
@@ -115,23 +112,7 @@ def test_a_day_of_calls_and_every_payload_leave_the_same_on_both_engines(pg, db_
             store.add(receive(body, source="webhook", observed_at=DAY_MS + n, received_at=DAY_MS))
         store.close()
     assert dump_of(pg) == dump_of(db_path)
-    for timezone in ("UTC", "Europe/Berlin"):
-        for where in (pg, db_path):
-            migrate(where, timezone=timezone)
-        for name in NAMES:
-            assert rows_of(pg, name) == rows_of(db_path, name), (name, timezone)
     assert read_drift(pg)
-
-
-def rows_of(where, view) -> list[list]:
-    """Rows of a view, numbers rounded: of a half, the engines round up or down."""
-    with reading(where) as connection:
-        rows = connection.execute(f"SELECT * FROM {view}").fetchall()
-    numbers = (Decimal, float, int)
-    return sorted(
-        ([round(float(v), 3) if isinstance(v, numbers) else v for v in row] for row in rows),
-        key=repr,
-    )
 
 
 # -- content that an engine could refuse ---------------------------------------------------------

@@ -28,6 +28,13 @@ class AnyStore(Protocol):
         Raises StoreUnavailable.
         """
 
+    def read(self, unit: Callable[[Connection], T], /) -> T:
+        """Carry out `unit`, which only reads, beside whoever writes. Raises StoreUnavailable."""
+
+    def settle(self, connection: Connection, timezone: str, /) -> bool:
+        """Let no call change until the transaction ends; say whether figures may be stored in it,
+        which is so if the views that read them are this version's in this time zone."""
+
     def lock(self, connection: Connection, entity_ids: Iterable[str], /) -> None:
         """Let nobody else write these calls and chats until the transaction ends."""
 

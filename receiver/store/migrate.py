@@ -4,13 +4,14 @@ import fcntl
 import importlib.resources
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
 from receiver.errors import SchemaMismatch, StoreUnavailable
-from receiver.store import rollup_sql, sql
+from receiver.store import protocols, rollup_sql, sql
 from receiver.store.connection import FAULTS, Connection, connect, result_code, sqlite3
 from receiver.store.damage import damage, is_damage
 from schema.disconnection_reasons import REASONS
@@ -141,6 +142,18 @@ def _refresh_views(connection: Connection, timezone: str) -> None:
         connection.execute(f"DROP VIEW {name}")
     for text in wanted.values():
         connection.execute(text)
+
+
+def figures_are_ours(connection: protocols.Connection, timezone: str) -> bool:
+    """Whether the views of figures are those that this version makes in this time zone."""
+    present = dict(connection.execute(sql.VIEWS).fetchall())
+    return _figures(timezone).items() <= present.items()
+
+
+@cache
+def _figures(timezone: str) -> dict[str, str]:
+    expected = views(timezone)
+    return {name: expected[name] for rollup in ROLLUPS for name in (rollup.hourly, rollup.daily)}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ def _fill(table: str, columns: tuple[str, ...], query: str) -> str:
     """Put what `query` gives into a rollup table, numbered."""
     return (
         f"INSERT INTO {table} ({', '.join(columns)}, position) "
-        f"SELECT *, row_number() OVER () FROM ({query})"
+        f"SELECT *, row_number() OVER () FROM ({query}) figures"
     )
 
 
@@ -23,7 +23,10 @@ UNSETTLE_DAY = (
 HOUR_MS = 3_600_000
 UNSETTLE_HOURS = "DELETE FROM rollup_hours"
 UNSETTLE_DAYS = "DELETE FROM rollup_days"
-SETTLE_HOUR = "INSERT INTO rollup_hours (hour) VALUES (:hour) ON CONFLICT (hour) DO NOTHING"
+# Both give a row only where they settle: another process may have been faster.
+SETTLE_HOUR = (
+    "INSERT INTO rollup_hours (hour) VALUES (:hour) ON CONFLICT (hour) DO NOTHING RETURNING hour"
+)
 FILL_HOUR = [_fill(f"rollup_{r.name}", ("hour", *r.columns[1:]), r.of_the_hour) for r in ROLLUPS]
 FILL_DAY = [_fill(f"rollup_day_{r.name}", ("day", *r.columns[1:]), r.of_the_day) for r in ROLLUPS]
 
@@ -57,16 +60,17 @@ def unsettled_hours(zone: Zone) -> str:
 def days_over(zone: Zone) -> str:
     """The days that are over and have hours that are added up."""
     day, midnight = zone.words["local_day"], zone.words["local_midnight"]
-    # Thirty hours after a midnight is the day after, also where clocks are put back.
+    # Thirty hours after a midnight is the day after, also where clocks are put back. One step after
+    # the other: a midnight within a midnight is a megabyte of SQL in some zones.
     return f"""
     SELECT day, since, until FROM (
-        SELECT
-            {day("hour")} AS day, {midnight("hour")} AS since,
-            {midnight(f"({midnight('hour')} + 108000000)")} AS until
-        FROM rollup_hours
-    )
+        SELECT day, since, {midnight("(since + 108000000)")} AS until
+        FROM (
+            SELECT DISTINCT {day("hour")} AS day, {midnight("hour")} AS since FROM rollup_hours
+        ) began
+    ) days
     WHERE until <= :now AND day NOT IN (SELECT day FROM rollup_days)
-    GROUP BY day ORDER BY day
+    ORDER BY day
 """
 
 
@@ -80,5 +84,5 @@ def settle_day(zone: Zone) -> str:
         WHERE call_time(c) >= :since AND call_time(c) < :until
             AND {hour} NOT IN (SELECT hour FROM rollup_hours)
     )
-    ON CONFLICT (day) DO NOTHING
+    ON CONFLICT (day) DO NOTHING RETURNING day
 """)

@@ -5,14 +5,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from receiver.errors import StoreBusy, StoreReplaced, StoreUnavailable
 from receiver.store import protocols, sql
-from receiver.store.connection import Connection, connect, identity, is_busy, sqlite3
-from receiver.store.migrate import check
+from receiver.store.connection import (
+    Connection,
+    connect,
+    connect_readonly,
+    identity,
+    is_busy,
+    sqlite3,
+)
+from receiver.store.migrate import check, figures_are_ours
 from receiver.store.observing import Outcome, Received, observe
 from receiver.store.protocols import BUSY_SECONDS
 
@@ -103,6 +110,18 @@ class Store:
         """Carry out `unit` in a transaction of its own. Raises StoreUnavailable."""
         with self.transaction() as connection:
             return unit(connection)
+
+    def read(self, unit: Callable[[Connection], T]) -> T:
+        """Carry out `unit` on a connection of its own. Raises StoreUnavailable."""
+        try:
+            with closing(connect_readonly(self.path)) as connection:
+                return unit(connection)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the database could not be read: {error}") from error
+
+    def settle(self, connection: protocols.Connection, timezone: str) -> bool:
+        """Whether the views are ours; a transaction that writes has the whole file."""
+        return figures_are_ours(connection, timezone)
 
     def lock(self, connection: protocols.Connection, entity_ids: Iterable[str]) -> None:
         """Nothing: a transaction that writes has the whole file."""

@@ -114,6 +114,8 @@ def connect(where: PostgresUrl, *, lock_seconds: float) -> Session:
         # Set and looked at on every connection: with `off`, a crash of the server loses
         # acknowledged events. A role or a database can have it off by default.
         raw.execute("SET synchronous_commit = on")
+        # A time zone is a long expression: to compile it takes longer than to evaluate it.
+        raw.execute("SET jit = off")
         raw.execute(f"SET lock_timeout = {round(lock_seconds * 1000)}")
         found = raw.execute("SHOW synchronous_commit").fetchone()
         if found != ("on",):

@@ -10,7 +10,23 @@ from functools import cache
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\?|(?<!:):([a-z_]+)\b|%")
 _SMALLER = re.compile(r"\b(min|max)\((\w+|coalesce\([^()]*\)), ([^(),]+)\)")
 _WORDS = {"min": "least", "max": "greatest"}
-_IS_NOT = re.compile(r"\bIS NOT (?!NULL\b|DISTINCT\b)")
+
+# What SQLite's words are called here; a comment or text in quotes stays as it is.
+_SAID = {
+    r"\bIS NOT (?!NULL\b|DISTINCT\b)": "IS DISTINCT FROM ",
+    # A join whose order SQLite is told.
+    r"\bCROSS JOIN (?=\w+ \w+ ON\b)": "JOIN ",
+    # SQLite's sum of integers is an integer, and its numbers with a point are binary.
+    r"\bsum\(": "sum_of(",
+    r"\b\d+\.\d+\b": r"double precision '\g<0>'",
+    r"\bAS INTEGER\)": "AS BIGINT)",
+    # Without quotes, the smallest of integers is the negative of none.
+    r"-9223372036854775808\b": r"bigint '\g<0>'",
+}
+_SQUARE = re.compile(r"\b(\w+\.\w+) \* \1\b")
+_WORD = re.compile(
+    r"--[^\n]*|'(?:[^']|'')*'|" + "|".join(f"(?P<w{n}>{said})" for n, said in enumerate(_SAID))
+)
 
 
 @cache
@@ -22,7 +38,13 @@ def translate(statement: str) -> str:
 
 def standard(statement: str) -> str:
     """A statement without parameters, such as a view's."""
-    return _IS_NOT.sub("IS DISTINCT FROM ", statement)
+    return _WORD.sub(_said, _SQUARE.sub(r"square(\1)", statement))
+
+
+def _said(match: re.Match[str]) -> str:
+    if match.lastgroup is None:
+        return match[0]
+    return [*_SAID.values()][int(match.lastgroup[1:])].replace(r"\g<0>", match[0])
 
 
 def _placeholder(match: re.Match[str]) -> str:

@@ -16,6 +16,7 @@ from receiver.store import protocols
 from receiver.store.observing import Outcome, Received, observe
 from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, said
 from receiver.store.postgres.migrate import check
+from receiver.store.postgres.views import figures_are_ours
 
 # Connections of one process. The server writes its log for all that commit at a moment at once, so
 # this is how many events share a write to the disk.
@@ -28,6 +29,10 @@ _LONGEST_PAUSE_SECONDS = 0.05
 # is nothing in a call itself that could be locked before its first event is stored.
 _MAKE_LOCK = "INSERT INTO entity_locks (entity_id) VALUES (?) ON CONFLICT DO NOTHING"
 _LOCK = "SELECT FROM entity_locks WHERE entity_id = ? FOR UPDATE"
+
+# Whoever touches a call takes its hour back, and with a row or without one holds ROW EXCLUSIVE from
+# then on: a call that is not committed yet is waited for, and whoever comes later finds the hour.
+SETTLE = "LOCK TABLE rollup_hours IN SHARE ROW EXCLUSIVE MODE"
 
 T = TypeVar("T")
 
@@ -58,6 +63,15 @@ class PostgresStore:
     def run(self, unit: Callable[[protocols.Connection], T]) -> T:
         """Carry out `unit` in a transaction, more than once if need be. Raises StoreUnavailable."""
         return self._carry_out(unit, in_time=False)
+
+    def read(self, unit: Callable[[protocols.Connection], T]) -> T:
+        """Carry out `unit`, as any other. Raises StoreUnavailable."""
+        return self.run(unit)
+
+    def settle(self, connection: protocols.Connection, timezone: str) -> bool:
+        """Wait for everybody who has written a call, and let the next ones wait."""
+        connection.execute(SETTLE)
+        return figures_are_ours(connection, timezone)
 
     def lock(self, connection: protocols.Connection, entity_ids: Iterable[str]) -> None:
         """Wait for each call or chat, in an order in which two cannot wait for each other."""

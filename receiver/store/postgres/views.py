@@ -1,53 +1,78 @@
-"""The views that PostgreSQL has so far: those that nothing is added up for."""
+"""The views, said to PostgreSQL, and the functions of SQLite's that they ask for."""
 
 import hashlib
+from functools import cache
 
+from receiver.store import protocols, rollup_sql
 from receiver.store.postgres.connection import Session
 from receiver.store.postgres.dialect import standard
+from receiver.store.postgres.functions import FUNCTIONS
+from schema.rollups import ROLLUPS
 from schema.views import views
 
-NAMES = ("call_log", "timeline", "disconnections", "needs_attention", "drift")
+# A column has one type here: a word is text and a time a number, where SQLite's are what was said.
+_WORDS = """CREATE VIEW words AS
+SELECT
+    w.call_id,
+    w.track,
+    w.position,
+    e.n - 1 AS word_index,
+    CASE json_typeof(e.said -> 0)
+        WHEN 'boolean' THEN ((e.said ->> 0)::boolean::integer)::text ELSE e.said ->> 0
+    END AS word,
+    seconds_at(e.said, 1) AS start_seconds,
+    seconds_at(e.said, 2) AS end_seconds
+FROM utterance_words w
+CROSS JOIN json_array_elements(
+    CASE WHEN json_valid(w.words) THEN w.words ELSE '[]' END::json
+) WITH ORDINALITY e (said, n)"""
 
-# SQLite's functions in these views. A time that no calendar has is null there too.
-_FUNCTIONS = (
-    """
-    CREATE OR REPLACE FUNCTION strftime(form text, seconds bigint, unixepoch text) RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT AS $$
-        SELECT CASE WHEN seconds BETWEEN -62167219200 AND 253402300799 THEN
-            to_char(timestamp 'epoch' + seconds * interval '1 second',
-                replace(replace(replace(replace(replace(replace(replace(replace(
-                    form, 'T', '"T"'), 'Z', '"Z"'), '%Y', 'YYYY'), '%m', 'MM'), '%d', 'DD'),
-                    '%H', 'HH24'), '%M', 'MI'), '%S', 'SS'))
-        END
-    $$
-    """,
-    """
-    CREATE OR REPLACE FUNCTION printf(form text, first bigint, second bigint) RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT AS $$
-        SELECT replace(replace(form, '%02d', lpad(second::text, 2, '0')), '%d', first::text)
-    $$
-    """,
-    """
-    CREATE OR REPLACE FUNCTION round(value double precision, digits integer)
-    RETURNS double precision LANGUAGE sql IMMUTABLE STRICT AS $$
-        SELECT round(value::numeric, digits)::double precision
-    $$
-    """,
+_FOUND = (
+    "SELECT relname, obj_description(oid, 'pg_class') FROM pg_class "
+    "WHERE relkind = 'v' AND relnamespace = current_schema()::regnamespace"
 )
 
 
 def refresh(session: Session, timezone: str) -> None:
     """Replace the views unless they are this version's, in this time zone, already."""
-    wanted = {name: standard(text) for name, text in views(timezone).items() if name in NAMES}
-    said = hashlib.sha256("\n".join([*wanted.values(), *_FUNCTIONS]).encode()).hexdigest()
-    found = session.raw.execute(
-        "SELECT obj_description(to_regclass(%s), 'pg_class')", (NAMES[-1],)
-    ).fetchone()
-    if found == (said,):
+    wanted = _statements(timezone)
+    marks = {name: _mark(text) for name, text in wanted.items()}
+    found = dict(session.execute(_FOUND).fetchall())
+    if marks.items() <= found.items():
         return
-    for function in _FUNCTIONS:
+    # What was added up meant something else, or other days.
+    if any(found.get(rollup.hourly) != marks[rollup.hourly] for rollup in ROLLUPS):
+        session.execute(rollup_sql.UNSETTLE_HOURS)
+    if any(found.get(rollup.daily) != marks[rollup.daily] for rollup in ROLLUPS):
+        session.execute(rollup_sql.UNSETTLE_DAYS)
+    # Those that read another one come after it.
+    for name in reversed(wanted):
+        session.raw.execute(f"DROP VIEW IF EXISTS {name}")
+    for function in FUNCTIONS:
         session.raw.execute(function)
     for name, text in wanted.items():
-        session.raw.execute(f"DROP VIEW IF EXISTS {name}")
         session.raw.execute(text)
-    session.raw.execute(f"COMMENT ON VIEW {NAMES[-1]} IS '{said}'")
+        session.raw.execute(f"COMMENT ON VIEW {name} IS '{marks[name]}'")
+
+
+def figures_are_ours(connection: protocols.Connection, timezone: str) -> bool:
+    """Whether the views of figures are those that this version makes in this time zone."""
+    return _figures(timezone).items() <= dict(connection.execute(_FOUND).fetchall()).items()
+
+
+@cache
+def _figures(timezone: str) -> dict[str, str]:
+    wanted = _statements(timezone)
+    return {
+        name: _mark(wanted[name]) for rollup in ROLLUPS for name in (rollup.hourly, rollup.daily)
+    }
+
+
+def _statements(timezone: str) -> dict[str, str]:
+    texts = views(timezone) | {"words": _WORDS}
+    return {name: standard(text) if name != "words" else text for name, text in texts.items()}
+
+
+def _mark(text: str) -> str:
+    """What says that a view is this version's: the server does not keep its text."""
+    return hashlib.sha256("\n".join([text, *FUNCTIONS]).encode()).hexdigest()
