@@ -1,7 +1,8 @@
 """The observations of a call or chat -> its rows, inside a transaction that is open."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from receiver.store import sql
@@ -58,20 +59,29 @@ def attempt(
 
     Returns what is wrong with the content, if anything is. Raises the driver's error for the rest.
     """
-    connection.execute("SAVEPOINT projection")
+    work = partial(project_entity, connection, entity_id, entity_type, known, newest)
+    name = undone(connection, work)
+    return f"not projected: {name}" if name else None
+
+
+def undone(connection: Connection, work: Callable[[], None]) -> str | None:
+    """Carry out `work`; if the content is at fault, undo it and return the error's class.
+
+    The class alone: a message could repeat what the call says. Raises the driver's error if the
+    disk, the file or the server is at fault.
+    """
+    connection.execute("SAVEPOINT undone")
     try:
-        project_entity(connection, entity_id, entity_type, known, newest)
+        work()
     except (connection.OperationalError, connection.InternalError):
-        # The disk, the file or the server failed, not the content.
         raise
     except Exception as error:
         if type(error) is connection.DatabaseError:  # a corrupt file
             raise
-        connection.execute("ROLLBACK TO projection")
-        connection.execute("RELEASE projection")
-        # The class alone: a message could repeat what the call says.
-        return f"not projected: {type(error).__name__}"
-    connection.execute("RELEASE projection")
+        connection.execute("ROLLBACK TO undone")
+        connection.execute("RELEASE undone")
+        return type(error).__name__
+    connection.execute("RELEASE undone")
     return None
 
 
