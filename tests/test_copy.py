@@ -4,6 +4,7 @@ import re
 from functools import partial
 
 import pytest
+import zstandard
 from click.testing import CliRunner
 from conftest import PAYLOADS
 from histories import blank_file, deliver, dump_of, seeded
@@ -29,7 +30,7 @@ UPSTREAM = [
     "INSERT INTO syncs (agent_id, since, until, next_day, started_at) VALUES ('', '', '', 'x', 3)",
     "INSERT INTO coverage (day, agent_id, listed, checked_at) VALUES ('2026-05-01', 'a', 3, 9)",
 ]
-ERASE = "INSERT INTO erasures VALUES (?, 1, 'asked for')"
+ERASE = "INSERT INTO erasures VALUES (?, ?, 'asked for')"
 
 
 @pytest.fixture
@@ -191,37 +192,39 @@ def test_events_that_arrive_between_two_runs_are_carried_by_the_second(source, t
 
 
 def test_a_call_erased_at_either_side_stays_erased(source, target):
-    for where, call in ((source, "call_1"), (target, "call_2")):
-        in_store(where, lambda s, call=call: s.run(lambda c: c.execute(ERASE, (call,)) and None))
+    erased = [(source, "call_1", 1), (target, "call_2", 1), (source, "call_3", 4)]
+    for where, *erasure in [*erased, (target, "call_3", 5)]:
+        in_store(where, lambda s, e=erasure: s.run(lambda c: c.execute(ERASE, e) and None))
     # Delivered again to the side that does not know of it.
     in_store(source, lambda s: add(s, "call_analyzed", "call_2", at=20, transcript="User: Secret."))
-    copied(source, target)
+    assert copied(source, target)[1] == 3
+    assert copied(source, target)[1] == 0
     found = dump_of(target)
-    assert {row[0] for row in found["erasures"]} == {"call_1", "call_2"}
-    kept = [row for row in found["observations"] if row[0] in ("call_1", "call_2")]
-    assert len(kept) == 3
+    at = {"call_1": 1, "call_2": 1, "call_3": 4}
+    assert dict(row[:2] for row in found["erasures"]) == at
+    kept = [row for row in found["observations"] if row[0] in at]
+    assert len(kept) == 4
     # Hash and times: no event, level, key, length, problem or body.
     assert {(*row[4:6], *row[10:]) for row in kept} == {(None, None, None, None, None, False)}
     for table in ("calls", "transcripts"):
-        assert not {"call_1", "call_2"} & {row[0] for row in found[table]}
+        assert not at.keys() & {row[0] for row in found[table]}
 
 
 def test_a_target_keeps_what_it_has_and_both_are_merged(source, pg):
     """As after the switch: receivers write to the target while the rest is still carried."""
-    theirs = seeded(9, 30)
-    in_store(pg, lambda s: deliver(s, theirs))
-    own = body_of("call_ended", "zz", disconnection_reason="of_tomorrow")
-    in_store(pg, lambda s: s.add(receive(own, source="webhook", observed_at=1, received_at=1)))
+
+    def receive_theirs(store):
+        deliver(store, seeded(9, 30))
+        add(store, "call_ended", "zz", disconnection_reason="of_tomorrow")
+
+    in_store(pg, receive_theirs)
     with blank_file() as path:
         in_store(path, lambda s: deliver(s, HISTORY))
         found, _ = copied(path, pg)
         assert (found.is_complete, found.ahead) == (True, 3)
         assert copied(path, pg)[1] == 0
         both = dump_of(pg)
-        in_store(path, lambda s: deliver(s, theirs))
-        in_store(
-            path, lambda s: s.add(receive(own, source="webhook", observed_at=1, received_at=1))
-        )
+        in_store(path, receive_theirs)
         expected = dump_of(path)
     # How often the same arrived at both is not known.
     for rows in (both, expected):
@@ -247,6 +250,15 @@ def test_a_planted_difference_is_found_in_its_table(source, done, postgres):
             session.raw.execute(statement)
         found = compare(source, other, progress=lambda *_: None)
         assert (found.is_complete, found.different) == (False, {table: 1})
+
+
+def test_a_body_that_was_compressed_otherwise_is_the_same_body(source, target):
+    body = body_of("call_ended", "call_1", transcript="Agent: Word 1.")
+    again = zstandard.ZstdCompressor(write_checksum=True).compress(body)
+    assert again not in [row[2] for row in bodies(source)]
+    with looking(target) as session:
+        session.execute("UPDATE observations SET body = ? WHERE entity_id = 'call_1'", (again,))
+    assert compare(source, target, progress=lambda *_: None).is_complete
 
 
 def test_a_body_that_is_lost_at_the_target_is_carried_again(source, target):

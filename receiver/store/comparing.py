@@ -1,5 +1,6 @@
 """Two warehouses side by side: every row of every table that is not added up."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -101,40 +102,44 @@ def _all(table: Table, *connections: Connection) -> list[list[Row]]:
 def _compare_span(
     found: Comparison,
     span: Span,
-    source: tuple[Connection, dict[str, Seen]],
-    target: tuple[Connection, dict[str, Seen]],
+    source: tuple[Connection, defaultdict[str, Seen]],
+    target: tuple[Connection, defaultdict[str, Seen]],
 ) -> None:
     (here, ours), (there, theirs) = source, target
-    nothing = Seen()
     ids = ours.keys() | theirs.keys()
-    behind = {n for n in ids if theirs.get(n, nothing).lacks(ours.get(n, nothing))}
-    ahead = {n for n in ids if ours.get(n, nothing).lacks(theirs.get(n, nothing))} - behind
+    behind = {n for n in ids if theirs[n].lacks(ours[n])}
+    ahead = {n for n in ids if ours[n].lacks(theirs[n])} - behind
     found.behind += len(behind)
     found.ahead += len(ahead)
-    for table in (OBSERVATIONS, *CALL_TABLES, *CHAT_TABLES, ERASURES):
-        before, after = (
-            [r for r in span.rows(c, table, bodies=True) if r[0] not in behind | ahead]
-            for c in (here, there)
-        )
-        if table is OBSERVATIONS:
-            before, after = (
-                [_opened(Kept(*row), seen) for row in rows]
-                for rows, seen in ((before, ours), (after, theirs))
-            )
-        found.note(table, before, after)
+    for table in (*CALL_TABLES, *CHAT_TABLES, ERASURES):
+        rows = (span.rows(connection, table) for connection in (here, there))
+        found.note(table, *([r for r in part if r[0] not in behind | ahead] for part in rows))
+    same = ids - behind - ahead
+    before, after = (_readable(span, c, same, ours) for c in (here, there))
+    by_key = {row[:3]: row for row in after}
+    before = [_as_theirs(row, by_key.get(row[:3])) for row in before]
+    found.note(OBSERVATIONS, before, after)
     found.note_newest(UPSTREAM_CALLS, *(span.rows(c, UPSTREAM_CALLS) for c in (here, there)))
 
 
-def _opened(row: Kept, seen: dict[str, Seen]) -> Row:
-    """The row with its body as it came: two compressions of it may differ."""
-    if seen[row.entity_id].erasure:
-        return bare(row)
-    if not isinstance(row.body, bytes):
+def _readable(
+    span: Span, connection: Connection, ids: set[str], seen: defaultdict[str, Seen]
+) -> list[Kept]:
+    """The observations of `ids` with their bodies; of erased ones, what stays of them."""
+    rows = (Kept(*row) for row in span.rows(connection, OBSERVATIONS, bodies=True))
+    kept = [row for row in rows if row.entity_id in ids]
+    return [bare(row) if seen[row.entity_id].erasure else row for row in kept]
+
+
+def _as_theirs(row: Kept, theirs: Kept | None) -> Kept:
+    """The row with the other's body if both say the same: two compressions may differ."""
+    if theirs is None or not row.body or not theirs.body or row.body == theirs.body:
         return row
     try:
-        return row._replace(body=zstandard.decompress(row.body))
+        is_same = zstandard.decompress(row.body) == zstandard.decompress(theirs.body)
     except zstandard.ZstdError:
         return row
+    return row._replace(body=theirs.body) if is_same else row
 
 
 def _key(table: Table, row: Row) -> Row:

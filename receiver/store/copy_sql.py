@@ -11,9 +11,9 @@ WHOLE = select(OBSERVATIONS)
 PUT_OBSERVATION = upsert(OBSERVATIONS).replace(
     "body = excluded.body", "body = coalesce(excluded.body, observations.body)"
 )
+# Of two tombstones, the first.
 PUT_ERASURE = (
-    f"INSERT INTO erasures ({', '.join(ERASURES.names)}) VALUES (?, ?, ?) "
-    "ON CONFLICT (entity_id) DO NOTHING"
+    f"{upsert(ERASURES)} WHERE coalesce(excluded.erased_at, 0) < coalesce(erasures.erased_at, 0)"
 )
 FORGET = (
     "UPDATE observations SET event = NULL, level = NULL, key_id = NULL, body_bytes = NULL, "

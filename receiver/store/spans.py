@@ -34,7 +34,7 @@ class Kept(NamedTuple):
     key_id: str | None
     body_bytes: int | None
     problem: str | None
-    body: bytes | bool | None
+    body: Any
 
     @property
     def key(self) -> Row:
@@ -75,7 +75,7 @@ class Seen:
 
     def lacks(self, other: "Seen") -> bool:
         """Whether `other` has something that is not here."""
-        if other.erasure and not self.erasure:
+        if other.erasure and (not self.erasure or _erased_at(other) < _erased_at(self)):
             return True
         erased = self.erasure is not None
         for key, row in other.kept.items():
@@ -88,6 +88,10 @@ class Seen:
             and self.kept.keys() == other.kept.keys()
             and any(row.body and not self.kept[key].body for key, row in other.kept.items())
         )
+
+
+def _erased_at(seen: Seen) -> int:
+    return (seen.erasure and seen.erasure[1]) or 0
 
 
 def bare(row: Kept) -> Kept:
