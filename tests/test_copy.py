@@ -232,6 +232,18 @@ def test_a_target_keeps_what_it_has_and_both_are_merged(source, pg):
     assert both == expected
 
 
+def test_of_rows_that_no_observation_speaks_of_the_newer_one_counts(source, target):
+    with looking(target) as session:
+        session.raw.execute("UPDATE upstream_calls SET gone_at = 9 WHERE call_id = 'c'")
+        session.raw.execute("UPDATE coverage SET listed = 5, checked_at = 10")
+    write(source, "UPDATE syncs SET next_day = 'y'", "UPDATE coverage SET listed = 4")
+    found, _ = copied(source, target)
+    assert (found.is_complete, found.ahead) == (True, 2)
+    stored = dump_of(target)
+    assert next(row[:3] for row in stored["upstream_calls"]) == ("c", 5, 9)
+    assert [row[3] for row in stored["syncs"] + stored["coverage"]] == ["y", 5]
+
+
 DIFFERENCES = {
     "calls": "UPDATE calls SET agent_name = 'Mallory' WHERE call_id = 'call_1'",
     "transcripts": "DELETE FROM transcripts WHERE call_id = 'call_1'",

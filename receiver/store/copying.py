@@ -136,7 +136,8 @@ def _put_entity(store: AnyStore, connection: Connection, entity_id: str, whole: 
     connection.executemany(copy_sql.PUT_OBSERVATION, put)
     if erased:
         connection.execute(copy_sql.FORGET, (entity_id,))
-    reproject(connection, entity_id, known_observations(connection, entity_id))
+    known = known_observations(connection, entity_id)
+    reproject(connection, entity_id, known, is_new=not stored)
 
 
 def _put_newer(connection: Connection, table: Table, row: Row) -> None:

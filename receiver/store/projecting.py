@@ -27,21 +27,25 @@ def project_entity(
     entity_type: str,
     known: Iterable[Known],
     newest: Event | None = None,
+    *,
+    is_new: bool = False,
 ) -> None:
     """Bring the rows of a call or chat up to date with its observations.
 
     `newest` is the event that just arrived, the last of `known`. If it is the highest, what it says
-    decides and older bodies need not be read; else all of them are folded.
+    decides and older bodies need not be read; else all of them are folded. `is_new` says that it
+    has no rows yet.
     """
     parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
     if not parts:
         return
-    stored = read_call(connection, entity_id) if entity_type == "call" else None
+    has_row = entity_type == "call" and not is_new
+    stored = read_call(connection, entity_id) if has_row else None
     rows = _project_newest(connection, entity_id, parts, newest, stored) if newest else None
     if rows is None and newest and stored:
         rows = _project_superseded(connection, entity_id, parts, newest, stored)
     if rows is None:
-        rows = _project_all(connection, entity_id, entity_type, parts)
+        rows = _project_all(connection, entity_id, entity_type, parts, is_new=is_new)
     if entity_type == "call":
         reason = rows["calls", None][0][_REASON]
         before = stored["disconnection_reason"] if stored else None
@@ -54,13 +58,15 @@ def attempt(
     entity_type: str,
     known: Iterable[Known],
     newest: Event | None = None,
+    *,
+    is_new: bool = False,
 ) -> str | None:
     """`project_entity`, undone if the content does not let itself be projected.
 
     Returns what is wrong with the content, if anything is. Raises the driver's error for the rest.
     """
-    work = partial(project_entity, connection, entity_id, entity_type, known, newest)
-    name = undone(connection, work)
+    args = (connection, entity_id, entity_type, known, newest)
+    name = undone(connection, partial(project_entity, *args, is_new=is_new))
     return f"not projected: {name}" if name else None
 
 
@@ -143,7 +149,12 @@ def _project_superseded(
 
 
 def _project_all(
-    connection: Connection, entity_id: str, entity_type: str, parts: Sequence[Known]
+    connection: Connection,
+    entity_id: str,
+    entity_type: str,
+    parts: Sequence[Known],
+    *,
+    is_new: bool,
 ) -> Rows:
     """Fold every observation and write the whole call or chat."""
     observations = [load(connection, entity_id, known) for known in parts]
@@ -152,7 +163,7 @@ def _project_all(
     rows = rows_of(entity_id, entity_type, fields, stamp(parts), envelope)
     if entity_type == "call":
         rows["transfers", None] = transfer_rows(entity_id, observations)
-    write(connection, entity_id, rows, is_new=False, is_whole=True)
+    write(connection, entity_id, rows, is_new=is_new, is_whole=True)
     _drop_bodies(connection, entity_id, merge.compactable(observations))
     return rows
 
