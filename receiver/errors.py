@@ -167,7 +167,10 @@ class ExportFailed(CallhouseError):
 class CopyStopped(CallhouseError):
     """A copy into another database could not go on."""
 
-    hint = "Run the same command again: it goes on where it stopped."
+    hint = (
+        "Check that both databases can be used, and run the same command again: it goes on where "
+        "it stopped."
+    )
 
 
 class DemoFailed(CallhouseError):

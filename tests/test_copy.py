@@ -15,7 +15,7 @@ from test_postgres_merge import incompressible
 import receiver.store.copying
 import receiver.store.spans
 from receiver.cli import main
-from receiver.errors import CopyStopped, NotStored, StoreUnavailable
+from receiver.errors import NotStored, StoreUnavailable
 from receiver.store import Outcome, carry, compare, open_store, receive
 from receiver.store.connection import connect
 from receiver.store.engine import reading
@@ -147,7 +147,7 @@ def test_an_interrupted_copy_goes_on_where_it_stopped(source, pg, small_portions
         return run(store, unit)
 
     monkeypatch.setattr(PostgresStore, "run", run_three_times)
-    with pytest.raises(CopyStopped):
+    with pytest.raises(StoreUnavailable):
         copied(source, pg)
     done = {row[0] for row in dump_of(pg)["observations"]}
     assert len(done) == 20
@@ -323,3 +323,10 @@ def test_a_database_is_not_copied_onto_itself(source, pg, monkeypatch):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", pg.url)
     assert "names the database" in run("--to", pg.url, status=2)
     assert "it must be" in run("--to", "mysql://x", status=2)
+
+
+def test_a_target_that_is_away_stops_the_copy_and_says_how_to_go_on(source, monkeypatch):
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{source}")
+    said = run("--to", "postgresql://callhouse@127.0.0.1:1/x", status=1)
+    assert "Error: the copy stopped: the database could not be used" in said
+    assert "it goes on where it stopped" in said

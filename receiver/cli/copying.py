@@ -9,7 +9,7 @@ import click
 from receiver import config
 from receiver.addresses import Location, parse_database
 from receiver.cli.group import err, main, progress
-from receiver.errors import SettingsError
+from receiver.errors import CopyStopped, SchemaMismatch, SettingsError, StoreUnavailable
 
 if TYPE_CHECKING:
     from receiver.store import Carried, Comparison
@@ -41,8 +41,6 @@ def copy(to: Location) -> None:
       callhouse copy --to postgresql://callhouse@db.example.com/callhouse
       CALLHOUSE_DATABASE_URL=postgresql://… callhouse copy --to sqlite:///data/retell.db
     """
-    from receiver.store import carry, compare
-
     settings = config.load()
     source = settings.database
     if _is_same(source, to):
@@ -50,21 +48,33 @@ def copy(to: Location) -> None:
             "--to names the database that CALLHOUSE_DATABASE_URL names",
             hint="Give the address of another one: this one is left as it is.",
         )
-    with progress() as bar:
-        task = bar.add_task("Carrying", total=None)
-        carried = carry(
-            source,
-            to,
-            timezone=settings.timezone,
-            progress=lambda number, n, of: bar.update(
-                task, completed=n, total=of, description=f"Carrying, round {number}"
-            ),
-        )
-        task = bar.add_task("Comparing", total=None)
-        found = compare(source, to, progress=lambda n, of: bar.update(task, completed=n, total=of))
+    try:
+        carried, found = _copy(source, to, settings.timezone)
+    except SchemaMismatch:
+        raise
+    except StoreUnavailable as error:
+        raise CopyStopped(f"the copy stopped: {error}") from error
     click.echo(f"Carried {_entities(carried.entities)} to {to}.")
     _print(carried, found)
     sys.exit(0 if found.is_complete else 1)
+
+
+def _copy(source: Location, target: Location, timezone: str) -> tuple["Carried", "Comparison"]:
+    from receiver.store import carry, compare
+
+    with progress() as bar:
+        task = bar.add_task("Carrying", total=None)
+
+        def carrying(number: int, done: int, total: int) -> None:
+            words = f"Carrying, round {number}"
+            bar.update(task, completed=done, total=total, description=words)
+
+        carried = carry(source, target, timezone=timezone, progress=carrying)
+        last = bar.add_task("Comparing", total=None)
+        found = compare(
+            source, target, progress=lambda n, of: bar.update(last, completed=n, total=of)
+        )
+    return carried, found
 
 
 def _is_same(source: Location, target: Location) -> bool:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from receiver.addresses import Location
-from receiver.errors import CopyStopped, SchemaMismatch, StoreUnavailable
+from receiver.errors import SchemaMismatch
 from receiver.store import copy_sql, sql
 from receiver.store.engine import AnyStore, engine, migrate, open_store, reading
 from receiver.store.observations import known_observations
@@ -51,7 +51,7 @@ def carry(
 
     Goes round until nothing is new, or not less than the last time: events may arrive for ever.
     `progress` is called with the round, how many entities are done and of how many. Raises
-    NotStored without a source, CopyStopped, and SchemaMismatch for one of another version.
+    NotStored without a source, SchemaMismatch for one of another version, and StoreUnavailable.
     """
     with reading(source):
         pass
@@ -69,8 +69,6 @@ def carry(
             done = _round(source, target, store, partial(progress, number))
             counts.append(done.entities)
         return Carried(sum(counts), done.refused)
-    except StoreUnavailable as error:
-        raise CopyStopped(f"the copy stopped: {error}") from error
     finally:
         store.close()
 
