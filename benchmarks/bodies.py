@@ -44,6 +44,9 @@ _WORDS = [
     for n in range(2000)
 ]
 
+# A word of each answered call, and one of about a fifth of all calls.
+EVERYWHERE, IN_SOME = _WORDS[0], _WORDS[-1]
+
 
 def _text(rng: Random, words: int) -> list[str]:
     return [_WORDS[min(1999, int(rng.paretovariate(0.6)) - 1)] for _ in range(words)]

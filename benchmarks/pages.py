@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import KEY
+from benchmarks.bodies import EVERYWHERE, IN_SOME
 from receiver import config
 from receiver.browse.server import serving
 from receiver.export import Export, export
@@ -92,8 +93,10 @@ def pages(path: Path) -> Iterator[str]:
         [(call_id,)] = connection.execute(answered)
     yield "/"
     yield f"/-/call/{call_id}"
-    yield "/-/search?q=thee"
-    yield "/-/search?q=thee&outcome=user_hangup"
+    yield f"/-/search?q={EVERYWHERE}"
+    yield f"/-/search?q={EVERYWHERE}&outcome=user_hangup"
+    yield f"/-/search?q={IN_SOME}+-{EVERYWHERE}"
+    yield f"/-/search?q={IN_SOME}&sentiment=Negative"
     yield "/retell"
     for name in [table.name for table in TABLES] + list(views()):
         if name not in {"timeline", "words"}:
@@ -101,7 +104,7 @@ def pages(path: Path) -> Iterator[str]:
     yield f"/retell/timeline?call_id={call_id}"
     yield f"/retell/words?call_id={call_id}"
     yield f"/retell/calls/{call_id}"
-    yield "/retell/transcripts?_search=thee"
+    yield f"/retell/transcripts?_search={IN_SOME}"
     yield "/retell/call_log?outcome=user_hangup"
     yield "/retell/attributes?source=metadata&name=campaign&value=spring"
     for name in DASHBOARDS:

@@ -28,12 +28,16 @@ from rich.table import Table
 from benchmarks import KEY
 from benchmarks.bodies import KINDS, pair
 from receiver.signature import sign
+from tests.postgres import Cluster, programs
 
 CLIENTS = 32
+POSTGRES = "callhouse on PostgreSQL"
 SERVERS = {
     "only reads and checks the HMAC": "benchmarks.servers:hmac_only()",
     "callhouse": "receiver.app:create_app()",
     "ten-minute version": "benchmarks.servers:ten_minutes()",
+    # Where Debian's package is installed; the server runs on the same cores.
+    **({POSTGRES: "receiver.app:create_app()"} if programs() else {}),
 }
 ROOT = Path(__file__).parent.parent
 # Prepared pairs per second of a run: more than the fastest server that stores can take.
@@ -75,7 +79,8 @@ def measure(kind: str, seconds: int, rounds: int, folder: Path) -> None:
         task = progress.add_task(kind, total=rounds * len(SERVERS))
         for _ in range(rounds):
             for name, target in SERVERS.items():
-                runs[name].append(run(target, requests, sizes, seconds, folder / "data"))
+                with database(folder / "data", on_postgres=name == POSTGRES) as where:
+                    runs[name].append(run(target, requests, sizes, seconds, where))
                 progress.advance(task)
     show(kind, runs, sum(sizes) / len(sizes))
 
@@ -93,22 +98,51 @@ def prepare(kind: str, seconds: int, folder: Path) -> tuple[Path, list[int]]:
     return path, sizes
 
 
-def run(target: str, requests: Path, sizes: list[int], seconds: int, data: Path) -> Run:
-    """Start a server on a fresh file, load it, measure it, stop it."""
-    shutil.rmtree(data, ignore_errors=True)
-    with server(target, data) as (process, address):
+@dataclass
+class Database:
+    """Where a server stores: a folder for it, its address, its files, and who works for it."""
+
+    folder: Path
+    url: str
+    files: Path
+    pid: int | None = None
+
+    def bytes(self) -> int:
+        return sum(f.stat().st_size for f in self.files.rglob("*") if f.is_file())
+
+
+@contextmanager
+def database(folder: Path, *, on_postgres: bool) -> Iterator[Database]:
+    """A new one, for one run."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    if not on_postgres:
+        yield Database(folder, f"sqlite:///{folder / 'retell.db'}", folder)
+        return
+    # The server's own user must be able to come here.
+    folder.parent.chmod(0o755)
+    cluster = Cluster(folder, durable=True)
+    cluster.start()
+    try:
+        # Without its log, of which it keeps a gigabyte whatever was stored.
+        files = folder / "data" / "base"
+        yield Database(folder, cluster.url("postgres").url, files, cluster.process.pid)
+    finally:
+        cluster.stop()
+
+
+def run(target: str, requests: Path, sizes: list[int], seconds: int, where: Database) -> Run:
+    """Start a server on a fresh database, load it, measure it, stop it."""
+    with server(target, where) as (process, address):
         command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--timeout", "30s"]
-        command += [
-            "-s",
-            str(ROOT / "benchmarks/load.lua"),
-            f"http://{address}",
-            "--",
-            str(requests),
-        ]
-        # Starting costs CPU too, but only once.
-        started, _ = usage(process.pid)
+        command += ["-s", str(ROOT / "benchmarks/load.lua"), f"http://{address}"]
+        command += ["--", str(requests)]
+        sessions = {process.pid, where.pid}
+        # Starting costs CPU and room too, but only once.
+        started, _ = usage(sessions)
+        empty = where.bytes() if where.pid else 0
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        cpu, memory = usage(process.pid)
+        cpu, memory = usage(sessions)
     found = {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", output.split("RESULT", 1)[1])}
     done = found["requests"]
     return Run(
@@ -117,14 +151,14 @@ def run(target: str, requests: Path, sizes: list[int], seconds: int, data: Path)
         p99_ms=found["p99_us"] / 1000,
         cpu_seconds_per_1000=(cpu - started) / done * 1000,
         memory_mb=memory,
-        disk_ratio=sum(f.stat().st_size for f in data.iterdir()) / sum(sizes[:done]),
+        disk_ratio=(where.bytes() - empty) / sum(sizes[:done]),
         errors=found["errors"],
         exhausted=done > len(sizes),
     )
 
 
 @contextmanager
-def server(target: str, data: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def server(target: str, where: Database) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A gunicorn with callhouse's own configuration, serving `target`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -132,14 +166,14 @@ def server(target: str, data: Path) -> Iterator[tuple[subprocess.Popen[bytes], s
     environ = os.environ | {
         "PYTHONPATH": str(ROOT),
         "RETELL_API_KEY": KEY,
-        "CALLHOUSE_DATABASE_URL": f"sqlite:///{data / 'retell.db'}",
+        "CALLHOUSE_DATABASE_URL": where.url,
         "CALLHOUSE_BIND": address,
         "CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS": "86400",
     }
-    data.mkdir(parents=True)
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), target],
         env=environ,
+        cwd=where.folder,
         start_new_session=True,
         stderr=subprocess.DEVNULL,
     )
@@ -158,13 +192,13 @@ def server(target: str, data: Path) -> Iterator[tuple[subprocess.Popen[bytes], s
         process.wait()
 
 
-def usage(pid: int) -> tuple[float, float]:
-    """CPU seconds used by a server's processes, and their peak memory together in MB."""
+def usage(sessions: set[int | None]) -> tuple[float, float]:
+    """CPU seconds used by all processes of some, and their peak memory together in MB."""
     cpu, memory = 0.0, 0.0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rsplit(") ", 1)[1].split()
-            if int(fields[2]) != pid:  # the process group
+            if int(fields[3]) not in sessions:
                 continue
             cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             status = (stat.parent / "status").read_text()

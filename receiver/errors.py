@@ -16,6 +16,7 @@ CallhouseError
 │   └── SchemaMismatch       the file's schema is not this version's
 ├── NotStored                nothing in the warehouse has this id
 ├── ExportFailed             an export could not be written whole; nothing of it was kept
+├── CopyStopped              a copy into another database could not go on
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
 ├── QueryNotUnderstood       words to search for cannot be read as a query
 ├── PlacementUnknown         a call may have been placed, or not
@@ -161,6 +162,15 @@ class ExportFailed(CallhouseError):
     """An export could not be written whole."""
 
     hint = "Nothing of it was kept. Look at the disk, then export again."
+
+
+class CopyStopped(CallhouseError):
+    """A copy into another database could not go on."""
+
+    hint = (
+        "Check that both databases can be used, and run the same command again: it goes on where "
+        "it stopped."
+    )
 
 
 class DemoFailed(CallhouseError):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -23,6 +24,9 @@ NOW_MS = 1_778_699_295_274
 
 
 def pytest_configure(config):
+    # Started in the background of a script, this process ignores Ctrl-C, and so would every command
+    # that tests start and stop.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     import canaries
 
     config.pluginmanager.register(canaries)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -78,10 +79,11 @@ class Cluster:
             )
 
     def start(self) -> "Cluster":
-        from conftest import wait_until
-
         self.launch()
-        wait_until(self._answers, seconds=60)
+        deadline = time.monotonic() + 60
+        while not self._answers():
+            assert time.monotonic() < deadline, "it does not start"
+            time.sleep(0.05)
         return self
 
     def _answers(self) -> bool:

@@ -252,6 +252,7 @@ def test_no_page_of_a_masked_login_holds_personal_data(visit):
             assert '"count": 1' not in text, path
 
 
+@pytest.mark.slow
 def test_the_same_pages_of_a_reader_do(visit):
     """So that the test above looks at the right places."""
     holding = [path for path in pages(DATABASE) if SECRET in visit(path, "jane").text]

@@ -60,7 +60,10 @@ def run(body: str) -> tuple[int, str]:
     return ran.returncode, ran.stdout
 
 
-@pytest.mark.parametrize("where", LEAKS)
+# Each is a test run of its own.
+@pytest.mark.parametrize(
+    "where", ["a log line", *(pytest.param(w, marks=pytest.mark.slow) for w in [*LEAKS][1:])]
+)
 def test_leak_fails_a_run_whose_tests_pass(where):
     status, printed = run(LEAKS[where])
     assert "1 passed" in printed, printed

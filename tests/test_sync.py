@@ -486,7 +486,13 @@ def calls_in(path) -> set[str]:
 TABLE_NAMES = "SELECT name FROM sqlite_master"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["SIGINT", "kill -9"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow, id="SIGINT"),
+        pytest.param(signal.SIGKILL, id="kill -9"),
+    ],
+)
 def test_a_stopped_command_goes_on_and_fetches_no_kept_page_twice(
     environ, box, path, requests, number
 ):

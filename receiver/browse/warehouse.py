@@ -13,13 +13,13 @@ from datasette.utils import get_all_foreign_keys, get_outbound_foreign_keys
 from receiver.browse.privacy import goes_past, guard
 from receiver.store.connection import Connection, sqlite3
 from receiver.store.reading import connect_readonly
-from schema.tables import CALL_TABLES, ROLLUP_TABLES, TABLES
+from schema.tables import CALL_TABLES, OBSERVATIONS, ROLLUP_TABLES, TABLES
 
 # Counting every table of a file of this size takes a blink.
 COUNTED_BYTES = 500_000_000
 # What the page of a table asks; what people write themselves ends in another character.
 _COUNT = re.compile(r"select count\(\*\) from (\w+) ")
-_MANY_FOR_A_CALL = {table.name for table in CALL_TABLES if len(table.key) > 1}
+_MANY_FOR_A_CALL = {table.name for table in (OBSERVATIONS, *CALL_TABLES) if len(table.key) > 1}
 _KEYS = {table.name: list(table.key) for table in (*TABLES, *ROLLUP_TABLES)}
 
 

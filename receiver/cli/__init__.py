@@ -3,12 +3,23 @@
 A module for each kind of work; importing it adds its commands to the group.
 """
 
-from receiver.cli import access, calling, exporting, fetching, objects, running, sandbox, webhook
+from receiver.cli import (
+    access,
+    calling,
+    copying,
+    exporting,
+    fetching,
+    objects,
+    running,
+    sandbox,
+    webhook,
+)
 from receiver.cli.group import main
 
 __all__ = [
     "access",
     "calling",
+    "copying",
     "exporting",
     "fetching",
     "main",

@@ -2,10 +2,13 @@
 
 `receive` makes a body ready, `open_store` gives who commits it with whatever else is waiting,
 `show` reads it back, `snapshot` reads anything else, `rebuild` makes every table anew from the
-observations, `roll_up` adds up the hours that are over and `migrate` makes the database.
+observations, `roll_up` adds up the hours that are over and `migrate` makes the database. `carry`
+brings all of it into another database and `compare` looks whether it is there.
 """
 
+from receiver.store.comparing import Comparison, compare
 from receiver.store.connection import sqlite_warning
+from receiver.store.copying import Carried, carry
 from receiver.store.days import GROUPS, UNKNOWN_DAY, Made, Part
 from receiver.store.engine import AnyStore, migrate, open_store
 from receiver.store.exporting import Result, Row, Snapshot, snapshot, write_table
@@ -20,6 +23,8 @@ __all__ = [
     "UNKNOWN_DAY",
     "AnyStore",
     "CallState",
+    "Carried",
+    "Comparison",
     "Made",
     "Outcome",
     "Part",
@@ -28,6 +33,8 @@ __all__ = [
     "Row",
     "Snapshot",
     "Store",
+    "carry",
+    "compare",
     "migrate",
     "open_store",
     "read_drift",

@@ -1,7 +1,8 @@
 """The observations of a call or chat -> its rows, inside a transaction that is open."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from receiver.store import sql
@@ -26,21 +27,25 @@ def project_entity(
     entity_type: str,
     known: Iterable[Known],
     newest: Event | None = None,
+    *,
+    is_new: bool = False,
 ) -> None:
     """Bring the rows of a call or chat up to date with its observations.
 
     `newest` is the event that just arrived, the last of `known`. If it is the highest, what it says
-    decides and older bodies need not be read; else all of them are folded.
+    decides and older bodies need not be read; else all of them are folded. `is_new` says that it
+    has no rows yet.
     """
     parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
     if not parts:
         return
-    stored = read_call(connection, entity_id) if entity_type == "call" else None
+    has_row = entity_type == "call" and not is_new
+    stored = read_call(connection, entity_id) if has_row else None
     rows = _project_newest(connection, entity_id, parts, newest, stored) if newest else None
     if rows is None and newest and stored:
         rows = _project_superseded(connection, entity_id, parts, newest, stored)
     if rows is None:
-        rows = _project_all(connection, entity_id, entity_type, parts)
+        rows = _project_all(connection, entity_id, entity_type, parts, is_new=is_new)
     if entity_type == "call":
         reason = rows["calls", None][0][_REASON]
         before = stored["disconnection_reason"] if stored else None
@@ -53,25 +58,36 @@ def attempt(
     entity_type: str,
     known: Iterable[Known],
     newest: Event | None = None,
+    *,
+    is_new: bool = False,
 ) -> str | None:
     """`project_entity`, undone if the content does not let itself be projected.
 
     Returns what is wrong with the content, if anything is. Raises the driver's error for the rest.
     """
-    connection.execute("SAVEPOINT projection")
+    args = (connection, entity_id, entity_type, known, newest)
+    name = undone(connection, partial(project_entity, *args, is_new=is_new))
+    return f"not projected: {name}" if name else None
+
+
+def undone(connection: Connection, work: Callable[[], None]) -> str | None:
+    """Carry out `work`; if the content is at fault, undo it and return the error's class.
+
+    The class alone: a message could repeat what the call says. Raises the driver's error if the
+    disk, the file or the server is at fault.
+    """
+    connection.execute("SAVEPOINT undone")
     try:
-        project_entity(connection, entity_id, entity_type, known, newest)
+        work()
     except (connection.OperationalError, connection.InternalError):
-        # The disk, the file or the server failed, not the content.
         raise
     except Exception as error:
         if type(error) is connection.DatabaseError:  # a corrupt file
             raise
-        connection.execute("ROLLBACK TO projection")
-        connection.execute("RELEASE projection")
-        # The class alone: a message could repeat what the call says.
-        return f"not projected: {type(error).__name__}"
-    connection.execute("RELEASE projection")
+        connection.execute("ROLLBACK TO undone")
+        connection.execute("RELEASE undone")
+        return type(error).__name__
+    connection.execute("RELEASE undone")
     return None
 
 
@@ -133,7 +149,12 @@ def _project_superseded(
 
 
 def _project_all(
-    connection: Connection, entity_id: str, entity_type: str, parts: Sequence[Known]
+    connection: Connection,
+    entity_id: str,
+    entity_type: str,
+    parts: Sequence[Known],
+    *,
+    is_new: bool,
 ) -> Rows:
     """Fold every observation and write the whole call or chat."""
     observations = [load(connection, entity_id, known) for known in parts]
@@ -142,7 +163,7 @@ def _project_all(
     rows = rows_of(entity_id, entity_type, fields, stamp(parts), envelope)
     if entity_type == "call":
         rows["transfers", None] = transfer_rows(entity_id, observations)
-    write(connection, entity_id, rows, is_new=False, is_whole=True)
+    write(connection, entity_id, rows, is_new=is_new, is_whole=True)
     _drop_bodies(connection, entity_id, merge.compactable(observations))
     return rows
 

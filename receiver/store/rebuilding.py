@@ -1,6 +1,6 @@
 """All tables again from the observations, while the receiver goes on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -55,13 +55,21 @@ def _rebuild_batch(store: AnyStore, last: str, connection: Connection) -> list[s
 
 
 def _rebuild_entity(connection: Connection, entity_id: str) -> None:
-    erased = connection.execute(sql.IS_ERASED, (entity_id,)).fetchone() is not None
     known = [_again(connection, entity_id, k) for k in known_observations(connection, entity_id)]
+    reproject(connection, entity_id, known)
+
+
+def reproject(
+    connection: Connection, entity_id: str, known: Sequence[Known], *, is_new: bool = False
+) -> None:
+    """Make the rows of an entity anew from all its observations; `is_new` if it has none yet."""
+    erased = connection.execute(sql.IS_ERASED, (entity_id,)).fetchone() is not None
     for entity_type, tables in _TABLES.items():
         parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
         if erased or not parts:
-            remove(connection, entity_id, tables)
-        elif attempt(connection, entity_id, entity_type, parts):
+            if not is_new:
+                remove(connection, entity_id, tables)
+        elif attempt(connection, entity_id, entity_type, parts, is_new=is_new):
             _rebuild_sound_parts(connection, entity_id, entity_type, parts)
 
 

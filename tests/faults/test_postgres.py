@@ -85,6 +85,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(serve, durable, where, kills
     check_kills(serve, durable, where, kills=kills, seed=seed)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_silent_or_away_is_a_503_and_heals_without_a_restart(
     serve, durable, where
 ):

@@ -1,0 +1,144 @@
+"""Carrying a warehouse into another database, on whatever engines, while events arrive at either.
+
+What was observed of a call is carried, and its rows are made from that in the same transaction, so
+a copy may stop anywhere: another one carries what is lacking. Nothing the target has is lost.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from receiver.addresses import Location
+from receiver.errors import SchemaMismatch
+from receiver.store import copy_sql, sql
+from receiver.store.engine import AnyStore, engine, migrate, open_store, reading
+from receiver.store.observations import known_observations
+from receiver.store.projecting import undone
+from receiver.store.protocols import Connection
+from receiver.store.rebuilding import BATCH, reproject
+from receiver.store.spans import ALONE, Kept, merged, rank, spans
+from schema.conversation import Row
+from schema.tables import UPSTREAM_CALLS, Table
+
+# How long a batch waits for receivers that write to the target.
+_BUSY_SECONDS = 30.0
+
+
+class Whole(NamedTuple):
+    """An entity to carry: observations with their bodies, tombstone."""
+
+    observations: list[Kept]
+    erasure: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """How many calls, chats and other entities were carried, and how many the target refused."""
+
+    entities: int
+    refused: int
+
+
+def carry(
+    source: Location,
+    target: Location,
+    *,
+    timezone: str,
+    progress: Callable[[int, int, int], None],
+) -> Carried:
+    """Bring what `source` has into `target`, which is made if it is not there.
+
+    Goes round until nothing is new, or not less than the last time: events may arrive for ever.
+    `progress` is called with the round, how many entities are done and of how many. Raises
+    NotStored without a source, SchemaMismatch for one of another version, and StoreUnavailable.
+    """
+    with reading(source):
+        pass
+    migrate(target, timezone=timezone)
+    if engine(source).look([])["schema"] != engine(target).look([])["schema"]:
+        raise SchemaMismatch(
+            "the database to copy from does not have this version's schema",
+            hint="Run `callhouse migrate` on it first.",
+        )
+    store = open_store(target, busy_seconds=_BUSY_SECONDS)
+    try:
+        counts: list[int] = []
+        while not counts or (counts[-1] and (len(counts) < 2 or counts[-1] < counts[-2])):
+            number = len(counts) + 1
+            done = _round(source, target, store, partial(progress, number))
+            counts.append(done.entities)
+        return Carried(sum(counts), done.refused)
+    finally:
+        store.close()
+
+
+def _round(
+    source: Location, target: Location, store: AnyStore, progress: Callable[[int, int], None]
+) -> Carried:
+    """Once through all ids."""
+    with reading(source) as here:
+        (total,) = here.execute(sql.COUNT_ENTITIES).fetchone()
+        rest = [(table, here.execute(copy_sql.all_of(table)).fetchall()) for table in ALONE]
+    done = carried = refused = 0
+    for span, here, there in spans(source, target):
+        ours, theirs = span.seen(here), span.seen(there)
+        lacking = [entity_id for entity_id in ours if theirs[entity_id].lacks(ours[entity_id])]
+        for n in range(0, len(lacking), BATCH):
+            batch = {
+                entity_id: Whole(
+                    _observations(here, copy_sql.WHOLE, entity_id), ours[entity_id].erasure
+                )
+                for entity_id in lacking[n : n + BATCH]
+            }
+            count = store.run(partial(_put, store, batch, []))
+            carried, refused = carried + len(batch) - count, refused + count
+        asked = set(span.rows(here, UPSTREAM_CALLS)) - set(span.rows(there, UPSTREAM_CALLS))
+        if asked:
+            store.run(partial(_put, store, {}, [(UPSTREAM_CALLS, list(asked))]))
+        done += len(ours)
+        progress(done, max(done, total))
+    store.run(partial(_put, store, {}, rest))
+    return Carried(carried, refused)
+
+
+def _observations(connection: Connection, statement: str, entity_id: str) -> list[Kept]:
+    return [Kept(*row) for row in connection.execute(statement, (entity_id,)).fetchall()]
+
+
+def _put(
+    store: AnyStore,
+    entities: dict[str, Whole],
+    others: list[tuple[Table, list[Row]]],
+    connection: Connection,
+) -> int:
+    """Put entities, and rows that no observation speaks of; return how many were refused."""
+    refused = 0
+    # In the order in which everybody locks them.
+    for entity_id in sorted(entities):
+        put = partial(_put_entity, store, connection, entity_id, entities[entity_id])
+        refused += undone(connection, put) is not None
+    for table, rows in others:
+        for row in rows:
+            _put_newer(connection, table, row)
+    return refused
+
+
+def _put_entity(store: AnyStore, connection: Connection, entity_id: str, whole: Whole) -> None:
+    store.lock(connection, [entity_id])
+    if whole.erasure:
+        connection.execute(copy_sql.PUT_ERASURE, whole.erasure)
+    erased = connection.execute(sql.IS_ERASED, (entity_id,)).fetchone() is not None
+    stored = {row.key: row for row in _observations(connection, copy_sql.WITHOUT_BODY, entity_id)}
+    put = [merged(row, stored.get(row.key), erased=erased) for row in whole.observations]
+    connection.executemany(copy_sql.PUT_OBSERVATION, put)
+    if erased:
+        connection.execute(copy_sql.FORGET, (entity_id,))
+    known = known_observations(connection, entity_id)
+    reproject(connection, entity_id, known, is_new=not stored)
+
+
+def _put_newer(connection: Connection, table: Table, row: Row) -> None:
+    found = connection.execute(copy_sql.one(table), row[: len(table.key)]).fetchone()
+    if found is None or (found != row and rank(table, found) <= rank(table, row)):
+        connection.execute(sql.upsert(table), row)
