@@ -71,7 +71,8 @@ class Rollup:
     def create_hourly(self, hour_ms: int, *, rolled_up: bool) -> str:
         """The statement that makes the view of hours."""
         if not rolled_up:
-            return f"CREATE VIEW {self.hourly} AS\n{self._of_every_call}"
+            columns = ", ".join(self.columns)
+            return f"CREATE VIEW {self.hourly} AS\n{self._counted}SELECT {columns} FROM counted"
         return (
             f"CREATE VIEW {self.hourly} AS\nWITH unsettled_calls AS ({unsettled_calls(hour_ms)})\n"
             f"SELECT {', '.join(self.columns)} FROM rollup_{self.name}\nUNION ALL\n{self.figures}"
@@ -82,8 +83,7 @@ class Rollup:
         whose day is not, and calls. A day that is not has several rows of a kind."""
         if not rolled_up:
             return (
-                f"CREATE VIEW {self.daily} AS\nWITH counted ({', '.join(self.columns)}) AS (\n"
-                f"{self._of_every_call})\n"
+                f"CREATE VIEW {self.daily} AS\n{self._counted}"
                 f"SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"
             )
         return f"""CREATE VIEW {self.daily} AS
@@ -99,8 +99,12 @@ UNION ALL
 SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
 
     @property
-    def _of_every_call(self) -> str:
-        return f"WITH unsettled_calls AS (SELECT * FROM calls)\n{self.figures}"
+    def _counted(self) -> str:
+        """The figures of every call, whatever is rolled up."""
+        return (
+            "WITH unsettled_calls AS (SELECT * FROM calls),\n"
+            f"counted ({', '.join(self.columns)}) AS (\n{self.figures}\n)\n"
+        )
 
     @property
     def of_the_hour(self) -> str:

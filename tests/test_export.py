@@ -144,6 +144,19 @@ def test_parquet_without_pyarrow_names_the_extra(run, monkeypatch, tmp_path):
     assert list(tmp_path.glob("*c.parquet*")) == []
 
 
+def test_figures_in_another_zone_are_counted_anew_under_the_same_names(run, day_rows, tmp_path):
+    run("hourly_calls", "--to", tmp_path / "utc.csv")
+    run("hourly_calls", "--to", tmp_path / "local.csv", "--timezone", "Asia/Kolkata")
+    utc, local = (
+        list(csv.DictReader((tmp_path / name).read_text().splitlines()))
+        for name in ("utc.csv", "local.csv")
+    )
+    assert local[0].keys() == utc[0].keys()
+    assert {int(row["hour"]) % 3_600_000 for row in local} == {1_800_000}
+    [(calls,)] = day_rows("SELECT count(*) FROM calls")
+    assert sum(int(row["calls"]) for row in local) == calls
+
+
 def test_a_sqlite_file_of_one_view_holds_its_rows(run, day_rows, tmp_path):
     assert run("call_log", "--to", tmp_path / "log.sqlite").exit_code == 0
     with closing(sqlite3.connect(tmp_path / "log.sqlite")) as connection:
