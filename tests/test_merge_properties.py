@@ -30,7 +30,7 @@ from receiver.store import Store, rebuild
 from schema.rows import Stamp, Stored, project, project_newest
 from schema.tables import CALLS
 
-quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 thorough = settings(max_examples=1000, deadline=None, database=None)
 
 

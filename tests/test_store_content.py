@@ -15,7 +15,7 @@ from receiver.store.connection import sqlite3
 from schema.call import Call
 from schema.events import MAX_DEPTH
 
-quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 
 
 @pytest.fixture

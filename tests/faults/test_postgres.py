@@ -80,7 +80,8 @@ def check_kills(serve, durable: Cluster, where, *, kills, seed):
     check(where, loads[0].acked | loads[1].acked, loads[0].sent | loads[1].sent)
 
 
-@pytest.mark.parametrize(("kills", "seed"), [(3, 1), pytest.param(18, 2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "seed"), [(3, 1), (18, 2)])
 def test_kill_9_loses_nothing_that_was_acknowledged(serve, durable, where, kills, seed):
     check_kills(serve, durable, where, kills=kills, seed=seed)
 
