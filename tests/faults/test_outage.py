@@ -111,9 +111,8 @@ def command(box, path, *arguments):
     )
 
 
-@pytest.mark.parametrize(
-    "calls", [20, pytest.param(2000, marks=pytest.mark.slow)], ids=["20", "2000"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("calls", [20, 2000])
 def test_after_an_outage_a_sync_makes_the_tables_those_of_a_run_without_one(
     serve, db_path, new_database, tmp_path, calls
 ):
