@@ -28,7 +28,7 @@ errorlog = "-"
 loglevel = "warning"
 
 
-def on_starting(server):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
+def on_starting(server: object) -> None:  # noqa: ARG001 - gunicorn's hook, called with it
     """Refuse to start without a key or on a broken schema; migrate once, before workers fork."""
     try:
         _settings.require_keys()
@@ -41,7 +41,7 @@ def on_starting(server):  # noqa: ANN001, ANN201, ARG001 - gunicorn's hook
         raise SystemExit(f"Error: {error}\n  {error.hint}") from None
 
 
-def _migrate_server():  # noqa: ANN202
+def _migrate_server() -> None:
     """In a process of its own: psycopg learns how to wait when it is imported, and may be imported
     only after gevent has changed that, in the workers."""
     done = _subprocess.run([_sys.executable, "-m", "receiver.cli", "migrate"], stdout=-3)

@@ -77,7 +77,7 @@ def _tables(connection: Connection, *types: str) -> list[str]:
 
 def _view(name: str, columns: list[str]) -> str:
     view = f"CREATE TEMP VIEW {_quoted(name)} AS"
-    return f"{view} SELECT {', '.join(columns)} FROM main.{_quoted(name)}"  # noqa: S608 # our columns
+    return f"{view} SELECT {', '.join(columns)} FROM main.{_quoted(name)}"  # noqa: S608 - our columns
 
 
 def _nothing(name: str) -> str:

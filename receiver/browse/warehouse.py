@@ -30,7 +30,7 @@ class Warehouse(Database):  # type: ignore[misc] # Datasette has no types
         super().__init__(served, path=path, is_mutable=True)
         self.is_masked = is_masked
 
-    def connect(self, write: bool = False) -> Any:  # noqa: ARG002
+    def connect(self, write: bool = False) -> Any:  # noqa: ARG002 - Datasette passes it
         """A connection for reading, also where Datasette would write."""
         connection = super().connect()
         guard(connection, is_masked=self.is_masked)
