@@ -16,7 +16,7 @@ from receiver.store.mirroring import Mirrored, mirror
 from receiver.store.observing import Outcome, Received, receive
 from receiver.store.reading import CallState, read_drift, show, state_of
 from receiver.store.rebuilding import rebuild
-from receiver.store.rollups import roll_up
+from receiver.store.rollups import keep_rolled_up, roll_up
 from receiver.store.store import Store
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Store",
     "carry",
     "compare",
+    "keep_rolled_up",
     "migrate",
     "mirror",
     "open_store",
