@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from receiver.addresses import Location
-from receiver.errors import SchemaMismatch
+from receiver.errors import DatabaseUnreadable, SchemaMismatch
 from receiver.store import copy_sql, sql
 from receiver.store.engine import AnyStore, engine, migrate, open_store, reading
 from receiver.store.observations import known_observations
@@ -67,12 +67,15 @@ def carry(
 
 
 def make_ready(source: Location, target: Location, *, timezone: str) -> None:
-    """Make `target` one that takes all of `source`. Raises NotStored, SchemaMismatch, and others
-    that `migrate` does."""
+    """Make `target` one that takes all of `source`. Raises NotStored and StoreUnavailable."""
     with reading(source):
         pass
+    problems: list[str] = []
+    schema = engine(source).look(problems)["schema"]
+    if schema is None and problems:
+        raise DatabaseUnreadable(f"{source} cannot be read: {problems[0]}")
     migrate(target, timezone=timezone)
-    if engine(source).look([])["schema"] != engine(target).look([])["schema"]:
+    if schema != engine(target).look([])["schema"]:
         raise SchemaMismatch(
             "the database to copy from does not have this version's schema",
             hint="Run `callhouse migrate` on it first.",
