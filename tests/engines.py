@@ -47,6 +47,12 @@ class Files:
             yield path
 
     @contextmanager
+    def nothing(self) -> Iterator[Path]:
+        """Where a database can be made."""
+        with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+            yield Path(folder) / "new" / "retell.db"
+
+    @contextmanager
     def copied(self, where: Path) -> Iterator[Path]:
         """Another database with the same rows; nobody has the first one open."""
         with self.blank() as path:
@@ -137,6 +143,14 @@ class Server:
                 self._spare.append(where)
             else:
                 self._drop(where)
+
+    @contextmanager
+    def nothing(self) -> Iterator[PostgresUrl]:
+        where = self._cluster.create()
+        try:
+            yield where
+        finally:
+            self._drop(where)
 
     @contextmanager
     def copied(self, where: PostgresUrl) -> Iterator[PostgresUrl]:
