@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import sqlite_utils
+import viewing
 from engines import Files, Server, url_of
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -50,6 +51,12 @@ def pytest_configure(config):
         "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     hypothesis_settings.load_profile("any machine")
+
+
+def pytest_generate_tests(metafunc):
+    if "dialect" in metafunc.fixturenames:
+        engine = Files if metafunc.config.getoption("engine") == "sqlite" else Server
+        metafunc.parametrize("dialect", engine.dialects)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -146,6 +153,14 @@ def store(database):
 def db(engine, database):
     """A second connection to look into the database."""
     with engine.looking(database) as connection:
+        yield connection
+
+
+@pytest.fixture
+def world(engine, dialect):
+    """Six calls of two agents on two days, and a body that was not understood."""
+    with engine.viewed("UTC", dialect) as connection:
+        viewing.fill(connection)
         yield connection
 
 

@@ -7,10 +7,12 @@ postgres`). A test has no branch for an engine: what differs is said here, by th
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from viewing import SQLITES, create
 
 from receiver.addresses import Location, PostgresUrl
 from receiver.store import Store, migrate
@@ -37,6 +39,8 @@ class Files:
     """SQLite's: a database is a file."""
 
     errors = sqlite3
+    # Views are read by each SQLite at hand.
+    dialects = sorted(SQLITES)
 
     @contextmanager
     def blank(self) -> Iterator[Path]:
@@ -51,6 +55,14 @@ class Files:
         """Where a database can be made."""
         with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
             yield Path(folder) / "new" / "retell.db"
+
+    @contextmanager
+    def viewed(self, timezone: str, dialect: str) -> Iterator[Connection]:
+        """A connection to a new database whose views are of a time zone."""
+        with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+            path = Path(folder) / "retell.db"
+            with closing(create(path, timezone, SQLITES[dialect])) as connection:
+                yield connection
 
     @contextmanager
     def copied(self, where: Path) -> Iterator[Path]:
@@ -116,6 +128,8 @@ class Files:
 class Server:
     """PostgreSQL's: a database is one of many on a server of this run's own."""
 
+    dialects = ("PostgreSQL",)
+
     def __init__(self, cluster: Any) -> None:
         # Imported here, as all of PostgreSQL's: the other tests need no client of it.
         import postgres
@@ -151,6 +165,12 @@ class Server:
             yield where
         finally:
             self._drop(where)
+
+    @contextmanager
+    def viewed(self, timezone: str, _dialect: str) -> Iterator[Any]:
+        with self.blank() as where, self.looking(where) as session:
+            migrate(where, timezone=timezone)
+            yield session
 
     @contextmanager
     def copied(self, where: PostgresUrl) -> Iterator[PostgresUrl]:
