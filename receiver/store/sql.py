@@ -62,7 +62,9 @@ INSERT_OBSERVATION = (
 REPEAT_OBSERVATION = (
     "UPDATE observations SET times_received = times_received + 1, observed_at = ?, "
     "first_received_at = min(first_received_at, ?), last_received_at = max(last_received_at, ?), "
-    "key_id = min(key_id, ?) WHERE entity_id = ? AND body_sha256 = ? AND source = ?"
+    # Of two keys the smaller; with a null, min is null in SQLite and the other one elsewhere.
+    "key_id = coalesce(min(key_id, ?), key_id, ?) "
+    "WHERE entity_id = ? AND body_sha256 = ? AND source = ?"
 )
 
 SEED_REASON = (

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -44,10 +45,16 @@ class _Raw(psycopg.Connection[tuple[Any, ...]]):
 
     deadline: float | None = None
 
-    def wait(self, *arguments: Any, **options: Any) -> Any:
+    def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
         if self.deadline is not None:
             options["timeout"] = max(0.0, self.deadline - time.monotonic())
-        return super().wait(*arguments, **options)
+        try:
+            return super().wait(gen, *arguments, **options)
+        except psycopg.OperationalError:
+            # Left alone, one that is given up would try to end properly once it is collected.
+            with suppress(RuntimeError):
+                gen.close()
+            raise
 
 
 class Session:
@@ -65,6 +72,8 @@ class Session:
         try:
             if turn := turns.before(statement, parameters):
                 self.raw.execute(*turn)
+            if statement.startswith("ROLLBACK TO "):
+                return self._back_to(statement)
             return self.raw.execute(translate(statement), parameters)
         except errors.ProgramLimitExceeded as error:
             # A value is too long for an index: the content's fault, not the server's.
@@ -77,6 +86,17 @@ class Session:
                 cursor.executemany(translate(statement), parameters)
         except errors.ProgramLimitExceeded as error:
             raise psycopg.DataError("too long for an index") from error
+
+    def _back_to(self, statement: str) -> psycopg.Cursor[Any]:
+        """Undo what came after a savepoint.
+
+        psycopg forgets its prepared statements when it reads the answer, and lets the server forget
+        them after the next statement. In a pipeline that one must not be prepared: it would be
+        forgotten by the server alone.
+        """
+        self.raw.execute(statement, prepare=False)
+        self.raw.execute("SELECT 1", prepare=False).fetchone()
+        return self.raw.execute("SELECT 1", prepare=False)
 
     @property
     def is_sound(self) -> bool:

@@ -25,6 +25,8 @@ CONNECTIONS = 8
 # An id that no index could hold is no id.
 _MAX_ID_BYTES = 1000
 _LONGEST_PAUSE_SECONDS = 0.05
+# How much longer a silent server is waited for than a lock: the server says itself that it is busy.
+_SILENCE_SECONDS = 0.5
 
 # Insert or nothing, then wait for the row: what follows sees all that was committed before. There
 # is nothing in a call itself that could be locked before its first event is stored.
@@ -108,7 +110,7 @@ class PostgresStore:
         together = True
         while True:
             session, is_used = self._take()
-            session.raw.deadline = deadline if in_time else None
+            session.raw.deadline = deadline + _SILENCE_SECONDS if in_time else None
             work = _Work(session)
             try:
                 result = work.together(unit) if together else work.one_by_one(unit)

@@ -25,7 +25,11 @@ SELECT
     seconds_at(e.said, 2) AS end_seconds
 FROM utterance_words w
 CROSS JOIN json_array_elements(
-    CASE WHEN json_valid(w.words) THEN w.words ELSE '[]' END::json
+    CASE
+        WHEN NOT json_valid(w.words) THEN '[]'
+        WHEN json_typeof(w.words::json) = 'array' THEN w.words
+        ELSE '[]'
+    END::json
 ) WITH ORDINALITY e (said, n)"""
 
 _FOUND = (
