@@ -337,7 +337,7 @@ def test_a_call_that_comes_while_its_hour_is_added_up_takes_it_back(pg):
 
 
 def test_a_call_of_another_hour_does_not_wait_while_an_hour_is_added_up(pg):
-    store, other = open_store(pg), open_store(pg, busy_seconds=5)
+    store, other = open_store(pg), open_store(pg, busy_seconds=2)
 
     def settle(connection) -> None:
         assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
