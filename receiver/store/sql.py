@@ -76,11 +76,8 @@ ADD_REASON = (
     "INSERT INTO disconnection_reasons (reason, category, description) VALUES (?, ?, ?) "
     "ON CONFLICT (reason) DO NOTHING"
 )
-DROP_UNUSED_REASON = (
-    "DELETE FROM disconnection_reasons WHERE reason = ? "
-    "AND NOT EXISTS (SELECT 1 FROM calls WHERE disconnection_reason = ?)"
-)
-
+# Apart from the deletion: an engine may hold the two tables in different places.
+CALL_WITH_REASON = "SELECT 1 FROM calls WHERE disconnection_reason = ? LIMIT 1"
 REASONS = "SELECT reason FROM disconnection_reasons"
 USED_REASONS = (
     "SELECT DISTINCT disconnection_reason FROM calls WHERE disconnection_reason IS NOT NULL"
@@ -90,8 +87,9 @@ DROP_REASON = "DELETE FROM disconnection_reasons WHERE reason = ?"
 QUARANTINED = "SELECT count(*) FROM observations WHERE problem IS NOT NULL"
 
 UNFOUNDED = {
-    "calls": "SELECT call_id FROM calls WHERE call_id NOT IN (SELECT entity_id FROM observations)",
-    "chats": "SELECT chat_id FROM chats WHERE chat_id NOT IN (SELECT entity_id FROM observations)",
+    table: f"SELECT {key} FROM {table} c "
+    f"WHERE NOT EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.{key})"
+    for table, key in (("calls", "call_id"), ("chats", "chat_id"))
 }
 REINDEX_TRANSCRIPTS = "INSERT INTO transcripts_fts (transcripts_fts) VALUES ('rebuild')"
 

@@ -25,7 +25,7 @@ BUSY = ("55P03", "57014")
 
 # Who adds an unknown reason, or drops one that no call has any more, looks at all calls: these take
 # turns, which is rare enough to be a matter of the whole table.
-_TURNS = {sql.ADD_REASON, sql.DROP_UNUSED_REASON, sql.USED_REASONS}
+_TURNS = {sql.ADD_REASON, sql.CALL_WITH_REASON, sql.USED_REASONS}
 _TAKE_TURN = "LOCK TABLE disconnection_reasons IN SHARE ROW EXCLUSIVE MODE"
 
 
