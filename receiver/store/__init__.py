@@ -3,14 +3,15 @@
 `receive` makes a body ready, `open_store` gives who commits it with whatever else is waiting,
 `show` reads it back, `snapshot` reads anything else, `rebuild` makes every table anew from the
 observations, `roll_up` adds up the hours that are over and `migrate` makes the database. `carry`
-brings all of it into another database and `compare` looks whether it is there.
+brings all of it into another database and `compare` looks whether it is there; `distribute` spreads
+its tables over a cluster.
 """
 
 from receiver.store.comparing import Comparison, compare
 from receiver.store.connection import sqlite_warning
 from receiver.store.copying import Carried, carry
 from receiver.store.days import GROUPS, UNKNOWN_DAY, Made, Part
-from receiver.store.engine import AnyStore, migrate, open_store
+from receiver.store.engine import AnyStore, distribute, migrate, open_store
 from receiver.store.exporting import Result, Row, Snapshot, snapshot, write_table
 from receiver.store.observing import Outcome, Received, receive
 from receiver.store.reading import CallState, read_drift, show, state_of
@@ -35,6 +36,7 @@ __all__ = [
     "Store",
     "carry",
     "compare",
+    "distribute",
     "migrate",
     "open_store",
     "read_drift",

@@ -15,8 +15,8 @@ from schema.disconnection_reasons import REASONS
 
 # How long a start waits for another one that migrates.
 LOCK_SECONDS = 30.0
-# Any number that no other program is likely to take.
-_LOCK = "SELECT pg_advisory_xact_lock(7310868735905654117)"
+# One changes tables at a time. Any number that no other program is likely to take.
+LOCK = "SELECT pg_advisory_xact_lock(7310868735905654117)"
 
 # Beside the schema's tables: which migrations have been made, and a row for each call, chat or
 # other entity that its transactions wait at. Keys as everywhere: nothing serial.
@@ -37,7 +37,7 @@ def migrate(where: PostgresUrl, timezone: str) -> list[str]:
     session = connect(where, lock_seconds=LOCK_SECONDS)
     try:
         with session.raw.transaction():
-            session.execute(_LOCK)
+            session.execute(LOCK)
             for statement in _OURS:
                 session.raw.execute(statement)
             new = _migrate(session)
