@@ -16,11 +16,11 @@ from storing import add
 from test_copy import ERASE, UPSTREAM, in_store, write
 from test_postgres_merge import WHOLE, rebuilt
 
-from receiver.store import carry, copy_sql, receive, rollup_sql, sql
+from receiver.store import carry, copy_sql, receive, rollup_sql, show, sql, state_of
 from receiver.store.postgres.connection import Session
 from receiver.store.postgres.distributing import LOCAL, REFERENCE
 from receiver.store.rollups import roll_up
-from receiver.store.upstream import SyncRow, keep, put_coverage
+from receiver.store.upstream import SyncRow, here, keep, put_coverage, said_of
 from schema.tables import COVERAGE, SYNCS, UPSTREAM_CALLS
 
 WRITES = ("INSERT", "UPDATE", "DELETE")
@@ -113,6 +113,14 @@ def test_an_event_reads_and_writes_the_part_of_its_call_alone(in_parts, spy):
     assert len(units) > 100
     assert {len(parts) for parts in units.values()} == {1}
     assert len(set.union(*units.values())) > 1
+
+
+def test_what_is_asked_of_one_call_is_asked_of_its_part(in_parts, spy):
+    in_store(in_parts, lambda s: deliver(s, [WHOLE]))
+    del spy.said[:]
+    for ask in (show, state_of, lambda *a: here(a[0], [a[1]]), lambda *a: said_of(a[0], [a[1]])):
+        assert ask(in_parts, "whole")
+    assert [len(parts) for parts in check(in_parts, spy.said).values()] == [1] * 4
 
 
 def test_every_other_write_is_about_one_call_or_about_none(in_parts, spy):

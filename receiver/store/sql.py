@@ -109,14 +109,22 @@ DRIFT = "SELECT * FROM drift ORDER BY entities DESC, place, what, name"
 
 # -- what is here of a call that Retell has --------------------------------------------------------
 
-_HAS_TRANSCRIPT = (
-    "(EXISTS (SELECT 1 FROM transcripts t WHERE t.call_id = c.call_id) "
-    "OR EXISTS (SELECT 1 FROM utterances t WHERE t.call_id = c.call_id))"
-)
-_IS_ANALYSED = "EXISTS (SELECT 1 FROM analyses a WHERE a.call_id = c.call_id)"
+
+def _has_transcript(call: str) -> str:
+    return (
+        f"(EXISTS (SELECT 1 FROM transcripts t WHERE t.call_id = {call}) "
+        f"OR EXISTS (SELECT 1 FROM utterances t WHERE t.call_id = {call}))"
+    )
+
+
+def _is_analysed(call: str) -> str:
+    return f"EXISTS (SELECT 1 FROM analyses a WHERE a.call_id = {call})"
+
+
 HELD = (
     f"SELECT u.asked_at, u.gone_at IS NOT NULL, e.entity_id IS NOT NULL, c.call_id IS NOT NULL, "
-    f"{_HAS_TRANSCRIPT}, {_IS_ANALYSED}, {', '.join(f'c.{name}' for name in CALLS.names)} "
+    f"{_has_transcript('k.id')}, {_is_analysed('k.id')}, "
+    f"{', '.join(f'c.{name}' for name in CALLS.names)} "
     "FROM (SELECT ? AS id) k LEFT JOIN calls c ON c.call_id = k.id "
     "LEFT JOIN upstream_calls u ON u.call_id = k.id LEFT JOIN erasures e ON e.entity_id = k.id"
 )
@@ -128,7 +136,7 @@ _IS_OURS = (
 )
 OPEN_CALLS = (
     "SELECT c.call_id FROM calls c WHERE (c.level < 2 OR c.cost_is_final IS NOT 1 "
-    f"OR NOT {_IS_ANALYSED} OR NOT {_HAS_TRANSCRIPT}) "
+    f"OR NOT {_is_analysed('c.call_id')} OR NOT {_has_transcript('c.call_id')}) "
     "AND coalesce(c.start_timestamp, c.observed_at) BETWEEN ? AND ? "
     f"AND (CAST(? AS TEXT) IS NULL OR c.agent_id = ?) AND {_IS_OURS} ORDER BY c.call_id"
 )
