@@ -3,8 +3,8 @@
 `receive` makes a body ready, `open_store` gives who commits it with whatever else is waiting,
 `show` reads it back, `snapshot` reads anything else, `rebuild` makes every table anew from the
 observations, `roll_up` adds up the hours that are over and `migrate` makes the database. `carry`
-brings all of it into another database and `compare` looks whether it is there; `distribute` spreads
-its tables over a cluster.
+brings all of it into another database, `compare` looks whether it is there, `mirror` keeps it so.
+`distribute` spreads its tables over a cluster.
 """
 
 from receiver.store.comparing import Comparison, compare
@@ -13,10 +13,11 @@ from receiver.store.copying import Carried, carry
 from receiver.store.days import GROUPS, UNKNOWN_DAY, Made, Part
 from receiver.store.engine import AnyStore, distribute, migrate, open_store
 from receiver.store.exporting import Result, Row, Snapshot, snapshot, write_table
+from receiver.store.mirroring import Mirrored, mirror
 from receiver.store.observing import Outcome, Received, receive
 from receiver.store.reading import CallState, read_drift, show, state_of
 from receiver.store.rebuilding import rebuild
-from receiver.store.rollups import roll_up
+from receiver.store.rollups import keep_rolled_up, roll_up
 from receiver.store.store import Store
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Carried",
     "Comparison",
     "Made",
+    "Mirrored",
     "Outcome",
     "Part",
     "Received",
@@ -37,7 +39,9 @@ __all__ = [
     "carry",
     "compare",
     "distribute",
+    "keep_rolled_up",
     "migrate",
+    "mirror",
     "open_store",
     "read_drift",
     "rebuild",
