@@ -12,10 +12,12 @@ import pytest
 from click.testing import CliRunner
 from histories import deliver, dump_of, seeded
 from postgres import looking
+from test_copy import in_store
+from test_postgres_views import VIEWS, differing
 
 from receiver.cli import main
 from receiver.errors import DatabaseAway, NoCluster, SchemaMismatch
-from receiver.store import distribute, open_store
+from receiver.store import distribute, migrate, roll_up
 from receiver.store.postgres.distributing import DISTRIBUTED, LOCAL, REFERENCE
 from schema.tables import CALL_TABLES, CHAT_TABLES
 
@@ -45,6 +47,10 @@ TRIGGERS = "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT t
 def catalog(pg):
     with looking(pg) as session:
         yield lambda query, *values: session.raw.execute(query, values).fetchall()
+
+
+def added_up(store, timezone="UTC"):
+    return list(roll_up(store, timezone=timezone, now_ms=2**50))
 
 
 @pytest.fixture
@@ -119,12 +125,12 @@ def test_a_table_that_came_later_is_distributed_by_the_next_run(cluster):
     run(cluster)
     with looking(cluster) as session:
         session.raw.execute("DELETE FROM spread WHERE relation = 'unknowns'::regclass")
-    placed = distribute(cluster)
+    placed = distribute(cluster, timezone="UTC")
     assert [place.table for place in placed if place.is_new] == ["unknowns"]
 
 
 def test_everything_of_a_call_lies_together(cluster):
-    distribute(cluster)
+    distribute(cluster, timezone="UTC")
     with looking(cluster) as session:
         groups = session.raw.execute(
             "SELECT DISTINCT colocated_with FROM spread WHERE kind = 'distributed'"
@@ -132,16 +138,26 @@ def test_everything_of_a_call_lies_together(cluster):
         assert groups.fetchall() == [("entity_locks",)]
 
 
-def test_events_go_on_being_stored(cluster):
+def test_events_go_on_being_stored(cluster, db_path):
     history = seeded(7, 40)
-    store = open_store(cluster)
-    deliver(store, history[:25])
-    distribute(cluster)
-    deliver(store, history[25:])
-    store.close()
-    assert len(dump_of(cluster)["observations"]) == len(
-        {d.body + d.source.encode() for d in history}
-    )
+    in_store(cluster, lambda s: deliver(s, history[:25]))
+    distribute(cluster, timezone="UTC")
+    in_store(cluster, lambda s: deliver(s, history[25:]))
+    in_store(db_path, lambda s: deliver(s, history))
+    assert dump_of(cluster) == dump_of(db_path)
+
+
+def test_figures_are_counted_on_every_node_and_no_more_added_up(cluster, db_path):
+    for where in (cluster, db_path):
+        in_store(where, lambda s: deliver(s, seeded(7, 40)))
+    assert in_store(cluster, added_up)
+    distribute(cluster, timezone="UTC")
+    assert not in_store(cluster, added_up)
+    with looking(cluster) as session:
+        assert session.raw.execute("SELECT count(*) FROM rollup_hours").fetchone() == (0,)
+    assert differing(cluster, db_path, VIEWS) == set()
+    migrate(cluster, timezone="Europe/Berlin")
+    assert not in_store(cluster, lambda s: added_up(s, "Europe/Berlin"))
 
 
 def test_nothing_is_distributed_if_something_cannot_be(cluster):
@@ -162,7 +178,7 @@ def test_without_citus_nothing_is_done_and_the_hint_says_what_is_needed(pg, db_p
 def test_an_old_citus_is_refused(pg):
     citus.install(pg, "11.1-1")
     with pytest.raises(NoCluster, match=r"Citus 11\.1-1, and callhouse needs 11\.2"):
-        distribute(pg)
+        distribute(pg, timezone="UTC")
 
 
 def test_a_node_that_may_lose_what_it_acknowledged_is_refused(cluster):
@@ -181,13 +197,13 @@ def test_a_cluster_without_tables_is_asked_to_be_migrated(postgres):
     where = postgres.create()
     citus.install(where)
     with pytest.raises(SchemaMismatch) as raised:
-        distribute(where)
+        distribute(where, timezone="UTC")
     assert "callhouse migrate" in raised.value.hint
 
 
 def test_a_server_that_is_away_is_said_to_be(pg):
     with pytest.raises(DatabaseAway, match="no connection"):
-        distribute(type(pg)("postgresql://callhouse@127.0.0.1:1/x"))
+        distribute(type(pg)("postgresql://callhouse@127.0.0.1:1/x"), timezone="UTC")
 
 
 # -- what stands in for Citus ----------------------------------------------------------------------

@@ -19,7 +19,8 @@ def distribute() -> None:
     """
     from receiver.store import distribute as distribute_tables
 
-    placed = distribute_tables(config.load().database)
+    settings = config.load()
+    placed = distribute_tables(settings.database, timezone=settings.timezone)
     width = max(len(place.table) for place in placed)
     for place in placed:
         how = f"{place.how} by {place.column}" if place.column else place.how

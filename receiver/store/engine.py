@@ -97,7 +97,7 @@ def reading(where: Location) -> AbstractContextManager[Connection]:
     return engine(where).reading()
 
 
-def distribute(where: Location) -> "list[Placed]":
+def distribute(where: Location, *, timezone: str) -> "list[Placed]":
     """Spread the tables over the Citus cluster whose coordinator is at an address.
 
     Says of every table where it lies now. Raises NoCluster if it is none, SchemaMismatch and
@@ -109,4 +109,4 @@ def distribute(where: Location) -> "list[Placed]":
         )
     from receiver.store.postgres.distributing import distribute as distribute_tables
 
-    return distribute_tables(where)
+    return distribute_tables(where, timezone=timezone)

@@ -8,8 +8,8 @@ import psycopg
 from receiver.addresses import PostgresUrl
 from receiver.errors import DatabaseAway, NoCluster
 from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, said
-from receiver.store.postgres.functions import FUNCTIONS
 from receiver.store.postgres.migrate import LOCK, LOCK_SECONDS, check
+from receiver.store.postgres.views import refresh
 from schema.tables import DISCONNECTION_REASONS, ROLLUP_TABLES, TABLES
 
 # The first whose planner joins what it has collected with what is distributed on the inner side of
@@ -76,7 +76,7 @@ class Placed:
     is_new: bool
 
 
-def distribute(where: PostgresUrl) -> list[Placed]:
+def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
     """Distribute every table that is not, all or none of them; say how each lies now.
 
     Waits for whoever is writing a call, and lets the next ones wait. Raises NoCluster,
@@ -91,6 +91,8 @@ def distribute(where: PostgresUrl) -> list[Placed]:
                 check(session)
                 before = _found(session)
                 _distribute(session, before)
+                # With it their functions come to the nodes.
+                refresh(session, timezone)
             for table in DISTRIBUTED:
                 session.raw.execute(_FREE, (table,))
             after = _found(session)
@@ -152,9 +154,6 @@ def _distribute(session: Session, before: dict[str, tuple[str, str | None]]) -> 
     session.raw.execute(_ALONE)
     for setting in _SETTINGS:
         session.raw.execute(setting)
-    # Made before there were other nodes, they would be known on this one alone.
-    for function in FUNCTIONS:
-        session.raw.execute(function)
     for table in new:
         if table in REFERENCE:
             session.raw.execute(_REPLICATE, (table,))

@@ -33,9 +33,20 @@ _FOUND = (
 )
 
 
+# Citus has this view, and the tables in it that it knows of.
+_HAS_CITUS = "SELECT to_regclass('citus_tables') IS NOT NULL"
+_IS_DISTRIBUTED = (
+    "SELECT count(*) FROM citus_tables WHERE table_name = 'calls'::regclass "
+    "AND citus_table_type = 'distributed'"
+)
+
+
 def refresh(session: Session, timezone: str) -> None:
-    """Replace the views unless they are this version's, in this time zone, already."""
-    wanted = _statements(timezone)
+    """Replace the views unless they are this version's, in this time zone, already.
+
+    In a cluster they count every call, on all nodes at once: what is added up lies on one of them.
+    """
+    wanted = _statements(timezone, rolled_up=not _is_distributed(session))
     marks = {name: _mark(text) for name, text in wanted.items()}
     found = dict(session.execute(_FOUND).fetchall())
     if marks.items() <= found.items():
@@ -55,21 +66,27 @@ def refresh(session: Session, timezone: str) -> None:
         session.raw.execute(f"COMMENT ON VIEW {name} IS '{marks[name]}'")
 
 
+def _is_distributed(session: Session) -> bool:
+    return session.raw.execute(_HAS_CITUS).fetchone() == (True,) and session.raw.execute(
+        _IS_DISTRIBUTED
+    ).fetchone() == (1,)
+
+
 def figures_are_ours(connection: protocols.Connection, timezone: str) -> bool:
-    """Whether the views of figures are those that this version makes in this time zone."""
+    """Whether the views of figures read what this version adds up in this time zone."""
     return _figures(timezone).items() <= dict(connection.execute(_FOUND).fetchall()).items()
 
 
 @cache
 def _figures(timezone: str) -> dict[str, str]:
-    wanted = _statements(timezone)
+    wanted = _statements(timezone, rolled_up=True)
     return {
         name: _mark(wanted[name]) for rollup in ROLLUPS for name in (rollup.hourly, rollup.daily)
     }
 
 
-def _statements(timezone: str) -> dict[str, str]:
-    texts = views(timezone) | {"words": _WORDS}
+def _statements(timezone: str, *, rolled_up: bool) -> dict[str, str]:
+    texts = views(timezone, rolled_up=rolled_up) | {"words": _WORDS}
     return {name: standard(text) if name != "words" else text for name, text in texts.items()}
 
 
