@@ -124,6 +124,22 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION refuse_keys_from_local_tables() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT 1 FROM pg_event_trigger_ddl_commands() made
+        JOIN pg_constraint ON conrelid = made.objid AND contype = 'f'
+        JOIN spread ON relation = confrelid AND kind = 'distributed'
+        WHERE NOT EXISTS (SELECT 1 FROM spread s WHERE s.relation = conrelid)
+    ) THEN
+        RAISE 'cannot create foreign key constraint since relations are not colocated or not '
+            'referencing a reference table' USING ERRCODE = 'feature_not_supported';
+    END IF;
+END
+$$;
+CREATE EVENT TRIGGER refuse_keys_from_local_tables ON ddl_command_end
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE') EXECUTE FUNCTION refuse_keys_from_local_tables();
+
 CREATE FUNCTION truncate_local_data_after_distributing_table(table_name regclass)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

@@ -18,7 +18,10 @@ from test_postgres_views import VIEWS, differing
 from receiver.cli import main
 from receiver.errors import DatabaseAway, NoCluster, SchemaMismatch
 from receiver.store import distribute, migrate, roll_up
-from receiver.store.postgres.distributing import DISTRIBUTED, LOCAL, REFERENCE
+from receiver.store.migrate import scripts
+from receiver.store.postgres import distributing
+from receiver.store.postgres import migrate as migrating
+from receiver.store.postgres.places import DISTRIBUTED, LOCAL, REFERENCE
 from schema.tables import CALL_TABLES, CHAT_TABLES
 
 TABLES = (
@@ -129,6 +132,29 @@ def test_a_table_that_came_later_is_distributed_by_the_next_run(cluster):
     assert [place.table for place in placed if place.is_new] == ["unknowns"]
 
 
+NOVELTY = """
+    CREATE TABLE novelties (
+        call_id TEXT NOT NULL REFERENCES calls (call_id),
+        position INTEGER NOT NULL,
+        PRIMARY KEY (call_id, position)
+    ) STRICT;
+"""
+
+
+def test_a_part_of_a_later_version_is_local_until_it_is_distributed(cluster, monkeypatch):
+    distribute(cluster, timezone="UTC")
+    later = {**scripts(), "9999_novelties": NOVELTY}
+    for module in (migrating, distributing):
+        monkeypatch.setattr(module, "scripts", lambda: later)
+    assert migrate(cluster, timezone="UTC") == ["9999_novelties"]
+    monkeypatch.setitem(DISTRIBUTED, "novelties", "call_id")
+    with looking(cluster) as session:
+        assert session.raw.execute(FOREIGN_KEYS, ("novelties",)).fetchall() == []
+        assert [p.table for p in distribute(cluster, timezone="UTC") if p.is_new] == ["novelties"]
+        foreign_keys = session.raw.execute(FOREIGN_KEYS, ("novelties",)).fetchall()
+        assert foreign_keys == [("calls", "call_id", "call_id", "a", "a")]
+
+
 def test_everything_of_a_call_lies_together(cluster):
     distribute(cluster, timezone="UTC")
     with looking(cluster) as session:
@@ -234,6 +260,11 @@ REFUSED = {
         "SELECT create_distributed_table('calls', 'call_id', colocate_with => 'none')",
         "SELECT create_distributed_table('t', 'id', colocate_with => 'calls')",
         "cannot colocate",
+    ),
+    "a local part made later": (
+        "SELECT create_distributed_table('calls', 'call_id', colocate_with => 'none')",
+        'CREATE TABLE t (call_id text COLLATE "C" REFERENCES calls (call_id))',
+        "not colocated",
     ),
     "a local part left behind": (
         "SELECT create_distributed_table('calls', 'call_id', colocate_with => 'none')",

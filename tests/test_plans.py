@@ -18,7 +18,7 @@ from test_postgres_merge import WHOLE, rebuilt
 
 from receiver.store import carry, copy_sql, receive, rollup_sql, show, sql, state_of
 from receiver.store.postgres.connection import Session
-from receiver.store.postgres.distributing import LOCAL, REFERENCE
+from receiver.store.postgres.places import LOCAL, REFERENCE
 from receiver.store.rollups import roll_up
 from receiver.store.upstream import SyncRow, here, keep, put_coverage, said_of
 from schema.tables import COVERAGE, SYNCS, UPSTREAM_CALLS

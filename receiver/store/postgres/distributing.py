@@ -7,32 +7,16 @@ import psycopg
 
 from receiver.addresses import PostgresUrl
 from receiver.errors import DatabaseAway, NoCluster
+from receiver.store.migrate import scripts
 from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, said
+from receiver.store.postgres.dialect import apart, tables
 from receiver.store.postgres.migrate import LOCK, LOCK_SECONDS, check
+from receiver.store.postgres.places import DISTRIBUTED, LOCAL, LOCKS, REFERENCE
 from receiver.store.postgres.views import refresh
-from schema.tables import DISCONNECTION_REASONS, ROLLUP_TABLES, TABLES
 
 # The first whose planner joins what it has collected with what is distributed on the inner side of
 # an outer join, as views of figures do.
 _OLDEST = (11, 2)
-
-# What every transaction about calls begins with.
-_LOCKS = "entity_locks"
-_ENTITY_COLUMNS = ("call_id", "chat_id", "entity_id")
-# Table -> the column that it is distributed by. A part refers to its whole, which comes first.
-DISTRIBUTED = {_LOCKS: "entity_id"} | {
-    table.name: table.key[0] for table in TABLES if table.key[0] in _ENTITY_COLUMNS
-}
-# Read together with calls, by views, and seldom written.
-REFERENCE = (DISCONNECTION_REASONS.name,)
-# Written with every call, one row of some hour, or by nobody but `sync` and `coverage`. A reference
-# table would make each of these transactions one of all nodes.
-LOCAL = [
-    table.name
-    for table in (*TABLES, *ROLLUP_TABLES)
-    if table.name not in (*DISTRIBUTED, *REFERENCE)
-]
-LOCAL.append("callhouse_migrations")
 
 _VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'citus'"
 _FOUND = (
@@ -45,7 +29,7 @@ _DURABLE = (
 )
 # Who writes a call begins with this table: once this is had, nobody does, and nobody waits for
 # another table that is still to be locked here.
-_ALONE = f"LOCK TABLE {_LOCKS} IN ACCESS EXCLUSIVE MODE"
+_ALONE = f"LOCK TABLE {LOCKS} IN ACCESS EXCLUSIVE MODE"
 _SETTINGS = (
     # One connection to each node: what one statement makes there, the next one refers to.
     "SET LOCAL citus.multi_shard_modify_mode = 'sequential'",
@@ -54,6 +38,7 @@ _SETTINGS = (
 )
 _DISTRIBUTE = "SELECT create_distributed_table(%s, %s, colocate_with => %s)"
 _REPLICATE = "SELECT create_reference_table(%s)"
+_REFERS = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = %s::regclass"
 # Rows that were here before have been copied to the nodes, and are seen by nobody any more.
 _FREE = "SELECT truncate_local_data_after_distributing_table(%s)"
 
@@ -158,5 +143,16 @@ def _distribute(session: Session, before: dict[str, tuple[str, str | None]]) -> 
         if table in REFERENCE:
             session.raw.execute(_REPLICATE, (table,))
         else:
-            group = "none" if table == _LOCKS else _LOCKS
+            group = "none" if table == LOCKS else LOCKS
             session.raw.execute(_DISTRIBUTE, (table, DISTRIBUTED[table], group))
+            _add_references(session, table)
+
+
+def _add_references(session: Session, table: str) -> None:
+    """Let a part refer to its whole, if it was made in a cluster that held the whole already."""
+    if session.raw.execute(_REFERS, (table,)).fetchone() == (0,):
+        for script in scripts().values():
+            for statement in tables(script):
+                for reference in apart(statement, DISTRIBUTED)[1]:
+                    if reference.split()[2] == table:
+                        session.raw.execute(reference)

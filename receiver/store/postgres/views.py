@@ -7,6 +7,7 @@ from receiver.store import protocols, rollup_sql
 from receiver.store.postgres.connection import Session
 from receiver.store.postgres.dialect import standard
 from receiver.store.postgres.functions import FUNCTIONS
+from receiver.store.postgres.places import is_distributed
 from schema.rollups import ROLLUPS
 from schema.views import views
 
@@ -33,20 +34,12 @@ _FOUND = (
 )
 
 
-# Citus has this view, and the tables in it that it knows of.
-_HAS_CITUS = "SELECT to_regclass('citus_tables') IS NOT NULL"
-_IS_DISTRIBUTED = (
-    "SELECT count(*) FROM citus_tables WHERE table_name = 'calls'::regclass "
-    "AND citus_table_type = 'distributed'"
-)
-
-
 def refresh(session: Session, timezone: str) -> None:
     """Replace the views unless they are this version's, in this time zone, already.
 
     In a cluster they count every call, on all nodes at once: what is added up lies on one of them.
     """
-    wanted = _statements(timezone, rolled_up=not _is_distributed(session))
+    wanted = _statements(timezone, rolled_up=not is_distributed(session))
     marks = {name: _mark(text) for name, text in wanted.items()}
     found = dict(session.execute(_FOUND).fetchall())
     if marks.items() <= found.items():
@@ -64,12 +57,6 @@ def refresh(session: Session, timezone: str) -> None:
     for name, text in wanted.items():
         session.raw.execute(text)
         session.raw.execute(f"COMMENT ON VIEW {name} IS '{marks[name]}'")
-
-
-def _is_distributed(session: Session) -> bool:
-    return session.raw.execute(_HAS_CITUS).fetchone() == (True,) and session.raw.execute(
-        _IS_DISTRIBUTED
-    ).fetchone() == (1,)
 
 
 def figures_are_ours(connection: protocols.Connection, timezone: str) -> bool:
