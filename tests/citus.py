@@ -19,10 +19,13 @@ STAND_INS = r"""
 CREATE TABLE spread (
     relation regclass PRIMARY KEY, kind text NOT NULL, spread_by text, colocated_with text
 );
-CREATE VIEW citus_tables AS
-    SELECT relation AS table_name, kind AS citus_table_type,
-        coalesce(spread_by, '<none>') AS distribution_column
+CREATE VIEW pg_dist_partition AS
+    SELECT relation AS logicalrelid, spread_by AS partkey,
+        CASE kind WHEN 'distributed' THEN 'h' ELSE 'n' END AS partmethod,
+        CASE kind WHEN 'reference' THEN 't' ELSE 's' END AS repmodel
     FROM spread;
+CREATE FUNCTION column_to_column_name(table_name regclass, column_var_text text) RETURNS text
+    LANGUAGE sql STRICT AS $$ SELECT column_var_text $$;
 
 CREATE TABLE nodes (node text PRIMARY KEY, synchronous_commit text NOT NULL DEFAULT 'on');
 INSERT INTO nodes VALUES ('worker-1'), ('worker-2');

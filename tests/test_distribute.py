@@ -6,10 +6,12 @@ refuses (tests/citus.py). tests/test_citus.py asks a real cluster, where there i
 """
 
 import re
+import threading
 
 import citus
 import pytest
 from click.testing import CliRunner
+from conftest import wait_until
 from histories import deliver, dump_of, seeded
 from postgres import looking
 from test_copy import in_store
@@ -171,6 +173,39 @@ def test_events_go_on_being_stored(cluster, db_path):
     in_store(cluster, lambda s: deliver(s, history[25:]))
     in_store(db_path, lambda s: deliver(s, history))
     assert dump_of(cluster) == dump_of(db_path)
+
+
+def test_it_waits_for_a_call_that_is_being_written(cluster):
+    is_written, may_end = threading.Event(), threading.Event()
+
+    def unit(connection):
+        connection.execute("INSERT INTO entity_locks (entity_id) VALUES ('a')")
+        connection.execute("SELECT 1").fetchone()
+        is_written.set()
+        assert may_end.wait(30)
+
+    def write():
+        in_store(cluster, lambda s: s.run(unit))
+
+    def spread():
+        distribute(cluster, timezone="UTC")
+
+    waiting = (
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'entity_locks'::regclass"
+    )
+    threads = [threading.Thread(target=write), threading.Thread(target=spread)]
+    with looking(cluster) as session:
+        threads[0].start()
+        assert is_written.wait(30)
+        threads[1].start()
+        wait_until(lambda: session.raw.execute(waiting).fetchone() == (1,))
+        assert session.raw.execute("SELECT count(*) FROM spread").fetchone() == (0,)
+        may_end.set()
+        for thread in threads:
+            thread.join(30)
+        assert (
+            session.raw.execute("SELECT count(*) FROM spread").fetchone()[0] == len(DISTRIBUTED) + 1
+        )
 
 
 def test_figures_are_counted_on_every_node_and_no_more_added_up(cluster, db_path):

@@ -19,9 +19,11 @@ from receiver.store.postgres.views import refresh
 _OLDEST = (11, 2)
 
 _VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'citus'"
+# h: by the hash of a column. t: with a copy on each node. Of others, no node but this one knows.
 _FOUND = (
-    "SELECT table_name::text, citus_table_type, distribution_column FROM citus_tables "
-    "WHERE table_name::text = ANY (%s) AND citus_table_type <> 'local'"
+    "SELECT logicalrelid::text, CASE partmethod WHEN 'h' THEN 'distributed' ELSE 'reference' END, "
+    "column_to_column_name(logicalrelid, partkey) FROM pg_dist_partition "
+    "WHERE logicalrelid::text = ANY (%s) AND (partmethod = 'h' OR repmodel = 't')"
 )
 # What the coordinator's session is told stays there: the nodes have settings of their own.
 _DURABLE = (

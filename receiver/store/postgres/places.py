@@ -21,11 +21,10 @@ LOCAL = [
 ]
 LOCAL.append("callhouse_migrations")
 
-# Citus has this view, and the tables in it that it knows of.
-_HAS_CITUS = "SELECT to_regclass('citus_tables') IS NOT NULL"
+# The tables that Citus knows of.
+_HAS_CITUS = "SELECT to_regclass('pg_dist_partition') IS NOT NULL"
 _IS_DISTRIBUTED = (
-    "SELECT count(*) FROM citus_tables WHERE table_name::text = 'calls' "
-    "AND citus_table_type = 'distributed'"
+    "SELECT count(*) FROM pg_dist_partition WHERE logicalrelid::text = 'calls' AND partmethod = 'h'"
 )
 
 
