@@ -226,6 +226,10 @@ def test_numbers_are_rounded_as_sqlite_rounds_them(pg, db):
             "bigint '-9223372036854775808', 9223372036854775807",
         ),
         ("sum(a.x * a.x), a.x * a.xy", "sum_of(square(a.x)), a.x * a.xy"),
+        (
+            "(\nSELECT e.id FROM t e\nWHERE e.a = o.a AND e.b = o.b\nORDER BY e.at LIMIT 1\n) AS x",
+            "(array_agg(o.id ORDER BY o.at, o.id))[1] AS x",
+        ),
     ],
 )
 def test_a_view_is_said_to_postgresql(said, expected):
