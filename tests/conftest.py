@@ -40,17 +40,20 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A busy machine is no fault of what is tested; a new database on a server takes longer.
+    hypothesis_settings.register_profile(
+        "any machine",
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        max_examples=100 if config.getoption("engine") == "sqlite" else 30,
+    )
+    hypothesis_settings.load_profile("any machine")
     # Started in the background of a script, this process ignores Ctrl-C, and so would every command
     # that tests start and stop.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     import canaries
 
     config.pluginmanager.register(canaries)
-    # A busy machine is no fault of what is tested.
-    hypothesis_settings.register_profile(
-        "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
-    hypothesis_settings.load_profile("any machine")
 
 
 def pytest_generate_tests(metafunc):
@@ -66,9 +69,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("slow_on_postgres"):
             item.add_marker("slow")
-    others = [item for item in items if not _is_of_every_engine(item)]
-    config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if item not in others]
+    config.hook.pytest_deselected(items=[i for i in items if not _is_of_every_engine(i)])
+    items[:] = [item for item in items if _is_of_every_engine(item)]
 
 
 def _is_of_every_engine(item) -> bool:
