@@ -31,9 +31,12 @@ class AnyStore(Protocol):
     def read(self, unit: Callable[[Connection], T], /) -> T:
         """Carry out `unit`, which only reads, beside whoever writes. Raises StoreUnavailable."""
 
-    def settle(self, connection: Connection, timezone: str, /) -> bool:
-        """Let no call change until the transaction ends; say whether figures may be stored in it,
-        which is so if the views that read them are this version's in this time zone."""
+    def settle(self, connection: Connection, timezone: str, since: int, last: int, /) -> bool:
+        """Let no call that began from `since` to `last` change until the transaction ends.
+
+        Both are milliseconds since the epoch. Says whether figures may be stored in it, which is so
+        if the views that read them are this version's in this time zone.
+        """
 
     def lock(self, connection: Connection, entity_ids: Iterable[str], /) -> None:
         """Let nobody else write these calls and chats until the transaction ends."""

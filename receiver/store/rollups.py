@@ -63,7 +63,11 @@ def _settle(
     span: dict[str, Any],
     connection: Connection,
 ) -> None:
-    if store.settle(connection, timezone) and connection.execute(settle, span).fetchall():
+    since, last = (span["hour"], span["last"]) if "hour" in span else (span["since"], span["until"])
+    if (
+        store.settle(connection, timezone, since, last)
+        and connection.execute(settle, span).fetchall()
+    ):
         for statement in fill:
             connection.execute(statement, span)
 

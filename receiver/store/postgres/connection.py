@@ -11,7 +11,7 @@ from psycopg.adapt import Buffer, Dumper
 from psycopg.types.string import BytesBinaryDumper
 
 from receiver.addresses import PostgresUrl
-from receiver.store import sql
+from receiver.store.postgres import turns
 from receiver.store.postgres.dialect import translate
 
 # How long a start of a conversation may take, and how long one side may be silent in it.
@@ -22,12 +22,6 @@ _SILENT_MS = 10_000
 RETRIED = ("40001", "40P01")
 # lock_timeout, statement_timeout: the server is there, and too busy.
 BUSY = ("55P03", "57014")
-
-
-# Who adds an unknown reason, or drops one that no call has any more, looks at all calls: these take
-# turns, which is rare enough to be a matter of the whole table.
-_TURNS = {sql.ADD_REASON, sql.DROP_UNUSED_REASON, sql.USED_REASONS}
-_TAKE_TURN = "LOCK TABLE disconnection_reasons IN SHARE ROW EXCLUSIVE MODE"
 
 
 # It warns of errors with the server's own words, and those can hold what a call says.
@@ -76,8 +70,8 @@ class Session:
     def execute(self, statement: str, parameters: Any = (), /) -> psycopg.Cursor[Any]:
         """Carry out a statement of SQLite's. Raises psycopg.Error."""
         try:
-            if statement in _TURNS:
-                self.raw.execute(_TAKE_TURN)
+            if turn := turns.before(statement, parameters):
+                self.raw.execute(*turn)
             if statement.startswith("ROLLBACK TO "):
                 return self._back_to(statement)
             return self.raw.execute(translate(statement), parameters)

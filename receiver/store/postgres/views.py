@@ -4,6 +4,7 @@ import hashlib
 from functools import cache
 
 from receiver.store import protocols, rollup_sql
+from receiver.store.postgres import turns
 from receiver.store.postgres.connection import Session
 from receiver.store.postgres.dialect import standard
 from receiver.store.postgres.functions import FUNCTIONS
@@ -44,6 +45,7 @@ def refresh(session: Session, timezone: str) -> None:
     found = dict(session.execute(_FOUND).fetchall())
     if marks.items() <= found.items():
         return
+    session.execute(turns.STOP_ADDING_UP)
     # What was added up meant something else, or other days.
     if any(found.get(rollup.hourly) != marks[rollup.hourly] for rollup in ROLLUPS):
         session.execute(rollup_sql.UNSETTLE_HOURS)
