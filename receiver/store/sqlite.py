@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from receiver.errors import NotStored, SchemaMismatch
 from receiver.store import sql
 from receiver.store.connection import Connection, connect, connect_readonly, is_busy, sqlite3
 from receiver.store.damage import damage
+from receiver.store.exporting import FileSnapshot, snapshot
 from receiver.store.migrate import applied, check, migrate
 from receiver.store.store import Store
 
@@ -50,6 +51,12 @@ class Sqlite:
             yield connection
         finally:
             connection.close()
+
+    def snapshot(
+        self, *, timezone: str | None, private: bool
+    ) -> AbstractContextManager[FileSnapshot]:
+        """One moment of the file for queries that anybody wrote."""
+        return snapshot(self.path, timezone=timezone, private=private)
 
     def look(self, problems: list[str]) -> dict[str, Any]:
         """What a look into the file tells, without ever waiting for the write lock."""
