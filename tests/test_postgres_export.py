@@ -19,13 +19,13 @@ import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
 from conftest import wait_until
+from exporting import silent, url_of
 from histories import deliver, seeded
 from postgres import looking, name_of
 from storing import add
 from test_postgres_views import tell
 
 from receiver import config
-from receiver.addresses import PostgresUrl
 from receiver.cli import main
 from receiver.errors import ExportFailed
 from receiver.export import Export, export_partitions
@@ -44,13 +44,8 @@ _NUMBER = re.compile(r"-?\d+\.\d{12,}(e[+-]?\d+)?")
 _AS_SENT = {"words"}
 
 
-def silent(done, of):
-    pass
-
-
 def settings_of(where):
-    url = where.url if isinstance(where, PostgresUrl) else f"sqlite:///{where}"
-    return config.load({"CALLHOUSE_DATABASE_URL": url})
+    return config.load({"CALLHOUSE_DATABASE_URL": url_of(where)})
 
 
 @pytest.fixture(scope="module")
