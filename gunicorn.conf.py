@@ -3,11 +3,14 @@
 # Underscored: gunicorn takes every other name here for a setting of its own.
 import subprocess as _subprocess
 import sys as _sys
+import threading as _threading
 from pathlib import Path as _Path
 
 from receiver.config import load as _load
 from receiver.errors import CallhouseError as _CallhouseError
+from receiver.store import keep_rolled_up as _keep_rolled_up
 from receiver.store import migrate as _migrate
+from receiver.store import open_store as _open_store
 
 _settings = _load()
 
@@ -47,3 +50,10 @@ def _migrate_server() -> None:
     done = _subprocess.run([_sys.executable, "-m", "receiver.cli", "migrate"], stdout=-3)
     if done.returncode:
         raise SystemExit(done.returncode)
+
+
+def post_worker_init(worker: object) -> None:  # noqa: ARG001 - gunicorn's hook, called with it
+    """Add up the hours of a server's database; those of a file are added up by who browses it."""
+    if not isinstance(_settings.database, _Path):
+        work = (_open_store(_settings.database), _settings.timezone, _threading.Event())
+        _threading.Thread(target=_keep_rolled_up, args=work, daemon=True).start()

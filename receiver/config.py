@@ -100,7 +100,7 @@ class Settings:
         if not isinstance(self.database, Path):
             raise SettingsError(
                 "this needs a database in a file, and CALLHOUSE_DATABASE_URL names a server",
-                hint="docs/postgres.md says what works on PostgreSQL.",
+                hint="`callhouse mirror` keeps such a file current; docs/postgres.md says how.",
             )
         return self.database
 

@@ -13,6 +13,7 @@ CallhouseError
 │   ├── StoreBusy            another process held the write lock too long
 │   ├── StoreReplaced        the database file was moved, deleted or replaced
 │   ├── DatabaseAway         a database on a server could not be used
+│   ├── DatabaseUnreadable   a database file could not be read
 │   └── SchemaMismatch       the file's schema is not this version's
 ├── NotStored                nothing in the warehouse has this id
 ├── ExportFailed             an export could not be written whole; nothing of it was kept
@@ -128,6 +129,12 @@ class DatabaseAway(StoreUnavailable):
     """A database on a server could not be used."""
 
     hint = "Check that CALLHOUSE_DATABASE_URL names it, and that the server runs and lets you in."
+
+
+class DatabaseUnreadable(StoreUnavailable):
+    """A database file could not be read."""
+
+    hint = "Look at the disk and at the file, as docs/operating.md says."
 
 
 class SchemaMismatch(StoreUnavailable):

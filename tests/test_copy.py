@@ -330,3 +330,15 @@ def test_a_target_that_is_away_stops_the_copy_and_says_how_to_go_on(source, monk
     said = run("--to", "postgresql://callhouse@127.0.0.1:1/x", status=1)
     assert "Error: the copy stopped: the database could not be used" in said
     assert "it goes on where it stopped" in said
+
+
+@pytest.mark.parametrize("sound", [0.1, 0.9], ids=["almost all", "a little"])
+def test_a_damaged_source_stops_the_copy_without_a_traceback(source, pg, monkeypatch, sound):
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{source}")
+    size = source.stat().st_size
+    with source.open("r+b") as file:
+        begin = file.seek(round(size * sound))
+        file.write(b"\xff" * (size - begin))
+    said = run("--to", pg.url, status=1)
+    assert f"Error: the copy stopped: {source} cannot be read: " in said
+    assert "database disk image is malformed" in said

@@ -348,15 +348,15 @@ def test_a_role_that_may_only_read_and_no_body_exports_everything(
     """The rights that docs/postgres.md names: what nobody may read, no query can."""
     add(store, "call_ended", "c", start_timestamp=DAY_MS)
     text = (ROOT / "docs" / "postgres.md").read_text(encoding="utf-8")
-    [grants] = re.findall(r"```sql\n(CREATE ROLE.*?)```", text, re.DOTALL)
+    [grants] = re.findall(r"```sql\n(CREATE ROLE exporter.*?)```", text, re.DOTALL)
     database = name_of(pg)
     execute(
         pg,
-        "DROP ROLE IF EXISTS analyst",
+        "DROP ROLE IF EXISTS exporter",
         *grants.replace("DATABASE callhouse", f"DATABASE {database}").split(";")[:-1],
     )
     try:
-        url = pg.url.replace("callhouse@", "analyst@")
+        url = pg.url.replace("callhouse@", "exporter@")
         monkeypatch.setenv("CALLHOUSE_DATABASE_URL", url)
         for name in NAMES:
             assert run(name, "--to", tmp_path / "t.csv").exit_code == 0, name
@@ -367,7 +367,7 @@ def test_a_role_that_may_only_read_and_no_body_exports_everything(
         result = run("SELECT body FROM observations", "--private")
         assert (result.exit_code, "permission denied" in result.output) == (2, True)
     finally:
-        execute(pg, "DROP OWNED BY analyst", "DROP ROLE analyst")
+        execute(pg, "DROP OWNED BY exporter", "DROP ROLE exporter")
 
 
 # -- one moment, whole or not at all ---------------------------------------------------------------

@@ -333,3 +333,16 @@ def test_a_call_that_comes_while_its_hour_is_added_up_takes_it_back(pg):
     assert rows_of(pg, "SELECT sum(calls) FROM agent_scorecard") == [[2.0]]
     for each in (store, other):
         each.close()
+
+
+def test_one_adds_up_at_a_time_and_the_others_do_not_wait(pg):
+    store, other = open_store(pg), open_store(pg)
+
+    def settle(connection) -> None:
+        assert store.settle(connection, "UTC")
+        assert not other.run(lambda theirs: other.settle(theirs, "UTC"))
+
+    store.run(settle)
+    assert other.run(lambda theirs: other.settle(theirs, "UTC"))
+    for each in (store, other):
+        each.close()

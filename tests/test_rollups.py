@@ -21,7 +21,7 @@ from receiver.browse import server
 from receiver.errors import StoreUnavailable
 from receiver.store import Store, migrate, rebuild, roll_up
 from receiver.store.connection import connect
-from receiver.store.rollups import QUIET_MS
+from receiver.store.rollups import QUIET_MS, keep_rolled_up
 from receiver.store.writing import remove
 from schema.rollups import ROLLUPS
 from schema.tables import CALL_TABLES
@@ -408,7 +408,7 @@ def test_a_file_that_cannot_be_read_ends_the_round_and_not_the_browsing(store, d
     with pytest.raises(StoreUnavailable):
         added_up(store)
     stop = threading.Event()
-    thread = threading.Thread(target=server._add_up, args=(store, "UTC", stop))
+    thread = threading.Thread(target=keep_rolled_up, args=(store, "UTC", stop))
     thread.start()
     thread.join(timeout=0.2)
     assert thread.is_alive()

@@ -5,9 +5,8 @@ import logging
 import os
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 # In this order: datasette.app loads the plugins, and its own error pages are one of them.
@@ -21,11 +20,8 @@ from receiver.addresses import require_free
 from receiver.browse.pages import DATABASE, MASKED, PLUGIN
 from receiver.browse.warehouse import Warehouse
 from receiver.config import Settings, shipped
-from receiver.errors import SettingsError, StoreUnavailable
-from receiver.store import Store, migrate, roll_up
-
-# How long an hour that is over may stay a scan of its calls.
-ROLL_UP_SECONDS = 60
+from receiver.errors import SettingsError
+from receiver.store import Store, keep_rolled_up, migrate
 
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.
@@ -62,7 +58,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
 def _adding_up(settings: Settings) -> Iterator[None]:
     """Roll up in the background: here and not in the receiver, since who browses needs it."""
     store, stop = Store(settings.database_path), threading.Event()
-    thread = threading.Thread(target=_add_up, args=(store, settings.timezone, stop))
+    thread = threading.Thread(target=keep_rolled_up, args=(store, settings.timezone, stop))
     thread.start()
     try:
         yield
@@ -70,17 +66,6 @@ def _adding_up(settings: Settings) -> Iterator[None]:
         stop.set()
         thread.join()
         store.close()
-
-
-def _add_up(store: Store, timezone: str, stop: threading.Event) -> None:
-    """Until stopped, between two hours or days at the latest."""
-    while not stop.is_set():
-        # What cannot be written now is tried again; the receiver's health says what is wrong.
-        with suppress(StoreUnavailable):
-            for _ in roll_up(store, timezone=timezone, now_ms=time.time_ns() // 1_000_000):
-                if stop.is_set():
-                    return
-        stop.wait(ROLL_UP_SECONDS)
 
 
 def serving(settings: Settings, *, password_hash: str | None) -> datasette.app.Datasette:

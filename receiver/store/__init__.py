@@ -3,7 +3,7 @@
 `receive` makes a body ready, `open_store` gives who commits it with whatever else is waiting,
 `show` reads it back, `snapshot` reads anything else, `rebuild` makes every table anew from the
 observations, `roll_up` adds up the hours that are over and `migrate` makes the database. `carry`
-brings all of it into another database and `compare` looks whether it is there.
+brings all of it into another database, `compare` looks whether it is there, `mirror` keeps it so.
 """
 
 from receiver.store.comparing import Comparison, compare
@@ -12,10 +12,11 @@ from receiver.store.copying import Carried, carry
 from receiver.store.days import GROUPS, UNKNOWN_DAY, Made, Part
 from receiver.store.engine import AnyStore, migrate, open_store, snapshot
 from receiver.store.exporting import write_table
+from receiver.store.mirroring import Mirrored, mirror
 from receiver.store.observing import Outcome, Received, receive
 from receiver.store.reading import CallState, read_drift, show, state_of
 from receiver.store.rebuilding import rebuild
-from receiver.store.rollups import roll_up
+from receiver.store.rollups import keep_rolled_up, roll_up
 from receiver.store.snapshots import Result, Row, Snapshot
 from receiver.store.store import Store
 
@@ -27,6 +28,7 @@ __all__ = [
     "Carried",
     "Comparison",
     "Made",
+    "Mirrored",
     "Outcome",
     "Part",
     "Received",
@@ -36,7 +38,9 @@ __all__ = [
     "Store",
     "carry",
     "compare",
+    "keep_rolled_up",
     "migrate",
+    "mirror",
     "open_store",
     "read_drift",
     "rebuild",

@@ -33,6 +33,26 @@ def one(table: Table) -> str:
 
 def span(table: Table, *, is_last: bool, bodies: bool = False) -> str:
     """Rows whose key begins with what comes after one value, and not after a second one."""
-    names = table.names if bodies or table is not OBSERVATIONS else _WITHOUT_BODY
     end = "" if is_last else f" AND {table.key[0]} <= ?"
-    return f"SELECT {', '.join(names)} FROM {table.name} WHERE {table.key[0]} > ?{end}"
+    return f"SELECT {_names(table, bodies)} FROM {table.name} WHERE {table.key[0]} > ?{end}"
+
+
+def named(table: Table, *, bodies: bool = False) -> str:
+    """Rows whose key begins with a value."""
+    return f"SELECT {_names(table, bodies)} FROM {table.name} WHERE {table.key[0]} = ?"
+
+
+def _names(table: Table, bodies: bool) -> str:
+    return ", ".join(table.names if bodies or table is not OBSERVATIONS else _WITHOUT_BODY)
+
+
+# Whose id is told with what, so that the same row twice is the same news.
+RECENT = (
+    "SELECT entity_id, body_sha256, source, last_received_at, times_received FROM observations "
+    "WHERE last_received_at >= :since "
+    "UNION ALL SELECT entity_id, 'erased', '', erased_at, 0 FROM erasures "
+    "WHERE erased_at >= :since "
+    "UNION ALL SELECT call_id, 'asked', '', asked_at, gone_at FROM upstream_calls "
+    "WHERE asked_at >= :since OR gone_at >= :since"
+)
+NEWEST = "SELECT max(updated_at) FROM calls"

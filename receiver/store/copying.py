@@ -10,19 +10,19 @@ from functools import partial
 from typing import NamedTuple
 
 from receiver.addresses import Location
-from receiver.errors import SchemaMismatch
+from receiver.errors import DatabaseUnreadable, SchemaMismatch
 from receiver.store import copy_sql, sql
 from receiver.store.engine import AnyStore, engine, migrate, open_store, reading
 from receiver.store.observations import known_observations
 from receiver.store.projecting import undone
 from receiver.store.protocols import Connection
 from receiver.store.rebuilding import BATCH, reproject
-from receiver.store.spans import ALONE, Kept, merged, rank, spans
+from receiver.store.spans import ALONE, Kept, Portion, merged, rank, spans
 from schema.conversation import Row
 from schema.tables import UPSTREAM_CALLS, Table
 
 # How long a batch waits for receivers that write to the target.
-_BUSY_SECONDS = 30.0
+BUSY_SECONDS = 30.0
 
 
 class Whole(NamedTuple):
@@ -53,15 +53,8 @@ def carry(
     `progress` is called with the round, how many entities are done and of how many. Raises
     NotStored without a source, SchemaMismatch for one of another version, and StoreUnavailable.
     """
-    with reading(source):
-        pass
-    migrate(target, timezone=timezone)
-    if engine(source).look([])["schema"] != engine(target).look([])["schema"]:
-        raise SchemaMismatch(
-            "the database to copy from does not have this version's schema",
-            hint="Run `callhouse migrate` on it first.",
-        )
-    store = open_store(target, busy_seconds=_BUSY_SECONDS)
+    make_ready(source, target, timezone=timezone)
+    store = open_store(target, busy_seconds=BUSY_SECONDS)
     try:
         counts: list[int] = []
         while not counts or (counts[-1] and (len(counts) < 2 or counts[-1] < counts[-2])):
@@ -73,33 +66,67 @@ def carry(
         store.close()
 
 
+def make_ready(source: Location, target: Location, *, timezone: str) -> None:
+    """Make `target` one that takes all of `source`. Raises NotStored and StoreUnavailable."""
+    with reading(source):
+        pass
+    problems: list[str] = []
+    schema = engine(source).look(problems)["schema"]
+    if schema is None and problems:
+        raise DatabaseUnreadable(f"{source} cannot be read: {problems[0]}")
+    migrate(target, timezone=timezone)
+    if schema != engine(target).look([])["schema"]:
+        raise SchemaMismatch(
+            "the database to copy from does not have this version's schema",
+            hint="Run `callhouse migrate` on it first.",
+        )
+
+
 def _round(
     source: Location, target: Location, store: AnyStore, progress: Callable[[int, int], None]
 ) -> Carried:
     """Once through all ids."""
     with reading(source) as here:
         (total,) = here.execute(sql.COUNT_ENTITIES).fetchone()
-        rest = [(table, here.execute(copy_sql.all_of(table)).fetchall()) for table in ALONE]
     done = carried = refused = 0
     for span, here, there in spans(source, target):
-        ours, theirs = span.seen(here), span.seen(there)
-        lacking = [entity_id for entity_id in ours if theirs[entity_id].lacks(ours[entity_id])]
-        for n in range(0, len(lacking), BATCH):
-            batch = {
-                entity_id: Whole(
-                    _observations(here, copy_sql.WHOLE, entity_id), ours[entity_id].erasure
-                )
-                for entity_id in lacking[n : n + BATCH]
-            }
-            count = store.run(partial(_put, store, batch, []))
-            carried, refused = carried + len(batch) - count, refused + count
-        asked = set(span.rows(here, UPSTREAM_CALLS)) - set(span.rows(there, UPSTREAM_CALLS))
-        if asked:
-            store.run(partial(_put, store, {}, [(UPSTREAM_CALLS, list(asked))]))
-        done += len(ours)
+        seen, count = bring(span, here, there, store)
+        done, carried, refused = done + seen, carried + count.entities, refused + count.refused
         progress(done, max(done, total))
-    store.run(partial(_put, store, {}, rest))
+    with reading(source) as here, reading(target) as there:
+        bring_alone(here, there, store)
     return Carried(carried, refused)
+
+
+def bring(
+    portion: Portion, here: Connection, there: Connection, store: AnyStore
+) -> tuple[int, Carried]:
+    """Carry what `there` lacks of a portion; return how many entities it has `here`, and became."""
+    ours, theirs = portion.seen(here), portion.seen(there)
+    lacking = [entity_id for entity_id in ours if theirs[entity_id].lacks(ours[entity_id])]
+    refused = 0
+    for n in range(0, len(lacking), BATCH):
+        batch = {
+            entity_id: Whole(
+                _observations(here, copy_sql.WHOLE, entity_id), ours[entity_id].erasure
+            )
+            for entity_id in lacking[n : n + BATCH]
+        }
+        refused += store.run(partial(_put, store, batch, []))
+    asked = set(portion.rows(here, UPSTREAM_CALLS)) - set(portion.rows(there, UPSTREAM_CALLS))
+    if asked:
+        store.run(partial(_put, store, {}, [(UPSTREAM_CALLS, list(asked))]))
+    return len(ours), Carried(len(lacking) - refused, refused)
+
+
+def bring_alone(here: Connection, there: Connection, store: AnyStore) -> None:
+    """Carry the rows that are about no call alone."""
+    news = []
+    for table in ALONE:
+        ours, theirs = (set(c.execute(copy_sql.all_of(table)).fetchall()) for c in (here, there))
+        news.append((table, list(ours - theirs)))
+    if any(rows for _, rows in news):
+        store.run(partial(_put, store, {}, news))
 
 
 def _observations(connection: Connection, statement: str, entity_id: str) -> list[Kept]:

@@ -93,7 +93,7 @@ def migrate(where: Location, *, timezone: str) -> list[str]:
 
 
 def reading(where: Location) -> AbstractContextManager[Connection]:
-    """One moment of the database. Raises NotStored if there is none."""
+    """One moment of the database. Raises NotStored if there is none, StoreUnavailable."""
     return engine(where).reading()
 
 

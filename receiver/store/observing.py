@@ -61,8 +61,10 @@ def observe(connection: Connection, received: Received) -> Outcome:
     """Store a body and bring its call or chat up to date. Raises the driver's errors."""
     event = received.event
     key = (event.entity_id, event.body_sha256, received.source)
-    erased = connection.execute(sql.IS_ERASED, (event.entity_id,)).fetchone() is not None
+    # A server is asked for both before the first answer is waited for.
+    erasure = connection.execute(sql.IS_ERASED, (event.entity_id,))
     known = known_observations(connection, event.entity_id)
+    erased = erasure.fetchone() is not None
     twin = next((k for k in known if (k.body_sha256, k.source) == key[1:]), None)
     if twin is None:
         _insert(connection, received, erased=erased)

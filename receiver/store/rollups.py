@@ -4,10 +4,14 @@ Nothing depends on it but the time that views take: they count the calls of ever
 rolled up, and whatever touches a call takes its hour and day back, in the same transaction.
 """
 
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from receiver.errors import StoreUnavailable
 from receiver.store import rollup_sql
 from receiver.store.engine import AnyStore
 from receiver.store.protocols import Connection
@@ -15,6 +19,19 @@ from schema.zones import Zone
 
 # An hour of which there was news so lately is likely to have more: it would be added up again.
 QUIET_MS = 15 * 60_000
+# How long an hour that is over may stay a scan of its calls.
+ROLL_UP_SECONDS = 60
+
+
+def keep_rolled_up(store: AnyStore, timezone: str, stop: threading.Event) -> None:
+    """Roll up until stopped, between two hours or days at the latest."""
+    while not stop.is_set():
+        # What cannot be written now is tried again; the receiver's health says what is wrong.
+        with suppress(StoreUnavailable):
+            for _ in roll_up(store, timezone=timezone, now_ms=time.time_ns() // 1_000_000):
+                if stop.is_set():
+                    return
+        stop.wait(ROLL_UP_SECONDS)
 
 
 def roll_up(store: AnyStore, *, timezone: str, now_ms: int) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """What two databases have of the same calls: portions of ids, what was observed, what is newer."""
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,19 +43,12 @@ class Kept(NamedTuple):
         return self[1:3]
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Every id after one, up to and with another; up to the end if that is None."""
+class Portion(ABC):
+    """Some ids of calls, chats and others."""
 
-    after: str
-    upto: str | None
-
+    @abstractmethod
     def rows(self, connection: Connection, table: Table, *, bodies: bool = False) -> list[Row]:
         """A table's rows of the calls, chats and others with these ids."""
-        statement = copy_sql.span(table, is_last=self.upto is None, bodies=bodies)
-        bounds = (self.after,) if self.upto is None else (self.after, self.upto)
-        found: list[Row] = connection.execute(statement, bounds).fetchall()
-        return found
 
     def seen(self, connection: Connection) -> defaultdict[str, "Seen"]:
         """What was observed of each of them, without the bodies."""
@@ -64,6 +58,33 @@ class Span:
         for erasure in self.rows(connection, ERASURES):
             found[erasure[0]].erasure = erasure
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Span(Portion):
+    """Every id after one, up to and with another; up to the end if that is None."""
+
+    after: str
+    upto: str | None
+
+    def rows(self, connection: Connection, table: Table, *, bodies: bool = False) -> list[Row]:
+        """A table's rows of the span."""
+        statement = copy_sql.span(table, is_last=self.upto is None, bodies=bodies)
+        bounds = (self.after,) if self.upto is None else (self.after, self.upto)
+        found: list[Row] = connection.execute(statement, bounds).fetchall()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Named(Portion):
+    """A few ids."""
+
+    ids: list[str]
+
+    def rows(self, connection: Connection, table: Table, *, bodies: bool = False) -> list[Row]:
+        """A table's rows, id by id."""
+        statement = copy_sql.named(table, bodies=bodies)
+        return [row for id in self.ids for row in connection.execute(statement, (id,)).fetchall()]
 
 
 class Seen:

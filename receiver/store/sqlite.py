@@ -3,14 +3,22 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from receiver.errors import NotStored, SchemaMismatch
+from receiver.errors import DatabaseUnreadable, NotStored, SchemaMismatch
 from receiver.store import sql
-from receiver.store.connection import Connection, connect, connect_readonly, is_busy, sqlite3
+from receiver.store.connection import (
+    FAULTS,
+    Connection,
+    connect,
+    connect_readonly,
+    is_busy,
+    result_code,
+    sqlite3,
+)
 from receiver.store.damage import damage
 from receiver.store.exporting import FileSnapshot, snapshot
 from receiver.store.migrate import applied, check, migrate
@@ -40,17 +48,22 @@ class Sqlite:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One moment of the file: what is read hangs together. Raises NotStored without a file."""
+        """One moment of the file: what is read hangs together.
+
+        Raises NotStored without a file, DatabaseUnreadable.
+        """
         if not self.path.exists():
             raise NotStored(
                 f"there is no database at {self.path}", hint="Run `callhouse serve` first."
             )
-        connection = connect_readonly(self.path)
         try:
-            connection.execute("BEGIN")
-            yield connection
-        finally:
-            connection.close()
+            with closing(connect_readonly(self.path)) as connection:
+                connection.execute("BEGIN")
+                yield connection
+        except sqlite3.Error as error:
+            if result_code(error) not in FAULTS:
+                raise
+            raise DatabaseUnreadable(f"{self.path} cannot be read: {error}") from error
 
     def snapshot(
         self, *, timezone: str | None, private: bool

@@ -32,6 +32,10 @@ def write(
     slices: dict[str, dict[str | None, list[Row]]] = {}
     for (table, discriminator), part in rows.items():
         slices.setdefault(table, {})[discriminator] = part
+    # A server is asked for all before the first answer is waited for.
+    asked = {
+        table: connection.execute(sql.SELECT[table], (entity_id,)) for table in slices if not is_new
+    }
     for table, parts in slices.items():
         wanted = [row for part in parts.values() for row in part]
         stored = []
@@ -39,17 +43,14 @@ def write(
             if wanted:
                 connection.executemany(sql.UPSERT[table], wanted)
         else:
-            stored = _stored(connection, table, entity_id, None if is_whole else parts)
+            stored = _of_parts(table, asked[table].fetchall(), None if is_whole else parts)
             _replace(connection, table, stored, wanted)
         if table == CALLS.name:
             _unsettle(connection, [*stored, *wanted])
 
 
-def _stored(
-    connection: Connection, table: str, entity_id: str, parts: Iterable[str | None] | None
-) -> list[Row]:
-    """The rows of some parts of a table, of all if `parts` is None."""
-    found: list[Row] = connection.execute(sql.SELECT[table], (entity_id,)).fetchall()
+def _of_parts(table: str, found: list[Row], parts: Iterable[str | None] | None) -> list[Row]:
+    """Of a table's rows those of some parts, all of them if `parts` is None."""
     index = sql.DISCRIMINATOR_INDEX.get(table)
     return (
         found if index is None or parts is None else [row for row in found if row[index] in parts]
@@ -70,7 +71,7 @@ def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> Non
     """Delete every row of an entity, children before parents."""
     tables = list(tables)
     if CALLS.name in tables:
-        _unsettle(connection, _stored(connection, CALLS.name, entity_id, None))
+        _unsettle(connection, connection.execute(sql.SELECT[CALLS.name], (entity_id,)).fetchall())
     for table in reversed(tables):
         connection.execute(sql.DELETE_ALL[table], (entity_id,))
 

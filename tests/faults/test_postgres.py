@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("psycopg", reason="waits for the extra `postgres`")
 
 from postgres import Cluster, cluster, looking, programs
+from storing import add
 
 from receiver.store import open_store, rebuild
 from receiver.store.engine import reading
@@ -78,6 +79,17 @@ def check_kills(serve, durable: Cluster, where, *, kills, seed):
     statuses = loads[0].statuses + loads[1].statuses
     assert statuses[503] + statuses["unknown"] + statuses["not sent"] > 0, "no kill hit the load"
     check(where, loads[0].acked | loads[1].acked, loads[0].sent | loads[1].sent)
+
+
+def test_receivers_add_up_the_hours_of_a_servers_database(serve, pg):
+    """Nobody has to browse for it: whoever draws charts reads the server."""
+    store = open_store(pg)
+    add(store, "call_ended", start_timestamp=0, agent_id="a")
+    store.close()
+    serve(pg, workers=2).start()
+    with looking(pg) as session:
+        hours = "SELECT calls FROM rollup_calls"
+        assert wait_until(lambda: session.execute(hours).fetchall()) == [(1,)]
 
 
 @pytest.mark.slow

@@ -25,6 +25,11 @@ _OURS = (
     "applied_at TEXT NOT NULL)",
     'CREATE TABLE IF NOT EXISTS entity_locks (entity_id TEXT COLLATE "C" PRIMARY KEY)',
 )
+# What a mirror asks every few seconds. A file is asked by nobody, so it does not pay for them.
+_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS observations_last_received_at ON observations (last_received_at)",
+    "CREATE INDEX IF NOT EXISTS upstream_calls_asked_at ON upstream_calls (asked_at)",
+)
 _APPLIED = "SELECT name FROM callhouse_migrations"
 _NOTE = "INSERT INTO callhouse_migrations (name, applied_at) VALUES (?, ?)"
 
@@ -41,6 +46,8 @@ def migrate(where: PostgresUrl, timezone: str) -> list[str]:
             for statement in _OURS:
                 session.raw.execute(statement)
             new = _migrate(session)
+            for statement in _INDEXES:
+                session.raw.execute(statement)
             refresh(session, timezone)
             return new
     finally:

@@ -1,0 +1,122 @@
+"""The command that keeps a file current with a server: mirror."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import click
+
+from receiver import config
+from receiver.cli.group import err, main, progress
+from receiver.errors import SchemaMismatch, SettingsError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from receiver.store import Mirrored
+
+
+@main.command()
+@click.option(
+    "--to",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="data/mirror.db",
+    show_default=True,
+    help="The SQLite file to keep.",
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1, 3600),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait before looking for news again.",
+)
+@click.option("--once", is_flag=True, help="Stop when everything is there.")
+def mirror(to: Path, every: float, once: bool) -> None:
+    """Keep a SQLite file current with the server's database, to browse it.
+
+    It runs beside `browse`. Stopped, or cut off from the server, it finds by itself what it lacks.
+
+    \b
+    Examples:
+      callhouse mirror
+      CALLHOUSE_DATABASE_URL=sqlite:///data/mirror.db callhouse browse
+    """
+    settings = config.load()
+    if isinstance(settings.database, Path):
+        raise SettingsError(
+            "CALLHOUSE_DATABASE_URL names a file",
+            hint="Browse it as it is: a mirror is for a database on a server.",
+        )
+    click.echo(f"Mirroring {settings.database} into {to}")
+    with _ended_quietly():
+        _follow(settings, to, every=every, once=once)
+
+
+@contextmanager
+def _ended_quietly() -> Iterator[None]:
+    """A stopped service ends like Ctrl-C, and either is no error: the next run goes on."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _follow(settings: config.Settings, to: Path, *, every: float, once: bool) -> None:
+    carried, is_complete = 0, False
+    with progress() as bar:
+        task = bar.add_task("Mirroring", total=None)
+        for step in _steps(settings, to, every=every, once=once):
+            carried += step.carried
+            if not is_complete:
+                bar.update(task, completed=step.done, total=step.total)
+            if step.is_through and not is_complete:
+                is_complete = True
+                click.echo(
+                    f"All {step.done:,} calls, chats and other entities are there"
+                    f"{'' if once else '; following'}."
+                )
+                click.echo(f"Browse: CALLHOUSE_DATABASE_URL=sqlite:///{to} callhouse browse")
+            if is_complete and once:
+                return
+            if is_complete:
+                now = f"{datetime.now(ZoneInfo(settings.timezone)):%H:%M:%S}"
+                bar.update(task, description=f"Current at {now}, {carried:,} carried")
+                time.sleep(every)
+
+
+def _steps(
+    settings: config.Settings, to: Path, *, every: float, once: bool
+) -> Iterator["Mirrored"]:
+    """Steps for ever: what cannot be done now is tried again."""
+    from receiver.store import mirror as steps
+
+    trouble = ""
+    while True:
+        try:
+            with closing(
+                steps(settings.database, to, timezone=settings.timezone, now_ms=_now_ms)
+            ) as taken:
+                for step in taken:
+                    if trouble:
+                        click.echo("It goes on.")
+                        trouble = ""
+                    yield step
+        except StoreUnavailable as error:
+            if once or isinstance(error, SchemaMismatch):
+                raise
+            if trouble != str(error):
+                trouble = str(error)
+                err.print(f"{trouble}; trying again until it goes on", soft_wrap=True, style="red")
+            time.sleep(every)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
