@@ -7,6 +7,7 @@ a test without a database would say the same again, and `db_path` is a file of S
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -28,6 +29,11 @@ KEY = "key_0123456789abcdef0123456789ab"
 PAYLOADS = Path(__file__).parent / "payloads"
 # The tests' clock: 2026-05-13 19:08:15 UTC.
 NOW_MS = 1_778_699_295_274
+# What a module with tests for every engine has: somewhere, a fixture that has a database.
+HAS_DATABASE = re.compile(
+    r"^def \w+\([^)]*\b(engine|database|store|db|settings|app|client|world)\b", re.MULTILINE
+)
+OF_ONE_ENGINE = "\npytestmark = pytest.mark.sqlite\n"
 
 
 def pytest_addoption(parser):
@@ -60,6 +66,14 @@ def pytest_generate_tests(metafunc):
     if "dialect" in metafunc.fixturenames:
         engine = Files if metafunc.config.getoption("engine") == "sqlite" else Server
         metafunc.parametrize("dialect", engine.dialects)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """To import a module takes longer than most tests do: only those with such a fixture are."""
+    if config.getoption("engine") == "sqlite" or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return True if OF_ONE_ENGINE in text or not HAS_DATABASE.search(text) else None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -12,15 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hypothesis import settings
 from viewing import SQLITES, create
 
 from receiver.addresses import Location, PostgresUrl
 from receiver.store import Store, migrate
 from receiver.store.connection import Connection, connect, sqlite3
 
-# How many examples a quick property has: three tenths of what the run's profile has.
-FEW = settings.default.max_examples * 3 // 10
 # In memory where that is possible: what a power cut leaves is not the question here.
 FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 

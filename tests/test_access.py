@@ -29,6 +29,8 @@ from tests.conftest import KEY
 from tests.test_cli import stored
 from tests.test_end_to_end import free_port, running
 
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
 START = 1_778_544_000_000
 NUMBER = "+14155550123"
 SECRET = "sesame"

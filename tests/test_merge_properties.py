@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from engines import FEW, Engine
+from engines import Engine
 from histories import (
     CALL_FIELDS,
+    FEW,
     deliver,
     differences,
     differences_after,

@@ -4,8 +4,7 @@ import json
 
 import pytest
 from conftest import dump
-from engines import FEW
-from histories import blank_file, dump_of
+from histories import FEW, blank_file, dump_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from storing import add, count, plant, rows
