@@ -87,6 +87,13 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if _is_of_every_engine(item)]
 
 
+def pytest_terminal_summary(terminalreporter, config):
+    reasons = {report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])}
+    if config.getoption("engine") == "postgres":
+        for reason in sorted(reasons):
+            terminalreporter.line(reason)
+
+
 def _is_of_every_engine(item) -> bool:
     wanted = item.fixturenames
     return (

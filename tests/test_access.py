@@ -458,10 +458,10 @@ BODIES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "database"), [("jane", DATABASE), ("max", MASKED)])
-def test_no_sql_reads_raw_bodies_or_the_indexs_own_tables(visit, name, database):
+@pytest.mark.parametrize(("name", "seen"), [("jane", DATABASE), ("max", MASKED)])
+def test_no_sql_reads_raw_bodies_or_the_indexs_own_tables(visit, name, seen):
     for sql in BODIES:
-        answer = ask(visit, sql, name, database)
+        answer = ask(visit, sql, name, seen)
         assert answer.status_code == 400 or answer.json()["rows"] == [[0]], sql
 
 
