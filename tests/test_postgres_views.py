@@ -226,6 +226,10 @@ def test_numbers_are_rounded_as_sqlite_rounds_them(pg, db):
             "bigint '-9223372036854775808', 9223372036854775807",
         ),
         ("sum(a.x * a.x), a.x * a.xy", "sum_of(square(a.x)), a.x * a.xy"),
+        (
+            "(\nSELECT e.id FROM t e\nWHERE e.a = o.a AND e.b = o.b\nORDER BY e.at LIMIT 1\n) AS x",
+            "(array_agg(o.id ORDER BY o.at, o.id))[1] AS x",
+        ),
     ],
 )
 def test_a_view_is_said_to_postgresql(said, expected):
@@ -337,7 +341,7 @@ def test_a_call_that_comes_while_its_hour_is_added_up_takes_it_back(pg):
 
 
 def test_a_call_of_another_hour_does_not_wait_while_an_hour_is_added_up(pg):
-    store, other = open_store(pg), open_store(pg, busy_seconds=5)
+    store, other = open_store(pg), open_store(pg, busy_seconds=2)
 
     def settle(connection) -> None:
         assert store.settle(connection, "UTC", 0, HOUR_MS - 1)

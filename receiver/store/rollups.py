@@ -42,6 +42,9 @@ def roll_up(store: AnyStore, *, timezone: str, now_ms: int) -> Iterator[tuple[in
     database whose views are of another time zone or version, nothing is rolled up. Raises
     StoreUnavailable.
     """
+    # Of no hour at all: would it be of use?
+    if not store.read(lambda connection: store.settle(connection, timezone, 0, -1)):
+        return
     zone = Zone(timezone)
     quiet_since = now_ms - QUIET_MS
     levels = (

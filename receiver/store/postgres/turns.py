@@ -7,7 +7,7 @@ from receiver.store import rollup_sql, sql
 
 # Who adds an unknown reason, or drops one that no call has any more, looks at all calls: these take
 # turns, which is rare enough to be a matter of the whole table.
-_LOOK_AT_REASONS = {sql.ADD_REASON, sql.DROP_UNUSED_REASON, sql.USED_REASONS}
+_LOOK_AT_REASONS = {sql.ADD_REASON, sql.CALL_WITH_REASON, sql.USED_REASONS}
 _TAKE_REASONS = "LOCK TABLE disconnection_reasons IN SHARE ROW EXCLUSIVE MODE"
 
 # Whoever touches a call shares its hour with others who do, and then takes back what was added up

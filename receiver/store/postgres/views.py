@@ -8,6 +8,7 @@ from receiver.store.postgres import turns
 from receiver.store.postgres.connection import Session
 from receiver.store.postgres.dialect import standard
 from receiver.store.postgres.functions import FUNCTIONS
+from receiver.store.postgres.places import is_distributed
 from schema.rollups import ROLLUPS
 from schema.views import views
 
@@ -39,8 +40,11 @@ _FOUND = (
 
 
 def refresh(session: Session, timezone: str) -> None:
-    """Replace the views unless they are this version's, in this time zone, already."""
-    wanted = _statements(timezone)
+    """Replace the views unless they are this version's, in this time zone, already.
+
+    In a cluster they count every call, on all nodes at once: what is added up lies on one of them.
+    """
+    wanted = _statements(timezone, rolled_up=not is_distributed(session))
     marks = {name: _mark(text) for name, text in wanted.items()}
     found = dict(session.execute(_FOUND).fetchall())
     if marks.items() <= found.items():
@@ -62,13 +66,13 @@ def refresh(session: Session, timezone: str) -> None:
 
 
 def figures_are_ours(connection: protocols.Connection, timezone: str) -> bool:
-    """Whether the views of figures are those that this version makes in this time zone."""
+    """Whether the views of figures read what this version adds up in this time zone."""
     return _figures(timezone).items() <= dict(connection.execute(_FOUND).fetchall()).items()
 
 
 @cache
 def _figures(timezone: str) -> dict[str, str]:
-    wanted = _statements(timezone)
+    wanted = _statements(timezone, rolled_up=True)
     return {
         name: _mark(wanted[name]) for rollup in ROLLUPS for name in (rollup.hourly, rollup.daily)
     }
@@ -80,7 +84,7 @@ def selects(timezone: str) -> dict[str, str]:
     return {name: text.removeprefix(f"CREATE VIEW {name} AS") for name, text in texts.items()}
 
 
-def _statements(timezone: str, *, rolled_up: bool = True) -> dict[str, str]:
+def _statements(timezone: str, *, rolled_up: bool) -> dict[str, str]:
     texts = views(timezone, rolled_up=rolled_up) | {"words": _WORDS}
     return {name: standard(text) if name != "words" else text for name, text in texts.items()}
 
