@@ -81,7 +81,7 @@ SELECT
     p.product,
     count(DISTINCT p.call_id),
     sum(p.cost_cents),
-    sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0 END)
+    sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0.0 END)
 FROM unsettled_calls c
 CROSS JOIN product_costs p ON p.call_id = c.call_id
 GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, p.product;

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from exporting import silent, url_of
 from histories import deliver, seeded
 
 from receiver import config
 from receiver.export import export_partitions
-from receiver.store import Store, migrate, receive
+from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect, sqlite3
 from tests.conftest import PAYLOADS
 
@@ -28,28 +29,28 @@ SQLITE = (
 )
 
 
-def silent(done, of):
-    pass
-
-
 @pytest.fixture(scope="module")
 def day_path(tmp_path_factory) -> Path:
     """A file of every written body, and of deliveries that contradict each other, in no order and
     some of them again."""
     path = tmp_path_factory.mktemp("analytics") / "retell.db"
     migrate(path, timezone="UTC")
+    fill(path)
+    return path
+
+
+def fill(where) -> None:
     chance = random.Random(1)
     payloads = [file for file in sorted(PAYLOADS.glob("*.json")) if file.stem not in ILL_TYPED]
     bodies = [file.read_bytes() for file in payloads * 2]
     deliveries = [
         replace(delivery, id=f"call_{seed}") for seed in range(15) for delivery in seeded(seed, 16)
     ]
-    with closing(Store(path)) as store:
+    with closing(open_store(where)) as store:
         for body in chance.sample(bodies, k=len(bodies)):
             at = chance.randrange(1_778_544_000_000, 1_778_944_000_000)
             store.add(receive(body, source="webhook", observed_at=at, received_at=at))
         deliver(store, chance.sample(deliveries, k=len(deliveries)))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +63,19 @@ def stored(day_path):
     return calls
 
 
-@pytest.fixture(scope="module")
-def lake(day_path) -> Path:
-    """The directory with `lake`, raw bodies in it."""
+@pytest.fixture(scope="module", params=["file", "server"])
+def lake(request, day_path) -> Path:
+    """The directory with `lake`, raw bodies in it: from the file, from a server with the same."""
+    where, folder = day_path, day_path.parent / request.param
+    folder.mkdir()
+    if request.param == "server":
+        where = request.getfixturevalue("postgres").blank()
+        fill(where)
     settings = config.load(
-        {"CALLHOUSE_DATABASE_URL": f"sqlite:///{day_path}"}, dotenv=day_path.with_name("none")
+        {"CALLHOUSE_DATABASE_URL": url_of(where)}, dotenv=day_path.with_name("none")
     )
-    export_partitions(settings, str(day_path.parent / "lake"), private=True, progress=silent)
-    return day_path.parent
+    export_partitions(settings, str(folder / "lake"), private=True, progress=silent)
+    return folder
 
 
 def differences(names, rows, stored):

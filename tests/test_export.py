@@ -1,4 +1,7 @@
-"""What is stored, as files that other programs read."""
+"""What is stored, as files that other programs read.
+
+What a file of SQLite's gives; tests/test_postgres_export.py compares it with what a server gives.
+"""
 
 import csv
 import io
@@ -14,6 +17,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
+from exporting import silent, url_of
 
 from receiver.cli import main
 from receiver.errors import ExportFailed
@@ -50,10 +54,10 @@ def run(monkeypatch, day_path):
 
 
 @pytest.fixture
-def run_on_store(run, monkeypatch, settings):
-    """The same on the test's own file."""
-    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{settings.database_path}")
-    return run
+def run_on_store(monkeypatch, settings):
+    """The same on the test's own database."""
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", url_of(settings.database))
+    return lambda *args: CliRunner().invoke(main, ["export", *map(str, args)])
 
 
 @pytest.fixture
@@ -74,10 +78,6 @@ def stored(store, call, at_ms=DAY_MS, event="call_analyzed"):
 def lines(result):
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-def silent(done, of):
-    pass
 
 
 def test_every_option_is_documented():
@@ -439,20 +439,35 @@ def test_what_is_written_meanwhile_is_not_in_the_export(settings, store, tmp_pat
         before = 3 + len(told)
         asked = Export(what=again, to=tmp_path / "t", format=form)
         assert write(settings, asked, progress=meanwhile) == 1000 * before
-    write(settings, Export(what="", to=tmp_path / "copy.db"), progress=meanwhile)
-    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
-        # Each word of progress comes after the copy's moment.
-        before = copy.execute("SELECT count(*) FROM calls").fetchone()[0]
-        assert before < 3 + len(told)
     assert len(told) > 9
 
 
-def test_everything_read_is_of_one_moment(settings, store, tmp_path):
-    stored(store, {"call_id": "before"})
-    with snapshot(settings.database_path, timezone=None, private=False) as moment:
+def test_what_is_written_while_it_is_copied_is_not_in_the_copy(db_path, settings, store, tmp_path):
+    told = []
+
+    def meanwhile(done, of):
+        told.append(done)
+        stored(store, {"call_id": f"d{len(told)}"})
+
+    write(settings, Export(what="", to=tmp_path / "copy.db"), progress=meanwhile)
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        # Each word of progress comes after the copy's moment.
+        assert copy.execute("SELECT count(*) FROM calls").fetchone()[0] < len(told)
+
+
+def test_everything_read_is_of_one_moment(settings, store):
+    with snapshot(settings.database, timezone=None, private=False) as moment:
+        query = "SELECT call_id FROM calls"
+        assert not [*moment.read(query, since=None, typed=True).rows]
         stored(store, {"call_id": "after"})
-        rows = moment.read("SELECT call_id FROM calls", since=None, typed=True).rows
-        assert list(rows) == [("before",)]
+        for what in ("calls", "call_log", query):
+            assert not [*moment.read(what, since=None, typed=True).rows]
+
+
+def test_a_copy_is_of_the_moment_that_is_read(db_path, store, tmp_path):
+    stored(store, {"call_id": "before"})
+    with snapshot(db_path, timezone=None, private=False) as moment:
+        stored(store, {"call_id": "after"})
         moment.copy(tmp_path / "copy.db", progress=silent)
     with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
         assert copy.execute("SELECT call_id FROM calls").fetchall() == [("before",)]

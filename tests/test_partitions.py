@@ -1,10 +1,8 @@
 """All tables as Parquet by day: each run brings the files up to date, and touches no others."""
 
-import fcntl
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +14,14 @@ import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
 from conftest import PAYLOADS
+from exporting import silent, url_of
 from histories import deliver, seeded
 
 from receiver.cli import main
 from receiver.errors import ExportFailed
 from receiver.export import Partitioned, export_partitions
-from receiver.store import GROUPS, Store, migrate, rebuild, receive
+from receiver.store import GROUPS, rebuild, receive, snapshot
+from receiver.store.connection import connect_readonly
 from schema.tables import TABLES
 
 # 2026-05-12
@@ -29,10 +29,6 @@ DAY_MS = 1_778_544_000_000
 NEXT_DAY_MS = DAY_MS + 86_400_000
 DAY, NEXT_DAY, UNKNOWN = "day=2026-05-12", "day=2026-05-13", "day=1970-01-01"
 MANIFEST = "_callhouse.json"
-
-
-def silent(done, of):
-    pass
 
 
 @pytest.fixture
@@ -52,8 +48,8 @@ def update(settings, lake):
 
 @pytest.fixture
 def run(settings, monkeypatch):
-    """`callhouse export` on the test's file."""
-    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{settings.database_path}")
+    """`callhouse export` on the test's database."""
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", url_of(settings.database))
     return lambda *args: CliRunner().invoke(main, ["export", *map(str, args)])
 
 
@@ -86,42 +82,45 @@ def call_ids(lake: Path, day: str = "*") -> set[str]:
 # What is written
 
 
-@pytest.fixture(scope="module")
-def varied(tmp_path_factory):
-    """A file of everything: calls and chats of every era, some without a time, quarantine."""
-    path = tmp_path_factory.mktemp("varied") / "retell.db"
-    migrate(path, timezone="UTC")
-    chance = random.Random(1)
-    with closing(Store(path)) as store:
-        for body in sorted(PAYLOADS.glob("*.json")):
-            at = chance.randrange(DAY_MS, DAY_MS + 4 * 86_400_000)
-            received = receive(body.read_bytes(), source="webhook", observed_at=at, received_at=at)
-            store.add(received)
-        deliver(store, seeded(1, 60))
-    return path
-
-
 @pytest.fixture
-def varied_update(varied, settings, update):
-    shutil.copy(varied, settings.database_path)
+def varied_update(store, update):
+    """A run on everything: calls and chats of every era, some without a time, quarantine."""
+    chance = random.Random(1)
+    for body in sorted(PAYLOADS.glob("*.json")):
+        at = chance.randrange(DAY_MS, DAY_MS + 4 * 86_400_000)
+        received = receive(body.read_bytes(), source="webhook", observed_at=at, received_at=at)
+        store.add(received)
+    deliver(store, seeded(1, 60))
     return update
 
 
+@pytest.fixture(scope="module")
+def declared(new_database):
+    """table -> column -> the type of Parquet for the one that migrations declare."""
+    kinds = {"INTEGER": "int64", "REAL": "double", "TEXT": "string", "BLOB": "binary"}
+    with closing(connect_readonly(new_database)) as connection:
+        return {
+            table.name: {
+                row[1]: kinds[row[2]]
+                for row in connection.execute(f"PRAGMA table_info({table.name})")
+            }
+            for table in TABLES
+        }
+
+
 @pytest.mark.parametrize("private", [False, True])
-def test_the_files_of_a_table_hold_all_its_rows_in_declared_types(varied_update, lake, db, private):
+def test_the_files_of_a_table_hold_all_its_rows_in_declared_types(
+    varied_update, lake, db, declared, private
+):
     varied_update(private=private)
     for table in TABLES:
         columns = [name for name in table.names if name != "body"]
         found = sorted((tuple(row[c] for c in columns) for row in rows(lake, table.name)), key=repr)
         query = f"SELECT {', '.join(columns)} FROM {table.name}"
         assert found == sorted(map(tuple, db.execute(query)), key=repr), table.name
-        declared = {row[1]: row[2] for row in db.execute(f"PRAGMA table_info({table.name})")}
-        kinds = {"INTEGER": "int64", "REAL": "double", "TEXT": "string", "BLOB": "binary"}
         for path in lake.glob(f"{table.name}/**/*.parquet"):
             schema = pyarrow.parquet.read_schema(path)
-            assert {f.name: str(f.type) for f in schema} == {
-                name: kinds[of] for name, of in declared.items()
-            }
+            assert {f.name: str(f.type) for f in schema} == declared[table.name]
 
 
 def test_raw_bodies_are_there_only_if_asked_for_and_then_as_they_came(varied_update, lake):
@@ -333,7 +332,7 @@ def test_after_a_kill_the_next_run_goes_on_and_nothing_is_half(store, update, se
         add(store, f"call{n}", at=DAY_MS + n * 86_400_000)
     update(lake.parent / "whole")
     whole = files(lake.parent / "whole")
-    environ = os.environ | {"CALLHOUSE_DATABASE_URL": f"sqlite:///{settings.database_path}"}
+    environ = os.environ | {"CALLHOUSE_DATABASE_URL": url_of(settings.database)}
     command = [sys.executable, "-c", KILLED, lake, "7"]
     assert subprocess.run(command, env=environ, check=False).returncode == -signal.SIGKILL
     left = files(lake)
@@ -377,9 +376,7 @@ def test_a_directory_that_cannot_be_written_is_an_error_and_the_next_run_goes_on
 
 
 def test_two_runs_do_not_write_over_each_other(settings, run, update, lake):
-    path = settings.database_path
-    with path.with_name(path.name + ".partitions").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with snapshot(settings.database, timezone=None, private=False) as other, other.alone():
         result = run("--parquet", lake, "--partition", "day")
     assert (result.exit_code, "is running" in result.output) == (1, True)
     assert update().files > 0
@@ -408,13 +405,14 @@ def test_the_command_says_what_it_did(store, run, lake):
         (["--parquet", "lake", "--partition", "day", "--format", "csv"], "only --private"),
         (["--parquet", "lake", "--partition", "day", "--since", "2026-05-12"], "only --private"),
         (["--parquet", "lake", "--partition", "day", "--timezone", "UTC"], "only --private"),
-        (["--parquet", "retell.db", "--partition", "day"], "retell.db is not a directory"),
+        (["--parquet", "a_file", "--partition", "day"], "a_file is not a directory"),
         (["--parquet", "no/lake", "--partition", "day"], "not in a directory that exists"),
         (["--parquet", "ftp://key:secret@host/x", "--partition", "day"], "nor a URI"),
         (["--parquet", "s3://", "--partition", "day"], "nor a URI"),
     ],
 )
 def test_what_cannot_be_asked_is_said_and_is_status_2(run, args, says):
+    Path("a_file").touch()
     result = run(*args)
     assert result.exit_code == 2
     assert says in " ".join(result.output.split())
@@ -431,11 +429,11 @@ def test_without_pyarrow_it_names_the_extra(run, monkeypatch):
     assert not Path("lake").exists()
 
 
-def test_without_a_database_it_says_so(run, monkeypatch, tmp_path):
+def test_without_a_database_it_says_so(run, db_path, monkeypatch, tmp_path):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{tmp_path}/none.db")
     result = run("--parquet", "lake", "--partition", "day")
     assert (result.exit_code, "there is no database" in result.output) == (1, True)
-    assert list(tmp_path.iterdir()) == [tmp_path / "retell.db"]
+    assert list(tmp_path.iterdir()) == [db_path]
 
 
 # Other places

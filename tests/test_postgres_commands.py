@@ -82,7 +82,7 @@ def test_what_no_version_knows_yet_is_listed(settings, pg, monkeypatch):
     assert row["first_seen"] == "2026-05-09T00:00:00Z"
 
 
-@pytest.mark.parametrize("command", [["export", "calls"], ["browse"], ["user", "list"]])
+@pytest.mark.parametrize("command", [["browse"], ["user", "list"]])
 def test_what_needs_a_file_says_so(pg, monkeypatch, command):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", pg.url)
     monkeypatch.setenv("CALLHOUSE_BROWSE_PASSWORD", "x")

@@ -1,4 +1,4 @@
-"""A table, a view or a query as CSV, newline JSON, Parquet or SQLite; or a copy of the whole file.
+"""A table, a view or a query as CSV, newline JSON, Parquet or SQLite; or a copy of all.
 
 Rows are streamed: memory holds one row, or one row group of a Parquet file.
 """
@@ -10,6 +10,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from receiver.addresses import Location
 from receiver.config import Settings
 from receiver.errors import ExportFailed, SettingsError
 from receiver.export.files import whole
@@ -34,7 +35,7 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What to write, and how. Without `what`, all of the file; without `to`, to stdout."""
+    """What to write, and how. Without `what`, all of it; without `to`, to stdout."""
 
     what: str
     to: Path | None
@@ -45,20 +46,18 @@ class Export:
 
 
 def export(settings: Settings, asked: Export, *, progress: Progress) -> int:
-    """Write it and return how many rows that was; 0 for all of the file.
+    """Write it and return how many rows that was; 0 for all of the database.
 
     A file appears under its name once it is whole. Raises SettingsError for what cannot be asked,
     NotStored without a database, ExportFailed if it cannot be read or written, and BrokenPipeError.
     """
     form = _format(asked)
-    _refuse(asked, form, settings.database_path)
+    _refuse(asked, form, settings.database)
     # Found missing before anything is read.
     writers: dict[str, Writer] = {"csv": csv_writer, "ndjson": ndjson_writer}
     write = parquet_writer() if form == "parquet" else writers.get(form)
     try:
-        with snapshot(
-            settings.database_path, timezone=asked.timezone, private=asked.private
-        ) as moment:
+        with snapshot(settings.database, timezone=asked.timezone, private=asked.private) as moment:
             if not asked.what:
                 with whole(_file(asked)) as path:
                     moment.copy(path, progress=progress)
@@ -102,7 +101,7 @@ def _format(asked: Export) -> str:
     )
 
 
-def _refuse(asked: Export, form: str, database: Path) -> None:
+def _refuse(asked: Export, form: str, database: Location) -> None:
     """Raise SettingsError for what does not go together, or would destroy something."""
     if not asked.what and form != "sqlite":
         raise SettingsError(
@@ -117,7 +116,9 @@ def _refuse(asked: Export, form: str, database: Path) -> None:
         return
     if asked.to.is_dir() or not asked.to.parent.is_dir():
         raise SettingsError(f"{asked.to} is not a file in a folder that exists")
-    own = [database.with_name(database.name + end) for end in ("", "-wal", "-shm")]
+    own = []
+    if isinstance(database, Path):
+        own = [database.with_name(database.name + end) for end in ("", "-wal", "-shm")]
     if asked.to.exists() and any(path.exists() and asked.to.samefile(path) for path in own):
         raise SettingsError(f"{asked.to} is the database itself", hint="Name another file.")
 

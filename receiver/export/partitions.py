@@ -1,11 +1,7 @@
 """All tables as Parquet by day, of which each run writes what has changed since the last."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from receiver.config import Settings
@@ -50,8 +46,8 @@ def export_partitions(
     try:
         place = Place(target)
         with (
-            snapshot(settings.database_path, timezone=None, private=private) as moment,
-            _alone(settings.database_path),
+            snapshot(settings.database, timezone=None, private=private) as moment,
+            moment.alone(),
         ):
             return _Run(place, moment, write, progress).bring_up_to_date(private=private)
     except OSError as error:
@@ -126,16 +122,3 @@ class _Run:
 
 def _silent(_done: int, _of: int | None) -> None:
     pass
-
-
-@contextmanager
-def _alone(database: Path) -> Iterator[None]:
-    """One run at a time: two would write over each other's days."""
-    with database.with_name(database.name + ".partitions").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ExportFailed(
-                "another export to Parquet by day is running", hint="Let it finish."
-            ) from None
-        yield

@@ -11,13 +11,14 @@ from receiver.store.comparing import Comparison, compare
 from receiver.store.connection import sqlite_warning
 from receiver.store.copying import Carried, carry
 from receiver.store.days import GROUPS, UNKNOWN_DAY, Made, Part
-from receiver.store.engine import AnyStore, distribute, migrate, open_store
-from receiver.store.exporting import Result, Row, Snapshot, snapshot, write_table
+from receiver.store.engine import AnyStore, distribute, migrate, open_store, snapshot
+from receiver.store.exporting import write_table
 from receiver.store.mirroring import Mirrored, mirror
 from receiver.store.observing import Outcome, Received, receive
 from receiver.store.reading import CallState, read_drift, show, state_of
 from receiver.store.rebuilding import rebuild
 from receiver.store.rollups import keep_rolled_up, roll_up
+from receiver.store.snapshots import Result, Row, Snapshot
 from receiver.store.store import Store
 
 __all__ = [

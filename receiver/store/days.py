@@ -1,4 +1,4 @@
-"""One moment of the file by day: what each day is made from, and its rows.
+"""One moment of the database by day: what each day is made from, and its rows.
 
 A day is UTC. A call or chat is of the day on which it began, or if it has no start, on which Retell
 reported it; an observation is of the day on which it first arrived. What has no time, or one that
@@ -7,15 +7,16 @@ no calendar has, is of UNKNOWN_DAY.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import zstandard
 
 from receiver.store import day_sql
-from receiver.store.connection import Connection
+from receiver.store.day_sql import Kept
 from schema.tables import (
     CALL_TABLES,
     CHAT_TABLES,
@@ -50,13 +51,14 @@ class Made:
 
     def __init__(self) -> None:
         self._sum = 0
-        self.first = self.last = 0
+        self.first: int | None = None
+        self.last = 0
 
     def add(self, row: object, number: int = 0) -> None:
-        """Take a row in; of an observation, the number under which the file has it."""
+        """Take a row in; of an observation, the number under which it lies."""
         digest = hashlib.blake2b(_encode(row), digest_size=16).digest()
         self._sum += int.from_bytes(digest)
-        self.first = min(self.first or number, number)
+        self.first = number if self.first is None else min(self.first, number)
         self.last = max(self.last, number)
 
     @property
@@ -65,7 +67,11 @@ class Made:
         return f"{self._sum % 2**128:032x}"
 
 
-def made(connection: Connection, *, progress: Callable[[int], None]) -> dict[Part, Made]:
+# Reads a statement's rows one by one, with what it binds.
+Read = Callable[[str, Mapping[str, int]], Iterable[tuple[Any, ...]]]
+
+
+def made(read: Read, kept: Kept, *, progress: Callable[[int], None]) -> dict[Part, Made]:
     """Every part there is. `progress` gets the observations looked at.
 
     The rows of calls and chats are a function of the observations, so these say whether a day has
@@ -76,7 +82,7 @@ def made(connection: Connection, *, progress: Callable[[int], None]) -> dict[Par
         days[group][UNKNOWN_DAY] = Made()
     observations, calls, chats = (days[group] for group in DATED)
     says = len(day_sql.SAYS)
-    found = connection.execute(day_sql.OBSERVED)
+    found = read(day_sql.observed(kept), {})
     for done, (number, day, call_day, chat_day, *row) in enumerate(found, start=1):
         observations[day].add(row, number)
         if call_day is not None:
@@ -87,21 +93,22 @@ def made(connection: Connection, *, progress: Callable[[int], None]) -> dict[Par
             progress(done)
     for group, (table,) in UNDATED.items():
         days[group][""] = Made()
-        for other in connection.execute(day_sql.undated(table)):
+        for other in read(day_sql.undated(table), {}):
             days[group][""].add(other)
     return {Part(group, day): of for group in GROUPS for day, of in days[group].items()}
 
 
-def query(table: Table, part: Part, of: Made) -> tuple[str, dict[str, int]]:
+def query(table: Table, part: Part, of: Made, kept: Kept) -> tuple[str, dict[str, int]]:
     """The SQL of a table's rows of a part, and what it binds. Their order is always the same."""
     if not part.day:
         return day_sql.undated(table), {}
     dated = part.day != UNKNOWN_DAY
     since = datetime.fromisoformat(part.day).replace(tzinfo=UTC)
-    bound = {"since": int(since.timestamp()) * 1000} if dated else {}
+    since_ms = int(since.timestamp()) * 1000
+    bound = {"since": since_ms, "until": since_ms + day_sql.DAY_MS} if dated else {}
     if table is OBSERVATIONS:
-        bound |= {"first": of.first, "last": of.last}
-        return day_sql.observations_of(dated=dated), bound
+        bound |= {"first": of.first or 0, "last": of.last}
+        return day_sql.observations_of(kept, dated=dated), bound
     return day_sql.entities_of(table, dated=dated), bound
 
 

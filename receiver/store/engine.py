@@ -12,6 +12,7 @@ from receiver.addresses import Location, PostgresUrl
 from receiver.errors import NoCluster
 from receiver.store.observing import Outcome, Received
 from receiver.store.protocols import BUSY_SECONDS, Connection
+from receiver.store.snapshots import Snapshot
 from receiver.store.sqlite import Sqlite
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class Engine(Protocol):
     def reading(self) -> AbstractContextManager[Connection]:
         """One moment of it: what is read hangs together."""
 
+    def snapshot(self, *, timezone: str | None, private: bool) -> AbstractContextManager[Snapshot]:
+        """One moment of it for queries that anybody wrote, which cannot write."""
+
     def look(self, problems: list[str]) -> dict[str, Any]:
         """writable, schema and quarantined for the health check; adds to `problems`."""
 
@@ -98,6 +102,19 @@ def migrate(where: Location, *, timezone: str) -> list[str]:
 def reading(where: Location) -> AbstractContextManager[Connection]:
     """One moment of the database. Raises NotStored if there is none, StoreUnavailable."""
     return engine(where).reading()
+
+
+def snapshot(
+    where: Location, *, timezone: str | None, private: bool
+) -> AbstractContextManager[Snapshot]:
+    """One moment of the database. With `timezone`, views show time in it; `private` opens what else
+    reads as NULL.
+
+    Raises NotStored without a database, SettingsError with the engine's message for a mistake in a
+    query, ExportFailed or DatabaseAway if it cannot be read, ExportFailed if what is made of it
+    cannot be written.
+    """
+    return engine(where).snapshot(timezone=timezone, private=private)
 
 
 def distribute(where: Location, *, timezone: str) -> "list[Placed]":

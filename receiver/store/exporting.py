@@ -1,24 +1,20 @@
-"""Reading out one moment of the file, by queries that cannot write, and copying it."""
+"""Reading out one moment of a SQLite file, by queries that cannot write, and copying it."""
 
-import difflib
-import re
+import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from receiver.errors import CallhouseError, ExportFailed, NotStored, SettingsError
 from receiver.store import days, rollup_sql, sql
-from receiver.store.connection import FAULTS, Connection, result_code, sqlite3
+from receiver.store.connection import FAULTS, Connection, connect_readonly, result_code, sqlite3
+from receiver.store.day_sql import Kept
 from receiver.store.days import Made, Part
-from receiver.store.reading import connect_readonly
+from receiver.store.snapshots import Result, another_is_running, increment, select
 from schema.tables import OBSERVATIONS, PRIVATE, Table
 from schema.views import views
-
-Row = tuple[Any, ...]
 
 # What reading needs; the full-text index looks at data_version. Everything else is refused:
 # writing, attaching, settings.
@@ -33,54 +29,44 @@ _STEPS = 100_000
 _COPIED_PAGES = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a query gives: names of its columns and its rows, read as they are asked for.
-
-    `types` are those that the columns were declared with, empty for an expression.
-    """
-
-    names: list[str]
-    types: list[str]
-    rows: Iterator[Row]
+# Rows of a file keep the order in which they came.
+_KEPT = Kept("o.rowid", "o.rowid BETWEEN :first AND :last", "o.rowid", "o.body")
 
 
-class Snapshot:
-    """The file as it was at one moment, whatever is written meanwhile."""
+class FileSnapshot:
+    """A file as `receiver/store/snapshots.py` has a snapshot."""
 
-    def __init__(self, connection: Connection, timezone: str | None, private: bool) -> None:
+    def __init__(
+        self, path: Path, connection: Connection, timezone: str | None, private: bool
+    ) -> None:
+        self._path = path
         self._connection = connection
         self._timezone = timezone
         self._private = private
         self._types: dict[str, list[str]] = {}
 
     def read(self, what: str, *, since: datetime | None, typed: bool) -> Result:
-        """A table, a view or the SQL of a SELECT; of `since`, the start of a day, and after only.
-
-        With `typed`, a column's type is that of its values, for which the query runs twice.
-        Raises SettingsError for what cannot be read like this.
-        """
-        query = sql.nested(self._select(what))
+        """With `typed`, a column's type is that of its values, for which the query runs twice."""
+        readable = self._connection.execute(sql.READABLE)
+        query = sql.nested(select(what, (name for (name,) in readable)))
         names = [column[0] for column in self._connection.execute(f"{query} LIMIT 0").description]
         types = self._declared(query)
-        bound: dict[str, object] = {}
         if since is not None:
-            query = f"{query} WHERE {_since(names)}"
-            bound = {"since": int(since.timestamp()) * 1000, "day": f"{since:%Y-%m-%d}"}
+            query = increment(query, names, since)
         if typed:
-            [found] = self._connection.execute(sql.types_in(query, names), bound)
+            [found] = self._connection.execute(sql.types_in(query, names))
             types = [
                 _type(seen or "", declared) for seen, declared in zip(found, types, strict=True)
             ]
-        return Result(names, types, self._connection.execute(query, bound))
+        return Result(names, types, self._connection.execute(query))
 
     def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Made]:
         """Every part of the tables by day, and what it is made from."""
-        return days.made(self._connection, progress=progress)
+        return days.made(self._connection.execute, _KEPT, progress=progress)
 
     def read_part(self, table: Table, part: Part, of: Made) -> Result:
-        """A table's rows of a part, in declared types; bodies, if they are open, as they came."""
-        query, bound = days.query(table, part, of)
+        """A table's rows of a part."""
+        query, bound = days.query(table, part, of, _KEPT)
         if table.name not in self._types:
             self._types[table.name] = self._declared(sql.whole(table.name))
         types = self._types[table.name]
@@ -90,10 +76,7 @@ class Snapshot:
         return Result(list(table.names), types, rows)
 
     def copy(self, target: Path, *, progress: Callable[[int, int], None]) -> None:
-        """Copy all of the file to `target`, an empty one; private columns only if they are open.
-
-        `progress` gets pages done and all pages.
-        """
+        """Copy all of the file, in pages."""
 
         def copied(_status: int, remaining: int, total: int) -> None:
             progress(total - remaining, total)
@@ -117,17 +100,15 @@ class Snapshot:
                 # It may renumber the rows that the search index points to.
                 copy.execute(sql.REINDEX_TRANSCRIPTS)
 
-    def _select(self, what: str) -> str:
-        if not re.fullmatch(r"\w+", what):
-            return what
-        names = [name for (name,) in self._connection.execute(sql.READABLE)]
-        if what in names:
-            return sql.whole(what)
-        nearest = difflib.get_close_matches(what, names, n=1)
-        raise SettingsError(
-            f"there is no table or view {what}",
-            hint=f"Did you mean {nearest[0]}?" if nearest else "docs/tables.md lists them.",
-        )
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """By a lock beside the file, which other machines cannot open either."""
+        with self._path.with_name(self._path.name + ".partitions").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise another_is_running() from None
+            yield
 
     def _declared(self, query: str) -> list[str]:
         """The declared types of a query's columns, by way of a view that nobody else sees."""
@@ -142,7 +123,7 @@ class Snapshot:
 
 
 @contextmanager
-def snapshot(path: Path, *, timezone: str | None, private: bool) -> Iterator[Snapshot]:
+def snapshot(path: Path, *, timezone: str | None, private: bool) -> Iterator[FileSnapshot]:
     """One moment of the file at `path`. With `timezone`, views show time in it; `private` opens
     what else reads as NULL.
 
@@ -166,7 +147,7 @@ def snapshot(path: Path, *, timezone: str | None, private: bool) -> Iterator[Sna
         _restrict(connection, private)
         # Python hears Ctrl-C only when it is called.
         connection.set_progress_handler(lambda: 0, _STEPS)
-        yield Snapshot(connection, timezone, private)
+        yield FileSnapshot(path, connection, timezone, private)
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise _said(error) from error
     finally:
@@ -175,14 +156,17 @@ def snapshot(path: Path, *, timezone: str | None, private: bool) -> Iterator[Sna
 
 
 def write_table(target: Path, name: str, result: Result) -> None:
-    """Write a result as the only table of a new SQLite file. Raises sqlite3.Error."""
-    with closing(sqlite3.connect(target, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = off")
-        connection.execute("BEGIN")
-        types = dict(zip(result.names, result.types, strict=True))
-        connection.execute(sql.create(name, types))
-        connection.executemany(sql.insert(name, len(types)), result.rows)
-        connection.execute("COMMIT")
+    """Write a result as the only table of a new SQLite file. Raises what `snapshot` does."""
+    try:
+        with closing(sqlite3.connect(target, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = off")
+            connection.execute("BEGIN")
+            types = dict(zip(result.names, result.types, strict=True))
+            connection.execute(sql.create(name, types))
+            connection.executemany(sql.insert(name, len(types)), result.rows)
+            connection.execute("COMMIT")
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        raise _said(error) from error
 
 
 def _restrict(connection: Connection, private: bool) -> None:
@@ -196,16 +180,6 @@ def _restrict(connection: Connection, private: bool) -> None:
         return sqlite3.SQLITE_DENY
 
     connection.set_authorizer(authorize)
-
-
-def _since(names: list[str]) -> str:
-    for name, condition in sql.SINCE.items():
-        if name in names:
-            return condition
-    raise SettingsError(
-        "--since cannot cut this: it has no call_id, chat_id, time of change or day",
-        hint="Export it whole, or select call_id with it.",
-    )
 
 
 def _type(seen: str, declared: str) -> str:

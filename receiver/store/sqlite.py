@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from receiver.store.connection import (
     sqlite3,
 )
 from receiver.store.damage import damage
+from receiver.store.exporting import FileSnapshot, snapshot
 from receiver.store.migrate import applied, check, migrate
 from receiver.store.store import Store
 
@@ -63,6 +64,12 @@ class Sqlite:
             if result_code(error) not in FAULTS:
                 raise
             raise DatabaseUnreadable(f"{self.path} cannot be read: {error}") from error
+
+    def snapshot(
+        self, *, timezone: str | None, private: bool
+    ) -> AbstractContextManager[FileSnapshot]:
+        """One moment of the file for queries that anybody wrote."""
+        return snapshot(self.path, timezone=timezone, private=private)
 
     def look(self, problems: list[str]) -> dict[str, Any]:
         """What a look into the file tells, without ever waiting for the write lock."""

@@ -11,6 +11,7 @@ from receiver.addresses import PostgresUrl
 from receiver.errors import DatabaseAway, NotStored, SchemaMismatch
 from receiver.store import sql
 from receiver.store.postgres.connection import Session, connect, said
+from receiver.store.postgres.exporting import ServerSnapshot, snapshot
 from receiver.store.postgres.migrate import LOCK_SECONDS, applied, check, migrate
 from receiver.store.postgres.store import PostgresStore
 from receiver.store.protocols import BUSY_SECONDS
@@ -62,6 +63,15 @@ class Postgres:
             ) from None
         except psycopg.Error as error:
             raise _away(error) from error
+
+    @contextmanager
+    def snapshot(self, *, timezone: str | None, private: bool) -> Iterator[ServerSnapshot]:
+        """One moment of the database for queries that anybody wrote."""
+        with (
+            self.reading() as session,
+            snapshot(session, timezone=timezone, private=private) as moment,
+        ):
+            yield moment
 
     def look(self, problems: list[str]) -> dict[str, Any]:
         """What a look into the database tells, for a few seconds at most."""

@@ -78,6 +78,12 @@ def _figures(timezone: str) -> dict[str, str]:
     }
 
 
+def selects(timezone: str) -> dict[str, str]:
+    """View name -> the SELECT that counts every call, in the order in which one reads another."""
+    texts = _statements(timezone, rolled_up=False)
+    return {name: text.removeprefix(f"CREATE VIEW {name} AS") for name, text in texts.items()}
+
+
 def _statements(timezone: str, *, rolled_up: bool) -> dict[str, str]:
     texts = views(timezone, rolled_up=rolled_up) | {"words": _WORDS}
     return {name: standard(text) if name != "words" else text for name, text in texts.items()}

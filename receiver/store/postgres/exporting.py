@@ -1,0 +1,152 @@
+"""Reading out one moment of a PostgreSQL database, by queries that cannot write."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+from psycopg.adapt import Buffer
+from psycopg.types.numeric import NumericBinaryLoader
+
+from receiver.errors import CallhouseError, ExportFailed, SettingsError
+from receiver.store import days, sql
+from receiver.store.day_sql import Kept
+from receiver.store.days import Made, Part
+from receiver.store.postgres import export_sql
+from receiver.store.postgres.closing import Cover
+from receiver.store.postgres.connection import Session, said
+from receiver.store.postgres.dialect import translate
+from receiver.store.postgres.views import selects
+from receiver.store.snapshots import Result, Row, another_is_running, increment, select
+from schema.tables import OBSERVATIONS, Table
+
+# A row is found by the page that it lies on; nothing moves it within a transaction.
+_PAGE = "(o.ctid::text::point)[0]::bigint"
+_PAGES = "o.ctid BETWEEN ('(' || :first || ',0)')::tid AND ('(' || :last || ',65535)')::tid"
+_ORDER = "o.first_received_at NULLS FIRST, o.entity_id, o.body_sha256, o.source"
+
+# Errors that are the query's, by the beginning of their number. What the server says of the first
+# ones repeats names and words of the query; of the others, values too.
+# Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_OF_WORDS = ("08P01", "0A", "25001", "25006", "42")
+_OF_VALUES = ("20", "21", "22", "2F", "38", "39", "54", "P0")
+
+Bound = Mapping[str, int] | None
+
+
+class ServerSnapshot:
+    """A transaction as `receiver/store/snapshots.py` has a snapshot."""
+
+    def __init__(self, session: Session, timezone: str | None, private: bool) -> None:
+        self._session = session
+        self._types: dict[str, list[str]] = {}
+        self._kept = Kept(_PAGE, _PAGES, _ORDER, "o.body" if private else "NULL::bytea")
+        self._cover = None if private else Cover(session)
+        names = self._cover.names if self._cover else {}
+        names |= selects(timezone) if timezone else {}
+        self._with = export_sql.under(names)
+
+    def read(self, what: str, *, since: datetime | None, typed: bool) -> Result:  # noqa: ARG002
+        """The types are known without reading a row."""
+        readable = self._session.raw.execute(export_sql.READABLE)
+        selected = select(what, (name for (name,) in readable))
+        query = f"{sql.nested(selected)} exported"
+        if self._cover:
+            [(plan,)] = self._fetch(f"{export_sql.PLAN}{self._with}{query}")
+            self._cover.check(plan)
+        found = self._columns(f"{self._with}{query}")
+        names = export_sql.told_apart([column.name for column in found])
+        types = [export_sql.type_of(column.type_code) for column in found]
+        casts = [to for _, to in types]
+        if since is None:
+            query = export_sql.cast(query, names, casts)
+        elif selected == what:
+            query = export_sql.cut(query, names, casts, since)
+        else:
+            query = increment(export_sql.cast(query, names, casts), names, since)
+        return Result(names, [of for of, _ in types], self._rows(f"{self._with}{query}"))
+
+    def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Made]:
+        """Every part of the tables by day, and what it is made from."""
+        return days.made(self._read, self._kept, progress=progress)
+
+    def read_part(self, table: Table, part: Part, of: Made) -> Result:
+        """A table's rows of a part."""
+        query, bound = days.query(table, part, of, self._kept)
+        if table.name not in self._types:
+            found = self._columns(translate(query), bound)
+            self._types[table.name] = [export_sql.type_of(c.type_code)[0] for c in found]
+        rows = self._read(query, bound)
+        if table is OBSERVATIONS:
+            rows = days.with_bodies(rows)
+        return Result(list(table.names), self._types[table.name], rows)
+
+    def copy(self, target: Path, *, progress: Callable[[int, int], None]) -> None:  # noqa: ARG002
+        """Not this way: files and servers have a copy of their own. Raises SettingsError."""
+        raise SettingsError(
+            "a database on a server is not copied by export",
+            hint="callhouse copy --to sqlite:///FILE does it, and compares the two.",
+        )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """By a lock in the database, which every machine sees."""
+        if self._fetch(export_sql.BE_ALONE).fetchone() != (True,):
+            raise another_is_running()
+        yield
+
+    def _columns(self, query: str, bound: Bound = None) -> list[psycopg.Column]:
+        return self._fetch(f"{query} LIMIT 0", bound).description or []
+
+    def _fetch(self, query: str, bound: Bound = None) -> psycopg.Cursor[Row]:
+        """Carry out one statement: the protocol that binary results need takes no more."""
+        return self._session.raw.execute(query, bound, binary=True, prepare=False)
+
+    def _read(self, statement: str, bound: Mapping[str, int]) -> Iterator[Row]:
+        """A statement of ours."""
+        return self._rows(translate(statement), bound)
+
+    def _rows(self, query: str, bound: Bound = None) -> Iterator[Row]:
+        with self._session.raw.cursor() as cursor:
+            yield from cursor.stream(query, bound, binary=True)
+
+
+@contextmanager
+def snapshot(session: Session, *, timezone: str | None, private: bool) -> Iterator[ServerSnapshot]:
+    """A transaction for reading, as a snapshot. Raises SettingsError and ExportFailed."""
+    session.raw.adapters.register_loader("numeric", _Number)
+    try:
+        yield ServerSnapshot(session, timezone, private)
+    except psycopg.Error as error:
+        raise _said(error) from None
+
+
+class _Number(NumericBinaryLoader):
+    """An integer where the server counts without a point and 64 bits hold it."""
+
+    def load(self, data: Buffer) -> int | float:  # type: ignore[override]
+        number = super().load(data)
+        if number.is_finite() and number.as_tuple().exponent == 0 and abs(number) < 2**63:
+            return int(number)
+        return float(number)
+
+
+def _said(error: psycopg.Error) -> CallhouseError:
+    state = error.sqlstate or ""
+    if state.startswith(_OF_WORDS):
+        return SettingsError(
+            f"PostgreSQL: {error.diag.message_primary}",
+            hint=error.diag.message_hint or "WHAT is a table, a view or one SELECT.",
+        )
+    if state.startswith(_OF_VALUES):
+        return SettingsError(
+            f"PostgreSQL: {type(error).__name__} ({state})",
+            hint="The query meets a value that it cannot use. The server's own words would repeat "
+            "the value: ask it in psql.",
+        )
+    return ExportFailed(
+        f"the database could not be read: {said(error)}",
+        hint="Export again. Where the server ends long queries, statement_timeout of the role or "
+        "max_standby_streaming_delay of a replica says after how long.",
+    )
