@@ -14,7 +14,6 @@ from receiver import config
 from receiver.app import create_app
 from receiver.cli import main
 from receiver.sandbox.server import Sandbox
-from receiver.store import open_store, receive
 
 TO, FROM = "+15005550001", "+14155550100"
 PAST_MS = 1_778_284_800_000
@@ -60,26 +59,6 @@ def test_what_webhooks_missed_is_named_fetched_and_shown(sandbox, pg):
     shown = json.loads(run("show", missing[0]))
     assert shown["call_id"] == missing[0]
     assert "already up to date" in run("migrate")
-
-
-def test_a_call_is_placed_stored_and_waited_for(sandbox, pg):
-    said = run("call", TO, "--from", FROM, "--wait")
-    [call_id] = sandbox.calls
-    assert call_id in said
-    found = [row for row in dump_of(pg)["observations"] if row[0] == call_id]
-    assert {"api", "webhook"} == {row[2] for row in found}
-
-
-def test_what_no_version_knows_yet_is_listed(settings, pg, monkeypatch):
-    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", pg.url)
-    assert "Nothing unknown" in run("drift")
-    store = open_store(pg)
-    body = json.dumps({"event": "call_ended", "call": {"call_id": "c", "of_tomorrow": 1}}).encode()
-    store.add(receive(body, source="webhook", observed_at=PAST_MS, received_at=PAST_MS))
-    store.close()
-    [row] = json.loads(run("drift", "--json"))
-    assert (row["place"], row["name"], row["example"]) == ("call", "of_tomorrow", "c")
-    assert row["first_seen"] == "2026-05-09T00:00:00Z"
 
 
 @pytest.mark.parametrize("command", [["browse"], ["user", "list"]])

@@ -13,17 +13,11 @@ from histories import (
     blank_file,
     deliver,
     differences,
-    differences_in,
     dump_of,
-    every_pair,
-    histories,
     seeded,
 )  # fmt: skip
-from hypothesis import HealthCheck, given, settings
 from naive_model import Delivery
-from postgres import looking, name_of
 from storing import add, body_of
-from test_rebuild import DAMAGE
 
 from receiver.errors import StoreUnavailable
 from receiver.sandbox.day import day
@@ -33,22 +27,6 @@ from receiver.store.postgres.store import PostgresStore
 PROCESSES = 8
 DAY_MS = 1_778_544_000_000
 
-# A call with every kind of row.
-WHOLE = Delivery(
-    "call_ended",
-    {
-        "disconnection_reason": "of_tomorrow",
-        "transcript": "Agent: Umbrella.",
-        "transcript_with_tool_calls": [{"role": "agent", "content": "Hello."}],
-        "call_analysis": {"call_summary": "Short.", "custom_analysis_data": {"x": 1}},
-        "call_cost": {"combined_cost": 2, "product_costs": [{"product": "voice"}]},
-        "latency": {"e2e": {"p50": 1}},
-        "metadata": {"lead": "L-1"},
-        "recording_url": "https://r/1",
-    },
-    id="whole",
-)
-
 
 def rebuilt(where) -> int:
     store = open_store(where)
@@ -56,51 +34,6 @@ def rebuilt(where) -> int:
         return rebuild(store, progress=lambda *_: None)
     finally:
         store.close()
-
-
-@pytest.mark.slow
-def test_every_pair_of_values_gives_the_tables_of_the_rule(pg):
-    assert differences_in(pg, every_pair()) == set()
-
-
-@settings(
-    max_examples=10,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(histories())
-def test_any_history_gives_the_tables_of_the_rule(postgres, history):
-    where = postgres.blank()
-    assert differences_in(where, history) == set()
-    before = dump_of(where)
-    rebuilt(where)
-    assert dump_of(where) == before
-
-
-@pytest.fixture(scope="module")
-def full(postgres):
-    """The name of a database with calls and chats that carry every kind of row."""
-    where = postgres.blank()
-    store = open_store(where)
-    deliver(store, [*seeded(7, 40), WHOLE])
-    store.close()
-    return where
-
-
-# All of them are tried on SQLite; the way back is the same code.
-@pytest.mark.parametrize("damage", list(DAMAGE.values())[::4], ids=list(DAMAGE)[::4])
-def test_rebuild_reproduces_the_tables_row_for_row(postgres, full, damage):
-    where = postgres.create(name_of(full))
-    before = dump_of(where)
-    with looking(where) as db:
-        db.execute("SET session_replication_role = replica")
-        for statement in damage.split(";"):
-            db.execute(statement)
-    assert dump_of(where) != before
-    rebuilt(where)
-    assert dump_of(where) == before
 
 
 def test_a_day_of_calls_and_every_payload_leave_the_same_on_both_engines(pg, db_path):

@@ -5,10 +5,10 @@ import threading
 import pytest
 from conftest import dump
 from postgres import looking
-from storing import add, plant
+from storing import add
 
 from receiver.errors import StoreBusy
-from receiver.store import Outcome, open_store
+from receiver.store import open_store
 from receiver.store.postgres.store import CONNECTIONS
 
 
@@ -67,16 +67,6 @@ def test_one_that_is_given_up_for_ever_is_busy(pg):
     with pytest.raises(StoreBusy, match="40001"):
         store.run(unit)
     store.close()
-
-
-def test_content_that_cannot_be_projected_is_kept_and_said(store, pg, monkeypatch):
-    plant(monkeypatch, ValueError("what the call says"))
-    assert add(store, "call_ended", "poison") is Outcome.QUARANTINED
-    assert add(store, "call_ended", "sound") is Outcome.STORED
-    with looking(pg) as db:
-        found = dump(db)
-    assert [row[0] for row in found["calls"]] == ["sound"]
-    assert {row[12] for row in found["observations"]} == {None, "not projected: ValueError"}
 
 
 def test_connections_are_used_again_and_hung_up_at_the_end(store, pg):
