@@ -2,7 +2,8 @@
 
 CallhouseError
 ├── SettingsError            an environment variable or argument is unusable
-│   └── UnusableCall         a call that Retell would refuse, or read otherwise than meant
+│   ├── UnusableCall         a call that Retell would refuse, or read otherwise than meant
+│   └── NoCluster            the database is none that tables can be distributed over
 ├── SignatureError           the request is not Retell's; nothing of it is stored
 │   ├── MissingSignature
 │   ├── MalformedSignature
@@ -65,6 +66,15 @@ class SettingsError(CallhouseError):
 
 class UnusableCall(SettingsError):
     """A call that Retell would refuse, or read otherwise than meant; nothing was sent."""
+
+
+class NoCluster(SettingsError):
+    """The database is none that tables can be distributed over; nothing was changed."""
+
+    hint = (
+        "Let CALLHOUSE_DATABASE_URL name the coordinator of a Citus cluster; docs/postgres.md says "
+        "what it needs. Without one, everything works on SQLite and PostgreSQL as it is."
+    )
 
 
 class SignatureError(CallhouseError):

@@ -1,4 +1,9 @@
-"""Fixtures shared by all stages: few, literal, on real files."""
+"""Fixtures shared by all stages: few, literal, on real databases.
+
+`pytest --engine postgres` runs, on PostgreSQL, what has the fixture `engine`. The rest is left out:
+a test without a database would say the same again, and `db_path` is a file of SQLite's. A test with
+`postgres` or `pg` has a server in every run, and belongs to the one on SQLite.
+"""
 
 import json
 import os
@@ -9,18 +14,29 @@ from pathlib import Path
 
 import pytest
 import sqlite_utils
+import viewing
+from engines import Files, Server, url_of
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from receiver import config
 from receiver.signature import sign
-from receiver.store import Store, migrate
-from receiver.store.connection import connect, sqlite3
+from receiver.store import migrate, open_store
+from receiver.store.connection import sqlite3
 
 KEY = "key_0123456789abcdef0123456789ab"
 PAYLOADS = Path(__file__).parent / "payloads"
 # The tests' clock: 2026-05-13 19:08:15 UTC.
 NOW_MS = 1_778_699_295_274
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--engine",
+        choices=("sqlite", "postgres"),
+        default="sqlite",
+        help="whose databases the tests have; on postgres, only those that have one run",
+    )
 
 
 def pytest_configure(config):
@@ -37,8 +53,36 @@ def pytest_configure(config):
     hypothesis_settings.load_profile("any machine")
 
 
-def pytest_report_header():
-    return f"SQLite {sqlite3.sqlite_version}, sqlite-utils {sqlite_utils.__file__}"
+def pytest_generate_tests(metafunc):
+    if "dialect" in metafunc.fixturenames:
+        engine = Files if metafunc.config.getoption("engine") == "sqlite" else Server
+        metafunc.parametrize("dialect", engine.dialects)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("engine") == "sqlite":
+        return
+    for item in items:
+        if item.get_closest_marker("slow_on_postgres"):
+            item.add_marker("slow")
+    others = [item for item in items if not _is_of_every_engine(item)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
+
+
+def _is_of_every_engine(item) -> bool:
+    wanted = item.fixturenames
+    return (
+        "engine" in wanted
+        and not {"db_path", "postgres"} & set(wanted)
+        and item.get_closest_marker("sqlite") is None
+    )
+
+
+def pytest_report_header(config):
+    engine = config.getoption("engine")
+    return f"engine {engine}, SQLite {sqlite3.sqlite_version}, sqlite-utils {sqlite_utils.__file__}"
 
 
 @pytest.fixture(autouse=True)
@@ -63,13 +107,6 @@ def db_path(tmp_path, new_database) -> Path:
     return shutil.copy(new_database, tmp_path / "retell.db")
 
 
-@pytest.fixture
-def store(db_path):
-    store = Store(db_path)
-    yield store
-    store.close()
-
-
 @pytest.fixture(scope="session")
 def postgres():
     """A PostgreSQL of this run's own, for everything but what a crash leaves."""
@@ -87,9 +124,49 @@ def pg(postgres):
     return postgres.blank()
 
 
+@pytest.fixture(scope="session")
+def engine(request):
+    """This run's (tests/engines.py)."""
+    if request.config.getoption("engine") == "sqlite":
+        return Files()
+    return Server(request.getfixturevalue("postgres"))
+
+
 @pytest.fixture
-def settings(db_path) -> config.Settings:
-    return config.load({"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}"})
+def database(engine, request):
+    """Where a migrated database without rows is."""
+    if isinstance(engine, Files):
+        yield request.getfixturevalue("db_path")
+    else:
+        with engine.blank() as where:
+            yield where
+
+
+@pytest.fixture
+def store(database):
+    store = open_store(database)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def db(engine, database):
+    """A second connection to look into the database."""
+    with engine.looking(database) as connection:
+        yield connection
+
+
+@pytest.fixture
+def world(engine, dialect):
+    """Six calls of two agents on two days, and a body that was not understood."""
+    with engine.viewed("UTC", dialect) as connection:
+        viewing.fill(connection)
+        yield connection
+
+
+@pytest.fixture
+def settings(database) -> config.Settings:
+    return config.load({"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": url_of(database)})
 
 
 @pytest.fixture
@@ -105,15 +182,6 @@ def app(settings):
 @pytest.fixture
 def client(app):
     return app.test_client()
-
-
-@pytest.fixture
-def db(db_path):
-    """A second connection to look into the file."""
-    connection = connect(db_path, busy_timeout_ms=5000)
-    connection.row_factory = sqlite3.Row
-    yield connection
-    connection.close()
 
 
 def post(client, body, *, key=KEY, at_ms=NOW_MS, path="/webhook"):

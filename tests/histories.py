@@ -4,25 +4,21 @@ A realistic generator misses planted bugs: here the same few times, ids and valu
 """
 
 import random
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from conftest import dump
+from engines import Engine, Files
 from hypothesis import strategies as st
 from naive_model import Delivery, shown, tables
 
 from receiver.addresses import Location
-from receiver.store import AnyStore, migrate, open_store, receive
+from receiver.store import AnyStore, open_store, receive
 from receiver.store import show as show_stored
 from receiver.store.engine import reading
-
-# In memory where that is possible: what a power cut leaves is not the question here.
-FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def said(*contents: str) -> list[dict[str, Any]]:
@@ -177,21 +173,9 @@ def seeded(seed: int, size: int) -> list[Delivery]:
     return history
 
 
-@cache
-def _blank() -> bytes:
-    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-        path = Path(folder) / "blank.db"
-        migrate(path, timezone="UTC")
-        return path.read_bytes()
-
-
-@contextmanager
-def blank_file() -> Iterator[Path]:
+def blank_file() -> AbstractContextManager[Path]:
     """A migrated file without rows."""
-    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-        path = Path(folder) / "retell.db"
-        path.write_bytes(_blank())
-        yield path
+    return Files().blank()
 
 
 def deliver(store: AnyStore, history: Iterable[Delivery]) -> None:
@@ -213,10 +197,10 @@ def differences(where: Location, history: list[Delivery]) -> set[str]:
     return wrong
 
 
-def differences_after(history: list[Delivery]) -> set[str]:
-    """The same for a new file to which the history is delivered."""
-    with blank_file() as path:
-        return differences_in(path, history)
+def differences_after(engine: Engine, history: list[Delivery]) -> set[str]:
+    """The same for a new database to which the history is delivered."""
+    with engine.blank() as where:
+        return differences_in(where, history)
 
 
 def differences_in(where: Location, history: list[Delivery]) -> set[str]:

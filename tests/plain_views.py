@@ -1,7 +1,15 @@
 """The views that add hours up said a second time, plainly: from the calls alone, days in UTC."""
 
 _AT = "coalesce(c.start_timestamp, nullif(c.observed_at, 0))"
-_CONNECTED = "(c.start_timestamp IS NOT NULL AND r.category IS NOT 'not_connected')"
+_IS_CONNECTED = "(c.start_timestamp IS NOT NULL AND r.category IS NOT 'not_connected')"
+# Engines agree on what is the sum of numbers, not of conditions, nor of what type an average is.
+_CONNECTED = f"CASE WHEN {_IS_CONNECTED} THEN 1.0 ELSE 0.0 END"
+
+
+def _count(condition):
+    return f"count(CASE WHEN {condition} THEN 1 END)"
+
+
 _REASONS = "LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason"
 
 PLAIN_VIEWS = {
@@ -9,15 +17,15 @@ PLAIN_VIEWS = {
         SELECT
             strftime('%Y-%m-%d', {_AT} / 1000, 'unixepoch'),
             count(*),
-            sum({_CONNECTED}),
-            sum(
+            {_count(_IS_CONNECTED)},
+            sum(CASE WHEN
                 c.transfer_destination IS NOT NULL
                 OR coalesce(c.disconnection_reason, '') IN ('call_transfer', 'transfer_bridged')
-            ),
+            THEN 1 ELSE 0 END),
             round(sum(c.duration_ms) / 60000.0, 1),
-            round(avg(CASE WHEN {_CONNECTED} THEN c.duration_ms END) / 1000.0, 1),
+            round(avg(CASE WHEN {_IS_CONNECTED} THEN c.duration_ms + 0.0 END) / 1000.0, 1),
             round(sum(c.combined_cost_cents) / 100.0, 4),
-            round(avg(CASE WHEN {_CONNECTED} THEN a.call_successful END), 4)
+            round(avg(CASE WHEN {_IS_CONNECTED} THEN a.call_successful + 0.0 END), 4)
         FROM calls c {_REASONS} LEFT JOIN analyses a ON a.call_id = c.call_id
         WHERE {_AT} IS NOT NULL
         GROUP BY 1
@@ -29,18 +37,20 @@ PLAIN_VIEWS = {
             max(c.agent_name),
             count(*),
             round(avg({_CONNECTED}), 4),
-            round(avg(CASE WHEN {_CONNECTED} THEN a.call_successful END), 4),
-            round(avg(CASE WHEN {_CONNECTED} THEN c.duration_ms END) / 1000.0, 1),
+            round(avg(CASE WHEN {_IS_CONNECTED} THEN a.call_successful + 0.0 END), 4),
+            round(avg(CASE WHEN {_IS_CONNECTED} THEN c.duration_ms + 0.0 END) / 1000.0, 1),
             round(avg(c.combined_cost_cents) / 100.0, 4),
             round(
                 sum(c.combined_cost_cents) / 100.0
-                    / nullif(sum({_CONNECTED} AND a.call_successful), 0), 4
+                    / nullif({_count(_IS_CONNECTED + " AND a.call_successful = 1")}, 0), 4
             ),
             round(avg(
-                CASE WHEN {_CONNECTED} THEN lower(trim(a.user_sentiment)) = 'negative' END
+                CASE WHEN {_IS_CONNECTED} AND a.user_sentiment IS NOT NULL THEN
+                    CASE WHEN lower(trim(a.user_sentiment)) = 'negative' THEN 1.0 ELSE 0.0 END
+                END
             ), 4),
             round(avg(l.p50_ms), 0),
-            round(avg(m.interruptions), 2),
+            round(avg(m.interruptions + 0.0), 2),
             sum(m.tool_calls),
             sum(m.failed_tool_calls)
         FROM calls c {_REASONS}
@@ -54,14 +64,15 @@ PLAIN_VIEWS = {
             t.name,
             t.type,
             count(*),
-            sum(coalesce(t.successful = 0, 0)),
-            sum(t.result_position IS NULL),
+            count(CASE WHEN t.successful = 0 THEN 1 END),
+            count(CASE WHEN t.result_position IS NULL THEN 1 END),
             sum(
                 CASE WHEN t.successful = 1 AND json_valid(t.result)
-                    THEN coalesce(json_type(t.result, '$.success') = 'false', 0) ELSE 0
+                    THEN CASE WHEN json_type(t.result, '$.success') = 'false' THEN 1 ELSE 0 END
+                    ELSE 0
                 END
             ),
-            round(avg(t.duration_ms), 0),
+            round(avg(t.duration_ms + 0.0), 0),
             max(t.duration_ms)
         FROM tool_calls t
         WHERE t.track = 'session' AND t.result_position IS NOT t.position

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -44,7 +45,9 @@ class Cluster:
             # What a start after a crash does with a thousand files, one at a time otherwise.
             self._settings += ["recovery_init_sync_method=syncfs"]
         else:
-            self._settings += ["fsync=off", "full_page_writes=off"]
+            # Small, for it is in memory; and nobody waits for a vacuum of tables that are emptied.
+            self._settings += ["fsync=off", "full_page_writes=off", "autovacuum=off"]
+            self._settings += ["wal_level=minimal", "max_wal_senders=0", "max_wal_size=64MB"]
         # PostgreSQL does not run as root.
         self._as = []
         if os.geteuid() == 0:
@@ -148,10 +151,28 @@ def cluster(*, durable: bool = False) -> Iterator[Cluster]:
             server.stop()
 
 
+class Row(tuple[Any, ...]):
+    """A row whose values have a position and a name, as SQLite's."""
+
+    names: tuple[str, ...]
+
+    def __getitem__(self, which):
+        return super().__getitem__(self.names.index(which) if isinstance(which, str) else which)
+
+    def keys(self) -> tuple[str, ...]:
+        return self.names
+
+
+def _named(cursor: psycopg.Cursor) -> Callable[[Sequence[Any]], Row]:
+    columns = cursor.description or ()
+    return type("Row", (Row,), {"names": tuple(column.name for column in columns)})
+
+
 @contextmanager
 def looking(where: PostgresUrl) -> Iterator[Session]:
     """A second connection to look into the database."""
     session = connect(where, lock_seconds=5)
+    session.raw.row_factory = _named
     try:
         yield session
     finally:

@@ -1,6 +1,7 @@
 """Events of calls for the tests of the store, and looks into its tables."""
 
 import json
+from contextlib import contextmanager
 
 import receiver.store.projecting
 from receiver.store import receive
@@ -26,6 +27,22 @@ def rows(db, sql) -> list[tuple]:
 
 def count(db, table="observations") -> int:
     return db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
+@contextmanager
+def held(engine, where):
+    """Nobody else can write meanwhile."""
+    with engine.looking(where) as connection:
+        engine.hold(connection)
+        yield
+
+
+def written(statements) -> list[str]:
+    """Tables written to, in order, once for each row; without those of an engine's own."""
+    words = [statement.split(maxsplit=3) for statement in statements]
+    names = [w[2] for w in words if w[0] in ("INSERT", "DELETE")]
+    names += [w[1] for w in words if w[0] == "UPDATE"]
+    return [n for n in names if n != "entity_locks" and not n.startswith("transcripts_fts")]
 
 
 def plant(monkeypatch, error):

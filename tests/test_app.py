@@ -18,9 +18,10 @@ from receiver.app import create_app
 from receiver.errors import SettingsError, StoreBusy
 from receiver.health import MIN_FREE_BYTES
 from receiver.signature import sign
-from receiver.store import Store, migrate, receive
+from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect
 from tests.conftest import KEY, NOW_MS, dump, post
+from tests.storing import held
 
 ENDED = {"event": "call_ended", "call": {"call_id": "call_a", "call_status": "ended"}}
 CANARY = b'{"event":"call_ended","call":{"call_id":"canary-7f3a"}}'
@@ -249,14 +250,12 @@ def test_body_shorter_than_its_length_is_refused(client, db):
 # When it cannot be stored.
 
 
-def test_held_write_lock_is_busy_and_the_next_event_is_stored(db_path, db):
+def test_held_write_lock_is_busy_and_the_next_event_is_stored(engine, database):
     received = receive(CANARY, source="webhook", observed_at=1, received_at=1)
-    store = Store(db_path, busy_seconds=0.05)
-    db.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreBusy) as caught:
+    store = open_store(database, busy_seconds=0.05)
+    with held(engine, database), pytest.raises(StoreBusy) as caught:
         store.add(received)
     assert (caught.value.status, caught.value.retry) == (503, True)
-    db.execute("ROLLBACK")
     assert store.add(received).value == "stored"
     store.close()
 
@@ -288,8 +287,8 @@ def test_replaced_database_is_503_once_and_then_used(client, db_path, tmp_path):
     connection.close()
 
 
-def test_database_of_another_version_is_503(client, db):
-    db.execute("DELETE FROM _sqlite_migrations")
+def test_database_of_another_version_is_503(engine, client, db):
+    engine.forget_migrations(db)
     refused = assert_refused(post(client, CANARY), 503)
     assert "schema" in refused["error"]
     assert refused["hint"] == "Run `callhouse migrate`."
@@ -393,19 +392,18 @@ def test_health_is_red_when_the_file_is_replaced(client, db_path, content):
     assert_refused(post(client, CANARY), 503)
 
 
-def test_health_is_red_for_a_schema_of_another_version(client, db):
-    db.execute("DELETE FROM _sqlite_migrations")
+def test_health_is_red_for_a_schema_of_another_version(engine, client, db):
+    engine.forget_migrations(db)
     state = health(client, 503)
     assert (state["schema"], state["quarantined"]) == (None, None)
     assert state["problems"] == ["the database does not have this version's schema"]
 
 
-def test_health_answers_while_the_write_lock_is_held(client, db):
-    db.execute("BEGIN IMMEDIATE")
+def test_health_answers_while_the_write_lock_is_held(engine, client, database):
     begun = time.monotonic()
-    assert health(client)["writable"] is True
+    with held(engine, database):
+        assert health(client)["writable"] is True
     assert time.monotonic() - begun < 1
-    db.execute("ROLLBACK")
 
 
 # Metrics.

@@ -11,6 +11,7 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 
 import pytest
+from engines import url_of
 
 from receiver import errors
 from receiver.calling.journal import Journal
@@ -19,7 +20,7 @@ from receiver.calling.rows import MARKER, read_rows
 from receiver.retell import Retell
 from receiver.sandbox.limits import Limit
 from receiver.sandbox.server import Sandbox
-from receiver.store import Store
+from receiver.store import open_store
 from tests.conftest import KEY, NOW_MS
 from tests.proxies import Lost, Proxy
 
@@ -61,11 +62,11 @@ def csv_path(tmp_path):
 
 
 @pytest.fixture
-def run(sandbox, csv_path, db_path, clock):
+def run(sandbox, csv_path, database, clock):
     """Place the list once; return its summary and the error that stopped it."""
 
     def run(*, url=None, per_second=1.0, path=csv_path):
-        store = Store(db_path)
+        store = open_store(database)
         retell = Retell(
             url or sandbox.url, KEY, sleep=clock.sleep, now_ms=clock.now_ms, chance=lambda: 0.0
         )
@@ -275,7 +276,7 @@ def test_a_refusal_does_not_settle_an_attempt_that_was_lost_before(run, sandbox,
 
 
 def test_a_call_that_cannot_be_stored_is_fetched_by_the_next_run(
-    run, sandbox, csv_path, db, monkeypatch
+    run, sandbox, csv_path, store, db, monkeypatch
 ):
     write(csv_path, NUMBERS[:2])
     with monkeypatch.context() as patch:
@@ -283,7 +284,7 @@ def test_a_call_that_cannot_be_stored_is_fetched_by_the_next_run(
         def fail(self, received):
             raise errors.StoreBusy("busy")
 
-        patch.setattr(Store, "add", fail)
+        patch.setattr(type(store), "add", fail)
         _, stopped = run()
     assert isinstance(stopped, errors.PlacedButNotStored)
     [call_id] = sandbox.calls
@@ -292,10 +293,11 @@ def test_a_call_that_cannot_be_stored_is_fetched_by_the_next_run(
     assert called(sandbox) == stored(db) == Counter(NUMBERS[:2])
 
 
-def test_a_call_deleted_since_is_not_placed_again(run, sandbox, csv_path, monkeypatch):
+def test_a_call_deleted_since_is_not_placed_again(run, sandbox, csv_path, store, monkeypatch):
     write(csv_path, NUMBERS[:1])
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "add", lambda *_: (_ for _ in ()).throw(errors.StoreBusy("busy")))
+        busy = errors.StoreBusy("busy")
+        patch.setattr(type(store), "add", lambda *_: (_ for _ in ()).throw(busy))
         run()
     monkeypatch.setattr(
         Retell, "get_call", lambda *_: (_ for _ in ()).throw(errors.NotAtRetell("gone"))
@@ -315,7 +317,7 @@ def test_every_call_says_which_row_it_was_placed_for(run, sandbox, csv_path):
 
 
 @contextmanager
-def killed_at(monkeypatch, step):
+def killed_at(monkeypatch, store, step):
     """Die before or after the step-th time that something lasting happens; yield whether it did."""
     steps = Counter()
 
@@ -337,18 +339,19 @@ def killed_at(monkeypatch, step):
     with monkeypatch.context() as patch:
         deadly(Journal, "_write")
         deadly(Retell, "_once")
-        deadly(Store, "add")
+        deadly(type(store), "add")
         yield steps
 
 
+@pytest.mark.slow_on_postgres
 def test_killed_between_any_two_steps_it_calls_each_number_once(
-    run, sandbox, tmp_path, db, monkeypatch
+    run, sandbox, tmp_path, store, db, monkeypatch
 ):
     for step in range(1, 100):
         path = tmp_path / f"list-{step}.csv"
         numbers = NUMBERS[step * 3 : step * 3 + 3]
         write(path, numbers)
-        with killed_at(monkeypatch, step) as steps, suppress(Killed):
+        with killed_at(monkeypatch, store, step) as steps, suppress(Killed):
             run(path=path)
         assert not run(path=path)[1]
         assert [called(sandbox)[number] for number in numbers] == [1, 1, 1], step
@@ -359,7 +362,7 @@ def test_killed_between_any_two_steps_it_calls_each_number_once(
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_it_calls_each_number_once(csv_path, db_path, db):
+def test_killed_at_random_moments_it_calls_each_number_once(csv_path, database, db):
     """The real command, kill -9, started again until it is done."""
     chance, numbers = random.Random(4), NUMBERS[:60]
     write(csv_path, numbers)
@@ -370,7 +373,7 @@ def test_killed_at_random_moments_it_calls_each_number_once(csv_path, db_path, d
         environ = os.environ | {
             "RETELL_API_KEY": KEY,
             "RETELL_BASE_URL": sandbox.url,
-            "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}",
+            "CALLHOUSE_DATABASE_URL": url_of(database),
         }
         while True:
             process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE)

@@ -4,19 +4,20 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from engines import url_of
 
 from receiver.cli import main
-from receiver.store import Store, receive
+from receiver.store import read_drift, receive
 from tests.conftest import KEY, PAYLOADS, payload
 
 FIRST_COMMANDS = {"serve", "browse", "demo", "send", "show", "rebuild", "migrate"}
 
 
 @pytest.fixture
-def run(monkeypatch, db_path):
+def run(monkeypatch, database):
     """Run a command with a database and a key configured."""
     monkeypatch.setenv("RETELL_API_KEY", KEY)
-    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{db_path}")
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", url_of(database))
     return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
 
 
@@ -61,12 +62,12 @@ def test_rebuild_says_how_many(run, store):
     )
 
 
-def test_migrate_makes_the_file_and_its_folder(run, monkeypatch, tmp_path):
-    path = tmp_path / "new" / "calls.db"
-    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{path}")
-    assert "0001_initial" in run("migrate").output
-    assert "already up to date" in run("migrate").output
-    Store(path).close()
+def test_migrate_makes_the_database(run, monkeypatch, engine):
+    with engine.nothing() as where:
+        monkeypatch.setenv("CALLHOUSE_DATABASE_URL", url_of(where))
+        assert "0001_initial" in run("migrate").output
+        assert "already up to date" in run("migrate").output
+        assert read_drift(where) == []
 
 
 def test_serve_without_a_key_refuses_and_says_what_to_set():
@@ -82,6 +83,7 @@ def test_a_misspelt_setting_is_refused_with_the_nearest(run, monkeypatch):
     assert "CALLHOUSE_WORKERS" in result.output
 
 
+@pytest.mark.sqlite
 def test_browse_refuses_to_be_open_to_the_network(run, monkeypatch):
     monkeypatch.setenv("CALLHOUSE_BROWSE_BIND", "0.0.0.0:0")
     result = run("browse")

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from engines import url_of
 
 from receiver import config
 from receiver.calling import place_call
@@ -11,7 +12,7 @@ from receiver.calling.following import ANALYSIS_SECONDS, POLL_SECONDS, follow
 from receiver.cli import main
 from receiver.errors import StoreBusy
 from receiver.sandbox.server import Sandbox
-from receiver.store import Store, receive, show
+from receiver.store import receive, show
 from tests.conftest import KEY
 from tests.proxies import Lost, Proxy
 from tests.serving import serving
@@ -20,7 +21,7 @@ TO, FROM = "+15005550001", "+14155550100"
 
 
 @pytest.fixture
-def sandbox(settings, monkeypatch, db_path):
+def sandbox(settings, monkeypatch, database):
     """A local Retell that the settings lead to, and that reports to a real receiver."""
     with (
         serving(settings) as url,
@@ -28,7 +29,7 @@ def sandbox(settings, monkeypatch, db_path):
     ):
         monkeypatch.setenv("RETELL_API_KEY", KEY)
         monkeypatch.setenv("RETELL_BASE_URL", sandbox.url)
-        monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{db_path}")
+        monkeypatch.setenv("CALLHOUSE_DATABASE_URL", url_of(database))
         yield sandbox
         sandbox.settle(20)
 
@@ -104,15 +105,15 @@ def test_call_makes_the_database_first(sandbox, monkeypatch, tmp_path):
     assert show(path, result.stdout.strip())["call_status"] == "registered"
 
 
-def test_call_that_could_not_be_stored_says_its_id(sandbox, monkeypatch):
-    add = Store.add
+def test_call_that_could_not_be_stored_says_its_id(sandbox, store, monkeypatch):
+    add = type(store).add
 
     def busy(self, received):
         if received.source == "api":
             raise StoreBusy("busy")
         return add(self, received)
 
-    monkeypatch.setattr(Store, "add", busy)
+    monkeypatch.setattr(type(store), "add", busy)
     result = run("call", TO, "--from", FROM)
     [call_id] = sandbox.calls
     assert result.exit_code == 1
@@ -215,17 +216,17 @@ def test_unusable_arguments_are_status_2_and_call_nobody(sandbox, tmp_path, args
     assert not sandbox.calls
 
 
-def test_the_function_places_and_stores_a_call(sandbox, db_path):
+def test_the_function_places_and_stores_a_call(sandbox, database):
     placed = place_call(TO, from_number=FROM, metadata={"lead": 7}, settings=config.load())
     assert placed.answer.status == 201
-    assert show(db_path, placed.call_id)["metadata"] == {"lead": 7}
+    assert show(database, placed.call_id)["metadata"] == {"lead": 7}
 
 
 # -- waiting ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def watch(store, db_path):
+def watch(store, database):
     """Follow the call `c` while `later` tells what arrives after how many seconds."""
 
     def watch(later, timeout_seconds=1000.0):
@@ -239,7 +240,7 @@ def watch(store, db_path):
                 store.add(receive(body.encode(), source="webhook", observed_at=1, received_at=1))
 
         state = follow(
-            db_path,
+            database,
             "c",
             timeout_seconds=timeout_seconds,
             changed=lambda s: seen.append(s.call_status),

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 from click.testing import CliRunner
+from engines import url_of
 
 from receiver.cli import main
 from receiver.store import rebuild
@@ -14,8 +15,8 @@ from tests.upstream import DAY_MS, FIRST, PAST_MS, Account, figures
 
 
 @pytest.fixture
-def account(db_path):
-    with Account(db_path) as account:
+def account(database):
+    with Account(database) as account:
         yield account
 
 
@@ -80,8 +81,8 @@ def test_figures_are_of_what_is_stored(account):
         assert total(report, name) == 60, name
 
 
-def test_a_call_that_goes_on_is_not_incomplete(db_path):
-    with Account(db_path, speed=1, scenario="endless") as account:
+def test_a_call_that_goes_on_is_not_incomplete(database):
+    with Account(database, speed=1, scenario="endless") as account:
         account.place()
         account.now_ms += 60_000
         account.box.wake()
@@ -164,7 +165,7 @@ def test_calls_that_never_began_count_on_the_day_that_lists_them(account, db):
 def run(account, monkeypatch):
     monkeypatch.setenv("RETELL_API_KEY", KEY)
     monkeypatch.setenv("RETELL_BASE_URL", account.between.url)
-    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{account.db_path}")
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", url_of(account.database))
     return lambda *args: CliRunner().invoke(main, ["coverage", *args])
 
 

@@ -15,60 +15,60 @@ def db_path():
         yield path
 
 
-def test_re_run_analysis_replaces_the_first(store, db_path):
+def test_re_run_analysis_replaces_the_first(store, database):
     add(store, "call_analyzed", 1, call_analysis=FIRST)
     add(store, "call_analyzed", 2, call_analysis=SECOND)
-    assert show(db_path, "c")["call_analysis"] == SECOND
+    assert show(database, "c")["call_analysis"] == SECOND
 
 
-def test_re_run_with_the_old_result_stays_hidden_until_it_is_fetched(store, db_path):
+def test_re_run_with_the_old_result_stays_hidden_until_it_is_fetched(store, database):
     """Known limit: A, B, A. The last is byte for byte the first, whose smallest time counts."""
     add(store, "call_analyzed", 1, call_analysis=FIRST)
     add(store, "call_analyzed", 2, call_analysis=SECOND)
     add(store, "call_analyzed", 3, call_analysis=FIRST)
-    assert show(db_path, "c")["call_analysis"] == SECOND
+    assert show(database, "c")["call_analysis"] == SECOND
     add(store, "call_analyzed", 4, source="api", call_analysis=FIRST)
-    assert show(db_path, "c")["call_analysis"] == FIRST
+    assert show(database, "c")["call_analysis"] == FIRST
 
 
-def test_re_run_within_the_retry_window_survives_a_retry_of_the_first(store, db_path):
+def test_re_run_within_the_retry_window_survives_a_retry_of_the_first(store, database):
     add(store, "call_analyzed", 0, call_analysis=FIRST)
     add(store, "call_analyzed", 30_000, call_analysis=SECOND)
     add(store, "call_analyzed", 60_000, call_analysis=FIRST)
-    assert show(db_path, "c")["call_analysis"] == SECOND
+    assert show(database, "c")["call_analysis"] == SECOND
 
 
-def test_first_try_that_arrives_after_its_retry_gives_its_own_time(store, db_path):
+def test_first_try_that_arrives_after_its_retry_gives_its_own_time(store, database):
     add(store, "call_analyzed", 60_000, call_analysis=FIRST)
     add(store, "call_analyzed", 30_000, call_analysis=SECOND)
-    assert show(db_path, "c")["call_analysis"] == FIRST
+    assert show(database, "c")["call_analysis"] == FIRST
     add(store, "call_analyzed", 0, call_analysis=FIRST)
-    assert show(db_path, "c")["call_analysis"] == SECOND
+    assert show(database, "c")["call_analysis"] == SECOND
 
 
-def test_api_snapshot_fetched_again_counts_from_the_latest_fetch(store, db_path):
+def test_api_snapshot_fetched_again_counts_from_the_latest_fetch(store, database):
     add(store, "x", 1, source="api", call_status="ended", call_analysis=FIRST)
     add(store, "x", 2, source="api", call_status="ended", call_analysis=SECOND)
     add(store, "x", 3, source="api", call_status="ended", call_analysis=FIRST)
-    assert show(db_path, "c")["call_analysis"] == FIRST
+    assert show(database, "c")["call_analysis"] == FIRST
 
 
-def test_file_imported_again_counts_from_its_earliest_time(store, db_path):
+def test_file_imported_again_counts_from_its_earliest_time(store, database):
     add(store, "call_analyzed", 3, source="file", call_analysis=FIRST)
     add(store, "call_analyzed", 2, source="file", call_analysis=SECOND)
     add(store, "call_analyzed", 1, source="file", call_analysis=FIRST)
-    assert show(db_path, "c")["call_analysis"] == SECOND
+    assert show(database, "c")["call_analysis"] == SECOND
 
 
-def test_late_retry_after_the_call_was_deleted_upstream_changes_nothing(store, db_path):
+def test_late_retry_after_the_call_was_deleted_upstream_changes_nothing(store, database):
     add(store, "call_ended", 1, call_status="ended", transcript="Agent: Bye.")
     add(store, "call_analyzed", 2, call_status="ended", call_analysis=FIRST)
-    before = show(db_path, "c")
+    before = show(database, "c")
     add(store, "call_ended", 99_000, call_status="ended", transcript="Agent: Bye.")
-    assert show(db_path, "c") == before
+    assert show(database, "c") == before
 
 
-def test_same_id_as_call_and_chat_is_two_things(store, db_path, db):
+def test_same_id_as_call_and_chat_is_two_things(store, database, db):
     add(store, "call_ended", 1, agent_id="of_the_call", call_status="ended")
     chat = {"event": "chat_ended", "chat": {"chat_id": "c", "agent_id": "of_the_chat"}}
     store.add(receive(json.dumps(chat).encode(), source="webhook", observed_at=2, received_at=2))
@@ -79,7 +79,7 @@ def test_same_id_as_call_and_chat_is_two_things(store, db_path, db):
     assert [tuple(r) for r in db.execute("SELECT agent_id, agent_name FROM chats")] == [
         ("of_the_chat", None)
     ]
-    assert show(db_path, "c")["agent_id"] == "of_the_call"
+    assert show(database, "c")["agent_id"] == "of_the_call"
 
 
 def test_call_without_numbers_has_null_numbers(store, db):

@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 from conftest import PAYLOADS
+from engines import url_of
 
 from receiver.cli import main
 from receiver.sandbox.day import day
@@ -180,6 +181,7 @@ def test_known_events_are_never_drift(store, db):
     assert known == set()
 
 
+@pytest.mark.sqlite
 def test_the_view_reads_no_table_from_end_to_end(db):
     plan = [row["detail"] for row in db.execute("EXPLAIN QUERY PLAN SELECT * FROM drift")]
     for name, index in (
@@ -195,8 +197,8 @@ def test_the_view_reads_no_table_from_end_to_end(db):
 
 
 @pytest.fixture
-def run(monkeypatch, db_path):
-    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{db_path}")
+def run(monkeypatch, database):
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", url_of(database))
     return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
 
 
@@ -215,8 +217,9 @@ def test_the_command_says_so_when_nothing_is_unknown(run):
     assert json.loads(run("drift", "--json").output) == []
 
 
-def test_the_command_without_a_database_fails(run, monkeypatch, tmp_path):
-    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{tmp_path / 'none.db'}")
-    assert run("drift").exit_code == 1
-    migrate(tmp_path / "none.db", timezone="UTC")
-    assert run("drift").exit_code == 0
+def test_the_command_without_a_database_fails(run, monkeypatch, engine):
+    with engine.nothing() as where:
+        monkeypatch.setenv("CALLHOUSE_DATABASE_URL", url_of(where))
+        assert run("drift").exit_code == 1
+        migrate(where, timezone="UTC")
+        assert run("drift").exit_code == 0

@@ -1,7 +1,7 @@
 """Any order, any number of times: the same tables, and those that the rule names.
 
 Goal: no history is found in which the store differs from the naive model. Method: short histories
-over alphabets so small that times, levels and bodies collide, through the real store on real files.
+over alphabets so small that times, levels and bodies collide, through the real store.
 """
 
 import multiprocessing
@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from engines import Engine
 from histories import (
     CALL_FIELDS,
-    blank_file,
     deliver,
     differences,
     differences_after,
@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from naive_model import Delivery
 from spelling import spelled
 
-from receiver.store import Store, rebuild
+from receiver.store import open_store, rebuild
 from schema.rows import Stamp, Stored, project, project_newest
 from schema.tables import CALLS
 
@@ -34,17 +34,19 @@ quick = settings(max_examples=30, deadline=None, derandomize=True, database=None
 thorough = settings(max_examples=1000, deadline=None, database=None)
 
 
-def check_history_in_two_orders(history: list[Delivery], order: list[Delivery]) -> None:
+def check_history_in_two_orders(
+    engine: Engine, history: list[Delivery], order: list[Delivery]
+) -> None:
     dumps = []
     for deliveries in (history, order):
-        with blank_file() as path:
-            store = Store(path)
+        with engine.blank() as where:
+            store = open_store(where)
             try:
                 deliver(store, deliveries)
-                assert differences(path, history) == set()
-                before = dump_of(path)
+                assert differences(where, history) == set()
+                before = dump_of(where)
                 rebuild(store, progress=lambda *_: None)
-                assert dump_of(path) == before
+                assert dump_of(where) == before
             finally:
                 store.close()
             dumps.append(before)
@@ -59,43 +61,44 @@ def histories_in_two_orders(draw: st.DrawFn) -> tuple[list[Delivery], list[Deliv
 
 @quick
 @given(histories_in_two_orders())
-def test_any_order_gives_the_tables_of_the_rule(orders):
-    check_history_in_two_orders(*orders)
+def test_any_order_gives_the_tables_of_the_rule(engine, orders):
+    check_history_in_two_orders(engine, *orders)
 
 
 @pytest.mark.slow
 @thorough
 @given(histories_in_two_orders())
-def test_any_order_gives_the_tables_of_the_rule_thoroughly(orders):
-    check_history_in_two_orders(*orders)
+def test_any_order_gives_the_tables_of_the_rule_thoroughly(engine, orders):
+    check_history_in_two_orders(engine, *orders)
 
 
 @quick
-@given(histories(max_size=4), st.data())
-def test_more_deliveries_of_the_same_change_how_often_only(history, data):
+@given(history=histories(max_size=4), data=st.data())
+def test_more_deliveries_of_the_same_change_how_often_only(engine, history, data):
     repeated = data.draw(st.lists(st.sampled_from(history), min_size=1, max_size=3))
     position = data.draw(st.integers(0, len(history)))
     dumps = []
     for deliveries in (history, [*history[:position], *repeated, *history[position:], *repeated]):
-        with blank_file() as path:
-            store = Store(path)
+        with engine.blank() as where:
+            store = open_store(where)
             deliver(store, sorted(deliveries, key=history.index, reverse=True))
             store.close()
-            dumps.append(dump_of(path))
+            dumps.append(dump_of(where))
     once, often = dumps
     assert once.pop("observations") != often.pop("observations")
     assert once == often
 
 
-def test_every_pair_of_values_gives_the_tables_of_the_rule():
-    assert differences_after(every_pair()) == set()
+@pytest.mark.slow_on_postgres
+def test_every_pair_of_values_gives_the_tables_of_the_rule(engine):
+    assert differences_after(engine, every_pair()) == set()
 
 
 @quick
 @given(histories(max_size=10))
-def test_long_history_of_one_call_gives_the_tables_of_the_rule(history):
+def test_long_history_of_one_call_gives_the_tables_of_the_rule(engine, history):
     of_one = [Delivery(**(vars(d) | {"id": "c"})) for d in history]
-    assert differences_after(of_one) == set()
+    assert differences_after(engine, of_one) == set()
 
 
 # -- the fast path -------------------------------------------------------------------------------
@@ -145,8 +148,8 @@ def test_fast_path_steps_aside_only_for_a_second_choice(newest):
 
 def add_shares(shares, barrier) -> None:
     """One process: its share of each history, begun together with the other."""
-    for path, deliveries in shares:
-        store = Store(path)
+    for where, deliveries in shares:
+        store = open_store(where, busy_seconds=20)
         try:
             barrier.wait(timeout=30)
             deliver(store, deliveries)
@@ -154,14 +157,15 @@ def add_shares(shares, barrier) -> None:
             store.close()
 
 
-def test_two_processes_give_the_tables_of_one():
+def test_two_processes_give_the_tables_of_one(engine):
     spawn = multiprocessing.get_context("spawn")
-    with ExitStack() as files:
-        work = [(files.enter_context(blank_file()), seeded(seed, 60)) for seed in (1, 2, 3)]
+    with ExitStack() as databases:
+        work = [(databases.enter_context(engine.blank()), seeded(seed, 60)) for seed in (1, 2, 3)]
         barrier = spawn.Barrier(2)
         processes = [
             spawn.Process(
-                target=add_shares, args=([(p, history[start::2]) for p, history in work], barrier)
+                target=add_shares,
+                args=([(where, history[start::2]) for where, history in work], barrier),
             )
             for start in (0, 1)
         ]
@@ -170,5 +174,5 @@ def test_two_processes_give_the_tables_of_one():
         for process in processes:
             process.join(timeout=60)
         assert [process.exitcode for process in processes] == [0, 0]
-        for path, history in work:
-            assert differences(path, history) == set()
+        for where, history in work:
+            assert differences(where, history) == set()

@@ -2,19 +2,20 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from engines import url_of
+from histories import dump_of
 
 from receiver import config
+from receiver.addresses import Location
 from receiver.app import create_app
 from receiver.store import show
-from receiver.store.connection import connect, sqlite3
 from schema.tables import CALLS, CHATS, OBSERVATIONS
-from tests.conftest import KEY, NOW_MS, PAYLOADS, dump, post
+from tests.conftest import KEY, NOW_MS, PAYLOADS, post
 
 BODIES = {path.stem: path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))}
 INBOUND = [name for name in BODIES if name.startswith(("event-call_inbound", "event-chat_inbound"))]
@@ -37,34 +38,36 @@ OBJECTS = {name: about for name in BODIES if (about := carried(name))}
 
 
 @contextmanager
-def receiver_on(path: Path) -> Iterator:
-    """A client of an app on the database at `path`."""
-    environ = {"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"}
-    app = create_app(config.load(environ, dotenv=path.with_name("none")), now_ms=lambda: NOW_MS)
+def receiver_on(where: Location) -> Iterator:
+    """A client of an app on a database."""
+    environ = {"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": url_of(where)}
+    app = create_app(config.load(environ, dotenv=Path("none")), now_ms=lambda: NOW_MS)
     yield app.test_client()
     app.extensions["callhouse"]["store"].close()
     app.extensions["callhouse"]["counters"].close()
 
 
 @pytest.fixture(scope="module")
-def shared_path(tmp_path_factory, new_database) -> Path:
-    """One database for all bodies: each is about something else."""
-    return shutil.copy(new_database, tmp_path_factory.mktemp("payloads") / "retell.db")
+def shared_database(engine) -> Iterator[Location]:
+    """One for all bodies: each is about something else."""
+    with engine.blank() as where:
+        yield where
 
 
 @pytest.fixture(scope="module")
-def shared(shared_path):
-    with receiver_on(shared_path) as client:
-        yield client
+def shared(shared_database, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        # Of a database on a server, what is counted is in a folder here.
+        patch.chdir(tmp_path_factory.mktemp("payloads"))
+        with receiver_on(shared_database) as client:
+            yield client
 
 
 @pytest.fixture(scope="module")
-def rows(shared_path):
+def rows(engine, shared_database):
     """Look into the shared database."""
-    connection = connect(shared_path, busy_timeout_ms=5000)
-    connection.row_factory = sqlite3.Row
-    yield connection
-    connection.close()
+    with engine.looking(shared_database) as connection:
+        yield connection
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +76,9 @@ def delivered(shared) -> dict[str, int]:
     return {name: post(shared, body).status_code for name, body in BODIES.items()}
 
 
-def dump_of(path: Path, *, without: tuple[str, ...] = ()) -> dict[str, list[tuple]]:
+def some_of(where: Location, *, without: tuple[str, ...]) -> dict[str, list[tuple]]:
     """All tables, some columns of observations left out."""
-    connection = connect(path, busy_timeout_ms=5000)
-    tables = dump(connection)
-    connection.close()
+    tables = dump_of(where)
     places = [i for i, column in enumerate(OBSERVATIONS.names) if column not in without]
     tables["observations"] = [tuple(row[i] for i in places) for row in tables["observations"]]
     return tables
@@ -112,35 +113,36 @@ def test_body_about_a_call_or_chat_has_its_row(name, rows):
     assert {column: row[column] for column in plain} == plain
 
 
-def test_every_body_posted_twice_changes_only_how_often_and_when_last(db_path):
+def test_every_body_posted_twice_changes_only_how_often_and_when_last(database):
     times = ("times_received", "last_received_at")
-    with receiver_on(db_path) as client:
+    with receiver_on(database) as client:
         for body in BODIES.values():
             post(client, body)
-        once = dump_of(db_path, without=times)
+        once = some_of(database, without=times)
         for body in BODIES.values():
             post(client, body, at_ms=NOW_MS + 1000)
-    twice = dump_of(db_path, without=times)
+    twice = some_of(database, without=times)
     assert twice == once
     kinds = [kind for kind, _ in OBJECTS.values()]
     assert len(twice["observations"]) == len(BODIES)
     assert (len(twice["calls"]), len(twice["chats"])) == (kinds.count("call"), kinds.count("chat"))
     often = OBSERVATIONS.names.index("times_received")
-    assert {row[often] for row in dump_of(db_path)["observations"]} == {2}
+    assert {row[often] for row in dump_of(database)["observations"]} == {2}
 
 
-def test_reversed_order_ends_in_the_same_tables(tmp_path, new_database):
+@pytest.mark.slow_on_postgres
+def test_reversed_order_ends_in_the_same_tables(engine):
     # Each body, and its object once more as analysed, at a time of its own.
     bodies = list(BODIES.values())
     bodies += [analyzed(kind, said) for kind, said in OBJECTS.values()]
     deliveries = [(body, NOW_MS - len(bodies) + i) for i, body in enumerate(bodies)]
     dumps = []
     for order in (deliveries, deliveries[::-1]):
-        path = shutil.copy(new_database, tmp_path / f"{len(dumps)}.db")
-        with receiver_on(path) as client:
-            for body, at_ms in order:
-                post(client, body, at_ms=at_ms)
-        dumps.append(dump_of(path))
+        with engine.blank() as where:
+            with receiver_on(where) as client:
+                for body, at_ms in order:
+                    post(client, body, at_ms=at_ms)
+            dumps.append(dump_of(where))
     assert dumps[0] == dumps[1]
 
 
@@ -148,6 +150,7 @@ def analyzed(kind: str, said: dict) -> bytes:
     return compact({"event": f"{kind}_analyzed", kind: said})
 
 
+@pytest.mark.slow_on_postgres
 @pytest.mark.parametrize("name", OBJECTS)
 def test_body_without_any_one_of_its_fields_is_stored(name, shared, rows):
     kind, said = OBJECTS[name]
@@ -165,10 +168,10 @@ def test_body_without_any_one_of_its_fields_is_stored(name, shared, rows):
 
 @pytest.mark.usefixtures("delivered")
 @pytest.mark.parametrize("name", OBJECTS)
-def test_analysed_object_that_comes_last_is_shown_whole(name, shared, shared_path):
+def test_analysed_object_that_comes_last_is_shown_whole(name, shared, shared_database):
     kind, said = OBJECTS[name]
     assert post(shared, analyzed(kind, said), at_ms=NOW_MS + 1000).status_code == 204
-    shown = show(shared_path, said[f"{kind}_id"])
+    shown = show(shared_database, said[f"{kind}_id"])
     # Null says nothing.
     assert canonical(shown) == canonical({k: v for k, v in said.items() if v is not None})
 
@@ -179,8 +182,8 @@ def canonical(value) -> str:
 
 
 @pytest.mark.usefixtures("delivered")
-def test_tokens_of_web_calls_stand_in_no_column(shared_path):
+def test_tokens_of_web_calls_stand_in_no_column(shared_database):
     tokens = {said["access_token"] for _, said in OBJECTS.values() if "access_token" in said}
     assert tokens
-    tables = repr(dump_of(shared_path))
+    tables = repr(dump_of(shared_database))
     assert not [token for token in tokens if token in tables]

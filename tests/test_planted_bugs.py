@@ -7,6 +7,7 @@ tables where that bug does its harm.
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from histories import differences_after, every_pair, histories
@@ -16,6 +17,7 @@ from spelling import spelled
 
 import receiver.store.observations
 import receiver.store.observing
+import receiver.store.postgres.store
 import receiver.store.projecting
 import receiver.store.store
 import receiver.store.writing
@@ -44,7 +46,8 @@ def one_body_per_call_and_event(patch):
         ).fetchone()
         return Outcome.DUPLICATE if stored else observe(connection, received)
 
-    patch(receiver.store.store, "observe", observe_once)
+    for store in (receiver.store.store, receiver.store.postgres.store):
+        patch(store, "observe", observe_once)
 
 
 def time_before_level(patch):
@@ -259,22 +262,22 @@ def name_of(bug) -> str:
 
 
 @pytest.mark.parametrize("history", CORPUS.values(), ids=CORPUS)
-def test_corpus_agrees_with_the_model(history):
-    assert differences_after(history) == set()
+def test_corpus_agrees_with_the_model(engine, history):
+    assert differences_after(engine, history) == set()
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=name_of)
-def test_planted_bug_disagrees_with_the_model(bug, monkeypatch):
+def test_planted_bug_disagrees_with_the_model(engine, bug, monkeypatch):
     name, where = BUGS[bug]
     bug(monkeypatch.setattr)
-    assert where in differences_after(CORPUS[name])
+    assert where in differences_after(engine, CORPUS[name])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "bug", [bug for bug in BUGS if bug is not fast_path_compares_as_python_does], ids=name_of
 )
-def test_generator_finds_the_planted_bug(bug, monkeypatch):
+def test_generator_finds_the_planted_bug(engine, bug, monkeypatch):
     bug(monkeypatch.setattr)
     searching = settings(
         max_examples=5000,
@@ -283,10 +286,10 @@ def test_generator_finds_the_planted_bug(bug, monkeypatch):
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    find(histories(), differences_after, settings=searching)
+    find(histories(), partial(differences_after, engine), settings=searching)
 
 
 @pytest.mark.slow
-def test_pairs_find_a_comparison_as_python_does(monkeypatch):
+def test_pairs_find_a_comparison_as_python_does(engine, monkeypatch):
     fast_path_compares_as_python_does(monkeypatch.setattr)
-    assert differences_after(every_pair()) == {"attributes", "calls"}
+    assert differences_after(engine, every_pair()) == {"attributes", "calls"}

@@ -18,9 +18,10 @@ from storing import add, body_of
 from test_rollups import HOUR_MS, SUMS, THAT_EVENING, added_up, run, runs
 from viewing import HANGUP, NO_ANSWER, ONGOING, TRANSFERRED, UNANALYSED, answered, invoked
 
-import receiver.store.postgres.store
+import receiver.store.postgres.turns
+from receiver.errors import StoreBusy
 from receiver.sandbox.day import day
-from receiver.store import migrate, open_store, receive
+from receiver.store import Outcome, migrate, open_store, receive
 from receiver.store.engine import reading
 from receiver.store.observing import observe
 from receiver.store.postgres.dialect import standard
@@ -225,6 +226,10 @@ def test_numbers_are_rounded_as_sqlite_rounds_them(pg, db):
             "bigint '-9223372036854775808', 9223372036854775807",
         ),
         ("sum(a.x * a.x), a.x * a.xy", "sum_of(square(a.x)), a.x * a.xy"),
+        (
+            "(\nSELECT e.id FROM t e\nWHERE e.a = o.a AND e.b = o.b\nORDER BY e.at LIMIT 1\n) AS x",
+            "(array_agg(o.id ORDER BY o.at, o.id))[1] AS x",
+        ),
     ],
 )
 def test_a_view_is_said_to_postgresql(said, expected):
@@ -307,7 +312,7 @@ def test_adding_up_waits_for_a_call_that_is_being_written(pg):
 
 
 def test_without_the_lock_a_call_is_in_no_figure(pg, monkeypatch):
-    monkeypatch.setattr(receiver.store.postgres.store, "SETTLE", "SELECT 1")
+    monkeypatch.setattr(receiver.store.postgres.turns, "_SHARE_HOUR", "SELECT %s::bigint")
     assert write_while_adding_up(pg, is_done) == [[1.0]]
 
 
@@ -319,7 +324,7 @@ def test_a_call_that_comes_while_its_hour_is_added_up_takes_it_back(pg):
     )
 
     def settle(connection) -> None:
-        assert store.settle(connection, "UTC")
+        assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
         thread.start()
         waits(pg, thread)
         span = {"hour": 0, "last": HOUR_MS - 1}
@@ -335,14 +340,48 @@ def test_a_call_that_comes_while_its_hour_is_added_up_takes_it_back(pg):
         each.close()
 
 
+def test_a_call_of_another_hour_does_not_wait_while_an_hour_is_added_up(pg):
+    store, other = open_store(pg), open_store(pg, busy_seconds=2)
+
+    def settle(connection) -> None:
+        assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
+        for start in (HOUR_MS, -1):
+            assert add(other, "call_ended", start_timestamp=start) is Outcome.STORED
+        with pytest.raises(StoreBusy):
+            add(other, "call_ended", "c of this hour", start_timestamp=HOUR_MS - 1)
+
+    store.run(settle)
+    for each in (store, other):
+        each.close()
+
+
+def test_what_is_added_up_is_thrown_away_when_nobody_adds_up(pg):
+    """Else an hour could be stored that means what the views before meant."""
+    store = open_store(pg)
+
+    def settle(connection) -> None:
+        assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
+        thread = threading.Thread(target=migrate, args=(pg,), kwargs={"timezone": "Asia/Kolkata"})
+        thread.start()
+        waits(pg, thread)
+        connection.execute(SETTLE_HOUR, {"hour": 0})
+        threads.append(thread)
+
+    threads = []
+    store.run(settle)
+    threads[0].join(20)
+    assert rows_of(pg, SETTLED[0]) == []
+    store.close()
+
+
 def test_one_adds_up_at_a_time_and_the_others_do_not_wait(pg):
     store, other = open_store(pg), open_store(pg)
 
     def settle(connection) -> None:
-        assert store.settle(connection, "UTC")
-        assert not other.run(lambda theirs: other.settle(theirs, "UTC"))
+        assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
+        assert not other.run(lambda theirs: other.settle(theirs, "UTC", HOUR_MS, HOUR_MS))
 
     store.run(settle)
-    assert other.run(lambda theirs: other.settle(theirs, "UTC"))
+    assert other.run(lambda theirs: other.settle(theirs, "UTC", HOUR_MS, HOUR_MS))
     for each in (store, other):
         each.close()

@@ -61,8 +61,8 @@ def through(receiver):
 # -- without a trace -------------------------------------------------------------------------------
 
 
-def test_the_probe_is_verified_and_stores_nothing(client, db, db_path):
-    before, counted = dump(db), Counters(db_path.with_suffix(".counters"))
+def test_the_probe_is_verified_and_stores_nothing(client, db, settings):
+    before, counted = dump(db), Counters(settings.counters_path)
     try:
         response = post(client, probe_body("n"))
         assert response.status_code == 200

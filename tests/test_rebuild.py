@@ -7,12 +7,11 @@ import pytest
 from conftest import dump
 from histories import blank_file, deliver, seeded
 from naive_model import tables
-from storing import plant
+from storing import held, plant, written
 
 import receiver.store.projecting
 from receiver.errors import StoreBusy, StoreUnavailable
-from receiver.store import Outcome, Store, rebuild, receive
-from receiver.store.connection import sqlite3
+from receiver.store import Outcome, open_store, rebuild, receive
 from schema.disconnection_reasons import REASONS
 
 HISTORY = seeded(7, 40)
@@ -38,10 +37,10 @@ def db_path():
 
 
 @pytest.fixture(scope="module")
-def full_file() -> bytes:
-    """A file with calls and chats that carry every kind of row."""
-    with blank_file() as path:
-        store = Store(path)
+def full_database(engine):
+    """With calls and chats that carry every kind of row."""
+    with engine.blank() as where:
+        store = open_store(where)
         deliver(store, HISTORY)
         add(
             store,
@@ -57,15 +56,16 @@ def full_file() -> bytes:
             recording_url="https://r/1",
         )
         store.close()
-        return path.read_bytes()
+        yield where
 
 
 @pytest.fixture
-def full(db_path, full_file):
-    db_path.write_bytes(full_file)
-    store = Store(db_path)
-    yield store
-    store.close()
+def full(engine, full_database):
+    """A store of a copy of it, and a second connection."""
+    with engine.copied(full_database) as where, engine.looking(where) as db:
+        store = open_store(where)
+        yield store, db
+        store.close()
 
 
 DAMAGE = {
@@ -100,44 +100,43 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_rebuild_reproduces_the_tables_row_for_row(full, db, damage):
+def test_rebuild_reproduces_the_tables_row_for_row(engine, full, damage):
+    store, db = full
     before = dump(db)
-    # As the sqlite3 command does: without foreign keys.
-    db.execute("PRAGMA foreign_keys = OFF")
+    engine.without_keys(db)
     for statement in damage.split(";"):
         db.execute(statement)
     assert dump(db) != before
-    rebuilt(full)
+    rebuilt(store)
     assert dump(db) == before
-    assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+    engine.check(db)
 
 
-def test_rebuild_gives_the_tables_of_the_rule(store, db):
+def test_rebuild_gives_the_tables_of_the_rule(engine, store, db):
     deliver(store, HISTORY)
+    engine.without_keys(db)
     for table in ("utterances", "attributes", "calls", "chats"):
-        db.execute("PRAGMA foreign_keys = OFF")
         db.execute(f"DELETE FROM {table}")
     rebuilt(store)
     assert dump(db) == tables(HISTORY)
 
 
-def test_rebuild_repairs_the_search_index(full, db):
+@pytest.mark.sqlite
+def test_rebuild_repairs_the_search_index(full):
+    store, db = full
     db.execute("INSERT INTO transcripts_fts (transcripts_fts) VALUES ('delete-all')")
     search = "SELECT count(*) FROM transcripts_fts WHERE transcripts_fts MATCH 'umbrella'"
     assert db.execute(search).fetchone()[0] == 0
-    rebuilt(full)
+    rebuilt(store)
     assert db.execute(search).fetchone()[0] == 1
 
 
-def test_rebuild_of_sound_tables_writes_no_row_of_a_call(full):
-    statements = []
-    with full.transaction() as connection:
-        connection.set_trace_callback(statements.append)
-    rebuilt(full)
-    changed = [s.split()[2] for s in statements if s.startswith(("INSERT INTO", "UPDATE"))]
-    assert {name for name in changed if not name.startswith("transcripts_fts")} == {
-        "disconnection_reasons"
-    }
+def test_rebuild_of_sound_tables_writes_no_row_of_a_call(engine, full, monkeypatch):
+    store, _ = full
+    statements = engine.statements(store, monkeypatch)
+    rebuilt(store)
+    changes = [said for said in statements if not said.startswith("DELETE")]
+    assert set(written(changes)) == {"disconnection_reasons"}
 
 
 def test_rebuild_counts_entities_and_tells_its_progress(store):
@@ -242,11 +241,11 @@ def test_rebuild_quarantines_bodies_that_only_together_cannot_be_projected(store
     assert dump(db) == before
 
 
-def test_rebuild_stops_where_the_storage_fails(store, db, monkeypatch):
+def test_rebuild_stops_where_the_storage_fails(engine, store, db, monkeypatch):
     add(store, "call_ended", "poison")
     before = dump(db)
-    plant(monkeypatch, sqlite3.OperationalError("disk I/O error"))
-    with pytest.raises(StoreUnavailable, match="disk I/O error"):
+    plant(monkeypatch, engine.errors.OperationalError("disk I/O error"))
+    with pytest.raises(StoreUnavailable, match=r"disk I/O error|OperationalError"):
         rebuilt(store)
     assert dump(db) == before
 
@@ -254,10 +253,10 @@ def test_rebuild_stops_where_the_storage_fails(store, db, monkeypatch):
 # -- beside others -------------------------------------------------------------------------------
 
 
-def test_rebuild_beside_a_running_writer_gives_the_tables_of_the_rule(store, db, db_path):
+def test_rebuild_beside_a_running_writer_gives_the_tables_of_the_rule(store, db, database):
     later = seeded(8, 60)
     deliver(store, HISTORY)
-    writer = Store(db_path, busy_seconds=20)
+    writer = open_store(database, busy_seconds=20)
     writing = threading.Thread(target=deliver, args=(writer, later))
     writing.start()
     for _ in range(5):
@@ -267,21 +266,20 @@ def test_rebuild_beside_a_running_writer_gives_the_tables_of_the_rule(store, db,
     assert dump(db) == tables([*HISTORY, *later])
 
 
-def test_rebuild_beside_a_held_lock_is_busy_and_changes_nothing(db_path, db):
-    store = Store(db_path, busy_seconds=0.1)
+def test_rebuild_beside_a_held_lock_is_busy_and_changes_nothing(engine, database, db):
+    store = open_store(database, busy_seconds=0.1)
     add(store, "call_ended")
     before = dump(db)
-    db.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreBusy):
+    with held(engine, database), pytest.raises(StoreBusy):
         rebuilt(store)
-    db.execute("ROLLBACK")
     assert dump(db) == before
     assert rebuilt(store) == 1
     store.close()
 
 
-def test_unknown_reasons_are_those_that_calls_have(full, db):
-    rebuilt(full)
+def test_unknown_reasons_are_those_that_calls_have(full):
+    store, db = full
+    rebuilt(store)
     reasons = {row[0] for row in db.execute("SELECT reason FROM disconnection_reasons")}
     used = {row[0] for row in db.execute("SELECT disconnection_reason FROM calls")} - {None}
     assert reasons == set(REASONS) | used

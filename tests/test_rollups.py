@@ -7,11 +7,10 @@ binary fractions hold exactly in any order.
 """
 
 import threading
-from contextlib import closing
 
 import pytest
 from conftest import wait_until
-from histories import blank_file, deliver, said
+from histories import deliver, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_model import Delivery
@@ -19,8 +18,7 @@ from plain_views import PLAIN_VIEWS
 
 from receiver.browse import server
 from receiver.errors import StoreUnavailable
-from receiver.store import Store, migrate, rebuild, roll_up
-from receiver.store.connection import connect
+from receiver.store import migrate, open_store, rebuild, roll_up
 from receiver.store.rollups import QUIET_MS, keep_rolled_up
 from receiver.store.writing import remove
 from schema.rollups import ROLLUPS
@@ -144,9 +142,9 @@ def rows(connection, query):
     return sorted(map(tuple, connection.execute(query).fetchall()), key=repr)
 
 
-def wrong_views(path):
+def wrong_views(engine, where):
     """Views that differ from their plain definition, or change when nothing is added up."""
-    with closing(connect(path, busy_timeout_ms=5000)) as connection:
+    with engine.looking(where) as connection:
         found = {name: rows(connection, f"SELECT * FROM {name}") for name in PLAIN_VIEWS}
         sums = {query: rows(connection, query) for query in SUMS}
         expected = {name: rows(connection, query) for name, query in PLAIN_VIEWS.items()}
@@ -160,34 +158,35 @@ def wrong_views(path):
     }
 
 
-def check_run(acts):
-    with blank_file() as path:
-        store = Store(path)
+def check_run(engine, acts):
+    with engine.blank() as where:
+        store = open_store(where)
         try:
             run(store, acts[:-1])
-            assert wrong_views(path) == set()
+            assert wrong_views(engine, where) == set()
             run(store, acts[-1:])
-            assert wrong_views(path) == set()
+            assert wrong_views(engine, where) == set()
         finally:
             store.close()
 
 
+@pytest.mark.slow_on_postgres
 @quick
 @given(runs())
-def test_views_are_exact_after_any_writes_and_roll_ups(acts):
-    check_run(acts)
+def test_views_are_exact_after_any_writes_and_roll_ups(engine, acts):
+    check_run(engine, acts)
 
 
 @pytest.mark.slow
 @thorough
 @given(runs())
-def test_views_are_exact_after_any_writes_and_roll_ups_thoroughly(acts):
-    check_run(acts)
+def test_views_are_exact_after_any_writes_and_roll_ups_thoroughly(engine, acts):
+    check_run(engine, acts)
 
 
 @pytest.mark.parametrize("timezone", ["UTC", "Asia/Kolkata"])
-def test_lengths_beyond_any_sum_fail_no_view(store, db, db_path, timezone):
-    migrate(db_path, timezone=timezone)
+def test_lengths_beyond_any_sum_fail_no_view(store, db, database, timezone):
+    migrate(database, timezone=timezone)
     deliver(store, [ended(id, duration_ms=2**62) for id in "cde"])
     expected = [(round(3 * 2**62 / 60000, 1),)]
     assert rows(db, "SELECT minutes FROM daily_summary") == expected
@@ -204,11 +203,11 @@ def ended(id="c", *, start=0, received=0, **fields):
 
 
 def hours(db):
-    return [hour for (hour,) in map(tuple, db.execute("SELECT hour FROM rollup_hours"))]
+    return [hour for (hour,) in map(tuple, db.execute("SELECT hour FROM rollup_hours ORDER BY 1"))]
 
 
 def days(db):
-    return [day for (day,) in map(tuple, db.execute("SELECT day FROM rollup_days"))]
+    return [day for (day,) in map(tuple, db.execute("SELECT day FROM rollup_days ORDER BY 1"))]
 
 
 def test_an_hour_is_added_up_once_it_is_over(store, db):
@@ -287,8 +286,8 @@ def test_a_day_waits_for_an_hour_with_recent_news(store, db):
     assert days(db) == ["1970-01-01"]
 
 
-def test_days_are_those_of_the_zone(store, db, db_path):
-    migrate(db_path, timezone="Asia/Kolkata")
+def test_days_are_those_of_the_zone(store, db, database):
+    migrate(database, timezone="Asia/Kolkata")
     midnight = 18 * HOUR_MS + HOUR_MS // 2
     deliver(store, [ended("c", start=midnight - 1), ended("d", start=midnight)])
     added_up(store, timezone="Asia/Kolkata")
@@ -302,9 +301,9 @@ def test_days_are_those_of_the_zone(store, db, db_path):
     ]
 
 
-def test_a_file_in_another_zone_is_left_alone(store, db, db_path):
+def test_a_file_in_another_zone_is_left_alone(store, db, database):
     deliver(store, [ended()])
-    migrate(db_path, timezone="Asia/Kolkata")
+    migrate(database, timezone="Asia/Kolkata")
     added_up(store, timezone="UTC")
     assert (hours(db), days(db)) == ([], [])
 
@@ -346,8 +345,8 @@ def test_a_call_that_moves_takes_both_hours_back(store, db):
 def test_a_call_that_goes_takes_its_hour_back(store, db):
     deliver(store, [ended("c"), ended("d", start=HOUR_MS)])
     added_up(store)
-    with store.transaction() as connection:
-        remove(connection, "c", [table.name for table in CALL_TABLES])
+    tables = [table.name for table in CALL_TABLES]
+    store.run(lambda connection: remove(connection, "c", tables))
     assert hours(db) == [HOUR_MS]
 
 
@@ -370,24 +369,24 @@ def test_a_reason_that_gets_another_meaning_counts_at_once(store, db):
     assert rows(db, "SELECT connected FROM daily_summary") == [(0,)]
 
 
-def test_rebuild_throws_away_what_was_added_up(store, db, db_path):
+def test_rebuild_throws_away_what_was_added_up(engine, store, db, database):
     deliver(store, [ended()])
     added_up(store)
     db.execute("UPDATE rollup_calls SET calls = 7")
     rebuild(store, progress=lambda *_: None)
     assert (hours(db), days(db)) == ([], [])
-    assert wrong_views(db_path) == set()
+    assert wrong_views(engine, database) == set()
 
 
-def test_figures_that_meant_something_else_are_thrown_away(store, db, db_path):
+def test_figures_that_meant_something_else_are_thrown_away(store, db, database):
     deliver(store, [ended()])
     added_up(store)
-    migrate(db_path, timezone="Asia/Tokyo")
+    migrate(database, timezone="Asia/Tokyo")
     assert hours(db) == [0]
     assert days(db) == []
     db.execute("DROP VIEW hourly_tools")
     db.execute("CREATE VIEW hourly_tools AS SELECT 'as it was in an older version'")
-    migrate(db_path, timezone="Asia/Tokyo")
+    migrate(database, timezone="Asia/Tokyo")
     assert hours(db) == []
     assert rows(db, "SELECT count(*) FROM rollup_calls") == [(0,)]
 
@@ -395,6 +394,7 @@ def test_figures_that_meant_something_else_are_thrown_away(store, db, db_path):
 # -- in the background ---------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite
 def test_browsing_adds_up_hours_in_the_background(store, db, settings):
     deliver(store, [ended()])
     before = set(threading.enumerate())

@@ -1,6 +1,7 @@
 """The store: what it answers is stored, found, merged and erased."""
 
 import hashlib
+from itertools import permutations
 
 import pytest
 from conftest import NOW_MS, PAYLOADS, dump
@@ -56,6 +57,14 @@ def test_duplicate_counts_and_moves_the_times_only(store, db):
     assert add(store, "call_ended", at=4, received=10) is Outcome.DUPLICATE
     times = "observed_at, first_received_at, last_received_at, times_received"
     assert rows(db, f"SELECT {times} FROM observations") == [(4, 10, 30, 3)]
+
+
+@pytest.mark.parametrize("keys", [*permutations([None, "0a1b2c3d", "e4f5a6b7"])], ids=str)
+def test_the_key_of_a_body_is_the_smallest_that_is_known(store, db, keys):
+    for key_id in keys:
+        body = body_of("call_ended")
+        store.add(receive(body, source="webhook", observed_at=1, received_at=1, key_id=key_id))
+    assert rows(db, "SELECT key_id FROM observations") == [("0a1b2c3d",)]
 
 
 def test_duplicate_that_came_earlier_is_when_the_call_was_updated(store, db):
@@ -147,31 +156,18 @@ def test_unknown_disconnection_reason_comes_and_goes_with_its_calls(store, db):
 # -- full-text search ----------------------------------------------------------------------------
 
 
-def found_by(db, word) -> list[tuple]:
-    return rows(
-        db,
-        "SELECT call_id FROM transcripts WHERE rowid IN "
-        f"(SELECT rowid FROM transcripts_fts WHERE transcripts_fts MATCH '{word}') ORDER BY 1",
-    )
-
-
-def test_search_finds_the_words_of_a_transcript(store, db):
+def test_search_finds_the_words_of_a_transcript(engine, store, db):
     add(store, "call_ended", "c", transcript="Agent: The boiler is fixed.")
     add(store, "call_ended", "d", transcript="User: My boiler leaks.")
-    assert found_by(db, "boiler") == [("c",), ("d",)]
-    assert found_by(db, "leaks") == [("d",)]
+    assert engine.found_by(db, "boiler") == ["c", "d"]
+    assert engine.found_by(db, "leaks") == ["d"]
 
 
-def test_search_no_longer_finds_replaced_words(store, db):
+def test_search_no_longer_finds_replaced_words(engine, store, db):
     add(store, "call_ended", at=1, transcript="User: Umbrella.")
     add(store, "call_analyzed", at=2, transcript="User: Parasol.")
-    assert (found_by(db, "umbrella"), found_by(db, "parasol")) == ([], [("c",)])
-    check_index(db)
-
-
-def check_index(db) -> None:
-    """Raises if the index and its table differ."""
-    db.execute("INSERT INTO transcripts_fts (transcripts_fts, rank) VALUES ('integrity-check', 1)")
+    assert (engine.found_by(db, "umbrella"), engine.found_by(db, "parasol")) == ([], ["c"])
+    engine.check(db)
 
 
 # -- erased --------------------------------------------------------------------------------------
@@ -186,13 +182,13 @@ def erase(db, entity_id) -> None:
     db.execute("INSERT INTO erasures VALUES (?, 1, 'asked for')", (entity_id,))
 
 
-def test_erased_call_keeps_hash_and_times_only(store, db, db_path):
+def test_erased_call_keeps_hash_and_times_only(store, db, database):
     erase(db, "c")
     assert add(store, "call_analyzed", at=5, transcript="User: Secret.") is Outcome.ERASED
     assert rows(db, ERASED) == [("c", None, None, 5, 1, None, None, None, None)]
     assert all(count(db, table.name) == 0 for table in CALL_TABLES)
     with pytest.raises(NotStored):
-        show(db_path, "c")
+        show(database, "c")
 
 
 def test_erased_call_counts_its_later_deliveries(store, db):
@@ -200,6 +196,14 @@ def test_erased_call_counts_its_later_deliveries(store, db):
     for at in (5, 4):
         assert add(store, "call_analyzed", at=at) is Outcome.ERASED
     assert rows(db, ERASED) == [("c", None, None, 4, 2, None, None, None, None)]
+
+
+def test_erased_call_does_not_learn_a_key(store, db):
+    erase(db, "c")
+    for at in (1, 2):
+        body = body_of("call_ended")
+        store.add(receive(body, source="webhook", observed_at=at, received_at=at, key_id="0a1b"))
+    assert rows(db, "SELECT key_id, times_received FROM observations") == [(None, 2)]
 
 
 def test_erased_call_stays_erased_after_a_rebuild(store, db):
@@ -210,30 +214,28 @@ def test_erased_call_stays_erased_after_a_rebuild(store, db):
     assert dump(db) == before
 
 
-def test_tombstone_of_a_stored_call_empties_its_tables_at_the_next_rebuild(store, db):
+def test_tombstone_of_a_stored_call_empties_its_tables_at_the_next_rebuild(engine, store, db):
     add(store, "call_ended", transcript="User: Secret.")
     erase(db, "c")
     rebuild(store, progress=lambda *_: None)
     assert all(count(db, table.name) == 0 for table in CALL_TABLES)
-    assert found_by(db, "secret") == []
+    assert engine.found_by(db, "secret") == []
 
 
 # -- everything together -------------------------------------------------------------------------
 
 
-def test_file_is_sound_after_every_payload_in_two_orders(store, db):
+def test_database_is_sound_after_every_payload_in_two_orders(engine, store, db):
     bodies = [path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))]
     for n, body in enumerate([*bodies, *reversed(bodies)]):
         store.add(receive(body, source="webhook", observed_at=NOW_MS + n, received_at=NOW_MS + n))
-    assert rows(db, "PRAGMA foreign_key_check") == []
-    assert rows(db, "PRAGMA integrity_check") == [("ok",)]
-    check_index(db)
+    engine.check(db)
     before = dump(db)
     rebuild(store, progress=lambda *_: None)
     assert dump(db) == before
 
 
-def test_show_reads_all_bodies_of_one_moment(store, db_path, monkeypatch):
+def test_show_reads_all_bodies_of_one_moment(store, database, monkeypatch):
     """A body may be dropped between two reads; what superseded it is then not yet looked at."""
     add(store, "call_ended", at=1, agent_name="Ann")
     look = receiver.store.reading.known_observations
@@ -244,12 +246,15 @@ def test_show_reads_all_bodies_of_one_moment(store, db_path, monkeypatch):
         return known
 
     monkeypatch.setattr(receiver.store.reading, "known_observations", look_and_be_overtaken)
-    assert show(db_path, "c")["agent_name"] == "Ann"
+    assert show(database, "c")["agent_name"] == "Ann"
 
 
-def test_show_of_an_unknown_id_or_file_is_not_stored(db_path, tmp_path):
+def test_show_of_an_unknown_id_is_not_stored(database):
     with pytest.raises(NotStored):
-        show(db_path, "nobody")
+        show(database, "nobody")
+
+
+def test_show_of_an_unknown_file_is_not_stored(tmp_path):
     with pytest.raises(NotStored):
         show(tmp_path / "none.db", "c")
 

@@ -1,4 +1,4 @@
-"""The store shares its file with processes, its transactions with threads, and writes little."""
+"""The store shares its database with processes and threads, and writes little."""
 
 import threading
 import time
@@ -6,10 +6,10 @@ import time
 import pytest
 from conftest import wait_until
 from histories import blank_file
-from storing import add, agent, body_of, count, plant, rows
+from storing import add, agent, body_of, count, held, plant, rows, written
 
 from receiver.errors import StoreBusy, StoreUnavailable
-from receiver.store import Outcome, Store, receive
+from receiver.store import Outcome, Store, open_store, receive
 from receiver.store.connection import connect, sqlite3
 
 
@@ -22,25 +22,24 @@ def db_path():
 # -- other processes -----------------------------------------------------------------------------
 
 
-def test_lock_held_too_long_is_busy_and_works_after_release(db_path, db):
-    store = Store(db_path, busy_seconds=0.2)
-    db.execute("BEGIN IMMEDIATE")
+def test_lock_held_too_long_is_busy_and_works_after_release(engine, database):
+    store = open_store(database, busy_seconds=0.2)
     began = time.monotonic()
-    with pytest.raises(StoreBusy):
+    with held(engine, database), pytest.raises(StoreBusy):
         add(store, "call_ended")
     assert 0.2 <= time.monotonic() - began < 2
-    db.execute("ROLLBACK")
     assert add(store, "call_ended") is Outcome.STORED
     store.close()
 
 
-def test_lock_released_in_time_is_waited_for(db_path, db):
-    store = Store(db_path, busy_seconds=20)
-    db.execute("BEGIN IMMEDIATE")
-    release = threading.Timer(0.2, lambda: db.execute("ROLLBACK"))
-    release.start()
-    assert add(store, "call_ended") is Outcome.STORED
-    release.join()
+def test_lock_released_in_time_is_waited_for(engine, database):
+    store = open_store(database, busy_seconds=20)
+    with engine.looking(database) as held:
+        engine.hold(held)
+        release = threading.Timer(0.2, lambda: held.execute("ROLLBACK"))
+        release.start()
+        assert add(store, "call_ended") is Outcome.STORED
+        release.join()
     store.close()
 
 
@@ -56,12 +55,11 @@ def test_lock_held_while_the_file_is_opened_is_waited_for(db_path, db):
     store.close()
 
 
-def test_threads_that_wait_are_busy_too_and_lose_nothing(db_path, db):
-    store = Store(db_path, busy_seconds=0.3)
-    db.execute("BEGIN IMMEDIATE")
-    results = in_threads(8, lambda n: add(store, "call_ended", f"c{n}"))
+def test_threads_that_wait_are_busy_too_and_lose_nothing(engine, database, db):
+    store = open_store(database, busy_seconds=0.3)
+    with held(engine, database):
+        results = in_threads(8, lambda n: add(store, "call_ended", f"c{n}"))
     assert [type(result) for result in results] == [StoreBusy] * 8
-    db.execute("ROLLBACK")
     assert count(db) == 0
     assert set(in_threads(8, lambda n: add(store, "call_ended", f"c{n}"))) == {Outcome.STORED}
     assert count(db) == 8
@@ -88,14 +86,8 @@ def in_threads(n, do) -> list[object]:
 
 # -- group commit --------------------------------------------------------------------------------
 
-
-def commits_of(store) -> list[str]:
-    """A list that grows by each statement the store's connection runs."""
-    statements: list[str] = []
-    with store.transaction() as connection:
-        connection.set_trace_callback(statements.append)
-    statements.clear()
-    return statements
+# A server shares writes to the disk between transactions by itself.
+one_writer = pytest.mark.sqlite
 
 
 def add_together(store, bodies) -> list[object]:
@@ -116,8 +108,9 @@ def add_together(store, bodies) -> list[object]:
     return results
 
 
-def test_events_that_wait_share_one_transaction(store, db):
-    statements = commits_of(store)
+@one_writer
+def test_events_that_wait_share_one_transaction(engine, store, db, monkeypatch):
+    statements = engine.statements(store, monkeypatch)
     outcomes = add_together(store, [body_of("call_ended", f"c{n}") for n in range(30)])
     assert outcomes == [Outcome.STORED] * 30
     # The holder's own, and one for all thirty.
@@ -125,15 +118,16 @@ def test_events_that_wait_share_one_transaction(store, db):
     assert count(db, "calls") == 30
 
 
-def test_transaction_takes_a_bounded_number_of_events(store, db):
-    statements = commits_of(store)
+@one_writer
+def test_transaction_takes_a_bounded_number_of_events(engine, store, db, monkeypatch):
+    statements = engine.statements(store, monkeypatch)
     add_together(store, [body_of("call_ended", f"c{n}") for n in range(150)])
     assert statements.count("COMMIT") == 3
     assert count(db, "calls") == 150
 
 
-def test_threads_each_return_after_their_own_commit(store, db_path):
-    statements = commits_of(store)
+def test_threads_each_return_after_their_own_commit(engine, store, db_path, monkeypatch):
+    statements = engine.statements(store, monkeypatch)
 
     def add_twenty(thread) -> list[bool]:
         reader = connect(db_path, busy_timeout_ms=5000)
@@ -150,6 +144,7 @@ def test_threads_each_return_after_their_own_commit(store, db_path):
     assert statements.count("COMMIT") < 160
 
 
+@one_writer
 def test_events_of_one_call_in_one_transaction_merge_as_ever(store, db):
     add_together(
         store, [body_of("transcript_updated", "c", n=n, agent_name=f"a{n}") for n in range(9)]
@@ -157,6 +152,7 @@ def test_events_of_one_call_in_one_transaction_merge_as_ever(store, db):
     assert rows(db, "SELECT agent_name, level, observed_at FROM calls") == [("a8", 1, 8)]
 
 
+@one_writer
 def test_poisoned_event_does_not_fail_its_neighbours(store, db, monkeypatch):
     plant(monkeypatch, ValueError())
     outcomes = add_together(store, [body_of("call_ended", c) for c in ("a", "poison", "b")])
@@ -165,6 +161,7 @@ def test_poisoned_event_does_not_fail_its_neighbours(store, db, monkeypatch):
     assert count(db) == 3
 
 
+@one_writer
 def test_failing_storage_fails_all_that_share_the_transaction(store, db, monkeypatch):
     plant(monkeypatch, sqlite3.OperationalError("database or disk is full"))
     results = add_together(store, [body_of("call_ended", c) for c in ("a", "poison", "b")])
@@ -175,11 +172,6 @@ def test_failing_storage_fails_all_that_share_the_transaction(store, db, monkeyp
 # -- no more work than needed --------------------------------------------------------------------
 
 
-def written(statements) -> list[str]:
-    """Tables written to, in order, once for each row."""
-    return [s.split()[2] for s in statements if s.startswith(("INSERT INTO", "DELETE FROM"))]
-
-
 LISTS = {
     "transcript_with_tool_calls": [agent("Hello.", "Hello."), agent("Bye.", "Bye.")],
     "metadata": {"lead": "L-1"},
@@ -188,30 +180,30 @@ LISTS = {
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["newest", "late"])
-def test_unchanged_rows_are_not_written_again(store, late):
+def test_unchanged_rows_are_not_written_again(engine, store, monkeypatch, late):
     add(store, "call_ended", at=5, **LISTS)
-    statements = commits_of(store)
+    statements = engine.statements(store, monkeypatch)
     add(store, "call_ended", at=1 if late else 9, to_number="+1", **LISTS)
     assert set(written(statements)) == {"observations", "calls", "rollup_hours", "rollup_days"}
 
 
-def test_only_the_rows_that_differ_are_written(store):
+def test_only_the_rows_that_differ_are_written(engine, store, monkeypatch):
     add(store, "call_started", at=5, transcript_object=[agent("a"), agent("b"), agent("c")])
-    statements = commits_of(store)
+    statements = engine.statements(store, monkeypatch)
     add(store, "call_ended", at=6, transcript_object=[agent("a"), agent("x")])
     assert written(statements).count("utterances") == 2
 
 
-def test_newest_event_of_a_level_reads_no_older_body(store):
+def test_newest_event_of_a_level_reads_no_older_body(engine, store, monkeypatch):
     for n in range(5):
         add(store, "transcript_updated", at=n, transcript_with_tool_calls=[agent(f"{n}")])
-    statements = commits_of(store)
+    statements = engine.statements(store, monkeypatch)
     add(store, "transcript_updated", at=9, transcript_with_tool_calls=[agent("9")])
     assert [s for s in statements if s.startswith("SELECT body FROM")] == []
 
 
-def test_duplicate_that_says_nothing_new_projects_nothing(store):
+def test_duplicate_that_says_nothing_new_projects_nothing(engine, store, monkeypatch):
     add(store, "call_ended", at=5, received=5, **LISTS)
-    statements = commits_of(store)
+    statements = engine.statements(store, monkeypatch)
     add(store, "call_ended", at=6, received=6, **LISTS)
     assert [s for s in statements if s.startswith("SELECT") and " calls " in s] == []

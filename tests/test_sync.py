@@ -6,20 +6,19 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
 from datetime import date, timedelta
 
 import httpx
 import pytest
 from click.testing import CliRunner
 from conftest import dump
+from engines import url_of
 
 from receiver.cli import main
 from receiver.errors import CallhouseError, KeyRefused, RetellFailed, UnexpectedAnswer
 from receiver.sandbox.limits import Limit
 from receiver.sandbox.server import Sandbox
 from receiver.store import rebuild, show
-from receiver.store.connection import connect
 from receiver.upstream import fetching
 from tests.conftest import KEY, wait_until
 from tests.meddling import Meddler
@@ -27,8 +26,8 @@ from tests.upstream import DAY_MS, FIRST, NOW_MS, PAST_MS, Account, figures
 
 
 @pytest.fixture
-def account(db_path):
-    with Account(db_path) as account:
+def account(database):
+    with Account(database) as account:
         yield account
 
 
@@ -52,7 +51,7 @@ def test_an_existing_account_is_fetched_whole(account, db):
     assert figures(account.sync()) == {"new": 60}
     assert stored(db) == set(account.box.calls)
     for call_id, call in account.box.calls.items():
-        assert show(account.db_path, call_id) == {k: v for k, v in call.items() if v is not None}
+        assert show(account.database, call_id) == {k: v for k, v in call.items() if v is not None}
 
 
 def test_a_second_sync_asks_for_nothing_and_stores_nothing(account, db):
@@ -122,7 +121,7 @@ def test_a_call_that_lacks_something_is_asked_for(account, db, event, cut):
     account.sync()
     assert {call["call_id"] for call in whole} <= set(account.between.gets())
     for call in whole:
-        assert show(account.db_path, call["call_id"])["transcript"] == call["transcript"]
+        assert show(account.database, call["call_id"])["transcript"] == call["transcript"]
 
 
 def test_days_are_those_of_the_time_zone_and_included(account, db):
@@ -154,8 +153,8 @@ def status(db, call_id):
 
 
 @pytest.mark.parametrize("days", [0, 1, 5])
-def test_a_call_that_went_on_is_asked_for_again_by_the_next_sync(db_path, db, days):
-    with Account(db_path, speed=1, scenario="answered") as account:
+def test_a_call_that_went_on_is_asked_for_again_by_the_next_sync(database, db, days):
+    with Account(database, speed=1, scenario="answered") as account:
         call_id = account.place()
         account.sync()
         assert status(db, call_id) in ("registered", "ongoing")
@@ -165,7 +164,7 @@ def test_a_call_that_went_on_is_asked_for_again_by_the_next_sync(db_path, db, da
         assert account.box.calls[call_id]["call_status"] == "ended"
         account.sync()
         assert status(db, call_id) == "ended"
-        assert "call_analysis" in show(db_path, call_id)
+        assert "call_analysis" in show(database, call_id)
 
 
 def test_a_call_stuck_in_progress_is_asked_for_until_two_days_are_over(account, db):
@@ -215,11 +214,11 @@ def test_a_call_that_retell_deleted_is_marked_and_kept_and_not_asked_for_again(a
     account.populate(20)
     account.sync()
     call_id = started(account)[0]["call_id"]
-    before = show(account.db_path, call_id)
+    before = show(account.database, call_id)
     account.delete(call_id)
     assert figures(account.sync(FIRST)) == {"unchanged": 19, "gone": 1}
     assert gone(db) == {call_id}
-    assert show(account.db_path, call_id) == before
+    assert show(account.database, call_id) == before
     asked = len(account.between.gets())
     assert figures(account.sync(FIRST)) == {"unchanged": 19}
     assert len(account.between.gets()) == asked
@@ -242,7 +241,7 @@ def test_a_call_deleted_between_list_and_get_is_kept_as_it_was_listed(account, d
     account.between.meddle = lambda _, path, __: answer if path.endswith(call_id) else None
     assert figures(account.sync()) == {"new": 9, "gone": 1}
     assert gone(db) == {call_id}
-    assert show(account.db_path, call_id) == without_transcript(account.box.calls[call_id])
+    assert show(account.database, call_id) == without_transcript(account.box.calls[call_id])
     account.sync(FIRST)
     assert account.between.gets().count(call_id) == 1
 
@@ -269,7 +268,7 @@ def test_a_call_that_cannot_be_fetched_is_counted_kept_as_listed_and_asked_for_a
     assert stored(db) == set(account.box.calls)
     account.between.meddle = lambda *_: None
     assert figures(account.sync(FIRST)) == {"unchanged": 19, "changed": 1}
-    assert "transcript" in show(account.db_path, call_id)
+    assert "transcript" in show(account.database, call_id)
 
 
 def test_when_every_call_fails_it_stops_and_keeps_what_it_had(account, db):
@@ -293,9 +292,9 @@ def test_when_every_call_fails_it_stops_and_keeps_what_it_had(account, db):
     assert stored(db) == set(account.box.calls)
 
 
-def test_rate_limits_are_waited_out(db_path, db):
+def test_rate_limits_are_waited_out(database, db):
     limits = {"other": Limit(20, 10_000), "list": Limit(2, 10_000)}
-    with Account(db_path, limits=limits) as account:
+    with Account(database, limits=limits) as account:
         account.populate(50)
         assert figures(account.sync()) == {"new": 50}
         assert max(account.slept) > 5
@@ -341,7 +340,7 @@ def test_an_answer_about_another_call_is_not_taken(account, db):
     wrong = json.dumps(account.box.calls[ids[1]]).encode()
     account.between.meddle = lambda _, path, __: (200, wrong) if path.endswith(ids[0]) else None
     assert figures(account.sync()) == {"new": 2, "failed": 1}
-    assert show(account.db_path, ids[0])["call_id"] == ids[0]
+    assert show(account.database, ids[0])["call_id"] == ids[0]
 
 
 def test_a_wrong_key_stops_it_at_once(account):
@@ -429,21 +428,18 @@ def box(requests):
 
 
 @pytest.fixture
-def path(tmp_path):
-    return tmp_path / "new" / "calls.db"
-
-
-@pytest.fixture
-def environ(path, box):
+def environ(database, box):
     return {
         "RETELL_API_KEY": KEY,
         "RETELL_BASE_URL": box.url,
-        "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}",
+        "CALLHOUSE_DATABASE_URL": url_of(database),
     }
 
 
-def test_the_command_makes_the_database_and_says_what_it_found(environ):
-    result = CliRunner(env=environ).invoke(main, ["sync"])
+def test_the_command_makes_the_database_and_says_what_it_found(environ, engine):
+    with engine.nothing() as where:
+        environ["CALLHOUSE_DATABASE_URL"] = url_of(where)
+        result = CliRunner(env=environ).invoke(main, ["sync"])
     assert (result.exit_code, result.output) == (
         0,
         "150 found: 150 new, 0 changed, 0 unchanged, 0 failed.\n",
@@ -462,7 +458,8 @@ def test_the_command_wants_a_key_and_days_in_order(environ):
         assert CliRunner(env=environ).invoke(main, ["sync", *days]).exit_code == 2
 
 
-def test_a_call_that_failed_makes_the_command_fail(environ, box, path):
+@pytest.mark.slow_on_postgres
+def test_a_call_that_failed_makes_the_command_fail(environ, box):
     call_id = next(iter(box.calls))
     wrong = b'{"call_id": "another"}'
     with Meddler(
@@ -474,18 +471,7 @@ def test_a_call_that_failed_makes_the_command_fail(environ, box, path):
     assert f"{call_id}: Retell answered with something else" in result.output
 
 
-def calls_in(path) -> set[str]:
-    if not path.exists():
-        return set()
-    with closing(connect(path, busy_timeout_ms=5000)) as connection:
-        if "calls" not in {row[0] for row in connection.execute(TABLE_NAMES)}:
-            return set()
-        return {row[0] for row in connection.execute("SELECT call_id FROM calls")}
-
-
-TABLE_NAMES = "SELECT name FROM sqlite_master"
-
-
+@pytest.mark.slow_on_postgres
 @pytest.mark.parametrize(
     "number",
     [
@@ -494,7 +480,7 @@ TABLE_NAMES = "SELECT name FROM sqlite_master"
     ],
 )
 def test_a_stopped_command_goes_on_and_fetches_no_kept_page_twice(
-    environ, box, path, requests, number
+    environ, box, db, requests, number
 ):
     # Slow enough to be met on its way.
     def meddle(method, where, body):
@@ -511,15 +497,15 @@ def test_a_stopped_command_goes_on_and_fetches_no_kept_page_twice(
 
     with Meddler(box.url, meddle) as between:
         process = start()
-        wait_until(lambda: len(calls_in(path)) >= 40)
+        wait_until(lambda: len(stored(db)) >= 40)
         process.send_signal(number)
         output, _ = process.communicate(timeout=30)
-        assert len(calls_in(path)) < 150
+        assert len(stored(db)) < 150
         if number == signal.SIGINT:
             assert process.returncode == 1
             assert "run the same again to go on" in output
         again = start()
         output, _ = again.communicate(timeout=60)
-        assert (again.returncode, calls_in(path)) == (0, set(box.calls)), output
+        assert (again.returncode, stored(db)) == (0, set(box.calls)), output
         # A day has fifty calls and is one page.
         assert len(between.gets()) <= 150 + 50

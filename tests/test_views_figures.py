@@ -1,17 +1,12 @@
 """The views that sum, on a small world, worked out by hand."""
 
-from contextlib import closing
-
 import pytest
 from viewing import (
     HANGUP,
     NO_ANSWER,
-    SQLITES,
     UNANALYSED,
-    a_world,
     add,
     all_of,
-    create,
     ms,
     plan,
     table_of,
@@ -23,13 +18,6 @@ from schema.views import views
 from schema.zones import Zone
 
 UTC = Zone("UTC")
-
-
-@pytest.fixture(params=sorted(SQLITES))
-def world(tmp_path, request):
-    """Six calls of two agents on two days, and a body that was not understood."""
-    with a_world(tmp_path / "retell.db", SQLITES[request.param]) as connection:
-        yield connection
 
 
 # daily_summary
@@ -71,9 +59,9 @@ def test_a_transferred_call_counts_once_however_its_transfer_is_reported(world):
     ) == [(2, 1, 0.85)]
 
 
-def test_an_answered_dial_attempt_of_old_is_not_connected(tmp_path):
+def test_an_answered_dial_attempt_of_old_is_not_connected(engine):
     # Until 2025 a busy line came with status ended and a start.
-    with closing(create(tmp_path / "retell.db")) as connection:
+    with engine.viewed("UTC", engine.dialects[-1]) as connection:
         start = ms("2024-10-02T17:12:00Z")
         add(connection, "a", 3, "2024-10-02T17:13:00Z", call_status="ended",
             disconnection_reason="dial_busy", start_timestamp=start)  # fmt: skip
@@ -81,8 +69,8 @@ def test_an_answered_dial_attempt_of_old_is_not_connected(tmp_path):
 
 
 @pytest.mark.parametrize("timezone", ["UTC", "Asia/Kolkata"])
-def test_days_have_the_same_figures_by_the_hour_and_by_the_call(tmp_path, timezone):
-    with closing(create(tmp_path / "retell.db", timezone)) as connection:
+def test_days_have_the_same_figures_by_the_hour_and_by_the_call(engine, timezone):
+    with engine.viewed(timezone, engine.dialects[-1]) as connection:
         add(connection, "hangup", 3, "2026-05-09T12:03:00Z", **HANGUP)
         add(connection, "no_answer", 3, "2026-05-09T12:08:00Z", **NO_ANSWER)
         add(connection, "unanalysed", 2, "2026-05-10T10:05:00Z", **UNANALYSED)
@@ -216,6 +204,7 @@ def test_a_call_of_which_little_is_known_is_still_scored(world):
 # What is added up by the hour
 
 
+@pytest.mark.sqlite
 def test_calls_that_wait_to_be_added_up_are_found_by_index(world):
     for view in ("hourly_calls", "hourly_tools", "agent_scorecard", "daily_summary"):
         steps = plan(world, f"SELECT * FROM {view}")
@@ -229,7 +218,6 @@ def test_views_are_the_same_when_every_hour_and_day_is_added_up(world):
     others = {"call_log", "timeline", "words", *(rollup.daily for rollup in ROLLUPS)}
     names = [name for name in views() if name not in others]
     before = {name: sorted(table_of(world, f"SELECT * FROM {name}"), key=repr) for name in names}
-    world.execute("PRAGMA foreign_keys = ON")
     for (hour,) in table_of(world, "SELECT DISTINCT hour FROM hourly_calls"):
         for statement in (rollup_sql.SETTLE_HOUR, *rollup_sql.FILL_HOUR):
             world.execute(statement, {"hour": hour, "last": hour + 3_599_999})

@@ -1,39 +1,29 @@
 """The views in time zones of every kind."""
 
 from collections import Counter
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
-from viewing import SQLITES, a_world, add, create, ms, table_of
+from viewing import add, ms, table_of
 
-from receiver.store import Store, migrate, roll_up
-from receiver.store.connection import connect
+from receiver.store import migrate, roll_up
 from schema.views import views
-
-
-@pytest.fixture(params=sorted(SQLITES))
-def world(tmp_path, request):
-    """Six calls of two agents on two days, and a body that was not understood."""
-    with a_world(tmp_path / "retell.db", SQLITES[request.param]) as connection:
-        yield connection
-
 
 # Time zones
 
 
-def shown(path, timezone, *times):
+def shown(engine, timezone, *times):
     """started_at of calls that began at these UTC times."""
-    with closing(create(path, timezone)) as connection:
+    with engine.viewed(timezone, engine.dialects[-1]) as connection:
         for time in times:
             add(connection, time, 3, time, start_timestamp=ms(time))
         return [row[0] for row in connection.execute("SELECT started_at FROM call_log")]
 
 
-def test_times_in_berlin_follow_both_switches(tmp_path):
+def test_times_in_berlin_follow_both_switches(engine):
     assert shown(
-        tmp_path / "retell.db",
+        engine,
         "Europe/Berlin",
         "2026-03-29T00:59:59Z",
         "2026-03-29T01:00:00Z",
@@ -47,20 +37,18 @@ def test_times_in_berlin_follow_both_switches(tmp_path):
     ]
 
 
-def test_times_in_kolkata_are_half_an_hour_off(tmp_path):
-    assert shown(tmp_path / "retell.db", "Asia/Kolkata", "2026-05-09T18:30:00Z") == [
-        "2026-05-10T00:00:00+05:30"
-    ]
+def test_times_in_kolkata_are_half_an_hour_off(engine):
+    assert shown(engine, "Asia/Kolkata", "2026-05-09T18:30:00Z") == ["2026-05-10T00:00:00+05:30"]
 
 
-def test_times_west_of_greenwich_have_a_negative_offset(tmp_path):
-    assert shown(tmp_path / "retell.db", "America/St_Johns", "2026-01-10T03:00:00Z") == [
+def test_times_west_of_greenwich_have_a_negative_offset(engine):
+    assert shown(engine, "America/St_Johns", "2026-01-10T03:00:00Z") == [
         "2026-01-09T23:30:00-03:30"
     ]
 
 
-def test_days_in_berlin_have_23_and_25_hours(tmp_path):
-    with closing(create(tmp_path / "retell.db", "Europe/Berlin")) as connection:
+def test_days_in_berlin_have_23_and_25_hours(engine):
+    with engine.viewed("Europe/Berlin", engine.dialects[-1]) as connection:
         for time in (
             "2026-03-28T22:59:59Z",
             "2026-03-28T23:00:00Z",
@@ -100,7 +88,8 @@ def test_days_in_berlin_have_23_and_25_hours(tmp_path):
         "Pacific/Chatham",
     ],
 )
-def test_times_and_days_are_those_of_the_zone_database(tmp_path, timezone):
+@pytest.mark.slow_on_postgres
+def test_times_and_days_are_those_of_the_zone_database(engine, timezone):
     zone = ZoneInfo(timezone)
     days = [datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=n) for n in range(20 * 365)]
     offsets = [day.astimezone(zone).utcoffset() for day in days]
@@ -109,7 +98,7 @@ def test_times_and_days_are_those_of_the_zone_database(tmp_path, timezone):
     # Every hour of the days around a switch, to the second, and a time in every month.
     times = {day + timedelta(hours=n, seconds=s) for day in switches for n in range(-24, 49)
              for s in (0, -1)} | set(days[::29])  # fmt: skip
-    with closing(create(tmp_path / "retell.db", timezone)) as connection:
+    with engine.viewed(timezone, engine.dialects[-1]) as connection:
         connection.executemany(
             "INSERT INTO calls (call_id, start_timestamp) VALUES (?, ?)",
             [(time.isoformat(), int(time.timestamp() * 1000)) for time in times],
@@ -134,26 +123,25 @@ def test_times_and_days_are_those_of_the_zone_database(tmp_path, timezone):
         ("Australia/Lord_Howe", "2026-10-03T15:30:00Z"),
     ],
 )
-def test_days_that_are_added_up_are_those_of_the_zone_database(tmp_path, timezone, switch):
+def test_days_that_are_added_up_are_those_of_the_zone_database(
+    database, store, db, timezone, switch
+):
     times = [ms(switch) + minutes * 60_000 + odd for minutes in range(-2880, 2881, 15)
              for odd in (-1, 0)]  # fmt: skip
     by_day = Counter(
         datetime.fromtimestamp(time / 1000, ZoneInfo(timezone)).date().isoformat() for time in times
     )
-    path = tmp_path / "retell.db"
-    migrate(path, timezone=timezone)
-    with closing(connect(path, busy_timeout_ms=5000)) as connection:
-        connection.executemany(
-            "INSERT INTO calls (call_id, start_timestamp, updated_at) VALUES (?, ?, 0)",
-            [(str(time), time) for time in times],
-        )
-        store = Store(path)
-        list(roll_up(store, timezone=timezone, now_ms=ms("2027-01-01T00:00:00Z")))
-        store.close()
-        added_up = connection.execute("SELECT day, sum(calls) FROM rollup_day_calls GROUP BY day")
-        assert dict(added_up.fetchall()) == by_day
-        days = connection.execute("SELECT day, calls FROM daily_summary")
-        assert dict(days.fetchall()) == by_day
+    migrate(database, timezone=timezone)
+    db.execute("BEGIN")
+    db.executemany(
+        "INSERT INTO calls (call_id, start_timestamp, updated_at) VALUES (?, ?, 0)",
+        [(str(time), time) for time in times],
+    )
+    db.execute("COMMIT")
+    list(roll_up(store, timezone=timezone, now_ms=ms("2027-01-01T00:00:00Z")))
+    added_up = db.execute("SELECT day, sum(calls) FROM rollup_day_calls GROUP BY day")
+    assert dict(added_up.fetchall()) == by_day
+    assert dict(db.execute("SELECT day, calls FROM daily_summary").fetchall()) == by_day
 
 
 def test_an_unknown_zone_is_an_error():

@@ -10,7 +10,7 @@ import httpx
 from receiver.retell import Retell
 from receiver.sandbox.server import Sandbox
 from receiver.signature import key_id
-from receiver.store import Store, receive
+from receiver.store import open_store, receive
 from receiver.upstream import sync as syncing
 from receiver.upstream.coverage import compare
 from receiver.upstream.fetching import Fetcher
@@ -29,15 +29,15 @@ FIRST = date(2026, 5, 9)
 class Account:
     """`now_ms` is the clock of both sides."""
 
-    def __init__(self, db_path, *, seed=1, **options) -> None:
-        self.db_path = db_path
+    def __init__(self, database, *, seed=1, **options) -> None:
+        self.database = database
         self.now_ms = NOW_MS
         self.slept: list[float] = []
         self._stack = ExitStack()
         options = {"speed": 0, "limits": None, "now_ms": lambda: self.now_ms} | options
         self.box = self._stack.enter_context(Sandbox(api_key=KEY, seed=seed, **options))
         self.between = self._stack.enter_context(Meddler(self.box.url))
-        self.store = Store(db_path)
+        self.store = open_store(database)
 
     def __enter__(self):
         return self
@@ -87,7 +87,7 @@ class Account:
         """Run a sync; `stop` is called before each page and may raise."""
         with self._fetching(agent, timezone) as (listing, fetcher):
             today = day_of(self.now_ms, listing.zone)
-            days = syncing.plan(listing, self.db_path, since, until, today)
+            days = syncing.plan(listing, self.database, since, until, today)
             return syncing.sync(
                 self.store,
                 listing,
@@ -105,7 +105,7 @@ class Account:
             windows = listing.windows(begin, until, today, from_start=since is None)
             return compare(
                 self.store,
-                self.db_path,
+                self.database,
                 listing,
                 fetcher,
                 windows,
@@ -118,7 +118,7 @@ class Account:
     def _fetching(self, agent, timezone):
         with Retell(self.between.url, KEY, sleep=self.sleep, now_ms=lambda: self.now_ms) as retell:
             listing = Listing(retell, ZoneInfo(timezone), agent)
-            yield listing, Fetcher(self.store, self.db_path, retell, key_id=key_id(KEY))
+            yield listing, Fetcher(self.store, self.database, retell, key_id=key_id(KEY))
 
 
 def figures(counts) -> dict[str, int]:

@@ -25,6 +25,8 @@ def ms(text):
 
 def create(path, timezone="UTC", sqlite=best_sqlite3):
     connection = sqlite.connect(path)
+    connection.row_factory = sqlite.Row
+    connection.execute("PRAGMA foreign_keys = ON")
     for script in sorted((SCHEMA / "migrations").glob("*.sql")):
         connection.executescript(f"BEGIN; {script.read_text(encoding='utf-8')} COMMIT;")
     connection.executemany(
@@ -153,17 +155,21 @@ def tables_touched(steps, *but):
 def a_world(path, sqlite, timezone="UTC"):
     """Six calls of two agents on two days, and a body that was not understood."""
     with closing(create(path, timezone, sqlite)) as connection:
-        connection.row_factory = sqlite.Row
-        add(connection, "hangup", 3, "2026-05-09T12:03:00Z", **HANGUP)
-        add(connection, "transferred", 3, "2026-05-09T23:40:00Z", **TRANSFERRED)
-        add(connection, "no_answer", 3, "2026-05-10T08:00:00Z", **NO_ANSWER)
-        add(connection, "stuck", 1, "2026-05-10T09:00:01Z", **ONGOING)
-        add(connection, "unanalysed", 2, "2026-05-10T10:05:00Z", **UNANALYSED)
-        add(connection, "going_on", 1, "2026-05-10T12:30:00Z", **ONGOING
-            | {"start_timestamp": ms("2026-05-10T12:29:00Z")})  # fmt: skip
-        connection.execute(
-            "INSERT INTO observations (entity_id, body_sha256, source, first_received_at, problem) "
-            "VALUES ('sha:00', '00', 'webhook', ?, 'not a JSON object')",
-            (ms("2026-05-10T07:00:00Z"),),
-        )
+        fill(connection)
         yield connection
+
+
+def fill(connection):
+    """The world itself."""
+    add(connection, "hangup", 3, "2026-05-09T12:03:00Z", **HANGUP)
+    add(connection, "transferred", 3, "2026-05-09T23:40:00Z", **TRANSFERRED)
+    add(connection, "no_answer", 3, "2026-05-10T08:00:00Z", **NO_ANSWER)
+    add(connection, "stuck", 1, "2026-05-10T09:00:01Z", **ONGOING)
+    add(connection, "unanalysed", 2, "2026-05-10T10:05:00Z", **UNANALYSED)
+    add(connection, "going_on", 1, "2026-05-10T12:30:00Z", **ONGOING
+        | {"start_timestamp": ms("2026-05-10T12:29:00Z")})  # fmt: skip
+    connection.execute(
+        "INSERT INTO observations (entity_id, body_sha256, source, first_received_at, problem) "
+        "VALUES ('sha:00', '00', 'webhook', ?, 'not a JSON object')",
+        (ms("2026-05-10T07:00:00Z"),),
+    )

@@ -4,13 +4,14 @@
 `show` reads it back, `snapshot` reads anything else, `rebuild` makes every table anew from the
 observations, `roll_up` adds up the hours that are over and `migrate` makes the database. `carry`
 brings all of it into another database, `compare` looks whether it is there, `mirror` keeps it so.
+`distribute` spreads its tables over a cluster.
 """
 
 from receiver.store.comparing import Comparison, compare
 from receiver.store.connection import sqlite_warning
 from receiver.store.copying import Carried, carry
 from receiver.store.days import GROUPS, UNKNOWN_DAY, Made, Part
-from receiver.store.engine import AnyStore, migrate, open_store, snapshot
+from receiver.store.engine import AnyStore, distribute, migrate, open_store, snapshot
 from receiver.store.exporting import write_table
 from receiver.store.mirroring import Mirrored, mirror
 from receiver.store.observing import Outcome, Received, receive
@@ -38,6 +39,7 @@ __all__ = [
     "Store",
     "carry",
     "compare",
+    "distribute",
     "keep_rolled_up",
     "migrate",
     "mirror",

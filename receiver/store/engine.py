@@ -6,13 +6,17 @@ SQLite's connections are handed through as they are. PostgreSQL stands behind th
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from receiver.addresses import Location, PostgresUrl
+from receiver.errors import NoCluster
 from receiver.store.observing import Outcome, Received
 from receiver.store.protocols import BUSY_SECONDS, Connection
 from receiver.store.snapshots import Snapshot
 from receiver.store.sqlite import Sqlite
+
+if TYPE_CHECKING:
+    from receiver.store.postgres.distributing import Placed
 
 T = TypeVar("T")
 
@@ -32,9 +36,12 @@ class AnyStore(Protocol):
     def read(self, unit: Callable[[Connection], T], /) -> T:
         """Carry out `unit`, which only reads, beside whoever writes. Raises StoreUnavailable."""
 
-    def settle(self, connection: Connection, timezone: str, /) -> bool:
-        """Let no call change until the transaction ends; say whether figures may be stored in it,
-        which is so if the views that read them are this version's in this time zone."""
+    def settle(self, connection: Connection, timezone: str, since: int, last: int, /) -> bool:
+        """Let no call that began from `since` to `last` change until the transaction ends.
+
+        Both are milliseconds since the epoch. Says whether figures may be stored in it, which is so
+        if the views that read them are this version's in this time zone.
+        """
 
     def lock(self, connection: Connection, entity_ids: Iterable[str], /) -> None:
         """Let nobody else write these calls and chats until the transaction ends."""
@@ -108,3 +115,18 @@ def snapshot(
     cannot be written.
     """
     return engine(where).snapshot(timezone=timezone, private=private)
+
+
+def distribute(where: Location, *, timezone: str) -> "list[Placed]":
+    """Spread the tables over the Citus cluster whose coordinator is at an address.
+
+    Says of every table where it lies now. Raises NoCluster if it is none, SchemaMismatch and
+    DatabaseAway.
+    """
+    if not isinstance(where, PostgresUrl):
+        raise NoCluster(
+            "CALLHOUSE_DATABASE_URL names a file: there is nothing to distribute it over"
+        )
+    from receiver.store.postgres.distributing import distribute as distribute_tables
+
+    return distribute_tables(where, timezone=timezone)

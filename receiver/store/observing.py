@@ -71,9 +71,11 @@ def observe(connection: Connection, received: Received) -> Outcome:
         known.append(_as_known(received))
     else:
         moved = _repeated(received, twin)
+        received_at = received.received_at
+        key_id = None if erased else received.key_id
         connection.execute(
             sql.REPEAT_OBSERVATION,
-            (moved.observed_at, received.received_at, received.received_at, received.key_id, *key),
+            (moved.observed_at, received_at, received_at, key_id, key_id, *key),
         )
         known[known.index(twin)] = moved
     if erased:

@@ -187,5 +187,6 @@ def _note_reason(connection: Connection, reason: str | None, *, before: str | No
     """Keep disconnection_reasons to the known ones and those that a call has."""
     if reason is not None and reason not in REASONS:
         connection.execute(sql.ADD_REASON, (reason, *UNKNOWN))
-    if before is not None and before != reason and before not in REASONS:
-        connection.execute(sql.DROP_UNUSED_REASON, (before, before))
+    left = before if before != reason and before not in REASONS else None
+    if left is not None and connection.execute(sql.CALL_WITH_REASON, (left,)).fetchone() is None:
+        connection.execute(sql.DROP_REASON, (left,))

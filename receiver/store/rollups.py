@@ -42,6 +42,9 @@ def roll_up(store: AnyStore, *, timezone: str, now_ms: int) -> Iterator[tuple[in
     database whose views are of another time zone or version, nothing is rolled up. Raises
     StoreUnavailable.
     """
+    # Of no hour at all: would it be of use?
+    if not store.read(lambda connection: store.settle(connection, timezone, 0, -1)):
+        return
     zone = Zone(timezone)
     quiet_since = now_ms - QUIET_MS
     levels = (
@@ -63,7 +66,11 @@ def _settle(
     span: dict[str, Any],
     connection: Connection,
 ) -> None:
-    if store.settle(connection, timezone) and connection.execute(settle, span).fetchall():
+    since, last = (span["hour"], span["last"]) if "hour" in span else (span["since"], span["until"])
+    if (
+        store.settle(connection, timezone, since, last)
+        and connection.execute(settle, span).fetchall()
+    ):
         for statement in fill:
             connection.execute(statement, span)
 

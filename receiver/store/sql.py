@@ -62,7 +62,9 @@ INSERT_OBSERVATION = (
 REPEAT_OBSERVATION = (
     "UPDATE observations SET times_received = times_received + 1, observed_at = ?, "
     "first_received_at = min(first_received_at, ?), last_received_at = max(last_received_at, ?), "
-    "key_id = min(key_id, ?) WHERE entity_id = ? AND body_sha256 = ? AND source = ?"
+    # Of two keys the smaller; with a null, min is null in SQLite and the other one elsewhere.
+    "key_id = coalesce(min(key_id, ?), key_id, ?) "
+    "WHERE entity_id = ? AND body_sha256 = ? AND source = ?"
 )
 
 SEED_REASON = (
@@ -76,11 +78,8 @@ ADD_REASON = (
     "INSERT INTO disconnection_reasons (reason, category, description) VALUES (?, ?, ?) "
     "ON CONFLICT (reason) DO NOTHING"
 )
-DROP_UNUSED_REASON = (
-    "DELETE FROM disconnection_reasons WHERE reason = ? "
-    "AND NOT EXISTS (SELECT 1 FROM calls WHERE disconnection_reason = ?)"
-)
-
+# Apart from the deletion: an engine may hold the two tables in different places.
+CALL_WITH_REASON = "SELECT 1 FROM calls WHERE disconnection_reason = ? LIMIT 1"
 REASONS = "SELECT reason FROM disconnection_reasons"
 USED_REASONS = (
     "SELECT DISTINCT disconnection_reason FROM calls WHERE disconnection_reason IS NOT NULL"
@@ -90,8 +89,9 @@ DROP_REASON = "DELETE FROM disconnection_reasons WHERE reason = ?"
 QUARANTINED = "SELECT count(*) FROM observations WHERE problem IS NOT NULL"
 
 UNFOUNDED = {
-    "calls": "SELECT call_id FROM calls WHERE call_id NOT IN (SELECT entity_id FROM observations)",
-    "chats": "SELECT chat_id FROM chats WHERE chat_id NOT IN (SELECT entity_id FROM observations)",
+    table: f"SELECT {key} FROM {table} c "
+    f"WHERE NOT EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.{key})"
+    for table, key in (("calls", "call_id"), ("chats", "chat_id"))
 }
 REINDEX_TRANSCRIPTS = "INSERT INTO transcripts_fts (transcripts_fts) VALUES ('rebuild')"
 
@@ -111,14 +111,22 @@ DRIFT = "SELECT * FROM drift ORDER BY entities DESC, place, what, name"
 
 # -- what is here of a call that Retell has --------------------------------------------------------
 
-_HAS_TRANSCRIPT = (
-    "(EXISTS (SELECT 1 FROM transcripts t WHERE t.call_id = c.call_id) "
-    "OR EXISTS (SELECT 1 FROM utterances t WHERE t.call_id = c.call_id))"
-)
-_IS_ANALYSED = "EXISTS (SELECT 1 FROM analyses a WHERE a.call_id = c.call_id)"
+
+def _has_transcript(call: str) -> str:
+    return (
+        f"(EXISTS (SELECT 1 FROM transcripts t WHERE t.call_id = {call}) "
+        f"OR EXISTS (SELECT 1 FROM utterances t WHERE t.call_id = {call}))"
+    )
+
+
+def _is_analysed(call: str) -> str:
+    return f"EXISTS (SELECT 1 FROM analyses a WHERE a.call_id = {call})"
+
+
 HELD = (
     f"SELECT u.asked_at, u.gone_at IS NOT NULL, e.entity_id IS NOT NULL, c.call_id IS NOT NULL, "
-    f"{_HAS_TRANSCRIPT}, {_IS_ANALYSED}, {', '.join(f'c.{name}' for name in CALLS.names)} "
+    f"{_has_transcript('k.id')}, {_is_analysed('k.id')}, "
+    f"{', '.join(f'c.{name}' for name in CALLS.names)} "
     "FROM (SELECT ? AS id) k LEFT JOIN calls c ON c.call_id = k.id "
     "LEFT JOIN upstream_calls u ON u.call_id = k.id LEFT JOIN erasures e ON e.entity_id = k.id"
 )
@@ -130,7 +138,7 @@ _IS_OURS = (
 )
 OPEN_CALLS = (
     "SELECT c.call_id FROM calls c WHERE (c.level < 2 OR c.cost_is_final IS NOT 1 "
-    f"OR NOT {_IS_ANALYSED} OR NOT {_HAS_TRANSCRIPT}) "
+    f"OR NOT {_is_analysed('c.call_id')} OR NOT {_has_transcript('c.call_id')}) "
     "AND coalesce(c.start_timestamp, c.observed_at) BETWEEN ? AND ? "
     f"AND (CAST(? AS TEXT) IS NULL OR c.agent_id = ?) AND {_IS_OURS} ORDER BY c.call_id"
 )

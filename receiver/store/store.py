@@ -119,7 +119,7 @@ class Store:
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the database could not be read: {error}") from error
 
-    def settle(self, connection: protocols.Connection, timezone: str) -> bool:
+    def settle(self, connection: protocols.Connection, timezone: str, *_span: int) -> bool:
         """Whether the views are ours; a transaction that writes has the whole file."""
         return figures_are_ours(connection, timezone)
 

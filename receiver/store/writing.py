@@ -78,7 +78,8 @@ def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> Non
 
 def _unsettle(connection: Connection, calls: Iterable[Row]) -> None:
     """What is rolled up of the hours and days of these rows of calls no longer holds."""
-    for at in {at for row in calls if (at := _time(row)) is not None}:
+    # In order: others may wait for the same hours.
+    for at in sorted({at for row in calls if (at := _time(row)) is not None}):
         # No number leaves the 64 bits that every engine has.
         since = max(at - rollup_sql.HOUR_MS + 1, -(2**63))
         connection.execute(rollup_sql.UNSETTLE_HOUR, {"since": since, "at": at})

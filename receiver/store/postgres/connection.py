@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -10,7 +11,7 @@ from psycopg.adapt import Buffer, Dumper
 from psycopg.types.string import BytesBinaryDumper
 
 from receiver.addresses import PostgresUrl
-from receiver.store import sql
+from receiver.store.postgres import turns
 from receiver.store.postgres.dialect import translate
 
 # How long a start of a conversation may take, and how long one side may be silent in it.
@@ -21,12 +22,6 @@ _SILENT_MS = 10_000
 RETRIED = ("40001", "40P01")
 # lock_timeout, statement_timeout: the server is there, and too busy.
 BUSY = ("55P03", "57014")
-
-
-# Who adds an unknown reason, or drops one that no call has any more, looks at all calls: these take
-# turns, which is rare enough to be a matter of the whole table.
-_TURNS = {sql.ADD_REASON, sql.DROP_UNUSED_REASON, sql.USED_REASONS}
-_TAKE_TURN = "LOCK TABLE disconnection_reasons IN SHARE ROW EXCLUSIVE MODE"
 
 
 # It warns of errors with the server's own words, and those can hold what a call says.
@@ -50,10 +45,16 @@ class _Raw(psycopg.Connection[tuple[Any, ...]]):
 
     deadline: float | None = None
 
-    def wait(self, *arguments: Any, **options: Any) -> Any:
+    def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
         if self.deadline is not None:
             options["timeout"] = max(0.0, self.deadline - time.monotonic())
-        return super().wait(*arguments, **options)
+        try:
+            return super().wait(gen, *arguments, **options)
+        except psycopg.OperationalError:
+            # Left alone, one that is given up would try to end properly once it is collected.
+            with suppress(RuntimeError):
+                gen.close()
+            raise
 
 
 class Session:
@@ -69,8 +70,10 @@ class Session:
     def execute(self, statement: str, parameters: Any = (), /) -> psycopg.Cursor[Any]:
         """Carry out a statement of SQLite's. Raises psycopg.Error."""
         try:
-            if statement in _TURNS:
-                self.raw.execute(_TAKE_TURN)
+            if turn := turns.before(statement, parameters):
+                self.raw.execute(*turn)
+            if statement.startswith("ROLLBACK TO "):
+                return self._back_to(statement)
             return self.raw.execute(translate(statement), parameters)
         except errors.ProgramLimitExceeded as error:
             # A value is too long for an index: the content's fault, not the server's.
@@ -83,6 +86,17 @@ class Session:
                 cursor.executemany(translate(statement), parameters)
         except errors.ProgramLimitExceeded as error:
             raise psycopg.DataError("too long for an index") from error
+
+    def _back_to(self, statement: str) -> psycopg.Cursor[Any]:
+        """Undo what came after a savepoint.
+
+        psycopg forgets its prepared statements when it reads the answer, and lets the server forget
+        them after the next statement. In a pipeline that one must not be prepared: it would be
+        forgotten by the server alone.
+        """
+        self.raw.execute(statement, prepare=False)
+        self.raw.execute("SELECT 1", prepare=False).fetchone()
+        return self.raw.execute("SELECT 1", prepare=False)
 
     @property
     def is_sound(self) -> bool:

@@ -5,6 +5,7 @@ and written so that little has to change. What is not known here is an error, no
 """
 
 import re
+from collections.abc import Container
 from functools import cache
 
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\?|(?<!:):([a-z_]+)\b|%")
@@ -24,6 +25,13 @@ _SAID = {
     r"-9223372036854775808\b": r"bigint '\g<0>'",
 }
 _SQUARE = re.compile(r"\b(\w+\.\w+) \* \1\b")
+# The first of a group, which SQLite looks up in an index. In a cluster, a subquery may refer to its
+# outer rows by the column alone that tables are distributed by.
+_FIRST = re.compile(
+    r"\(\s*SELECT e\.(\w+) FROM \w+ e\s+WHERE e\.\w+ = (\w)\.(?:(?!\bSELECT\b).)*?"
+    r"ORDER BY e\.(\w+) LIMIT 1\s*\)",
+    re.DOTALL,
+)
 _WORD = re.compile(
     r"--[^\n]*|'(?:[^']|'')*'|" + "|".join(f"(?P<w{n}>{said})" for n, said in enumerate(_SAID))
 )
@@ -38,7 +46,8 @@ def translate(statement: str) -> str:
 
 def standard(statement: str) -> str:
     """A statement without parameters, such as a view's."""
-    return _WORD.sub(_said, _SQUARE.sub(r"square(\1)", statement))
+    said = _FIRST.sub(r"(array_agg(\2.\1 ORDER BY \2.\3, \2.\1))[1]", statement)
+    return _WORD.sub(_said, _SQUARE.sub(r"square(\1)", said))
 
 
 def _said(match: re.Match[str]) -> str:
@@ -65,6 +74,12 @@ _COLUMN = re.compile(
     r"(?P<name>[a-z0-9_]+) (?P<type>[A-Z]+)(?P<null> NOT NULL)?(?P<key> PRIMARY KEY)?"
     r"(?P<references> REFERENCES \w+ \(\w+\)( ON DELETE CASCADE)?)?"
 )
+_MADE = re.compile(r"CREATE TABLE (\w+)")
+_REFERRING = re.compile(
+    r"^ +(?P<name>\w+) [^\n]*?"
+    r"(?P<references> REFERENCES (?P<parent>\w+) \(\w+\)(?: ON DELETE CASCADE)?)",
+    re.MULTILINE,
+)
 _KEY = re.compile(r"PRIMARY KEY \([a-z0-9_, ]+\)")
 _TABLE = re.compile(r"CREATE TABLE (\w+) \((.*)\) STRICT(?:, WITHOUT ROWID)?", re.DOTALL)
 _ADDED = re.compile(r"ALTER TABLE (\w+) ADD COLUMN (.*)", re.DOTALL)
@@ -90,6 +105,22 @@ def tables(script: str) -> list[str]:
     text = re.sub(r"^\s*--.*\n", "", script, flags=re.MULTILINE)
     statements = _TRIGGER.sub("", text).split(";")
     return [_statement(s.strip()) for s in statements if s.strip()]
+
+
+def apart(statement: str, parents: Container[str]) -> tuple[str, list[str]]:
+    """A statement without a new table's references to `parents`, and those that add them later."""
+    made = _MADE.match(statement)
+    if made is None:
+        return statement, []
+    added = []
+    for column in _REFERRING.finditer(statement):
+        if column["parent"] in parents:
+            statement = statement.replace(column[0], column[0].removesuffix(column["references"]))
+            added.append(
+                f"ALTER TABLE {made[1]} ADD CONSTRAINT {made[1]}_{column['name']}_fkey "
+                f"FOREIGN KEY ({column['name']}){column['references']}"
+            )
+    return statement, added
 
 
 def _statement(said: str) -> str:

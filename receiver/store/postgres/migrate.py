@@ -9,14 +9,15 @@ from receiver.errors import SchemaMismatch
 from receiver.store import sql
 from receiver.store.migrate import scripts
 from receiver.store.postgres.connection import Session, connect
-from receiver.store.postgres.dialect import tables
+from receiver.store.postgres.dialect import apart, tables
+from receiver.store.postgres.places import DISTRIBUTED, is_distributed
 from receiver.store.postgres.views import refresh
 from schema.disconnection_reasons import REASONS
 
 # How long a start waits for another one that migrates.
 LOCK_SECONDS = 30.0
-# Any number that no other program is likely to take.
-_LOCK = "SELECT pg_advisory_xact_lock(7310868735905654117)"
+# One changes tables at a time. Any number that no other program is likely to take.
+LOCK = "SELECT pg_advisory_xact_lock(7310868735905654117)"
 
 # Beside the schema's tables: which migrations have been made, and a row for each call, chat or
 # other entity that its transactions wait at. Keys as everywhere: nothing serial.
@@ -42,7 +43,7 @@ def migrate(where: PostgresUrl, timezone: str) -> list[str]:
     session = connect(where, lock_seconds=LOCK_SECONDS)
     try:
         with session.raw.transaction():
-            session.execute(_LOCK)
+            session.execute(LOCK)
             for statement in _OURS:
                 session.raw.execute(statement)
             new = _migrate(session)
@@ -62,10 +63,12 @@ def _migrate(session: Session) -> list[str]:
             hint="Install the newer callhouse that made them.",
         )
     new = [name for name in ours if name not in before]
+    # A cluster takes no key from a new table to one that it holds: `distribute` adds it.
+    held = DISTRIBUTED if is_distributed(session) else {}
     for name in new:
         for statement in tables(ours[name]):
             # Without parameters: nothing in it is a placeholder.
-            session.raw.execute(statement, prepare=False)
+            session.raw.execute(apart(statement, held)[0], prepare=False)
         session.execute(_NOTE, (name, datetime.now(UTC).isoformat()))
     session.executemany(sql.SEED_REASON, [(r, *meaning) for r, meaning in REASONS.items()])
     return new

@@ -14,6 +14,7 @@ from receiver.addresses import PostgresUrl
 from receiver.errors import StoreBusy, StoreUnavailable
 from receiver.store import protocols
 from receiver.store.observing import Outcome, Received, observe
+from receiver.store.postgres import turns
 from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, said
 from receiver.store.postgres.migrate import check
 from receiver.store.postgres.views import figures_are_ours
@@ -24,17 +25,13 @@ CONNECTIONS = 8
 # An id that no index could hold is no id.
 _MAX_ID_BYTES = 1000
 _LONGEST_PAUSE_SECONDS = 0.05
+# How much longer a silent server is waited for than a lock: the server says itself that it is busy.
+_SILENCE_SECONDS = 0.5
 
 # Insert or nothing, then wait for the row: what follows sees all that was committed before. There
 # is nothing in a call itself that could be locked before its first event is stored.
 _MAKE_LOCK = "INSERT INTO entity_locks (entity_id) VALUES (?) ON CONFLICT DO NOTHING"
 _LOCK = "SELECT FROM entity_locks WHERE entity_id = ? FOR UPDATE"
-
-# Whoever touches a call takes its hour back, and with a row or without one holds ROW EXCLUSIVE from
-# then on: a call that is not committed yet is waited for, and whoever comes later finds the hour.
-SETTLE = "LOCK TABLE rollup_hours IN SHARE ROW EXCLUSIVE MODE"
-# One receiver adds up at a time, and the others do not wait for it. Any number will do.
-_TURN = "SELECT pg_try_advisory_xact_lock(7310868735905654118)"
 
 T = TypeVar("T")
 
@@ -70,11 +67,14 @@ class PostgresStore:
         """Carry out `unit`, as any other. Raises StoreUnavailable."""
         return self.run(unit)
 
-    def settle(self, connection: protocols.Connection, timezone: str) -> bool:
-        """Wait for everybody who has written a call, and let the next ones wait."""
-        if connection.execute(_TURN).fetchone() == (False,):
+    def settle(
+        self, connection: protocols.Connection, timezone: str, since: int, last: int
+    ) -> bool:
+        """Wait for everybody who has written a call of these hours, and let the next ones wait."""
+        if connection.execute(turns.ADD_UP).fetchone() == (False,):
             return False
-        connection.execute(SETTLE)
+        for statement, key in turns.hold(since, last):
+            connection.execute(statement, key)
         return figures_are_ours(connection, timezone)
 
     def lock(self, connection: protocols.Connection, entity_ids: Iterable[str]) -> None:
@@ -110,7 +110,7 @@ class PostgresStore:
         together = True
         while True:
             session, is_used = self._take()
-            session.raw.deadline = deadline if in_time else None
+            session.raw.deadline = deadline + _SILENCE_SECONDS if in_time else None
             work = _Work(session)
             try:
                 result = work.together(unit) if together else work.one_by_one(unit)

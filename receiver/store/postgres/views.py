@@ -4,9 +4,11 @@ import hashlib
 from functools import cache
 
 from receiver.store import protocols, rollup_sql
+from receiver.store.postgres import turns
 from receiver.store.postgres.connection import Session
 from receiver.store.postgres.dialect import standard
 from receiver.store.postgres.functions import FUNCTIONS
+from receiver.store.postgres.places import is_distributed
 from schema.rollups import ROLLUPS
 from schema.views import views
 
@@ -24,7 +26,11 @@ SELECT
     seconds_at(e.said, 2) AS end_seconds
 FROM utterance_words w
 CROSS JOIN json_array_elements(
-    CASE WHEN json_valid(w.words) THEN w.words ELSE '[]' END::json
+    CASE
+        WHEN NOT json_valid(w.words) THEN '[]'
+        WHEN json_typeof(w.words::json) = 'array' THEN w.words
+        ELSE '[]'
+    END::json
 ) WITH ORDINALITY e (said, n)"""
 
 _FOUND = (
@@ -34,12 +40,16 @@ _FOUND = (
 
 
 def refresh(session: Session, timezone: str) -> None:
-    """Replace the views unless they are this version's, in this time zone, already."""
-    wanted = _statements(timezone)
+    """Replace the views unless they are this version's, in this time zone, already.
+
+    In a cluster they count every call, on all nodes at once: what is added up lies on one of them.
+    """
+    wanted = _statements(timezone, rolled_up=not is_distributed(session))
     marks = {name: _mark(text) for name, text in wanted.items()}
     found = dict(session.execute(_FOUND).fetchall())
     if marks.items() <= found.items():
         return
+    session.execute(turns.STOP_ADDING_UP)
     # What was added up meant something else, or other days.
     if any(found.get(rollup.hourly) != marks[rollup.hourly] for rollup in ROLLUPS):
         session.execute(rollup_sql.UNSETTLE_HOURS)
@@ -56,13 +66,13 @@ def refresh(session: Session, timezone: str) -> None:
 
 
 def figures_are_ours(connection: protocols.Connection, timezone: str) -> bool:
-    """Whether the views of figures are those that this version makes in this time zone."""
+    """Whether the views of figures read what this version adds up in this time zone."""
     return _figures(timezone).items() <= dict(connection.execute(_FOUND).fetchall()).items()
 
 
 @cache
 def _figures(timezone: str) -> dict[str, str]:
-    wanted = _statements(timezone)
+    wanted = _statements(timezone, rolled_up=True)
     return {
         name: _mark(wanted[name]) for rollup in ROLLUPS for name in (rollup.hourly, rollup.daily)
     }
@@ -74,7 +84,7 @@ def selects(timezone: str) -> dict[str, str]:
     return {name: text.removeprefix(f"CREATE VIEW {name} AS") for name, text in texts.items()}
 
 
-def _statements(timezone: str, *, rolled_up: bool = True) -> dict[str, str]:
+def _statements(timezone: str, *, rolled_up: bool) -> dict[str, str]:
     texts = views(timezone, rolled_up=rolled_up) | {"words": _WORDS}
     return {name: standard(text) if name != "words" else text for name, text in texts.items()}
 

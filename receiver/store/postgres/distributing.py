@@ -1,0 +1,160 @@
+"""Spreading the tables over a Citus cluster: all that is of one call lies on one node."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import psycopg
+
+from receiver.addresses import PostgresUrl
+from receiver.errors import DatabaseAway, NoCluster
+from receiver.store.migrate import scripts
+from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, said
+from receiver.store.postgres.dialect import apart, tables
+from receiver.store.postgres.migrate import LOCK, LOCK_SECONDS, check
+from receiver.store.postgres.places import DISTRIBUTED, LOCAL, LOCKS, REFERENCE
+from receiver.store.postgres.views import refresh
+
+# The first whose planner joins what it has collected with what is distributed on the inner side of
+# an outer join, as views of figures do.
+_OLDEST = (11, 2)
+
+_VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'citus'"
+# h: by the hash of a column. t: with a copy on each node. Of others, no node but this one knows.
+_FOUND = (
+    "SELECT logicalrelid::text, CASE partmethod WHEN 'h' THEN 'distributed' ELSE 'reference' END, "
+    "column_to_column_name(logicalrelid, partkey) FROM pg_dist_partition "
+    "WHERE logicalrelid::text = ANY (%s) AND (partmethod = 'h' OR repmodel = 't')"
+)
+# What the coordinator's session is told stays there: the nodes have settings of their own.
+_DURABLE = (
+    "SELECT count(*) FROM run_command_on_workers('SHOW synchronous_commit') WHERE result <> 'on'"
+)
+# Who writes a call begins with this table: once this is had, nobody does, and nobody waits for
+# another table that is still to be locked here.
+_ALONE = f"LOCK TABLE {LOCKS} IN ACCESS EXCLUSIVE MODE"
+_SETTINGS = (
+    # One connection to each node: what one statement makes there, the next one refers to.
+    "SET LOCAL citus.multi_shard_modify_mode = 'sequential'",
+    # Rows can be locked, and foreign keys be held, where there is one copy of them.
+    "SET LOCAL citus.shard_replication_factor = 1",
+)
+_DISTRIBUTE = "SELECT create_distributed_table(%s, %s, colocate_with => %s)"
+_REPLICATE = "SELECT create_reference_table(%s)"
+_REFERS = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = %s::regclass"
+# Rows that were here before have been copied to the nodes, and are seen by nobody any more.
+_FREE = "SELECT truncate_local_data_after_distributing_table(%s)"
+
+
+class How(StrEnum):
+    """Where a table's rows lie."""
+
+    DISTRIBUTED = "distributed"
+    REFERENCE = "reference"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A table, where its rows lie, the column that says on which node, and if that is new."""
+
+    table: str
+    how: How
+    column: str | None
+    is_new: bool
+
+
+def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
+    """Distribute every table that is not, all or none of them; say how each lies now.
+
+    Waits for whoever is writing a call, and lets the next ones wait. Raises NoCluster,
+    SchemaMismatch and DatabaseAway.
+    """
+    try:
+        session = connect(where, lock_seconds=LOCK_SECONDS)
+        try:
+            with session.raw.transaction():
+                _require_cluster(session)
+                session.execute(LOCK)
+                check(session)
+                before = _found(session)
+                _distribute(session, before)
+                # With it their functions come to the nodes.
+                refresh(session, timezone)
+            for table in DISTRIBUTED:
+                session.raw.execute(_FREE, (table,))
+            after = _found(session)
+        finally:
+            session.close()
+    except psycopg.Error as error:
+        if error.sqlstate in (None, *BUSY, *RETRIED):
+            raise DatabaseAway(f"nothing was distributed: {said(error)}") from error
+        # It speaks of tables and settings: rows are moved by the server itself.
+        raise NoCluster(
+            f"the cluster refused: {error.diag.message_primary}",
+            hint="Nothing was changed. docs/postgres.md says what a cluster needs.",
+        ) from error
+    placed = [
+        Placed(table, How(kind), column, table not in before)
+        for table, (kind, column) in after.items()
+    ]
+    return placed + [Placed(table, How.LOCAL, None, False) for table in LOCAL]
+
+
+def _require_cluster(session: Session) -> None:
+    found = session.raw.execute(_VERSION).fetchone()
+    if found is None:
+        raise NoCluster("the database has no Citus: there is nothing to distribute its tables over")
+    if tuple(int(part) for part in found[0].split("-")[0].split(".")[:2]) < _OLDEST:
+        raise NoCluster(
+            f"the database has Citus {found[0]}, and callhouse needs 11.2 or newer",
+            hint="Upgrade Citus on all nodes, then run the command again.",
+        )
+    if session.raw.execute(_DURABLE).fetchone() != (0,):
+        raise NoCluster(
+            "a node of the cluster has synchronous_commit switched off: a crash could lose calls",
+            hint="Set synchronous_commit = on there, for this database and its user too.",
+        )
+
+
+def _found(session: Session) -> dict[str, tuple[str, str | None]]:
+    """What Citus has of our tables, in our order. Raises NoCluster if it lies otherwise."""
+    wanted: dict[str, tuple[str, str | None]] = {
+        name: ("distributed", column) for name, column in DISTRIBUTED.items()
+    }
+    wanted |= dict.fromkeys(REFERENCE, ("reference", None))
+    rows = session.raw.execute(_FOUND, ([*wanted, *LOCAL],)).fetchall()
+    found = {name: (kind, column if kind == "distributed" else None) for name, kind, column in rows}
+    for name, (kind, column) in found.items():
+        if wanted.get(name) != (kind, column):
+            by = f" by {column}" if column else ""
+            raise NoCluster(
+                f"the table {name} is {kind}{by} already, which is not how callhouse has it",
+                hint="Bring it back with undistribute_table, then run the command again.",
+            )
+    return {name: found[name] for name in wanted if name in found}
+
+
+def _distribute(session: Session, before: dict[str, tuple[str, str | None]]) -> None:
+    new = [table for table in (*REFERENCE, *DISTRIBUTED) if table not in before]
+    if not new:
+        return
+    session.raw.execute(_ALONE)
+    for setting in _SETTINGS:
+        session.raw.execute(setting)
+    for table in new:
+        if table in REFERENCE:
+            session.raw.execute(_REPLICATE, (table,))
+        else:
+            group = "none" if table == LOCKS else LOCKS
+            session.raw.execute(_DISTRIBUTE, (table, DISTRIBUTED[table], group))
+            _add_references(session, table)
+
+
+def _add_references(session: Session, table: str) -> None:
+    """Let a part refer to its whole, if it was made in a cluster that held the whole already."""
+    if session.raw.execute(_REFERS, (table,)).fetchone() == (0,):
+        for script in scripts().values():
+            for statement in tables(script):
+                for reference in apart(statement, DISTRIBUTED)[1]:
+                    if reference.split()[2] == table:
+                        session.raw.execute(reference)

@@ -1,0 +1,42 @@
+"""Who waits for whom on a server where no row says so: locks of tables, and of numbers.
+
+A number that stands for something is any that no other program is likely to take.
+"""
+
+from receiver.store import rollup_sql, sql
+
+# Who adds an unknown reason, or drops one that no call has any more, looks at all calls: these take
+# turns, which is rare enough to be a matter of the whole table.
+_LOOK_AT_REASONS = {sql.ADD_REASON, sql.CALL_WITH_REASON, sql.USED_REASONS}
+_TAKE_REASONS = "LOCK TABLE disconnection_reasons IN SHARE ROW EXCLUSIVE MODE"
+
+# Whoever touches a call shares its hour with others who do, and then takes back what was added up
+# of it. Who adds an hour up has it alone: a call of it that is not committed yet is waited for, and
+# who comes later finds the hour added up.
+_SHARE_HOUR = "SELECT pg_advisory_xact_lock_shared(1667329132, %s)"
+_HOLD_HOUR = "SELECT pg_advisory_xact_lock(1667329132, ?)"
+
+# One process adds up at a time, and no other waits for it but one that throws away what was added.
+ADD_UP = "SELECT pg_try_advisory_xact_lock(7310868735905654118)"
+STOP_ADDING_UP = "SELECT pg_advisory_xact_lock(7310868735905654118)"
+
+
+def before(statement: str, parameters: object) -> tuple[str, tuple[int, ...]] | None:
+    """What has to be waited for before a statement, and with which parameters; None for most."""
+    if statement in _LOOK_AT_REASONS:
+        return _TAKE_REASONS, ()
+    if statement == rollup_sql.UNSETTLE_HOUR and isinstance(parameters, dict):
+        return _SHARE_HOUR, (_key(parameters["at"] // rollup_sql.HOUR_MS),)
+    return None
+
+
+def hold(since_ms: int, last_ms: int) -> list[tuple[str, tuple[int, ...]]]:
+    """What has a span of hours for oneself, in the order in which everybody takes them."""
+    first, last = since_ms // rollup_sql.HOUR_MS, last_ms // rollup_sql.HOUR_MS
+    return [(_HOLD_HOUR, (_key(hour),)) for hour in range(first, last + 1)]
+
+
+def _key(hour: int) -> int:
+    """As many bits as a lock's second number has; two hours of one key are thousands of years
+    apart."""
+    return hour % 2**31
