@@ -19,11 +19,13 @@ serve: $(VENV)/.installed ## Receive Retell's webhooks
 browse: $(VENV)/.installed ## Browse the calls with Datasette
 	@$(BIN)/callhouse browse
 
-test: lint $(VENV)/.installed-system ## Lint, types and tests
+test: lint $(VENV)/.installed-system ## Lint, types and tests, on SQLite and on PostgreSQL
 	@$(BIN)/python -m pytest -m "not slow" -n 4 --dist worksteal
+	@$(BIN)/python -m pytest -m "not slow" -n 4 --dist worksteal --engine postgres
 
 test-all: lint $(VENV)/.installed-dev-all $(VENV)/.installed-system ## The same, the slow tests and those of other engines
 	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --engine postgres
 
 test-faults: $(VENV)/.installed-dev $(VENV)/.installed-system ## Kill, fill, cut and corrupt the real server (some minutes)
 	@$(BIN)/python -m pytest tests/faults

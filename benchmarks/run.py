@@ -52,6 +52,7 @@ class Run:
     p50_ms: float
     p99_ms: float
     cpu_seconds_per_1000: float
+    database_cpu_seconds_per_1000: float
     memory_mb: float
     disk_ratio: float
     errors: int
@@ -137,12 +138,13 @@ def run(target: str, requests: Path, sizes: list[int], seconds: int, where: Data
         command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--timeout", "30s"]
         command += ["-s", str(ROOT / "benchmarks/load.lua"), f"http://{address}"]
         command += ["--", str(requests)]
-        sessions = {process.pid, where.pid}
         # Starting costs CPU and room too, but only once.
-        started, _ = usage(sessions)
+        started, _ = usage(process.pid)
+        kept_at_start, _ = usage(where.pid)
         empty = where.bytes() if where.pid else 0
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        cpu, memory = usage(sessions)
+        cpu, memory = usage(process.pid)
+        kept, kept_memory = usage(where.pid)
     found = {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", output.split("RESULT", 1)[1])}
     done = found["requests"]
     return Run(
@@ -150,7 +152,8 @@ def run(target: str, requests: Path, sizes: list[int], seconds: int, where: Data
         p50_ms=found["p50_us"] / 1000,
         p99_ms=found["p99_us"] / 1000,
         cpu_seconds_per_1000=(cpu - started) / done * 1000,
-        memory_mb=memory,
+        database_cpu_seconds_per_1000=(kept - kept_at_start) / done * 1000,
+        memory_mb=memory + kept_memory,
         disk_ratio=(where.bytes() - empty) / sum(sizes[:done]),
         errors=found["errors"],
         exhausted=done > len(sizes),
@@ -192,13 +195,16 @@ def server(target: str, where: Database) -> Iterator[tuple[subprocess.Popen[byte
         process.wait()
 
 
-def usage(sessions: set[int | None]) -> tuple[float, float]:
-    """CPU seconds used by all processes of some, and their peak memory together in MB."""
+def usage(pid: int | None) -> tuple[float, float]:
+    """CPU seconds used by all processes of a session, and their peak memory together in MB.
+
+    A child of PostgreSQL's begins a session of its own.
+    """
     cpu, memory = 0.0, 0.0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rsplit(") ", 1)[1].split()
-            if int(fields[3]) not in sessions:
+            if pid is None or pid not in (int(fields[1]), int(fields[3])):
                 continue
             cpu += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             status = (stat.parent / "status").read_text()
@@ -212,7 +218,15 @@ def show(kind: str, runs: dict[str, list[Run]], body_bytes: float) -> None:
     """A line a server: medians, and the ratio of callhouse's rate to this one's."""
     table = Table(title=f"{kind}: {body_bytes / 1000:,.1f} KB a body, {CLIENTS} clients")
     table.add_column("server")
-    columns = ("events/s", "callhouse ÷ it", "p50 ms", "p99 ms", "p99 ÷ p50", "CPU s/1,000")
+    columns = (
+        "events/s",
+        "callhouse ÷ it",
+        "p50 ms",
+        "p99 ms",
+        "p99 ÷ p50",
+        "CPU s/1,000",
+        "the database's",
+    )
     for column in (*columns, "peak MB", "disk ÷ received", "errors"):
         table.add_column(column, justify="right")
     ours = [r.events_per_second for r in runs["callhouse"]]
@@ -226,11 +240,12 @@ def show(kind: str, runs: dict[str, list[Run]], body_bytes: float) -> None:
             *(f"{median(all_runs, f):,.1f}" for f in ("p50_ms", "p99_ms")),
             f"{statistics.median(r.p99_ms / r.p50_ms for r in all_runs):.1f}",
             f"{median(all_runs, 'cpu_seconds_per_1000'):.2f}",
+            f"{median(all_runs, 'database_cpu_seconds_per_1000'):.2f}",
             f"{median(all_runs, 'memory_mb'):,.0f}",
             f"{median(all_runs, 'disk_ratio'):.2f}",
             str(sum(r.errors for r in all_runs)),
         )
-    Console(width=150).print(table)
+    Console(width=160).print(table)
 
 
 def median(runs: list[Run], field: str) -> float:

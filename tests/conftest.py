@@ -7,6 +7,7 @@ a test without a database would say the same again, and `db_path` is a file of S
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -28,6 +29,11 @@ KEY = "key_0123456789abcdef0123456789ab"
 PAYLOADS = Path(__file__).parent / "payloads"
 # The tests' clock: 2026-05-13 19:08:15 UTC.
 NOW_MS = 1_778_699_295_274
+# What a module with tests for every engine has: somewhere, a fixture that has a database.
+HAS_DATABASE = re.compile(
+    r"^def \w+\([^)]*\b(engine|database|store|db|settings|app|client|world)\b", re.MULTILINE
+)
+OF_ONE_ENGINE = "\npytestmark = pytest.mark.sqlite\n"
 
 
 def pytest_addoption(parser):
@@ -40,23 +46,34 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # A busy machine is no fault of what is tested; a new database on a server takes longer.
+    hypothesis_settings.register_profile(
+        "any machine",
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        max_examples=100 if config.getoption("engine") == "sqlite" else 30,
+    )
+    hypothesis_settings.load_profile("any machine")
     # Started in the background of a script, this process ignores Ctrl-C, and so would every command
     # that tests start and stop.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     import canaries
 
     config.pluginmanager.register(canaries)
-    # A busy machine is no fault of what is tested.
-    hypothesis_settings.register_profile(
-        "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
-    hypothesis_settings.load_profile("any machine")
 
 
 def pytest_generate_tests(metafunc):
     if "dialect" in metafunc.fixturenames:
         engine = Files if metafunc.config.getoption("engine") == "sqlite" else Server
         metafunc.parametrize("dialect", engine.dialects)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """To import a module takes longer than most tests do: only those with such a fixture are."""
+    if config.getoption("engine") == "sqlite" or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return True if OF_ONE_ENGINE in text or not HAS_DATABASE.search(text) else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -66,9 +83,15 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("slow_on_postgres"):
             item.add_marker("slow")
-    others = [item for item in items if not _is_of_every_engine(item)]
-    config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if item not in others]
+    config.hook.pytest_deselected(items=[i for i in items if not _is_of_every_engine(i)])
+    items[:] = [item for item in items if _is_of_every_engine(item)]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    reasons = {report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])}
+    if config.getoption("engine") == "postgres":
+        for reason in sorted(reasons):
+            terminalreporter.line(reason)
 
 
 def _is_of_every_engine(item) -> bool:

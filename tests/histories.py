@@ -12,6 +12,7 @@ from typing import Any
 
 from conftest import dump
 from engines import Engine, Files
+from hypothesis import settings
 from hypothesis import strategies as st
 from naive_model import Delivery, shown, tables
 
@@ -95,6 +96,9 @@ IDS = ["c", "c", "c", "d"]
 KINDS = ["call", "call", "call", "chat"]
 SOURCES = ["webhook", "webhook", "api", "file"]
 TIMES = [0, 1, 2, 3]
+
+# How many examples a quick property has: three tenths of what the run's profile has.
+FEW = settings.default.max_examples * 3 // 10
 
 Choose = Callable[[list[Any]], Any]
 

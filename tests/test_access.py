@@ -29,6 +29,8 @@ from tests.conftest import KEY
 from tests.test_cli import stored
 from tests.test_end_to_end import free_port, running
 
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
 START = 1_778_544_000_000
 NUMBER = "+14155550123"
 SECRET = "sesame"
@@ -456,10 +458,10 @@ BODIES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "database"), [("jane", DATABASE), ("max", MASKED)])
-def test_no_sql_reads_raw_bodies_or_the_indexs_own_tables(visit, name, database):
+@pytest.mark.parametrize(("name", "seen"), [("jane", DATABASE), ("max", MASKED)])
+def test_no_sql_reads_raw_bodies_or_the_indexs_own_tables(visit, name, seen):
     for sql in BODIES:
-        answer = ask(visit, sql, name, database)
+        answer = ask(visit, sql, name, seen)
         assert answer.status_code == 400 or answer.json()["rows"] == [[0]], sql
 
 

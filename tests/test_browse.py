@@ -13,6 +13,9 @@ from receiver.store import receive
 from tests.conftest import payload
 from tests.test_cli import stored
 
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 def browse(settings):

@@ -18,6 +18,8 @@ from tests.conftest import KEY
 from tests.test_cli import stored
 from tests.test_our_pages import START, simple
 
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
 DAY_MS = 86_400_000
 
 

@@ -16,6 +16,8 @@ from schema.dashboards import DASHBOARDS, configuration, sql
 from schema.dashboards.words import Days, expand
 from schema.zones import Zone
 
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
 CHARTS = [chart for dashboard in DASHBOARDS.values() for chart in dashboard.charts.values()]
 FILES = ("agents", "agent_versions", "versions", *sorted({chart.query for chart in CHARTS}))
 

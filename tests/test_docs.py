@@ -115,6 +115,7 @@ def queries():
     return re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.sqlite
 def test_the_queries_of_the_readme_answer_on_the_demo_day(store, db, queries):
     for delivery in day(1, day_start_ms=1_778_544_000_000, calls=120):
         store.add(

@@ -161,6 +161,7 @@ def test_a_name_is_cut(store, db):
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.slow_on_postgres
 def test_a_day_of_calls_as_documented_holds_only_the_event_of_tomorrow_planted_in_it(
     store, db, seed
 ):

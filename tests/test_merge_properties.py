@@ -13,6 +13,7 @@ import pytest
 from engines import Engine
 from histories import (
     CALL_FIELDS,
+    FEW,
     deliver,
     differences,
     differences_after,
@@ -30,7 +31,7 @@ from receiver.store import open_store, rebuild
 from schema.rows import Stamp, Stored, project, project_newest
 from schema.tables import CALLS
 
-quick = settings(max_examples=30, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=FEW, deadline=None, derandomize=True, database=None)
 thorough = settings(max_examples=1000, deadline=None, database=None)
 
 
@@ -157,6 +158,7 @@ def add_shares(shares, barrier) -> None:
             store.close()
 
 
+@pytest.mark.slow_on_postgres
 def test_two_processes_give_the_tables_of_one(engine):
     spawn = multiprocessing.get_context("spawn")
     with ExitStack() as databases:

@@ -19,6 +19,8 @@ from schema.disconnection_reasons import REASONS
 from schema.tables import ROLLUP_TABLES, TABLES
 from schema.views import views
 
+# tests/test_postgres_schema.py is about those of a server.
+pytestmark = pytest.mark.sqlite
 ROOT = Path(__file__).parent.parent
 DATABASES = sorted((ROOT / "tests" / "databases").glob("*.sql"))
 MIGRATIONS = sorted((ROOT / "schema" / "migrations").glob("*.sql"))

@@ -11,6 +11,8 @@ from receiver.store import receive
 from tests.conftest import KEY, payload
 from tests.test_cli import stored
 
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
 START = 1_778_544_000_000
 
 

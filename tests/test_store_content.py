@@ -4,7 +4,7 @@ import json
 
 import pytest
 from conftest import dump
-from histories import blank_file, dump_of
+from histories import FEW, blank_file, dump_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from storing import add, count, plant, rows
@@ -14,7 +14,7 @@ from receiver.store import Outcome, open_store, rebuild, receive
 from schema.call import Call
 from schema.events import MAX_DEPTH
 
-quick = settings(max_examples=30, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=FEW, deadline=None, derandomize=True, database=None)
 
 
 @pytest.fixture

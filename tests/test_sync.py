@@ -436,6 +436,7 @@ def environ(database, box):
     }
 
 
+@pytest.mark.slow_on_postgres
 def test_the_command_makes_the_database_and_says_what_it_found(environ, engine):
     with engine.nothing() as where:
         environ["CALLHOUSE_DATABASE_URL"] = url_of(where)

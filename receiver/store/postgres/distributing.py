@@ -14,8 +14,8 @@ from receiver.store.postgres.migrate import LOCK, LOCK_SECONDS, check
 from receiver.store.postgres.places import DISTRIBUTED, LOCAL, LOCKS, REFERENCE
 from receiver.store.postgres.views import refresh
 
-# The first whose planner joins what it has collected with what is distributed on the inner side of
-# an outer join, as views of figures do.
+# The first that joins what is on one node, or was collected there, with a distributed table on the
+# inner side of an outer join: what is asked of one call stands so.
 _OLDEST = (11, 2)
 
 _VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'citus'"
@@ -87,11 +87,12 @@ def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
             session.close()
     except psycopg.Error as error:
         if error.sqlstate in (None, *BUSY, *RETRIED):
-            raise DatabaseAway(f"nothing was distributed: {said(error)}") from error
+            raise DatabaseAway(f"the cluster could not be used: {said(error)}") from error
         # It speaks of tables and settings: rows are moved by the server itself.
         raise NoCluster(
             f"the cluster refused: {error.diag.message_primary}",
-            hint="Nothing was changed. docs/postgres.md says what a cluster needs.",
+            hint="Tables are distributed together or not at all: run the command again when that "
+            "is mended. docs/postgres.md says what a cluster needs.",
         ) from error
     placed = [
         Placed(table, How(kind), column, table not in before)
