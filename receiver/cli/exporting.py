@@ -81,7 +81,7 @@ def export(
     """Write a table, a view, a SELECT or all of it to a file: CSV, JSON, Parquet, SQLite.
 
     WHAT is the name of a table or view, or the SQL of one SELECT. Without it, a copy of the whole
-    database is written; or with --parquet, a file for each table and day that changed since the
+    SQLite file is written; or with --parquet, a file for each table and day that changed since the
     last time.
 
     \b

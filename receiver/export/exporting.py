@@ -49,7 +49,8 @@ def export(settings: Settings, asked: Export, *, progress: Progress) -> int:
     """Write it and return how many rows that was; 0 for all of the database.
 
     A file appears under its name once it is whole. Raises SettingsError for what cannot be asked,
-    NotStored without a database, ExportFailed if it cannot be read or written, and BrokenPipeError.
+    NotStored without a database, DatabaseAway without its server, ExportFailed if it cannot be read
+    or written, and BrokenPipeError.
     """
     form = _format(asked)
     _refuse(asked, form, settings.database)

@@ -37,8 +37,9 @@ def export_partitions(
     """Bring the files under `target`, a directory or the URI of an object store, up to date.
 
     `progress` gets the observations looked at, then the parts written of those to write. Raises
-    SettingsError for a target that cannot be, or without pyarrow; NotStored without a database;
-    ExportFailed if not all could be read or written, after which the next run goes on.
+    SettingsError for a target that cannot be, or without pyarrow; NotStored without a database,
+    DatabaseAway without its server; ExportFailed if not all could be read or written, after which
+    the next run goes on.
     """
     write = parquet_writer()
     from receiver.export.place import Place
