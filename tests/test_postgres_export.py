@@ -31,7 +31,7 @@ from receiver.errors import ExportFailed
 from receiver.export import Export, export_partitions
 from receiver.export import export as write
 from receiver.store import migrate, open_store
-from receiver.store.postgres.export_sql import BE_ALONE
+from receiver.store.postgres.turns import EXPORT_DAYS
 from schema.tables import TABLES
 from schema.views import views
 
@@ -481,7 +481,7 @@ def test_a_server_that_is_away_or_empty_is_said_to_be(postgres, run, monkeypatch
 def test_two_runs_by_day_do_not_write_over_each_other(run, pg, tmp_path):
     with looking(pg) as session:
         session.raw.execute("BEGIN")
-        session.raw.execute(BE_ALONE)
+        session.raw.execute(EXPORT_DAYS)
         result = run("--parquet", tmp_path / "lake", "--partition", "day")
         assert (result.exit_code, "is running" in result.output) == (1, True)
     assert run("--parquet", tmp_path / "lake", "--partition", "day").exit_code == 0

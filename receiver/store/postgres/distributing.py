@@ -8,9 +8,10 @@ import psycopg
 from receiver.addresses import PostgresUrl
 from receiver.errors import DatabaseAway, NoCluster
 from receiver.store.migrate import scripts
+from receiver.store.postgres import turns
 from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, said
 from receiver.store.postgres.dialect import apart, tables
-from receiver.store.postgres.migrate import LOCK, LOCK_SECONDS, check
+from receiver.store.postgres.migrate import LOCK_SECONDS, check
 from receiver.store.postgres.places import DISTRIBUTED, LOCAL, LOCKS, REFERENCE
 from receiver.store.postgres.views import refresh
 
@@ -74,7 +75,7 @@ def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
         try:
             with session.raw.transaction():
                 _require_cluster(session)
-                session.execute(LOCK)
+                session.execute(turns.CHANGE_TABLES)
                 check(session)
                 before = _found(session)
                 _distribute(session, before)

@@ -31,9 +31,6 @@ GROUP BY c.oid, c.relname
 ORDER BY max(depth)
 """
 PLAN = "EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) "
-# Until the transaction ends. Any number that no other program is likely to take.
-BE_ALONE = "SELECT pg_try_advisory_xact_lock(7310868735905654118)"
-
 # The server's number of a type -> the one that files have, and what a column of it is cast to.
 _TYPES = {
     16: ("INTEGER", "::integer"),  # boolean: 0 and 1, as SQLite has it

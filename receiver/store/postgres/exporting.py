@@ -13,7 +13,7 @@ from receiver.errors import CallhouseError, ExportFailed, SettingsError
 from receiver.store import days, sql
 from receiver.store.day_sql import Kept
 from receiver.store.days import Made, Part
-from receiver.store.postgres import export_sql
+from receiver.store.postgres import export_sql, turns
 from receiver.store.postgres.closing import Cover
 from receiver.store.postgres.connection import Session, said
 from receiver.store.postgres.dialect import translate
@@ -92,7 +92,7 @@ class ServerSnapshot:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """By a lock in the database, which every machine sees."""
-        if self._fetch(export_sql.BE_ALONE).fetchone() != (True,):
+        if self._fetch(turns.EXPORT_DAYS).fetchone() != (True,):
             raise another_is_running()
         yield
 

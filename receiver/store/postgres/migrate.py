@@ -8,6 +8,7 @@ from receiver.addresses import PostgresUrl
 from receiver.errors import SchemaMismatch
 from receiver.store import sql
 from receiver.store.migrate import scripts
+from receiver.store.postgres import turns
 from receiver.store.postgres.connection import Session, connect
 from receiver.store.postgres.dialect import apart, tables
 from receiver.store.postgres.places import DISTRIBUTED, is_distributed
@@ -16,9 +17,6 @@ from schema.disconnection_reasons import REASONS
 
 # How long a start waits for another one that migrates.
 LOCK_SECONDS = 30.0
-# One changes tables at a time. Any number that no other program is likely to take.
-LOCK = "SELECT pg_advisory_xact_lock(7310868735905654117)"
-
 # Beside the schema's tables: which migrations have been made, and a row for each call, chat or
 # other entity that its transactions wait at. Keys as everywhere: nothing serial.
 _OURS = (
@@ -43,7 +41,7 @@ def migrate(where: PostgresUrl, timezone: str) -> list[str]:
     session = connect(where, lock_seconds=LOCK_SECONDS)
     try:
         with session.raw.transaction():
-            session.execute(LOCK)
+            session.execute(turns.CHANGE_TABLES)
             for statement in _OURS:
                 session.raw.execute(statement)
             new = _migrate(session)

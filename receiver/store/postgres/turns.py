@@ -1,6 +1,6 @@
 """Who waits for whom on a server where no row says so: locks of tables, and of numbers.
 
-A number that stands for something is any that no other program is likely to take.
+The numbers are any that no other program is likely to take.
 """
 
 from receiver.store import rollup_sql, sql
@@ -16,9 +16,15 @@ _TAKE_REASONS = "LOCK TABLE disconnection_reasons IN SHARE ROW EXCLUSIVE MODE"
 _SHARE_HOUR = "SELECT pg_advisory_xact_lock_shared(1667329132, %s)"
 _HOLD_HOUR = "SELECT pg_advisory_xact_lock(1667329132, ?)"
 
+# One process changes tables at a time, and the others wait.
+CHANGE_TABLES = "SELECT pg_advisory_xact_lock(7310868735905654117)"
+
 # One process adds up at a time, and no other waits for it but one that throws away what was added.
 ADD_UP = "SELECT pg_try_advisory_xact_lock(7310868735905654118)"
 STOP_ADDING_UP = "SELECT pg_advisory_xact_lock(7310868735905654118)"
+
+# One export by day at a time.
+EXPORT_DAYS = "SELECT pg_try_advisory_xact_lock(7310868735905654119)"
 
 
 def before(statement: str, parameters: object) -> tuple[str, tuple[int, ...]] | None:
