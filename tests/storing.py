@@ -17,6 +17,11 @@ def add(store, event, call_id="c", *, at=1, received=1, source="webhook", beside
     return store.add(receive(body, source=source, observed_at=at, received_at=received))
 
 
+def stored(store, body: dict, at=1):
+    """Store a body as its webhook would."""
+    store.add(receive(json.dumps(body).encode(), source="webhook", observed_at=at, received_at=at))
+
+
 def agent(content, *words):
     return {"role": "agent", "content": content, "words": [{"word": w} for w in words]}
 

@@ -6,12 +6,12 @@ import stat
 
 import pytest
 from browsing import visiting
+from storing import stored
 
 from receiver.browse import server, warehouse
 from receiver.browse.server import serving
 from receiver.store import receive
 from tests.conftest import payload
-from tests.test_cli import stored
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite

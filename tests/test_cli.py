@@ -5,9 +5,10 @@ import json
 import pytest
 from click.testing import CliRunner
 from engines import url_of
+from storing import stored
 
 from receiver.cli import main
-from receiver.store import read_drift, receive
+from receiver.store import read_drift
 from tests.conftest import KEY, PAYLOADS, payload
 
 FIRST_COMMANDS = {"serve", "browse", "demo", "send", "show", "rebuild", "migrate"}
@@ -19,10 +20,6 @@ def run(monkeypatch, database):
     monkeypatch.setenv("RETELL_API_KEY", KEY)
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", url_of(database))
     return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
-
-
-def stored(store, body: dict, at=1):
-    store.add(receive(json.dumps(body).encode(), source="webhook", observed_at=at, received_at=at))
 
 
 def test_every_command_has_help_with_an_example():

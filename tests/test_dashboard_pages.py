@@ -8,6 +8,7 @@ from contextlib import closing
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from storing import stored
 
 from receiver import access, config
 from receiver.browse.server import serving
@@ -15,7 +16,6 @@ from receiver.sandbox.day import day
 from receiver.store import Store, migrate, receive
 from schema.dashboards import DASHBOARDS
 from tests.conftest import KEY
-from tests.test_cli import stored
 from tests.test_our_pages import START, simple
 
 # Datasette serves files.

@@ -4,12 +4,12 @@ import re
 
 import pytest
 from browsing import visiting
+from storing import stored
 
 from receiver import config
 from receiver.sandbox.day import day
 from receiver.store import receive
 from tests.conftest import KEY, payload
-from tests.test_cli import stored
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite

@@ -1,0 +1,76 @@
+"""Users and tokens by the command line: made, listed, removed, and kept as hashes."""
+
+import stat
+
+import pytest
+from click.testing import CliRunner
+
+from receiver import access
+from receiver.cli import main
+from receiver.errors import SettingsError
+
+# The file of users lies beside a file of calls.
+pytestmark = pytest.mark.sqlite
+
+
+@pytest.fixture
+def run(monkeypatch, db_path):
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{db_path}")
+    return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def test_a_user_added_without_a_terminal_gets_a_password_made(run, db_path):
+    result = run("user", "add", "jane", "--role", "reader")
+    assert result.exit_code == 0
+    password = result.output.split("Password: ")[1].strip()
+    path = access.path_beside(db_path)
+    who = access.Access(path, admin_password_hash=None)
+    assert who.log_in("jane", password) == {
+        "id": "jane",
+        "session": who.known.users["jane"].session,
+    }
+    assert password not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_token_is_told_once_and_kept_as_a_hash(run, db_path):
+    token = run("token", "add", "sheet", "--role", "masked").output.strip()
+    path = access.path_beside(db_path)
+    assert token.startswith("callhouse_")
+    assert token not in path.read_text()
+    who = access.Access(path, admin_password_hash=None)
+    assert who.role(who.actor_of_token(token)) == "masked"
+    assert run("token", "list").output.splitlines()[1].split()[:2] == ["sheet", "masked"]
+    assert run("token", "add", "sheet", "--role", "reader").exit_code == 2
+    assert run("token", "remove", "sheet").exit_code == 0
+    assert who.actor_of_token(token) is None
+    assert run("token", "remove", "sheet").exit_code == 2
+
+
+def test_users_are_listed_and_removed(run):
+    assert "No users" in run("user", "list").output
+    run("user", "add", "max", "--role", "masked")
+    assert "no personal data" in run("user", "list").output
+    assert run("user", "remove", "max").exit_code == 0
+    assert run("user", "remove", "max").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["admin", "", "Jane Doe", "token:x", "../x", "a" * 65])
+def test_some_names_are_refused(run, name):
+    assert run("user", "add", name, "--role", "reader").exit_code == 2
+
+
+def test_every_command_of_a_group_has_help_with_an_example():
+    for group in ("user", "token"):
+        for name, command in main.commands[group].commands.items():
+            text = CliRunner().invoke(main, [group, name, "--help"]).output
+            assert f"callhouse {group} {name}" in text.split("Example", 1)[1]
+            assert command.get_short_help_str()
+
+
+def test_a_damaged_file_is_an_error_and_lets_nobody_in(db_path):
+    path = access.path_beside(db_path)
+    for text in ("", "{", "[]", '{"users": {"jane": {}}, "tokens": {}}'):
+        path.write_text(text)
+        with pytest.raises(SettingsError, match="damaged"):
+            access.Access(path, admin_password_hash=None).role({"id": "jane"})
