@@ -121,6 +121,16 @@ class Account:
             yield listing, Fetcher(self.store, self.database, retell, key_id=key_id(KEY))
 
 
+def stored(db) -> set[str]:
+    """The ids of the calls that are here."""
+    return {row["call_id"] for row in db.execute("SELECT call_id FROM calls")}
+
+
+def started(account) -> list[dict]:
+    """The calls in the sandbox that ever began."""
+    return [call for call in account.box.calls.values() if "start_timestamp" in call]
+
+
 def figures(counts) -> dict[str, int]:
     """The counts that are not 0."""
     names = ("new", "changed", "unchanged", "gone", "failed")
