@@ -3,56 +3,41 @@
 import io
 import json
 import os
-import re
-import shutil
-import time
 from dataclasses import replace
-from pathlib import Path
 from wsgiref.validate import validator
 
 import pytest
+from requesting import (
+    CANARY,
+    ENDED,
+    LIMIT,
+    REFUSED,
+    assert_refused,
+    body_of_bytes,
+    clients,
+    post_as_is,
+)
+from storing import count, held
 from werkzeug.test import Client
 
-import schema
 from receiver.app import create_app
 from receiver.errors import SettingsError, StoreBusy
-from receiver.health import MIN_FREE_BYTES
 from receiver.signature import sign
 from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect
 from tests.conftest import KEY, NOW_MS, dump, post
-from tests.storing import held
-
-ENDED = {"event": "call_ended", "call": {"call_id": "call_a", "call_status": "ended"}}
-CANARY = b'{"event":"call_ended","call":{"call_id":"canary-7f3a"}}'
-LIMIT = 1000
-LAST_MIGRATION = max(path.stem for path in Path(schema.__file__).parent.glob("migrations/*.sql"))
 
 
 @pytest.fixture
 def serve(settings):
-    """Make a client of an app with some settings changed and a clock."""
-    apps = []
-
-    def start(*, now_ms=lambda: NOW_MS, **changes):
-        apps.append(create_app(replace(settings, **changes), now_ms=now_ms))
-        return apps[-1].test_client()
-
-    yield start
-    for app in apps:
-        app.extensions["callhouse"]["store"].close()
-        app.extensions["callhouse"]["counters"].close()
+    with clients(settings) as start:
+        yield start
 
 
 @pytest.fixture
 def small(serve):
     """A client of an app that takes LIMIT bytes."""
     return serve(max_body_bytes=LIMIT)
-
-
-def post_as_is(client, body: bytes, header: str | None, *, path="/webhook", **more):
-    headers = {} if header is None else {"X-Retell-Signature": header}
-    return client.post(path, data=body, headers=headers, **more)
 
 
 def post_chunked(client, body: bytes, *, signed: bytes | None = None):
@@ -63,26 +48,6 @@ def post_chunked(client, body: bytes, *, signed: bytes | None = None):
         headers={"X-Retell-Signature": sign(signed or body, key=KEY, now_ms=NOW_MS)},
         environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
     )
-
-
-def assert_refused(response, status: int) -> dict:
-    """A refusal is JSON of two sentences and repeats nothing of the request."""
-    assert response.status_code == status
-    assert response.content_type == "application/json"
-    assert response.json.keys() == {"error", "hint"}
-    assert all(isinstance(text, str) and text for text in response.json.values())
-    said = response.data + repr(list(response.headers)).encode()
-    assert b"canary" not in said
-    return response.json
-
-
-def count(db, table: str) -> int:
-    return db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-
-
-def body_of_bytes(length: int) -> bytes:
-    body = b'{"event":"call_ended","call":{"call_id":"call_a","transcript":"%s"}}'
-    return body % (b"x" * (length - len(body) + 2))
 
 
 # What is stored.
@@ -155,20 +120,6 @@ def test_inbound_question_without_its_object_is_kept_and_204(client, db):
 
 
 # Who is refused.
-
-OLD = NOW_MS - 300_001
-REFUSED = {
-    "missing": (None, "missing"),
-    "empty": ("", "missing"),
-    "malformed": ("sha256=canary", "malformed"),
-    "not ASCII": ("v=\xe9canary", "malformed"),
-    "two": (", ".join([sign(CANARY, key=KEY, now_ms=NOW_MS)] * 2), "malformed"),
-    "wrong key": (sign(CANARY, key="key_canary", now_ms=NOW_MS), "forged"),
-    "another body": (sign(CANARY + b" ", key=KEY, now_ms=NOW_MS), "forged"),
-    "forged and old": (sign(CANARY, key="key_canary", now_ms=OLD), "forged"),
-    "old": (sign(CANARY, key=KEY, now_ms=OLD), "stale"),
-    "ahead": (sign(CANARY, key=KEY, now_ms=NOW_MS + 300_001), "stale"),
-}
 
 
 @pytest.mark.parametrize("path", ["/webhook", "/webhook/"])
@@ -321,145 +272,6 @@ def test_unknown_path_is_404(client, method, path):
 @pytest.mark.parametrize("path", ["/healthz", "/metrics"])
 def test_health_and_metrics_cannot_be_posted_to(client, path):
     assert_refused(client.post(path, data=CANARY), 405)
-
-
-# Health.
-
-
-def health(client, status: int = 200) -> dict:
-    response = client.get("/healthz")
-    assert (response.status_code, response.content_type) == (status, "application/json")
-    assert response.json["status"] == {200: "ok", 503: "error"}[status]
-    assert bool(response.json["problems"]) == (status == 503)
-    return response.json
-
-
-def test_health_of_a_new_database(client):
-    state = health(client)
-    assert state["free_disk_bytes"] > MIN_FREE_BYTES
-    assert state["wal_bytes"] >= 0
-    del state["free_disk_bytes"], state["wal_bytes"]
-    assert state == {
-        "status": "ok", "problems": [], "writable": True, "schema": LAST_MIGRATION,
-        "quarantined": 0, "last_event_ms": None, "stale": 0,
-    }  # fmt: skip
-
-
-def test_health_tells_of_the_last_event_the_quarantined_and_the_log(client):
-    post(client, ENDED)
-    for poison in (b"poison", b"poison", b"more"):
-        post(client, poison)
-    state = health(client)
-    assert (state["last_event_ms"], state["quarantined"]) == (1_778_699_295_274, 2)
-    assert state["wal_bytes"] > 0
-
-
-def test_health_is_red_for_a_quarter_of_an_hour_after_a_stale_event(serve):
-    clock = [NOW_MS]
-    client = serve(now_ms=lambda: clock[0])
-    post_as_is(client, CANARY, sign(CANARY, key=KEY, now_ms=OLD))
-    for minutes in (0, 5, 14):
-        clock[0] = NOW_MS + minutes * 60_000
-        state = health(client, 503)
-        assert (state["stale"], state["writable"]) == (1, True)
-        assert "clock" in state["problems"][0]
-    clock[0] = NOW_MS + 15 * 60_000
-    assert health(client)["stale"] == 1
-
-
-def test_health_stays_green_when_anybody_forges(client):
-    for header in (None, "junk", sign(CANARY, key="key_wrong", now_ms=OLD)):
-        post_as_is(client, CANARY, header)
-    assert health(client)["stale"] == 0
-
-
-def test_health_is_red_when_the_database_is_gone_and_green_when_it_is_back(client, db_path):
-    shutil.move(db_path, db_path.with_name("elsewhere"))
-    state = health(client, 503)
-    assert (state["writable"], state["schema"], state["quarantined"]) == (False, None, None)
-    assert not db_path.exists()
-    shutil.move(db_path.with_name("elsewhere"), db_path)
-    health(client)
-
-
-@pytest.mark.parametrize("content", [b"", b"not a database at all" * 1000], ids=["empty", "junk"])
-def test_health_is_red_when_the_file_is_replaced(client, db_path, content):
-    post(client, ENDED)
-    replacement = db_path.with_name("replacement")
-    replacement.write_bytes(content)
-    os.replace(replacement, db_path)
-    assert health(client, 503)["writable"] is False
-    assert_refused(post(client, CANARY), 503)
-
-
-def test_health_is_red_for_a_schema_of_another_version(engine, client, db):
-    engine.forget_migrations(db)
-    state = health(client, 503)
-    assert (state["schema"], state["quarantined"]) == (None, None)
-    assert state["problems"] == ["the database does not have this version's schema"]
-
-
-def test_health_answers_while_the_write_lock_is_held(engine, client, database):
-    begun = time.monotonic()
-    with held(engine, database):
-        assert health(client)["writable"] is True
-    assert time.monotonic() - begun < 1
-
-
-# Metrics.
-
-SAMPLE = re.compile(r'callhouse_([a-z_]+)(?:\{outcome="([a-z_]+)"\})? ([0-9.]+)')
-
-
-def metrics(client) -> dict[str, float]:
-    """Every sample by its outcome or name; each has help and a type above it."""
-    response = client.get("/metrics")
-    assert response.status_code == 200
-    assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
-    samples, described = {}, set()
-    assert response.text.endswith("\n")
-    for line in response.text.splitlines():
-        if line.startswith("#"):
-            described.add(line.split(" ")[2])
-            continue
-        name, outcome, value = SAMPLE.fullmatch(line).groups()
-        assert f"callhouse_{name}" in described
-        samples[outcome or name] = float(value)
-    return samples
-
-
-def test_metrics_count_each_outcome_exactly(client):
-    for body in (ENDED, ENDED, ENDED, b"poison", {"event": "quota_changed"}):
-        post(client, body)
-    for header, _ in REFUSED.values():
-        post_as_is(client, CANARY, header)
-    samples = metrics(client)
-    assert {name: int(samples[name]) for name in list(samples)[:11]} == {
-        "stored": 2, "duplicate": 2, "quarantined": 1, "erased": 0, "missing": 2, "malformed": 3,
-        "forged": 3, "stale": 2, "too_large": 0, "busy": 0, "unavailable": 0,
-    }  # fmt: skip
-    assert samples["last_event_timestamp_seconds"] == 1_778_699_295.274
-
-
-def test_metrics_count_what_is_too_large(small):
-    post(small, body_of_bytes(LIMIT + 1))
-    assert metrics(small)["too_large"] == 1
-
-
-def test_metrics_measure_the_file_the_log_and_the_disk(client, db_path):
-    post(client, ENDED)
-    samples = metrics(client)
-    assert samples["database_bytes"] == db_path.stat().st_size
-    assert samples["wal_bytes"] == db_path.with_name("retell.db-wal").stat().st_size > 0
-    assert samples["free_disk_bytes"] > 0
-
-
-def test_metrics_are_shared_by_workers_and_survive_them(serve):
-    first, second = serve(), serve()
-    post(first, ENDED)
-    post(second, ENDED)
-    assert metrics(first)["stored"] == metrics(second)["stored"] == 1
-    assert metrics(serve())["duplicate"] == 1
 
 
 # The standard.
