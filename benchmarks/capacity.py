@@ -1,18 +1,33 @@
-"""`python -m benchmarks.capacity`: what a month of calls asks of a machine, from what was measured.
+"""`python -m benchmarks.capacity`: what a month of calls asks of machines, from what was measured.
 
-The figures are those of docs/benchmarks.md; change them to your own machine's and prices.
+The figures are those of docs/benchmarks.md; change them to your own machines' and prices.
 """
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 # Of a four-minute call: an event of call_started, then call_ended and call_analyzed of 86 KB each.
-EVENTS = 3
-CPU_SECONDS = (1.83 + 5.73 + 5.73) / 1000
-DISK_BYTES = 66_000
 RECEIVED_BYTES = 173_000
-# Of a worker's time for an event, in percent, what the write lock is held for: values, rows,
-# inserts, commit. One process holds it at a time.
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a call costs on an engine, in seconds of a processor and bytes of a disk."""
+
+    name: str
+    receiver_seconds: float
+    database_seconds: float
+    disk_bytes: int
+    # A server has a standby, and its receivers are two, so that one machine may be away.
+    copies: int
+
+
+SQLITE = Measured("SQLite", (1.83 + 5.73 + 5.73) / 1000, 0.0, 66_000, 1)
+POSTGRES = Measured("PostgreSQL", (1 + 1 + 1) / 1000, (1 + 1 + 1) / 1000, 100_000, 2)
+
+# Of a worker's time for an event, in percent, what the write lock of a file is held for: values,
+# rows, inserts, commit. One process holds it at a time.
 LOCKED_SHARE = 0.45
 
 # A month has 22 working days, a day's busiest hour 15 % of its calls, that hour's busiest minute
@@ -23,7 +38,15 @@ BUSIEST_SECOND = 0.15 * 2 / 3600
 # US dollars a month: a processor core, a gigabyte of SSD, a gigabyte of a backup kept elsewhere.
 CORE, SSD, BACKUP = 25.0, 0.10, 0.02
 KEPT_MONTHS = 12
-VOLUMES = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+# A receiver's machine has two cores. More than this on one server's disk is nothing to restore.
+CORES_OF_RECEIVER, DISK_OF_SERVER = 2, 8e12
+VOLUMES = {
+    10_000: SQLITE,
+    100_000: SQLITE,
+    1_000_000: SQLITE,
+    10_000_000: POSTGRES,
+    100_000_000: POSTGRES,
+}
 
 
 def main() -> None:
@@ -33,27 +56,53 @@ def main() -> None:
 def rows() -> Iterator[str]:
     """The table of docs/capacity.md."""
     yield (
-        "| calls a month | calls/s in the busiest minute | cores then | write lock held | "
-        "received a month | on disk after a year | dollars a month |"
+        "| calls a month | calls/s in the busiest minute | database | its write lock held | "
+        "receivers | the database's machines | received a month | on disk after a year | "
+        "dollars a month |"
     )
-    yield "|---|---|---|---|---|---|---|"
-    for calls in VOLUMES:
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for calls, engine in VOLUMES.items():
         per_second = calls / DAYS * BUSIEST_SECOND
-        cores = per_second * CPU_SECONDS
-        kept = calls * KEPT_MONTHS * DISK_BYTES / 1e9
-        # One core in two stays free for whoever browses.
-        bought = max(1, math.ceil(2 * cores))
-        dollars = bought * CORE + kept * (SSD + BACKUP)
+        kept = calls * KEPT_MONTHS * engine.disk_bytes
+        servers = math.ceil(kept / DISK_OF_SERVER)
+        # One core in two stays free: for whoever reads, and for a minute busier than that.
+        needed = 2 * per_second * engine.receiver_seconds
+        machines = max(engine.copies, math.ceil(needed / CORES_OF_RECEIVER))
+        held = per_second * SQLITE.receiver_seconds * LOCKED_SHARE
         cells = (
             f"{calls:,}",
             f"{per_second:.2g}" if per_second < 10 else f"{per_second:,.0f}",
-            f"{cores:.2g}",
-            f"{100 * cores * LOCKED_SHARE:.2g} %" if cores * LOCKED_SHARE < 1 else "more than all",
+            engine.name if servers == 1 or engine is SQLITE else f"{engine.name}, distributed",
+            f"{100 * held:.2g} %" if engine is SQLITE else "none",
+            f"{machines} of {CORES_OF_RECEIVER} cores",
+            _machines(engine, servers, per_second),
             gigabytes(calls * RECEIVED_BYTES / 1e9),
-            gigabytes(kept),
-            f"{dollars:,.0f}",
+            gigabytes(kept / 1e9),
+            f"{_dollars(engine, machines, servers, per_second, kept):,.0f}",
         )
         yield f"| {' | '.join(cells)} |"
+
+
+def _cores(engine: Measured, servers: int, per_second: float) -> int:
+    """Of each server, in the sizes that there are."""
+    needed = 2 * per_second * engine.database_seconds / servers
+    return max(2, 2 ** math.ceil(math.log2(max(needed, 1))))
+
+
+def _machines(engine: Measured, servers: int, per_second: float) -> str:
+    if engine is SQLITE:
+        return "none"
+    cores = _cores(engine, servers, per_second)
+    return f"{servers} of {cores} cores, and a standby" + (" each" if servers > 1 else "")
+
+
+def _dollars(
+    engine: Measured, machines: int, servers: int, per_second: float, kept: float
+) -> float:
+    cores = machines * CORES_OF_RECEIVER
+    if engine is not SQLITE:
+        cores += engine.copies * servers * _cores(engine, servers, per_second)
+    return cores * CORE + kept / 1e9 * (engine.copies * SSD + BACKUP)
 
 
 def gigabytes(value: float) -> str:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from naive_model import Delivery, shown, tables
 
 from receiver.addresses import Location
-from receiver.store import AnyStore, open_store, receive
+from receiver.store import AnyStore, open_store, rebuild, receive
 from receiver.store import show as show_stored
 from receiver.store.engine import reading
 
@@ -99,6 +99,22 @@ TIMES = [0, 1, 2, 3]
 
 # How many examples a quick property has: three tenths of what the run's profile has.
 FEW = settings.default.max_examples * 3 // 10
+
+# A call with every kind of row.
+WHOLE = Delivery(
+    "call_ended",
+    {
+        "disconnection_reason": "of_tomorrow",
+        "transcript": "Agent: Umbrella.",
+        "transcript_with_tool_calls": [{"role": "agent", "content": "Hello."}],
+        "call_analysis": {"call_summary": "Short.", "custom_analysis_data": {"x": 1}},
+        "call_cost": {"combined_cost": 2, "product_costs": [{"product": "voice"}]},
+        "latency": {"e2e": {"p50": 1}},
+        "metadata": {"lead": "L-1"},
+        "recording_url": "https://r/1",
+    },
+    id="whole",
+)
 
 Choose = Callable[[list[Any]], Any]
 
@@ -185,6 +201,15 @@ def blank_file() -> AbstractContextManager[Path]:
 def deliver(store: AnyStore, history: Iterable[Delivery]) -> None:
     for d in history:
         store.add(receive(d.body, source=d.source, observed_at=d.at, received_at=d.received))
+
+
+def rebuilt(where: Location) -> int:
+    """Make its tables anew; return how many calls and others it has."""
+    store = open_store(where)
+    try:
+        return rebuild(store, progress=lambda *_: None)
+    finally:
+        store.close()
 
 
 def dump_of(where: Location) -> dict[str, list[tuple[Any, ...]]]:

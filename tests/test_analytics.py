@@ -63,7 +63,7 @@ def stored(day_path):
     return calls
 
 
-@pytest.fixture(scope="module", params=["file", "server"])
+@pytest.fixture(scope="module", params=["file", pytest.param("server", marks=pytest.mark.slow)])
 def lake(request, day_path) -> Path:
     """The directory with `lake`, raw bodies in it: from the file, from a server with the same."""
     where, folder = day_path, day_path.parent / request.param

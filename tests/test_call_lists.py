@@ -343,7 +343,7 @@ def killed_at(monkeypatch, store, step):
         yield steps
 
 
-@pytest.mark.slow_on_postgres
+@pytest.mark.slow
 def test_killed_between_any_two_steps_it_calls_each_number_once(
     run, sandbox, tmp_path, store, db, monkeypatch
 ):

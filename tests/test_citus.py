@@ -10,12 +10,12 @@ import re
 import psycopg
 import pytest
 from click.testing import CliRunner
-from histories import blank_file, deliver, dump_of, seeded
+from histories import WHOLE, blank_file, deliver, dump_of, rebuilt, seeded
 from postgres import looking
 from storing import add
 from test_copy import in_store
 from test_plans import OF_MANY_CALLS, WRITES, Spy, events
-from test_postgres_merge import WHOLE, by_processes, rebuilt
+from test_postgres_merge import by_processes
 from test_postgres_views import VIEWS, differing
 
 from receiver.addresses import PostgresUrl

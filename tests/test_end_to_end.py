@@ -194,6 +194,7 @@ def test_a_page_that_fails_logs_nothing_of_what_was_asked(receiver, environ):
     assert "+14155550123" not in process.said
 
 
+@pytest.mark.slow
 def test_many_clients_over_several_workers_are_all_stored(receiver, environ):
     def one(n):
         return post(environ, {"event": "call_ended", "call": {"call_id": f"call_{n % 50}", "n": n}})
@@ -205,6 +206,7 @@ def test_many_clients_over_several_workers_are_all_stored(receiver, environ):
     assert 'callhouse_events_total{outcome="stored"} 200' in metrics
 
 
+@pytest.mark.slow
 def test_an_acknowledged_event_survives_kill_9(environ):
     with running("serve", environ, environ["CALLHOUSE_BIND"]) as process:
         event = payload("event-call_ended")
@@ -237,6 +239,7 @@ def test_a_taken_port_is_a_clear_error(environ):
             assert setting in result.stderr
 
 
+@pytest.mark.slow
 def test_the_demo_stores_every_event_and_ends_by_itself(environ, tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "receiver.cli", "demo", "--exit", "--calls", "40"],

@@ -158,7 +158,7 @@ def add_shares(shares, barrier) -> None:
             store.close()
 
 
-@pytest.mark.slow_on_postgres
+@pytest.mark.slow
 def test_two_processes_give_the_tables_of_one(engine):
     spawn = multiprocessing.get_context("spawn")
     with ExitStack() as databases:

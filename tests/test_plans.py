@@ -9,12 +9,11 @@ from itertools import groupby
 
 import pytest
 from conftest import PAYLOADS
-from histories import blank_file, deliver, dump_of, seeded
+from histories import WHOLE, blank_file, deliver, dump_of, rebuilt, seeded
 from partitions import partitioned, touched
 from postgres import looking, name_of
 from storing import add
 from test_copy import ERASE, UPSTREAM, in_store, write
-from test_postgres_merge import WHOLE, rebuilt
 
 from receiver.store import carry, copy_sql, receive, rollup_sql, show, sql, state_of
 from receiver.store.postgres.connection import Session
@@ -123,6 +122,7 @@ def test_what_is_asked_of_one_call_is_asked_of_its_part(in_parts, spy):
     assert [len(parts) for parts in check(in_parts, spy.said).values()] == [1] * 4
 
 
+@pytest.mark.slow
 def test_every_other_write_is_about_one_call_or_about_none(in_parts, spy):
     def sync(store):
         received = [receive(b'{"call_id": "c"}', source="api", observed_at=5, received_at=6)]
@@ -169,6 +169,7 @@ def declared():
     return {one for one in found if one.startswith(WRITES)}
 
 
+@pytest.mark.slow
 def test_tables_in_parts_end_as_whole_ones_and_as_a_file(in_parts, pg, db_path):
     history = [*seeded(11, 80), WHOLE] * 2
     for place in (in_parts, pg, db_path):

@@ -101,7 +101,10 @@ def lines(where, path, name, **how) -> list[str]:
     return [first, *sorted(rest)] if path.suffix == ".csv" else sorted([first, *rest])
 
 
-@pytest.mark.parametrize(("form", "timezone"), [("csv", None), ("ndjson", "Asia/Kolkata")])
+@pytest.mark.parametrize(
+    ("form", "timezone"),
+    [("csv", None), pytest.param("ndjson", "Asia/Kolkata", marks=pytest.mark.slow)],
+)
 def test_every_table_and_view_is_written_as_from_a_file(both, tmp_path, form, timezone):
     for name in NAMES:
         how = {"timezone": timezone, "private": True}
@@ -118,6 +121,7 @@ def test_every_table_and_view_is_written_as_from_a_file(both, tmp_path, form, ti
         assert len(server) == len(file)
 
 
+@pytest.mark.slow
 def test_parquet_has_the_same_columns_and_values(both, tmp_path):
     for name in NAMES:
         tables = []
@@ -377,6 +381,7 @@ def test_a_role_that_may_only_read_and_no_body_exports_everything(
 
 # Goes on for a while between two rows, and for ever after some.
 SLOW = "SELECT n, repeat('x', 1000) AS text FROM generate_series(1, 3000000) n"
+SILENT = "SELECT n FROM generate_series(1, 1) n, pg_sleep(60)"
 
 
 def test_what_is_written_meanwhile_is_not_in_the_export(pg, store, tmp_path):
@@ -406,8 +411,15 @@ def active(postgres, pg) -> int:
         return connection.execute(query, (name_of(pg),)).fetchone()[0]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("query", [SLOW, "SELECT n FROM generate_series(1, 1) n, pg_sleep(60)"])
+@pytest.mark.parametrize(
+    ("query", "sent"),
+    [
+        (SLOW, signal.SIGINT),
+        pytest.param(SLOW, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(SILENT, signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(SILENT, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_export_leaves_nothing_here_and_no_query_there(
     postgres, pg, tmp_path, sent, query
 ):

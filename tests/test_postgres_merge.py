@@ -36,6 +36,7 @@ def rebuilt(where) -> int:
         store.close()
 
 
+@pytest.mark.slow
 def test_a_day_of_calls_and_every_payload_leave_the_same_on_both_engines(pg, db_path):
     bodies = [path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))]
     bodies += [delivery.body for delivery in day(1, day_start_ms=DAY_MS, calls=40)]

@@ -24,7 +24,7 @@ from receiver.store.writing import remove
 from schema.rollups import ROLLUPS
 from schema.tables import CALL_TABLES
 
-quick = settings(max_examples=25, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=10, deadline=None, derandomize=True, database=None)
 thorough = settings(max_examples=1000, deadline=None, database=None)
 
 HOUR_MS = 3_600_000

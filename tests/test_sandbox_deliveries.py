@@ -280,6 +280,7 @@ def test_webhooks_from_the_future_are_authentic_but_not_of_now():
         verify(mail.body, mail.signature, keys=[KEY], now_ms=NOW_MS + 600_000)
 
 
+@pytest.mark.slow
 def test_the_same_seed_goes_wrong_in_the_same_way():
     everything = dict.fromkeys(("drop", "duplicate", "delay", "reorder", "resign_late"), 0.4)
 

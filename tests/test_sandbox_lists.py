@@ -1,7 +1,7 @@
 """list-calls: filters, order and pages, against a model that does it the long way."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.errors import Refusal
@@ -91,6 +91,7 @@ CALLS = st.fixed_dictionaries(
         "custom_attributes": st.dictionaries(KEYS, VALUES),
     },
 )
+few = settings(max_examples=30)
 ACCOUNTS = st.lists(CALLS, max_size=8).map(
     lambda calls: [call | {"call_id": f"c{place}"} for place, call in enumerate(calls)]
 )
@@ -173,6 +174,7 @@ def ids(answer):
     return [item["call_id"] for item in answer["items"]]
 
 
+@few
 @given(ACCOUNTS, CRITERIA, ORDERS)
 def test_a_list_holds_exactly_what_meets_every_filter(calls, criteria, order):
     answer = listed(calls, filter_criteria=criteria, sort_order=order, include_total=True)
@@ -181,6 +183,7 @@ def test_a_list_holds_exactly_what_meets_every_filter(calls, criteria, order):
     assert (answer["total"], answer["has_more"]) == (len(wanted), False)
 
 
+@few
 @given(ACCOUNTS, st.sampled_from([*FIELDS, *KEYED]), ORDERS, st.data())
 def test_each_filter_alone_finds_what_it_should(calls, name, order, data):
     asked = data.draw(CRITERIA.filter(lambda criteria: name in criteria))[name]
@@ -189,6 +192,7 @@ def test_each_filter_alone_finds_what_it_should(calls, name, order, data):
     assert ids(answer) == expected(calls, criteria, order)
 
 
+@few
 @given(ACCOUNTS, ORDERS, st.integers(1, 3))
 def test_pages_by_key_add_up_to_the_whole_list(calls, order, limit):
     seen, more = [], {}
@@ -203,6 +207,7 @@ def test_pages_by_key_add_up_to_the_whole_list(calls, order, limit):
     assert seen == expected(calls, {}, order)
 
 
+@few
 @given(ACCOUNTS, ORDERS, st.integers(1, 3))
 def test_pages_by_skip_add_up_to_the_whole_list(calls, order, limit):
     seen = []
@@ -214,6 +219,7 @@ def test_pages_by_skip_add_up_to_the_whole_list(calls, order, limit):
     assert seen == expected(calls, {}, order)
 
 
+@few
 @given(ACCOUNTS, CALLS, st.integers(1, 3))
 def test_a_call_that_comes_between_two_pages_moves_no_other(calls, newcomer, limit):
     first = listed(calls, limit=limit)
