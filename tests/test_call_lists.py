@@ -24,6 +24,8 @@ from receiver.store import open_store
 from tests.conftest import KEY, NOW_MS
 from tests.proxies import Lost, Proxy
 
+pytestmark = pytest.mark.slow_on_postgres
+
 FROM = "+14155550100"
 NUMBERS = [f"+1415555{n:04}" for n in range(1000)]
 

@@ -17,6 +17,8 @@ from tests.conftest import KEY
 from tests.proxies import Lost, Proxy
 from tests.serving import serving
 
+pytestmark = pytest.mark.slow_on_postgres
+
 TO, FROM = "+15005550001", "+14155550100"
 
 

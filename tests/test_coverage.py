@@ -13,6 +13,8 @@ from receiver.store import rebuild
 from tests.conftest import KEY
 from tests.upstream import DAY_MS, FIRST, PAST_MS, Account, figures
 
+pytestmark = pytest.mark.slow_on_postgres
+
 
 @pytest.fixture
 def account(database):
@@ -70,6 +72,7 @@ def test_exactly_what_is_lacking_is_named(account, db):
     assert sum(row["missing"] + row["incomplete"] for row in rows(db)) == 0
 
 
+@pytest.mark.slow
 def test_figures_are_of_what_is_stored(account):
     account.populate(60)
     account.sync()
@@ -183,6 +186,7 @@ def test_the_command_names_the_missing_ids_and_fails_until_they_are_here(run, ac
     assert run().exit_code == 0
 
 
+@pytest.mark.slow
 def test_many_ids_are_cut_on_the_terminal_and_whole_in_json(run, account):
     account.populate(50)
     assert "and 30 more missing: --json lists them all" in run().output

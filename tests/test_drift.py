@@ -12,6 +12,8 @@ from receiver.sandbox.day import day
 from receiver.store import migrate, rebuild, receive
 from schema.events import EVENTS
 
+pytestmark = pytest.mark.slow_on_postgres
+
 
 def add(store, event, call=None, *, at=1, **beside):
     body = {"event": event, "call": {"call_id": "c"} | (call or {})} | beside
@@ -161,7 +163,6 @@ def test_a_name_is_cut(store, db):
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.slow_on_postgres
 def test_a_day_of_calls_as_documented_holds_only_the_event_of_tomorrow_planted_in_it(
     store, db, seed
 ):

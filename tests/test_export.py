@@ -22,6 +22,8 @@ from schema.tables import TABLES, TIMESTAMPS
 from schema.views import views
 from tests.conftest import dump
 
+pytestmark = pytest.mark.slow_on_postgres
+
 
 @pytest.fixture(scope="module")
 def day_path(tmp_path_factory):

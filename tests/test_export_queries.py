@@ -5,6 +5,8 @@ from exporting import CALL, DAY_MS, export_of, filled, lines, stored
 
 from schema.tables import TABLES, TIMESTAMPS
 
+pytestmark = pytest.mark.slow_on_postgres
+
 
 @pytest.fixture(scope="module")
 def day_path(tmp_path_factory):

@@ -17,6 +17,8 @@ from receiver.export import export as write
 from receiver.store import snapshot
 from receiver.store.connection import sqlite3
 
+pytestmark = pytest.mark.slow_on_postgres
+
 
 @pytest.fixture(scope="module")
 def day_path(tmp_path_factory):
@@ -43,7 +45,9 @@ def test_a_query_that_fails_half_way_leaves_the_file_that_was_there(run, tmp_pat
     assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_export_leaves_nothing(day_path, tmp_path, sent):
     # After its last row, SQLite goes on for ever without a word.
     endless = (

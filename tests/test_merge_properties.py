@@ -90,7 +90,7 @@ def test_more_deliveries_of_the_same_change_how_often_only(engine, history, data
     assert once == often
 
 
-@pytest.mark.slow_on_postgres
+@pytest.mark.slow
 def test_every_pair_of_values_gives_the_tables_of_the_rule(engine):
     assert differences_after(engine, every_pair()) == set()
 

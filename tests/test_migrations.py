@@ -262,6 +262,7 @@ def migrate_in_turn(path, barrier, results) -> None:
     results.put(migrate(path, timezone="UTC"))
 
 
+@pytest.mark.slow
 def test_eight_processes_at_once_on_a_new_file_all_succeed(path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["receiver.store"])

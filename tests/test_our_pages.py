@@ -121,6 +121,7 @@ def test_a_call_shows_who_when_how_it_ended_and_what_it_cost(browse, store):
         assert text in page, text
 
 
+@pytest.mark.slow
 def test_every_call_and_chat_of_a_day_has_a_page(browse, store, db):
     for delivery in day(3, day_start_ms=START, calls=60):
         store.add(

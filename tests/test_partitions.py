@@ -24,6 +24,8 @@ from receiver.store import GROUPS, rebuild, receive, snapshot
 from receiver.store.connection import connect_readonly
 from schema.tables import TABLES
 
+pytestmark = pytest.mark.slow_on_postgres
+
 # 2026-05-12
 DAY_MS = 1_778_544_000_000
 NEXT_DAY_MS = DAY_MS + 86_400_000

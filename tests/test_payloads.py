@@ -130,7 +130,7 @@ def test_every_body_posted_twice_changes_only_how_often_and_when_last(database):
     assert {row[often] for row in dump_of(database)["observations"]} == {2}
 
 
-@pytest.mark.slow_on_postgres
+@pytest.mark.slow
 def test_reversed_order_ends_in_the_same_tables(engine):
     # Each body, and its object once more as analysed, at a time of its own.
     bodies = list(BODIES.values())

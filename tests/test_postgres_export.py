@@ -143,6 +143,7 @@ def test_since_a_day_are_the_same_rows(both, tmp_path, name):
     assert 1 < len(late[0]) < len(whole[0])
 
 
+@pytest.mark.slow
 def test_a_part_of_the_tables_has_the_same_fingerprint_on_both_engines(both, tmp_path):
     for where, name in zip(both, ("server", "file"), strict=True):
         export_partitions(settings_of(where), str(tmp_path / name), private=False, progress=silent)

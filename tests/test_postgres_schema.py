@@ -10,7 +10,7 @@ from receiver.addresses import PostgresUrl, parse_database
 from receiver.errors import DatabaseAway, NotStored, SchemaMismatch, StoreUnavailable
 from receiver.store import migrate, open_store, receive, show
 from receiver.store.migrate import scripts
-from receiver.store.postgres.dialect import tables, translate
+from receiver.store.postgres.dialect import tables, together, translate
 from schema.tables import ROLLUP_TABLES, TABLES
 
 ALL_TABLES = (*TABLES, *ROLLUP_TABLES)
@@ -218,3 +218,25 @@ def test_a_server_that_is_away_is_named_without_what_it_said():
     with pytest.raises(StoreUnavailable, match="no connection to the server") as caught:
         show(where, "c")
     assert "hunter2" not in str(caught.value)
+
+
+INSERT = "INSERT INTO t (a, b, c) VALUES (?, ?, ?) ON CONFLICT (b) DO UPDATE SET c = excluded.c"
+
+
+def test_rows_are_inserted_in_few_statements_each_row_once():
+    given = [(n, f"b{n}", 0) for n in range(71)]
+    done = list(together(INSERT, given))
+    assert [
+        values for _, several in done for values in zip(*[iter(several)] * 3, strict=True)
+    ] == given
+    assert [said.count("($") for said, _ in done] == [64, 4, 2, 1]
+    assert done[2][0].startswith("INSERT INTO t (a, b, c) VALUES ($1, $2, $3), ($4, $5, $6) ON ")
+
+
+def test_of_rows_with_one_key_the_last_is_inserted():
+    [(_, values)] = together(INSERT, [(1, "x", 1), (2, "x", 2)])
+    assert values == [2, "x", 2]
+
+
+def test_what_is_no_insertion_with_a_key_is_left_to_one_statement_a_row():
+    assert list(together("DELETE FROM t WHERE a = ?", [(1,), (2,)])) == []

@@ -18,6 +18,8 @@ from tests.proxies import Proxy
 from tests.scripted import Scripted
 from tests.serving import serving
 
+pytestmark = pytest.mark.slow_on_postgres
+
 HERE = "only this network reaches this address; Retell does not"
 
 

@@ -236,6 +236,7 @@ def test_without_mischief_every_event_comes_once_and_in_order():
     assert all(delivery.arrived and delivery.attempts == 1 for delivery in log)
 
 
+@pytest.mark.slow
 def test_dropped_webhooks_never_come_and_are_noted():
     _, mails, log = sent_with(drop=1.0)
     assert mails == []

@@ -17,6 +17,8 @@ from receiver.store import receive
 from tests.conftest import KEY, NOW_MS, wait_until
 from tests.inbox import Inbox
 
+pytestmark = pytest.mark.slow_on_postgres
+
 SOLAR = "+12065550117"
 LIVED = [scenario for scenario in SCENARIOS if not scenario.refusal]
 
@@ -262,6 +264,7 @@ def test_a_call_that_is_deleted_while_it_lives_is_never_heard_of_again():
             assert (sandbox.calls, inbox.mails) == ({}, [])
 
 
+@pytest.mark.slow
 def test_every_webhook_of_every_scenario_is_stored_without_a_problem(store, db):
     for scenario in LIVED:
         with Inbox() as inbox, Sandbox(api_key=KEY, webhook_url=inbox.url) as sandbox:

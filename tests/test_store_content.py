@@ -35,6 +35,15 @@ CONTENT_ERRORS = [
 STORAGE_ERRORS = ["OperationalError", "DatabaseError", "InternalError"]
 
 
+def test_of_two_names_that_are_cleaned_into_one_the_later_value_is_kept(store, db):
+    """What no text can hold becomes U+FFFD, and two rows have one key."""
+    names = {f"a{chr(0xD800)}": "one", f"a{chr(0xDFFF)}": "two", "b": "three"}
+    assert add(store, "call_ended", metadata=names) is Outcome.STORED
+    found = rows(db, "SELECT name, value FROM attributes ORDER BY name")
+    assert found == [("a\ufffd", "two"), ("b", "three")]
+    assert rows(db, "SELECT problem FROM observations") == [(None,)]
+
+
 @pytest.mark.parametrize(
     "error", CONTENT_ERRORS, ids=lambda e: e if isinstance(e, str) else type(e).__name__
 )

@@ -11,6 +11,8 @@ from receiver.store import rebuild, show
 from tests.conftest import KEY
 from tests.upstream import DAY_MS, FIRST, NOW_MS, PAST_MS, Account, figures, started, stored
 
+pytestmark = pytest.mark.slow_on_postgres
+
 
 @pytest.fixture
 def account(database):

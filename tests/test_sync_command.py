@@ -16,6 +16,8 @@ from tests.conftest import KEY, wait_until
 from tests.meddling import Meddler
 from tests.upstream import stored
 
+pytestmark = pytest.mark.slow_on_postgres
+
 
 @pytest.fixture
 def requests() -> list[str]:
@@ -41,7 +43,6 @@ def environ(database, box):
     }
 
 
-@pytest.mark.slow_on_postgres
 def test_the_command_makes_the_database_and_says_what_it_found(environ, engine):
     with engine.nothing() as where:
         environ["CALLHOUSE_DATABASE_URL"] = url_of(where)
@@ -64,7 +65,7 @@ def test_the_command_wants_a_key_and_days_in_order(environ):
         assert CliRunner(env=environ).invoke(main, ["sync", *days]).exit_code == 2
 
 
-@pytest.mark.slow_on_postgres
+@pytest.mark.slow
 def test_a_call_that_failed_makes_the_command_fail(environ, box):
     call_id = next(iter(box.calls))
     wrong = b'{"call_id": "another"}'
@@ -77,11 +78,11 @@ def test_a_call_that_failed_makes_the_command_fail(environ, box):
     assert f"{call_id}: Retell answered with something else" in result.output
 
 
-@pytest.mark.slow_on_postgres
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
     [
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow, id="SIGINT"),
+        pytest.param(signal.SIGINT, id="SIGINT"),
         pytest.param(signal.SIGKILL, id="kill -9"),
     ],
 )

@@ -11,6 +11,8 @@ from receiver.store import show
 from receiver.upstream import fetching
 from tests.upstream import FIRST, Account, figures, started, stored
 
+pytestmark = pytest.mark.slow_on_postgres
+
 
 @pytest.fixture
 def account(database):

@@ -10,6 +10,8 @@ from viewing import add, ms, table_of
 from receiver.store import migrate, roll_up
 from schema.views import views
 
+pytestmark = pytest.mark.slow_on_postgres
+
 # Time zones
 
 
@@ -88,7 +90,6 @@ def test_days_in_berlin_have_23_and_25_hours(engine):
         "Pacific/Chatham",
     ],
 )
-@pytest.mark.slow_on_postgres
 def test_times_and_days_are_those_of_the_zone_database(engine, timezone):
     zone = ZoneInfo(timezone)
     days = [datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=n) for n in range(20 * 365)]

@@ -14,7 +14,7 @@ from psycopg.waiting import Ready
 
 from receiver.addresses import PostgresUrl
 from receiver.store.postgres import turns
-from receiver.store.postgres.dialect import translate
+from receiver.store.postgres.dialect import together, translate
 
 T = TypeVar("T")
 
@@ -104,10 +104,15 @@ class Session:
             raise psycopg.DataError("too long for an index") from error
 
     def executemany(self, statement: str, parameters: Any, /) -> None:
-        """The same for each of several parameters."""
+        """The same for each of several parameters, insertions many rows at a time."""
+        rows = list(parameters)
         try:
-            with self.raw.cursor() as cursor:
-                cursor.executemany(translate(statement), parameters)
+            for several, values in together(statement, rows):
+                psycopg.RawCursor(self.raw).execute(several, values)
+                rows = []
+            if rows:
+                with self.raw.cursor() as cursor:
+                    cursor.executemany(translate(statement), rows)
         except errors.ProgramLimitExceeded as error:
             raise psycopg.DataError("too long for an index") from error
 
