@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Tests start callhouse some hundred times, which otherwise would compile all of it each time.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo serve browse test test-all test-faults fuzz lint describe bench bench-large \
 	screenshots clean
