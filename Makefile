@@ -23,8 +23,8 @@ browse: $(VENV)/.installed ## Browse the calls with Datasette
 	@$(BIN)/callhouse browse
 
 test: lint $(VENV)/.installed-system ## Lint, types and tests, on SQLite and on PostgreSQL
-	@$(BIN)/python -m pytest -m "not slow" -n 4 --dist worksteal
-	@$(BIN)/python -m pytest -m "not slow" -n 4 --dist worksteal --engine postgres
+	@$(BIN)/python -m pytest -m "not slow" -n 6 --dist worksteal
+	@$(BIN)/python -m pytest -m "not slow" -n 6 --dist worksteal --engine postgres
 
 test-all: lint $(VENV)/.installed-dev-all $(VENV)/.installed-system ## The same, the slow tests and those of other engines
 	@$(BIN)/python -m pytest

@@ -76,6 +76,7 @@ def test_the_fixture_has_something_personal_in_every_personal_column(served, db)
 # No personal data, by page
 
 
+@pytest.mark.slow
 def test_no_page_of_a_masked_login_holds_personal_data(visit):
     asked = {f"number={NUMBER}", SECRET}
     for path in pages(MASKED):

@@ -15,7 +15,7 @@ from browsing import visiting
 from click.testing import CliRunner
 from conftest import NOW_MS, PAYLOADS, wait_until
 from histories import deliver, dump_of, seeded
-from postgres import cluster
+from postgres import cluster, name_of
 from storing import add
 from test_copy import ERASE, UPSTREAM, bodies, in_store
 
@@ -41,9 +41,10 @@ def target(tmp_path):
     return tmp_path / "mirror.db"
 
 
-@pytest.fixture
-def full(pg):
+@pytest.fixture(scope="module")
+def filled(postgres):
     """A server's database with every kind of row."""
+    where = postgres.blank()
 
     def work(store):
         for path in sorted(PAYLOADS.glob("*.json"))[::2]:
@@ -54,8 +55,13 @@ def full(pg):
         for statement in UPSTREAM:
             store.run(lambda connection, said=statement: connection.execute(said) and None)
 
-    in_store(pg, work)
-    return pg
+    in_store(where, work)
+    return where
+
+
+@pytest.fixture
+def full(postgres, filled):
+    return postgres.create(name_of(filled))
 
 
 @contextmanager

@@ -251,6 +251,7 @@ def test_pages_pass_axe_and_leave_the_console_silent(page):
         page.said.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [{"color_scheme": "dark"}], indirect=True)
 def test_in_the_dark_everything_can_be_read(page):
     for path in PAGES:
@@ -368,6 +369,7 @@ def test_without_scripts_charts_lead_to_their_numbers(page):
 # Without personal data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [{"user": "max"}], indirect=True)
 def test_a_login_without_personal_data_walks_through_it_all(page):
     page.goto("/")

@@ -106,6 +106,7 @@ def events(store):
     deliver(store, seeded(9, 10))
 
 
+@pytest.mark.slow
 def test_an_event_reads_and_writes_the_part_of_its_call_alone(in_parts, spy):
     in_store(in_parts, events)
     units = check(in_parts, spy.said)

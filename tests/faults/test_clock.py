@@ -2,7 +2,11 @@
 
 import re
 
+import pytest
+
 from tests.faults.harness import clock_ms, pair
+
+pytestmark = pytest.mark.slow
 
 
 def counted(server):

@@ -11,6 +11,8 @@ from receiver.store.connection import connect
 from tests.conftest import NOW_MS
 from tests.faults.harness import pair
 
+pytestmark = pytest.mark.slow
+
 PAGE = 4096
 
 
@@ -81,7 +83,6 @@ def test_the_server_says_in_a_sentence_why_it_does_not_start(serve, filled):
     assert "Traceback" not in server.text()
 
 
-@pytest.mark.slow
 def test_a_file_damaged_under_the_server_is_noticed_and_not_acknowledged_into(serve, filled, harm):
     server = serve(filled).start()
     harm(filled)

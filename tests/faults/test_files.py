@@ -9,6 +9,8 @@ from tests.conftest import wait_until
 from tests.faults.checking import check
 from tests.faults.load import Load
 
+pytestmark = pytest.mark.slow
+
 
 def aside(db_path):
     """Where the file, its log and its index go when somebody moves them together."""
@@ -46,7 +48,6 @@ def test_a_removed_file_is_never_acknowledged_into(server, db_path, new_database
     check_unlinked(server, db_path, new_database)
 
 
-@pytest.mark.slow
 def test_a_replaced_file_takes_what_is_acknowledged_after_it(server, db_path, new_database):
     fresh = db_path.with_name("fresh.db")
     shutil.copy(new_database, fresh)

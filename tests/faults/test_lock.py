@@ -11,6 +11,8 @@ from tests.faults.checking import check
 from tests.faults.harness import pair
 from tests.faults.load import Load
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 
 
@@ -41,7 +43,6 @@ def test_a_lock_of_two_seconds_is_waited_for(server, db_path):
     check_short_lock(server, db_path)
 
 
-@pytest.mark.slow
 def test_a_lock_of_eight_seconds_is_refused_in_time_and_healthz_answers(server, db_path):
     with write_lock(db_path, 8):
         with Load(server, clients=16, pairs=1) as load:
@@ -65,7 +66,6 @@ def test_a_lock_of_eight_seconds_is_refused_in_time_and_healthz_answers(server, 
     check(db_path, after.acked, load.sent | after.sent)
 
 
-@pytest.mark.slow
 def test_a_refusal_says_when_to_come_again(server, db_path):
     with write_lock(db_path, 5):
         answer = server.post(pair("call")[0])
@@ -73,7 +73,6 @@ def test_a_refusal_says_when_to_come_again(server, db_path):
     assert server.post(pair("call")[0]).status_code == 204
 
 
-@pytest.mark.slow
 def test_a_long_reader_hinders_no_writer_and_the_log_shrinks_after_it(server, db_path):
     log = db_path.with_name(db_path.name + "-wal")
     reader = connect(db_path, busy_timeout_ms=0)

@@ -20,9 +20,12 @@ from tests.conftest import dump, wait_until
 from tests.faults.harness import pair, sha256
 from tests.faults.load import Load
 
-pytestmark = pytest.mark.skipif(
-    programs() is None, reason="waits for PostgreSQL: apt-get install postgresql"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        programs() is None, reason="waits for PostgreSQL: apt-get install postgresql"
+    ),
+]
 
 
 @pytest.fixture
@@ -92,13 +95,11 @@ def test_receivers_add_up_the_hours_of_a_servers_database(serve, pg):
         assert wait_until(lambda: session.execute(hours).fetchall()) == [(1,)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("kills", "seed"), [(3, 1), (18, 2)])
 def test_kill_9_loses_nothing_that_was_acknowledged(serve, durable, where, kills, seed):
     check_kills(serve, durable, where, kills=kills, seed=seed)
 
 
-@pytest.mark.slow
 def test_a_server_that_is_silent_or_away_is_a_503_and_heals_without_a_restart(
     serve, durable, where
 ):
@@ -137,7 +138,6 @@ def test_a_server_that_is_silent_or_away_is_a_503_and_heals_without_a_restart(
     check(where, *[{sha256(body) for body in (first, second, third)}] * 2)
 
 
-@pytest.mark.slow
 def test_a_call_that_is_held_by_somebody_is_a_503_and_others_go_on(serve, where):
     receiver = serve(where, workers=1).start()
     first, second = pair("held")
@@ -181,7 +181,6 @@ PostgresStore.add = add
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "patch",
     [COMMITS_THAT_NOBODY_WAITS_FOR, ACKNOWLEDGED_BEFORE_COMMIT],

@@ -3,9 +3,13 @@
 import gzip
 import socket
 
+import pytest
+
 from tests.faults.checking import check, stored
 from tests.faults.harness import pair, sha256, signed
 from tests.faults.load import Load
+
+pytestmark = pytest.mark.slow
 
 LIMIT = 16 * 1024 * 1024
 
