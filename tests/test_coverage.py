@@ -123,6 +123,7 @@ def test_an_erased_call_is_counted_and_not_missing(account, db):
     assert total(report, "erased") == 1
 
 
+@pytest.mark.slow
 def test_only_the_days_and_the_agent_asked_for_are_compared_and_replaced(account, db):
     account.populate(60)
     account.coverage()

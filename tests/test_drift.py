@@ -162,7 +162,7 @@ def test_a_name_is_cut(store, db):
     assert drift(db) == {("call", "key", "x" * 200, 1)}
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
 def test_a_day_of_calls_as_documented_holds_only_the_event_of_tomorrow_planted_in_it(
     store, db, seed
 ):

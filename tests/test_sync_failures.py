@@ -57,6 +57,7 @@ def test_when_every_call_fails_it_stops_and_keeps_what_it_had(account, db):
     assert stored(db) == set(account.box.calls)
 
 
+@pytest.mark.slow
 def test_rate_limits_are_waited_out(database, db):
     limits = {"other": Limit(20, 10_000), "list": Limit(2, 10_000)}
     with Account(database, limits=limits) as account:
