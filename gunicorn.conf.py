@@ -31,7 +31,7 @@ errorlog = "-"
 loglevel = "warning"
 
 
-def on_starting(server: object) -> None:  # noqa: ARG001 - gunicorn's hook, called with it
+def on_starting(_server: object) -> None:
     """Refuse to start without a key or on a broken schema; migrate once, before workers fork."""
     try:
         _settings.require_keys()
@@ -52,7 +52,7 @@ def _migrate_server() -> None:
         raise SystemExit(done.returncode)
 
 
-def post_worker_init(worker: object) -> None:  # noqa: ARG001 - gunicorn's hook, called with it
+def post_worker_init(_worker: object) -> None:
     """Add up the hours of a server's database; those of a file are added up by who browses it."""
     if not isinstance(_settings.database, _Path):
         work = (_open_store(_settings.database), _settings.timezone, _threading.Event())

@@ -5,19 +5,15 @@ from contextlib import closing
 from pathlib import Path
 
 from click.testing import CliRunner
+from engines import url_of
 
-from receiver.addresses import Location, PostgresUrl
+from receiver.addresses import Location
 from receiver.cli import main
 from receiver.sandbox.day import day
 from receiver.store import Store, migrate, receive
 
 DAY_MS = 1_778_544_000_000  # 2026-05-12
 CALL = {"call_id": "c", "from_number": "+14155550100", "start_timestamp": DAY_MS}
-
-
-def url_of(where: Location) -> str:
-    """A database's CALLHOUSE_DATABASE_URL."""
-    return where.url if isinstance(where, PostgresUrl) else f"sqlite:///{where}"
 
 
 def silent(_done: int, _of: int | None = None) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from exporting import silent, url_of
+from engines import url_of
+from exporting import silent
 from histories import deliver, seeded
 
 from receiver import config

@@ -14,7 +14,8 @@ import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
 from conftest import PAYLOADS
-from exporting import silent, url_of
+from engines import url_of
+from exporting import silent
 from histories import deliver, seeded
 
 from receiver.cli import main

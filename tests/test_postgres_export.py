@@ -19,7 +19,8 @@ import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
 from conftest import wait_until
-from exporting import silent, url_of
+from engines import url_of
+from exporting import silent
 from histories import deliver, seeded
 from postgres import looking, name_of
 from storing import add

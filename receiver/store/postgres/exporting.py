@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 
 import psycopg
 from psycopg.adapt import Buffer
@@ -47,7 +46,13 @@ class ServerSnapshot:
         names |= selects(timezone) if timezone else {}
         self._with = export_sql.under(names)
 
-    def read(self, what: str, *, since: datetime | None, typed: bool) -> Result:  # noqa: ARG002
+    def read(
+        self,
+        what: str,
+        *,
+        since: datetime | None,
+        typed: bool,  # noqa: ARG002 - a snapshot of a file has to be told
+    ) -> Result:
         """The types are known without reading a row."""
         readable = self._session.raw.execute(export_sql.READABLE)
         selected = select(what, (name for (name,) in readable))
@@ -82,7 +87,7 @@ class ServerSnapshot:
             rows = days.with_bodies(rows)
         return Result(list(table.names), self._types[table.name], rows)
 
-    def copy(self, target: Path, *, progress: Callable[[int, int], None]) -> None:  # noqa: ARG002
+    def copy(self, *_: object, **__: object) -> None:
         """Not this way: files and servers have a copy of their own. Raises SettingsError."""
         raise SettingsError(
             "a database on a server is not copied by export",
@@ -125,6 +130,7 @@ def snapshot(session: Session, *, timezone: str | None, private: bool) -> Iterat
 class _Number(NumericBinaryLoader):
     """An integer where the server counts without a point and 64 bits hold it."""
 
+    # psycopg says that a loader of numeric makes Decimals; it takes whatever it makes.
     def load(self, data: Buffer) -> int | float:  # type: ignore[override]
         number = super().load(data)
         if number.is_finite() and number.as_tuple().exponent == 0 and abs(number) < 2**63:

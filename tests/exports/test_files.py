@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from exporting import CALL, export_of, filled, lines, stored
+from exporting import CALL, lines, stored
 
 from receiver.cli import main
 from receiver.export.formats import defused
@@ -25,24 +25,6 @@ from tests.conftest import dump
 pytestmark = pytest.mark.slow_on_postgres
 
 
-@pytest.fixture(scope="module")
-def day_path(tmp_path_factory):
-    """A file with the sandbox's day; no test changes it."""
-    return filled(tmp_path_factory.mktemp("day") / "retell.db")
-
-
-@pytest.fixture
-def run(monkeypatch, day_path):
-    """`callhouse export` on the sandbox's day."""
-    return export_of(day_path, monkeypatch)
-
-
-@pytest.fixture
-def run_on_store(monkeypatch, settings):
-    """The same on the test's own database."""
-    return export_of(settings.database, monkeypatch)
-
-
 @pytest.fixture
 def day_rows(day_path):
     """The rows of a query, by another connection."""
@@ -51,7 +33,9 @@ def day_rows(day_path):
 
 
 def test_every_option_is_documented():
-    text = (Path(__file__).parent.parent / "docs" / "exporting.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parent.parent.parent / "docs" / "exporting.md").read_text(
+        encoding="utf-8"
+    )
     options = [o.opts[0] for o in main.commands["export"].params if o.opts[0].startswith("--")]
     assert [name for name in options if f"| `{name}` |" not in text] == []
     assert [name for name in TIMESTAMPS if f"`{name}`" not in text] == []

@@ -1,29 +1,11 @@
 """What an export can be asked for: times in a zone, calls since a day, and nothing that writes."""
 
 import pytest
-from exporting import CALL, DAY_MS, export_of, filled, lines, stored
+from exporting import CALL, DAY_MS, lines, stored
 
 from schema.tables import TABLES, TIMESTAMPS
 
 pytestmark = pytest.mark.slow_on_postgres
-
-
-@pytest.fixture(scope="module")
-def day_path(tmp_path_factory):
-    """A file with the sandbox's day; no test changes it."""
-    return filled(tmp_path_factory.mktemp("day") / "retell.db")
-
-
-@pytest.fixture
-def run(monkeypatch, day_path):
-    """`callhouse export` on the sandbox's day."""
-    return export_of(day_path, monkeypatch)
-
-
-@pytest.fixture
-def run_on_store(monkeypatch, settings):
-    """The same on the test's own database."""
-    return export_of(settings.database, monkeypatch)
 
 
 # Time

@@ -4,17 +4,6 @@ import json
 from urllib.parse import quote
 
 import pytest
-from roles import (
-    CALL,
-    NUMBER,
-    PERSONAL_TEXTS,
-    SECRET,
-    START,
-    acquainted,
-    pages,
-    serving_personal,
-    visitor,
-)
 from storing import stored
 
 from receiver.browse.pages import DATABASE, MASKED
@@ -23,25 +12,17 @@ from receiver.store import receive
 from schema.personal import OPEN, PERSONAL
 from schema.tables import ROLLUP_TABLES, TABLES
 from schema.views import views
+from tests.access.roles import (
+    CALL,
+    NUMBER,
+    PERSONAL_TEXTS,
+    SECRET,
+    START,
+    pages,
+)
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
-
-
-@pytest.fixture
-def known(db_path):
-    return acquainted(db_path)
-
-
-@pytest.fixture
-def served(settings, known, store, db):
-    with serving_personal(settings, store, db) as served:
-        yield served
-
-
-@pytest.fixture
-def visit(served, known):
-    return visitor(served, known)
 
 
 # The classification

@@ -7,7 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from requesting import (
+from storing import held
+
+import schema
+from receiver.health import MIN_FREE_BYTES
+from receiver.signature import sign
+from tests.conftest import KEY, NOW_MS, post
+from tests.endpoint.requesting import (
     CANARY,
     ENDED,
     LIMIT,
@@ -15,29 +21,10 @@ from requesting import (
     REFUSED,
     assert_refused,
     body_of_bytes,
-    clients,
     post_as_is,
 )
-from storing import held
-
-import schema
-from receiver.health import MIN_FREE_BYTES
-from receiver.signature import sign
-from tests.conftest import KEY, NOW_MS, post
 
 LAST_MIGRATION = max(path.stem for path in Path(schema.__file__).parent.glob("migrations/*.sql"))
-
-
-@pytest.fixture
-def serve(settings):
-    with clients(settings) as start:
-        yield start
-
-
-@pytest.fixture
-def small(serve):
-    """A client of an app that takes LIMIT bytes."""
-    return serve(max_body_bytes=LIMIT)
 
 
 # Health.

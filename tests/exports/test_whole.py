@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from exporting import export_of, filled, silent, stored
+from exporting import silent, stored
 
 from receiver.errors import ExportFailed
 from receiver.export import Export
@@ -18,18 +18,6 @@ from receiver.store import snapshot
 from receiver.store.connection import sqlite3
 
 pytestmark = pytest.mark.slow_on_postgres
-
-
-@pytest.fixture(scope="module")
-def day_path(tmp_path_factory):
-    """A file with the sandbox's day; no test changes it."""
-    return filled(tmp_path_factory.mktemp("day") / "retell.db")
-
-
-@pytest.fixture
-def run(monkeypatch, day_path):
-    """`callhouse export` on the sandbox's day."""
-    return export_of(day_path, monkeypatch)
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson", "parquet", "sqlite"])

@@ -7,30 +7,19 @@ import os
 import httpx
 import pytest
 from datasette_auth_passwords.utils import hash_password
-from roles import NUMBER, PASSWORD, SECRET, acquainted, pages, serving_personal, visitor
 
 from receiver import access
 from receiver.browse.pages import DATABASE, MASKED
+from tests.access.roles import (
+    NUMBER,
+    PASSWORD,
+    SECRET,
+    pages,
+)
 from tests.test_end_to_end import free_port, running
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
-
-
-@pytest.fixture
-def known(db_path):
-    return acquainted(db_path)
-
-
-@pytest.fixture
-def served(settings, known, store, db):
-    with serving_personal(settings, store, db) as served:
-        yield served
-
-
-@pytest.fixture
-def visit(served, known):
-    return visitor(served, known)
 
 
 def test_each_role_sees_its_database_and_no_other(visit):

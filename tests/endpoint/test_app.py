@@ -7,16 +7,6 @@ from dataclasses import replace
 from wsgiref.validate import validator
 
 import pytest
-from requesting import (
-    CANARY,
-    ENDED,
-    LIMIT,
-    REFUSED,
-    assert_refused,
-    body_of_bytes,
-    clients,
-    post_as_is,
-)
 from storing import count, held
 from werkzeug.test import Client
 
@@ -26,18 +16,15 @@ from receiver.signature import sign
 from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect
 from tests.conftest import KEY, NOW_MS, dump, post
-
-
-@pytest.fixture
-def serve(settings):
-    with clients(settings) as start:
-        yield start
-
-
-@pytest.fixture
-def small(serve):
-    """A client of an app that takes LIMIT bytes."""
-    return serve(max_body_bytes=LIMIT)
+from tests.endpoint.requesting import (
+    CANARY,
+    ENDED,
+    LIMIT,
+    REFUSED,
+    assert_refused,
+    body_of_bytes,
+    post_as_is,
+)
 
 
 def post_chunked(client, body: bytes, *, signed: bytes | None = None):

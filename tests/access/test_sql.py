@@ -4,29 +4,13 @@ import json
 from urllib.parse import quote
 
 import pytest
-from roles import NUMBER, PERSONAL_TEXTS, SECRET, acquainted, serving_personal, visitor
 
 from receiver.browse.pages import DATABASE, MASKED
 from receiver.store.connection import connect
+from tests.access.roles import NUMBER, PERSONAL_TEXTS, SECRET
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
-
-
-@pytest.fixture
-def known(db_path):
-    return acquainted(db_path)
-
-
-@pytest.fixture
-def served(settings, known, store, db):
-    with serving_personal(settings, store, db) as served:
-        yield served
-
-
-@pytest.fixture
-def visit(served, known):
-    return visitor(served, known)
 
 
 def ask(visit, sql, name, database):
