@@ -379,8 +379,9 @@ def test_killed_at_random_moments_it_calls_each_number_once(csv_path, database, 
         }
         while True:
             process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE)
-            # From before it has started to after a good part of the list.
-            time.sleep(chance.uniform(0.4, 1.2))
+            # From before it has started to after a good part of the list; a machine that is too
+            # busy to start it in that time gives it longer.
+            time.sleep(chance.uniform(0.4, 1.2 + kills / 20))
             os.kill(process.pid, signal.SIGKILL)
             _, said = process.communicate()
             if process.returncode == 0:
