@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # Tests start callhouse some hundred times, which otherwise would compile all of it each time.
 export PYTHONDONTWRITEBYTECODE :=
 
+# One more than there are cores, as some tests wait; with many more, each of them takes longer.
+AT_ONCE = -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help demo serve browse test test-all test-faults fuzz lint describe bench bench-large \
 	screenshots clean
@@ -23,8 +26,8 @@ browse: $(VENV)/.installed ## Browse the calls with Datasette
 	@$(BIN)/callhouse browse
 
 test: lint $(VENV)/.installed-system ## Lint, types and tests, on SQLite and on PostgreSQL
-	@$(BIN)/python -m pytest -m "not slow" -n 6 --dist worksteal
-	@$(BIN)/python -m pytest -m "not slow" -n 6 --dist worksteal --engine postgres
+	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE)
+	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE) --engine postgres
 
 test-all: lint $(VENV)/.installed-dev-all $(VENV)/.installed-system ## The same, the slow tests and those of other engines
 	@$(BIN)/python -m pytest

@@ -10,15 +10,18 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import sqlite_utils
+import trustme
 import viewing
 from engines import Files, Server, url_of
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from running import is_setting
 
 from receiver import config
 from receiver.signature import sign
@@ -33,6 +36,8 @@ NOW_MS = 1_778_699_295_274
 HAS_DATABASE = re.compile(
     r"^def \w+\([^)]*\b(engine|database|store|db|settings|app|client|world)\b", re.MULTILINE
 )
+# Fixtures of a whole run or module that take seconds: a browser, a server.
+COSTLY = ("chromium", "everything", "postgres")
 OF_ONE_ENGINE = "\npytestmark = pytest.mark.sqlite\n"
 
 
@@ -57,6 +62,12 @@ def pytest_configure(config):
     # Started in the background of a script, this process ignores Ctrl-C, and so would every command
     # that tests start and stop.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Each client of httpx reads the certificates of all authorities, 60 ms of a processor, which
+    # none of the servers here has anything to do with.
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    os.environ["SSL_CERT_FILE"] = f"{folder.name}/authority.pem"
+    trustme.CA().cert_pem.write_to_path(os.environ["SSL_CERT_FILE"])
     import canaries
 
     config.pluginmanager.register(canaries)
@@ -78,6 +89,9 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    # A process that has nothing left takes over the end of another one's share: what takes longest
+    # to set up stands first, and stays in one process.
+    items.sort(key=lambda item: [name not in item.fixturenames for name in COSTLY])
     if config.getoption("engine") == "sqlite":
         return
     for item in items:
@@ -111,9 +125,8 @@ def pytest_report_header(config):
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch, tmp_path):
     """No test sees the settings or the .env file of whoever runs it."""
-    for name in list(os.environ):
-        if name.startswith(("CALLHOUSE_", "RETELL_")) or name == "PORT":
-            monkeypatch.delenv(name)
+    for name in filter(is_setting, list(os.environ)):
+        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 

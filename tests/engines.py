@@ -81,6 +81,11 @@ class Files:
         finally:
             connection.close()
 
+    @contextmanager
+    def browsable(self, environ: dict[str, str], _folder: Path) -> Iterator[dict[str, str]]:
+        """The settings with which Datasette serves what is received with `environ`."""
+        yield environ
+
     def hold(self, connection: Connection) -> None:
         """Nobody else can write until its transaction ends."""
         connection.execute("BEGIN IMMEDIATE")
@@ -179,6 +184,13 @@ class Server:
             yield copy
         finally:
             self._drop(copy)
+
+    @contextmanager
+    def browsable(self, environ: dict[str, str], folder: Path) -> Iterator[dict[str, str]]:
+        import running
+
+        with running.mirror(environ, folder):
+            yield environ | {"CALLHOUSE_DATABASE_URL": url_of(folder / "mirror.db")}
 
     def hold(self, session: Any) -> None:
         session.execute("BEGIN")

@@ -1,4 +1,4 @@
-"""The real gunicorn and the real Datasette on one file, as a user starts them."""
+"""The real gunicorn and the real Datasette on one database, as a user starts them."""
 
 import json
 import os
@@ -9,12 +9,11 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
-from retell import Retell
+import running
+from engines import url_of
 
 from receiver.sandbox.scenarios import BY_NAME
 from receiver.sandbox.server import Sandbox
@@ -25,70 +24,47 @@ from tests.conftest import KEY, payload, wait_until
 PASSWORD = "a password for the test"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def settings_for(where) -> dict[str, str]:
+    return running.environment(
+        RETELL_API_KEY=KEY,
+        CALLHOUSE_DATABASE_URL=url_of(where),
+        CALLHOUSE_BIND=running.free_address(),
+        CALLHOUSE_BROWSE_BIND=running.free_address(),
+        CALLHOUSE_BROWSE_PASSWORD=PASSWORD,
+        CALLHOUSE_WORKERS="2",
+    )
 
 
 @pytest.fixture
-def environ(tmp_path):
-    return os.environ | {
-        "RETELL_API_KEY": KEY,
-        "CALLHOUSE_DATABASE_URL": f"sqlite:///{tmp_path / 'retell.db'}",
-        "CALLHOUSE_BIND": f"127.0.0.1:{free_port()}",
-        "CALLHOUSE_BROWSE_BIND": f"127.0.0.1:{free_port()}",
-        "CALLHOUSE_BROWSE_PASSWORD": PASSWORD,
-        "CALLHOUSE_WORKERS": "2",
-    }
+def environ(engine):
+    with engine.nothing() as where:
+        yield settings_for(where)
 
 
-@contextmanager
-def running(command, environ, address):
-    # A file: a pipe that nobody reads would stop the server once it is full. At the end of the run
-    # it is searched for what must never be said.
-    folder = Path(environ["CALLHOUSE_DATABASE_URL"].removeprefix("sqlite:///")).parent
-    with (folder / f"{command}-{address[10:]}.log").open("w+b") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "receiver.cli", command],
-            env=environ,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-        def said():
-            output.seek(0)
-            return output.read().decode()
-
-        def answers():
-            assert process.poll() is None, said()
-            try:
-                return httpx.get(f"http://{address}/healthz")
-            except httpx.TransportError:
-                return None
-
-        try:
-            wait_until(answers)
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            process.wait(timeout=30)
-            process.said = said()
+@pytest.fixture(scope="module")
+def everything(engine, tmp_path_factory):
+    """Receiver and Datasette of this module; their settings, and what Datasette has said."""
+    folder = tmp_path_factory.mktemp("end-to-end")
+    with engine.nothing() as where:
+        environ = settings_for(where)
+        with (
+            running.serve(environ, folder),
+            engine.browsable(environ, folder) as seen,
+            running.browse(seen, folder) as datasette,
+        ):
+            yield environ, datasette.said
 
 
 @pytest.fixture
-def receiver(environ):
-    with running("serve", environ, environ["CALLHOUSE_BIND"]) as process:
-        yield process
+def receiving(everything):
+    """The settings of the receiver that runs."""
+    return everything[0]
 
 
 @pytest.fixture
-def browser(receiver, environ):
-    address = environ["CALLHOUSE_BROWSE_BIND"]
-    client = httpx.Client(base_url=f"http://{address}", follow_redirects=True)
-    with running("browse", environ, address), client:
+def browser(receiving):
+    url = f"http://{receiving['CALLHOUSE_BROWSE_BIND']}"
+    with httpx.Client(base_url=url, follow_redirects=True) as client:
         yield client
 
 
@@ -107,13 +83,21 @@ def log_in(browser, password=PASSWORD):
     return browser.post("/-/login", data=form)
 
 
-def test_a_posted_call_is_found_by_its_page_by_sql_and_by_search(browser, environ):
+def rows_of(browser, table, call_id):
+    """A call's rows, once Datasette shows the call: a mirror follows the server's database."""
+    params = {"call_id": call_id, "_shape": "array"}
+    wait_until(lambda: browser.get("/retell/calls.json", params=params).json())
+    return browser.get(f"/retell/{table}.json", params=params).json()
+
+
+def test_a_posted_call_is_found_by_its_page_by_sql_and_by_search(browser, receiving):
     event = payload("event-call_analyzed")
     call_id = event["call"]["call_id"]
-    assert post(environ, event).status_code == 204
+    assert post(receiving, event).status_code == 204
     assert browser.get(f"/retell/calls/{call_id}").status_code == 403
     assert log_in(browser).status_code == 200
 
+    assert rows_of(browser, "analyses", call_id)
     page = browser.get(f"/retell/calls/{call_id}")
     assert (page.status_code, event["call"]["agent_id"] in page.text) == (200, True)
 
@@ -126,8 +110,11 @@ def test_a_posted_call_is_found_by_its_page_by_sql_and_by_search(browser, enviro
     assert [row["call_id"] for row in found.json()] == [call_id]
 
 
-def test_a_call_that_the_vendors_client_places_shows_up_analysed(browser, environ):
-    webhook_url = f"http://{environ['CALLHOUSE_BIND']}/webhook"
+def test_a_call_that_the_vendors_client_places_shows_up_analysed(browser, receiving):
+    # It takes seconds to import, for this test alone.
+    from retell import Retell
+
+    webhook_url = f"http://{receiving['CALLHOUSE_BIND']}/webhook"
     with (
         Sandbox(api_key=KEY, webhook_url=webhook_url) as sandbox,
         Retell(api_key=KEY, base_url=sandbox.url, _strict_response_validation=True) as client,
@@ -144,9 +131,9 @@ def test_a_call_that_the_vendors_client_places_shows_up_analysed(browser, enviro
     log_in(browser)
 
     def rows(table):
-        params = {"call_id": placed.call_id, "_shape": "array"}
-        return browser.get(f"/retell/{table}.json", params=params).json()
+        return rows_of(browser, table, placed.call_id)
 
+    wait_until(lambda: rows("analyses"))
     [stored] = rows("calls")
     assert stored["call_status"] == "ended"
     assert stored["combined_cost_cents"] == call.call_cost.combined_cost > 0
@@ -169,50 +156,52 @@ def test_nothing_but_the_login_is_seen_without_one(browser):
     assert "Disallow: /" in browser.get("/robots.txt").text
 
 
-def test_raw_bodies_read_as_null_by_page_and_by_sql(browser, environ):
-    post(environ, payload("event-call_analyzed"))
+def test_raw_bodies_read_as_null_by_page_and_by_sql(browser, receiving):
+    event = payload("event-call_ended")
+    call_id = event["call"]["call_id"]
+    post(receiving, event)
     log_in(browser)
+    assert rows_of(browser, "calls", call_id)
     sql = (
-        "select body, length(body) as n, hex(body) as h, body_bytes > 0 as known from observations"
+        "select body, length(body) as n, hex(body) as h, body_bytes > 0 as known "
+        "from observations where entity_id = :id"
     )
-    rows = browser.get("/retell.json", params={"sql": sql, "_shape": "array"}).json()
+    rows = browser.get("/retell.json", params={"sql": sql, "id": call_id, "_shape": "array"}).json()
     assert rows == [{"body": None, "n": None, "h": "", "known": 1}]
-    rows = browser.get("/retell/observations.json?_shape=array").json()
+    rows = browser.get(f"/retell/observations.json?_shape=array&entity_id={call_id}").json()
     assert [row["body"] for row in rows] == [None]
 
 
-def test_a_page_that_fails_logs_nothing_of_what_was_asked(receiver, environ):
-    address = environ["CALLHOUSE_BROWSE_BIND"]
-    with running("browse", environ, address) as process:
-        url = f"http://{address}"
-        with httpx.Client(base_url=url, follow_redirects=True) as browser:
-            log_in(browser)
-            sql = "select nope from calls where from_number = '+14155550123'"
-            assert browser.get("/retell.json", params={"sql": sql}).status_code == 400
-            assert browser.get("/+14155550123").status_code == 404
-    assert "Browsing on" in process.said
-    assert "+14155550123" not in process.said
+def test_a_page_that_fails_logs_nothing_of_what_was_asked(browser, everything):
+    log_in(browser)
+    sql = "select nope from calls where from_number = '+14155550123'"
+    assert browser.get("/retell.json", params={"sql": sql}).status_code == 400
+    assert browser.get("/+14155550123").status_code == 404
+    _, said = everything
+    assert "Browsing on" in said()
+    assert "+14155550123" not in said()
 
 
 @pytest.mark.slow
-def test_many_clients_over_several_workers_are_all_stored(receiver, environ):
+def test_many_clients_over_several_workers_are_all_stored(environ, tmp_path):
     def one(n):
         return post(environ, {"event": "call_ended", "call": {"call_id": f"call_{n % 50}", "n": n}})
 
-    with ThreadPoolExecutor(16) as pool:
-        statuses = [answer.status_code for answer in pool.map(one, range(200))]
+    with running.serve(environ, tmp_path):
+        with ThreadPoolExecutor(16) as pool:
+            statuses = [answer.status_code for answer in pool.map(one, range(200))]
+        metrics = httpx.get(f"http://{environ['CALLHOUSE_BIND']}/metrics").text
     assert statuses == [204] * 200
-    metrics = httpx.get(f"http://{environ['CALLHOUSE_BIND']}/metrics").text
     assert 'callhouse_events_total{outcome="stored"} 200' in metrics
 
 
 @pytest.mark.slow
-def test_an_acknowledged_event_survives_kill_9(environ):
-    with running("serve", environ, environ["CALLHOUSE_BIND"]) as process:
+def test_an_acknowledged_event_survives_kill_9(environ, tmp_path):
+    with running.serve(environ, tmp_path) as receiver:
         event = payload("event-call_ended")
         assert post(environ, event).status_code == 204
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        os.killpg(receiver.process.pid, signal.SIGKILL)
+        receiver.process.wait()
     shown = subprocess.run(
         [sys.executable, "-m", "receiver.cli", "show", event["call"]["call_id"]],
         env=environ,
@@ -222,6 +211,7 @@ def test_an_acknowledged_event_survives_kill_9(environ):
     assert json.loads(shown.stdout) == event["call"]
 
 
+@pytest.mark.sqlite
 def test_a_taken_port_is_a_clear_error(environ):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -239,6 +229,7 @@ def test_a_taken_port_is_a_clear_error(environ):
             assert setting in result.stderr
 
 
+@pytest.mark.sqlite
 @pytest.mark.slow
 def test_the_demo_stores_every_event_and_ends_by_itself(environ, tmp_path):
     result = subprocess.run(
@@ -259,6 +250,7 @@ def test_the_demo_stores_every_event_and_ends_by_itself(environ, tmp_path):
     assert not (tmp_path / "retell.db").exists(), "the configured database is not touched"
 
 
+@pytest.mark.sqlite
 def test_the_demo_keeps_serving_until_it_is_stopped_and_leaves_nothing_behind(environ, tmp_path):
     demo = subprocess.Popen(
         [sys.executable, "-m", "receiver.cli", "demo", "--calls", "40"],

@@ -1,9 +1,6 @@
 """A file follows a database on a server: news at once, everything else after a while."""
 
-import os
 import re
-import subprocess
-import sys
 import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -11,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import running
 from browsing import visiting
 from click.testing import CliRunner
 from conftest import NOW_MS, PAYLOADS, wait_until
@@ -275,34 +273,19 @@ def test_once_without_the_server_it_fails(target, monkeypatch):
     assert "Error: the database could not be used" in run("--to", target, "--once", status=1)
 
 
-@contextmanager
-def following(where, target):
-    """The command, as a service runs it; yields what it has said so far."""
-    command = [sys.executable, "-m", "receiver.cli", "mirror", "--to", target, "--every", "0.1"]
-    environment = os.environ | {"CALLHOUSE_DATABASE_URL": where.url, "PYTHONUNBUFFERED": "1"}
-    log = target.with_suffix(".log")
-    with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
-    try:
-        yield process, log.read_text
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.slow
 def test_a_server_that_was_away_is_followed_again(target):
     with cluster(durable=True) as server:
         where = server.blank()
-        with following(where, target) as (process, said):
-            wait_until(lambda: "following" in said())
+        environ = running.environment(CALLHOUSE_DATABASE_URL=where.url)
+        with running.mirror(environ, target.parent) as following:
             server.kill()
-            wait_until(lambda: "trying again" in said())
+            wait_until(lambda: "trying again" in following.said())
             server.start()
             receive_at(where, "zz", received=time.time_ns() // 1_000_000)
-            wait_until(lambda: dump_of(target)["calls"] and "It goes on." in said())
-            process.terminate()
-            assert process.wait(20) == 0
-        assert said().count("trying again") == 1
-        assert said().count("It goes on.") == 1
+            wait_until(lambda: dump_of(target)["calls"] and "It goes on." in following.said())
+            following.process.terminate()
+            assert following.process.wait(20) == 0
+        assert following.said().count("trying again") == 1
+        assert following.said().count("It goes on.") == 1
         assert dump_of(target) == dump_of(where)

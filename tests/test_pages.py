@@ -4,7 +4,6 @@ import importlib.util
 import io
 import json
 import math
-import os
 import re
 import shutil
 import struct
@@ -12,13 +11,13 @@ import wave
 from contextlib import closing
 
 import pytest
+import running
 from datasette_auth_passwords.utils import hash_password
 
 from receiver import access
 from receiver.sandbox.day import day
 from receiver.store import Store, migrate, receive
 from schema.dashboards import DASHBOARDS
-from tests.test_end_to_end import PASSWORD, free_port, running
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -34,6 +33,7 @@ pytestmark = [
         reason="waits for playwright and axe-playwright-python: pip install '.[dev]'",
     ),
 ]
+PASSWORD = "a password for the test"
 START = 1_778_544_000_000
 SECONDS = 12
 SAID = "I would like to book a porcelain crown for next week please"
@@ -92,14 +92,13 @@ def site(tmp_path_factory):
         users={"max": access.User("masked", hash_password(PASSWORD, iterations=1))}
     )
     access.save(access.path_beside(path), known)
-    address = f"127.0.0.1:{free_port()}"
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(("CALLHOUSE_", "RETELL_"))}
-    environ |= {
-        "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}",
-        "CALLHOUSE_BROWSE_BIND": address,
-        "CALLHOUSE_BROWSE_PASSWORD": PASSWORD,
-    }
-    with running("browse", environ, address):
+    address = running.free_address()
+    environ = running.environment(
+        CALLHOUSE_DATABASE_URL=f"sqlite:///{path}",
+        CALLHOUSE_BROWSE_BIND=address,
+        CALLHOUSE_BROWSE_PASSWORD=PASSWORD,
+    )
+    with running.browse(environ, path.parent):
         yield f"http://{address}"
 
 

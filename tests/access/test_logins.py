@@ -2,10 +2,10 @@
 
 import asyncio
 import importlib.util
-import os
 
 import httpx
 import pytest
+import running
 from datasette_auth_passwords.utils import hash_password
 
 from receiver import access
@@ -16,7 +16,6 @@ from tests.access.roles import (
     SECRET,
     pages,
 )
-from tests.test_end_to_end import free_port, running
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
@@ -135,13 +134,12 @@ def tool(name, **arguments):
 
 @pytest.mark.skipif(not HAS_MCP, reason="waits for datasette-mcp: pip install '.[mcp]'")
 def test_an_assistant_asks_the_database_of_its_token(served, known, db_path):
-    address = f"127.0.0.1:{free_port()}"
-    environ = os.environ | {
-        "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}",
-        "CALLHOUSE_BROWSE_BIND": address,
-    }
+    address = running.free_address()
+    environ = running.environment(
+        CALLHOUSE_DATABASE_URL=f"sqlite:///{db_path}", CALLHOUSE_BROWSE_BIND=address
+    )
     sql = "select from_number from calls"
-    with running("browse", environ, address) as process, httpx.Client() as client:
+    with running.browse(environ, db_path.parent) as datasette, httpx.Client() as client:
         for name, own, other in (("jane", DATABASE, MASKED), ("max", MASKED, DATABASE)):
             headers = {
                 "accept": "application/json, text/event-stream",
@@ -165,7 +163,7 @@ def test_an_assistant_asks_the_database_of_its_token(served, known, db_path):
             shown = NUMBER if name == "jane" else "•••23"
             assert found["structuredContent"]["rows"] == [{"from_number": shown}]
             assert [answer["isError"] for answer in refused] == [True, True, True]
-    assert NUMBER not in process.said
+    assert NUMBER not in datasette.said()
 
 
 def test_no_assistant_gets_in_without_a_token(served, known):
