@@ -7,6 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner
 from engines import url_of
 
+from receiver import config
 from receiver.addresses import Location
 from receiver.cli import main
 from receiver.sandbox.day import day
@@ -35,6 +36,11 @@ def export_of(where: Location, monkeypatch):
     return lambda *args: CliRunner().invoke(main, ["export", *map(str, args)])
 
 
+def settings_of(where: Location) -> config.Settings:
+    """The settings of who exports a database."""
+    return config.load({"CALLHOUSE_DATABASE_URL": url_of(where)})
+
+
 def add(store, body, at_ms):
     store.add(receive(body, source="webhook", observed_at=at_ms, received_at=at_ms))
 
@@ -46,3 +52,8 @@ def stored(store, call, at_ms=DAY_MS, event="call_analyzed"):
 def lines(result):
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def one(result):
+    [row] = lines(result)
+    return row

@@ -177,3 +177,10 @@ def looking(where: PostgresUrl) -> Iterator[Session]:
         yield session
     finally:
         session.close()
+
+
+def execute(where: PostgresUrl, *statements: str) -> None:
+    """Carry out statements of the server's own SQL."""
+    with looking(where) as session:
+        for statement in statements:
+            session.raw.execute(statement)

@@ -1,6 +1,6 @@
 """What is stored, as files that other programs read: every value, in every format.
 
-What a file of SQLite's gives; tests/test_postgres_export.py compares it with what a server gives.
+What a file of SQLite's gives; tests/exports/postgres/ compares it with what a server gives.
 """
 
 import csv
