@@ -251,7 +251,7 @@ FROM (
         (
             SELECT e.entity_id FROM observations e
             WHERE e.event = o.event AND is_unknown_event(e)
-            ORDER BY e.observed_at LIMIT 1
+            ORDER BY nullif(e.observed_at, 0) NULLS LAST, e.entity_id LIMIT 1
         ) AS example
     FROM observations o
     WHERE is_unknown_event(o)
@@ -262,7 +262,7 @@ FROM (
         (
             SELECT e.call_id FROM unknowns e
             WHERE e.place = u.place AND e.what = u.what AND e.name = u.name
-            ORDER BY e.seen_at LIMIT 1
+            ORDER BY e.seen_at NULLS LAST, e.call_id LIMIT 1
         )
     FROM unknowns u
     GROUP BY u.place, u.what, u.name
@@ -272,7 +272,7 @@ FROM (
         (
             SELECT e.chat_id FROM chat_unknowns e
             WHERE e.place = u.place AND e.what = u.what AND e.name = u.name
-            ORDER BY e.seen_at LIMIT 1
+            ORDER BY e.seen_at NULLS LAST, e.chat_id LIMIT 1
         )
     FROM chat_unknowns u
     GROUP BY u.place, u.what, u.name

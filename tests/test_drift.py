@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import PAYLOADS
 from engines import url_of
+from storing import stored
 
 from receiver.cli import main
 from receiver.sandbox.day import day
@@ -119,8 +120,7 @@ def test_chats_are_looked_at_too(store, db):
         "chat_cost": {"product_costs": [{"product": "gpt_9"}]},
         "message_with_tool_calls": [{"role": "hologram"}],
     }
-    body = json.dumps({"event": "chat_ended", "chat": chat}).encode()
-    store.add(receive(body, source="webhook", observed_at=1, received_at=1))
+    stored(store, {"event": "chat_ended", "chat": chat})
     assert drift(db) == {
         ("chat", "key", "mood", 1),
         ("chat", "chat_type", "fax", 1),
@@ -137,6 +137,24 @@ def test_first_sight_and_example_are_of_the_earliest_call(store, db):
         add(store, "call_ended", call)
     [row] = db.execute("SELECT entities, first_seen, example FROM drift").fetchall()
     assert tuple(row) == (3, "2026-05-09T12:00:01Z", "call_1")
+
+
+@pytest.mark.parametrize("order", ["cab", "bac"])
+def test_the_example_has_a_time_if_any_does_and_is_the_same_whoever_came_first(store, db, order):
+    times = {"a": 0, "b": 7, "c": 7}
+    for call_id in order:
+        add(store, "call_ended", {"call_id": call_id, "mood": 1}, at=times[call_id])
+        add(store, "call_sung", {"call_id": call_id}, at=times[call_id])
+        chat = {"chat_id": f"chat_{call_id}", "mood": 1}
+        stored(store, {"event": "chat_ended", "chat": chat}, at=times[call_id])
+    found = db.execute(
+        "SELECT place, first_seen_ms, example FROM drift WHERE name IN ('mood', 'call_sung')"
+    )
+    assert {tuple(row) for row in found} == {
+        ("call", 7, "b"),
+        ("chat", 7, "chat_b"),
+        ("envelope", 7, "b"),
+    }
 
 
 def test_a_value_that_later_news_replace_is_drift_no_more(store, db):

@@ -222,8 +222,9 @@ def test_numbers_are_rounded_as_sqlite_rounds_them(pg, db):
         ),
         ("sum(a.x * a.x), a.x * a.xy", "sum_of(square(a.x)), a.x * a.xy"),
         (
-            "(\nSELECT e.id FROM t e\nWHERE e.a = o.a AND e.b = o.b\nORDER BY e.at LIMIT 1\n) AS x",
-            "(array_agg(o.id ORDER BY o.at, o.id))[1] AS x",
+            "(\nSELECT e.id FROM t e\nWHERE e.a = o.a AND e.b = o.b\n"
+            "ORDER BY e.at NULLS LAST, e.id LIMIT 1\n) AS x",
+            "(array_agg(o.id ORDER BY o.at NULLS LAST, o.id))[1] AS x",
         ),
     ],
 )

@@ -29,8 +29,8 @@ _SQUARE = re.compile(r"\b(\w+\.\w+) \* \1\b")
 # The first of a group, which SQLite looks up in an index. In a cluster, a subquery may refer to its
 # outer rows by the column alone that tables are distributed by.
 _FIRST = re.compile(
-    r"\(\s*SELECT e\.(\w+) FROM \w+ e\s+WHERE e\.\w+ = (\w)\.(?:(?!\bSELECT\b).)*?"
-    r"ORDER BY e\.(\w+) LIMIT 1\s*\)",
+    r"\(\s*SELECT e\.(?P<what>\w+) FROM \w+ e\s+WHERE e\.\w+ = (?P<group>\w)\."
+    r"(?:(?!\bSELECT\b).)*?ORDER BY (?P<order>[^\n]*?) LIMIT 1\s*\)",
     re.DOTALL,
 )
 _WORD = re.compile(
@@ -47,8 +47,14 @@ def translate(statement: str) -> str:
 
 def standard(statement: str) -> str:
     """A statement without parameters, such as a view's."""
-    said = _FIRST.sub(r"(array_agg(\2.\1 ORDER BY \2.\3, \2.\1))[1]", statement)
+    said = _FIRST.sub(_first, statement)
     return _WORD.sub(_said, _SQUARE.sub(r"square(\1)", said))
+
+
+def _first(match: re.Match[str]) -> str:
+    group = match["group"]
+    order = re.sub(r"\be\.", f"{group}.", match["order"])
+    return f"(array_agg({group}.{match['what']} ORDER BY {order}))[1]"
 
 
 def _said(match: re.Match[str]) -> str:
