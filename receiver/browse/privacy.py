@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 
 from receiver.store.connection import Connection, sqlite3
+from receiver.store.sql import quoted
 from schema.personal import shown
 from schema.tables import PRIVATE, ROLLUP_TABLES, TABLES
 
@@ -76,16 +77,12 @@ def _tables(connection: Connection, *types: str) -> list[str]:
 
 
 def _view(name: str, columns: list[str]) -> str:
-    view = f"CREATE TEMP VIEW {_quoted(name)} AS"
-    return f"{view} SELECT {', '.join(columns)} FROM main.{_quoted(name)}"  # noqa: S608 - our columns
+    view = f"CREATE TEMP VIEW {quoted(name)} AS"
+    return f"{view} SELECT {', '.join(columns)} FROM main.{quoted(name)}"
 
 
 def _nothing(name: str) -> str:
-    return f"CREATE TEMP VIEW {_quoted(name)} AS SELECT NULL AS hidden WHERE 0"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return f"CREATE TEMP VIEW {quoted(name)} AS SELECT NULL AS hidden WHERE 0"
 
 
 def _authorize(

@@ -23,14 +23,14 @@ _MANY_FOR_A_CALL = {table.name for table in (OBSERVATIONS, *CALL_TABLES) if len(
 _KEYS = {table.name: list(table.key) for table in (*TABLES, *ROLLUP_TABLES)}
 
 
-class Warehouse(Database):  # type: ignore[misc] # Datasette has no types
+class Warehouse(Database):
     """A database of Datasette whose every connection is guarded."""
 
     def __init__(self, served: datasette.app.Datasette, path: str, *, is_masked: bool) -> None:
         super().__init__(served, path=path, is_mutable=True)
         self.is_masked = is_masked
 
-    def connect(self, write: bool = False) -> Any:  # noqa: ARG002 - Datasette passes it
+    def connect(self, **_: bool) -> Any:
         """A connection for reading, also where Datasette would write."""
         connection = super().connect()
         guard(connection, is_masked=self.is_masked)

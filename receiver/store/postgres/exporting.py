@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from datetime import datetime
 
 import psycopg
-from psycopg.adapt import Buffer
+from psycopg import pq
+from psycopg.abc import AdaptContext
+from psycopg.adapt import Buffer, Loader
 from psycopg.types.numeric import NumericBinaryLoader
 
 from receiver.errors import CallhouseError, ExportFailed, SettingsError
@@ -46,14 +48,8 @@ class ServerSnapshot:
         names |= selects(timezone) if timezone else {}
         self._with = export_sql.under(names)
 
-    def read(
-        self,
-        what: str,
-        *,
-        since: datetime | None,
-        typed: bool,  # noqa: ARG002 - a snapshot of a file has to be told
-    ) -> Result:
-        """The types are known without reading a row."""
+    def read(self, what: str, *, since: datetime | None, **_: bool) -> Result:
+        """The types are known without reading a row, so `typed` changes nothing."""
         readable = self._session.raw.execute(export_sql.READABLE)
         selected = select(what, (name for (name,) in readable))
         query = f"{sql.nested(selected)} exported"
@@ -127,12 +123,17 @@ def snapshot(session: Session, *, timezone: str | None, private: bool) -> Iterat
         raise _said(error) from None
 
 
-class _Number(NumericBinaryLoader):
-    """An integer where the server counts without a point and 64 bits hold it."""
+class _Number(Loader):
+    """An integer where the server counts without a point and 64 bits hold it, else a float."""
 
-    # psycopg says that a loader of numeric makes Decimals; it takes whatever it makes.
-    def load(self, data: Buffer) -> int | float:  # type: ignore[override]
-        number = super().load(data)
+    format = pq.Format.BINARY
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        self._decimal = NumericBinaryLoader(oid, context).load
+
+    def load(self, data: Buffer) -> int | float:
+        number = self._decimal(data)
         if number.is_finite() and number.as_tuple().exponent == 0 and abs(number) < 2**63:
             return int(number)
         return float(number)
