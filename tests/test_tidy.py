@@ -6,10 +6,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("receiver/**/*.py"), *ROOT.glob("schema/**/*.py")])
-MAX_FILE_LINES = 250
+MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
-# Tables in words, and the one tree of errors: what reads best in one place.
-LONG_FILES = {"schema/tables.py", "receiver/errors.py"}
+# A list of every table, which reads best in one place.
+LONG_FILES = {"schema/tables.py"}
 
 
 def name(path: Path) -> str:
