@@ -16,8 +16,8 @@ from random import Random
 import httpx
 from playwright.sync_api import Page, Route, sync_playwright
 
-from receiver.sandbox.day import Delivery, past_calls, webhook_body
-from receiver.sandbox.identity import Account
+from receiver.sandbox.companies import Account
+from receiver.sandbox.days import Delivery, past_calls, webhook_body
 from receiver.store import Store, migrate, receive
 from receiver.store.reading import connect_readonly
 

@@ -22,8 +22,8 @@ from rich.table import Table
 from receiver.addresses import Bind, require_free
 from receiver.config import Settings
 from receiver.errors import DemoFailed, SettingsError
-from receiver.sandbox.delivering import Delivery
-from receiver.sandbox.scenarios import BY_NAME
+from receiver.sandbox.deliveries import Delivery
+from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
 from receiver.store.reading import connect_readonly
 

@@ -10,7 +10,7 @@ from engines import url_of
 from receiver import config
 from receiver.addresses import Location
 from receiver.cli import main
-from receiver.sandbox.day import day
+from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 
 DAY_MS = 1_778_544_000_000  # 2026-05-12

@@ -18,7 +18,7 @@ from receiver.calling.journal import Journal
 from receiver.calling.lists import KEY_HOLDS_MS, LOST_ATTEMPTS, LOST_IN_A_ROW, Caller, Pace
 from receiver.calling.rows import MARKER, read_rows
 from receiver.retell import Retell
-from receiver.sandbox.limits import Limit
+from receiver.sandbox.app import Limit
 from receiver.sandbox.server import Sandbox
 from receiver.store import open_store
 from tests.conftest import KEY, NOW_MS

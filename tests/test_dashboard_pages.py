@@ -12,7 +12,7 @@ from storing import stored
 
 from receiver import access, config
 from receiver.browse.server import serving
-from receiver.sandbox.day import day
+from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 from schema.dashboards import DASHBOARDS
 from tests.conftest import KEY

@@ -14,7 +14,7 @@ from receiver.config import SETTINGS
 from receiver.counters import NAMES
 from receiver.probe import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
 from receiver.refusals import ERRORS
-from receiver.sandbox.day import day
+from receiver.sandbox.days import day
 from receiver.store import receive
 from schema.dashboards import DASHBOARDS
 from schema.document import document

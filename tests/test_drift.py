@@ -9,7 +9,7 @@ from engines import url_of
 from storing import stored
 
 from receiver.cli import main
-from receiver.sandbox.day import day
+from receiver.sandbox.days import day
 from receiver.store import migrate, rebuild, receive
 from schema.events import EVENTS
 

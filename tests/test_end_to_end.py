@@ -15,7 +15,7 @@ import pytest
 import running
 from engines import url_of
 
-from receiver.sandbox.scenarios import BY_NAME
+from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
 from receiver.signature import sign
 from receiver.store.reading import connect_readonly

@@ -7,7 +7,7 @@ from browsing import visiting
 from storing import stored
 
 from receiver import config
-from receiver.sandbox.day import day
+from receiver.sandbox.days import day
 from receiver.store import receive
 from tests.conftest import KEY, payload
 

@@ -15,7 +15,7 @@ import running
 from datasette_auth_passwords.utils import hash_password
 
 from receiver import access
-from receiver.sandbox.day import day
+from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 from schema.dashboards import DASHBOARDS
 

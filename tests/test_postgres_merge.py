@@ -20,7 +20,7 @@ from naive_model import Delivery
 from storing import add, body_of
 
 from receiver.errors import StoreUnavailable
-from receiver.sandbox.day import day
+from receiver.sandbox.days import day
 from receiver.store import Outcome, open_store, read_drift, rebuild, receive
 from receiver.store.postgres.store import PostgresStore
 

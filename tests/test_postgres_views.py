@@ -20,7 +20,7 @@ from viewing import HANGUP, NO_ANSWER, ONGOING, TRANSFERRED, UNANALYSED, answere
 
 import receiver.store.postgres.turns
 from receiver.errors import StoreBusy
-from receiver.sandbox.day import day
+from receiver.sandbox.days import day
 from receiver.store import Outcome, migrate, open_store, receive
 from receiver.store.engine import reading
 from receiver.store.observing import observe

@@ -10,7 +10,7 @@ import pytest
 from browsing import visiting
 
 from receiver.config import load
-from receiver.sandbox.day import day
+from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 from receiver.store.connection import sqlite3
 from schema.questions import parse, questions

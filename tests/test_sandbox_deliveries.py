@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from receiver.errors import StaleSignature
+from receiver.sandbox.deliveries import Mischief
 from receiver.sandbox.events import Event
-from receiver.sandbox.mischief import Mischief
-from receiver.sandbox.scenarios import BY_NAME
+from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
 from receiver.signature import verify
 from tests.conftest import KEY, NOW_MS

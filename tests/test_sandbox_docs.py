@@ -3,15 +3,18 @@
 import re
 from dataclasses import fields
 from pathlib import Path
+from random import Random
 
 from click.testing import CliRunner
 
 from receiver.cli import main
 from receiver.sandbox.app import create_app
-from receiver.sandbox.mischief import Mischief, Rates
-from receiver.sandbox.scenarios import SCENARIOS
+from receiver.sandbox.companies import Account
+from receiver.sandbox.deliveries import Mischief, Rates
+from receiver.sandbox.operations import AgentOperations, Operations
+from receiver.sandbox.plans import SCENARIOS
 from receiver.sandbox.server import Sandbox
-from receiver.sandbox.workspace import CUSTOM_ATTRIBUTES
+from receiver.sandbox.workspace import CUSTOM_ATTRIBUTES, Workspace
 from tests.conftest import KEY
 
 DOC = (Path(__file__).parent.parent / "docs" / "sandbox.md").read_text(encoding="utf-8")
@@ -35,7 +38,20 @@ def test_every_kind_of_mischief_is_an_option_and_an_argument():
 
 
 def test_every_route_is_documented_and_no_other():
-    app = create_app(None, None, api_key=KEY, limits={}, now_ms=lambda: 0, say=lambda *_: None)
+    workspace = Workspace(Account(Random(1)))
+    operations = Operations(
+        seed=1,
+        account=Account(Random(1)),
+        workspace=workspace,
+        reporter=None,
+        scenario=None,
+        concurrency=1,
+        now_ms=lambda: 0,
+    )
+    agents = AgentOperations(workspace, lambda: 0)
+    app = create_app(
+        operations, agents, api_key=KEY, limits={}, now_ms=lambda: 0, say=lambda *_: None
+    )
     served = {
         f"{method} {rule.rule.replace('<', '{').replace('>', '}')}"
         for rule in app.url_map.iter_rules()

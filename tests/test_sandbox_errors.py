@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from receiver.sandbox.limits import LIMITS, Limit, RateLimiter
-from receiver.sandbox.scenarios import BY_NAME
+from receiver.sandbox.app import LIMITS, Limit, RateLimiter
+from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
 from receiver.sandbox.workspace import IDEMPOTENT_MS
 from tests.conftest import KEY, NOW_MS

@@ -7,12 +7,10 @@ import httpx
 import pytest
 
 from receiver.errors import CallhouseError, SettingsError
-from receiver.sandbox.agents import account_agents
-from receiver.sandbox.identity import Account
-from receiver.sandbox.life import Placing, live
-from receiver.sandbox.plans import UNANSWERED
-from receiver.sandbox.scenarios import BY_NAME, SCENARIOS
+from receiver.sandbox.companies import Account, account_agents
+from receiver.sandbox.plans import BY_NAME, SCENARIOS, UNANSWERED
 from receiver.sandbox.server import Sandbox
+from receiver.sandbox.workspace import Placing, live
 from receiver.store import receive
 from tests.conftest import KEY, NOW_MS, wait_until
 from tests.inbox import Inbox

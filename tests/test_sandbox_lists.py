@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.errors import Refusal
-from receiver.sandbox.listing import Filed, ListOrder, page
-from receiver.sandbox.orders import parsed
+from receiver.sandbox.orders import Filed, ListOrder, page, parsed
 
 TEXTS = st.sampled_from(["", "a", "b", "ab", "ba", "1", "2", "true"])
 NUMBERS = st.sampled_from([0, 1, 2, 1.5])

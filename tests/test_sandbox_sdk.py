@@ -7,7 +7,7 @@ import pytest
 import retell
 from retell import AsyncRetell, Retell
 
-from receiver.sandbox.scenarios import BY_NAME, SCENARIOS
+from receiver.sandbox.plans import BY_NAME, SCENARIOS
 from receiver.sandbox.server import Sandbox
 from tests.conftest import KEY
 

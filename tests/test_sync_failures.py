@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from receiver.errors import CallhouseError, KeyRefused, RetellFailed, UnexpectedAnswer
-from receiver.sandbox.limits import Limit
+from receiver.sandbox.app import Limit
 from receiver.store import show
 from receiver.upstream import fetching
 from tests.upstream import FIRST, Account, figures, started, stored

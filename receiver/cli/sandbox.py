@@ -16,8 +16,7 @@ from receiver.cli.group import main
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
-    from receiver.sandbox.delivering import Delivery
-    from receiver.sandbox.mischief import Rates
+    from receiver.sandbox.deliveries import Delivery, Rates
 
 _SHARE = click.FloatRange(0, 1)
 _out = Console(highlight=False, soft_wrap=True)

@@ -1,26 +1,92 @@
 """The sandbox's HTTP: Retell's routes, and what its errors look like. Knows Flask."""
 
-from __future__ import annotations
-
 import hmac
 import threading
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from receiver.errors import Refusal
-from receiver.sandbox.agent_operations import AgentOperations
-from receiver.sandbox.limits import Limit, RateLimiter
-from receiver.sandbox.operations import Operations
+from receiver.sandbox.operations import AgentOperations, Operations
 from receiver.sandbox.orders import INVALID
 from receiver.sandbox.wire import compact
 
-_CREATE = "create_phone_call"
-_LISTS = ("list_calls", "list_agents", "list_agent_versions")
+_CREATE = "POST /v2/create-phone-call"
+# Method, path, status and what answers, given the id in the path.
+Route = tuple[str, str, int, Callable[[str], Any]]
 # Said about each answer: method, path, status.
 Say = Callable[[str, str, int], None]
+
+
+RATE_LIMITED = "Account rate limited, please throttle your requests."
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most `requests` within `window_ms`."""
+
+    requests: int
+    window_ms: int
+
+
+# Per account and route; `create_errors` counts what create-phone-call refused.
+LIMITS: Mapping[str, Limit] = {
+    "create": Limit(1000, 10_000),
+    "create_errors": Limit(60, 60_000),
+    "list": Limit(15, 10_000),
+    "other": Limit(100, 10_000),
+}
+
+
+@dataclass
+class RateLimiter:
+    """The requests of the last window, route by route. Not thread-safe by itself."""
+
+    limits: Mapping[str, Limit]
+    _seen: dict[tuple[str, str], deque[int]] = field(default_factory=dict)
+
+    def admit(self, name: str, route: str, now_ms: int) -> dict[str, str]:
+        """Count a request and return its headers. Raises Refusal 429 when there is no room."""
+        self.check(name, route, now_ms)
+        return self.count(name, route, now_ms)
+
+    def check(self, name: str, route: str, now_ms: int) -> None:
+        """Raise Refusal 429 when there is no room, without counting."""
+        limit = self.limits.get(name)
+        if limit is not None:
+            seen = self._within(name, route, limit, now_ms)
+            if len(seen) >= limit.requests:
+                raise Refusal(429, RATE_LIMITED, _headers(name, limit, seen, now_ms))
+
+    def count(self, name: str, route: str, now_ms: int) -> dict[str, str]:
+        """Count a request and return its headers; none where there is no limit."""
+        limit = self.limits.get(name)
+        if limit is None:
+            return {}
+        seen = self._within(name, route, limit, now_ms)
+        seen.append(now_ms)
+        return _headers(name, limit, seen, now_ms)
+
+    def _within(self, name: str, route: str, limit: Limit, now_ms: int) -> deque[int]:
+        seen = self._seen.setdefault((name, route), deque())
+        while seen and seen[0] <= now_ms - limit.window_ms:
+            seen.popleft()
+        return seen
+
+
+def _headers(name: str, limit: Limit, seen: deque[int], now_ms: int) -> dict[str, str]:
+    until_ms = (seen[0] if seen else now_ms) + limit.window_ms - now_ms
+    return {
+        "X-RateLimit-Limiter": name,
+        "RateLimit-Limit": str(limit.requests),
+        "RateLimit-Remaining": str(limit.requests - len(seen)),
+        "RateLimit-Reset": str(max(1, -(-until_ms // 1000))),
+    }
 
 
 def create_app(
@@ -34,8 +100,9 @@ def create_app(
 ) -> Flask:
     """Return the API of one account."""
     app = Flask("callhouse-sandbox", static_folder=None)
-    _call_routes(app, operations)
-    _agent_routes(app, agents)
+    for method, path, status, answer in _routes(operations, agents):
+        view = partial(_answer, answer, status)
+        app.add_url_rule(path, f"{method} {path}", view, methods=[method])
     _refusals(app)
     limiter, lock = RateLimiter(limits), threading.Lock()
 
@@ -65,65 +132,27 @@ def create_app(
 def _limit_of(endpoint: str) -> str:
     if endpoint == _CREATE:
         return "create"
-    return "list" if endpoint in _LISTS else "other"
+    return "list" if "/list-" in endpoint else "other"
 
 
-def _call_routes(app: Flask, operations: Operations) -> None:
-    @app.post("/v2/create-phone-call")
-    def create_phone_call() -> Response:
-        return _json(operations.create_phone_call(_body()), 201)
-
-    @app.post("/v2/create-web-call")
-    def create_web_call() -> Response:
-        return _json(operations.create_web_call(_body()), 201)
-
-    @app.post("/v3/create-web-call")
-    def join_web_call() -> Response:
-        return _json(operations.join_web_call(_body()), 201)
-
-    @app.get("/v2/get-call/<call_id>")
-    def get_call(call_id: str) -> Response:
-        return _json(operations.get_call(call_id))
-
-    @app.post("/v3/list-calls")
-    def list_calls() -> Response:
-        return _json(operations.list_calls(_body()))
-
-    @app.patch("/v2/update-call/<call_id>")
-    def update_call(call_id: str) -> Response:
-        return _json(operations.update_call(call_id, _body()))
-
-    @app.delete("/v2/delete-call/<call_id>")
-    def delete_call(call_id: str) -> Response:
-        operations.delete_call(call_id)
-        return Response(status=204)
-
-    @app.post("/v2/stop-call/<call_id>")
-    def stop_call(call_id: str) -> Response:
-        operations.stop_call(call_id)
-        return Response(status=204)
-
-    @app.put("/rerun-call-analysis/<call_id>")
-    def rerun_analysis(call_id: str) -> Response:
-        return _json(operations.rerun_analysis(call_id))
-
-
-def _agent_routes(app: Flask, agents: AgentOperations) -> None:
-    @app.post("/v2/list-agents")
-    def list_agents() -> Response:
-        return _json(agents.list_agents(request.args.to_dict(), _body()))
-
-    @app.get("/list-agent-versions/<agent_id>")
-    def list_agent_versions(agent_id: str) -> Response:
-        return _json(agents.list_versions(agent_id, request.args.to_dict()))
-
-    @app.get("/get-agent/<agent_id>")
-    def get_agent(agent_id: str) -> Response:
-        return _json(agents.get_agent(agent_id, request.args.get("version")))
-
-    @app.patch("/update-agent/<agent_id>")
-    def update_agent(agent_id: str) -> Response:
-        return _json(agents.update_agent(agent_id, request.args.get("version"), _body()))
+def _routes(operations: Operations, agents: AgentOperations) -> Iterator[Route]:
+    """Yield method, path, status and what answers; `id` is the call or agent in the path."""
+    calls = operations
+    yield "POST", "/v2/create-phone-call", 201, lambda _: calls.create_phone_call(_body())
+    yield "POST", "/v2/create-web-call", 201, lambda _: calls.create_web_call(_body())
+    yield "POST", "/v3/create-web-call", 201, lambda _: calls.join_web_call(_body())
+    yield "GET", "/v2/get-call/<call_id>", 200, calls.get_call
+    yield "POST", "/v3/list-calls", 200, lambda _: calls.list_calls(_body())
+    yield "PATCH", "/v2/update-call/<call_id>", 200, lambda id: calls.update_call(id, _body())
+    yield "DELETE", "/v2/delete-call/<call_id>", 204, calls.delete_call
+    yield "POST", "/v2/stop-call/<call_id>", 204, calls.stop_call
+    yield "PUT", "/rerun-call-analysis/<call_id>", 200, calls.rerun_analysis
+    yield "POST", "/v2/list-agents", 200, lambda _: agents.list_agents(_query(), _body())
+    versions, get = "/list-agent-versions/<agent_id>", "/get-agent/<agent_id>"
+    yield "GET", versions, 200, lambda id: agents.list_versions(id, _query())
+    yield "GET", get, 200, lambda id: agents.get_agent(id, _query())
+    update = "/update-agent/<agent_id>"
+    yield "PATCH", update, 200, lambda id: agents.update_agent(id, _query(), _body())
 
 
 def _refusals(app: Flask) -> None:
@@ -146,6 +175,15 @@ def _body() -> Any:
     if not isinstance(body, dict):
         raise Refusal(400, INVALID)
     return body
+
+
+def _query() -> dict[str, str]:
+    return request.args.to_dict()
+
+
+def _answer(answer: Callable[[str], Any], status: int, **path: str) -> Response:
+    value = answer(next(iter(path.values()), ""))
+    return Response(status=204) if status == 204 else _json(value, status)
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -1,22 +1,290 @@
 """One call from its plan: everything Retell knows of it once it is over and analysed."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from random import Random
 from typing import Any
 
-from receiver.sandbox.analysis import call_analysis, no_conversation
-from receiver.sandbox.companies import Agent
-from receiver.sandbox.figures import call_cost, latency, token_usage
-from receiver.sandbox.identity import Account, identity
-from receiver.sandbox.kinds import CUT_SHORT, NEVER_STARTED, NOT_CONNECTED
-from receiver.sandbox.people import person, working_day
-from receiver.sandbox.plans import Plan
-from receiver.sandbox.script import Pause, Slots, Step, decided
-from receiver.sandbox.timeline import Timeline
-from receiver.sandbox.transcripts import scrubbed, session_tool, transcript_fields
-from receiver.sandbox.wire import hex_digits
+from receiver.sandbox.companies import Account, Agent, person, working_day
+from receiver.sandbox.dialogue import Pause, Slots, Step, decided, fill
+from receiver.sandbox.plans import CUT_SHORT, NEVER_STARTED, NOT_CONNECTED, Plan
+from receiver.sandbox.timeline import UTTERANCES, Timeline
+from receiver.sandbox.wire import compact, hex_digits, number
+
+
+def identity(rng: Random, account: Account, plan: Plan, slots: Slots) -> dict[str, Any]:
+    """Return the fields of a registered call."""
+    agent = plan.agent
+    call_id = f"call_{hex_digits(rng, 27)}"
+    known: dict[str, Any] = {
+        "call_id": call_id,
+        "call_type": "web_call" if plan.kind.web else "phone_call",
+        "agent_id": account.agent_ids[agent.key],
+        "agent_version": plan.version.number,
+        "agent_name": plan.version.name,
+    }
+    if agent.tagged:
+        known["agent_tag"] = plan.version.tag
+    line = _web(rng) if plan.kind.web else _phone(rng, account, plan, slots, call_id)
+    variables = fill(agent.variables, slots) | line.pop("carrier_variables")
+    if variables:
+        known["retell_llm_dynamic_variables"] = variables
+    if agent.metadata:
+        known["metadata"] = fill(agent.metadata, slots)
+    if agent.campaign:
+        known["batch_call_id"] = account.batch
+    known["data_storage_setting"] = agent.storage
+    known["opt_in_signed_url"] = agent.signed_urls
+    return known | line
+
+
+def _web(rng: Random) -> dict[str, Any]:
+    token = f"eyJhbGciOiJIUzI1NiJ9.{hex_digits(rng, 96)}.{hex_digits(rng, 43)}"
+    return {"custom_sip_headers": {}, "access_token": token, "carrier_variables": {}}
+
+
+def _phone(rng: Random, account: Account, plan: Plan, slots: Slots, call_id: str) -> dict[str, Any]:
+    call_sid = f"CA{hex_digits(rng, 32)}"
+    if plan.outbound:
+        ours, theirs = ("from_number", "to_number")
+        carrier: dict[str, str] = {}
+        headers = {
+            "X-RetellAI-CallId": call_id,
+            "X-RetellAI-Direction": "Outbound",
+            "X-RetellAI-OrgId": account.organisation,
+        }
+    else:
+        ours, theirs = ("to_number", "from_number")
+        carrier = {
+            "lk-real-ip": f"203.0.113.{rng.randrange(1, 255)}",
+            "twilio-callsid": call_sid,
+            "twilio-accountsid": account.twilio_account,
+            "lk-transport": rng.choice(("udp", "tls")),
+        }
+        headers = {f"x-{name}": value for name, value in carrier.items()}
+    return {
+        "custom_sip_headers": headers,
+        theirs: "anonymous" if plan.kind.anonymous else slots["e164"],
+        ours: plan.agent.number,
+        "direction": plan.kind.dialogue.direction,
+        "telephony_identifier": {"twilio_call_sid": call_sid},
+        "carrier_variables": carrier,
+    }
+
+
+NO_COST: dict[str, Any] = {
+    "total_duration_unit_price": 0,
+    "product_costs": [],
+    "combined_cost": 0,
+    "total_duration_seconds": 0,
+}
+# What the leg to the person a call was handed to costs, in cents per minute.
+_TRANSFER_LEG = ("voice_engine", 1.5)
+
+
+def latency(rng: Random, agent: Agent, replies_ms: Sequence[int]) -> dict[str, Any]:
+    """Return the latency groups of a call whose agent took `replies_ms` to answer each turn."""
+    if not replies_ms:
+        return {}
+    groups: dict[str, list[int | float]] = {
+        "llm": [round(ms * rng.uniform(0.5, 0.62)) for ms in replies_ms],
+        "e2e": list(replies_ms),
+        "tts": [round(ms * rng.uniform(0.18, 0.26)) for ms in replies_ms],
+        "asr": [number(ms * rng.randrange(60, 130) / 1024) for ms in replies_ms],
+    }
+    if agent.custom_llm:
+        groups["llm_websocket_network_rtt"] = [rng.randrange(18, 64) for _ in replies_ms]
+    if agent.knowledge_base:
+        groups["knowledge_base"] = [rng.randrange(70, 210) for _ in replies_ms[1:]] or [96]
+    return {name: _summary(values) for name, values in groups.items()}
+
+
+def token_usage(rng: Random, agent: Agent, replies: int) -> dict[str, Any] | None:
+    """Return tokens per LLM request; Retell does not see those of a custom LLM."""
+    if agent.custom_llm or not replies:
+        return None
+    tokens = [rng.randrange(1100, 2400)]
+    for _ in range(replies - 1):
+        tokens.append(tokens[-1] + rng.randrange(30, 190))
+    return {
+        "values": tokens,
+        "average": number(sum(tokens) / len(tokens)),
+        "num_requests": len(tokens),
+    }
+
+
+def call_cost(agent: Agent, duration_ms: int, transfer_leg_ms: int = 0) -> dict[str, Any]:
+    """Return the cost in cents, with the transfer leg once that has ended."""
+    total_seconds = ceil(duration_ms / 1000)
+    costs = [_cost(product, cents, total_seconds) for product, cents in agent.products]
+    if transfer_leg_ms:
+        leg = _cost(*_TRANSFER_LEG, ceil(transfer_leg_ms / 1000))
+        costs.append(leg | {"is_transfer_leg_cost": True})
+    per_minute = sum(cents for _, cents in agent.products)
+    return {
+        "total_duration_unit_price": number(round(per_minute / 60, 7)),
+        "product_costs": costs,
+        "combined_cost": number(round(sum(cost["cost"] for cost in costs), 7)),
+        "total_duration_seconds": total_seconds,
+    }
+
+
+def _cost(product: str, cents_per_minute: float, total_seconds: int) -> dict[str, Any]:
+    return {
+        "unit_price": number(round(cents_per_minute / 60, 7)),
+        "product": product,
+        "cost": number(round(cents_per_minute / 60 * total_seconds, 7)),
+    }
+
+
+def _summary(values: list[int | float]) -> dict[str, Any]:
+    ordered = sorted(values)
+    return {
+        "p99": _percentile(ordered, 0.99),
+        "min": ordered[0],
+        "max": ordered[-1],
+        "p90": _percentile(ordered, 0.9),
+        "num": len(values),
+        "values": values,
+        "p50": _percentile(ordered, 0.5),
+        "p95": _percentile(ordered, 0.95),
+    }
+
+
+def _percentile(ordered: list[int | float], share: float) -> int | float:
+    """Return a percentile between its two neighbours, as Retell does."""
+    position = (len(ordered) - 1) * share
+    below = int(position)
+    above = min(below + 1, len(ordered) - 1)
+    return number(ordered[below] + (ordered[above] - ordered[below]) * (position - below))
+
+
+# What an analysis writes where the talk gave no answer; all three are seen.
+_NO_ANSWER = ("", "N/A", None)
+
+
+def call_analysis(rng: Random, plan: Plan, slots: Slots) -> dict[str, Any]:
+    """Return the analysis of a call that connected."""
+    if plan.reason.startswith("error_"):
+        return no_conversation() | {"in_voicemail": False}
+    if plan.agent.storage == "basic_attributes_only":
+        return {
+            "in_voicemail": False,
+            "user_sentiment": plan.ending.sentiment,
+            "call_successful": plan.ending.successful and plan.reason != CUT_SHORT,
+        }
+    if plan.reason == CUT_SHORT:
+        return _cut_short(rng, plan)
+    return {
+        "in_voicemail": plan.reason == "voicemail_reached",
+        "call_summary": fill(plan.ending.summary, slots),
+        "user_sentiment": _sentiment(rng, plan.ending.sentiment),
+        "custom_analysis_data": fill(plan.ending.analysis, slots),
+        "call_successful": plan.ending.successful,
+    }
+
+
+def no_conversation() -> dict[str, Any]:
+    """Return the analysis of a call in which nobody spoke."""
+    return {
+        "call_summary": "",
+        "user_sentiment": "Unknown",
+        "call_successful": False,
+        "custom_analysis_data": {},
+    }
+
+
+def second_opinion(analysis: dict[str, Any]) -> dict[str, Any]:
+    """Return what a re-run of the same analysis finds: it differs, as such re-runs do."""
+    custom = analysis.get("custom_analysis_data", {})
+    again = analysis | {
+        "user_sentiment": "Positive",
+        "call_successful": not analysis["call_successful"],
+        "custom_analysis_data": custom | {"follow-up?": True},
+    }
+    # Where little may be stored there was no summary, and there is none again.
+    if "call_summary" in analysis:
+        summary = f"{analysis['call_summary']} The caller may be worth a follow-up."
+        again["call_summary"] = summary.lstrip()
+    return again
+
+
+def _cut_short(rng: Random, plan: Plan) -> dict[str, Any]:
+    return {
+        "in_voicemail": False,
+        "call_summary": f"The caller hung up before {plan.kind.dialogue.goal}.",
+        "user_sentiment": rng.choice(("Negative", "Neutral")),
+        "custom_analysis_data": {key: rng.choice(_NO_ANSWER) for key in plan.ending.analysis},
+        "call_successful": False,
+    }
+
+
+def _sentiment(rng: Random, usual: str) -> str:
+    return "Neutral" if usual == "Positive" and rng.random() < 0.2 else usual
+
+
+_SPEAKERS = {"agent": "Agent", "user": "User", "transfer_target": "Transfer Target"}
+_PUNCTUATION = " .,;:!?¡¿…"
+
+
+def transcript_fields(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the three views of one list of entries: as text, as utterances, with everything."""
+    said = [entry for entry in entries if entry["role"] in UTTERANCES]
+    lines = [f"{_SPEAKERS[entry['role']]}: {entry['content']}\n" for entry in said]
+    return {
+        "transcript": "".join(lines),
+        "transcript_object": said,
+        "transcript_with_tool_calls": entries,
+    }
+
+
+def scrubbed(entries: list[dict[str, Any]], slots: Slots) -> list[dict[str, Any]]:
+    """Return a copy of the entries without the caller's name, number and address."""
+    marks = {slots["email"]: "[EMAIL]", slots["e164"]: "[PHONE]", slots["phone"]: "[PHONE]"}
+    marks |= dict.fromkeys((slots["customer"], slots["first"], slots["last"]), "[NAME]")
+    pieces = dict.fromkeys(slots["phone"].split(), "[PHONE]") | marks
+    return [_scrubbed_entry(entry, marks, pieces) for entry in entries]
+
+
+def session_tool(
+    rng: Random, name: str, arguments: dict[str, Any], result: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the entries of an integration that runs before or after the call itself."""
+    call_id = f"tool_call_{hex_digits(rng, 16)}"
+    return [
+        {
+            "role": "tool_call_invocation",
+            "tool_call_id": call_id,
+            "name": name,
+            "arguments": compact(arguments),
+            "type": "integration_app",
+        },
+        {
+            "role": "tool_call_result",
+            "tool_call_id": call_id,
+            "successful": True,
+            "content": compact(result),
+        },
+    ]
+
+
+def _scrubbed_entry(
+    entry: dict[str, Any], marks: dict[str, str], pieces: dict[str, str]
+) -> dict[str, Any]:
+    if "words" not in entry:
+        texts = {key: entry[key] for key in ("arguments", "content") if key in entry}
+        for secret, mark in marks.items():
+            texts = {key: text.replace(secret, mark) for key, text in texts.items()}
+        return entry | texts
+    words = [word | {"word": _scrubbed_word(word["word"], pieces)} for word in entry["words"]]
+    return entry | {"content": "".join(word["word"] for word in words), "words": words}
+
+
+def _scrubbed_word(word: str, pieces: dict[str, str]) -> str:
+    bare = word.strip(_PUNCTUATION)
+    return word.replace(bare, pieces[bare]) if bare in pieces else word
+
 
 # With this setting Retell keeps neither what was said nor what was recorded.
 BASIC = "basic_attributes_only"
@@ -73,10 +341,10 @@ def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = N
 
 
 def _slots(rng: Random, plan: Plan) -> dict[str, Any]:
-    script = plan.kind.script
-    slots = person(rng, _country(plan.agent, script.language))
-    slots |= working_day(rng, plan.start_ms, script.language)
-    for choice in script.choices:
+    dialogue = plan.kind.dialogue
+    slots = person(rng, _country(plan.agent, dialogue.language))
+    slots |= working_day(rng, plan.start_ms, dialogue.language)
+    for choice in dialogue.choices:
         slots |= rng.choice(choice)
     return slots
 
@@ -108,14 +376,14 @@ def _played(rng: Random, plan: Plan, slots: Slots) -> Timeline:
 
 
 def _steps(rng: Random, plan: Plan) -> list[Step]:
-    script = plan.kind.script
-    steps = list(decided((*script.opening, *plan.ending.steps), rng))
+    dialogue = plan.kind.dialogue
+    steps = list(decided((*dialogue.opening, *plan.ending.steps), rng))
     if plan.reason == "error_llm_websocket_open":
         return []
     if plan.reason == "error_no_audio_received":
         return [steps[0], Pause(16, 24)]
     if plan.reason == CUT_SHORT:
-        return steps[: rng.randrange(4, max(5, len(script.opening)))]
+        return steps[: rng.randrange(4, max(5, len(dialogue.opening)))]
     return steps
 
 

@@ -1,23 +1,61 @@
 """Whose calls these are: invented companies and the voice agents that answer for them."""
 
-from __future__ import annotations
-
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from random import Random
 from typing import Any
 
-from receiver.sandbox.script import Script
-from receiver.sandbox.scripts.claim_status import CLAIM_STATUS
-from receiver.sandbox.scripts.dental import BOOKING
-from receiver.sandbox.scripts.guests import QUESTION
-from receiver.sandbox.scripts.hotel import RESERVATION
-from receiver.sandbox.scripts.insurance import CLAIM
-from receiver.sandbox.scripts.plumber import EMERGENCY
-from receiver.sandbox.scripts.quotes import QUOTE
-from receiver.sandbox.scripts.reminders import REMINDER
-from receiver.sandbox.scripts.restaurant import CHANGE, TABLE
-from receiver.sandbox.scripts.shop import ORDER, RETURN
-from receiver.sandbox.scripts.solar import LEAD
+from receiver.sandbox.dialogue import Dialogue, dialogues, read_data
+from receiver.sandbox.wire import hex_digits
+
+_PEOPLE = read_data("data/people.yaml")
+# Letters that do not come apart into a plain one and an accent.
+_PLAIN = str.maketrans({"ı": "i", "ß": "ss"})
+
+
+def person(rng: Random, country: str) -> dict[str, Any]:
+    """Return the slots of one caller: names, number, e-mail address and a reference number."""
+    there = _PEOPLE["countries"][country]
+    first, last = rng.choice(there["names"]).split()
+    e164, aloud = rng.choice(there["numbers"])
+    digits = [str(rng.randrange(10)) for _ in range(e164.count("#"))]
+    reference = str(rng.randrange(20_000, 90_000))
+    mailbox = _ascii(f"{first}.{last}").strip(".") or f"guest{reference}"
+    return {
+        "first": first,
+        "last": last,
+        "customer": there["full_name"].format(first=first, last=last),
+        "e164": _dialled(e164, digits),
+        "phone": _dialled(aloud, digits),
+        "email": f"{mailbox}@example.com",
+        "ref": reference,
+        "spelled": ", ".join(last.upper()),
+    }
+
+
+def working_day(rng: Random, day_start_ms: int, language: str) -> dict[str, str]:
+    """Return a Monday to Friday of the next nine days as `date` (ISO) and spoken `weekday`."""
+    today = datetime.fromtimestamp(day_start_ms / 1000, UTC)
+    coming = [today + timedelta(days=ahead) for ahead in range(2, 10)]
+    chosen = rng.choice([date for date in coming if date.weekday() < 5])
+    return {
+        "date": chosen.date().isoformat(),
+        "weekday": _PEOPLE["weekdays"][language[:2]][chosen.weekday()],
+    }
+
+
+def _ascii(name: str) -> str:
+    apart = unicodedata.normalize("NFKD", name.lower().translate(_PLAIN))
+    return apart.encode("ascii", "ignore").decode()
+
+
+def _dialled(pattern: str, digits: list[str]) -> str:
+    for digit in digits:
+        pattern = pattern.replace("#", digit, 1)
+    return pattern
 
 
 @dataclass(frozen=True)
@@ -39,7 +77,7 @@ class Agent:
     country: str
     number: str
     versions: tuple[Version, ...]
-    scripts: tuple[Script, ...]
+    dialogues: tuple[Dialogue, ...]
     products: tuple[tuple[str, float], ...]  # (product, cents per minute)
     share: float  # of the calls that a day is filled up with
     storage: str = "everything"
@@ -58,131 +96,93 @@ class Agent:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-_NORA = "Nora - Front Desk"
-_SAM = "Sam | Spring Roofs"
+def _agent(told: Mapping[str, Any]) -> Agent:
+    return Agent(
+        **dict(told)
+        | {
+            "versions": tuple(Version(**version) for version in told["versions"]),
+            "dialogues": tuple(dialogues()[name] for name in told["dialogues"]),
+            "products": tuple(told["products"].items()),
+        }
+    )
 
-AGENTS = (
-    Agent(
-        key="dental",
-        country="US",
-        number="+14155550142",
-        versions=(
-            Version(3, f"{_NORA} v3", 0.6, 1450),
-            Version(4, f"{_NORA} v4", 0.9, 880, "production"),
-        ),
-        scripts=(BOOKING, REMINDER),
-        products=(("elevenlabs_tts", 7.0), ("gpt_4_1_mini_high_priority", 2.4)),
-        share=18,
-        tagged=True,
-        variables={"practice": "Harbour Lane Dental", "opening_hours": "Mon-Fri 8:00-18:00"},
-    ),
-    Agent(
-        key="dental_night",
-        country="US",
-        number="+14155550143",
-        versions=(Version(2, "Nora - After Hours", 0.8, 1010),),
-        scripts=(BOOKING,),
-        products=(("elevenlabs_tts", 7.0), ("gpt_4o_mini", 0.6)),
-        share=6,
-        storage="basic_attributes_only",
-    ),
-    Agent(
-        key="plumber",
-        country="DE",
-        number="+493023125400",
-        versions=(
-            Version(0, "Rohrwerk Notdienst V1.0", 0.5, 1900),
-            Version(1, "Rohrwerk Notdienst V1.1 – schnellere Antworten", 0.88, 1150),
-        ),
-        scripts=(EMERGENCY, QUOTE),
-        products=(
-            ("voice_engine", 5.5),
-            ("gpt-4o-mini", 0.6),
-            ("background_voice_cancellation", 0.5),
-        ),
-        share=15,
-        flow=True,
-    ),
-    Agent(
-        key="hotel",
-        country="ES",
-        number="+34555010900",
-        versions=(Version(2, "Alba · Recepción", 0.82, 990, "temporada alta"),),
-        scripts=(RESERVATION, QUESTION),
-        products=(("elevenlabs_tts", 7.0), ("gemini_2_0_flash", 0.6)),
-        share=13,
-        storage="everything_except_pii",
-        tagged=True,
-        signed_urls=True,
-        transfer_to="+34555010911",
-        metadata={"hotel": {"id": "marisma-01", "idioma": "es"}, "canal": "teléfono"},
-        variables={"desayuno": "de 7:30 a 11:00", "nombre": "{first}"},
-    ),
-    Agent(
-        key="shop",
-        country="FR",
-        number="+33199004520",
-        versions=(Version(11, "Camille (suivi de commande)", 0.78, 1080),),
-        scripts=(ORDER, RETURN),
-        products=(("elevenlabs_tts", 7.0), ("gpt_4o_mini", 0.6), ("knowledge_base", 0.5)),
-        share=14,
-        knowledge_base=True,
-        web_share=0.6,
-        metadata={"session": {"page": "/suivi", "panier": "P-{ref}"}, "langue": "fr-FR"},
-        variables={"prénom": "{first}", "commande": "ML-{ref}"},
-    ),
-    Agent(
-        key="restaurant",
-        country="JP",
-        number="+81300007310",
-        versions=(Version(1, "美月・予約受付", 0.8, 1240),),
-        scripts=(TABLE, CHANGE),
-        products=(("voice_engine", 5.5), ("gemini_2_0_flash", 0.6)),
-        share=10,
-        flow=True,
-        event_timestamps=False,
-        variables={"店名": "割烹ふじなみ"},
-    ),
-    Agent(
-        key="insurance",
-        country="GB",
-        number="+442079460120",
-        versions=(
-            Version(7, "Edith (claims)", 0.55, 1680),
-            Version(8, "Edith (claims)", 0.9, 1040),
-        ),
-        scripts=(CLAIM, CLAIM_STATUS),
-        products=(("elevenlabs_tts", 7.0), ("background_voice_cancellation", 0.5)),
-        share=11,
-        custom_llm=True,
-        tagged=True,
-        transfer_to="+442079460188",
-        transfer_type="warm_transfer",
-        metadata={"policy": {"number": "KV-{ref}", "line": "motor", "years": 4}, "vip": False},
-    ),
-    Agent(
-        key="solar",
-        country="US",
-        number="+12065550117",
-        versions=(
-            Version(5, f"{_SAM} v5", 0.42, 1380, "spring-a"),
-            Version(6, f"{_SAM} v6 (shorter intro)", 0.85, 940, "spring-b"),
-        ),
-        scripts=(LEAD,),
-        products=(("elevenlabs_tts", 7.0), ("gpt_4_1_mini_high_priority", 2.4)),
-        share=24,
-        tagged=True,
-        campaign=True,
-        metadata={
-            "lead": {"id": "L-{ref}", "source": "open house", "score": 72},
-            "campaign": "spring-roofs",
-            "crm": {"contact_id": "{ref}"},
-        },
-        variables={"customer_name": "{customer}", "email": "{email}", "lead_id": "L-{ref}"},
-    ),
-)
+
+AGENTS = tuple(_agent(told) for told in read_data("data/agents.yaml"))
 
 
 def agent_named(key: str) -> Agent:
     """Return the agent of that key."""
     return next(agent for agent in AGENTS if agent.key == key)
+
+
+class Account:
+    """The ids that all calls of one day share."""
+
+    def __init__(self, rng: Random) -> None:
+        self.agent_ids = {agent.key: f"agent_{hex_digits(rng, 26)}" for agent in AGENTS}
+        self.organisation = f"org_{hex_digits(rng, 16)}"
+        self.batch = f"batch_call_{hex_digits(rng, 20)}"
+        self.twilio_account = f"AC{hex_digits(rng, 32)}"
+
+
+DEFAULT_EVENTS = ("call_started", "call_ended", "call_analyzed")
+TRANSFER_EVENTS = ("transfer_started", "transfer_bridged", "transfer_cancelled", "transfer_ended")
+# When the account's agents were last worked on: 2026-03-02, a Monday.
+_MADE_MS = 1_772_409_600_000
+
+
+@dataclass
+class AgentVersion:
+    """A version: what plays when it is on the line, and its settings in Retell's shape."""
+
+    agent: Agent
+    version: Version
+    settings: dict[str, Any]
+
+    @property
+    def webhook_events(self) -> tuple[str, ...]:
+        """The events it reports; Retell's default without a setting."""
+        return tuple(self.settings.get("webhook_events") or DEFAULT_EVENTS)
+
+
+def account_agents(account: Account) -> dict[str, list[AgentVersion]]:
+    """Return the versions of each agent, oldest first, by agent_id."""
+    return {
+        account.agent_ids[agent.key]: [
+            AgentVersion(agent, version, _settings(account, agent, version))
+            for version in agent.versions
+        ]
+        for agent in AGENTS
+    }
+
+
+def _settings(account: Account, agent: Agent, version: Version) -> dict[str, Any]:
+    agent_id = account.agent_ids[agent.key]
+    return {
+        "agent_id": agent_id,
+        "version": version.number,
+        "is_published": True,
+        "agent_name": version.name,
+        "channel": "voice",
+        "response_engine": _engine(agent, agent_id),
+        "voice_id": "retell-Nora",
+        "language": agent.dialogues[0].language,
+        "data_storage_setting": agent.storage,
+        "opt_in_signed_url": agent.signed_urls,
+        # Transfers too: the cost of a call that was put through is final with `transfer_ended`.
+        "webhook_events": [*DEFAULT_EVENTS, *TRANSFER_EVENTS],
+        "last_modification_timestamp": _MADE_MS,
+    }
+
+
+def _engine(agent: Agent, agent_id: str) -> dict[str, Any]:
+    digits = sha256(agent_id.encode()).hexdigest()[:12]
+    if agent.custom_llm:
+        return {"type": "custom-llm", "llm_websocket_url": f"wss://llm.example.com/{digits}"}
+    if agent.flow:
+        return {
+            "type": "conversation-flow",
+            "conversation_flow_id": f"conversation_flow_{digits}",
+            "version": 0,
+        }
+    return {"type": "retell-llm", "llm_id": f"llm_{digits}", "version": 0}

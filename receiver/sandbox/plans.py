@@ -1,16 +1,43 @@
 """Which calls a day holds and when: the kinds it promises first, then ordinary ones."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
-from receiver.sandbox.companies import AGENTS, Agent, Version, agent_named
-from receiver.sandbox.kinds import CUT_SHORT, PROMISED, Kind
-from receiver.sandbox.script import Ending
-from receiver.sandbox.scripts import solar
+from receiver.sandbox.companies import AGENTS, Agent, AgentVersion, Version, agent_named
+from receiver.sandbox.dialogue import Dialogue, Ending, Tool, dialogues, read_data
+
+# The caller hangs up in the middle; Retell calls it `user_hangup`.
+CUT_SHORT = "cut_short"
+# Reasons of calls in which nobody ever spoke.
+NOT_CONNECTED = ("dial_no_answer", "dial_busy", "dial_failed", "user_declined")
+NEVER_STARTED = (*NOT_CONNECTED, "concurrency_limit_reached")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A call to hold: without `ending` the version's success rate decides; `reason` overrules it.
+
+    `twist` says what is odd about the deliveries that report it (see `twists`).
+    """
+
+    agent: str
+    dialogue: Dialogue
+    ending: str = ""
+    reason: str = ""
+    web: bool = False
+    twist: str = ""
+    session: bool = False
+    anonymous: bool = False
+
+
+PROMISED = tuple(
+    Kind(**told | {"dialogue": dialogues()[told["dialogue"]]})
+    for told in read_data("data/day.yaml")
+)
+
 
 _HOUR_MS = 3_600_000
 # Calls begun in each hour of the day: few at night, peaks at ten and at three.
@@ -42,7 +69,7 @@ class Plan:
     @property
     def outbound(self) -> bool:
         """Whether the agent is the one who calls."""
-        return self.kind.script.direction == "outbound"
+        return self.kind.dialogue.direction == "outbound"
 
 
 @dataclass
@@ -86,28 +113,28 @@ def plans(rng: Random, day_start_ms: int, calls: int) -> list[Plan]:
 
 def _ending(rng: Random, kind: Kind, goes_well: bool) -> Ending:
     if kind.ending:
-        return kind.script.ending(kind.ending)
-    fitting = [end for end in kind.script.endings if end.successful == goes_well]
-    return rng.choice(fitting or list(kind.script.endings))
+        return kind.dialogue.ending(kind.ending)
+    fitting = [end for end in kind.dialogue.endings if end.successful == goes_well]
+    return rng.choice(fitting or list(kind.dialogue.endings))
 
 
 def _ordinary(rng: Random) -> Kind:
     agent = rng.choices(AGENTS, [agent.share for agent in AGENTS])[0]
-    script, reason = rng.choice(agent.scripts), ""
-    if script.direction == "outbound":
+    dialogue, reason = rng.choice(agent.dialogues), ""
+    if dialogue.direction == "outbound":
         chance = rng.random()
         if chance < VOICEMAIL and agent.campaign:
-            script = solar.VOICEMAIL
+            dialogue = dialogues()["solar voicemail"]
         elif chance > 1 - sum(UNANSWERED.values()):
             reason = _weighted(rng, UNANSWERED)
     return Kind(
         agent=agent.key,
-        script=script,
+        dialogue=dialogue,
         reason=reason,
         web=rng.random() < agent.web_share,
         twist="" if reason else _weighted(rng, _TWISTS),
         session=rng.random() < 0.1 and agent.key in ("hotel", "solar"),
-        anonymous=rng.random() < 0.15 and script.direction == "inbound",
+        anonymous=rng.random() < 0.15 and dialogue.direction == "inbound",
     )
 
 
@@ -137,3 +164,102 @@ def _moments(rng: Random, count: int, weights: Sequence[int]) -> list[int]:
         moments.append(int((hours[int(position)] + rng.random()) * _HOUR_MS))
     rng.shuffle(moments)
     return [min(moment, _LAST_MINUTE_MS - 15 * 60_000) for moment in moments]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A way that a call can go, and the number that chooses it.
+
+    `reason` is the disconnection reason if it does not come from the dialogue; `twist` is one of
+    `twists`; `refusal` is the status and message with which no call is created at all.
+    """
+
+    name: str
+    number: str
+    meaning: str
+    reason: str = ""
+    twist: str = ""
+    refusal: Sequence[Any] | None = None
+
+
+SCENARIOS = tuple(Scenario(**told) for told in read_data("data/scenarios.yaml"))
+BY_NAME: Mapping[str, Scenario] = {scenario.name: scenario for scenario in SCENARIOS}
+BY_NUMBER: Mapping[str, Scenario] = {scenario.number: scenario for scenario in SCENARIOS}
+
+# Whom an agent hands a call over to if its company names nobody.
+ADVISOR_NUMBER = "+12065550188"
+_TELEPHONY = ("voicemail", *(s.name for s in SCENARIOS if s.reason in NOT_CONNECTED))
+
+
+def planned(
+    rng: Random, scenario: Scenario | None, agent: AgentVersion, start_ms: int, *, web: bool
+) -> Plan:
+    """Return the plan of a placed call; without a scenario the seed decides, as on a usual day."""
+    role = agent.agent
+    if web and (scenario is None or scenario.name in _TELEPHONY):
+        # Nobody dials a web call, so that it can neither ring in vain nor reach a machine.
+        scenario = BY_NAME["answered" if rng.random() < agent.version.success else "short"]
+    dialogue, ending, reason = _course(rng, scenario, agent)
+    if reason == "call_transfer" and not role.transfer_to:
+        role = replace(role, transfer_to=ADVISOR_NUMBER)
+    role = replace(
+        role,
+        storage=agent.settings["data_storage_setting"],
+        signed_urls=agent.settings["opt_in_signed_url"],
+    )
+    twist = scenario.twist if scenario else ""
+    # Whoever places a call is the one who calls, whatever the dialogue is used to.
+    dialogue = replace(dialogue, direction="outbound")
+    kind = Kind(role.key, dialogue, web=web, twist=twist)
+    return Plan(kind, role, agent.version, ending, reason, start_ms)
+
+
+def _course(
+    rng: Random, scenario: Scenario | None, agent: AgentVersion
+) -> tuple[Dialogue, Ending, str]:
+    """Return what is said, how it ends and why."""
+    dialogue = _dialogue(rng, agent.agent)
+    name = scenario.name if scenario else _drawn(rng)
+    reason = scenario.reason if scenario else name if name in UNANSWERED else ""
+    if name == "voicemail":
+        dialogue = dialogues()["solar voicemail"]
+    if name == "transfer":
+        dialogue = _transferring(agent.agent) or dialogues()["advisor"]
+    goes_well = rng.random() < agent.version.success
+    endings = list(dialogue.endings)
+    if name == "transfer":
+        endings = [ending for ending in endings if ending.reason == "call_transfer"]
+    elif name == "short":
+        endings = [min(endings, key=lambda ending: len(ending.steps))]
+    elif scenario and name != "voicemail":
+        endings = [e for e in endings if e.successful and _runs_tools(dialogue, e)] or endings
+    else:
+        endings = [e for e in endings if e.successful == goes_well] or endings
+    ending = rng.choice(endings)
+    return dialogue, ending, reason or ending.reason
+
+
+def _dialogue(rng: Random, agent: Agent) -> Dialogue:
+    calling = [dialogue for dialogue in agent.dialogues if dialogue.direction == "outbound"]
+    return rng.choice(calling or list(agent.dialogues))
+
+
+def _transferring(agent: Agent) -> Dialogue | None:
+    for dialogue in agent.dialogues:
+        if any(ending.reason == "call_transfer" for ending in dialogue.endings):
+            return dialogue
+    return None
+
+
+def _runs_tools(dialogue: Dialogue, ending: Ending) -> bool:
+    return any(isinstance(step, Tool) for step in (*dialogue.opening, *ending.steps))
+
+
+def _drawn(rng: Random) -> str:
+    """Return "voicemail", a reason not to connect, or "" for a talk."""
+    chance = rng.random()
+    if chance < VOICEMAIL:
+        return "voicemail"
+    if chance > 1 - sum(UNANSWERED.values()):
+        return rng.choices(list(UNANSWERED), list(UNANSWERED.values()))[0]
+    return ""

@@ -4,8 +4,6 @@ with Sandbox(api_key="key_...", webhook_url="http://127.0.0.1:8000/webhook") as 
     client = retell.Retell(api_key="key_...", base_url=sandbox.url)
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,17 +14,12 @@ from typing import Any, Self, Unpack
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from receiver.errors import SettingsError
-from receiver.sandbox.agent_operations import AgentOperations
-from receiver.sandbox.app import create_app
-from receiver.sandbox.delivering import Deliverer, Delivery
-from receiver.sandbox.history import DAY_MS, stories
-from receiver.sandbox.identity import Account
-from receiver.sandbox.limits import LIMITS, Limit
-from receiver.sandbox.mischief import Mischief, Rates
-from receiver.sandbox.operations import Operations
-from receiver.sandbox.reporting import Reporter
-from receiver.sandbox.scenarios import BY_NAME
-from receiver.sandbox.schedule import Schedule
+from receiver.sandbox.app import LIMITS, Limit, create_app
+from receiver.sandbox.companies import Account
+from receiver.sandbox.days import DAY_MS, stories
+from receiver.sandbox.deliveries import Deliverer, Delivery, Mischief, Rates, Reporter, Schedule
+from receiver.sandbox.operations import AgentOperations, Operations
+from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.workspace import Held, Workspace
 
 _LANES = 8

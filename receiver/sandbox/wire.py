@@ -1,7 +1,5 @@
 """How Retell writes things down: ids, numbers and JSON as JavaScript's stringify prints them."""
 
-from __future__ import annotations
-
 import json
 from random import Random
 from typing import Any

@@ -7,7 +7,7 @@ import pytest
 from storing import stored
 
 from receiver.browse.pages import DATABASE, MASKED
-from receiver.sandbox.day import day
+from receiver.sandbox.days import day
 from receiver.store import receive
 from schema.personal import OPEN, PERSONAL
 from schema.tables import ROLLUP_TABLES, TABLES

@@ -1,0 +1,415 @@
+"""Things that happen at their time: a few threads, each with a queue in order of time."""
+
+import hashlib
+import heapq
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from random import Random
+from typing import TypedDict
+from zlib import crc32
+
+import httpx
+
+from receiver.errors import CallhouseError
+from receiver.sandbox.companies import AgentVersion
+from receiver.sandbox.days import webhook_body
+from receiver.sandbox.events import Event
+from receiver.sandbox.workspace import Held, Workspace, changed
+from receiver.signature import sign
+
+Action = Callable[[], None]
+
+
+class Schedule:
+    """Runs actions when they are due. Everything about one call has one lane, so that its actions
+    never overlap; the lanes run beside one another.
+
+    `speed` is how many times faster than life time passes; with 0 nothing waits, and the order
+    alone is kept.
+    """
+
+    def __init__(self, *, speed: float, now_ms: Callable[[], int], lanes: int) -> None:
+        self._speed, self._now_ms = speed, now_ms
+        self._changed = threading.Condition()
+        self._queues: list[list[tuple[float, int, int, Action]]] = [[] for _ in range(lanes)]
+        self._count, self._pending, self._closed = 0, 0, False
+        self._failures: list[Exception] = []
+        self._threads = [
+            threading.Thread(target=self._run, args=(queue,), daemon=True) for queue in self._queues
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def add(
+        self, key: str, actions: Iterable[tuple[int, Action]], *, at_once: bool = False
+    ) -> None:
+        """Plan actions about `key` for their life time in milliseconds; all of them together, so
+        that none runs before an earlier one is known. With `at_once` none of them waits."""
+        now_ms, waits = self._now_ms(), self.paced and not at_once
+        queue = self._queues[crc32(key.encode()) % len(self._queues)]
+        with self._changed:
+            for due_ms, action in actions:
+                run_ms = now_ms + (due_ms - now_ms) / self._speed if waits else 0
+                self._count += 1
+                self._pending += 1
+                heapq.heappush(queue, (run_ms, due_ms, self._count, action))
+            self._changed.notify_all()
+
+    @property
+    def paced(self) -> bool:
+        """Whether things wait for their time."""
+        return self._speed > 0
+
+    def settle(self, timeout_seconds: float | None) -> None:
+        """Wait until nothing is planned. Raises CallhouseError if that takes too long, and what an
+        action raised meanwhile."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._pending, timeout_seconds):
+                raise CallhouseError(f"{self._pending} things have still not happened")
+            if self._failures:
+                raise self._failures.pop()
+
+    def wake(self) -> None:
+        """Look at the clock again, after it was set."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop; what is planned does not happen any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, queue: list[tuple[float, int, int, Action]]) -> None:
+        while action := self._next(queue):
+            try:
+                action()
+            except Exception as failure:
+                # A thread has nobody to tell, so that whoever waits for it is told.
+                self._failures.append(failure)
+            with self._changed:
+                self._pending -= 1
+                self._changed.notify_all()
+
+    def _next(self, queue: list[tuple[float, int, int, Action]]) -> Action | None:
+        with self._changed:
+            while not self._closed:
+                if not queue:
+                    self._changed.wait()
+                elif (wait_ms := queue[0][0] - self._now_ms()) > 0:
+                    self._changed.wait(wait_ms / 1000)
+                else:
+                    return heapq.heappop(queue)[3]
+        return None
+
+
+_DUPLICATE_MS = 10_500  # an answer that came after the timeout of ten seconds
+_LATE_MS = 600_000
+_FUTURE_MS = 600_000
+
+
+@dataclass(frozen=True)
+class Sending:
+    """An event and how it is sent: when, how often with the same signature, how wrong its clock."""
+
+    event: Event
+    send_ms: int
+    copies_ms: tuple[int, ...] = ()
+    skew_ms: int = 0
+    dropped: bool = False
+
+
+class Rates(TypedDict, total=False):
+    """The fields of Mischief, as keyword arguments."""
+
+    drop: float
+    duplicate: float
+    delay: float
+    reorder: float
+    resign_late: float
+    future: float
+
+
+@dataclass(frozen=True)
+class Mischief:
+    """How often each thing goes wrong, between 0 (never) and 1 (always)."""
+
+    drop: float = 0.0
+    """Never sent."""
+    duplicate: float = 0.0
+    """Sent twice, the same bytes with the same signature."""
+    delay: float = 0.0
+    """Sent up to two minutes late, after newer events."""
+    reorder: float = 0.0
+    """Changes places with the call's next event."""
+    resign_late: float = 0.0
+    """Sent again ten minutes after the call's last event, signed anew."""
+    future: float = 0.0
+    """Signed by a clock that is ten minutes ahead, so that the receiver must refuse it."""
+
+    def sendings(self, seed: int, events: Sequence[Event]) -> list[Sending]:
+        """Return how the events of one call are sent, in order of time. Pure."""
+        if not events:
+            return []
+        # Seeded by the call, so that what happens to it does not depend on other calls.
+        rng = Random(f"{seed} {events[-1].entity_id} {len(events)}")
+        planned = self._reordered(rng, [Sending(event, event.at_ms) for event in events])
+        last_ms = max(sending.send_ms for sending in planned)
+        late = []
+        for place, sending in enumerate(planned):
+            if rng.random() < self.delay:
+                sending = replace(sending, send_ms=sending.send_ms + rng.randrange(20_000, 120_000))
+            if rng.random() < self.duplicate:
+                sending = replace(sending, copies_ms=(sending.send_ms + _DUPLICATE_MS,))
+            if rng.random() < self.future:
+                sending = replace(sending, skew_ms=_FUTURE_MS)
+            if rng.random() < self.resign_late:
+                late.append(Sending(sending.event, last_ms + _LATE_MS))
+            if rng.random() < self.drop:
+                sending = replace(sending, dropped=True, copies_ms=())
+            planned[place] = sending
+        return sorted([*planned, *late], key=lambda sending: sending.send_ms)
+
+    def _reordered(self, rng: Random, planned: list[Sending]) -> list[Sending]:
+        for place in range(len(planned) - 1):
+            if rng.random() < self.reorder:
+                first, second = planned[place : place + 2]
+                planned[place] = replace(first, send_ms=second.send_ms)
+                planned[place + 1] = replace(second, send_ms=first.send_ms)
+        return planned
+
+
+TIMEOUT_MS = 10_000
+# Three retries are documented, the time between them is not.
+RETRY_AFTER_MS = (5_000, 15_000, 30_000)
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One webhook to send. It is signed when it is sent, plus `skew_ms`, or at `signed_ms`."""
+
+    url: str
+    event: str
+    call_id: str
+    body: bytes
+    due_ms: int
+    copies_ms: tuple[int, ...] = ()
+    timeout_ms: int = TIMEOUT_MS
+    skew_ms: int = 0
+    signed_ms: int | None = None
+    at_once: bool = False
+
+
+@dataclass
+class Delivery:
+    """What became of a webhook: the last HTTP status, None without an answer, and how many
+    attempts it took; none for one that was dropped."""
+
+    url: str
+    event: str
+    call_id: str
+    body_sha256: str
+    status: int | None = None
+    attempts: int = 0
+
+    @property
+    def arrived(self) -> bool:
+        """Whether it was answered 2xx."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+class Deliverer:
+    """Sends webhooks in the order of the schedule and keeps a log of them."""
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        schedule: Schedule,
+        now_ms: Callable[[], int],
+        say: Callable[[Delivery], None],
+    ) -> None:
+        self._key, self._schedule, self._now_ms, self._say = key, schedule, now_ms, say
+        self._lock = threading.Lock()
+        self._last_signed_ms: dict[str, int] = {}
+        self._client = httpx.Client(trust_env=False)
+        self.log: list[Delivery] = []
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def drop(self, outgoing: Outgoing) -> None:
+        """Note a webhook that is never sent."""
+        self._say(self._logged(outgoing))
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Send a webhook now, and have it tried again if it is not answered 2xx."""
+        signature = self._sign(outgoing)
+        self._post(outgoing, self._logged(outgoing), signature)
+        copies = [(at_ms, partial(self._copy, outgoing, signature)) for at_ms in outgoing.copies_ms]
+        self._schedule.add(outgoing.call_id, copies, at_once=outgoing.at_once)
+
+    def _copy(self, outgoing: Outgoing, signature: str) -> None:
+        self._post(outgoing, self._logged(outgoing), signature)
+
+    def _logged(self, outgoing: Outgoing) -> Delivery:
+        digest = hashlib.sha256(outgoing.body).hexdigest()
+        delivery = Delivery(outgoing.url, outgoing.event, outgoing.call_id, digest)
+        with self._lock:
+            self.log.append(delivery)
+        return delivery
+
+    def _post(self, outgoing: Outgoing, delivery: Delivery, signature: str) -> None:
+        headers = {"Content-Type": "application/json", "X-Retell-Signature": signature}
+        timeout = outgoing.timeout_ms / 1000
+        try:
+            answer = self._client.post(
+                outgoing.url, content=outgoing.body, headers=headers, timeout=timeout
+            )
+            delivery.status = answer.status_code
+        except (httpx.HTTPError, httpx.InvalidURL):
+            delivery.status = None
+        delivery.attempts += 1
+        self._say(delivery)
+        if not delivery.arrived and delivery.attempts <= len(RETRY_AFTER_MS):
+            self._retry(outgoing, delivery)
+
+    def _retry(self, outgoing: Outgoing, delivery: Delivery) -> None:
+        """Try again later, signed anew: the first signature may be too old by then."""
+        due_ms = outgoing.due_ms + sum(RETRY_AFTER_MS[: delivery.attempts])
+        if self._schedule.paced:
+            due_ms = self._now_ms() + RETRY_AFTER_MS[delivery.attempts - 1]
+
+        def retry() -> None:
+            self._post(outgoing, delivery, self._sign(outgoing))
+
+        self._schedule.add(outgoing.call_id, [(due_ms, retry)], at_once=outgoing.at_once)
+
+    def _sign(self, outgoing: Outgoing) -> str:
+        at_ms = outgoing.signed_ms
+        if at_ms is None:
+            # No two of a call at the same time, however fast life goes: their order must show.
+            with self._lock:
+                last_ms = self._last_signed_ms.get(outgoing.call_id, 0)
+                at_ms = max(self._now_ms(), last_ms + 1)
+                self._last_signed_ms[outgoing.call_id] = at_ms
+        return sign(outgoing.body, key=self._key, now_ms=at_ms + outgoing.skew_ms)
+
+
+_PLACEHOLDER = re.compile(r"\{\{\s*([\w-]+)\s*\}\}")
+
+
+class Reporter:
+    """Lets calls live at their time and sends what their agents report."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        webhook_url: str | None,
+        mischief: Mischief,
+        workspace: Workspace,
+        lives: Schedule,
+        posts: Schedule,
+        deliverer: Deliverer,
+    ) -> None:
+        self._seed, self.webhook_url, self._mischief = seed, webhook_url, mischief
+        self._workspace, self._deliverer = workspace, deliverer
+        # Apart, so that a slow receiver does not slow the calls down.
+        self._lives, self._posts = lives, posts
+
+    def report(self, call_id: str, course: int, events: Sequence[Event]) -> None:
+        """Plan the events of a call: its state changes with each, and a webhook goes out."""
+        turns = [(event.at_ms, partial(self._become, event, course)) for event in events]
+        if self._lives.paced:
+            self._lives.add(call_id, turns)
+        else:
+            for _, turn in turns:
+                turn()
+        sendings = self._mischief.sendings(self._seed, events)
+        self._posts.add(call_id, [(s.send_ms, partial(self._report, s, course)) for s in sendings])
+
+    def report_past(self, events: Sequence[tuple[Event, int | None]], *, backdated: bool) -> int:
+        """Send what happened in the past now, in the order of then; return how many webhooks.
+
+        With each event comes when it was sent again, if it was. With `backdated` the signatures
+        are of then too, for a receiver that tolerates old ones.
+        """
+        again = {id(event): (again_ms,) for event, again_ms in events if again_ms is not None}
+        sendings = [
+            replace(sending, copies_ms=sending.copies_ms + again.get(id(sending.event), ()))
+            for sending in self._mischief.sendings(self._seed, [event for event, _ in events])
+        ]
+        actions = [(s.send_ms, partial(self._report_past, s, backdated)) for s in sendings]
+        self._posts.add(sendings[0].event.entity_id, actions, at_once=True)
+        return sum(1 if s.dropped else 1 + len(s.copies_ms) for s in sendings)
+
+    def _become(self, event: Event, course: int) -> None:
+        self._workspace.become(event.entity_id, course, event.content["call"])
+
+    def _report(self, sending: Sending, course: int) -> None:
+        held = self._workspace.find(sending.event.entity_id)
+        if held is None or held.course != course:
+            return
+        agent = self._agent(held)
+        if sending.event.name in agent.webhook_events:
+            self._send(_with_changes(sending, held), held, agent)
+
+    def _report_past(self, sending: Sending, backdated: bool) -> None:
+        held = self._workspace.find(sending.event.entity_id)
+        agent = self._agent(held) if held else None
+        self._send(sending, held, agent, past=True, backdated=backdated)
+
+    def _send(
+        self,
+        sending: Sending,
+        held: Held | None,
+        agent: AgentVersion | None,
+        *,
+        past: bool = False,
+        backdated: bool = False,
+    ) -> None:
+        event, url = sending.event, self._url(held, agent)
+        if url is None:
+            return
+        stamped = agent.agent.event_timestamps if agent else True
+        outgoing = Outgoing(
+            url=url,
+            event=event.name,
+            call_id=event.entity_id,
+            body=webhook_body(event, stamped),
+            due_ms=sending.send_ms,
+            copies_ms=sending.copies_ms,
+            timeout_ms=(agent and agent.settings.get("webhook_timeout_ms")) or TIMEOUT_MS,
+            skew_ms=sending.skew_ms,
+            signed_ms=sending.send_ms if backdated else None,
+            at_once=past,
+        )
+        if sending.dropped:
+            self._deliverer.drop(outgoing)
+        else:
+            self._deliverer.send(outgoing)
+
+    def _agent(self, held: Held) -> AgentVersion:
+        return self._workspace.agent(held.call["agent_id"], held.call["agent_version"])
+
+    def _url(self, held: Held | None, agent: AgentVersion | None) -> str | None:
+        """The agent's URL, else the account's, with the call's dynamic variables filled in."""
+        url = (agent and agent.settings.get("webhook_url")) or self.webhook_url
+        variables = held.call.get("retell_llm_dynamic_variables", {}) if held else {}
+        return url and _PLACEHOLDER.sub(lambda name: variables.get(name[1], name[0]), url)
+
+
+def _with_changes(sending: Sending, held: Held) -> Sending:
+    """What requests have changed of a call shows in its later webhooks too."""
+    if not held.changes:
+        return sending
+    content = sending.event.content
+    call = changed(content["call"], held.changes)
+    return replace(sending, event=replace(sending.event, content=content | {"call": call}))

@@ -1,1 +1,0 @@
-"""The dialogues that sandbox calls are made of, one module per invented company."""
