@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -47,9 +48,11 @@ class Cluster:
         else:
             # Small, for it is in memory; and nobody waits for a vacuum of tables that are emptied.
             self._settings += ["fsync=off", "full_page_writes=off", "autovacuum=off"]
+            # Compiling the views takes seconds; callhouse switches it off in its transactions.
+            self._settings += ["jit=off"]
             self._settings += ["wal_level=minimal", "max_wal_senders=0", "max_wal_size=64MB"]
-        # PostgreSQL does not run as root.
-        self._as = []
+        # Neither PostgreSQL nor PgBouncer runs as root.
+        self._as: list[str] = []
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(folder, user.pw_uid, user.pw_gid)
@@ -118,6 +121,36 @@ class Cluster:
     def url(self, database: str) -> PostgresUrl:
         return PostgresUrl(f"postgresql://callhouse@/{database}?host={self.folder}")
 
+    @contextmanager
+    def pooled(self, where: PostgresUrl, program: str) -> Iterator[PostgresUrl]:
+        """The same database behind a PgBouncer, which lends a connection for a transaction."""
+        folder = self.folder / "pooler"
+        folder.mkdir()
+        name, port = name_of(where), 6432
+        (folder / "ini").write_text(
+            f"[databases]\n{name} = host={self.folder} dbname={name} user=callhouse\n"
+            f"[pgbouncer]\nlisten_port = {port}\nunix_socket_dir = {folder}\n"
+            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\n"
+            "max_prepared_statements = 300\n"
+        )
+        if self._as:
+            shutil.chown(folder, "postgres", "postgres")
+        with (folder / "log").open("wb") as log:
+            pooler = subprocess.Popen(
+                [*self._as, program, str(folder / "ini")], cwd="/", stdout=log, stderr=log
+            )
+        try:
+            deadline = time.monotonic() + 20
+            while not (folder / f".s.PGSQL.{port}").exists():
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                assert pooler.poll() is None, (folder / "log").read_text()
+                time.sleep(0.05)
+            yield PostgresUrl(f"postgresql://callhouse@/{name}?host={folder}&port={port}")
+        finally:
+            pooler.terminate()
+            pooler.wait(20)
+            shutil.rmtree(folder)
+
     def create(self, template: str = "template1") -> PostgresUrl:
         """A new database of its own name."""
         name = f"test_{next(_NUMBERS)}"
@@ -132,6 +165,16 @@ class Cluster:
             migrate(where, timezone="UTC")
             self._template = name_of(where)
         return self.create(self._template)
+
+
+def pooler() -> str | None:
+    """The PgBouncer on the PATH, if it keeps prepared statements: from 1.21 on."""
+    found = shutil.which("pgbouncer")
+    if found is None:
+        return None
+    said = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+    version = re.match(r"PgBouncer (\d+)\.(\d+)", said)
+    return found if version and tuple(map(int, version.groups())) >= (1, 21) else None
 
 
 def name_of(where: PostgresUrl) -> str:

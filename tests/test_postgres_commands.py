@@ -5,7 +5,7 @@ import re
 
 import pytest
 from click.testing import CliRunner
-from conftest import KEY, dump, post
+from conftest import KEY, post
 from histories import dump_of
 from postgres import looking, name_of
 from serving import serving
@@ -113,17 +113,3 @@ def test_a_database_that_may_only_be_read_is_red_and_refuses(app, client, pg):
     assert (answer.status_code, answer.json["hint"] != "") == (503, True)
     state = client.get("/healthz")
     assert (state.status_code, state.json["problems"]) == (503, ["the database is read-only"])
-
-
-@pytest.mark.parametrize("holder", ["DATABASE", "ROLE"])
-def test_durability_is_not_left_to_the_servers_default(postgres, pg, holder):
-    name = name_of(pg) if holder == "DATABASE" else "callhouse"
-    with looking(pg) as session:
-        session.raw.execute(f"ALTER {holder} {name} SET synchronous_commit = off")
-    try:
-        with looking(pg) as session:
-            assert session.raw.execute("SHOW synchronous_commit").fetchone() == ("on",)
-            assert dump(session)["calls"] == []
-    finally:
-        with looking(pg) as session:
-            session.raw.execute(f"ALTER {holder} {name} RESET synchronous_commit")

@@ -1,13 +1,19 @@
 """What the store does when the server gives a transaction up, and with its connections."""
 
+import os
+import socket
+import struct
+import sys
 import threading
+from contextlib import contextmanager, suppress
 
 import pytest
 from conftest import dump
-from postgres import looking
+from postgres import execute, looking, name_of, pooler
 from storing import add
 
-from receiver.errors import StoreBusy
+from receiver.addresses import PostgresUrl
+from receiver.errors import StoreBusy, StoreUnavailable
 from receiver.store import open_store
 from receiver.store.postgres.store import CONNECTIONS
 
@@ -82,3 +88,142 @@ def test_connections_are_used_again_and_hung_up_at_the_end(store, pg):
     with looking(pg) as db:
         assert 0 < db.execute(query).fetchone()[0] <= CONNECTIONS
         assert len(dump(db)["calls"]) == 40
+
+
+@contextmanager
+def over_tcp(postgres, where):
+    """The same database by an address of TCP, whose packets the system counts."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def forward(one, other):
+        with one, suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def serve():
+        while True:
+            try:
+                ours = listener.accept()[0]
+            except OSError:
+                return
+            theirs = socket.socket(socket.AF_UNIX)
+            theirs.connect(f"{postgres.folder}/.s.PGSQL.5432")
+            for pair in (ours, theirs), (theirs, ours):
+                threading.Thread(target=forward, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        port = listener.getsockname()[1]
+        yield PostgresUrl(f"postgresql://callhouse@127.0.0.1:{port}/{name_of(where)}")
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def packets(session):
+    """How many packets with data a connection has sent. Source: struct tcp_info, linux/tcp.h"""
+    with socket.socket(fileno=os.dup(session.raw.fileno())) as connected:
+        info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+    return struct.unpack_from("I", info, 156)[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what a socket has sent")
+def test_statements_of_an_event_are_sent_together(postgres, pg):
+    with over_tcp(postgres, pg) as where:
+        store = open_store(where)
+        for n in range(4):
+            add(store, "call_ended", f"c{n}", agent_id="a")
+            add(store, "call_analyzed", f"c{n}", agent_id="a")
+        before = packets(store._idle[0])
+        add(store, "call_ended", "d", agent_id="a")
+        add(store, "call_analyzed", "d", agent_id="a")
+        assert packets(store._idle[0]) - before <= 14
+        store.close()
+
+
+# -- durable, whatever the connection --------------------------------------------------------------
+
+HEAR = (
+    "CREATE TABLE heard (setting text, value text)",
+    "CREATE FUNCTION hear() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO heard "
+    "SELECT name, setting FROM pg_settings "
+    "WHERE name IN ('synchronous_commit', 'jit', 'lock_timeout'); RETURN NEW; END $$",
+    "CREATE TRIGGER hear BEFORE INSERT ON observations FOR EACH ROW EXECUTE FUNCTION hear()",
+)
+WANTED = [("jit", "off"), ("lock_timeout", "20000"), ("synchronous_commit", "on")]
+
+
+@contextmanager
+def otherwise_set(where, holder):
+    """The defaults of a role or database are other ones; what each event runs with is written."""
+    name = name_of(where) if holder == "DATABASE" else "callhouse"
+    settings = {"synchronous_commit": "off", "jit": "on"}
+    execute(where, *HEAR)
+    execute(where, *(f"ALTER {holder} {name} SET {s} = {to}" for s, to in settings.items()))
+    try:
+        yield
+    finally:
+        execute(where, *(f"ALTER {holder} {name} RESET {setting}" for setting in settings))
+
+
+def heard(where):
+    with looking(where) as db:
+        return db.execute("SELECT DISTINCT setting, value FROM heard ORDER BY 1, 2").fetchall()
+
+
+@pytest.mark.parametrize("holder", ["DATABASE", "ROLE"])
+def test_each_transaction_is_made_durable_by_itself(store, pg, holder):
+    with otherwise_set(pg, holder):
+        for n in range(4):
+            add(store, "call_ended", f"c{n}")
+            # As if the next transaction was on another connection of the server's.
+            for session in store._idle:
+                session.raw.execute("RESET ALL")
+        assert heard(pg) == WANTED
+
+
+def test_a_transaction_that_is_not_durable_is_not_committed(store, pg):
+    def unit(connection):
+        connection.execute("INSERT INTO erasures (entity_id) VALUES (?)", ("a",))
+
+    overridden = (
+        "CREATE FUNCTION public.set_config(text, text, boolean) RETURNS text LANGUAGE sql "
+        "AS $$ SELECT CASE $1 WHEN 'synchronous_commit' THEN 'off' ELSE $2 END $$"
+    )
+    execute(
+        pg,
+        overridden,
+        f"ALTER DATABASE {name_of(pg)} SET search_path = public, pg_catalog",
+    )
+    with pytest.raises(StoreUnavailable):
+        store.run(unit)
+    execute(pg, "DROP FUNCTION public.set_config(text, text, boolean)")
+    with looking(pg) as db:
+        assert dump(db)["erasures"] == []
+
+
+@pytest.mark.slow
+def test_events_are_durable_behind_a_transaction_pooler(postgres, pg):
+    program = pooler()
+    if program is None:
+        pytest.skip("waits for PgBouncer 1.21 or newer")
+    with otherwise_set(pg, "DATABASE"), postgres.pooled(pg, program) as where:
+        store = open_store(where, busy_seconds=20)
+
+        def some(thread):
+            for n in range(20):
+                add(store, "call_started", f"c{thread}.{n}", disconnection_reason="x" * (n % 3))
+                add(store, "call_ended", f"c{thread}.{n}")
+                with pytest.raises(StoreUnavailable):
+                    store.run(lambda c: c.execute("SELECT ?::integer", ("words",)).fetchone())
+
+        threads = [threading.Thread(target=some, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        store.close()
+        assert heard(pg) == WANTED
+    with looking(pg) as db:
+        assert len(dump(db)["calls"]) == 80

@@ -160,13 +160,12 @@ def test_a_call_that_is_held_by_somebody_is_a_503_and_others_go_on(serve, where)
 # -- faults that the suite must find -------------------------------------------------------------
 
 COMMITS_THAT_NOBODY_WAITS_FOR = """
-from receiver.store.postgres import store
-genuine = store.connect
-def connect(*arguments, **options):
-    session = genuine(*arguments, **options)
-    session.raw.execute("SET synchronous_commit = off")
-    return session
-store.connect = connect
+from receiver.store.postgres.connection import Session
+genuine = Session.begin
+def begin(session, *statement):
+    genuine(session, *statement)
+    session.raw.execute("SET LOCAL synchronous_commit = off")
+Session.begin = begin
 """
 
 ACKNOWLEDGED_BEFORE_COMMIT = """

@@ -1,25 +1,20 @@
-"""Opening a session in which a commit is durable, and how values are handed over in it."""
+"""Connections to the server: transactions whose commit is durable, and how values are sent."""
 
 import logging
 import time
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
 from psycopg import errors, pq
 from psycopg.abc import PQGen
 from psycopg.adapt import Buffer, Dumper
 from psycopg.types.string import BytesBinaryDumper
-from psycopg.waiting import Ready
 
 from receiver.addresses import PostgresUrl
 from receiver.store.postgres import turns
 from receiver.store.postgres.dialect import together, translate
-
-T = TypeVar("T")
-
-# More than the parts that a statement is sent in.
-_TOLD_READY = 8
 
 # How long a start of a conversation may take, and how long one side may be silent in it.
 CONNECT_SECONDS = 3
@@ -33,6 +28,17 @@ BUSY = ("55P03", "57014")
 
 # It warns of errors with the server's own words, and those can hold what a call says.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+
+# In every transaction, not once a connection: behind a pooler, each transaction may be on another
+# connection of the server's. A role or a database can have synchronous_commit off by default, and
+# then a crash of the server loses acknowledged events. A time zone is a long expression: to compile
+# it (jit) takes longer than to evaluate it.
+_SETTINGS = (
+    "SELECT set_config('synchronous_commit', 'on', true), set_config('jit', 'off', true), "
+    "set_config('lock_timeout', %s, true)"
+)
+_OF_SAVEPOINTS = ("SAVEPOINT ", "RELEASE ", "ROLLBACK TO ")
+_READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 
 class _Plain(Dumper):
@@ -56,7 +62,7 @@ class _Raw(psycopg.Connection[tuple[Any, ...]]):
         if self.deadline is not None:
             options["timeout"] = max(0.0, self.deadline - time.monotonic())
         try:
-            return super().wait(_sent_at_once(gen), *arguments, **options)
+            return super().wait(gen, *arguments, **options)
         except psycopg.OperationalError:
             # Left alone, one that is given up would try to end properly once it is collected.
             with suppress(RuntimeError):
@@ -64,21 +70,19 @@ class _Raw(psycopg.Connection[tuple[Any, ...]]):
             raise
 
 
-def _sent_at_once(gen: PQGen[T]) -> PQGen[T]:
-    """Say a few times that the socket can be written to, without asking the system.
+class _Pipeline(psycopg.Pipeline):
+    """Sends when an answer is waited for, or libpq has 64 kB to send: psycopg's own sends each
+    statement by itself."""
 
-    It nearly always can, and if not, libpq keeps the statement and asks again. To ask costs more
-    than to send, at each of an event's forty statements, and most of all under gevent.
-    """
-    try:
-        wanted = next(gen)
-        for _ in range(_TOLD_READY):
-            wanted = gen.send(Ready.W if wanted & Ready.W else (yield wanted))
-        while True:
-            wanted = gen.send((yield wanted))
-    except StopIteration as done:
-        result: T = done.value
-        return result
+    def _communicate_gen(self) -> PQGen[None]:
+        while self.command_queue:
+            self.command_queue.popleft()()
+        return
+        yield
+
+
+class SavepointNeeded(psycopg.DataError):
+    """A part of a pipelined transaction failed for its content, and is to be undone alone."""
 
 
 class Session:
@@ -88,16 +92,60 @@ class Session:
     OperationalError = psycopg.OperationalError
     InternalError = psycopg.InternalError
 
-    def __init__(self, raw: _Raw) -> None:
+    def __init__(self, raw: _Raw, lock_seconds: float) -> None:
         self.raw = raw
+        self._lock_timeout = f"{round(lock_seconds * 1000)}ms"
+        self._settings: psycopg.Cursor[Any] | None = None
+
+    def begin(self, statement: str = _READ_COMMITTED) -> None:
+        """Begin a transaction whose commit is durable. Raises psycopg.Error."""
+        self.raw.execute(statement)
+        self._settings = self.raw.execute(_SETTINGS, (self._lock_timeout,))
+
+    def commit(self) -> None:
+        """Commit, unless the server has not taken the settings. Raises psycopg.Error."""
+        found = self._settings.fetchone() if self._settings else None
+        if found is None or found[0] != "on":
+            raise psycopg.OperationalError("synchronous_commit is not on")
+        self.raw.execute("COMMIT")
+
+    @contextmanager
+    def transaction(self, statement: str = _READ_COMMITTED) -> Iterator[None]:
+        """A transaction that is committed at the end, and undone by an error."""
+        self.begin(statement)
+        try:
+            yield
+            self.commit()
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        """Roll back what is open; hang up if that does not work."""
+        if not self.raw.closed and not self.is_sound:
+            try:
+                self.raw.execute("ROLLBACK")
+            except psycopg.Error:
+                self.close()
+
+    @contextmanager
+    def pipeline(self) -> Iterator[None]:
+        """Send statements without waiting for the answers to those before. Raises psycopg.Error."""
+        raw = self.raw
+        raw._pipeline = _Pipeline(raw)
+        try:
+            with raw._pipeline:
+                yield
+        finally:
+            raw._pipeline = None
 
     def execute(self, statement: str, parameters: Any = (), /) -> psycopg.Cursor[Any]:
         """Carry out a statement of SQLite's. Raises psycopg.Error."""
         try:
             if turn := turns.before(statement, parameters):
                 self.raw.execute(*turn)
-            if statement.startswith("ROLLBACK TO "):
-                return self._back_to(statement)
+            if statement.startswith(_OF_SAVEPOINTS):
+                return self._savepoint(statement)
             return self.raw.execute(translate(statement), parameters)
         except errors.ProgramLimitExceeded as error:
             # A value is too long for an index: the content's fault, not the server's.
@@ -116,16 +164,15 @@ class Session:
         except errors.ProgramLimitExceeded as error:
             raise psycopg.DataError("too long for an index") from error
 
-    def _back_to(self, statement: str) -> psycopg.Cursor[Any]:
-        """Undo what came after a savepoint.
-
-        psycopg forgets its prepared statements when it reads the answer, and lets the server forget
-        them after the next statement. In a pipeline that one must not be prepared: it would be
-        forgotten by the server alone.
-        """
-        self.raw.execute(statement, prepare=False)
-        self.raw.execute("SELECT 1", prepare=False).fetchone()
-        return self.raw.execute("SELECT 1", prepare=False)
+    def _savepoint(self, statement: str) -> psycopg.Cursor[Any]:
+        """No savepoints in a pipeline: they would cost two statements and a transaction id for each
+        event, and an error ends the pipeline anyway."""
+        if self.raw._pipeline is None:
+            # psycopg forgets its prepared statements after a rollback: this must be none of them.
+            return self.raw.execute(statement, prepare=False)
+        if statement.startswith("ROLLBACK TO "):
+            raise SavepointNeeded("this has to be done one statement at a time")
+        return self.raw.cursor()
 
     @property
     def is_sound(self) -> bool:
@@ -154,19 +201,10 @@ def connect(where: PostgresUrl, *, lock_seconds: float) -> Session:
         for number in (int, bool, float):
             raw.adapters.register_dumper(number, _Plain)
         raw.adapters.register_dumper(bytes, BytesBinaryDumper)
-        # Set and looked at on every connection: with `off`, a crash of the server loses
-        # acknowledged events. A role or a database can have it off by default.
-        raw.execute("SET synchronous_commit = on")
-        # A time zone is a long expression: to compile it takes longer than to evaluate it.
-        raw.execute("SET jit = off")
-        raw.execute(f"SET lock_timeout = {round(lock_seconds * 1000)}")
-        found = raw.execute("SHOW synchronous_commit").fetchone()
-        if found != ("on",):
-            raise psycopg.OperationalError(f"synchronous_commit is {found}, not on")
     except BaseException:
         raw.close()
         raise
-    return Session(raw)
+    return Session(raw, lock_seconds)
 
 
 def said(error: psycopg.Error) -> str:

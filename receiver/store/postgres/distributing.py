@@ -73,7 +73,7 @@ def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
     try:
         session = connect(where, lock_seconds=LOCK_SECONDS)
         try:
-            with session.raw.transaction():
+            with session.transaction():
                 _require_cluster(session)
                 session.execute(turns.CHANGE_TABLES)
                 check(session)

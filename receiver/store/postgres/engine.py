@@ -17,6 +17,7 @@ from receiver.store.postgres.store import PostgresStore
 from receiver.store.protocols import BUSY_SECONDS
 
 _MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_READ = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 _IS_READ_ONLY = (
     "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool"
 )
@@ -51,7 +52,7 @@ class Postgres:
         try:
             session = connect(self.where, lock_seconds=LOCK_SECONDS)
             try:
-                session.execute(_MOMENT)
+                session.begin(_MOMENT)
                 check(session)
                 yield session
             finally:
@@ -82,6 +83,7 @@ class Postgres:
             problems.append(f"the database cannot be opened: {said(error)}")
             return found
         try:
+            session.begin(_READ)
             found["schema"] = max(applied(session), default=None)
             check(session)
             found["quarantined"] = _one(session, sql.QUARANTINED)

@@ -40,7 +40,7 @@ def migrate(where: PostgresUrl, timezone: str) -> list[str]:
     """
     session = connect(where, lock_seconds=LOCK_SECONDS)
     try:
-        with session.raw.transaction():
+        with session.transaction():
             session.execute(turns.CHANGE_TABLES)
             for statement in _OURS:
                 session.raw.execute(statement)

@@ -165,10 +165,10 @@ class _Work:
     def together(self, unit: Callable[[protocols.Connection], T]) -> T:
         """Send statements without waiting for the answers to those before."""
         try:
-            with self.session.raw.pipeline():
+            with self.session.pipeline():
                 return self._carry_out(unit)
         except BaseException:
-            self._undo()
+            self.session.undo()
             raise
 
     def one_by_one(self, unit: Callable[[protocols.Connection], T]) -> T:
@@ -176,23 +176,17 @@ class _Work:
         try:
             return self._carry_out(unit)
         except BaseException:
-            self._undo()
+            self.session.undo()
             raise
 
     def _carry_out(self, unit: Callable[[Any], T]) -> T:
-        # Each statement sees what was committed before it: the rows behind a lock, once it is had.
-        self.session.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        # READ COMMITTED: each statement sees what was committed before it, such as the rows behind
+        # a lock, once it is had.
+        self.session.begin()
         result = unit(self.session)
         self.is_committing = True
-        self.session.execute("COMMIT")
+        self.session.commit()
         return result
-
-    def _undo(self) -> None:
-        if not self.session.raw.closed and not self.session.is_sound:
-            try:
-                self.session.execute("ROLLBACK")
-            except psycopg.Error:
-                self.session.close()
 
 
 def _with_short_id(received: Received) -> Received:
