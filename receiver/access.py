@@ -39,7 +39,7 @@ class User:
     @property
     def session(self) -> str:
         """What a login cookie must carry: another password ends the sessions of the one before."""
-        return _sha256(self.password_hash)[:16]
+        return fingerprint(self.password_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,7 @@ class Access:
     def __init__(self, path: Path, *, admin_password_hash: str | None) -> None:
         self._path = path
         self._admin_password_hash = admin_password_hash
+        self._admin_session = fingerprint(admin_password_hash) if admin_password_hash else ""
         self._stamp: tuple[int, int] | None = None
         self._known = Known()
 
@@ -144,7 +145,8 @@ class Access:
         """The role of an actor of Datasette; None for nobody and for who is no longer known."""
         name = str((actor or {}).get("id"))
         if name == ADMIN:
-            return "reader" if self._admin_password_hash else None
+            is_current = (actor or {}).get("session") == self._admin_session
+            return "reader" if self._admin_session and is_current else None
         if name.startswith("token:"):
             token = self.known.tokens.get(name.removeprefix("token:"))
             return token.role if token else None
@@ -155,11 +157,16 @@ class Access:
         """The actor for a login cookie; None if the password is wrong."""
         if name == ADMIN:
             is_right = verify_password(password, self._admin_password_hash or _NOBODY)
-            return {"id": ADMIN} if is_right else None
+            return self.admin_actor if is_right else None
         user = self.known.users.get(name)
         if not verify_password(password, user.password_hash if user else _NOBODY) or not user:
             return None
         return {"id": name, "session": user.session}
+
+    @property
+    def admin_actor(self) -> dict[str, str] | None:
+        """The actor of the login `admin`; None if there is no such login."""
+        return {"id": ADMIN, "session": self._admin_session} if self._admin_session else None
 
     def actor_of_token(self, token: str) -> dict[str, str] | None:
         """The actor that carries this token; None if nobody does."""
@@ -168,6 +175,11 @@ class Access:
             if secrets.compare_digest(kept.token_sha256, digest):
                 return {"id": f"token:{name}"}
         return None
+
+
+def fingerprint(password_hash: str) -> str:
+    """What a login cookie carries of the password: another password ends its sessions."""
+    return _sha256(password_hash)[:16]
 
 
 def _sha256(text: str) -> str:

@@ -75,7 +75,7 @@ def test_an_anonymous_visitor_gets_nothing_of_any_page_of_ours(browse, call):
         "/-/search?q=the",
     ):
         answer = browse(path, actor=False)
-        assert answer.status_code == 403, path
+        assert answer.status_code == (403 if path.endswith(".json") else 302), path
         assert call["from_number"] not in answer.text
         assert "call_log" not in answer.text
 
@@ -92,7 +92,7 @@ def test_everything_comes_with_a_strict_policy_and_a_nonce_of_its_own(browse, ca
 
 
 def test_every_inline_script_and_style_of_a_page_has_the_nonce_of_the_answer(browse, call):
-    paths = ("/", "/retell", "/retell/calls", "/retell?sql=select+1", "/-/login", "/nowhere")
+    paths = ("/", "/retell", "/retell/calls", "/retell?sql=select+1", "/-/logout", "/nowhere")
     for path in (*paths, f"/-/call/{call['call_id']}"):
         answer = browse(path)
         nonce = re.search(r"nonce-([\w-]+)", answer.headers["content-security-policy"])[1]

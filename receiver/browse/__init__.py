@@ -6,7 +6,7 @@ without its hooks.
 
 from typing import TYPE_CHECKING, Any
 
-from datasette import hookimpl
+from datasette import Response, hookimpl
 from datasette.utils import tilde_encode
 from jinja2 import Environment
 
@@ -15,8 +15,9 @@ from receiver.browse.call_page import call_json, call_page
 from receiver.browse.cells import cell
 from receiver.browse.chat_page import chat_page
 from receiver.browse.dashboards import dashboard, dashboards
+from receiver.browse.door import actor_of, door
 from receiver.browse.home import home
-from receiver.browse.login import assistants_only_by_token, bearer, login
+from receiver.browse.login import login, logout
 from receiver.browse.policy import App, Nonces, protected
 from receiver.browse.search import search_page
 from receiver.browse.spoken import spoken
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 _OF_A_DATABASE = frozenset(
     {"view-database", "view-database-download", "view-table", "view-query", "execute-sql"}
+)
+
+_NOT_FOR_THIS_LOGIN = (
+    "Your login does not see this page. Ask whoever runs callhouse for another role if you need it."
 )
 
 
@@ -51,14 +56,28 @@ def permission_allowed(
 
 @hookimpl
 def actor_from_request(datasette: "Datasette", request: "Request") -> dict[str, Any] | None:
-    """Tokens in the Authorization header."""
-    return bearer(datasette, request)
+    """Whoever a token or a login cookie belongs to."""
+    if pages.access(datasette) is None:
+        return None
+    return actor_of(datasette, dict(request.scope["headers"]))
+
+
+@hookimpl
+def forbidden(datasette: "Datasette", request: "Request") -> "Callable[[], Awaitable[Response]]":
+    """A page that this login may not see says so, with the navigation to those that it may."""
+
+    async def page() -> Response:
+        context = {"title": "Not for this login", "error": _NOT_FOR_THIS_LOGIN, "status": 403}
+        body = await datasette.render_template("error.html", context, request=request)
+        return Response.html(body, 403)
+
+    return page
 
 
 @hookimpl(trylast=True)
 def asgi_wrapper(datasette: "Datasette") -> "Callable[[App], App]":
-    """Send a strict Content-Security-Policy with everything; let assistants in by token."""
-    return lambda app: protected(assistants_only_by_token(datasette, app))
+    """Send a strict Content-Security-Policy with everything; let nobody in without a login."""
+    return lambda app: protected(door(datasette, app))
 
 
 @hookimpl
@@ -86,8 +105,9 @@ def register_routes() -> list[tuple[str, Any]]:
     plugin's."""
     return [
         (r"^/-/login$", login),
+        (r"^/-/logout$", logout),
         # Tools of Datasette and of a plugin that are open to everybody, and of use to nobody here.
-        (r"^/-/(allow-debug|password-tool)$", pages.closed),
+        (r"^/-/(allow-debug|password-tool|messages)$", pages.closed),
         (r"^/-/call/(?P<call_id>[^/.]+)$", call_page),
         (r"^/-/call/(?P<call_id>[^/.]+)\.json$", call_json),
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),

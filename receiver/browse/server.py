@@ -1,5 +1,6 @@
 """Datasette on the live file, closed to everybody without a login."""
 
+import hashlib
 import json
 import logging
 import os
@@ -17,7 +18,9 @@ from datasette_auth_passwords.utils import hash_password
 
 from receiver import access
 from receiver.addresses import require_free
+from receiver.browse.door import Door
 from receiver.browse.pages import DATABASE, MASKED, PLUGIN
+from receiver.browse.sessions import Attempts, Sessions
 from receiver.browse.warehouse import Warehouse
 from receiver.config import Settings, shipped
 from receiver.errors import SettingsError
@@ -83,6 +86,9 @@ def serving(settings: Settings, *, password_hash: str | None) -> datasette.app.D
         served.add_database(file, name=name)
     known = access.path_beside(settings.database_path)
     served.callhouse_access = access.Access(known, admin_password_hash=password_hash)
+    ended = settings.database_path.with_suffix(".sessions")
+    sessions = Sessions(ended, secret=served._secret, access=served.callhouse_access)
+    served.callhouse_door = Door(served.callhouse_access, sessions, Attempts())
     return served
 
 
@@ -94,7 +100,9 @@ def _login(settings: Settings) -> tuple[str | None, str | None]:
     if settings.browse_password_hash:
         return settings.browse_password_hash, None
     if settings.browse_password:
-        return hash_password(settings.browse_password), None
+        # The salt is this installation's, so that the hash and the sessions outlast a restart.
+        salt = hashlib.sha256(f"admin {_secret(settings)}".encode()).hexdigest()
+        return hash_password(settings.browse_password, salt), None
     if access.load(access.path_beside(settings.database_path)).users:
         return None, None
     if not settings.browse_bind.is_loopback:
