@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 from conftest import NOW_MS, PAYLOADS, dump
 from histories import blank_file
-from storing import add, body_of, count, rows
+from storing import add, body_of, count, rows, written
 
 import receiver.store.projecting
 import receiver.store.reading
@@ -151,6 +151,17 @@ def test_unknown_disconnection_reason_comes_and_goes_with_its_calls(store, db):
     add(store, "call_ended", "d", at=2, disconnection_reason="user_hangup")
     assert rows(db, unknown) == [("of_the_day_after",)]
     assert count(db, "disconnection_reasons") == len(REASONS) + 1
+
+
+def test_known_unknown_reason_is_not_written_again(engine, store, monkeypatch):
+    add(store, "call_ended", "c", disconnection_reason="of_tomorrow")
+    statements = engine.statements(store, monkeypatch)
+    add(store, "call_analyzed", "c", disconnection_reason="of_tomorrow")
+    add(store, "call_ended", "d", disconnection_reason="of_tomorrow")
+    assert "disconnection_reasons" not in written(statements)
+    assert not [said for said in statements if said.startswith("LOCK ")]
+    add(store, "call_ended", "e", disconnection_reason="of_the_day_after")
+    assert written(statements).count("disconnection_reasons") == 1
 
 
 # -- full-text search ----------------------------------------------------------------------------

@@ -185,8 +185,20 @@ def _drop_bodies(
 
 def _note_reason(connection: Connection, reason: str | None, *, before: str | None) -> None:
     """Keep disconnection_reasons to the known ones and those that a call has."""
-    if reason is not None and reason not in REASONS:
+    if before == reason:
+        # Whoever stored it has added it, and nobody drops the reason of a call.
+        return
+    # The last call that has it first: on a server, this waits for whoever is adding a reason.
+    if _is_unknown(before) and not _finds(connection, sql.CALL_WITH_REASON, before):
+        connection.execute(sql.DROP_REASON, (before,))
+    # In a cluster, an insertion is written to every node, also one that changes nothing.
+    if _is_unknown(reason) and not _finds(connection, sql.HAS_REASON, reason):
         connection.execute(sql.ADD_REASON, (reason, *UNKNOWN))
-    left = before if before != reason and before not in REASONS else None
-    if left is not None and connection.execute(sql.CALL_WITH_REASON, (left,)).fetchone() is None:
-        connection.execute(sql.DROP_REASON, (left,))
+
+
+def _is_unknown(reason: str | None) -> bool:
+    return reason is not None and reason not in REASONS
+
+
+def _finds(connection: Connection, query: str, value: str | None) -> bool:
+    return connection.execute(query, (value,)).fetchone() is not None

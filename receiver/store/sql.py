@@ -74,6 +74,7 @@ SEED_REASON = (
     "WHERE disconnection_reasons.category IS NOT excluded.category "
     "OR disconnection_reasons.description IS NOT excluded.description"
 )
+HAS_REASON = "SELECT 1 FROM disconnection_reasons WHERE reason = ?"
 ADD_REASON = (
     "INSERT INTO disconnection_reasons (reason, category, description) VALUES (?, ?, ?) "
     "ON CONFLICT (reason) DO NOTHING"

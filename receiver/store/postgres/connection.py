@@ -99,7 +99,7 @@ class Session:
 
     def begin(self, statement: str = _READ_COMMITTED) -> None:
         """Begin a transaction whose commit is durable. Raises psycopg.Error."""
-        self.raw.execute(statement)
+        self.execute(statement)
         self._settings = self.raw.execute(_SETTINGS, (self._lock_timeout,))
 
     def commit(self) -> None:
@@ -107,7 +107,7 @@ class Session:
         found = self._settings.fetchone() if self._settings else None
         if found is None or found[0] != "on":
             raise psycopg.OperationalError("synchronous_commit is not on")
-        self.raw.execute("COMMIT")
+        self.execute("COMMIT")
 
     @contextmanager
     def transaction(self, statement: str = _READ_COMMITTED) -> Iterator[None]:

@@ -5,10 +5,15 @@ The numbers are any that no other program is likely to take.
 
 from receiver.store import rollup_sql, sql
 
-# Who adds an unknown reason, or drops one that no call has any more, looks at all calls: these take
-# turns, which is rare enough to be a matter of the whole table.
-_LOOK_AT_REASONS = {sql.ADD_REASON, sql.CALL_WITH_REASON, sql.USED_REASONS}
-_TAKE_REASONS = "LOCK TABLE disconnection_reasons IN SHARE ROW EXCLUSIVE MODE"
+# Who looks whether an unknown reason is there, and adds it, shares this lock. Who looks whether any
+# call has one still, and drops it, has it alone: a call that is not committed yet is waited for.
+_SHARE_REASONS = "SELECT pg_advisory_xact_lock_shared(7310868735905654120)"
+_HOLD_REASONS = "SELECT pg_advisory_xact_lock(7310868735905654120)"
+_REASONS = {
+    sql.HAS_REASON: _SHARE_REASONS,
+    sql.CALL_WITH_REASON: _HOLD_REASONS,
+    sql.USED_REASONS: _HOLD_REASONS,
+}
 
 # Whoever touches a call shares its hour with others who do, and then takes back what was added up
 # of it. Who adds an hour up has it alone: a call of it that is not committed yet is waited for, and
@@ -29,8 +34,8 @@ EXPORT_DAYS = "SELECT pg_try_advisory_xact_lock(7310868735905654119)"
 
 def before(statement: str, parameters: object) -> tuple[str, tuple[int, ...]] | None:
     """What has to be waited for before a statement, and with which parameters; None for most."""
-    if statement in _LOOK_AT_REASONS:
-        return _TAKE_REASONS, ()
+    if lock := _REASONS.get(statement):
+        return lock, ()
     if statement == rollup_sql.UNSETTLE_HOUR and isinstance(parameters, dict):
         return _SHARE_HOUR, (_key(parameters["at"] // rollup_sql.HOUR_MS),)
     return None
