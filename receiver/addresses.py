@@ -57,6 +57,18 @@ def parse_database(url: str) -> Location:
     return Path(url.removeprefix(prefix))
 
 
+def parse_base_url(url: str) -> str:
+    """RETELL_BASE_URL without a slash at its end. Raises ValueError."""
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address or "@" in url or re.search(r"[\s?#]", url):
+        raise ValueError("it must be a web address, such as https://api.retellai.com")
+    return url.rstrip("/")
+
+
 def parse_bind(text: str) -> Bind:
     """HOST:PORT as an address. Raises ValueError."""
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]+):([0-9]{1,5})", text)

@@ -1,21 +1,34 @@
 """Environment -> one frozen Settings object, parsed strictly and once."""
 
 import difflib
+import io
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
-from receiver.addresses import Bind, Location, parse_bind, parse_database
+from receiver.addresses import Bind, Location, parse_base_url, parse_bind, parse_database
 from receiver.errors import SettingsError
 
 T = TypeVar("T")
 _KEY_HINT = "Set it to the API key that carries the webhook badge in Retell's dashboard."
+# What `datasette hash-password` prints: algorithm, iterations, salt, 32 bytes in base64.
+_PASSWORD_HASH = re.compile(r"pbkdf2_sha256\$[1-9][0-9]{0,8}\$[^$\s]+\$[A-Za-z0-9+/]{43}=")
+# Settings of Retell's own client for Python, which may share an environment with callhouse.
+_OF_THE_SDK = frozenset({"RETELL_LOG", "RETELL_CUSTOM_HEADERS"})
+# Kubernetes sets these for each service, after the service's name in capitals.
+# Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_OF_A_SERVICE = re.compile(
+    r"SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?"
+    r"|PORT(_[0-9]{1,5}_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +152,7 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
     return Settings(
         api_key=value("RETELL_API_KEY") or None,
         webhook_keys=tuple(dict.fromkeys(k.strip() for k in keys if k.strip())),
-        base_url=value("RETELL_BASE_URL").rstrip("/"),
+        base_url=_parse("RETELL_BASE_URL", value, parse_base_url),
         database=_parse("CALLHOUSE_DATABASE_URL", value, parse_database),
         bind=_with_port(_parse("CALLHOUSE_BIND", value, parse_bind), port),
         browse_bind=_with_port(_parse("CALLHOUSE_BROWSE_BIND", value, parse_bind), port),
@@ -148,7 +161,7 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         signature_tolerance_ms=1000
         * _parse("CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS", value, _positive),
         browse_password=value("CALLHOUSE_BROWSE_PASSWORD") or None,
-        browse_password_hash=value("CALLHOUSE_BROWSE_PASSWORD_HASH") or None,
+        browse_password_hash=_parse("CALLHOUSE_BROWSE_PASSWORD_HASH", value, _password_hash),
         secret=value("CALLHOUSE_SECRET") or None,
         timezone=_parse("CALLHOUSE_TIMEZONE", value, timezone_name),
     )
@@ -161,12 +174,32 @@ def shipped(name: str) -> Path:
 
 
 def _from_file(dotenv: Path) -> dict[str, str]:
+    """What the file says, as it stands there: a password may hold ${…}."""
     try:
-        # As it stands there: a password may hold ${…}.
-        said = dotenv_values(dotenv, interpolate=False)
+        text = dotenv.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
     except UnicodeDecodeError:
         raise SettingsError(f"{dotenv} is not UTF-8") from None
-    return {name: value for name, value in said.items() if value is not None}
+    except OSError as error:
+        raise SettingsError(
+            f"{dotenv} cannot be read: {error.strerror}",
+            hint="Settings may stand in a file of this name: make it readable, or move it away.",
+        ) from None
+    said = {}
+    for binding in parse_stream(io.StringIO(text, newline="")):
+        is_wrong = binding.error or (binding.key is not None and binding.value is None)
+        if is_wrong:
+            written = binding.original.string
+            blank = written[: len(written) - len(written.lstrip())]
+            # The line itself is not repeated: it may hold a key.
+            raise SettingsError(
+                f"{dotenv}, line {binding.original.line + blank.count(chr(10))}, is not NAME=value",
+                hint="Write one setting a line; quotation marks that open must close.",
+            )
+        if binding.key is not None:
+            said[binding.key] = binding.value or ""
+    return said
 
 
 def _refuse_undecodable(values: Mapping[str, str]) -> None:
@@ -178,10 +211,27 @@ def _refuse_undecodable(values: Mapping[str, str]) -> None:
 
 def _refuse_unknown(values: Mapping[str, str]) -> None:
     known = [setting.name for setting in SETTINGS]
+    services = _services(values)
     for name in sorted(values):
-        if name.startswith("CALLHOUSE_") and name not in known:
+        if not name.startswith(("CALLHOUSE_", "RETELL_")) or name in {*known, *_OF_THE_SDK}:
+            continue
+        if not any(
+            name.startswith(service) and _OF_A_SERVICE.fullmatch(name.removeprefix(service))
+            for service in services
+        ):
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
             raise SettingsError(f"{name} is not a setting", hint=f"Did you mean {nearest}?")
+
+
+def _services(values: Mapping[str, str]) -> list[str]:
+    """What the variables of each service of Kubernetes begin with: one of them is its address."""
+    found = []
+    for name, value in values.items():
+        if name.endswith("_SERVICE_HOST"):
+            with suppress(ValueError):
+                ip_address(value)
+                found.append(name.removesuffix("SERVICE_HOST"))
+    return found
 
 
 def _parse(name: str, value: Callable[[str], str], parse: Callable[[str], T]) -> T:
@@ -196,6 +246,12 @@ def _positive(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) == 0:
         raise ValueError("it must be a whole number above 0")
     return int(text)
+
+
+def _password_hash(text: str) -> str | None:
+    if text and not _PASSWORD_HASH.fullmatch(text):
+        raise ValueError("it must be what `datasette hash-password` prints")
+    return text or None
 
 
 def _with_port(bind: Bind, port: str) -> Bind:

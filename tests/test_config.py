@@ -10,6 +10,8 @@ from receiver import config
 from receiver.addresses import Bind, require_free
 from receiver.errors import SettingsError
 
+HASH = "pbkdf2_sha256$480000${SALT}$" + "q" * 43 + "="
+
 
 def test_empty_environment_gives_the_documented_defaults():
     settings = config.load({})
@@ -40,7 +42,7 @@ def test_every_setting_is_read_from_its_variable():
             "CALLHOUSE_MAX_BODY_BYTES": "1000",
             "CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS": "60",
             "CALLHOUSE_BROWSE_PASSWORD": "open sesame",
-            "CALLHOUSE_BROWSE_PASSWORD_HASH": "pbkdf2_sha256$1$a$b",
+            "CALLHOUSE_BROWSE_PASSWORD_HASH": HASH,
             "CALLHOUSE_SECRET": "s3cret",
             "CALLHOUSE_TIMEZONE": "Europe/Berlin",
         }
@@ -56,7 +58,7 @@ def test_every_setting_is_read_from_its_variable():
         1000,
         60_000,
         "open sesame",
-        "pbkdf2_sha256$1$a$b",
+        HASH,
         "s3cret",
         "Europe/Berlin",
     )
@@ -99,6 +101,10 @@ def test_webhook_keys_alone_are_keys():
         ("CALLHOUSE_WORKER", "CALLHOUSE_WORKERS"),
         ("CALLHOUSE_TZ", "CALLHOUSE_TIMEZONE"),
         ("CALLHOUSE_BROWSE_PASWORD", "CALLHOUSE_BROWSE_PASSWORD"),
+        ("RETELL_APIKEY", "RETELL_API_KEY"),
+        ("RETELL_KEY", "RETELL_API_KEY"),
+        ("RETELL_WEBHOOK_KEY", "RETELL_WEBHOOK_KEYS"),
+        ("RETELL_URL", "RETELL_BASE_URL"),
     ],
 )
 def test_unknown_name_is_refused_with_the_nearest(name, nearest):
@@ -108,7 +114,54 @@ def test_unknown_name_is_refused_with_the_nearest(name, nearest):
 
 
 def test_names_of_others_are_none_of_our_business():
-    assert config.load({"RETELL_ANYTHING": "1", "PATH": "/bin", "callhouse_x": "1"})
+    assert config.load(
+        {"RETELLING": "1", "RETELL_LOG": "debug", "PATH": "/bin", "callhouse_x": "1"}
+    )
+
+
+def of_kubernetes(service, *, host="10.0.171.239", port=8000, name="http", proto="tcp"):
+    """What the kubelet sets for a service, as its source makes the names."""
+    prefix = service.upper().replace("-", "_")
+    one = f"{prefix}_PORT_{port}_{proto.upper()}"
+    return {
+        f"{prefix}_SERVICE_HOST": host,
+        f"{prefix}_SERVICE_PORT": str(port),
+        f"{prefix}_SERVICE_PORT_{name.upper().replace('-', '_')}": str(port),
+        f"{prefix}_PORT": f"{proto}://{host}:{port}",
+        one: f"{proto}://{host}:{port}",
+        f"{one}_PROTO": proto,
+        f"{one}_PORT": str(port),
+        f"{one}_ADDR": host,
+    }
+
+
+@pytest.mark.parametrize("service", ["callhouse", "callhouse-browse", "callhouse-2-db", "retell"])
+def test_variables_of_kubernetes_services_are_ignored(service):
+    assert config.load(of_kubernetes(service)) == config.load({})
+    assert config.load(of_kubernetes(service, host="fd00::1", proto="sctp", name="web-tls"))
+
+
+def test_all_services_of_a_namespace_are_ignored_together():
+    services = ("callhouse", "callhouse-browse", "retell-sandbox")
+    values = {k: v for service in services for k, v in of_kubernetes(service).items()}
+    assert config.load(values | {"CALLHOUSE_WORKERS": "3"}).workers == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [
+        ({"CALLHOUSE_PORT": "8000"}, "CALLHOUSE_PORT"),
+        ({"CALLHOUSE_PORT": "tcp://10.0.0.1:8000"}, "CALLHOUSE_PORT"),
+        ({"CALLHOUSE_SERVICE_HOST": "example"}, "CALLHOUSE_SERVICE_HOST"),
+        (of_kubernetes("callhouse") | {"CALLHOUSE_WORKER": "2"}, "CALLHOUSE_WORKER"),
+        (of_kubernetes("callhouse") | {"CALLHOUSE_PORTS": "2"}, "CALLHOUSE_PORTS"),
+        (of_kubernetes("callhouse") | {"CALLHOUSE_BROWSE_PORT": "2"}, "CALLHOUSE_BROWSE_PORT"),
+        (of_kubernetes("retell") | {"RETELL_APIKEY": "2"}, "RETELL_APIKEY"),
+    ],
+)
+def test_misspelt_names_are_refused_beside_kubernetes(values, refused):
+    with pytest.raises(SettingsError, match=f"^{refused} is not a setting$"):
+        config.load(values)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +187,19 @@ def test_names_of_others_are_none_of_our_business():
         ("CALLHOUSE_MAX_BODY_BYTES", "١٢"),
         ("CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS", "0"),
         ("CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS", "2.5"),
+        ("RETELL_BASE_URL", "api.retellai.com"),
+        ("RETELL_BASE_URL", "https://"),
+        ("RETELL_BASE_URL", "ftp://api.retellai.com"),
+        ("RETELL_BASE_URL", "https://api.retellai.com:port"),
+        ("RETELL_BASE_URL", "https://api.retellai.com:99999"),
+        ("RETELL_BASE_URL", "https://api retellai.com"),
+        ("RETELL_BASE_URL", "https://[::1"),
+        ("RETELL_BASE_URL", "https://user:secret@api.retellai.com"),
+        ("RETELL_BASE_URL", "https://api.retellai.com?key=1"),
+        ("CALLHOUSE_BROWSE_PASSWORD_HASH", "open sesame"),
+        ("CALLHOUSE_BROWSE_PASSWORD_HASH", "pbkdf2_sha256$many$a$" + "q" * 43 + "="),
+        ("CALLHOUSE_BROWSE_PASSWORD_HASH", "bcrypt$1$a$" + "q" * 43 + "="),
+        ("CALLHOUSE_BROWSE_PASSWORD_HASH", HASH[:-2]),
         ("CALLHOUSE_TIMEZONE", "Berlin"),
         ("CALLHOUSE_TIMEZONE", "Europe"),
         ("CALLHOUSE_TIMEZONE", "../etc/localtime"),
@@ -217,14 +283,46 @@ def test_env_file_is_as_strict_as_the_environment(tmp_path):
 
 
 def test_env_file_keeps_dollars_and_quotes_of_a_hash(tmp_path):
-    line = "CALLHOUSE_BROWSE_PASSWORD_HASH='pbkdf2_sha256$480000$f1${SALT}$q='\n"
-    (tmp_path / ".env").write_text(line)
-    assert config.load({}).browse_password_hash == "pbkdf2_sha256$480000$f1${SALT}$q="
+    (tmp_path / ".env").write_text(f"CALLHOUSE_BROWSE_PASSWORD_HASH='{HASH}'\n")
+    assert config.load({}).browse_password_hash == HASH
 
 
 def test_env_file_that_is_not_utf_8_is_refused(tmp_path):
     (tmp_path / ".env").write_bytes(b"CALLHOUSE_SECRET=\xff\xfe\n")
     with pytest.raises(SettingsError, match=r"\.env"):
+        config.load({})
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("RETELL_API_KEY key_secret\n", 1),
+        ("RETELL_API_KEY: key_secret\n", 1),
+        ("# one\n\n\nCALLHOUSE_SECRET='key_secret\n", 4),
+        ("A=1\r\nexport RETELL_API_KEY key_secret\r\n", 2),
+        ("A=1\n=key_secret\n", 2),
+        ("A=1\nRETELL_API_KEY='key_secret' more\nB=2\n", 2),
+        ("RETELL_API_KEY\n", 1),
+    ],
+)
+def test_env_file_with_a_mistake_is_refused_with_its_line(tmp_path, text, line):
+    (tmp_path / ".env").write_bytes(text.encode())
+    with pytest.raises(SettingsError, match=rf"^\.env, line {line}, is not NAME=value$") as caught:
+        config.load({})
+    assert "key_secret" not in str(caught.value) + caught.value.hint
+
+
+def test_env_file_keeps_comments_quotes_and_exports(tmp_path):
+    text = '\n# one\nexport RETELL_API_KEY=key_a # mine\n\nCALLHOUSE_SECRET="a\\nb # c"\nX=\n'
+    (tmp_path / ".env").write_text(text)
+    settings = config.load({})
+    assert (settings.api_key, settings.secret) == ("key_a", "a\nb # c")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to(path)])
+def test_env_file_that_cannot_be_read_is_refused(tmp_path, make):
+    make(tmp_path / ".env")
+    with pytest.raises(SettingsError, match=r"^\.env cannot be read: "):
         config.load({})
 
 
