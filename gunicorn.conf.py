@@ -6,11 +6,12 @@ import sys as _sys
 import threading as _threading
 from pathlib import Path as _Path
 
+from gunicorn.workers.base import Worker as _Worker
+
 from receiver.config import load as _load
 from receiver.errors import CallhouseError as _CallhouseError
 from receiver.store import keep_rolled_up as _keep_rolled_up
 from receiver.store import migrate as _migrate
-from receiver.store import open_store as _open_store
 
 _settings = _load()
 
@@ -52,8 +53,10 @@ def _migrate_server() -> None:
         raise SystemExit(done.returncode)
 
 
-def post_worker_init(_worker: object) -> None:
-    """Add up the hours of a server's database; those of a file are added up by who browses it."""
+def post_worker_init(worker: _Worker) -> None:
+    """Add up the hours of a server's database, by the connections that the worker has for events;
+    those of a file are added up by who browses it."""
     if not isinstance(_settings.database, _Path):
-        work = (_open_store(_settings.database), _settings.timezone, _threading.Event())
+        store = worker.wsgi.extensions["callhouse"]["store"]
+        work = (store, _settings.timezone, _threading.Event())
         _threading.Thread(target=_keep_rolled_up, args=work, daemon=True).start()

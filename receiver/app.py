@@ -52,7 +52,7 @@ def create_app(
     """The receiver. The database must have been migrated. Raises SettingsError without a key."""
     settings = settings or config.load()
     settings.require_keys()
-    store = open_store(settings.database)
+    store = open_store(settings.database, connections=settings.connections)
     counters = Counters(settings.counters_path)
     app = Flask("callhouse")
     # One more than allowed: of a body without a length, werkzeug hands over what fits in silence.

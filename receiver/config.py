@@ -63,6 +63,9 @@ SETTINGS = (
         "CALLHOUSE_BROWSE_BIND", "127.0.0.1:8001", "Address of Datasette; PORT wins for the port."
     ),
     Setting("CALLHOUSE_WORKERS", "", "Receiver processes; one per core when empty."),
+    Setting(
+        "CALLHOUSE_CONNECTIONS", "8", "Connections to PostgreSQL that each receiver process has."
+    ),
     Setting("CALLHOUSE_MAX_BODY_BYTES", "16777216", "A longer body is answered 413."),
     Setting(
         "CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS",
@@ -100,6 +103,7 @@ class Settings:
     bind: Bind
     browse_bind: Bind
     workers: int
+    connections: int
     max_body_bytes: int
     signature_tolerance_ms: int
     browse_password: str | None
@@ -157,6 +161,7 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         bind=_with_port(_parse("CALLHOUSE_BIND", value, parse_bind), port),
         browse_bind=_with_port(_parse("CALLHOUSE_BROWSE_BIND", value, parse_bind), port),
         workers=_parse("CALLHOUSE_WORKERS", value, _workers),
+        connections=_parse("CALLHOUSE_CONNECTIONS", value, _positive),
         max_body_bytes=_parse("CALLHOUSE_MAX_BODY_BYTES", value, _positive),
         signature_tolerance_ms=1000
         * _parse("CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS", value, _positive),

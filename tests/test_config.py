@@ -39,6 +39,7 @@ def test_every_setting_is_read_from_its_variable():
             "CALLHOUSE_BIND": "0.0.0.0:80",
             "CALLHOUSE_BROWSE_BIND": "[::1]:81",
             "CALLHOUSE_WORKERS": "3",
+            "CALLHOUSE_CONNECTIONS": "5",
             "CALLHOUSE_MAX_BODY_BYTES": "1000",
             "CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS": "60",
             "CALLHOUSE_BROWSE_PASSWORD": "open sesame",
@@ -55,6 +56,7 @@ def test_every_setting_is_read_from_its_variable():
         ("0.0.0.0", 80),
         ("::1", 81),
         3,
+        5,
         1000,
         60_000,
         "open sesame",
@@ -71,7 +73,7 @@ def test_settings_cannot_be_changed():
 
 def test_every_setting_has_a_sentence():
     assert all(setting.meaning.endswith(".") for setting in config.SETTINGS)
-    assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 13
+    assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 14
 
 
 def test_keys_are_stripped_deduplicated_and_the_api_key_comes_first():

@@ -8,14 +8,14 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
-from conftest import dump
+from conftest import dump, wait_until
 from postgres import execute, looking, name_of, pooler
 from storing import add
 
 from receiver.addresses import PostgresUrl
 from receiver.errors import StoreBusy, StoreUnavailable
-from receiver.store import open_store
-from receiver.store.postgres.store import CONNECTIONS
+from receiver.store import Outcome, open_store
+from receiver.store.protocols import CONNECTIONS
 
 
 @pytest.fixture
@@ -88,6 +88,75 @@ def test_connections_are_used_again_and_hung_up_at_the_end(store, pg):
     with looking(pg) as db:
         assert 0 < db.execute(query).fetchone()[0] <= CONNECTIONS
         assert len(dump(db)["calls"]) == 40
+
+
+# -- connections -----------------------------------------------------------------------------------
+
+OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'callhouse'"
+
+
+@pytest.fixture
+def limited(pg):
+    """The address of a user who may have two connections, and may not change tables."""
+    execute(
+        pg,
+        "CREATE ROLE limited LOGIN CONNECTION LIMIT 2",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO limited",
+    )
+    yield PostgresUrl(pg.url.replace("callhouse@", "limited@"))
+    execute(pg, "DROP OWNED BY limited", "DROP ROLE limited")
+
+
+def all_at_once(*works):
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+
+def test_idle_connections_are_left_to_other_processes(limited):
+    """All that there are sit idle in one process, and events come to another one."""
+    stores = [open_store(limited) for _ in range(3)]
+    outcomes = []
+    both = threading.Barrier(2)
+    all_at_once(*[lambda: stores[0].run(lambda _: both.wait(10))] * 2)
+    assert len(stores[0]._idle) == 2
+    for store in stores[1:]:
+        all_at_once(*[lambda s=store: outcomes.append(add(s, "call_ended", "c"))] * 3)
+    assert outcomes == [Outcome.STORED, *[Outcome.DUPLICATE] * 5]
+    for store in stores:
+        store.close()
+
+
+def test_idle_connections_are_closed(store, pg):
+    add(store, "call_ended")
+    with looking(pg) as db:
+        count = f"{OURS} AND datname = current_database() AND pid <> pg_backend_pid()"
+        assert db.execute(count).fetchone() == (1,)
+        wait_until(lambda: db.execute(count).fetchone() == (0,))
+        assert add(store, "call_ended") is Outcome.DUPLICATE
+
+
+def test_a_connection_refused_till_the_deadline_is_unavailable(limited, pg):
+    with looking(limited), looking(limited):
+        store = open_store(limited, busy_seconds=0.5)
+        with pytest.raises(StoreUnavailable):
+            add(store, "call_ended")
+        store.close()
+
+
+def test_a_process_has_no_more_connections_than_were_set(pg):
+    store, peak = open_store(pg, busy_seconds=20, connections=2), []
+    with looking(pg) as db:
+        count = f"{OURS} AND datname = current_database() AND pid <> {db.raw.info.backend_pid}"
+
+        def unit(connection):
+            peak.append(connection.execute(count).fetchone()[0])
+
+        all_at_once(*[lambda: store.run(unit)] * 12)
+    assert max(peak) <= 2
+    store.close()
 
 
 @contextmanager

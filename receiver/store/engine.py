@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from receiver.addresses import Location, PostgresUrl
 from receiver.errors import NoCluster
 from receiver.store.observing import Outcome, Received
-from receiver.store.protocols import BUSY_SECONDS, Connection
+from receiver.store.protocols import BUSY_SECONDS, CONNECTIONS, Connection
 from receiver.store.snapshots import Snapshot
 from receiver.store.sqlite import Sqlite
 
@@ -56,8 +56,8 @@ class AnyStore(Protocol):
 class Engine(Protocol):
     """A database, and what differs between engines."""
 
-    def open(self, *, busy_seconds: float) -> AnyStore:
-        """The writer of a database that has been migrated."""
+    def open(self, *, busy_seconds: float, connections: int) -> AnyStore:
+        """The writer of a database that has been migrated; a file has one connection."""
 
     def migrate(self, *, timezone: str) -> list[str]:
         """Bring it to this version's schema; return the migrations applied."""
@@ -85,9 +85,11 @@ def engine(where: Location) -> Engine:
     return Sqlite(where)
 
 
-def open_store(where: Location, *, busy_seconds: float = BUSY_SECONDS) -> AnyStore:
-    """The writer of a database that `migrate` has made."""
-    return engine(where).open(busy_seconds=busy_seconds)
+def open_store(
+    where: Location, *, busy_seconds: float = BUSY_SECONDS, connections: int = CONNECTIONS
+) -> AnyStore:
+    """The writer of a database that `migrate` has made, with so many connections to a server."""
+    return engine(where).open(busy_seconds=busy_seconds, connections=connections)
 
 
 def migrate(where: Location, *, timezone: str) -> list[str]:

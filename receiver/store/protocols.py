@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 # Retell waits 10 s for an answer: a refusal must reach it well before.
 BUSY_SECONDS = 4.0
+# Of one process to a server. What commits at one moment shares a write to the server's disk.
+CONNECTIONS = 8
 
 
 class Cursor(Protocol):

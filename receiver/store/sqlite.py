@@ -38,7 +38,7 @@ class Sqlite:
 
     path: Path
 
-    def open(self, *, busy_seconds: float) -> Store:
+    def open(self, *, busy_seconds: float, **_connections: int) -> Store:
         """The writer of the file."""
         return Store(self.path, busy_seconds=busy_seconds)
 

@@ -96,6 +96,8 @@ class Session:
         self.raw = raw
         self._lock_timeout = f"{round(lock_seconds * 1000)}ms"
         self._settings: psycopg.Cursor[Any] | None = None
+        # When it was used last, by the clock that only goes forward.
+        self.used_at = time.monotonic()
 
     def begin(self, statement: str = _READ_COMMITTED) -> None:
         """Begin a transaction whose commit is durable. Raises psycopg.Error."""

@@ -35,9 +35,9 @@ class Postgres:
 
     where: PostgresUrl
 
-    def open(self, *, busy_seconds: float) -> PostgresStore:
+    def open(self, *, busy_seconds: float, connections: int) -> PostgresStore:
         """The writer of the database."""
-        return PostgresStore(self.where, busy_seconds=busy_seconds)
+        return PostgresStore(self.where, busy_seconds=busy_seconds, connections=connections)
 
     def migrate(self, *, timezone: str) -> list[str]:
         """Create or update the tables and views. Raises DatabaseAway."""

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -19,9 +20,11 @@ from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, 
 from receiver.store.postgres.migrate import check
 from receiver.store.postgres.views import figures_are_ours
 
-# Connections of one process. The server writes its log for all that commit at a moment at once, so
-# this is how many events share a write to the disk.
-CONNECTIONS = 8
+# A connection that is not used for so long is closed: another process may need it, and gets it
+# before an event there has waited too long.
+IDLE_SECONDS = 2.0
+# A connection that the server refused is asked for again after about so long.
+_PAUSE_SECONDS = 0.1
 # An id that no index could hold is no id.
 _MAX_ID_BYTES = 1000
 _LONGEST_PAUSE_SECONDS = 0.05
@@ -43,11 +46,13 @@ class PostgresStore:
     them fail for its content, the transaction is done again one statement at a time.
     """
 
-    def __init__(self, where: PostgresUrl, *, busy_seconds: float) -> None:
+    def __init__(self, where: PostgresUrl, *, busy_seconds: float, connections: int) -> None:
         self._where = where
         self._busy_seconds = busy_seconds
         self._idle: deque[Session] = deque()
-        self._free = threading.Semaphore(CONNECTIONS)
+        self._free = threading.Semaphore(connections)
+        # Closes what is idle; None while nothing is.
+        self._closing: threading.Timer | None = None
 
     def add(self, received: Received) -> Outcome:
         """Store one body; return once the server has it on disk. Raises StoreUnavailable."""
@@ -89,6 +94,9 @@ class PostgresStore:
 
     def close(self) -> None:
         """Hang up."""
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
         while self._idle:
             self._idle.pop().close()
 
@@ -109,7 +117,7 @@ class PostgresStore:
     ) -> T:
         together = True
         while True:
-            session, is_used = self._take()
+            session, is_used = self._take(deadline)
             session.raw.deadline = deadline + _SILENCE_SECONDS if in_time else None
             work = _Work(session)
             try:
@@ -134,25 +142,60 @@ class PostgresStore:
                 self._give_back(session)
                 return result
 
-    def _take(self) -> tuple[Session, bool]:
-        """A connection, and whether it has been used before."""
-        try:
-            return self._idle.pop(), True
-        except IndexError:
-            session = connect(self._where, lock_seconds=self._busy_seconds)
-        try:
-            check(session)
-        except BaseException:
-            session.close()
-            raise
-        return session, False
+    def _take(self, deadline: float) -> tuple[Session, bool]:
+        """A connection, and whether it has been used before. Raises psycopg.Error.
+
+        What the server refuses, as when it has too many or is just starting, is tried again until
+        the deadline; meanwhile another event may have given one back.
+        """
+        while True:
+            with suppress(IndexError):
+                return self._idle.pop(), True
+            try:
+                session = connect(self._where, lock_seconds=self._busy_seconds)
+            except psycopg.errors.ConnectionTimeout:
+                raise
+            except psycopg.OperationalError:
+                pause = random.uniform(0.5, 1.5) * _PAUSE_SECONDS
+                if time.monotonic() + pause > deadline:
+                    raise
+                time.sleep(pause)
+                continue
+            try:
+                check(session)
+            except BaseException:
+                session.close()
+                raise
+            return session, False
 
     def _give_back(self, session: Session) -> None:
         session.raw.deadline = None
-        if session.is_sound:
-            self._idle.append(session)
-        else:
+        if not session.is_sound:
             session.close()
+            return
+        session.used_at = time.monotonic()
+        self._idle.append(session)
+        if self._closing is None:
+            self._close_later()
+
+    def _close_later(self) -> None:
+        self._closing = threading.Timer(IDLE_SECONDS / 2, self._close_idle)
+        self._closing.daemon = True
+        self._closing.start()
+
+    def _close_idle(self) -> None:
+        """Close what has not been used for a while: the least used ones are first."""
+        since = time.monotonic() - IDLE_SECONDS
+        with suppress(IndexError):
+            while self._idle[0].used_at < since:
+                session = self._idle.popleft()
+                if session.used_at < since:
+                    session.close()
+                else:
+                    self._idle.append(session)
+        self._closing = None
+        if self._idle:
+            self._close_later()
 
 
 class _Work:
