@@ -9,11 +9,16 @@ column of FULL JOIN … USING, and takes the name of a CTE for that of a view.
 import re
 from collections.abc import Callable
 
+from receiver.browse.functions import FUNCTIONS, PRAGMAS, TABLE_FUNCTIONS, replace_costly
 from receiver.store.connection import Connection, sqlite3
 from receiver.store.sql import quoted
 from schema.personal import shown
 from schema.tables import PRIVATE, ROLLUP_TABLES, TABLES
 
+# Modules that some builds of SQLite have without listing them.
+_LATE_MODULES = frozenset(
+    {"dbstat", "sqlite_dbpage", "sqlite_stmt", "bytecode", "tables_used", "generate_series"}
+)
 Authorizer = Callable[[int, str | None, str | None, str | None, str | None], int]
 
 _KNOWN = {table.name: table for table in (*TABLES, *ROLLUP_TABLES)}
@@ -43,7 +48,38 @@ def guard(connection: Connection, *, is_masked: bool) -> None:
     """Put the views in front of the tables, and let the connection do nothing but read."""
     for statement in _masks(connection) if is_masked else _covers(connection):
         connection.execute(statement)
-    connection.set_authorizer(_authorize_masked if is_masked else _authorize)
+    replace_costly(connection)
+    connection.set_authorizer(_authorizer(connection, is_masked=is_masked))
+
+
+def _authorizer(connection: Connection, *, is_masked: bool) -> Authorizer:
+    """What SQLite asks about each statement before it runs."""
+    modules = _modules(connection) - TABLE_FUNCTIONS
+    decide = _authorize_masked if is_masked else _authorize
+
+    def authorize(
+        action: int, first: str | None, second: str | None, schema: str | None, inside: str | None
+    ) -> int:
+        if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() not in FUNCTIONS:
+            return sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in PRAGMAS:
+            return sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_READ and _is_module(first or "", modules):
+            return sqlite3.SQLITE_DENY
+        return decide(action, first, second, schema, inside)
+
+    return authorize
+
+
+def _modules(connection: Connection) -> frozenset[str]:
+    """Modules of virtual tables, each of which may be a table-valued function too."""
+    rows = connection.execute("SELECT name FROM pragma_module_list").fetchall()
+    return frozenset(name.lower() for (name,) in rows) | _LATE_MODULES
+
+
+def _is_module(name: str, modules: frozenset[str]) -> bool:
+    name = name.lower()
+    return name in modules or (name.startswith("pragma_") and name not in TABLE_FUNCTIONS)
 
 
 def _covers(connection: Connection) -> list[str]:
@@ -103,7 +139,7 @@ def _authorize_masked(
     # Without a column, rows are counted and nothing of them is read.
     if action == sqlite3.SQLITE_READ and schema == "main" and table and column:
         is_schema = table in ("sqlite_master", "sqlite_schema")
-        is_function = table in ("json_each", "json_tree") or table.startswith("pragma_")
+        is_function = table in TABLE_FUNCTIONS
         if not is_schema and not is_function and (inside or "").lower() != table.lower():
             return sqlite3.SQLITE_DENY
     return _authorize(action, table, column, schema, inside)
