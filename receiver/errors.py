@@ -3,7 +3,9 @@
 CallhouseError
 ├── SettingsError            an environment variable or argument is unusable
 │   ├── UnusableCall         a call that Retell would refuse, or read otherwise than meant
-│   └── NoCluster            the database is none that tables can be distributed over
+│   ├── NoCluster            the database is none that tables can be distributed over
+│   ├── ForeignDatabase      the database is another program's, or the file is none
+│   └── CopyWithoutBodies    the file is a copy that has no raw bodies
 ├── SignatureError           the request is not Retell's; nothing of it is stored
 │   ├── MissingSignature
 │   ├── MalformedSignature
@@ -74,6 +76,21 @@ class NoCluster(SettingsError):
     hint = (
         "Let CALLHOUSE_DATABASE_URL name the coordinator of a Citus cluster; docs/postgres.md says "
         "what it needs. Without one, everything works on SQLite and PostgreSQL as it is."
+    )
+
+
+class ForeignDatabase(SettingsError):
+    """The database belongs to another program, or the file is no database; nothing was changed."""
+
+    hint = "Let CALLHOUSE_DATABASE_URL name a file or database that only callhouse uses."
+
+
+class CopyWithoutBodies(SettingsError):
+    """The file is a copy made by `callhouse export`, which left the raw bodies out."""
+
+    hint = (
+        "It can be browsed and exported. To receive, rebuild, show, sync or copy, use the original "
+        "database, or a whole copy: callhouse export --private --to copy.db"
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import KEY, post
 from histories import dump_of
-from postgres import looking, name_of
+from postgres import execute, looking, name_of
 from serving import serving
 
 from receiver import config
@@ -113,3 +113,15 @@ def test_a_database_that_may_only_be_read_is_red_and_refuses(app, client, pg):
     assert (answer.status_code, answer.json["hint"] != "") == (503, True)
     state = client.get("/healthz")
     assert (state.status_code, state.json["problems"]) == (503, ["the database is read-only"])
+
+
+def test_tables_of_another_program_are_left_alone(postgres, monkeypatch):
+    where = postgres.create()
+    execute(where, "CREATE TABLE calls (id INTEGER)")
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", where.url)
+    result = CliRunner().invoke(main, ["migrate"])
+    assert result.exit_code == 2
+    assert "tables of another program: calls" in result.output
+    with looking(where) as session:
+        tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        assert [name for (name,) in session.execute(tables)] == ["calls"]

@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 # In this order: datasette.app loads the plugins, and its own error pages are one of them.
@@ -23,8 +23,8 @@ from receiver.browse.pages import DATABASE, MASKED, PLUGIN
 from receiver.browse.sessions import Attempts, Sessions
 from receiver.browse.warehouse import Warehouse
 from receiver.config import Settings, shipped
-from receiver.errors import SettingsError
-from receiver.store import Store, keep_rolled_up, migrate
+from receiver.errors import CopyWithoutBodies, SettingsError
+from receiver.store import Store, check_schema, keep_rolled_up, migrate
 
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.
@@ -42,7 +42,13 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
     """Serve until stopped. Raises SettingsError if it would be open or cannot listen."""
     require_free(settings.browse_bind, "CALLHOUSE_BROWSE_BIND")
     password_hash, password = _login(settings)
-    migrate(settings.database_path, timezone=settings.timezone)
+    is_copy = False
+    try:
+        migrate(settings.database_path, timezone=settings.timezone)
+    except CopyWithoutBodies as copy:
+        check_schema(settings.database_path)
+        is_copy = True
+        say(f"{copy}: it is browsed as it is, and nothing is written to it.")
     app = serving(settings, password_hash=password_hash).app()
     # With rich installed, Datasette prints the values of variables when a page fails: call records.
     datasette.handle_exception.rich = None
@@ -53,7 +59,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
     if password:
         say(f"Password for this run: {password}")
     bind = settings.browse_bind
-    with _adding_up(settings):
+    with nullcontext() if is_copy else _adding_up(settings):
         uvicorn.run(app, host=bind.host, port=bind.port, log_level="warning", lifespan="on")
 
 

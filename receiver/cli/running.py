@@ -88,10 +88,12 @@ def rebuild() -> None:
       callhouse rebuild
     """
     from receiver.store import migrate as migrate_file
-    from receiver.store import open_store, roll_up
+    from receiver.store import open_store, require_bodies, roll_up
     from receiver.store import rebuild as rebuild_tables
 
     settings = config.load()
+    # A mistyped name must not make a new database.
+    require_bodies(settings.database)
     migrate_file(settings.database, timezone=settings.timezone)
     store = open_store(settings.database)
     with progress() as bar:

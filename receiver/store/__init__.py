@@ -11,8 +11,16 @@ from receiver.store.comparing import Comparison, compare
 from receiver.store.connection import sqlite_warning
 from receiver.store.copying import Carried, carry
 from receiver.store.days import GROUPS, UNKNOWN_DAY, Made, Part
-from receiver.store.engine import AnyStore, distribute, migrate, open_store, snapshot
+from receiver.store.engine import (
+    AnyStore,
+    distribute,
+    migrate,
+    open_store,
+    require_bodies,
+    snapshot,
+)
 from receiver.store.exporting import write_table
+from receiver.store.migrate import check_schema
 from receiver.store.mirroring import Mirrored, mirror
 from receiver.store.observing import Outcome, Received, receive
 from receiver.store.reading import CallState, read_drift, show, state_of
@@ -38,6 +46,7 @@ __all__ = [
     "Snapshot",
     "Store",
     "carry",
+    "check_schema",
     "compare",
     "distribute",
     "keep_rolled_up",
@@ -47,6 +56,7 @@ __all__ = [
     "read_drift",
     "rebuild",
     "receive",
+    "require_bodies",
     "roll_up",
     "show",
     "snapshot",

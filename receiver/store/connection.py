@@ -1,9 +1,13 @@
 """Opening the SQLite file so that a commit is durable, and knowing which SQLite that is."""
 
 import os
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+from receiver.errors import CopyWithoutBodies, ForeignDatabase, NotStored
+from receiver.store import sql
 
 if TYPE_CHECKING:
     import sqlite3 as sqlite3
@@ -16,6 +20,13 @@ Connection = sqlite3.Connection
 # Two writers can hit a bug in resetting the write-ahead log from 3.7.0 up to before this version.
 # Source: https://www.sqlite.org/wal.html
 FIXED_SQLITE = (3, 51, 3)
+
+# Written into the file, so that no other program's database is taken for ours, and no copy without
+# raw bodies for a whole one. Source: https://www.sqlite.org/pragma.html#pragma_application_id
+WAREHOUSE_ID = int.from_bytes(b"chse")
+COPY_ID = int.from_bytes(b"chsc")
+# The set of our migrations in the table of sqlite-utils.
+MIGRATION_SET = "callhouse"
 
 # Result codes for which neither a query nor a program is at fault, but the machine or the file.
 FAULTS = {
@@ -40,10 +51,67 @@ _PRAGMAS: dict[str, str | int] = {
 }
 
 
+class FileKind(Enum):
+    """What a database file holds."""
+
+    EMPTY = "empty"
+    WAREHOUSE = "warehouse"
+    COPY = "copy without raw bodies"
+    FOREIGN = "another program's"
+    NO_SQLITE = "no SQLite database"
+
+
+def file_kind(connection: Connection) -> FileKind:
+    """What the open file is. Raises sqlite3.Error."""
+    try:
+        (found,) = connection.execute("PRAGMA application_id").fetchone()
+    except sqlite3.DatabaseError as error:
+        if result_code(error) == sqlite3.SQLITE_NOTADB:
+            return FileKind.NO_SQLITE
+        raise
+    if found in (WAREHOUSE_ID, COPY_ID):
+        return FileKind.WAREHOUSE if found == WAREHOUSE_ID else FileKind.COPY
+    if found:
+        return FileKind.FOREIGN
+    # Files of older versions have no id.
+    if connection.execute(sql.HAS_MIGRATIONS_TABLE).fetchone():
+        if not connection.execute(sql.HAS_OUR_MIGRATIONS, (MIGRATION_SET,)).fetchone():
+            return FileKind.FOREIGN
+        (lacks_bodies,) = connection.execute(sql.LACKS_ALL_BODIES).fetchone()
+        return FileKind.COPY if lacks_bodies else FileKind.WAREHOUSE
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return FileKind.FOREIGN if tables else FileKind.EMPTY
+
+
+def refuse(kind: FileKind, path: Path) -> None:
+    """Raise ForeignDatabase or CopyWithoutBodies unless the file is a warehouse, or empty."""
+    if kind is FileKind.FOREIGN:
+        raise ForeignDatabase(f"{path} is a database of another program")
+    if kind is FileKind.NO_SQLITE:
+        raise ForeignDatabase(f"{path} is not a SQLite database")
+    if kind is FileKind.COPY:
+        raise CopyWithoutBodies(f"{path} is a copy without raw bodies")
+
+
+def require_readable(connection: Connection, path: Path) -> None:
+    """Raise NotStored for an empty file, ForeignDatabase for another program's."""
+    kind = file_kind(connection)
+    if kind is FileKind.EMPTY:
+        raise no_database(path)
+    if kind is not FileKind.COPY:
+        refuse(kind, path)
+
+
+def no_database(path: Path) -> NotStored:
+    """The error for a file that does not exist or is empty."""
+    return NotStored(f"there is no database at {path}", hint="Run `callhouse serve` first.")
+
+
 def connect(path: Path, *, busy_timeout_ms: int, create: bool = False) -> Connection:
     """Open `path` for writing, in autocommit: transactions are begun by hand.
 
-    Raises sqlite3.Error if it cannot be opened, or does not exist and `create` is False.
+    Raises sqlite3.Error if it cannot be opened, or does not exist and `create` is False;
+    ForeignDatabase and CopyWithoutBodies for a file that must not be written to.
     """
     mode = "rwc" if create else "rw"
     connection = sqlite3.connect(
@@ -57,6 +125,8 @@ def connect(path: Path, *, busy_timeout_ms: int, create: bool = False) -> Connec
         cached_statements=256,
     )
     try:
+        # Before anything is set: setting the journal mode writes to the file.
+        refuse(file_kind(connection), path)
         for pragma, value in (_PRAGMAS | {"busy_timeout": busy_timeout_ms}).items():
             connection.execute(f"PRAGMA {pragma} = {value}")
             found = connection.execute(f"PRAGMA {pragma}").fetchone()[0]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from receiver.addresses import Location
 from receiver.errors import DatabaseUnreadable, SchemaMismatch
 from receiver.store import copy_sql, sql
-from receiver.store.engine import AnyStore, engine, migrate, open_store, reading
+from receiver.store.engine import AnyStore, engine, migrate, open_store, reading, require_bodies
 from receiver.store.observations import known_observations
 from receiver.store.projecting import undone
 from receiver.store.protocols import Connection
@@ -67,9 +67,10 @@ def carry(
 
 
 def make_ready(source: Location, target: Location, *, timezone: str) -> None:
-    """Make `target` one that takes all of `source`. Raises NotStored and StoreUnavailable."""
+    """Make `target` one that takes all of `source`. Raises NotStored, CopyWithoutBodies and
+    StoreUnavailable."""
     with reading(source):
-        pass
+        require_bodies(source)
     problems: list[str] = []
     schema = engine(source).look(problems)["schema"]
     if schema is None and problems:

@@ -102,8 +102,19 @@ def migrate(where: Location, *, timezone: str) -> list[str]:
 
 
 def reading(where: Location) -> AbstractContextManager[Connection]:
-    """One moment of the database. Raises NotStored if there is none, StoreUnavailable."""
+    """One moment of the database. Raises NotStored if there is none, ForeignDatabase,
+    StoreUnavailable."""
     return engine(where).reading()
+
+
+def require_bodies(where: Location) -> None:
+    """Raise CopyWithoutBodies for a copy that lacks the raw bodies, and what `reading` raises.
+
+    A database on a server always has them.
+    """
+    found = engine(where)
+    if isinstance(found, Sqlite):
+        found.require_bodies()
 
 
 def snapshot(

@@ -7,9 +7,18 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from receiver.errors import CallhouseError, ExportFailed, NotStored, SettingsError
+from receiver.errors import CallhouseError, ExportFailed, SettingsError
 from receiver.store import days, rollup_sql, sql
-from receiver.store.connection import FAULTS, Connection, connect_readonly, result_code, sqlite3
+from receiver.store.connection import (
+    COPY_ID,
+    FAULTS,
+    Connection,
+    connect_readonly,
+    no_database,
+    require_readable,
+    result_code,
+    sqlite3,
+)
 from receiver.store.day_sql import Kept
 from receiver.store.days import Made, Part
 from receiver.store.snapshots import Result, another_is_running, increment, select
@@ -95,6 +104,7 @@ class FileSnapshot:
                     copy.execute(text)
             if not self._private:
                 copy.execute(sql.DROP_BODIES)
+                copy.execute(f"PRAGMA application_id = {COPY_ID}")
                 # Takes the bodies out of the free pages too.
                 copy.execute("VACUUM")
                 # It may renumber the rows that the search index points to.
@@ -131,10 +141,11 @@ def snapshot(path: Path, *, timezone: str | None, private: bool) -> Iterator[Fil
     ExportFailed if the file cannot be read or what is made of it cannot be written.
     """
     if not path.exists():
-        raise NotStored(f"there is no database at {path}", hint="Run `callhouse serve` first.")
+        raise no_database(path)
     connection = None
     try:
         connection = connect_readonly(path)
+        require_readable(connection, path)
         # Whatever a query makes of bytes, it can be written.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         if timezone:

@@ -3,7 +3,7 @@
 import fcntl
 import importlib.resources
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -12,13 +12,23 @@ from sqlite_utils.migrations import Migrations
 
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.store import protocols, rollup_sql, sql
-from receiver.store.connection import FAULTS, Connection, connect, result_code, sqlite3
+from receiver.store.connection import (
+    FAULTS,
+    MIGRATION_SET,
+    WAREHOUSE_ID,
+    Connection,
+    connect,
+    connect_readonly,
+    file_kind,
+    refuse,
+    result_code,
+    sqlite3,
+)
 from receiver.store.damage import damage, is_damage
 from schema.disconnection_reasons import REASONS
 from schema.rollups import ROLLUPS
 from schema.views import views
 
-MIGRATION_SET = "callhouse"
 BUSY_TIMEOUT_MS = 30_000
 # How long a start may look for damage: a small file is read whole, a large one in part.
 DAMAGE_SECONDS = 3.0
@@ -29,9 +39,10 @@ def migrate(path: Path, *, timezone: str) -> list[str]:
     """Create or update the file at `path` and its views; return the migrations applied.
 
     Safe to run from several processes at once and beside a running receiver. Raises
-    SchemaMismatch for a file of a newer version, and StoreUnavailable for one that is damaged or
-    cannot be written.
+    SchemaMismatch for a file of a newer version, ForeignDatabase and CopyWithoutBodies for one that
+    is not a warehouse, and StoreUnavailable for one that is damaged or cannot be written.
     """
+    _refuse_others(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _lock(path):
@@ -44,6 +55,15 @@ def migrate(path: Path, *, timezone: str) -> list[str]:
             hint="Its folder must exist or be possible to make, and both must be this user's to "
             "write. CALLHOUSE_DATABASE_URL says where it is.",
         ) from error
+
+
+def _refuse_others(path: Path) -> None:
+    """Raise ForeignDatabase or CopyWithoutBodies, before anything is made beside the file."""
+    if not path.is_file():
+        return
+    # Whatever else is wrong is found, and named, when the file is opened for writing.
+    with suppress(sqlite3.DatabaseError), closing(connect_readonly(path)) as connection:
+        refuse(file_kind(connection), path)
 
 
 def _update(path: Path, timezone: str) -> list[str]:
@@ -92,6 +112,8 @@ def _migrate(connection: Connection, timezone: str) -> list[str]:
             hint="Install the newer callhouse that made them.",
         )
     migrations().apply(sqlite_utils.Database(connection))
+    if connection.execute("PRAGMA application_id").fetchone() != (WAREHOUSE_ID,):
+        connection.execute(f"PRAGMA application_id = {WAREHOUSE_ID}")
     connection.executemany(sql.SEED_REASON, [(r, *meaning) for r, meaning in REASONS.items()])
     _refresh_views(connection, timezone)
     return sorted(applied(connection) - before)
@@ -101,6 +123,16 @@ def check(connection: Connection) -> None:
     """Raise SchemaMismatch unless the file has exactly this version's migrations."""
     if applied(connection) != set(scripts()):
         raise SchemaMismatch("the database does not have this version's schema")
+
+
+def check_schema(path: Path) -> None:
+    """Raise SchemaMismatch unless the file, which is only read, has this version's schema."""
+    with closing(connect_readonly(path)) as connection:
+        try:
+            check(connection)
+        except SchemaMismatch as error:
+            error.hint = "Make the copy again with this version: callhouse export --to copy.db"
+            raise
 
 
 def applied(connection: Connection) -> set[str]:

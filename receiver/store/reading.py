@@ -7,7 +7,7 @@ from receiver.addresses import Location
 from receiver.errors import NotStored
 from receiver.store import sql
 from receiver.store.connection import connect_readonly as connect_readonly
-from receiver.store.engine import reading
+from receiver.store.engine import reading, require_bodies
 from receiver.store.observations import known_observations, load
 from schema import merge
 from schema.events import values
@@ -42,7 +42,11 @@ def read_drift(where: Location) -> list[dict[str, Any]]:
 
 
 def show(where: Location, entity_id: str) -> dict[str, Any]:
-    """The call or chat object, merged from the bodies as they came. Raises NotStored."""
+    """The call or chat object, merged from the bodies as they came.
+
+    Raises NotStored, and CopyWithoutBodies for a copy that lacks them.
+    """
+    require_bodies(where)
     # A body may be dropped between two reads, superseded by one not yet seen.
     with reading(where) as connection:
         if connection.execute(sql.IS_ERASED, (entity_id,)).fetchone():

@@ -40,6 +40,13 @@ DISCRIMINATOR_INDEX = {
     name: ENTITY_TABLES[name].names.index(column) for name, column in DISCRIMINATORS.items()
 }
 
+HAS_MIGRATIONS_TABLE = "SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'"
+HAS_OUR_MIGRATIONS = "SELECT 1 FROM _sqlite_migrations WHERE migration_set = ? LIMIT 1"
+LACKS_ALL_BODIES = (
+    "SELECT EXISTS (SELECT 1 FROM observations) AND NOT EXISTS (SELECT 1 FROM observations "
+    "WHERE body IS NOT NULL OR entity_id IN (SELECT entity_id FROM erasures))"
+)
+
 IS_ERASED = "SELECT 1 FROM erasures WHERE entity_id = ?"
 
 KNOWN = (

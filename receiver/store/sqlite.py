@@ -8,14 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from receiver.errors import DatabaseUnreadable, NotStored, SchemaMismatch
+from receiver.errors import (
+    DatabaseUnreadable,
+    SchemaMismatch,
+    SettingsError,
+)
 from receiver.store import sql
 from receiver.store.connection import (
     FAULTS,
     Connection,
     connect,
     connect_readonly,
+    file_kind,
     is_busy,
+    no_database,
+    refuse,
+    require_readable,
     result_code,
     sqlite3,
 )
@@ -50,20 +58,24 @@ class Sqlite:
     def reading(self) -> Iterator[Connection]:
         """One moment of the file: what is read hangs together.
 
-        Raises NotStored without a file, DatabaseUnreadable.
+        Raises NotStored without a file, DatabaseUnreadable, ForeignDatabase.
         """
         if not self.path.exists():
-            raise NotStored(
-                f"there is no database at {self.path}", hint="Run `callhouse serve` first."
-            )
+            raise no_database(self.path)
         try:
             with closing(connect_readonly(self.path)) as connection:
+                require_readable(connection, self.path)
                 connection.execute("BEGIN")
                 yield connection
         except sqlite3.Error as error:
             if result_code(error) not in FAULTS:
                 raise
             raise DatabaseUnreadable(f"{self.path} cannot be read: {error}") from error
+
+    def require_bodies(self) -> None:
+        """Raise CopyWithoutBodies for a copy that lacks them, and what `reading` raises."""
+        with self.reading() as connection:
+            refuse(file_kind(connection), self.path)
 
     def snapshot(
         self, *, timezone: str | None, private: bool
@@ -76,7 +88,7 @@ class Sqlite:
         found: dict[str, Any] = {"writable": False, "schema": None, "quarantined": None}
         try:
             connection = connect(self.path, busy_timeout_ms=0)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, SettingsError) as error:
             problems.append(f"the database cannot be opened: {error}")
             return found
         try:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from receiver.errors import StoreBusy, StoreReplaced, StoreUnavailable
+from receiver.errors import SettingsError, StoreBusy, StoreReplaced, StoreUnavailable
 from receiver.store import protocols, sql
 from receiver.store.connection import (
     Connection,
@@ -102,7 +102,7 @@ class Store:
                 self._check_identity()
             except BaseException as error:
                 self._disconnect()
-                if isinstance(error, sqlite3.Error | OSError):
+                if isinstance(error, sqlite3.Error | OSError | SettingsError):
                     raise _unavailable(error) from error
                 raise
 
@@ -245,6 +245,8 @@ def _wait(deadline: float) -> None:
 def _unavailable(error: BaseException) -> StoreUnavailable:
     if isinstance(error, StoreUnavailable):
         return error
+    if isinstance(error, SettingsError):
+        return StoreUnavailable(str(error), hint=error.hint)
     # SQLite's own messages name no values; any other error's could.
     detail = str(error) if isinstance(error, sqlite3.Error) else type(error).__name__
     return StoreUnavailable(f"the event could not be stored: {detail}")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from receiver.addresses import PostgresUrl
-from receiver.errors import SchemaMismatch
+from receiver.errors import ForeignDatabase, SchemaMismatch
 from receiver.store import sql
 from receiver.store.migrate import scripts
 from receiver.store.postgres import turns
@@ -14,6 +14,7 @@ from receiver.store.postgres.dialect import apart, tables
 from receiver.store.postgres.places import DISTRIBUTED, is_distributed
 from receiver.store.postgres.views import refresh
 from schema.disconnection_reasons import REASONS
+from schema.tables import TABLES
 
 # How long a start waits for another one that migrates.
 LOCK_SECONDS = 30.0
@@ -29,6 +30,11 @@ _INDEXES = (
     "CREATE INDEX IF NOT EXISTS observations_last_received_at ON observations (last_received_at)",
     "CREATE INDEX IF NOT EXISTS upstream_calls_asked_at ON upstream_calls (asked_at)",
 )
+_HAS_MIGRATIONS = "SELECT 1 WHERE to_regclass('callhouse_migrations') IS NOT NULL"
+_RELATIONS = (
+    "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace "
+    "AND relkind IN ('r', 'v', 'm', 'p', 'f')"
+)
 _APPLIED = "SELECT name FROM callhouse_migrations"
 _NOTE = "INSERT INTO callhouse_migrations (name, applied_at) VALUES (?, ?)"
 
@@ -36,12 +42,14 @@ _NOTE = "INSERT INTO callhouse_migrations (name, applied_at) VALUES (?, ?)"
 def migrate(where: PostgresUrl, timezone: str) -> list[str]:
     """Create or update the tables and views; return the migrations applied.
 
-    Raises psycopg.Error, and SchemaMismatch for a database of a newer version.
+    Raises psycopg.Error, SchemaMismatch for a database of a newer version, and ForeignDatabase if
+    another program's tables have the names of ours.
     """
     session = connect(where, lock_seconds=LOCK_SECONDS)
     try:
         with session.transaction():
             session.execute(turns.CHANGE_TABLES)
+            _refuse_others(session)
             for statement in _OURS:
                 session.raw.execute(statement)
             new = _migrate(session)
@@ -51,6 +59,18 @@ def migrate(where: PostgresUrl, timezone: str) -> list[str]:
             return new
     finally:
         session.close()
+
+
+def _refuse_others(session: Session) -> None:
+    if session.execute(_HAS_MIGRATIONS).fetchone():
+        return
+    names = {table.name for table in TABLES}
+    taken = sorted(name for (name,) in session.execute(_RELATIONS) if name in names)
+    if taken:
+        raise ForeignDatabase(
+            f"the database has tables of another program: {', '.join(taken)}",
+            hint="Create a database for callhouse alone, as docs/postgres.md says.",
+        )
 
 
 def _migrate(session: Session) -> list[str]:
