@@ -26,9 +26,22 @@ NAMES = (
     "unavailable",
     "last_event_ms",
     "last_stale_ms",
+    "last_forged_ms",
+    "last_refused_ms",
+    "forged_since_event",
+    "refused_since_event",
 )
+# These say when something was last, or what came since; what is not here counts requests.
+STATE = frozenset(NAMES[11:17])
+# A time so far ahead was written while the clock was wrong.
+_AHEAD_MS = 60_000
 _SLOT = struct.Struct("<q")
 _BYTES = mmap.PAGESIZE
+
+
+def is_future(at_ms: int, now_ms: int) -> bool:
+    """Whether a time can only have been written while the clock was ahead."""
+    return at_ms > now_ms + _AHEAD_MS
 
 
 class Counters:
@@ -51,8 +64,13 @@ class Counters:
         self._change(name, lambda value: value + count)
 
     def raise_to(self, name: str, value: int) -> None:
-        """Set a time, unless it is later already."""
-        self._change(name, lambda before: max(before, value))
+        """Set a time, unless it is later already; a time in the future is replaced."""
+        self._change(name, lambda before: value if is_future(before, value) else max(before, value))
+
+    def reset(self, name: str) -> None:
+        """Set a count to zero. Costs nothing if it is."""
+        if self._get(NAMES.index(name)):
+            self._change(name, lambda _: 0)
 
     def read(self) -> dict[str, int]:
         """All of them."""

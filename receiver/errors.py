@@ -127,6 +127,8 @@ class StaleSignature(SignatureError):
     """The digest is right, its time is too far from this machine's clock."""
 
     hint = "Check this machine's clock, or raise CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS."
+    # Whether the body is stored already, so that nothing was lost.
+    is_replay = False
 
 
 class BodyTooLarge(CallhouseError):

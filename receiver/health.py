@@ -1,39 +1,101 @@
 """Is the warehouse well: what /healthz answers and /metrics exposes."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from receiver.addresses import Location
-from receiver.counters import Counters
+from receiver.counters import STATE, Counters, is_future
 from receiver.store.engine import engine
 
 # Below this, the next burst may not fit.
 MIN_FREE_BYTES = 64 * 1024 * 1024
-# How long one stale event keeps the answer red: long enough for any monitor to see it.
-STALE_ALARM_MS = 15 * 60 * 1000
+# How far back the answer looks: long enough for any monitor to see what happened.
+RECENT_MS = 15 * 60 * 1000
+# So many forged requests without an authentic event are no stray visitor.
+MIN_FORGED = 5
+
+NEARLY_FULL = "the disk is nearly full"
+STALE = "authentic events arrived too old: check this machine's clock"
+FORGED = "only forged events arrive: check the webhook key"
+REFUSED = "events were refused and none was stored since"
+_EVENTS = ("stored", "duplicate", "quarantined", "erased")
+_REFUSED = ("busy", "unavailable")
+
+# How each problem begins; docs/operating.md has a remedy for each.
+PROBLEMS = (
+    "the database cannot be opened",
+    "the database is damaged",
+    "the database cannot be read",
+    "the database does not have this version's schema",
+    "the database has migrations this version does not know",
+    "the database is read-only",
+    NEARLY_FULL,
+    STALE,
+    FORGED,
+    REFUSED,
+)
+
+
+def note(counters: Counters, outcome: str, *, now_ms: int) -> None:
+    """Count what became of a request to /webhook, and what `health` needs to know of it."""
+    counters.add(outcome)
+    if outcome in _EVENTS:
+        counters.raise_to("last_event_ms", now_ms)
+        counters.reset("forged_since_event")
+        counters.reset("refused_since_event")
+    elif outcome == "stale":
+        counters.raise_to("last_stale_ms", now_ms)
+    elif outcome == "forged":
+        if not _is_recent(counters.read()["last_forged_ms"], now_ms):
+            counters.reset("forged_since_event")
+        counters.add("forged_since_event")
+        counters.raise_to("last_forged_ms", now_ms)
+    elif outcome in _REFUSED:
+        counters.add("refused_since_event")
+        counters.raise_to("last_refused_ms", now_ms)
 
 
 def health(where: Location, counters: Counters, *, now_ms: int) -> dict[str, Any]:
     """The state of the database at `where`; `problems` is empty when all is well."""
     problems: list[str] = []
-    counts = counters.read()
     database = engine(where)
     found = database.look(problems)
     free = free_bytes(counters.path)
     if free < MIN_FREE_BYTES:
-        problems.append("the disk is nearly full")
-    if counts["last_stale_ms"] > now_ms - STALE_ALARM_MS:
-        problems.append("authentic events arrived too old: check this machine's clock")
+        problems.append(NEARLY_FULL)
+    counts = counters.read()
+    problems += traffic_problems(counts, now_ms)
+    last_event_ms = counts["last_event_ms"]
     return {
         "status": "error" if problems else "ok",
         "problems": problems,
         **found,
-        "last_event_ms": counts["last_event_ms"] or None,
+        "last_event_ms": None if is_future(last_event_ms, now_ms) else last_event_ms or None,
         "stale": counts["stale"],
         "wal_bytes": database.sizes()[1],
         "free_disk_bytes": free,
     }
+
+
+def traffic_problems(counts: Mapping[str, int], now_ms: int) -> list[str]:
+    """What the requests of the last quarter of an hour say. Times in the future say nothing."""
+    problems = []
+    recent = {name for name, at in counts.items() if _is_recent(at, now_ms)}
+    if "last_stale_ms" in recent:
+        problems.append(STALE)
+    # Beside authentic events, forged ones are a stranger's.
+    is_forged = counts["forged_since_event"] >= MIN_FORGED and "last_forged_ms" in recent
+    if is_forged and "last_event_ms" not in recent:
+        problems.append(FORGED)
+    if counts["refused_since_event"] and "last_refused_ms" in recent:
+        problems.append(REFUSED)
+    return problems
+
+
+def _is_recent(at_ms: int, now_ms: int) -> bool:
+    return now_ms - RECENT_MS < at_ms and not is_future(at_ms, now_ms)
 
 
 def free_bytes(path: Path) -> int:
@@ -45,11 +107,15 @@ def prometheus(where: Location, counters: Counters) -> str:
     """Counters and gauges in Prometheus' text format."""
     database_bytes, wal_bytes = engine(where).sizes()
     counts = counters.read()
-    last_event_ms, _ = counts.pop("last_event_ms"), counts.pop("last_stale_ms")
+    last_event_ms = counts["last_event_ms"]
     lines = [
         "# HELP callhouse_events_total Requests to /webhook by what became of them.",
         "# TYPE callhouse_events_total counter",
-        *(f'callhouse_events_total{{outcome="{name}"}} {n}' for name, n in counts.items()),
+        *(
+            f'callhouse_events_total{{outcome="{name}"}} {n}'
+            for name, n in counts.items()
+            if name not in STATE
+        ),
     ]
     gauges = {
         "last_event_timestamp_seconds": (last_event_ms / 1000, "When the last event was stored."),

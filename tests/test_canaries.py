@@ -24,7 +24,7 @@ LEAKS = {
     class Counters:
         path = tmp_path / "retell.counters"
         def read(self):
-            return {"last_event_ms": 0, "last_stale_ms": 0, "lighthouses": 1}
+            return {"last_event_ms": 0, "lighthouses": 1}
     prometheus(tmp_path / "retell.db", Counters())
 """,
     "the log of gunicorn.error": """

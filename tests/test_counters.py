@@ -38,9 +38,10 @@ def test_new_file_counts_from_zero(counters):
 
 
 def test_names_are_only_ever_appended():
-    assert NAMES[:13] == (
+    assert NAMES[:17] == (
         "stored", "duplicate", "quarantined", "erased", "missing", "malformed", "forged", "stale",
-        "too_large", "busy", "unavailable", "last_event_ms", "last_stale_ms",
+        "too_large", "busy", "unavailable", "last_event_ms", "last_stale_ms", "last_forged_ms",
+        "last_refused_ms", "forged_since_event", "refused_since_event",
     )  # fmt: skip
 
 
@@ -58,6 +59,12 @@ def test_unknown_name_is_a_mistake(counters):
 def test_time_is_raised_and_never_lowered(counters):
     counters.raise_to("last_event_ms", 1_778_699_295_274)
     counters.raise_to("last_event_ms", 1_778_699_295_273)
+    assert counters.read()["last_event_ms"] == 1_778_699_295_274
+
+
+def test_time_of_a_clock_that_was_ahead_is_replaced(counters):
+    counters.raise_to("last_event_ms", 1_778_699_295_274 + 365 * 86_400_000)
+    counters.raise_to("last_event_ms", 1_778_699_295_274)
     assert counters.read()["last_event_ms"] == 1_778_699_295_274
 
 

@@ -22,6 +22,7 @@ from receiver.store.engine import (
 from receiver.store.exporting import write_table
 from receiver.store.migrate import check_schema
 from receiver.store.mirroring import Mirrored, mirror
+from receiver.store.observations import is_known
 from receiver.store.observing import Outcome, Received, receive
 from receiver.store.reading import CallState, read_drift, show, state_of
 from receiver.store.rebuilding import rebuild
@@ -49,6 +50,7 @@ __all__ = [
     "check_schema",
     "compare",
     "distribute",
+    "is_known",
     "keep_rolled_up",
     "migrate",
     "mirror",

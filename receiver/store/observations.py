@@ -7,7 +7,7 @@ import zstandard
 
 from receiver.store import sql
 from receiver.store.protocols import Connection
-from schema.events import parse
+from schema.events import Event, parse
 from schema.merge import Observation
 from schema.rows import Stamp
 
@@ -42,6 +42,12 @@ class Known:
 def known_observations(connection: Connection, entity_id: str) -> list[Known]:
     """The observations of an entity in no order, their bodies not read."""
     return [Known(*row) for row in connection.execute(sql.KNOWN, (entity_id,)).fetchall()]
+
+
+def is_known(connection: Connection, event: Event) -> bool:
+    """Whether this very body has been received before."""
+    known = known_observations(connection, event.entity_id)
+    return any(k.body_sha256 == event.body_sha256 for k in known)
 
 
 def load(

@@ -98,8 +98,10 @@ class Sqlite:
             check(connection)
             found["quarantined"] = connection.execute(sql.QUARANTINED).fetchone()[0]
             found["writable"] = _is_writable(connection)
-        except (sqlite3.Error, SchemaMismatch) as error:
+        except SchemaMismatch as error:
             problems.append(str(error))
+        except sqlite3.Error as error:
+            problems.append(f"the database cannot be read: {error}")
         finally:
             connection.close()
         return found

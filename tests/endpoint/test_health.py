@@ -10,7 +10,9 @@ import pytest
 from storing import held
 
 import schema
-from receiver.health import MIN_FREE_BYTES
+from receiver import health as said
+from receiver.errors import StoreBusy
+from receiver.health import FORGED, MIN_FORGED, MIN_FREE_BYTES, PROBLEMS
 from receiver.signature import sign
 from tests.conftest import KEY, NOW_MS, post
 from tests.endpoint.requesting import (
@@ -35,6 +37,8 @@ def health(client, status: int = 200) -> dict:
     assert (response.status_code, response.content_type) == (status, "application/json")
     assert response.json["status"] == {200: "ok", 503: "error"}[status]
     assert bool(response.json["problems"]) == (status == 503)
+    for problem in response.json["problems"]:
+        assert problem.startswith(PROBLEMS), problem
     return response.json
 
 
@@ -75,6 +79,103 @@ def test_health_stays_green_when_anybody_forges(client):
     for header in (None, "junk", sign(CANARY, key="key_wrong", now_ms=OLD)):
         post_as_is(client, CANARY, header)
     assert health(client)["stale"] == 0
+
+
+def forge(client, times: int) -> None:
+    for n in range(times):
+        post(client, b"forged %d" % n, key="key_before_rotation")
+
+
+def test_health_is_red_when_only_forged_events_arrive(serve):
+    clock = [NOW_MS]
+    client = serve(now_ms=lambda: clock[0])
+    forge(client, MIN_FORGED - 1)
+    health(client)
+    forge(client, 1)
+    assert health(client, 503)["problems"] == [FORGED]
+    clock[0] += 14 * 60_000
+    health(client, 503)
+    clock[0] += 60_000
+    health(client)
+
+
+def test_health_is_red_a_quarter_of_an_hour_after_a_key_rotation(serve):
+    clock = [NOW_MS]
+    client = serve(now_ms=lambda: clock[0])
+    post(client, ENDED)
+    for minute in range(1, 15):
+        clock[0] = NOW_MS + minute * 60_000
+        forge(client, 1)
+        health(client)
+    clock[0] += 60_000
+    assert health(client, 503)["problems"] == [FORGED]
+    post(client, ENDED, at_ms=clock[0])
+    health(client)
+
+
+def test_forgeries_beside_authentic_events_never_redden(serve):
+    clock = [NOW_MS]
+    client = serve(now_ms=lambda: clock[0])
+    for _ in range(6):
+        post(client, ENDED, at_ms=clock[0])
+        clock[0] += 14 * 60_000
+        forge(client, 3 * MIN_FORGED)
+        health(client)
+
+
+def test_few_forgeries_over_a_long_time_do_not_redden(serve):
+    clock = [NOW_MS]
+    client = serve(now_ms=lambda: clock[0])
+    for _ in range(4 * MIN_FORGED):
+        forge(client, 1)
+        clock[0] += 15 * 60_000
+        health(client)
+
+
+def test_replay_of_a_stored_body_is_a_duplicate_and_does_not_redden(client):
+    post(client, ENDED)
+    refused = post(client, ENDED, at_ms=OLD)
+    assert_refused(refused, 401)
+    assert health(client)["stale"] == 0
+    samples = metrics(client)
+    assert (samples["stored"], samples["duplicate"], samples["stale"]) == (1, 1, 0)
+
+
+def test_stale_event_of_a_clock_that_was_ahead_does_not_redden(serve):
+    clock = [NOW_MS + 365 * 86_400_000]
+    client = serve(now_ms=lambda: clock[0])
+    post(client, ENDED, at_ms=clock[0])
+    post(client, CANARY, at_ms=NOW_MS)
+    health(client, 503)
+    clock[0] = NOW_MS
+    assert health(client)["last_event_ms"] is None
+    post(client, ENDED)
+    assert health(client)["last_event_ms"] == NOW_MS
+
+
+def test_health_is_red_while_events_are_refused_and_none_is_stored(app, client, monkeypatch):
+    store = app.extensions["callhouse"]["store"]
+
+    def refuse(_received):
+        raise StoreBusy("another process holds the write lock")
+
+    post(client, ENDED)
+    health(client)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "add", refuse)
+        assert post(client, CANARY).status_code == 503
+        assert health(client, 503)["problems"] == [said.REFUSED]
+    post(client, CANARY)
+    health(client)
+
+
+def test_each_problem_has_its_remedy_in_the_docs():
+    text = (Path(__file__).parents[2] / "docs/operating.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.+?)` \| .+ \| (.+) \|$", text, re.MULTILINE)
+    remedies = {problem.removesuffix("…"): remedy for problem, remedy in rows}
+    assert remedies.keys() >= set(PROBLEMS)
+    documented = re.search(r"## Health(.*?)`GET /metrics`", text, re.DOTALL)[1]
+    assert len(re.findall(r"^\| `", documented, re.MULTILINE)) == len(PROBLEMS)
 
 
 def test_health_is_red_when_the_database_is_gone_and_green_when_it_is_back(client, db_path):

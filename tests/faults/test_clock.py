@@ -17,8 +17,9 @@ def counted(server):
 
 
 def test_ten_minutes_off_is_stale_and_red_and_a_forgery_is_neither(server):
-    body = pair("call")[0]
-    assert server.post(body).status_code == 204
+    stored, body = pair("call")
+    assert server.post(stored).status_code == 204
+    assert server.post(stored, at_ms=clock_ms() - 600_000).status_code == 401
     assert server.post(body, signed_as=b"another body").status_code == 401
     assert server.health()[0] == 200
     for minutes in (-10, 10):
@@ -28,4 +29,4 @@ def test_ten_minutes_off_is_stale_and_red_and_a_forgery_is_neither(server):
     status, health = server.health()
     assert (status, health["stale"]) == (503, 2)
     assert any("clock" in problem for problem in health["problems"])
-    assert counted(server) == {"stored": 1, "forged": 1, "stale": 2}
+    assert counted(server) == {"stored": 1, "duplicate": 1, "forged": 1, "stale": 2}

@@ -6,6 +6,7 @@ from threading import Timer
 
 import pytest
 
+from receiver.health import REFUSED
 from receiver.store.connection import connect
 from tests.faults.checking import check
 from tests.faults.harness import pair
@@ -61,8 +62,10 @@ def test_a_lock_of_eight_seconds_is_refused_in_time_and_healthz_answers(server, 
     assert load.statuses[503] >= 16
     assert set(load.statuses) == {503}
     assert max(refused) < 6
+    assert server.health()[1]["problems"] == [REFUSED]
     after = Load(server, clients=4, pairs=2, name="after").run()
     assert after.statuses == {204: 16}
+    assert server.health()[0] == 200
     check(db_path, after.acked, load.sent | after.sent)
 
 

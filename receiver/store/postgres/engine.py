@@ -91,7 +91,7 @@ class Postgres:
         except SchemaMismatch as error:
             problems.append(str(error))
         except psycopg.Error as error:
-            problems.append(said(error))
+            problems.append(f"the database cannot be read: {said(error)}")
         else:
             if not found["writable"]:
                 problems.append("the database is read-only")
