@@ -129,6 +129,12 @@ class Files:
         """As if another version had made it."""
         connection.execute("DELETE FROM _sqlite_migrations")
 
+    def note_migration(self, connection: Connection, name: str) -> None:
+        """As if a newer version had been here."""
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name) VALUES ('callhouse', ?)", (name,)
+        )
+
 
 class Server:
     """PostgreSQL's: a database is one of many on a server of this run's own."""
@@ -238,6 +244,9 @@ class Server:
 
     def forget_migrations(self, session: Any) -> None:
         session.execute("DELETE FROM callhouse_migrations")
+
+    def note_migration(self, session: Any, name: str) -> None:
+        session.execute("INSERT INTO callhouse_migrations VALUES (?, '')", (name,))
 
     def _is_emptied(self, where: PostgresUrl) -> bool:
         """Delete all rows; say whether it is as a new one then, and nobody is at work in it."""

@@ -3,12 +3,13 @@
 import multiprocessing
 
 import pytest
-from postgres import looking
+from postgres import execute, looking
+from storing import add
 from test_migrations import FIRST_COLUMNS
 
 from receiver.addresses import PostgresUrl, parse_database
 from receiver.errors import DatabaseAway, NotStored, SchemaMismatch, StoreUnavailable
-from receiver.store import migrate, open_store, receive, show
+from receiver.store import Outcome, migrate, open_store, rebuild, receive, roll_up, show
 from receiver.store.migrate import scripts
 from receiver.store.postgres.dialect import tables, together, translate
 from schema.tables import ROLLUP_TABLES, TABLES
@@ -39,6 +40,11 @@ FOREIGN_KEYS = """
          WHERE attrelid = f.confrelid AND attnum = ANY (f.confkey)), f.confdeltype::text
     FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = %s::regclass
 """
+# As docs/postgres.md has them.
+GRANTS = (
+    "GRANT USAGE ON SCHEMA public TO receiving",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO receiving",
+)
 
 
 @pytest.fixture
@@ -192,6 +198,35 @@ def test_a_database_of_a_newer_version_is_refused(pg):
     store = open_store(pg)
     with pytest.raises(SchemaMismatch):
         store.add(receive(b"{}", source="webhook", observed_at=1, received_at=1))
+
+
+NO_CHANGES = (
+    "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN RAISE EXCEPTION 'a statement changes tables: %', tg_tag; END $$",
+    "CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION refuse()",
+)
+
+
+def test_a_start_changes_no_table_of_a_current_database(pg):
+    execute(pg, *NO_CHANGES)
+    assert migrate(pg, timezone="UTC") == []
+
+
+def test_a_role_that_may_not_change_tables_can_serve(pg):
+    execute(pg, "CREATE ROLE receiving LOGIN", *GRANTS)
+    try:
+        where = PostgresUrl(pg.url.replace("callhouse@", "receiving@"))
+        assert migrate(where, timezone="UTC") == []
+        store = open_store(where)
+        assert add(store, "call_ended", "c", disconnection_reason="of_tomorrow") is Outcome.STORED
+        assert rebuild(store, progress=lambda *_: None) == 1
+        assert list(roll_up(store, timezone="UTC", now_ms=2**50))
+        store.close()
+        with pytest.raises(DatabaseAway, match="may not change them") as refused:
+            migrate(where, timezone="Asia/Tokyo")
+        assert "callhouse migrate" in refused.value.hint
+    finally:
+        execute(pg, "DROP OWNED BY receiving", "DROP ROLE receiving")
 
 
 def test_a_database_without_tables_is_said_to_be_one(postgres):

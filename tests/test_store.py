@@ -10,8 +10,9 @@ from storing import add, body_of, count, rows, written
 
 import receiver.store.projecting
 import receiver.store.reading
-from receiver.errors import NotStored
-from receiver.store import Outcome, rebuild, receive, show
+from receiver.errors import NotStored, SchemaMismatch
+from receiver.store import Outcome, migrate, open_store, rebuild, receive, show
+from receiver.store.engine import engine as engine_of
 from schema.disconnection_reasons import REASONS
 from schema.tables import CALL_TABLES, ERASURES, TABLES, UPSTREAM_TABLES
 
@@ -162,6 +163,40 @@ def test_known_unknown_reason_is_not_written_again(engine, store, monkeypatch):
     assert not [said for said in statements if said.startswith("LOCK ")]
     add(store, "call_ended", "e", disconnection_reason="of_the_day_after")
     assert written(statements).count("disconnection_reasons") == 1
+
+
+# -- beside a newer version ------------------------------------------------------------------------
+
+
+def of_tomorrow(engine, db, name):
+    """What a newer version does to the database."""
+    db.execute("ALTER TABLE calls ADD COLUMN of_tomorrow TEXT")
+    db.execute("DROP VIEW call_log")
+    db.execute("CREATE VIEW call_log AS SELECT call_id, of_tomorrow FROM calls")
+    engine.note_migration(db, name)
+
+
+def test_older_version_works_after_a_compatible_migration(engine, database, store, db):
+    add(store, "call_started", "c", agent_id="a")
+    of_tomorrow(engine, db, "9999_of_tomorrow_compatible")
+    # The connection that is open, and one of a start after it.
+    for opened in (store, open_store(database)):
+        assert add(opened, "call_ended", "c", at=2, agent_id="a") is not Outcome.QUARANTINED
+        opened.close()
+    assert rows(db, "SELECT call_id, call_status, of_tomorrow FROM calls") == [("c", None, None)]
+    assert migrate(database, timezone="Asia/Tokyo") == []
+    assert rows(db, "SELECT * FROM call_log") == [("c", None)]
+    problems = []
+    assert engine_of(database).look(problems)["schema"] == "9999_of_tomorrow_compatible"
+    assert problems == []
+
+
+def test_older_version_refuses_after_another_migration(engine, database, store, db):
+    of_tomorrow(engine, db, "9999_of_tomorrow")
+    with pytest.raises(SchemaMismatch, match="9999_of_tomorrow"):
+        add(store, "call_started")
+    with pytest.raises(SchemaMismatch, match="9999_of_tomorrow"):
+        migrate(database, timezone="UTC")
 
 
 # -- full-text search ----------------------------------------------------------------------------

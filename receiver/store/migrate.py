@@ -29,6 +29,9 @@ from schema.disconnection_reasons import REASONS
 from schema.rollups import ROLLUPS
 from schema.views import views
 
+# The end of a migration's name, if versions without it can go on with the database: it adds tables,
+# columns that may be null, or indexes, or drops indexes. Nothing else of it is known to them.
+COMPATIBLE = "_compatible"
 BUSY_TIMEOUT_MS = 30_000
 # How long a start may look for damage: a small file is read whole, a large one in part.
 DAMAGE_SECONDS = 3.0
@@ -106,11 +109,10 @@ def _open(path: Path) -> Connection:
 
 def _migrate(connection: Connection, timezone: str) -> list[str]:
     before = applied(connection)
-    if unknown := before - set(scripts()):
-        raise SchemaMismatch(
-            f"the database has migrations this version does not know: {sorted(unknown)}",
-            hint="Install the newer callhouse that made them.",
-        )
+    if newer(before):
+        # Reasons and views are the newer version's.
+        require(before)
+        return []
     migrations().apply(sqlite_utils.Database(connection))
     if connection.execute("PRAGMA application_id").fetchone() != (WAREHOUSE_ID,):
         connection.execute(f"PRAGMA application_id = {WAREHOUSE_ID}")
@@ -120,8 +122,26 @@ def _migrate(connection: Connection, timezone: str) -> list[str]:
 
 
 def check(connection: Connection) -> None:
-    """Raise SchemaMismatch unless the file has exactly this version's migrations."""
-    if applied(connection) != set(scripts()):
+    """Raise SchemaMismatch unless this version can work with the file."""
+    require(applied(connection))
+
+
+def newer(found: set[str]) -> set[str]:
+    """Those of a database's migrations that a newer version made. Raises SchemaMismatch if this
+    version cannot work with one of them."""
+    unknown = found - set(scripts())
+    if refused := sorted(name for name in unknown if not name.endswith(COMPATIBLE)):
+        raise SchemaMismatch(
+            f"the database has migrations this version does not know: {refused}",
+            hint="Install the newer callhouse that made them.",
+        )
+    return unknown
+
+
+def require(found: set[str]) -> None:
+    """Raise SchemaMismatch unless this version can work with a database's migrations."""
+    newer(found)
+    if set(scripts()) - found:
         raise SchemaMismatch("the database does not have this version's schema")
 
 

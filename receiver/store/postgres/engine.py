@@ -43,6 +43,12 @@ class Postgres:
         """Create or update the tables and views. Raises DatabaseAway."""
         try:
             return migrate(self.where, timezone)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise DatabaseAway(
+                "the tables or views have to be updated, and this role may not change them",
+                hint="Run `callhouse migrate` as the role that owns them, with the same "
+                "CALLHOUSE_TIMEZONE. docs/postgres.md says which roles there are.",
+            ) from error
         except psycopg.Error as error:
             raise _away(error) from error
 

@@ -7,7 +7,7 @@ import psycopg
 from receiver.addresses import PostgresUrl
 from receiver.errors import ForeignDatabase, SchemaMismatch
 from receiver.store import sql
-from receiver.store.migrate import scripts
+from receiver.store.migrate import newer, require, scripts
 from receiver.store.postgres import turns
 from receiver.store.postgres.connection import Session, connect
 from receiver.store.postgres.dialect import apart, tables
@@ -18,43 +18,50 @@ from schema.tables import TABLES
 
 # How long a start waits for another one that migrates.
 LOCK_SECONDS = 30.0
+_APPLIED = "SELECT name FROM callhouse_migrations"
+_IS_THERE = "SELECT to_regclass(?) IS NOT NULL"
+_NOTE = "INSERT INTO callhouse_migrations (name, applied_at) VALUES (?, ?)"
+_REASONS = "SELECT reason, category, description FROM disconnection_reasons"
 # Beside the schema's tables: which migrations have been made, and a row for each call, chat or
 # other entity that its transactions wait at. Keys as everywhere: nothing serial.
-_OURS = (
-    'CREATE TABLE IF NOT EXISTS callhouse_migrations (name TEXT COLLATE "C" PRIMARY KEY, '
+_OURS = {
+    "callhouse_migrations": 'CREATE TABLE callhouse_migrations (name TEXT COLLATE "C" PRIMARY KEY, '
     "applied_at TEXT NOT NULL)",
-    'CREATE TABLE IF NOT EXISTS entity_locks (entity_id TEXT COLLATE "C" PRIMARY KEY)',
-)
+    "entity_locks": 'CREATE TABLE entity_locks (entity_id TEXT COLLATE "C" PRIMARY KEY)',
+}
 # What a mirror asks every few seconds. A file is asked by nobody, so it does not pay for them.
-_INDEXES = (
-    "CREATE INDEX IF NOT EXISTS observations_last_received_at ON observations (last_received_at)",
-    "CREATE INDEX IF NOT EXISTS upstream_calls_asked_at ON upstream_calls (asked_at)",
-)
-_HAS_MIGRATIONS = "SELECT 1 WHERE to_regclass('callhouse_migrations') IS NOT NULL"
+_INDEXES = {
+    "observations_last_received_at": "CREATE INDEX observations_last_received_at "
+    "ON observations (last_received_at)",
+    "upstream_calls_asked_at": "CREATE INDEX upstream_calls_asked_at ON upstream_calls (asked_at)",
+}
 _RELATIONS = (
     "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace "
     "AND relkind IN ('r', 'v', 'm', 'p', 'f')"
 )
-_APPLIED = "SELECT name FROM callhouse_migrations"
-_NOTE = "INSERT INTO callhouse_migrations (name, applied_at) VALUES (?, ?)"
 
 
 def migrate(where: PostgresUrl, timezone: str) -> list[str]:
     """Create or update the tables and views; return the migrations applied.
 
-    Raises psycopg.Error, SchemaMismatch for a database of a newer version, and ForeignDatabase if
-    another program's tables have the names of ours.
+    Only what is lacking is made, so that a role without the right to change tables can start where
+    nothing is. Raises psycopg.Error, SchemaMismatch for a database of a newer version, and
+    ForeignDatabase if another program's tables have the names of ours.
     """
     session = connect(where, lock_seconds=LOCK_SECONDS)
     try:
         with session.transaction():
             session.execute(turns.CHANGE_TABLES)
             _refuse_others(session)
-            for statement in _OURS:
-                session.raw.execute(statement)
-            new = _migrate(session)
-            for statement in _INDEXES:
-                session.raw.execute(statement)
+            _make(session, _OURS)
+            before = applied(session)
+            if newer(before):
+                # Reasons and views are the newer version's.
+                require(before)
+                return []
+            new = _migrate(session, before)
+            _make(session, _INDEXES)
+            _seed_reasons(session)
             refresh(session, timezone)
             return new
     finally:
@@ -62,7 +69,7 @@ def migrate(where: PostgresUrl, timezone: str) -> list[str]:
 
 
 def _refuse_others(session: Session) -> None:
-    if session.execute(_HAS_MIGRATIONS).fetchone():
+    if session.execute(_IS_THERE, ("callhouse_migrations",)).fetchone() == (True,):
         return
     names = {table.name for table in TABLES}
     taken = sorted(name for (name,) in session.execute(_RELATIONS) if name in names)
@@ -73,23 +80,31 @@ def _refuse_others(session: Session) -> None:
         )
 
 
-def _migrate(session: Session) -> list[str]:
-    before, ours = applied(session), scripts()
-    if unknown := before - set(ours):
-        raise SchemaMismatch(
-            f"the database has migrations this version does not know: {sorted(unknown)}",
-            hint="Install the newer callhouse that made them.",
-        )
+def _make(session: Session, statements: dict[str, str]) -> None:
+    """Create the tables or indexes with these names that are not there."""
+    for name, statement in statements.items():
+        if session.execute(_IS_THERE, (name,)).fetchone() == (False,):
+            session.raw.execute(statement)
+
+
+def _migrate(session: Session, before: set[str]) -> list[str]:
+    ours = scripts()
     new = [name for name in ours if name not in before]
     # A cluster takes no key from a new table to one that it holds: `distribute` adds it.
-    held = DISTRIBUTED if is_distributed(session) else {}
+    held = DISTRIBUTED if new and is_distributed(session) else {}
     for name in new:
         for statement in tables(ours[name]):
             # Without parameters: nothing in it is a placeholder.
             session.raw.execute(apart(statement, held)[0], prepare=False)
         session.execute(_NOTE, (name, datetime.now(UTC).isoformat()))
-    session.executemany(sql.SEED_REASON, [(r, *meaning) for r, meaning in REASONS.items()])
     return new
+
+
+def _seed_reasons(session: Session) -> None:
+    """Write what is not there as it should be: a cluster writes each of them to every node."""
+    wanted = [(reason, *meaning) for reason, meaning in REASONS.items()]
+    stored = set(session.execute(_REASONS).fetchall())
+    session.executemany(sql.SEED_REASON, [row for row in wanted if row not in stored])
 
 
 def applied(session: Session) -> set[str]:
@@ -101,6 +116,5 @@ def applied(session: Session) -> set[str]:
 
 
 def check(session: Session) -> None:
-    """Raise SchemaMismatch unless the database has exactly this version's migrations."""
-    if applied(session) != set(scripts()):
-        raise SchemaMismatch("the database does not have this version's schema")
+    """Raise SchemaMismatch unless this version can work with the database."""
+    require(applied(session))
