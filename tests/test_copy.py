@@ -106,6 +106,28 @@ def target(postgres, done):
     return postgres.create(name_of(done))
 
 
+def test_the_log_of_a_copy_stays_as_small_as_a_portion(tmp_path, monkeypatch):
+    """A file that is read meanwhile cannot begin its log anew: it grew to many times the file."""
+    monkeypatch.setattr(receiver.store.spans, "PORTION", 10)
+    words = incompressible(20_000)
+    with blank_file() as source, blank_file() as target:
+        in_store(
+            source,
+            lambda s: [
+                add(s, "call_ended", f"c{n:03}", transcript=f"{n} {words}") for n in range(150)
+            ],
+        )
+        sizes = []
+
+        def measure(*_):
+            sizes.append(target.with_name(f"{target.name}-wal").stat().st_size)
+
+        carry(source, target, timezone="UTC", progress=measure)
+        portion = target.stat().st_size / 150 * 10
+        # SQLite begins the log anew when it has 4 MB.
+        assert max(sizes) < 4 * 2**20 + 3 * portion
+
+
 def test_there_and_back_gives_the_same_rows_and_bodies(source, pg, small_portions):
     before = dump_of(source)
     found, carried = copied(source, pg)

@@ -20,7 +20,7 @@ from test_copy import ERASE, UPSTREAM, bodies, in_store
 import receiver.store.spans
 from receiver.cli import main
 from receiver.errors import NotStored
-from receiver.store import carry, mirror, receive
+from receiver.store import carry, migrate, mirror, rebuild, receive
 from receiver.store.connection import connect
 from schema.tables import TABLES
 
@@ -78,6 +78,11 @@ def through(step):
         carried += done.carried
         if done.is_through:
             return carried
+
+
+def rows_of(path, query):
+    with closing(connect(path, busy_timeout_ms=5000)) as db:
+        return db.execute(query).fetchall()
 
 
 def receive_at(where, call_id, *, received, event="call_ended", **fields):
@@ -151,6 +156,33 @@ def test_a_call_that_was_erased_at_the_server_is_erased_in_the_mirror(full, targ
         kept = "SELECT count(*), count(body) FROM observations WHERE entity_id = 'call_15'"
         assert db.execute(kept).fetchone() == (2, 0)
     assert b"Secret words" not in target.read_bytes()
+
+
+def test_rows_deleted_without_a_tombstone_leave_the_mirror(full, target):
+    with mirrored(full, target) as step:
+        ids = ("call_03", "call_04")
+        for table in ("transcripts", "calls", "observations"):
+            column = "entity_id" if table == "observations" else "call_id"
+            run_in(full, f"DELETE FROM {table} WHERE {column} IN (?, ?)", *ids)
+        # One of several observations of a call; and rows that are about no call.
+        receive_at(full, "call_05", received=1, event="call_started", agent_name="Ann")
+        through(step)
+        assert ("Ann",) in rows_of(target, "SELECT agent_name FROM calls WHERE agent_name = 'Ann'")
+        run_in(full, "DELETE FROM observations WHERE entity_id = 'call_05' AND level = 1")
+        for table in ("upstream_calls", "syncs", "coverage"):
+            run_in(full, f"DELETE FROM {table}")
+        in_store(full, lambda s: rebuild(s, progress=lambda *_: None))
+        through(step)
+        assert dump_of(target) == dump_of(full)
+        assert through(step) == 0
+
+
+def test_a_file_that_no_mirror_made_keeps_what_it_has(full, target):
+    migrate(target, timezone="UTC")
+    in_store(target, lambda s: add(s, "call_ended", "elsewhere"))
+    with mirrored(full, target) as step:
+        through(step)
+    assert rows_of(target, "SELECT call_id FROM calls WHERE call_id = 'elsewhere'")
 
 
 def test_a_row_that_is_seen_minutes_after_its_time_is_carried_at_once(full, target):

@@ -83,6 +83,11 @@ def _follow(settings: config.Settings, to: Path, *, every: float, once: bool) ->
                     f"All {step.done:,} calls, chats and other entities are there"
                     f"{'' if once else '; following'}."
                 )
+                if not step.is_exact:
+                    click.echo(
+                        "No mirror made this file, so what the server deletes stays in it. "
+                        "A new file would be exact."
+                    )
                 click.echo(f"Browse: CALLHOUSE_DATABASE_URL=sqlite:///{to} callhouse browse")
             if is_complete and once:
                 return

@@ -80,9 +80,10 @@ def compare(
         for table in ALONE:
             found.note_newest(table, *_all(table, here, there))
     done = 0
-    for span, here, there in spans(source, target):
-        ours, theirs = span.seen(here), span.seen(there)
-        _compare_span(found, span, (here, ours), (there, theirs))
+    for span in spans(source, target):
+        with reading(source) as here, reading(target) as there:
+            ours, theirs = span.seen(here), span.seen(there)
+            _compare_span(found, span, (here, ours), (there, theirs))
         done += len(ours)
         progress(done, max(done, total))
     with reading(source) as here, reading(target) as there:

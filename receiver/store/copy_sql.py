@@ -20,6 +20,12 @@ FORGET = (
     "problem = NULL, body = NULL WHERE entity_id = ?"
 )
 
+# What a mirror drops before it puts an entity as its server has it.
+DROP = [f"DELETE FROM {table} WHERE entity_id = ?" for table in ("observations", "erasures")]
+# A file that a mirror has made: nothing of it came another way.
+IS_MIRROR = "PRAGMA user_version"
+MARK_MIRROR = "PRAGMA user_version = 1"
+
 
 def all_of(table: Table) -> str:
     """Every row, its columns in order."""

@@ -26,10 +26,12 @@ BUSY_SECONDS = 30.0
 
 
 class Whole(NamedTuple):
-    """An entity to carry: observations with their bodies, tombstone."""
+    """An entity to carry: observations with their bodies, tombstone; `is_exact` if nothing else may
+    stay of it in the target."""
 
     observations: list[Kept]
     erasure: Row | None
+    is_exact: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,70 +92,98 @@ def _round(
     with reading(source) as here:
         (total,) = here.execute(sql.COUNT_ENTITIES).fetchone()
     done = carried = refused = 0
-    for span, here, there in spans(source, target):
-        seen, count = bring(span, here, there, store)
+    for span in spans(source, target):
+        seen, count = bring(span, source, target, store)
         done, carried, refused = done + seen, carried + count.entities, refused + count.refused
         progress(done, max(done, total))
-    with reading(source) as here, reading(target) as there:
-        bring_alone(here, there, store)
+    bring_alone(source, target, store)
     return Carried(carried, refused)
 
 
 def bring(
-    portion: Portion, here: Connection, there: Connection, store: AnyStore
+    portion: Portion,
+    source: Location,
+    target: Location,
+    store: AnyStore,
+    *,
+    is_exact: bool = False,
 ) -> tuple[int, Carried]:
-    """Carry what `there` lacks of a portion; return how many entities it has `here`, and became."""
-    ours, theirs = portion.seen(here), portion.seen(there)
-    lacking = [entity_id for entity_id in ours if theirs[entity_id].lacks(ours[entity_id])]
-    refused = 0
-    for n in range(0, len(lacking), BATCH):
-        batch = {
-            entity_id: Whole(
-                _observations(here, copy_sql.WHOLE, entity_id), ours[entity_id].erasure
-            )
-            for entity_id in lacking[n : n + BATCH]
-        }
-        refused += store.run(partial(_put, store, batch, []))
-    asked = set(portion.rows(here, UPSTREAM_CALLS)) - set(portion.rows(there, UPSTREAM_CALLS))
-    if asked:
-        store.run(partial(_put, store, {}, [(UPSTREAM_CALLS, list(asked))]))
-    return len(ours), Carried(len(lacking) - refused, refused)
+    """Carry what the target lacks of a portion; return how many entities the source has of it.
+
+    `is_exact` removes what the source does not have. The target is read before the first row is
+    written: its log (WAL) would grow for as long as it is read.
+    """
+    with reading(source) as here:
+        with reading(target) as there:
+            theirs, asked = portion.seen(there), set(portion.rows(there, UPSTREAM_CALLS))
+        ours = portion.seen(here)
+        extra = {id for id in theirs if theirs[id].exceeds(ours[id])} if is_exact else set()
+        lacking = [id for id in ours if id in extra or theirs[id].lacks(ours[id])]
+        refused = 0
+        for n in range(0, len(lacking), BATCH):
+            batch = {
+                entity_id: Whole(
+                    _observations(here, copy_sql.WHOLE, entity_id),
+                    ours[entity_id].erasure,
+                    entity_id in extra,
+                )
+                for entity_id in lacking[n : n + BATCH]
+            }
+            refused += store.run(partial(_put, store, batch))
+        wanted = set(portion.rows(here, UPSTREAM_CALLS))
+        _put_rows(store, UPSTREAM_CALLS, wanted, asked, is_exact=is_exact)
+    is_here = [entity for entity in ours.values() if entity.kept or entity.erasure]
+    return len(is_here), Carried(len(lacking) - refused, refused)
 
 
-def bring_alone(here: Connection, there: Connection, store: AnyStore) -> None:
+def bring_alone(
+    source: Location, target: Location, store: AnyStore, *, is_exact: bool = False
+) -> None:
     """Carry the rows that are about no call alone."""
-    news = []
     for table in ALONE:
-        ours, theirs = (set(c.execute(copy_sql.all_of(table)).fetchall()) for c in (here, there))
-        news.append((table, list(ours - theirs)))
-    if any(rows for _, rows in news):
-        store.run(partial(_put, store, {}, news))
+        with reading(source) as here, reading(target) as there:
+            ours, theirs = (
+                set(c.execute(copy_sql.all_of(table)).fetchall()) for c in (here, there)
+            )
+        _put_rows(store, table, ours, theirs, is_exact=is_exact)
+
+
+def _put_rows(
+    store: AnyStore, table: Table, ours: set[Row], theirs: set[Row], *, is_exact: bool
+) -> None:
+    """Put rows that no observation speaks of: the newer ones, or exactly the source's."""
+    width = len(table.key)
+    gone = {row[:width] for row in theirs - ours} if is_exact else set()
+    news = list(ours - theirs)
+
+    def unit(connection: Connection) -> None:
+        connection.executemany(sql.delete(table), sorted(gone))
+        for row in news:
+            _put_newer(connection, table, row)
+
+    if gone or news:
+        store.run(unit)
 
 
 def _observations(connection: Connection, statement: str, entity_id: str) -> list[Kept]:
     return [Kept(*row) for row in connection.execute(statement, (entity_id,)).fetchall()]
 
 
-def _put(
-    store: AnyStore,
-    entities: dict[str, Whole],
-    others: list[tuple[Table, list[Row]]],
-    connection: Connection,
-) -> int:
-    """Put entities, and rows that no observation speaks of; return how many were refused."""
+def _put(store: AnyStore, entities: dict[str, Whole], connection: Connection) -> int:
+    """Put entities; return how many were refused."""
     refused = 0
     # In the order in which everybody locks them.
     for entity_id in sorted(entities):
         put = partial(_put_entity, store, connection, entity_id, entities[entity_id])
         refused += undone(connection, put) is not None
-    for table, rows in others:
-        for row in rows:
-            _put_newer(connection, table, row)
     return refused
 
 
 def _put_entity(store: AnyStore, connection: Connection, entity_id: str, whole: Whole) -> None:
     store.lock(connection, [entity_id])
+    if whole.is_exact:
+        for statement in copy_sql.DROP:
+            connection.execute(statement, (entity_id,))
     if whole.erasure:
         connection.execute(copy_sql.PUT_ERASURE, whole.erasure)
     erased = connection.execute(sql.IS_ERASED, (entity_id,)).fetchone() is not None
@@ -163,7 +193,7 @@ def _put_entity(store: AnyStore, connection: Connection, entity_id: str, whole: 
     if erased:
         connection.execute(copy_sql.FORGET, (entity_id,))
     known = known_observations(connection, entity_id)
-    reproject(connection, entity_id, known, is_new=not stored)
+    reproject(connection, entity_id, known, is_new=not stored and not whole.is_exact)
 
 
 def _put_newer(connection: Connection, table: Table, row: Row) -> None:

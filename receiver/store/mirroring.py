@@ -23,13 +23,17 @@ _MOST_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What a step has carried, and how far the look through all ids is."""
+    """What a step has carried, and how far the look through all ids is.
+
+    `is_exact` says whether what the source no longer has is removed.
+    """
 
     carried: int
     refused: int
     done: int
     total: int
     is_through: bool
+    is_exact: bool
 
 
 def mirror(
@@ -39,7 +43,8 @@ def mirror(
 
     Each step looks through a portion of all ids, from the beginning again after the last, and then
     carries what was received since the step before. So news are there after one step, and what came
-    another way than through a receiver, such as a copy, after one look through all of it.
+    another way than through a receiver, such as a copy, after one look through all of it. That look
+    also removes what the source no longer has, if the target is a file that a mirror has made.
     Raises NotStored without a source, SchemaMismatch and StoreUnavailable.
     """
     make_ready(source, target, timezone=timezone)
@@ -47,28 +52,44 @@ def mirror(
     try:
         with reading(target) as there:
             recent = _Recent(there, now_ms)
+        is_exact = _is_own(target, store)
         while True:
-            yield from _look_through(source, target, store, recent)
+            yield from _look_through(source, target, store, recent, is_exact=is_exact)
     finally:
         store.close()
 
 
+def _is_own(target: Location, store: AnyStore) -> bool:
+    """Whether a mirror has made the file. An empty one is marked; in any other, something may have
+    come another way, which is not to be removed."""
+    with reading(target) as there:
+        (mark,), (count,) = (
+            there.execute(query).fetchone() for query in (copy_sql.IS_MIRROR, sql.COUNT_ENTITIES)
+        )
+    is_marked, is_empty = bool(mark), count == 0
+    if is_empty and not is_marked:
+        store.run(lambda connection: connection.execute(copy_sql.MARK_MIRROR) and None)
+    return is_marked or is_empty
+
+
 def _look_through(
-    source: Location, target: Location, store: AnyStore, recent: "_Recent"
+    source: Location, target: Location, store: AnyStore, recent: "_Recent", *, is_exact: bool
 ) -> Iterator[Mirrored]:
     with reading(source) as here:
         (total,) = here.execute(sql.COUNT_ENTITIES).fetchone()
     done = 0
-    for span, here, there in spans(source, target):
-        seen, old = bring(span, here, there, store)
+    for span in spans(source, target):
+        seen, old = bring(span, source, target, store, is_exact=is_exact)
         done += seen
         carried, refused = recent.bring(source, target, store)
+        bring_alone(source, target, store, is_exact=is_exact)
         yield Mirrored(
             carried=old.entities + carried,
             refused=old.refused + refused,
             done=done,
             total=max(done, total),
             is_through=span.upto is None,
+            is_exact=is_exact,
         )
 
 
@@ -86,12 +107,11 @@ class _Recent:
         """Carry it; return how many entities were carried and refused."""
         now = self._now_ms()
         carried = refused = 0
-        with reading(source) as here, reading(target) as there:
+        with reading(source) as here:
             found = set(here.execute(copy_sql.RECENT, {"since": self._since}).fetchall())
-            ids = sorted({row[0] for row in found - self._known})
-            for n in range(0, len(ids), PORTION):
-                _, count = bring(Named(ids[n : n + PORTION]), here, there, store)
-                carried, refused = carried + count.entities, refused + count.refused
-            bring_alone(here, there, store)
+        ids = sorted({row[0] for row in found - self._known})
+        for n in range(0, len(ids), PORTION):
+            _, count = bring(Named(ids[n : n + PORTION]), source, target, store)
+            carried, refused = carried + count.entities, refused + count.refused
         self._since, self._known = now - _OVERLAP_MS, found
         return carried, refused

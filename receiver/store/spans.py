@@ -110,6 +110,10 @@ class Seen:
             and any(row.body and not self.kept[key].body for key, row in other.kept.items())
         )
 
+    def exceeds(self, other: "Seen") -> bool:
+        """Whether something is here that `other` does not have."""
+        return bool(self.kept.keys() - other.kept.keys() or (self.erasure and not other.erasure))
+
 
 def _erased_at(seen: Seen) -> int:
     return (seen.erasure and seen.erasure[1]) or 0
@@ -151,14 +155,14 @@ def rank(table: Table, row: Row) -> tuple[Any, ...]:
     return (cells["checked_at"] or 0,)
 
 
-def spans(source: Location, target: Location) -> Iterator[tuple[Span, Connection, Connection]]:
-    """All ids in portions, each with one moment of both databases. Raises DatabaseAway."""
+def spans(source: Location, target: Location) -> Iterator[Span]:
+    """All ids of both databases in portions, none of them open meanwhile. Raises DatabaseAway."""
     after: str | None = ""
     while after is not None:
         with reading(source) as here, reading(target) as there:
             found = [_next(connection, after) for connection in (here, there)]
             upto = min((last for last in found if last is not None), default=None)
-            yield Span(after, upto), here, there
+        yield Span(after, upto)
         after = upto
 
 
