@@ -1,25 +1,38 @@
 """How gunicorn runs the receiver: `gunicorn -c gunicorn.conf.py`, or `callhouse serve`."""
 
 # Underscored: gunicorn takes every other name here for a setting of its own.
+import logging as _logging
+import resource as _resource
 import subprocess as _subprocess
 import sys as _sys
 import threading as _threading
 from pathlib import Path as _Path
+from typing import Any as _Any
 
+import gevent as _gevent
 from gunicorn.workers.base import Worker as _Worker
 
 from receiver.config import load as _load
 from receiver.errors import CallhouseError as _CallhouseError
+from receiver.logs import ShortMessages as _ShortMessages
 from receiver.store import keep_rolled_up as _keep_rolled_up
 from receiver.store import migrate as _migrate
 
 _settings = _load()
 
 wsgi_app = "receiver.app:create_app()"
-bind = str(_settings.bind)
+bind = [str(each) for each in (_settings.bind, _settings.health_bind) if each]
 workers = _settings.workers
 # One event loop per process: silent and slow sockets cost a greenlet, not a thread.
 worker_class = "gevent"
+# Sockets of one worker, and the files that it needs beside them.
+_CONNECTIONS, _OTHER_FILES = 4096, 128
+_files, _most_files = _resource.getrlimit(_resource.RLIMIT_NOFILE)
+_files = max(_files, _CONNECTIONS + _OTHER_FILES)
+if _most_files != _resource.RLIM_INFINITY:
+    _files = min(_files, _most_files)
+_resource.setrlimit(_resource.RLIMIT_NOFILE, (_files, _most_files))
+worker_connections = max(min(_files - _OTHER_FILES, _CONNECTIONS), 64)
 # No preloading: the workers' connections must not be inherited over a fork.
 preload_app = False
 control_socket_disable = True
@@ -27,6 +40,7 @@ control_socket_disable = True
 timeout = 30
 # What was accepted before SIGTERM is answered.
 graceful_timeout = 15
+# An idle connection is closed after so many seconds, and one whose header is not complete.
 keepalive = 15
 errorlog = "-"
 loglevel = "warning"
@@ -34,6 +48,7 @@ loglevel = "warning"
 
 def on_starting(_server: object) -> None:
     """Refuse to start without a key or on a broken schema; migrate once, before workers fork."""
+    _logging.getLogger("gunicorn.error").addFilter(_ShortMessages())
     try:
         _settings.require_keys()
         if not isinstance(_settings.database, _Path):
@@ -43,6 +58,16 @@ def on_starting(_server: object) -> None:
     except _CallhouseError as error:
         # Two sentences instead of a traceback: what is wrong, and what to do.
         raise SystemExit(f"Error: {error}\n  {error.hint}") from None
+
+
+def pre_request(_worker: object, req: _Any) -> None:
+    """Let the app close the connection after a body that it has not read, and others go first.
+
+    A client on this machine that sends its next request at once would never let the worker read
+    from any other socket: gevent waits only for a socket that has nothing to read.
+    """
+    req.body.force_close = req.force_close
+    _gevent.sleep(0)
 
 
 def _migrate_server() -> None:

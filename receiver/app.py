@@ -5,25 +5,30 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from flask import Flask, Response, jsonify, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import ClientDisconnected, HTTPException, NotFound, RequestEntityTooLarge
 
 from receiver import config
+from receiver.addresses import Bind
+from receiver.bodies import Bodies, drain
 from receiver.counters import Counters
 from receiver.errors import (
     BodyTooLarge,
+    BodyTooSlow,
+    BodyUnreadable,
     CallhouseError,
     ForgedSignature,
     MalformedSignature,
     MissingSignature,
+    Overloaded,
     StaleSignature,
     StoreBusy,
     StoreUnavailable,
 )
-from receiver.health import health, note, prometheus
+from receiver.health import DatabaseWatch, health, note, prometheus
 from receiver.logs import log
 from receiver.probe import BODY_HEADER, OUTCOME_HEADER, is_probe, probe_answer
-from receiver.signature import authenticate
+from receiver.signature import authenticate, parse_header
 from receiver.store import AnyStore, Received, is_known, open_store, receive
 from schema.events import parse
 
@@ -32,6 +37,7 @@ from schema.events import parse
 INBOUND_EVENTS = ("call_inbound", "chat_inbound")
 
 RETRY_AFTER_SECONDS = 5
+HEALTH_PATHS = ("/healthz", "/metrics")
 
 _COUNTED: dict[type[CallhouseError], str] = {
     MissingSignature: "missing",
@@ -39,6 +45,9 @@ _COUNTED: dict[type[CallhouseError], str] = {
     ForgedSignature: "forged",
     StaleSignature: "stale",
     BodyTooLarge: "too_large",
+    BodyTooSlow: "too_slow",
+    BodyUnreadable: "unreadable",
+    Overloaded: "overloaded",
     StoreBusy: "busy",
     StoreUnavailable: "unavailable",
 }
@@ -49,23 +58,37 @@ def _clock_ms() -> int:
 
 
 def create_app(
-    settings: config.Settings | None = None, *, now_ms: Callable[[], int] = _clock_ms
+    settings: config.Settings | None = None,
+    *,
+    now_ms: Callable[[], int] = _clock_ms,
+    health_cache_seconds: float = 1.0,
 ) -> Flask:
     """The receiver. The database must have been migrated. Raises SettingsError without a key."""
     settings = settings or config.load()
     settings.require_keys()
     store = open_store(settings.database, connections=settings.connections)
     counters = Counters(settings.counters_path)
+    watch = DatabaseWatch(settings.database, counters.path, seconds=health_cache_seconds)
     app = Flask("callhouse")
     # One more than allowed: of a body without a length, werkzeug hands over what fits in silence.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1
+    bodies = Bodies(max_body_bytes=settings.max_body_bytes)
+    app.before_request(partial(_keep_apart, settings.health_bind))
+    app.after_request(_close_after_unread_body)
     app.extensions["callhouse"] = {"store": store, "counters": counters}
 
     @app.post("/webhook")
     @app.post("/webhook/")
     def webhook() -> tuple[Response, int]:
+        _refuse_unread(settings.max_body_bytes)
+        with bodies.read(request.stream, is_timed=_is_timed()) as body:
+            g.body_is_read = True
+            return store_body(body)
+
+    def store_body(body: bytes) -> tuple[Response, int]:
         began, received_at = time.perf_counter(), now_ms()
-        body = _body(settings.max_body_bytes)
+        if len(body) > settings.max_body_bytes:
+            raise _too_large(settings.max_body_bytes)
         try:
             received = _verified(body, settings, received_at)
         except StaleSignature as error:
@@ -90,18 +113,32 @@ def create_app(
             return jsonify({event.event: {}}), 200
         return _no_content(), 204
 
+    _answer_health(app, watch, counters, now_ms)
+    _answer_errors(app, counters, now_ms, settings.max_body_bytes)
+    return app
+
+
+def _answer_health(
+    app: Flask, watch: DatabaseWatch, counters: Counters, now_ms: Callable[[], int]
+) -> None:
     @app.get("/healthz")
     def healthz() -> tuple[Response, int]:
-        state = health(settings.database, counters, now_ms=now_ms())
+        state = health(watch.look(), counters, now_ms=now_ms())
         return jsonify(state), 503 if state["problems"] else 200
 
     @app.get("/metrics")
     def metrics() -> Response:
-        text = prometheus(settings.database, counters)
+        text = prometheus(watch.look(), counters)
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
-    _answer_errors(app, counters, now_ms)
-    return app
+
+def _keep_apart(health_bind: Bind | None) -> None:
+    """With an address of its own, health is answered there and nothing else is. Raises NotFound."""
+    if health_bind is not None:
+        # gunicorn takes it from the socket, not from a header.
+        is_there = request.environ["SERVER_PORT"] == str(health_bind.port)
+        if is_there != (request.path in HEALTH_PATHS):
+            raise NotFound
 
 
 def _verified(body: bytes, settings: config.Settings, received_at: int) -> Received:
@@ -136,7 +173,9 @@ def _is_replay(body: bytes, store: AnyStore) -> bool:
         return False
 
 
-def _answer_errors(app: Flask, counters: Counters, now_ms: Callable[[], int]) -> None:
+def _answer_errors(
+    app: Flask, counters: Counters, now_ms: Callable[[], int], max_body_bytes: int
+) -> None:
     """Every error becomes JSON with a hint, and never repeats what the request said."""
 
     @app.errorhandler(CallhouseError)
@@ -151,6 +190,14 @@ def _answer_errors(app: Flask, counters: Counters, now_ms: Callable[[], int]) ->
         if isinstance(error, ForgedSignature) and error.body_sha256:
             headers[BODY_HEADER] = error.body_sha256
         return jsonify({"error": str(error), "hint": error.hint}), error.status, headers
+
+    @app.errorhandler(RequestEntityTooLarge)
+    def refuse_length(_: RequestEntityTooLarge) -> tuple[Response, int, dict[str, str]]:
+        return refuse(_too_large(max_body_bytes))
+
+    @app.errorhandler(ClientDisconnected)
+    def refuse_rest(_: ClientDisconnected) -> tuple[Response, int, dict[str, str]]:
+        return refuse(BodyUnreadable("the body could not be read to its end"))
 
     @app.errorhandler(HTTPException)
     def explain(error: HTTPException) -> tuple[Response, int, dict[str, str]]:
@@ -173,11 +220,28 @@ def _no_content() -> Response:
     return response
 
 
-def _body(max_bytes: int) -> bytes:
-    try:
-        body = request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        body = None
-    if body is None or len(body) > max_bytes:
-        raise BodyTooLarge(f"the body is longer than {max_bytes} bytes")
-    return body
+def _refuse_unread(max_bytes: int) -> None:
+    """Read nothing for a sender who cannot be Retell. Raises BodyTooLarge or SignatureError."""
+    if (request.content_length or 0) > max_bytes:
+        raise _too_large(max_bytes)
+    parse_header(request.headers.get("X-Retell-Signature"))
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is longer than {max_bytes} bytes")
+
+
+def _is_timed() -> bool:
+    """Whether gunicorn's gevent worker serves this request."""
+    return "gunicorn.socket" in request.environ
+
+
+def _close_after_unread_body(response: Response) -> Response:
+    """What is left of a body must not be taken for the next request."""
+    has_body = request.content_length or "Transfer-Encoding" in request.headers
+    # Set by gunicorn.conf.py: gunicorn ignores a Connection header of ours.
+    force_close = getattr(request.environ["wsgi.input"], "force_close", None)
+    if has_body and force_close and not g.get("body_is_read"):
+        force_close()
+        response.call_on_close(partial(drain, request.environ["wsgi.input"], is_timed=True))
+    return response

@@ -60,6 +60,12 @@ SETTINGS = (
     ),
     Setting("CALLHOUSE_BIND", "127.0.0.1:8000", "Address of the receiver; PORT wins for the port."),
     Setting(
+        "CALLHOUSE_HEALTH_BIND",
+        "",
+        "Address of its own for /healthz and /metrics, with another port; the receiver's address "
+        "then answers 404 for both. Empty: the receiver's address.",
+    ),
+    Setting(
         "CALLHOUSE_BROWSE_BIND", "127.0.0.1:8001", "Address of Datasette; PORT wins for the port."
     ),
     Setting("CALLHOUSE_WORKERS", "", "Receiver processes; one per core when empty."),
@@ -101,6 +107,7 @@ class Settings:
     base_url: str
     database: Location
     bind: Bind
+    health_bind: Bind | None
     browse_bind: Bind
     workers: int
     connections: int
@@ -153,12 +160,14 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
 
     keys = [value("RETELL_API_KEY"), *value("RETELL_WEBHOOK_KEYS").split(",")]
     port = values.get("PORT", "").strip()
+    bind = _with_port(_parse("CALLHOUSE_BIND", value, parse_bind), port)
     return Settings(
         api_key=value("RETELL_API_KEY") or None,
         webhook_keys=tuple(dict.fromkeys(k.strip() for k in keys if k.strip())),
         base_url=_parse("RETELL_BASE_URL", value, parse_base_url),
         database=_parse("CALLHOUSE_DATABASE_URL", value, parse_database),
-        bind=_with_port(_parse("CALLHOUSE_BIND", value, parse_bind), port),
+        bind=bind,
+        health_bind=_health_bind(value, bind),
         browse_bind=_with_port(_parse("CALLHOUSE_BROWSE_BIND", value, parse_bind), port),
         workers=_parse("CALLHOUSE_WORKERS", value, _workers),
         connections=_parse("CALLHOUSE_CONNECTIONS", value, _positive),
@@ -275,6 +284,17 @@ def timezone_name(name: str) -> str:
     except (ValueError, OSError, KeyError):
         raise ValueError("it must be an IANA time zone, such as Europe/Berlin") from None
     return name
+
+
+def _health_bind(value: Callable[[str], str], receiver: Bind) -> Bind | None:
+    if not value("CALLHOUSE_HEALTH_BIND"):
+        return None
+    bind = _parse("CALLHOUSE_HEALTH_BIND", value, parse_bind)
+    if bind.port == receiver.port:
+        raise SettingsError(
+            "CALLHOUSE_HEALTH_BIND is not usable: it must be another port than CALLHOUSE_BIND"
+        )
+    return bind
 
 
 def _workers(text: str) -> int:

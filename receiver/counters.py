@@ -30,6 +30,9 @@ NAMES = (
     "last_refused_ms",
     "forged_since_event",
     "refused_since_event",
+    "too_slow",
+    "unreadable",
+    "overloaded",
 )
 # These say when something was last, or what came since; what is not here counts requests.
 STATE = frozenset(NAMES[11:17])

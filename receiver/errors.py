@@ -12,6 +12,9 @@ CallhouseError
 │   ├── ForgedSignature      no accepted key makes this digest
 │   └── StaleSignature       authentic, but its time is outside the tolerance
 ├── BodyTooLarge             over CALLHOUSE_MAX_BODY_BYTES
+├── BodyTooSlow              the body did not arrive in time
+├── BodyUnreadable           the body ended early, or its chunks are malformed
+├── Overloaded               the worker has no memory left for another body now
 ├── StoreUnavailable         the event could not be stored now; a retry can help
 │   ├── StoreBusy            another process held the write lock too long
 │   ├── StoreReplaced        the database file was moved, deleted or replaced
@@ -136,6 +139,28 @@ class BodyTooLarge(CallhouseError):
 
     status = 413
     hint = "Raise CALLHOUSE_MAX_BODY_BYTES."
+
+
+class BodyTooSlow(CallhouseError):
+    """The body stalled, or arrived too slowly."""
+
+    status = 408
+    hint = "Send the body at once, and at 50 KB/s or more."
+
+
+class BodyUnreadable(CallhouseError):
+    """The body ended early, or its chunks are malformed."""
+
+    status = 400
+    hint = "Send the whole body, with its length or in chunks as RFC 9112 has them."
+
+
+class Overloaded(CallhouseError):
+    """The worker has no memory left for another body now."""
+
+    status = 503
+    retry = True
+    hint = "Nothing of this event was kept; send it again."
 
 
 class StoreUnavailable(CallhouseError):

@@ -1,7 +1,10 @@
 """Is the warehouse well: what /healthz answers and /metrics exposes."""
 
 import shutil
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,25 +60,59 @@ def note(counters: Counters, outcome: str, *, now_ms: int) -> None:
         counters.raise_to("last_refused_ms", now_ms)
 
 
-def health(where: Location, counters: Counters, *, now_ms: int) -> dict[str, Any]:
-    """The state of the database at `where`; `problems` is empty when all is well."""
-    problems: list[str] = []
-    database = engine(where)
-    found = database.look(problems)
-    free = free_bytes(counters.path)
-    if free < MIN_FREE_BYTES:
-        problems.append(NEARLY_FULL)
+@dataclass(frozen=True, slots=True)
+class DatabaseState:
+    """What a look at the database and its disk found."""
+
+    problems: Sequence[str]
+    found: Mapping[str, Any]
+    database_bytes: int
+    wal_bytes: int
+    free_disk_bytes: int
+
+
+class DatabaseWatch:
+    """Looks at the database at `where` at most once in `seconds`, whoever asks.
+
+    A look takes milliseconds, and anybody on the internet may ask for it.
+    """
+
+    def __init__(self, where: Location, counters_path: Path, *, seconds: float) -> None:
+        self._engine, self._path, self._seconds = engine(where), counters_path, seconds
+        self._lock = threading.Lock()
+        self._state: DatabaseState | None = None
+        self._due = 0.0
+
+    def look(self) -> DatabaseState:
+        """The state, one look at a time."""
+        with self._lock:
+            if self._state is None or time.monotonic() >= self._due:
+                self._state = self._look()
+                self._due = time.monotonic() + self._seconds
+            return self._state
+
+    def _look(self) -> DatabaseState:
+        problems: list[str] = []
+        found = self._engine.look(problems)
+        free = free_bytes(self._path)
+        if free < MIN_FREE_BYTES:
+            problems.append(NEARLY_FULL)
+        return DatabaseState(problems, found, *self._engine.sizes(), free)
+
+
+def health(state: DatabaseState, counters: Counters, *, now_ms: int) -> dict[str, Any]:
+    """The answer of /healthz; `problems` is empty when all is well."""
     counts = counters.read()
-    problems += traffic_problems(counts, now_ms)
+    problems = [*state.problems, *traffic_problems(counts, now_ms)]
     last_event_ms = counts["last_event_ms"]
     return {
         "status": "error" if problems else "ok",
         "problems": problems,
-        **found,
+        **state.found,
         "last_event_ms": None if is_future(last_event_ms, now_ms) else last_event_ms or None,
         "stale": counts["stale"],
-        "wal_bytes": database.sizes()[1],
-        "free_disk_bytes": free,
+        "wal_bytes": state.wal_bytes,
+        "free_disk_bytes": state.free_disk_bytes,
     }
 
 
@@ -103,9 +140,8 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path.parent).free if path.parent.exists() else 0
 
 
-def prometheus(where: Location, counters: Counters) -> str:
+def prometheus(state: DatabaseState, counters: Counters) -> str:
     """Counters and gauges in Prometheus' text format."""
-    database_bytes, wal_bytes = engine(where).sizes()
     counts = counters.read()
     last_event_ms = counts["last_event_ms"]
     lines = [
@@ -119,9 +155,9 @@ def prometheus(where: Location, counters: Counters) -> str:
     ]
     gauges = {
         "last_event_timestamp_seconds": (last_event_ms / 1000, "When the last event was stored."),
-        "database_bytes": (database_bytes, "Size of the database."),
-        "wal_bytes": (wal_bytes, "Size of the write-ahead log."),
-        "free_disk_bytes": (free_bytes(counters.path), "Room left on this machine's disk."),
+        "database_bytes": (state.database_bytes, "Size of the database."),
+        "wal_bytes": (state.wal_bytes, "Size of the write-ahead log."),
+        "free_disk_bytes": (state.free_disk_bytes, "Room left on this machine's disk."),
     }
     for name, (value, meaning) in gauges.items():
         lines += [

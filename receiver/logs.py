@@ -4,10 +4,16 @@ JSON for machines; on a terminal, columns for people.
 """
 
 import json
+import logging
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import TextIO, TypeVar
+
+T = TypeVar("T")
+
+# A value from outside takes no more of a line.
+MAX_CHARACTERS = 200
 
 # name -> width on a terminal.
 _COLUMNS = {
@@ -25,13 +31,28 @@ def log(*, now_ms: int, stream: TextIO | None = None, **fields: str | int | floa
     """Write one line: the time and the fields that are not None."""
     stream = stream or sys.stderr
     at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    said = {name: value for name, value in fields.items() if value is not None}
+    said = {name: _cut(value) for name, value in fields.items() if value is not None}
     line = _columns(at, said) if stream.isatty() else json.dumps({"at": at, **said})
     # One write for a line: the lines of several processes do not mix. A full disk under the log is
     # no reason to refuse an event that is stored.
     with suppress(OSError):
         stream.write(line + "\n")
         stream.flush()
+
+
+class ShortMessages(logging.Filter):
+    """Cuts what another program's logger says of a request, which may hold a header of 8 KB."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through, cut."""
+        record.msg, record.args = _cut(record.getMessage()), None
+        return True
+
+
+def _cut(value: T) -> T | str:
+    if isinstance(value, str) and len(value) > MAX_CHARACTERS:
+        return value[: MAX_CHARACTERS - 1] + "…"
+    return value
 
 
 def _columns(at: str, said: dict[str, str | int | float]) -> str:

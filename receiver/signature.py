@@ -57,14 +57,7 @@ def authenticate(
     tolerance_ms: int = TOLERANCE_MS,
 ) -> Signed:
     """As `verify`, and say when the body was signed and with which key."""
-    if not header:
-        raise MissingSignature("the X-Retell-Signature header is missing")
-    # WSGI hands headers over as Latin-1 text; anything beyond it cannot match either.
-    raw = header.encode("latin-1", "replace") if isinstance(header, str) else header
-    match = _HEADER.fullmatch(raw)
-    if match is None:
-        raise MalformedSignature("the X-Retell-Signature header is malformed")
-    at_ms, digest = int(match[1]), match[2]
+    at_ms, digest = parse_header(header)
     # Every key is tried, so that the time taken does not tell which one is near.
     signers = [
         key
@@ -78,6 +71,21 @@ def authenticate(
     if abs(now_ms - at_ms) > tolerance_ms:
         raise StaleSignature("the signature's time is outside the tolerance")
     return Signed(at_ms=at_ms, key_id=key_id(signers[0]))
+
+
+def parse_header(header: str | bytes | None) -> tuple[int, bytes]:
+    """The time in milliseconds and the digest that a header claims.
+
+    Raises MissingSignature or MalformedSignature.
+    """
+    if not header:
+        raise MissingSignature("the X-Retell-Signature header is missing")
+    # WSGI hands headers over as Latin-1 text; anything beyond it cannot match either.
+    raw = header.encode("latin-1", "replace") if isinstance(header, str) else header
+    match = _HEADER.fullmatch(raw)
+    if match is None:
+        raise MalformedSignature("the X-Retell-Signature header is malformed")
+    return int(match[1]), match[2]
 
 
 def key_id(key: str) -> str:

@@ -209,7 +209,7 @@ def settings(database) -> config.Settings:
 def app(settings):
     from receiver.app import create_app
 
-    app = create_app(settings, now_ms=lambda: NOW_MS)
+    app = create_app(settings, now_ms=lambda: NOW_MS, health_cache_seconds=0)
     yield app
     app.extensions["callhouse"]["store"].close()
     app.extensions["callhouse"]["counters"].close()

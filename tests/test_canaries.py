@@ -20,12 +20,12 @@ LEAKS = {
     StoreUnavailable("no room", hint="Sign with key_0123456789abcdef.")
 """,
     "/healthz, /metrics": """
-    from receiver.health import prometheus
+    from receiver.health import DatabaseState, prometheus
     class Counters:
         path = tmp_path / "retell.counters"
         def read(self):
             return {"last_event_ms": 0, "lighthouses": 1}
-    prometheus(tmp_path / "retell.db", Counters())
+    prometheus(DatabaseState([], {}, 0, 0, 0), Counters())
 """,
     "the log of gunicorn.error": """
     logging.getLogger("gunicorn.error").error("body: %r", "the Lighthouses")

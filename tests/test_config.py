@@ -37,6 +37,7 @@ def test_every_setting_is_read_from_its_variable():
             "RETELL_BASE_URL": "http://127.0.0.1:9/",
             "CALLHOUSE_DATABASE_URL": "sqlite:////var/lib/calls.db",
             "CALLHOUSE_BIND": "0.0.0.0:80",
+            "CALLHOUSE_HEALTH_BIND": "10.0.0.1:9000",
             "CALLHOUSE_BROWSE_BIND": "[::1]:81",
             "CALLHOUSE_WORKERS": "3",
             "CALLHOUSE_CONNECTIONS": "5",
@@ -54,6 +55,7 @@ def test_every_setting_is_read_from_its_variable():
         "http://127.0.0.1:9",
         Path("/var/lib/calls.db"),
         ("0.0.0.0", 80),
+        ("10.0.0.1", 9000),
         ("::1", 81),
         3,
         5,
@@ -73,7 +75,7 @@ def test_settings_cannot_be_changed():
 
 def test_every_setting_has_a_sentence():
     assert all(setting.meaning.endswith(".") for setting in config.SETTINGS)
-    assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 14
+    assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 15
 
 
 def test_keys_are_stripped_deduplicated_and_the_api_key_comes_first():
@@ -173,6 +175,8 @@ def test_misspelt_names_are_refused_beside_kubernetes(values, refused):
         ("CALLHOUSE_DATABASE_URL", "sqlite:///"),
         ("CALLHOUSE_DATABASE_URL", "mysql://localhost/calls"),
         ("CALLHOUSE_BIND", "8000"),
+        ("CALLHOUSE_HEALTH_BIND", "9000"),
+        ("CALLHOUSE_HEALTH_BIND", "10.0.0.1:8000"),
         ("CALLHOUSE_BIND", "localhost"),
         ("CALLHOUSE_BIND", "localhost:"),
         ("CALLHOUSE_BIND", ":8000"),

@@ -67,3 +67,9 @@ def test_a_line_says_how_large_and_how_long(client, capsys):
     [line] = lines(capsys)
     assert (line["bytes"], line["level"]) == (45, 2)
     assert 0 < line["ms"] < 60_000
+
+
+def test_long_event_name_takes_200_characters_of_a_line(client, capsys):
+    post(client, {"event": "x" * 1_000_000, "call": {"call_id": "y" * 1_000_000}})
+    [line] = lines(capsys)
+    assert (len(line["event"]), len(line["entity_id"])) == (200, 200)

@@ -24,6 +24,8 @@ def serve() -> None:
     settings = config.load()
     settings.require_keys()
     require_free(settings.bind, "CALLHOUSE_BIND")
+    if settings.health_bind:
+        require_free(settings.health_bind, "CALLHOUSE_HEALTH_BIND")
     if warning := sqlite_warning():
         err.print(f"Warning: {warning}", style="yellow", markup=False)
     err.print(f"Receiving on http://{settings.bind}/webhook, storing in {settings.database}")

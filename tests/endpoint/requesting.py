@@ -30,8 +30,9 @@ def clients(settings):
     """Yield start(): a client of an app with some settings changed and a clock."""
     apps = []
 
-    def start(*, now_ms=lambda: NOW_MS, **changes):
-        apps.append(create_app(replace(settings, **changes), now_ms=now_ms))
+    def start(*, now_ms=lambda: NOW_MS, health_cache_seconds=0, **changes):
+        options = {"now_ms": now_ms, "health_cache_seconds": health_cache_seconds}
+        apps.append(create_app(replace(settings, **changes), **options))
         return apps[-1].test_client()
 
     yield start

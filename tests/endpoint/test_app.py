@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 from wsgiref.validate import validator
 
@@ -11,8 +12,9 @@ from storing import count, held
 from werkzeug.test import Client
 
 from receiver.app import create_app
+from receiver.bodies import Bodies
 from receiver.counters import STATE
-from receiver.errors import SettingsError, StoreBusy
+from receiver.errors import Overloaded, SettingsError, StoreBusy
 from receiver.signature import sign
 from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect
@@ -26,6 +28,8 @@ from tests.endpoint.requesting import (
     body_of_bytes,
     post_as_is,
 )
+
+MIB = 1024 * 1024
 
 
 def post_chunked(client, body: bytes, *, signed: bytes | None = None):
@@ -164,14 +168,60 @@ def test_chunked_body_whose_beginning_is_signed_is_413(small, db, extra):
 
 
 def test_body_that_says_it_is_too_long_is_413_without_being_read(small):
-    class Unreadable(io.BytesIO):
-        def read(self, *_):
-            raise AssertionError("it was read")
-
     response = small.post(
         "/webhook", input_stream=Unreadable(), environ_overrides={"CONTENT_LENGTH": "1000000000000"}
     )
     assert_refused(response, 413)
+
+
+class Unreadable(io.BytesIO):
+    def read(self, *_):
+        raise AssertionError("it was read")
+
+    readinto = read
+
+
+@pytest.mark.parametrize(("header", "outcome"), [(None, "missing"), ("v=1,d=canary", "malformed")])
+def test_body_without_a_usable_header_is_401_without_being_read(app, client, header, outcome):
+    response = post_as_is(
+        client, b"", header, input_stream=Unreadable(), environ_overrides={"CONTENT_LENGTH": "9000"}
+    )
+    assert_refused(response, 401)
+    assert app.extensions["callhouse"]["counters"].read()[outcome] == 1
+
+
+def test_body_that_cannot_be_read_is_400(app, client, db):
+    class Malformed(io.BytesIO):
+        def readinto(self, *_):
+            raise OSError("Invalid chunk size: canary")
+
+        read = readinto
+
+    response = client.post(
+        "/webhook",
+        input_stream=Malformed(),
+        headers={"X-Retell-Signature": sign(CANARY, key=KEY, now_ms=NOW_MS)},
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
+    )
+    assert_refused(response, 400)
+    assert app.extensions["callhouse"]["counters"].read()["unreadable"] == 1
+    assert count(db, "observations") == 0
+
+
+def test_bodies_beyond_the_budget_are_503_and_small_ones_are_not():
+    bodies = Bodies(max_body_bytes=MIB, budget_bytes=8 * MIB)
+    large, small = b"x" * (2 * MIB), b"x" * MIB
+    with ExitStack() as stack:
+        for _ in range(3):
+            assert stack.enter_context(bodies.read(io.BytesIO(large), is_timed=False)) == large
+        with pytest.raises(Overloaded), bodies.read(io.BytesIO(large), is_timed=False):
+            pass
+        for _ in range(2):
+            assert stack.enter_context(bodies.read(io.BytesIO(small), is_timed=False)) == small
+        with pytest.raises(Overloaded), bodies.read(io.BytesIO(small), is_timed=False):
+            pass
+    with bodies.read(io.BytesIO(large), is_timed=False) as body:
+        assert body == large
 
 
 def test_body_shorter_than_its_length_is_refused(client, db):

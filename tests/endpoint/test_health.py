@@ -1,8 +1,10 @@
 """Health and metrics: what the receiver says of itself to those who watch it."""
 
+import json
 import os
 import re
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from storing import held
 
 import schema
 from receiver import health as said
+from receiver.addresses import Bind
 from receiver.errors import StoreBusy
-from receiver.health import FORGED, MIN_FORGED, MIN_FREE_BYTES, PROBLEMS
+from receiver.health import FORGED, MIN_FORGED, MIN_FREE_BYTES, PROBLEMS, DatabaseWatch
 from receiver.signature import sign
 from tests.conftest import KEY, NOW_MS, post
 from tests.endpoint.requesting import (
@@ -209,6 +212,39 @@ def test_health_answers_while_the_write_lock_is_held(engine, client, database):
     with held(engine, database):
         assert health(client)["writable"] is True
     assert time.monotonic() - begun < 1
+
+
+def test_database_is_looked_at_once_a_second_and_counters_at_once(serve, db_path):
+    client = serve(health_cache_seconds=3600)
+    before = health(client)
+    post(client, b"poison")
+    assert health(client)["quarantined"] == before["quarantined"] == 0
+    assert health(client)["last_event_ms"] == NOW_MS
+    assert metrics(client)["quarantined"] == 1
+
+
+def test_one_request_looks_at_the_database_while_others_wait(settings, tmp_path):
+    watch = DatabaseWatch(settings.database, tmp_path / "retell.counters", seconds=3600)
+    threads = [threading.Thread(target=watch.look) for _ in range(20)]
+    looks = []
+    watch._look = lambda: (looks.append(1), time.sleep(0.05))[1:]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(looks) == 1
+
+
+def test_health_with_an_address_of_its_own_is_404_elsewhere(serve):
+    client = serve(health_bind=Bind("127.0.0.1", 9000))
+    for path in ("/healthz", "/metrics"):
+        assert_refused(client.get(path), 404)
+        assert client.get(path, base_url="http://localhost:9000").status_code == 200
+    assert post(client, ENDED).status_code == 204
+    body = json.dumps(ENDED).encode()
+    header = sign(body, key=KEY, now_ms=NOW_MS)
+    elsewhere = post_as_is(client, body, header, base_url="http://localhost:9000")
+    assert_refused(elsewhere, 404)
 
 
 # Metrics.

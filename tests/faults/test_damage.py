@@ -5,7 +5,7 @@ import importlib
 import pytest
 
 from receiver.errors import StoreUnavailable
-from receiver.health import health
+from receiver.health import DatabaseWatch, health
 from receiver.store import Store, migrate, receive
 from receiver.store.connection import connect
 from tests.conftest import NOW_MS
@@ -96,11 +96,12 @@ def test_a_file_damaged_under_the_server_is_noticed_and_not_acknowledged_into(se
 
 def test_health_looks_again_after_a_while_only(filled, monkeypatch, app):
     counters = app.extensions["callhouse"]["counters"]
+    look = DatabaseWatch(filled, counters.path, seconds=0).look
     monkeypatch.setattr("receiver.store.sqlite._looked", {})
     monkeypatch.setattr("receiver.store.sqlite.DAMAGE_REST", 1_000_000)
-    assert health(filled, counters, now_ms=NOW_MS)["problems"] == []
+    assert health(look(), counters, now_ms=NOW_MS)["problems"] == []
     smash(filled, "utterances")
-    assert health(filled, counters, now_ms=NOW_MS)["problems"] == []
+    assert health(look(), counters, now_ms=NOW_MS)["problems"] == []
     monkeypatch.setattr("receiver.store.sqlite._looked", {})
-    (problem,) = health(filled, counters, now_ms=NOW_MS)["problems"]
+    (problem,) = health(look(), counters, now_ms=NOW_MS)["problems"]
     assert problem.startswith("the database is damaged: ")
