@@ -19,7 +19,7 @@ from receiver.store.postgres.dialect import tables, translate
 from receiver.store.postgres.places import DISTRIBUTED
 
 PARTS = 4
-_TABLE = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+) ")
+_TABLE = re.compile(r"CREATE TABLE (\w+) ")
 _PART = re.compile(r"(\w+)_part_(\d)")
 _ONE_ROW = re.compile(r"INSERT INTO (\w+) \((\w+)\b[^()]*\) VALUES \(\?")
 _PART_OF = """
@@ -38,7 +38,7 @@ def _partitioned(statements: list[str]) -> Iterator[str]:
         yield f"{statement} PARTITION BY HASH ({column})"
         for n in range(PARTS):
             yield (
-                f"CREATE TABLE IF NOT EXISTS {made[1]}_part_{n} PARTITION OF {made[1]} "
+                f"CREATE TABLE {made[1]}_part_{n} PARTITION OF {made[1]} "
                 f"FOR VALUES WITH (MODULUS {PARTS}, REMAINDER {n})"
             )
 
@@ -48,7 +48,8 @@ def partitioned(server: Cluster) -> PostgresUrl:
     where = server.create()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrating, "tables", lambda script: list(_partitioned(tables(script))))
-        patch.setattr(migrating, "_OURS", list(_partitioned(migrating._OURS)))
+        ours = _partitioned(list(migrating._OURS.values()))
+        patch.setattr(migrating, "_OURS", {_TABLE.match(made)[1]: made for made in ours})
         migrate(where, timezone="UTC")
     return where
 

@@ -112,7 +112,8 @@ def test_a_database_that_may_only_be_read_is_red_and_refuses(app, client, pg):
     answer = post(client, {"event": "call_ended", "call": {"call_id": "call_b"}})
     assert (answer.status_code, answer.json["hint"] != "") == (503, True)
     state = client.get("/healthz")
-    assert (state.status_code, state.json["problems"]) == (503, ["the database is read-only"])
+    assert state.status_code == 503
+    assert "the database is read-only" in state.json["problems"]
 
 
 def test_tables_of_another_program_are_left_alone(postgres, monkeypatch):

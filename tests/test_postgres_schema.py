@@ -9,10 +9,22 @@ from test_migrations import FIRST_COLUMNS
 
 from receiver.addresses import PostgresUrl, parse_database
 from receiver.errors import DatabaseAway, NotStored, SchemaMismatch, StoreUnavailable
-from receiver.store import Outcome, migrate, open_store, rebuild, receive, roll_up, show
+from receiver.store import (
+    Outcome,
+    copy_sql,
+    migrate,
+    open_store,
+    rebuild,
+    receive,
+    roll_up,
+    rollup_sql,
+    show,
+    sql,
+)
 from receiver.store.migrate import scripts
 from receiver.store.postgres.dialect import tables, together, translate
 from schema.tables import ROLLUP_TABLES, TABLES
+from schema.zones import Zone
 
 ALL_TABLES = (*TABLES, *ROLLUP_TABLES)
 # What PostgreSQL has beside the tables of the schema.
@@ -75,14 +87,49 @@ OWN_INDEXES = {
     "observations": {"observations_last_received_at"},
     "upstream_calls": {"upstream_calls_asked_at"},
 }
+# By these, pages of Datasette find calls, and nothing that asks a server does.
+OF_PAGES = {
+    "calls_start_timestamp",
+    "calls_agent",
+    "calls_agent_name",
+    "calls_from_number",
+    "calls_direction",
+    "calls_customer",
+}
 
 
-def test_every_index_of_sqlite_is_there(catalog, db):
+def test_every_index_of_sqlite_but_those_of_pages_is_there(catalog, db):
     for table in ALL_TABLES:
         found = {name for name, is_key, *_ in catalog(INDEXES, table) if not is_key}
         expected = {row["name"] for row in db.execute(f"PRAGMA index_list({table.name})")}
+        expected -= OF_PAGES
         expected = {name for name in expected if not name.startswith("sqlite_")}
         assert found == expected | OWN_INDEXES.get(table.name, set())
+
+
+SPAN = {"low": 5, "high": 9, "agent": None, "key": "k"}
+
+
+@pytest.mark.parametrize(
+    ("query", "values", "index"),
+    [
+        (sql.OPEN_CALLS, SPAN, "calls_at"),
+        (sql.STARTED_CALLS, SPAN, "calls_at"),
+        (sql.CALL_WITH_REASON, ("of_tomorrow",), "calls_disconnection_reason"),
+        (copy_sql.NEWEST, (), "calls_updated_at"),
+        ("SELECT * FROM calls WHERE updated_at >= ?", (5,), "calls_updated_at"),
+        ("SELECT * FROM needs_attention", (), "calls_unfinished"),
+        (rollup_sql.unsettled_hours(Zone("UTC")), {"now": 9, "quiet_since": 5}, "calls_at"),
+    ],
+)
+def test_what_asks_a_server_finds_calls_by_index(pg, query, values, index):
+    with looking(pg) as session:
+        # Of few rows, the planner would read all.
+        session.execute("SET enable_seqscan = off")
+        plan = session.execute(f"EXPLAIN {query}", values).fetchall()
+    steps = "\n".join(step for (step,) in plan)
+    assert index in steps
+    assert "Seq Scan on calls" not in steps
 
 
 def test_every_key_begins_with_the_column_that_distributes(catalog):

@@ -2,6 +2,7 @@
 
 from schema.rows import DISCRIMINATORS
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table
+from schema.words import plain
 
 
 def upsert(table: Table) -> str:
@@ -142,17 +143,21 @@ HELD = (
 # would say that they do not exist.
 _IS_OURS = (
     "EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.call_id "
-    "AND (o.key_id IS NULL OR o.key_id = ?))"
+    "AND (o.key_id IS NULL OR o.key_id = :key))"
+)
+# By the index calls_at. A call without any time belongs to a span that has no beginning.
+_IN_SPAN = plain(
+    "(call_time(c) BETWEEN :low AND :high OR (call_time(c) IS NULL AND :low <= 0)) "
+    "AND (CAST(:agent AS TEXT) IS NULL OR c.agent_id = :agent)"
 )
 OPEN_CALLS = (
-    "SELECT c.call_id FROM calls c WHERE (c.level < 2 OR c.cost_is_final IS NOT 1 "
-    f"OR NOT {_is_analysed('c.call_id')} OR NOT {_has_transcript('c.call_id')}) "
-    "AND coalesce(c.start_timestamp, c.observed_at) BETWEEN ? AND ? "
-    f"AND (CAST(? AS TEXT) IS NULL OR c.agent_id = ?) AND {_IS_OURS} ORDER BY c.call_id"
+    f"SELECT c.call_id FROM calls c WHERE {_IN_SPAN} "
+    f"AND (c.level < 2 OR c.cost_is_final IS NOT 1 OR NOT {_is_analysed('c.call_id')} "
+    f"OR NOT {_has_transcript('c.call_id')}) AND {_IS_OURS} ORDER BY c.call_id"
 )
 STARTED_CALLS = (
-    "SELECT c.call_id FROM calls c WHERE c.start_timestamp BETWEEN ? AND ? "
-    f"AND (CAST(? AS TEXT) IS NULL OR c.agent_id = ?) AND {_IS_OURS} ORDER BY c.call_id"
+    f"SELECT c.call_id FROM calls c WHERE {_IN_SPAN} AND c.start_timestamp IS NOT NULL "
+    f"AND {_IS_OURS} ORDER BY c.call_id"
 )
 GONE_CALLS = (
     "SELECT c.agent_id, c.agent_name, coalesce(c.start_timestamp, c.observed_at) "

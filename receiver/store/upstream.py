@@ -104,10 +104,9 @@ def _calls(
     agent_id: str | None,
     key_id: str,
 ) -> list[str]:
-    low = 0 if since is None else since
-    high = _MAX_MS if until is None else until
+    span = {"low": 0 if since is None else since, "high": _MAX_MS if until is None else until}
     with reading(where) as connection:
-        found = connection.execute(statement, (low, high, agent_id, agent_id, key_id))
+        found = connection.execute(statement, span | {"agent": agent_id, "key": key_id})
         return [call_id for (call_id,) in found]
 
 
