@@ -7,24 +7,27 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 # In this order: datasette.app loads the plugins, and its own error pages are one of them.
 import datasette.app
 import datasette.handle_exception
-import uvicorn
 from datasette_auth_passwords.utils import hash_password
 
 from receiver import access
 from receiver.addresses import require_free
+from receiver.browse import listening
 from receiver.browse.door import Door
 from receiver.browse.pages import DATABASE, MASKED, PLUGIN
+from receiver.browse.pool import QueryPool
 from receiver.browse.sessions import Attempts, Sessions
 from receiver.browse.warehouse import Warehouse
 from receiver.config import Settings, shipped
 from receiver.errors import CopyWithoutBodies, SettingsError
 from receiver.store import Store, check_schema, keep_rolled_up, migrate
+from receiver.store.bounded import limit_memory
+from receiver.store.connection import sqlite3
 
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.
@@ -36,6 +39,8 @@ _DATASETTE_SETTINGS = {
     "default_facet_size": 6,
     "allow_download": False,
 }
+# Over all connections of the process. A query that needs more fails, and the others go on.
+MAX_SQLITE_BYTES = 400_000_000
 
 
 def run(settings: Settings, *, say: Callable[[str], None]) -> None:
@@ -49,9 +54,12 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
         check_schema(settings.database_path)
         is_copy = True
         say(f"{copy}: it is browsed as it is, and nothing is written to it.")
+    limit_memory(MAX_SQLITE_BYTES)
     app = serving(settings, password_hash=password_hash).app()
     # With rich installed, Datasette prints the values of variables when a page fails: call records.
     datasette.handle_exception.rich = None
+    # Datasette has SQLite print a traceback when a function of ours refuses its arguments.
+    sqlite3.enable_callback_tracebacks(False)
     # With datasette-mcp installed, SQL that fails is logged with what it names.
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
     who = f"login {access.ADMIN}" if password_hash else "the logins of `callhouse user list`"
@@ -60,14 +68,22 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
         say(f"Password for this run: {password}")
     bind = settings.browse_bind
     with nullcontext() if is_copy else _adding_up(settings):
-        uvicorn.run(app, host=bind.host, port=bind.port, log_level="warning", lifespan="on")
+        listening.run(app, bind.host, bind.port)
 
 
 @contextmanager
 def _adding_up(settings: Settings) -> Iterator[None]:
     """Roll up in the background: here and not in the receiver, since who browses needs it."""
     store, stop = Store(settings.database_path), threading.Event()
-    thread = threading.Thread(target=keep_rolled_up, args=(store, settings.timezone, stop))
+
+    def roll_up() -> None:
+        while not stop.is_set():
+            # Queries may have taken all of SQLite's memory for a moment.
+            with suppress(MemoryError):
+                keep_rolled_up(store, settings.timezone, stop)
+            stop.wait(1)
+
+    thread = threading.Thread(target=roll_up, daemon=True)
     thread.start()
     try:
         yield
@@ -87,8 +103,9 @@ def serving(settings: Settings, *, password_hash: str | None) -> datasette.app.D
     )
     # What Datasette serves for want of a file.
     served.remove_database("_memory")
+    pool = QueryPool(given_up_after=2 * _DATASETTE_SETTINGS["sql_time_limit_ms"] / 1000)
     for name in (DATABASE, MASKED):
-        file = Warehouse(served, str(settings.database_path), is_masked=name == MASKED)
+        file = Warehouse(served, str(settings.database_path), pool, is_masked=name == MASKED)
         served.add_database(file, name=name)
     known = access.path_beside(settings.database_path)
     served.callhouse_access = access.Access(known, admin_password_hash=password_hash)

@@ -1,16 +1,23 @@
 """The file that the receiver writes, as Datasette reads it: whole, or without personal data."""
 
+import asyncio
 import re
+import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import datasette.app
-from datasette.database import Database, QueryInterrupted
-from datasette.utils import get_all_foreign_keys, get_outbound_foreign_keys
+from datasette.database import Database, QueryInterrupted, Results, connections
+from datasette.utils import get_all_foreign_keys, get_outbound_foreign_keys, sqlite_timelimit
 
+from receiver.browse.door import login_of_request
+from receiver.browse.functions import MAX_VALUE_BYTES, is_past_deadline, set_deadline
+from receiver.browse.pool import QueryPool, TooManyQueries
 from receiver.browse.privacy import goes_past, guard
+from receiver.store.bounded import connect_bounded
 from receiver.store.connection import Connection, sqlite3
 from receiver.store.reading import connect_readonly
 from schema.tables import CALL_TABLES, OBSERVATIONS, ROLLUP_TABLES, TABLES
@@ -21,23 +28,101 @@ COUNTED_BYTES = 500_000_000
 _COUNT = re.compile(r"select count\(\*\) from (\w+) ")
 _MANY_FOR_A_CALL = {table.name for table in (OBSERVATIONS, *CALL_TABLES) if len(table.key) > 1}
 _KEYS = {table.name: list(table.key) for table in (*TABLES, *ROLLUP_TABLES)}
+# As large as the largest value can be in memory, where each character may take four bytes.
+MAX_RESULT_BYTES = 4 * MAX_VALUE_BYTES
+# Waiting for a thread, and the time limit of the query.
+ANSWERED_SECONDS = 25.0
+
+
+def _answer(
+    connection: Connection, sql: str, params: Any, limit_ms: int, max_rows: int | None
+) -> Results:
+    """The rows of a query, at most so many.
+
+    Raises QueryInterrupted past its time, OperationalError for whatever else is wrong with it.
+    """
+    set_deadline(time.perf_counter() + limit_ms / 1000)
+    try:
+        with sqlite_timelimit(connection, limit_ms):
+            cursor = connection.cursor()
+            rows, size = [], 0
+            for row in cursor.execute(sql, params if params is not None else {}):
+                size += sum(map(sys.getsizeof, row))
+                if size > MAX_RESULT_BYTES:
+                    raise sqlite3.OperationalError(
+                        f"the result is larger than {MAX_RESULT_BYTES // 1_000_000} MB: "
+                        "select fewer rows or columns"
+                    )
+                rows.append(row)
+                if max_rows is not None and len(rows) > max_rows:
+                    return Results(rows[:max_rows], True, cursor.description)
+            return Results(rows, False, cursor.description)
+    except MemoryError:
+        raise sqlite3.OperationalError(
+            "the query needs more memory than there is for all queries: narrow it down"
+        ) from None
+    except (sqlite3.DatabaseError, sqlite3.Warning) as error:
+        if error.args == ("interrupted",) or is_past_deadline():
+            raise QueryInterrupted(error, sql, params) from error
+        if not isinstance(error, sqlite3.OperationalError):
+            # Re-raised as what Datasette shows as an error of the query instead of its own.
+            raise sqlite3.OperationalError(str(error)) from error
+        raise
+    finally:
+        set_deadline(None)
 
 
 class Warehouse(Database):
     """A database of Datasette whose every connection is guarded."""
 
-    def __init__(self, served: datasette.app.Datasette, path: str, *, is_masked: bool) -> None:
+    def __init__(
+        self, served: datasette.app.Datasette, path: str, pool: QueryPool, *, is_masked: bool
+    ) -> None:
         super().__init__(served, path=path, is_mutable=True)
         self.is_masked = is_masked
+        self._pool = pool
+
+    def close(self) -> None:
+        """Close every connection, and let the threads end."""
+        self._pool.close()
+        super().close()
 
     def connect(self, **_: bool) -> Any:
         """A connection for reading, also where Datasette would write."""
-        connection = super().connect()
+        connection = connect_bounded(Path(self.path), max_value_bytes=MAX_VALUE_BYTES)
+        self._all_file_connections.append(connection)
         guard(connection, is_masked=self.is_masked)
         return connection
 
-    async def execute(self, sql: str, *query: Any, **options: Any) -> Any:
-        """Without the log line for a query that fails: who asks names numbers and people.
+    async def execute_fn(self, fn: Callable[[Connection], Any]) -> Any:
+        """Run a function with a connection, in a thread of whoever is asking.
+
+        Raises QueryInterrupted if there is no answer in time.
+        """
+
+        def in_thread() -> Any:
+            connection = getattr(connections, self.name, None)
+            if connection is None:
+                connection = self.connect()
+                self.ds._prepare_connection(connection, self.name)
+                setattr(connections, self.name, connection)
+            return fn(connection)
+
+        try:
+            future = self._pool.submit(login_of_request.get(), in_thread)
+            return await asyncio.wait_for(asyncio.wrap_future(future), ANSWERED_SECONDS)
+        except (TimeoutError, TooManyQueries):
+            raise QueryInterrupted(None, "", None) from None
+
+    async def execute(
+        self,
+        sql: str,
+        params: Any = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Run a query as Datasette does, with a bound on what it reads, and without its log line
+        for one that fails: who asks names numbers and people.
 
         Raises OperationalError for SQL that goes past what this login sees; Datasette shows it.
         """
@@ -50,14 +135,16 @@ class Warehouse(Database):
         if counted and counted[1] in _MANY_FOR_A_CALL and self.size > COUNTED_BYTES:
             # SQLite cannot be interrupted while it counts, and reads all of the table for it.
             raise QueryInterrupted(None, sql, None)
-        try:
-            return await super().execute(sql, *query, **options | {"log_sql_errors": False})
-        except (sqlite3.DatabaseError, sqlite3.Warning) as error:
-            if type(error) in (sqlite3.DatabaseError, sqlite3.Warning):
-                # What the authorizer refuses, and a second statement: Datasette would call it a
-                # failure of its own.
-                raise sqlite3.OperationalError(str(error)) from error
-            raise
+        limit_ms = self.ds.sql_time_limit_ms
+        limit_ms = min(options.get("custom_time_limit") or limit_ms, limit_ms)
+        rows = None
+        if truncate and self.ds.max_returned_rows:
+            # One row more tells whether there are more.
+            is_page = self.ds.max_returned_rows == (options.get("page_size") or self.ds.page_size)
+            rows = self.ds.max_returned_rows + is_page
+        return await self.execute_fn(
+            lambda connection: _answer(connection, sql, params, limit_ms, rows)
+        )
 
     async def primary_keys(self, table: str) -> list[str]:
         """Also of a table that a view stands in front of."""
