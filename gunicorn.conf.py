@@ -14,6 +14,7 @@ from gunicorn.workers.base import Worker as _Worker
 
 from receiver.config import load as _load
 from receiver.errors import CallhouseError as _CallhouseError
+from receiver.errors import SettingsError as _SettingsError
 from receiver.logs import ShortMessages as _ShortMessages
 from receiver.store import keep_rolled_up as _keep_rolled_up
 from receiver.store import migrate as _migrate
@@ -57,7 +58,8 @@ def on_starting(_server: object) -> None:
         _migrate(_settings.database, timezone=_settings.timezone)
     except _CallhouseError as error:
         # Two sentences instead of a traceback: what is wrong, and what to do.
-        raise SystemExit(f"Error: {error}\n  {error.hint}") from None
+        print(f"Error: {error}\n  {error.hint}", file=_sys.stderr)
+        raise SystemExit(2 if isinstance(error, _SettingsError) else 1) from None
 
 
 def pre_request(_worker: object, req: _Any) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import sqlite3 as standard_sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
 from click.testing import CliRunner
 from engines import url_of
+from running import environment, free_address
 from storing import add, stored
 
 from receiver.cli import main
@@ -16,7 +19,7 @@ from receiver.store.connection import COPY_ID, WAREHOUSE_ID, FileKind, connect_r
 from tests.conftest import KEY, payload
 
 pytestmark = pytest.mark.sqlite
-READERS = (["show", "c"], ["drift"], ["export", "calls"], ["rebuild"])
+READERS = (["show", "c"], ["drift"], ["export", "calls"], ["rebuild"], ["coverage"])
 WRITERS = (
     ["rebuild"],
     ["migrate"],
@@ -91,14 +94,24 @@ def test_commands_that_write_refuse_a_copy(command, copy, run):
 def test_serve_refuses_a_copy(copy):
     with pytest.raises(CopyWithoutBodies):
         migrate(copy, timezone="UTC")
+    done = subprocess.run(
+        [sys.executable, "-m", "receiver.cli", "serve"],
+        env=environment(
+            RETELL_API_KEY=KEY, CALLHOUSE_DATABASE_URL=url_of(copy), CALLHOUSE_BIND=free_address()
+        ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, "copy without raw bodies" in done.stderr) == (2, True), done.stderr
     with closing(Store(copy)) as store, pytest.raises(StoreUnavailable, match="without raw"):
         add(store, "call_started")
 
 
 def test_show_on_a_copy_says_that_bodies_are_missing(copy, run, call_id):
     result = run(copy, "show", call_id)
-    assert result.exit_code == 2
-    assert "copy without raw bodies" in result.output
+    assert result.exit_code == 1
+    assert "raw bodies are not in this file" in result.output
 
 
 def test_a_copy_can_be_exported_and_asked_for_drift(copy, run, call_id):
@@ -130,11 +143,19 @@ def test_a_warehouse_of_an_older_version_gets_the_id(original):
     assert asked(original, "PRAGMA application_id") == [(WAREHOUSE_ID,)]
 
 
-@pytest.mark.parametrize("table", ["notes", "calls", "_sqlite_migrations"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        "notes (number)",
+        "calls (number)",
+        "_sqlite_migrations (migration_set, name)",
+        "_sqlite_migrations (number)",
+    ],
+)
 def test_another_programs_database_is_left_alone(table, tmp_path, run):
     path = tmp_path / "other.db"
     with closing(standard_sqlite3.connect(path)) as db:
-        db.execute(f"CREATE TABLE {table} (migration_set TEXT, name TEXT)")
+        db.execute(f"CREATE TABLE {table}")
     before = path.read_bytes()
     for command in (*WRITERS, *READERS):
         result = run(path, *command)

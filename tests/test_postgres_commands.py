@@ -13,7 +13,9 @@ from serving import serving
 from receiver import config
 from receiver.app import create_app
 from receiver.cli import main
+from receiver.errors import ForeignDatabase
 from receiver.sandbox.server import Sandbox
+from receiver.store import migrate
 
 TO, FROM = "+15005550001", "+14155550100"
 PAST_MS = 1_778_284_800_000
@@ -116,13 +118,22 @@ def test_a_database_that_may_only_be_read_is_red_and_refuses(app, client, pg):
     assert "the database is read-only" in state.json["problems"]
 
 
+def test_views_of_another_program_are_not_dropped(postgres):
+    where = postgres.create()
+    execute(where, "CREATE VIEW words AS SELECT 1 AS one")
+    with pytest.raises(ForeignDatabase, match="another program: words"):
+        migrate(where, timezone="UTC")
+    with looking(where) as session:
+        assert session.raw.execute("SELECT one FROM words").fetchall() == [(1,)]
+
+
 def test_tables_of_another_program_are_left_alone(postgres, monkeypatch):
     where = postgres.create()
     execute(where, "CREATE TABLE calls (id INTEGER)")
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", where.url)
     result = CliRunner().invoke(main, ["migrate"])
     assert result.exit_code == 2
-    assert "tables of another program: calls" in result.output
+    assert "tables or views of another program: calls" in result.output
     with looking(where) as session:
         tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
         assert [name for (name,) in session.execute(tables)] == ["calls"]

@@ -108,9 +108,12 @@ def coverage(
       callhouse coverage --fix
       callhouse coverage --json | jq -r .missing_call_ids[]
     """
+    from receiver.store import require_bodies
     from receiver.upstream.coverage import compare
 
     first, last = _days(since, until)
+    # `_account` creates what is not there: right for sync, not for a report.
+    require_bodies(config.load().database)
     with _account(agent) as (settings, store, listing, fetcher), progress() as bar:
         today = _today(listing.zone)
         begin = first or listing.first_day() or today

@@ -75,6 +75,9 @@ def file_kind(connection: Connection) -> FileKind:
         return FileKind.FOREIGN
     # Files of older versions have no id.
     if connection.execute(sql.HAS_MIGRATIONS_TABLE).fetchone():
+        columns = connection.execute("PRAGMA table_info(_sqlite_migrations)").fetchall()
+        if "migration_set" not in {column[1] for column in columns}:
+            return FileKind.FOREIGN
         if not connection.execute(sql.HAS_OUR_MIGRATIONS, (MIGRATION_SET,)).fetchone():
             return FileKind.FOREIGN
         (lacks_bodies,) = connection.execute(sql.LACKS_ALL_BODIES).fetchone()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from receiver.addresses import Location
-from receiver.errors import NotStored
+from receiver.errors import CopyWithoutBodies, NotStored
 from receiver.store import sql
 from receiver.store.connection import connect_readonly as connect_readonly
 from receiver.store.engine import reading, require_bodies
@@ -44,9 +44,12 @@ def read_drift(where: Location) -> list[dict[str, Any]]:
 def show(where: Location, entity_id: str) -> dict[str, Any]:
     """The call or chat object, merged from the bodies as they came.
 
-    Raises NotStored, and CopyWithoutBodies for a copy that lacks them.
+    Raises NotStored, also for a copy that lacks the bodies.
     """
-    require_bodies(where)
+    try:
+        require_bodies(where)
+    except CopyWithoutBodies as error:
+        raise NotStored("raw bodies are not in this file", hint=error.hint) from error
     # A body may be dropped between two reads, superseded by one not yet seen.
     with reading(where) as connection:
         if connection.execute(sql.IS_ERASED, (entity_id,)).fetchone():

@@ -15,7 +15,8 @@ from receiver.store.postgres.dialect import apart, tables
 from receiver.store.postgres.places import DISTRIBUTED, is_distributed
 from receiver.store.postgres.views import refresh
 from schema.disconnection_reasons import REASONS
-from schema.tables import TABLES
+from schema.tables import ROLLUP_TABLES, TABLES
+from schema.views import views
 
 # How long a start waits for another one that migrates.
 LOCK_SECONDS = 30.0
@@ -83,11 +84,12 @@ def migrate(where: PostgresUrl, timezone: str) -> list[str]:
 def _refuse_others(session: Session) -> None:
     if session.execute(_IS_THERE, ("callhouse_migrations",)).fetchone() == (True,):
         return
-    names = {table.name for table in TABLES}
+    # Views too: `refresh` drops what has their names.
+    names = {table.name for table in (*TABLES, *ROLLUP_TABLES)} | {*views(), "entity_locks"}
     taken = sorted(name for (name,) in session.execute(_RELATIONS) if name in names)
     if taken:
         raise ForeignDatabase(
-            f"the database has tables of another program: {', '.join(taken)}",
+            f"the database has tables or views of another program: {', '.join(taken)}",
             hint="Create a database for callhouse alone, as docs/postgres.md says.",
         )
 
