@@ -1,5 +1,7 @@
 """The store shares its database with processes and threads, and writes little."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -8,6 +10,7 @@ from conftest import wait_until
 from histories import blank_file
 from storing import add, agent, body_of, count, held, plant, rows, written
 
+import receiver.store.store
 from receiver.errors import StoreBusy, StoreUnavailable
 from receiver.store import Outcome, Store, open_store, receive
 from receiver.store.connection import connect, sqlite3
@@ -167,6 +170,110 @@ def test_failing_storage_fails_all_that_share_the_transaction(store, db, monkeyp
     results = add_together(store, [body_of("call_ended", c) for c in ("a", "poison", "b")])
     assert [type(result) for result in results] == [StoreUnavailable] * 3
     assert count(db) == 0
+
+
+class Killed(BaseException):
+    """As gevent's GreenletExit and Timeout: no Exception."""
+
+
+@one_writer
+@pytest.mark.parametrize("place", ["sleep", "begin", "observe", "commit"])
+def test_any_exception_in_the_leader_wakes_its_followers(store, db, monkeypatch, place):
+    killed = []
+
+    def kill(*_):
+        if not killed and len(store._queue) in (0, 3):
+            killed.append(place)
+            raise Killed
+
+    def before(function):
+        def called(*args):
+            kill()
+            return function(*args)
+
+        return called
+
+    if place == "sleep":
+        # The holder of the lock sleeps too, before anybody waits.
+        monkeypatch.setattr(receiver.store.store.time, "sleep", kill)
+    elif place == "begin":
+        begin = store._begin
+        with store.transaction():
+            pass
+        monkeypatch.setattr(store, "_begin", before(begin))
+    elif place == "observe":
+        monkeypatch.setattr(receiver.store.store, "observe", before(receiver.store.store.observe))
+    else:
+        monkeypatch.setattr(store, "_check_identity", before(store._check_identity))
+    results = add_after_killing(store, 3)
+    assert killed == [place]
+    assert Killed in results
+    assert set(results) <= {Killed, StoreUnavailable, Outcome.STORED}
+    monkeypatch.undo()
+    assert add(store, "call_ended", "afterwards") is Outcome.STORED
+
+
+def add_after_killing(store, count):
+    """What each of `count` requests that wait together gets; none may wait for ever."""
+    results = [None] * count
+    store._writing.acquire()
+
+    def run(n):
+        try:
+            results[n] = add(store, "call_ended", f"c{n}")
+        except BaseException as error:
+            results[n] = type(error)
+
+    threads = [threading.Thread(target=run, args=(n,), daemon=True) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(store._queue) == count)
+    store._writing.release()
+    for thread in threads:
+        thread.join(20)
+    assert None not in results, "a request waits for ever"
+    return results
+
+
+@one_writer
+def test_killed_greenlets_of_a_real_worker_leave_nobody_waiting(tmp_path):
+    script = tmp_path / "greenlets.py"
+    script.write_text(GREENLETS)
+    ran = subprocess.run(
+        [sys.executable, script, tmp_path / "retell.db"], capture_output=True, text=True, timeout=60
+    )
+    assert ran.stdout.splitlines() == ["killed 2", "stored 6", "waiting 0"], ran.stderr
+
+
+# Of eight greenlets the first leads, and waits for the lock. It and the next one are killed.
+GREENLETS = """
+from gevent import monkey; monkey.patch_all()
+import sys, time
+from pathlib import Path
+import gevent
+from receiver.store import Store, migrate, receive
+
+path = Path(sys.argv[1])
+migrate(path, timezone="UTC")
+store = Store(path)
+
+def add(n):
+    body = b'{"event": "call_ended", "call": {"call_id": "c%d"}}' % n
+    return store.add(receive(body, source="webhook", observed_at=n, received_at=n))
+
+store._writing.acquire()
+greenlets = [gevent.spawn(add, n) for n in range(8)]
+gevent.sleep(0.05)
+assert len(store._queue) == 8
+for greenlet in greenlets[:2]:
+    greenlet.kill()
+store._writing.release()
+gevent.joinall(greenlets, timeout=10)
+results = [greenlet.value for greenlet in greenlets]
+print("killed", sum(isinstance(value, gevent.GreenletExit) for value in results))
+print("stored", sum(getattr(value, "value", None) == "stored" for value in results))
+print("waiting", sum(not greenlet.dead for greenlet in greenlets))
+"""
 
 
 # -- no more work than needed --------------------------------------------------------------------

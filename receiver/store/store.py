@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,7 +60,7 @@ class Store:
         self.path = path
         self._busy_seconds = busy_seconds
         self._queue: deque[_Waiting] = deque()
-        self._has_leader = False
+        self._leader: _Waiting | None = None
         # Guards the two above, for a moment.
         self._queueing = threading.Lock()
         # Guards the connection, for a transaction.
@@ -73,11 +73,18 @@ class Store:
         waiting = _Waiting(received, time.monotonic() + self._busy_seconds)
         with self._queueing:
             self._queue.append(waiting)
-            leads, self._has_leader = not self._has_leader, True
-        if not leads:
-            waiting.wake.acquire()
-        if not waiting.is_done:
-            self._lead(waiting)
+            self._leader = self._leader or waiting
+            leads = self._leader is waiting
+        try:
+            if not leads:
+                waiting.wake.acquire()
+            if not waiting.is_done:
+                self._lead(waiting)
+        except BaseException:
+            # A killed greenlet or a timeout: nobody may wait for a request that has gone.
+            self._withdraw(waiting)
+            self._hand_over(waiting)
+            raise
         if waiting.error is not None:
             raise waiting.error
         assert waiting.outcome is not None
@@ -131,51 +138,57 @@ class Store:
         connection.execute(sql.REINDEX_TRANSCRIPTS)
 
     def _lead(self, leader: _Waiting) -> None:
-        """Commit the head of the queue, which the leader is, and let the next one lead."""
-        batch = [leader]
-        try:
-            with self._writing:
-                batch = self._commit(leader)
-        finally:
-            for waiting in batch:
-                waiting.wake.release()
-            self._hand_over()
-
-    def _commit(self, leader: _Waiting) -> list[_Waiting]:
         """Commit the leader and everybody who has come by the time it may write."""
         batch: list[_Waiting] = []
         try:
-            # Requests that have arrived are read before one transaction is begun for all of them.
-            time.sleep(0)
-            connection = self._begin(leader.deadline)
-            batch = self._take(BATCH)
-            outcomes = [observe(connection, waiting.received) for waiting in batch]
-            connection.execute("COMMIT")
-            self._check_identity()
+            with self._writing:
+                try:
+                    # Requests that have arrived are read before one transaction is begun for all.
+                    time.sleep(0)
+                    connection = self._begin(leader.deadline)
+                    batch = self._take(BATCH)
+                    outcomes = [observe(connection, waiting.received) for waiting in batch]
+                    connection.execute("COMMIT")
+                    self._check_identity()
+                except BaseException as error:
+                    if not isinstance(error, StoreBusy):
+                        self._disconnect()
+                    raise
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                waiting.outcome = outcome
         except BaseException as error:
-            if not isinstance(error, StoreBusy):
-                self._disconnect()
-            # The others wait until their own deadlines.
-            batch = batch or self._take(1)
+            if not batch:
+                # The leader fails alone: the others wait until their own deadlines.
+                self._withdraw(leader)
+                batch = [leader]
             for waiting in batch:
                 waiting.error = _unavailable(error)
             if not isinstance(error, Exception):
                 raise
-        else:
-            for waiting, outcome in zip(batch, outcomes, strict=True):
-                waiting.outcome = outcome
-        return batch
+        finally:
+            for waiting in batch:
+                waiting.wake.release()
+            self._hand_over(leader)
 
     def _take(self, count: int) -> list[_Waiting]:
         with self._queueing:
             return [self._queue.popleft() for _ in range(min(len(self._queue), count))]
 
-    def _hand_over(self) -> None:
-        """Leadership goes to whoever waits longest: a lock would go to the request that comes next,
-        and those that wait would not even learn that they are done."""
+    def _withdraw(self, waiting: _Waiting) -> None:
+        """Take a request out of the queue, if it is still there."""
+        with self._queueing, suppress(ValueError):
+            self._queue.remove(waiting)
+
+    def _hand_over(self, leader: _Waiting) -> None:
+        """Pass leadership on to the next in the queue, if `leader` still has it.
+
+        A lock instead would go to whoever comes next, and those that wait would not even learn that
+        they are done.
+        """
         with self._queueing:
-            successor = self._queue[0] if self._queue else None
-            self._has_leader = successor is not None
+            if self._leader is not leader:
+                return
+            successor = self._leader = self._queue[0] if self._queue else None
         if successor is not None:
             successor.wake.release()
 
