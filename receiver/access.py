@@ -7,9 +7,10 @@ of it gives nothing away.
 
 import hashlib
 import json
-import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from datasette_auth_passwords.utils import hash_password, verify_password
 
 from receiver.errors import SettingsError
+from receiver.files import atomic_write, locked
 
 # What a role sees is decided by the database it is let into.
 ROLES = {
@@ -80,14 +82,18 @@ def load(path: Path) -> Known:
 
 
 def save(path: Path, known: Known) -> None:
-    """Replace the file at one stroke, readable for its owner alone."""
-    new = path.with_suffix(".access.new")
-    new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(asdict(known), file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    """Replace the file atomically."""
+    with atomic_write(path) as new:
+        new.write_text(json.dumps(asdict(known), indent=2), encoding="utf-8")
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[Known]:
+    """Everybody, to be changed and then saved; one process at a time. Raises SettingsError."""
+    with locked(path):
+        known = load(path)
+        yield known
+        save(path, known)
 
 
 def require_name(name: str) -> str:

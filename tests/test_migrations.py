@@ -426,3 +426,20 @@ def test_migrating_beside_a_running_receiver_changes_its_views(store, db_path):
     store.add(receive(body % 2, source="webhook", observed_at=1, received_at=1))
     assert views_of(db_path) == without_semicolons(views("Asia/Tokyo"))
     assert len(dump_of(db_path)["calls"]) == 2
+
+
+def test_a_view_of_the_users_own_changes_nothing(path):
+    migrate(path, timezone="UTC")
+    with opened(path) as db:
+        db.execute("CREATE VIEW my_calls AS SELECT * FROM call_log WHERE cost_dollars > 1")
+        before = db.execute("PRAGMA schema_version").fetchone()
+        migrate(path, timezone="UTC")
+        assert db.execute("PRAGMA schema_version").fetchone() == before
+
+
+def test_a_view_that_reads_ours_survives_another_time_zone(path):
+    migrate(path, timezone="UTC")
+    with opened(path) as db:
+        db.execute("CREATE VIEW my_calls AS SELECT call_id FROM call_log")
+        migrate(path, timezone="Europe/Berlin")
+        assert db.execute("SELECT * FROM my_calls").fetchall() == []

@@ -137,3 +137,13 @@ def test_tables_of_another_program_are_left_alone(postgres, monkeypatch):
     with looking(where) as session:
         tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
         assert [name for (name,) in session.execute(tables)] == ["calls"]
+
+
+def test_a_view_that_stops_the_upgrade_is_named(pg, monkeypatch):
+    execute(pg, "CREATE VIEW my_calls AS SELECT call_id FROM call_log")
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", pg.url)
+    monkeypatch.setenv("CALLHOUSE_TIMEZONE", "Europe/Berlin")
+    result = CliRunner().invoke(main, ["migrate"])
+    assert result.exit_code == 1
+    assert "reads the view call_log" in result.output
+    assert "Traceback" not in result.output

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from receiver.browse.sessions import Attempts, Sessions
 from receiver.browse.warehouse import Warehouse
 from receiver.config import Settings, shipped
 from receiver.errors import CopyWithoutBodies, SettingsError
+from receiver.files import atomic_write, locked
 from receiver.store import Store, check_schema, keep_rolled_up, migrate
 from receiver.store.bounded import limit_memory
 from receiver.store.connection import sqlite3
@@ -143,9 +143,12 @@ def _secret(settings: Settings) -> str:
     if settings.secret:
         return settings.secret
     path: Path = settings.database_path.with_suffix(".secret")
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-    except FileExistsError:
-        pass
-    return path.read_text().strip()
+    with locked(path):
+        if not path.exists():
+            with atomic_write(path) as new:
+                new.write_text(secrets.token_hex(32))
+    if secret := path.read_text().strip():
+        return secret
+    raise SettingsError(
+        f"{path} is empty", hint="Delete it: a new one is made, and everybody logs in again."
+    )

@@ -16,6 +16,7 @@ from typing import Any
 from itsdangerous import BadData, URLSafeSerializer
 
 from receiver.access import Access
+from receiver.files import atomic_write
 
 COOKIE = "ds_actor"
 SESSION_SECONDS = 7 * 86_400
@@ -80,10 +81,9 @@ class Sessions:
     def _write(self, ended: dict[str, int]) -> None:
         """Replace the file atomically, without sessions that have expired anyway."""
         kept = {digest: until for digest, until in ended.items() if until > self._now()}
-        new = self._path.with_suffix(".sessions.new")
-        new.touch(mode=0o600)
-        new.write_text("".join(f"{digest} {until}\n" for digest, until in kept.items()), "utf-8")
-        new.replace(self._path)
+        text = "".join(f"{digest} {until}\n" for digest, until in kept.items())
+        with atomic_write(self._path) as new:
+            new.write_text(text, "utf-8")
 
 
 def _digest(session_id: str) -> str:

@@ -54,9 +54,9 @@ def add_user(name: str, role: str) -> None:
     name = access.require_name(name)
     password = _asked_password()
     made = None if password else access.new_password()
-    known = access.load(path)
-    known.users[name] = access.new_user(role, password or str(made))
-    access.save(path, known)
+    added = access.new_user(role, password or str(made))
+    with access.changing(path) as known:
+        known.users[name] = added
     click.echo(f"{name} may log in as {role}: sees {access.ROLES[role]}.")
     if made:
         click.echo(f"Password: {made}")
@@ -115,11 +115,12 @@ def add_token(name: str, role: str) -> None:
 
     path = _path()
     name = access.require_name(name)
-    known = access.load(path)
-    if name in known.tokens:
-        raise SettingsError(f"there is a token {name}", hint="Remove it first, or take a new name.")
-    known.tokens[name], told = access.new_token(role)
-    access.save(path, known)
+    with access.changing(path) as known:
+        if name in known.tokens:
+            raise SettingsError(
+                f"there is a token {name}", hint="Remove it first, or take a new name."
+            )
+        known.tokens[name], told = access.new_token(role)
     click.echo(told)
 
 
@@ -155,11 +156,12 @@ def _remove(kind: str, name: str) -> None:
     from receiver import access
 
     path = _path()
-    known = access.load(path)
-    names = known.users if kind == "user" else known.tokens
-    if names.pop(name, None) is None:
-        raise SettingsError(f"there is no {kind} {name}", hint=f"callhouse {kind} list names them.")
-    access.save(path, known)
+    with access.changing(path) as known:
+        names = known.users if kind == "user" else known.tokens
+        if names.pop(name, None) is None:
+            raise SettingsError(
+                f"there is no {kind} {name}", hint=f"callhouse {kind} list names them."
+            )
 
 
 def _path() -> Path:

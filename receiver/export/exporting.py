@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 from receiver.addresses import Location
 from receiver.config import Settings
 from receiver.errors import ExportFailed, SettingsError
-from receiver.export.files import whole
 from receiver.export.formats import Writer, csv_writer, in_zone, ndjson_writer, parquet_writer
+from receiver.files import atomic_write
 from receiver.store import Result, Row, Snapshot, snapshot, write_table
 
 FORMATS = ("csv", "ndjson", "parquet", "sqlite")
@@ -60,7 +60,7 @@ def export(settings: Settings, asked: Export, *, progress: Progress) -> int:
     try:
         with snapshot(settings.database, timezone=asked.timezone, private=asked.private) as moment:
             if not asked.what:
-                with whole(_file(asked)) as path:
+                with atomic_write(_file(asked)) as path:
                     moment.copy(path, progress=progress)
                 return 0
             result = _read(moment, asked, settings.timezone, typed=form == "parquet")
@@ -135,13 +135,13 @@ def _save(result: Result, asked: Export, write: Writer | None) -> None:
     if write is None:
         # A query has no name.
         name = asked.what if asked.what.isidentifier() else "exported"
-        with whole(_file(asked)) as path:
+        with atomic_write(_file(asked)) as path:
             write_table(path, name, result)
     elif asked.to is None:
         write(sys.stdout.buffer, result)
         sys.stdout.buffer.flush()
     else:
-        with whole(asked.to) as path, path.open("wb") as file:
+        with atomic_write(asked.to) as path, path.open("wb") as file:
             write(file, result)
 
 

@@ -10,7 +10,7 @@ from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
 from receiver.errors import SettingsError
-from receiver.export.files import whole
+from receiver.files import atomic_write
 
 
 class Place:
@@ -54,7 +54,7 @@ class Place:
         path = self._path(name)
         if self._is_local:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with whole(Path(path)) as part:
+            with atomic_write(Path(path)) as part:
                 yield part
             return
         # A store shows what was sent as a whole, even if writing it stopped half-way: only what is

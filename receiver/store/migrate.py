@@ -182,7 +182,9 @@ def scripts() -> dict[str, str]:
 def _refresh_views(connection: Connection, timezone: str) -> None:
     """Replace the views unless they are this version's, in this time zone, already."""
     wanted = views(timezone)
-    present = dict(connection.execute(sql.VIEWS).fetchall())
+    # There may be views of the user's own.
+    found = dict(connection.execute(sql.VIEWS).fetchall())
+    present = {name: text for name, text in found.items() if name in wanted}
     if present == wanted:
         return
     # What was added up meant something else, or other days.
@@ -190,7 +192,7 @@ def _refresh_views(connection: Connection, timezone: str) -> None:
         connection.execute(rollup_sql.UNSETTLE_HOURS)
     if any(present.get(rollup.daily) != wanted[rollup.daily] for rollup in ROLLUPS):
         connection.execute(rollup_sql.UNSETTLE_DAYS)
-    for name in present.keys() & wanted.keys():
+    for name in present:
         connection.execute(f"DROP VIEW {name}")
     for text in wanted.values():
         connection.execute(text)

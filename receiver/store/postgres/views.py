@@ -3,6 +3,9 @@
 import hashlib
 from functools import cache
 
+import psycopg
+
+from receiver.errors import SchemaMismatch
 from receiver.store import protocols, rollup_sql
 from receiver.store.postgres import turns
 from receiver.store.postgres.connection import Session
@@ -57,7 +60,14 @@ def refresh(session: Session, timezone: str) -> None:
         session.execute(rollup_sql.UNSETTLE_DAYS)
     # Those that read another one come after it.
     for name in reversed(wanted):
-        session.raw.execute(f"DROP VIEW IF EXISTS {name}")
+        try:
+            session.raw.execute(f"DROP VIEW IF EXISTS {name}")
+        except psycopg.errors.DependentObjectsStillExist:
+            raise SchemaMismatch(
+                f"a view or function of yours reads the view {name}, which has to be replaced",
+                hint=f"Save its definition and drop it, start callhouse, and create it again. "
+                f"To see which it is: DROP VIEW {name}",
+            ) from None
     for function in FUNCTIONS:
         session.raw.execute(function)
     for name, text in wanted.items():
