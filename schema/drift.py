@@ -37,6 +37,8 @@ ENVELOPE, CALL, CHAT = "envelope", "call", "chat"
 
 # Names come from outside and are part of a key.
 _MAX_NAME = 200
+# More of one list say nothing new.
+_MAX_IN_LIST = 1000
 
 _ENVELOPE_KEYS = {
     "call", "data", "chat", "call_inbound", "chat_inbound", "alert",
@@ -158,6 +160,8 @@ def in_entries(track: str, entries: Any) -> list[Unknown]:
     """Roles, keys and values of a list of transcript entries or messages, as it came."""
     found: list[Unknown] = []
     for entry in entries if isinstance(entries, list) else ():
+        if len(found) > _MAX_IN_LIST:
+            break
         if not isinstance(entry, dict):
             continue
         # Nearly everything is known, and found to be so without a call.

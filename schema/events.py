@@ -8,11 +8,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from pydantic_core import from_json
+
+from schema import limits
 
 # Names -> values as the bytes that spell them in JSON: most of them are never read, because another
 # observation has the last word or has said the same.
@@ -56,9 +58,11 @@ EVENTS = {
 # Text that a database column cannot hold: NUL and lone surrogates, in valid UTF-8 always escaped.
 _UNSTORABLE_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 # Every escape, so that an escaped backslash is not taken for the beginning of another.
+# Those that are no surrogate are passed over at once, however many there are.
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|(?P<unstorable>\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2}))"
+    rb"|(?:\\(?!u(?:0000|[dD][89a-fA-F])).)++"
     rb"|\\."
 )
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -70,7 +74,8 @@ class Event:
     """One body, understood as far as it can be.
 
     `fields` are the payload's top-level keys that say something (null says nothing); `envelope`
-    holds what the body says beside its payload. `problem` is None or why the body is quarantined.
+    holds what the body says beside its payload. `problem` is None, or why the body is quarantined,
+    or what the tables lack of it (schema/limits.py).
     """
 
     body_sha256: str
@@ -88,13 +93,20 @@ def parse(body: bytes, *, source: str = "webhook", verbatim: bool = False) -> Ev
     `verbatim` keeps text that no column can hold; else it becomes U+FFFD.
     """
     sha256 = hashlib.sha256(body).hexdigest()
+    if not verbatim and limits.has_too_many_values(body):
+        return _quarantined(sha256, f"more than {limits.MAX_VALUES:,} values")
     try:
         # The scanner passes over the text in strings.
         body.decode("utf-8")
-        said = _scan(body if verbatim else _storable_json(body))
+        cut: list[str] = []
+        said = _scan(body, None) if verbatim else _scan(_storable_json(body), cut)
         # Only where nobody else could have sent it: a custom function may be given a call_id.
         is_bare = source == "api" and "event" not in said
-        return (_understand_object if is_bare else _understand)(sha256, said)
+        if is_bare:
+            event = _understand_object(sha256, said)
+        else:
+            event = _understand(sha256, said, None if verbatim else cut)
+        return event if verbatim else _within_limits(event, cut)
     except msgspec.ValidationError:
         return _quarantined(sha256, "not a JSON object")
     except (ValueError, RecursionError) as error:
@@ -135,10 +147,10 @@ def values(fields: Fields) -> dict[str, Any]:
     return {name: value(spelled) for name, spelled in fields.items()}
 
 
-def _understand(sha256: str, said: Fields) -> Event:
+def _understand(sha256: str, said: Fields, cut: list[str] | None) -> Event:
     key = next((k for k in PAYLOADS if said.get(k, b"").startswith(b"{")), None)
     entity_type, id_key = PAYLOADS.get(key or "", ("unknown", ""))
-    payload = _scan(said[key]) if key else {}
+    payload = _scan(said[key], cut) if key else {}
     entity_id, event = value(payload.get(id_key)) if id_key else None, value(said.get("event"))
     if not isinstance(entity_id, str) or not entity_id:
         entity_id = None
@@ -164,6 +176,15 @@ def _understand(sha256: str, said: Fields) -> Event:
     )
 
 
+def _within_limits(event: Event, cut: list[str]) -> Event:
+    """The event with what the tables take of it; `problem` says if that is not all."""
+    fields = {name: limits.within(spelled, cut) for name, spelled in event.fields.items()}
+    if not cut:
+        return event
+    problem = event.problem or limits.CUT + "; ".join(dict.fromkeys(cut))
+    return replace(event, fields=fields, problem=problem)
+
+
 def _quarantined(sha256: str, problem: str) -> Event:
     return Event(sha256, "unknown", f"sha:{sha256}", None, {}, {}, problem)
 
@@ -177,13 +198,14 @@ def _reason(error: Exception) -> str:
     return re.sub(r"[^\x20-\x7e]", "?", str(error))[:80]
 
 
-def _scan(body: bytes) -> Fields:
+def _scan(body: bytes, cut: list[str] | None) -> Fields:
     """The keys of a JSON object and how their values are spelled, the last of duplicates.
 
+    Keys beyond the limit are left out and noted in `cut`, if that is a list.
     Strict: raises ValueError for anything that is not JSON, deep inside too.
     """
     try:
-        return {name: bytes(spelled) for name, spelled in _SCANNER.decode(body).items()}
+        return limits.object_within(body, cut)
     except msgspec.DecodeError as error:
         if isinstance(error, msgspec.ValidationError) or not _UNSTORABLE_ESCAPE.search(body):
             raise

@@ -92,13 +92,35 @@ class Stored:
     unknown: Sequence[drift.Unknown] = ()
 
 
-def project(call_id: str, fields: Fields, stamp: Stamp, envelope: Iterable[str] = ()) -> Rows:
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The fields of a call, read: the call, the rows of its parts, and what is unknown in them."""
+
+    call: Call
+    rows: Rows
+    unknown: Sequence[drift.Unknown]
+
+
+def read(call_id: str, fields: Fields) -> Read:
+    """Read what `fields` say: nearly all the work of a projection, and none of it in a database."""
+    call = Call.model_validate(values(_deciding(fields)))
+    return Read(call, *child_rows(call_id, call))
+
+
+def project(
+    call_id: str,
+    fields: Fields,
+    stamp: Stamp,
+    envelope: Iterable[str] = (),
+    ready: Read | None = None,
+) -> Rows:
     """The rows of a whole call, every slice named, empty ones too.
 
-    `envelope` are the keys that its observations carry beside it.
+    `envelope` are the keys that its observations carry beside it; `ready` are the fields, if they
+    were read before.
     """
-    call = Call.model_validate(values(_deciding(fields)))
-    rows, unknown = child_rows(call_id, call)
+    ready = ready or read(call_id, fields)
+    call, rows, unknown = ready.call, ready.rows, [*ready.unknown]
     columns, extra = _columns(call), call.model_extra
     row = _call_row(call_id, columns, extra, stamp)
     unknown += drift.in_call(columns, extra) + drift.in_envelope(envelope)
@@ -116,18 +138,20 @@ def project_newest(
     stored: Stored,
     before: Fields,
     envelope: Iterable[str] = (),
+    ready: Read | None = None,
 ) -> Rows | None:
     """The rows that change when `fields` are what the highest observation says of a call of which
     `stored` is known; None if only the fold of all observations can tell.
 
     `before` are the fields of the observation that was the highest until now: the rows of what is
-    spelled the same are there already. `envelope` are the keys beside the call.
+    spelled the same are there already. `envelope` are the keys beside the call; `ready` is all that
+    the fields say, if they were read before.
     """
     if not all(_is_decided(f, fields) for f in (*SLICES.values(), *_COLUMNS.values())):
         return None
     fields = {k: said for k, said in _deciding(fields).items() if before.get(k) != said}
-    call = Call.model_validate(values(fields))
-    rows, unknown = child_rows(call_id, call)
+    ready = ready or read(call_id, fields)
+    call, rows, unknown = ready.call, ready.rows, [*ready.unknown]
     said = _columns(call)
     columns = {c: said[c] if f[0] in fields else stored.call[c] for c, f in _COLUMNS.items()}
     # Not the parser of bodies: what it reads to its last level stands here one level deeper.

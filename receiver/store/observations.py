@@ -7,6 +7,7 @@ import zstandard
 
 from receiver.store import sql
 from receiver.store.protocols import Connection
+from schema import limits
 from schema.events import Event, parse
 from schema.merge import Observation
 from schema.rows import Stamp
@@ -32,7 +33,7 @@ class Known:
     @property
     def is_usable(self) -> bool:
         """Whether it takes part in the merge."""
-        return self.problem is None and self.entity_type in ENTITY_TYPES
+        return limits.is_usable(self.problem) and self.entity_type in ENTITY_TYPES
 
     def bare(self) -> Observation:
         """The observation without what it carries."""

@@ -13,8 +13,12 @@ from receiver.store import sql
 from receiver.store.observations import Known, known_observations
 from receiver.store.projecting import attempt
 from receiver.store.protocols import Connection
-from schema import merge
+from schema import limits, merge
 from schema.events import Event, parse
+from schema.rows import Read, read
+
+# Reading a body of this length takes tens of milliseconds.
+_LARGE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class Received:
     key_id: str | None
     body_bytes: int
     body: bytes
+    # What a large body says, read before anybody waits for the transaction.
+    ready: Read | None = None
 
 
 class Outcome(Enum):
@@ -54,7 +60,18 @@ def receive(
         key_id=key_id,
         body_bytes=len(body),
         body=zstandard.compress(body),
+        ready=_read(event) if len(body) > _LARGE_BYTES else None,
     )
+
+
+def _read(event: Event) -> Read | None:
+    if event.entity_type != "call" or not limits.is_usable(event.problem):
+        return None
+    try:
+        return read(event.entity_id, event.fields)
+    except Exception:
+        # Whatever it is, it will be met again where it can be noted.
+        return None
 
 
 def observe(connection: Connection, received: Received) -> Outcome:
@@ -82,10 +99,13 @@ def observe(connection: Connection, received: Received) -> Outcome:
         return Outcome.ERASED
     if twin is not None and (moved == twin or not twin.is_usable):
         return Outcome.DUPLICATE
-    if twin is None and event.problem:
+    if twin is None and not limits.is_usable(event.problem):
         return Outcome.QUARANTINED
     newest = event if twin is None else None
-    if problem := attempt(connection, event.entity_id, event.entity_type, known, newest):
+    ready = received.ready if newest else None
+    if problem := attempt(
+        connection, event.entity_id, event.entity_type, known, newest, ready=ready
+    ):
         connection.execute(sql.SET_PROBLEM, (problem, *key))
         return Outcome.QUARANTINED
     return Outcome.STORED if twin is None else Outcome.DUPLICATE

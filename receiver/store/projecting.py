@@ -15,7 +15,7 @@ from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.events import Event, Fields
 from schema.merge import Observation
 from schema.parts import Rows, transfer_rows
-from schema.rows import Stamp, Stored, project, project_newest, touched
+from schema.rows import Read, Stamp, Stored, project, project_newest, touched
 from schema.tables import CALLS
 
 _REASON = CALLS.names.index("disconnection_reason")
@@ -28,20 +28,23 @@ def project_entity(
     known: Iterable[Known],
     newest: Event | None = None,
     *,
+    ready: Read | None = None,
     is_new: bool = False,
 ) -> None:
     """Bring the rows of a call or chat up to date with its observations.
 
     `newest` is the event that just arrived, the last of `known`. If it is the highest, what it says
-    decides and older bodies need not be read; else all of them are folded. `is_new` says that it
-    has no rows yet.
+    decides and older bodies need not be read; else all of them are folded. `ready` is what it says,
+    if it was read before. `is_new` says that it has no rows yet.
     """
     parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
     if not parts:
         return
     has_row = entity_type == "call" and not is_new
     stored = read_call(connection, entity_id) if has_row else None
-    rows = _project_newest(connection, entity_id, parts, newest, stored) if newest else None
+    rows = None
+    if newest:
+        rows = _project_newest(connection, entity_id, parts, newest, stored, ready)
     if rows is None and newest and stored:
         rows = _project_superseded(connection, entity_id, parts, newest, stored)
     if rows is None:
@@ -59,6 +62,7 @@ def attempt(
     known: Iterable[Known],
     newest: Event | None = None,
     *,
+    ready: Read | None = None,
     is_new: bool = False,
 ) -> str | None:
     """`project_entity`, undone if the content does not let itself be projected.
@@ -66,7 +70,7 @@ def attempt(
     Returns what is wrong with the content, if anything is. Raises the driver's error for the rest.
     """
     args = (connection, entity_id, entity_type, known, newest)
-    name = undone(connection, partial(project_entity, *args, is_new=is_new))
+    name = undone(connection, partial(project_entity, *args, ready=ready, is_new=is_new))
     return f"not projected: {name}" if name else None
 
 
@@ -97,6 +101,7 @@ def _project_newest(
     parts: Sequence[Known],
     event: Event,
     stored: dict[str, Any] | None,
+    ready: Read | None,
 ) -> Rows | None:
     """Write what the newest observation says, if that decides; None if older ones have a say."""
     *others, last = parts
@@ -104,7 +109,9 @@ def _project_newest(
     if merge.is_transfer(event.event) or any(k.bare().rank > newest.rank for k in others):
         return None
     if not others:
-        rows = rows_of(entity_id, event.entity_type, event.fields, stamp(parts), event.envelope)
+        rows = rows_of(
+            entity_id, event.entity_type, event.fields, stamp(parts), event.envelope, ready
+        )
         write(connection, entity_id, rows, is_new=True)
         return rows
     if stored is None:
@@ -116,7 +123,9 @@ def _project_newest(
     before = lower[highest].fields if highest in lower else {}
     unknown = connection.execute(sql.SELECT["unknowns"], (entity_id,)).fetchall()
     known = Stored(stored, [row[1:-1] for row in unknown])
-    said = project_newest(entity_id, event.fields, stamp(parts), known, before, event.envelope)
+    said = project_newest(
+        entity_id, event.fields, stamp(parts), known, before, event.envelope, ready
+    )
     dropped = merge.compactable([*lower.values(), newest])
     # Bodies of the same level were not read: one of them could make another superfluous.
     unread = any(k.has_body and k.level == last.level for k in others)
@@ -169,10 +178,17 @@ def _project_all(
 
 
 def rows_of(
-    entity_id: str, entity_type: str, fields: Fields, stamp: Stamp, envelope: Iterable[str]
+    entity_id: str,
+    entity_type: str,
+    fields: Fields,
+    stamp: Stamp,
+    envelope: Iterable[str],
+    ready: Read | None = None,
 ) -> Rows:
     """The rows of a whole call or chat; `envelope` are the keys beside it."""
-    return (project if entity_type == "call" else project_chat)(entity_id, fields, stamp, envelope)
+    if entity_type == "chat":
+        return project_chat(entity_id, fields, stamp, envelope)
+    return project(entity_id, fields, stamp, envelope, ready)
 
 
 def _drop_bodies(
