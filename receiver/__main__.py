@@ -17,10 +17,14 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    # Imported here: it imports `schema`.
-    from receiver.cli import main
+    try:
+        # Imported here: it imports `schema`.
+        from receiver.cli import main
 
-    main(prog_name="callhouse")
+        main(prog_name="callhouse")
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def run(
 ) -> int:
     """Run the demo; return 0 once every event is stored, 1 if one is not.
 
-    With `stay`, keep serving until SIGINT or SIGTERM. Raises SettingsError, DemoFailed.
+    With `stay`, keep serving until KeyboardInterrupt. Raises SettingsError, DemoFailed.
     """
     _require_addresses(settings)
     day_start_ms = _start_of(date)
@@ -86,9 +86,8 @@ def run(
             with _process("browse", environ, settings.browse_bind):
                 _where(settings, password, sandbox)
                 watched.set()
-                with suppress(KeyboardInterrupt):
-                    _place_calls(sandbox, say=_out.print, pause_seconds=LIVE_PAUSE_SECONDS)
-                    signal.pause()
+                _place_calls(sandbox, say=_out.print, pause_seconds=LIVE_PAUSE_SECONDS)
+                signal.pause()
     return 1 if missing else 0
 
 
@@ -239,12 +238,10 @@ def _where(settings: Settings, password: str, sandbox: Sandbox) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM stop the demo as Ctrl-C does, and both of them even where a shell has switched
-    interrupts off for a command in the background."""
-    names = (signal.SIGINT, signal.SIGTERM)
-    before = {name: signal.signal(name, signal.default_int_handler) for name in names}
+    """Let Ctrl-C stop the demo even where a shell has switched it off for a command in the
+    background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+        signal.signal(signal.SIGINT, before)

@@ -21,6 +21,7 @@ CallhouseError
 │   ├── DatabaseAway         a database on a server could not be used
 │   ├── DatabaseUnreadable   a database file could not be read
 │   └── SchemaMismatch       the file's schema is not this version's
+├── FileUnusable             a file, or what the command prints to, cannot be read or written
 ├── NotStored                nothing in the warehouse has this id
 ├── ExportFailed             an export could not be written whole; nothing of it was kept
 ├── CopyStopped              a copy into another database could not go on
@@ -195,6 +196,12 @@ class SchemaMismatch(StoreUnavailable):
     """The file's schema is not this version's."""
 
     hint = "Run `callhouse migrate`."
+
+
+class FileUnusable(CallhouseError):
+    """A file, or what a command prints to, cannot be read or written."""
+
+    hint = "Look at the disk, and whether the path is a file that you may read and write."
 
 
 class NotStored(CallhouseError):

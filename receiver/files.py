@@ -15,7 +15,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
     A device or a pipe is written to directly. Raises OSError.
     """
-    target = target.resolve()
+    target = Path(os.path.realpath(target))
     if target.exists() and not target.is_file():
         yield target
         return

@@ -144,8 +144,8 @@ def test_call_that_is_interrupted_gives_the_key_too(sandbox, monkeypatch):
 
     monkeypatch.setattr("receiver.retell.Retell.create_phone_call", interrupt)
     result = run("call", TO, "--from", FROM)
-    assert result.exit_code == 1
-    assert "whether the call was placed: interrupted" in result.stderr
+    assert result.exit_code == 130
+    assert result.stderr.startswith("Interrupted. It is not known whether the call was placed. ")
     assert "--idempotency-key" in result.stderr
 
 
@@ -280,7 +280,7 @@ def test_ctrl_c_leaves_the_call_alone(sandbox, monkeypatch):
 
     monkeypatch.setattr("receiver.calling.following.follow", interrupt)
     result = run("call", TO, "--from", FROM, "--wait")
-    assert result.exit_code == 1
+    assert result.exit_code == 130
     assert f"callhouse show {result.stdout.strip()}" in result.stderr
 
 
@@ -323,7 +323,7 @@ def test_a_list_that_is_interrupted_says_that_it_goes_on(sandbox, tmp_path, monk
 
     monkeypatch.setattr("receiver.calling.lists.create", interrupt)
     result = run("call", "--from", FROM, "--csv", path)
-    assert result.exit_code == 1
+    assert result.exit_code == 130
     assert "1  not tried" in result.stderr
     assert "calls nobody twice" in result.stderr
 

@@ -281,7 +281,7 @@ def test_the_demo_keeps_serving_until_it_is_stopped_and_leaves_nothing_behind(en
     demo.send_signal(signal.SIGINT)
     # No log: to whoever runs it, the demo prints the key it has made up.
     (tmp_path / "demo.txt").write_text("".join([*lines, *demo.stdout]))
-    assert demo.wait(30) == 0
+    assert demo.wait(30) == 130
     demo.stdout.close()
     for bind in (environ["CALLHOUSE_BIND"], environ["CALLHOUSE_BROWSE_BIND"]):
         with pytest.raises(httpx.ConnectError):

@@ -99,7 +99,7 @@ def test_the_command_says_where_it_is_and_what_happens_until_it_is_interrupted(t
     assert re.search(rf"webhook  call_started +{call_id} +no answer\n", said)
     process.send_signal(signal.SIGINT)
     process.stdout.read()
-    assert process.wait(30) == 0
+    assert process.wait(30) == 130
     process.stdout.close()
 
 
@@ -117,5 +117,5 @@ def test_the_command_takes_its_key_from_the_settings_and_does_not_print_it(tmp_p
     assert (answer.status_code, KEY in said) == (200, False)
     process.send_signal(signal.SIGINT)
     process.stdout.read()
-    assert process.wait(30) == 0
+    assert process.wait(30) == 130
     process.stdout.close()

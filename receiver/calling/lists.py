@@ -28,8 +28,7 @@ from receiver.store import AnyStore
 # Calls are dialled one a second by default: what an account may dial at its provider to begin with.
 # Source: https://docs.retellai.com/deploy/concurrency
 PER_SECOND = 1.0
-# Creations are limited to 1000 in 10 seconds, refusals among them to 60 in a minute.
-MAX_PER_SECOND = 100.0
+# Refused creations are limited to 60 in a minute.
 AFTER_REFUSAL_SECONDS = 1.0
 # An idempotency key holds for an hour; the rest is for clocks and for the request's own time.
 KEY_HOLDS_MS = 50 * 60 * 1000

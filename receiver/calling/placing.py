@@ -73,11 +73,12 @@ def place(retell: Retell, store: AnyStore, body: Mapping[str, Any]) -> Placed:
     except (RetellError, KeyboardInterrupt) as error:
         if isinstance(error, RetellError) and not error.may_have_happened:
             raise
+        reason = f": {error}" if str(error) else ""
         raise PlacementUnknown(
-            f"it is not known whether the call was placed: {str(error) or 'interrupted'}",
+            f"it is not known whether the call was placed{reason}",
             hint="Within an hour, the same again cannot place a second call with "
             f"--idempotency-key {body['idempotency_key']}",
-        ) from None
+        ) from (error if isinstance(error, KeyboardInterrupt) else None)
     keep(store, retell, placed.call_id, placed.answer)
     return placed
 

@@ -1,6 +1,6 @@
 """`python -m receiver.cli` is the `callhouse` command."""
 
-from receiver.cli import main
+from receiver.__main__ import main
 
 if __name__ == "__main__":
     main()

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from receiver import config
 from receiver.cli.group import main
+from receiver.cli.tables import print_table
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -175,7 +174,7 @@ def _path() -> Path:
 
 
 def _asked_password() -> str:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         return ""
     return str(
         click.prompt(
@@ -195,7 +194,7 @@ def _print(known: "Mapping[str, User | Token]", none: str) -> None:
     if not known:
         click.echo(none)
         return
-    table = Table("name", "role", "sees", box=None, pad_edge=False)
-    for name, entry in sorted(known.items()):
-        table.add_row(name, entry.role, ROLES[entry.role])
-    Console(highlight=False).print(table)
+    print_table(
+        (("name", "text"), ("role", "piece"), ("sees", "text")),
+        [(name, entry.role, ROLES[entry.role]) for name, entry in sorted(known.items())],
+    )

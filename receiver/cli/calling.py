@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
 from receiver import config
 from receiver.addresses import Location
-from receiver.cli.group import err, main, progress
-from receiver.errors import CallhouseError, SettingsError
+from receiver.cli.group import Number, err, main, progress, resumable
+from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
     from receiver.calling.lists import Summary
@@ -39,9 +38,20 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A list: to_number and more columns.",
 )
-@click.option("--per-second", type=float, default=None, help="Pace of a list; 1 by default.")
+@click.option(
+    "--per-second",
+    type=Number(0, 100, min_open=True),
+    default=None,
+    help="Pace of a list; 1 by default.",
+)
 @click.option("--wait", is_flag=True, help="Follow the call in the warehouse to its end.")
-@click.option("--timeout", default=7200.0, show_default=True, help="Seconds to wait at most.")
+@click.option(
+    "--timeout",
+    type=Number(0, 604_800, min_open=True),
+    default=7200.0,
+    show_default=True,
+    help="Seconds to wait at most.",
+)
 def call(
     csv_file: Path | None, wait: bool, timeout: float, per_second: float | None, **said: Any
 ) -> None:
@@ -110,7 +120,7 @@ def _place_one(settings: config.Settings, body: dict[str, Any], timeout: float |
 def _wait(where: Location, call_id: str, timeout: float) -> int:
     from receiver.calling.following import follow
 
-    try:
+    with resumable(f"The call goes on: callhouse show {call_id}"):
         state = follow(
             where,
             call_id,
@@ -119,13 +129,6 @@ def _wait(where: Location, call_id: str, timeout: float) -> int:
             sleep=time.sleep,
             monotonic=time.monotonic,
         )
-    except KeyboardInterrupt:
-        err.print(
-            f"No longer waiting; the call goes on. callhouse show {call_id}",
-            markup=False,
-            soft_wrap=True,
-        )
-        return 1
     if state is None or state.level < 2:
         err.print("No end of the call has arrived.", style="bold red")
         hint = "  Does `callhouse serve` run? `callhouse webhook test` checks the way to it."
@@ -153,19 +156,16 @@ def _place_list(
     settings: config.Settings, path: Path, defaults: dict[str, Any], per_second: float | None
 ) -> int:
     from receiver.calling.journal import Journal
-    from receiver.calling.lists import MAX_PER_SECOND, PER_SECOND, Caller, Pace
+    from receiver.calling.lists import PER_SECOND, Caller, Pace
     from receiver.calling.rows import read_rows
     from receiver.retell import Retell
 
     per_second = PER_SECOND if per_second is None else per_second
-    if not 0 < per_second <= MAX_PER_SECOND:
-        raise SettingsError(f"--per-second is above 0 and at most {MAX_PER_SECOND:g}")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not UTF-8", hint="Save it as CSV UTF-8.") from None
     store = _store(settings)
-    stopped: CallhouseError | KeyboardInterrupt | None = None
     try:
         with (
             Journal(path) as journal,
@@ -176,31 +176,25 @@ def _place_list(
             caller = Caller(retell, store, journal, Pace(per_second, sleep=time.sleep))
             task = bar.add_task("Calling", total=len(rows))
             try:
-                caller.place_all(rows, advance=lambda: bar.advance(task))
-            except (CallhouseError, KeyboardInterrupt) as error:
-                stopped = error
+                with resumable("The same command goes on and calls nobody twice."):
+                    caller.place_all(rows, advance=lambda: bar.advance(task))
+            finally:
+                bar.stop()
+                _print_summary(caller.summary, len(rows))
     finally:
         store.close()
-    _print_summary(caller.summary, len(rows))
-    if isinstance(stopped, KeyboardInterrupt):
-        err.print("Interrupted. The same command goes on and calls nobody twice.")
-    elif stopped is not None:
-        raise stopped
-    return 1 if stopped or caller.summary.refused or caller.summary.unknown else 0
+    return 1 if caller.summary.refused or caller.summary.unknown else 0
 
 
 def _print_summary(summary: "Summary", rows: int) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(justify="right")
-    table.add_column()
     counts = summary.counts
-    table.add_row(str(counts["placed"]), "placed")
-    for name in ("placed before", "refused", "unknown"):
-        if counts[name]:
-            table.add_row(str(counts[name]), name)
-    if left := rows - sum(counts.values()):
-        table.add_row(str(left), "not tried")
-    err.print(table)
+    left = rows - sum(counts.values())
+    found = [("placed", counts["placed"])]
+    found += [(name, counts[name]) for name in ("placed before", "refused", "unknown")]
+    width = len(f"{rows:,}")
+    for name, count in [*found, ("not tried", left)]:
+        if count or name == "placed":
+            err.print(f"{count:>{width},}  {name}")
     for title, lines in (("Refused", summary.refused), ("Not known", summary.unknown)):
         for line, reason in lines:
             err.print(f"{title}, line {line}: {reason}", markup=False, soft_wrap=True)

@@ -1,6 +1,8 @@
 """The command that moves the warehouse between databases: copy."""
 
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +10,8 @@ import click
 
 from receiver import config
 from receiver.addresses import Location, parse_database
-from receiver.cli.group import err, main, progress
+from receiver.cli.group import err, main, progress, resumable
+from receiver.cli.tables import print_table
 from receiver.errors import CopyStopped, SchemaMismatch, SettingsError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -62,7 +65,7 @@ def copy(to: Location) -> None:
 def _copy(source: Location, target: Location, timezone: str) -> tuple["Carried", "Comparison"]:
     from receiver.store import carry, compare
 
-    with progress() as bar:
+    with resumable("The same command goes on from here."), progress() as bar:
         task = bar.add_task("Carrying", total=None)
 
         def carrying(number: int, done: int, total: int) -> None:
@@ -79,16 +82,12 @@ def _copy(source: Location, target: Location, timezone: str) -> tuple["Carried",
 
 def _is_same(source: Location, target: Location) -> bool:
     if isinstance(source, Path) and isinstance(target, Path):
-        return source.resolve() == target.resolve()
+        return os.path.realpath(source) == os.path.realpath(target)
     return source == target
 
 
 def _print(carried: "Carried", found: "Comparison") -> None:
-    width = max(map(len, found.rows))
-    for name, rows in found.rows.items():
-        differs = found.different.get(name)
-        line = f"{name:{width}}  {rows:>13,}  " + (f"{differs:,} differ" if differs else "the same")
-        click.secho(line, fg="red" if differs else None)
+    _print_rows(found.rows, found.different)
     compared = f"{sum(found.rows.values()):,} rows of {len(found.rows)} tables compared"
     if found.is_complete:
         click.echo(f"{compared}: all are the same.")
@@ -117,6 +116,17 @@ def _print(carried: "Carried", found: "Comparison") -> None:
             style="red",
             soft_wrap=True,
         )
+
+
+def _print_rows(rows: Mapping[str, int], different: Mapping[str, int]) -> None:
+    print_table(
+        (("table", "piece"), ("rows", "count"), ("compared", "text")),
+        [
+            (name, f"{count:,}", f"{different[name]:,} differ" if name in different else "the same")
+            for name, count in rows.items()
+        ],
+        styles=["red" if name in different else None for name in rows],
+    )
 
 
 def _entities(count: int) -> str:

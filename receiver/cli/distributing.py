@@ -1,9 +1,16 @@
 """The command that spreads the tables over a cluster: distribute."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from receiver import config
 from receiver.cli.group import main
+from receiver.cli.tables import print_table
+
+if TYPE_CHECKING:
+    from receiver.store.postgres.distributing import Placed
 
 
 @main.command()
@@ -21,9 +28,14 @@ def distribute() -> None:
 
     settings = config.load()
     placed = distribute_tables(settings.database, timezone=settings.timezone)
-    width = max(len(place.table) for place in placed)
-    for place in placed:
-        how = f"{place.how} by {place.column}" if place.column else place.how
-        click.secho(f"{place.table:{width}}  {how}", bold=place.is_new)
+    _print(placed)
     new = sum(place.is_new for place in placed)
     click.echo(f"{new} tables were distributed now." if new else "Nothing had to be distributed.")
+
+
+def _print(placed: "Sequence[Placed]") -> None:
+    print_table(
+        (("table", "piece"), ("how", "text")),
+        [(p.table, f"{p.how} by {p.column}" if p.column else p.how) for p in placed],
+        styles=["bold" if place.is_new else None for place in placed],
+    )

@@ -1,6 +1,5 @@
 """The command that writes what is stored to files: export."""
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from receiver import config
-from receiver.cli.group import err, main, progress
+from receiver.cli.group import Day, err, main, progress, resumable, terminable
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def _zone(_context: click.Context, _option: click.Parameter, name: str | None) -
 )
 @click.option(
     "--since",
-    type=click.DateTime(["%Y-%m-%d"]),
+    type=Day(),
     default=None,
     metavar="YYYY-MM-DD",
     help="Only what changed on this day or after it.",
@@ -116,7 +115,9 @@ def export(
         private=private,
     )
     # Rows on the same terminal would be torn by a bar.
-    with _shown(silent=asked.to is None and sys.stdout.isatty()) as shown:
+    with _shown(
+        silent=asked.to is None and sys.stdout is not None and sys.stdout.isatty()
+    ) as shown:
         rows = write(settings, asked, progress=shown)
     wrote = f"{rows:,} row{'s' * (rows != 1)}" if what else "Copied the database"
     err.print(wrote + (f" to {asked.to}" if asked.to else ""), markup=False)
@@ -139,12 +140,9 @@ def _export_partitions(directory: str, *, private: bool) -> None:
 @contextmanager
 def _shown(*, silent: bool = False) -> Iterator["Progress"]:
     """A bar; and a stopped container ends like Ctrl-C, so that nothing half-written stays."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with terminable(), resumable("What was there before is unchanged; export again."):
         bar = progress()
         bar.disable |= silent
         with bar:
             task = bar.add_task("Exporting", total=None)
             yield lambda done, of: bar.update(task, completed=done, total=of)
-    finally:
-        signal.signal(signal.SIGTERM, before)

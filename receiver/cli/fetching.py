@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from typing import TYPE_CHECKING
@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 import click
 
 from receiver import config
-from receiver.cli.group import main, progress
+from receiver.cli.group import Day, main, progress, resumable
 from receiver.cli.reports import as_json as report_as_json
-from receiver.cli.reports import print_counts, print_drift, print_report, print_stopped
-from receiver.errors import CallhouseError
+from receiver.cli.reports import print_counts, print_drift, print_report
+from receiver.errors import RetellError
 
 if TYPE_CHECKING:
     from receiver.store import AnyStore
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 # A sync may wait for the receiver longer than a webhook can.
 _BUSY_SECONDS = 60.0
 
-_DAY = click.DateTime(formats=["%Y-%m-%d"])
-_SINCE = click.option("--since", type=_DAY, metavar="DAY", help="First day, as YYYY-MM-DD.")
-_UNTIL = click.option("--until", type=_DAY, metavar="DAY", help="Last day, included.")
+_GOES_ON = "What was fetched is kept; run the same again to go on."
+_SINCE = click.option("--since", type=Day(), metavar="DAY", help="First day, as YYYY-MM-DD.")
+_UNTIL = click.option("--until", type=Day(), metavar="DAY", help="Last day, included.")
 _AGENT = click.option("--agent", metavar="ID", help="Only calls of this agent.")
 
 
@@ -70,7 +70,11 @@ def sync(since: datetime | None, until: datetime | None, agent: str | None) -> N
     from receiver.upstream import sync as syncing
 
     first, last = _days(since, until)
-    with _account(agent) as (settings, store, listing, fetcher), progress() as bar:
+    with (
+        resumable(_GOES_ON),
+        _account(agent) as (settings, store, listing, fetcher),
+        progress() as bar,
+    ):
         days = syncing.plan(listing, settings.database, first, last, _today(listing.zone))
         task = bar.add_task(f"{days.begin}", total=None)
 
@@ -78,14 +82,15 @@ def sync(since: datetime | None, until: datetime | None, agent: str | None) -> N
             text = f"{step.day}  {step.counts.found:,} found"
             bar.update(task, completed=step.days_done, total=step.days, description=text)
 
-        def run() -> None:
+        try:
             syncing.sync(store, listing, fetcher, days, now_ms=_now_ms, progress=show)
-
-        stopped = _stopped_by(run)
-    print_counts(fetcher.counts)
-    if stopped is not None:
-        print_stopped(stopped, "What was fetched is kept; run the same again to go on.")
-    sys.exit(1 if stopped or fetcher.counts.failed else 0)
+        except RetellError as error:
+            error.hint = f"{error.hint} {_GOES_ON}".strip()
+            raise
+        finally:
+            bar.stop()
+            print_counts(fetcher.counts)
+    sys.exit(1 if fetcher.counts.failed else 0)
 
 
 @main.command()
@@ -122,11 +127,12 @@ def coverage(
         def show(day: date) -> None:
             bar.update(task, completed=(day - begin).days, description=f"{day}")
 
-        before, after = compare(
-            store, settings.database, listing, fetcher,
-            listing.windows(begin, last, today, from_start=first is None),
-            fix=fix, now_ms=_now_ms, progress=show,
-        )  # fmt: skip
+        with resumable("Days that were compared are kept in the table coverage."):
+            before, after = compare(
+                store, settings.database, listing, fetcher,
+                listing.windows(begin, last, today, from_start=first is None),
+                fix=fix, now_ms=_now_ms, progress=show,
+            )  # fmt: skip
     if as_json:
         click.echo(
             json.dumps(
@@ -177,12 +183,3 @@ def _now_ms() -> int:
 
 def _today(zone: ZoneInfo) -> date:
     return datetime.now(zone).date()
-
-
-def _stopped_by(run: Callable[[], None]) -> CallhouseError | KeyboardInterrupt | None:
-    """What ended it before its end, if anything did."""
-    try:
-        run()
-    except (CallhouseError, KeyboardInterrupt) as stopped:
-        return stopped
-    return None

@@ -1,46 +1,208 @@
-"""The command group, and how commands speak: errors, progress."""
+"""The command group, and what all commands share: errors, interruptions, numbers, days, progress.
+
+Exit status: 0 done, 1 something is wrong or incomplete, 2 unusable arguments or settings, 130 ended
+by Ctrl-C, 143 ended by SIGTERM.
+"""
+
+import codecs
+import io
+import math
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from receiver.errors import CallhouseError, SettingsError
+from receiver.errors import CallhouseError, FileUnusable, SettingsError
 
 err = Console(stderr=True, highlight=False)
 
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
-class _Group(click.Group):
-    """Prints our errors as one sentence and what to do next, without a traceback."""
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, within `terminable`."""
+
+
+class Commands(click.Group):
+    """Commands that are listed with their whole summaries."""
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """List them; a long summary goes on below itself."""
+        rows = [
+            (name, command.get_short_help_str(limit=1000))
+            for name, command in sorted(self.commands.items())
+            if not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class _Main(Commands):
+    """Says in one sentence how a command failed and what to do next, without a traceback."""
+
+    group_class = Commands
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command from the arguments of the process."""
+        for stream in (sys.stdout, sys.stderr):
+            # What an encoding lacks is escaped as in JSON, so that JSON stays JSON.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="callhouse")
+        try:
+            # Where nobody reads any more, as with `| head`, click ends without a word.
+            return super().main(*args, **extra)
+        except OSError as error:
+            # Help and versions are printed before a command is invoked.
+            fail(FileUnusable(_trouble(error)))
+            sys.exit(1)
+        finally:
+            _let_go_of_streams()
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except CallhouseError as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                error.__cause__.add_note(f"{str(error).capitalize()}. {error.hint}.")
+                ctx.exit(say_interrupted(error.__cause__))
             fail(error)
             ctx.exit(2 if isinstance(error, SettingsError) else 1)
+        except (KeyboardInterrupt, click.Abort) as stopped:
+            ctx.exit(say_interrupted(stopped))
+
+
+def say_interrupted(stopped: BaseException) -> int:
+    """Print the one line of a command that was interrupted; return its exit status."""
+    is_terminated = isinstance(stopped, Terminated)
+    word = "Stopped." if is_terminated else "Interrupted."
+    with suppress(OSError):
+        err.print(" ".join([word, *getattr(stopped, "__notes__", [])]), soft_wrap=True)
+    return TERMINATED if is_terminated else INTERRUPTED
+
+
+@contextmanager
+def resumable(advice: str) -> Iterator[None]:
+    """Have an interruption end with `advice`: what is left, or how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        stopped.add_note(advice)
+        raise
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that nothing half-done stays."""
+
+    is_asked = False
+
+    def terminate(*_: object) -> None:
+        nonlocal is_asked
+        is_asked = True
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        # SQLite, interrupted within a query, passes on no more than that.
+        if not is_asked or isinstance(stopped, Terminated):
+            raise
+        terminated = Terminated()
+        for note in getattr(stopped, "__notes__", []):
+            terminated.add_note(note)
+        raise terminated from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def fail(error: CallhouseError) -> None:
     """Print an error and its hint."""
-    err.print("Error:", style="bold red", end=" ")
-    err.print(str(error), markup=False, soft_wrap=True)
-    if error.hint:
-        err.print(f"  {error.hint}", style="dim", markup=False, soft_wrap=True)
+    # There may be nobody to tell.
+    with suppress(OSError):
+        err.print("Error:", style="bold red", end=" ")
+        err.print(str(error), markup=False, soft_wrap=True)
+        if error.hint:
+            err.print(f"  {error.hint}", style="dim", markup=False, soft_wrap=True)
 
 
 def progress() -> Progress:
     """A progress bar on stderr, silent where stderr is not a terminal."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
         console=err,
         disable=not err.is_terminal,
     )
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+class Number(click.FloatRange):
+    """A number in a range: neither infinite nor none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number. Raises click.BadParameter."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number that can be used.", param, ctx)
+        return number
+
+
+class Day(click.DateTime):
+    """A day as YYYY-MM-DD, of a time when there are calls."""
+
+    def __init__(self) -> None:
+        super().__init__(["%Y-%m-%d"])
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Its midnight, without a time zone. Raises click.BadParameter."""
+        day: datetime = super().convert(value, param, ctx)
+        if not 1970 <= day.year <= 2999:
+            self.fail(f"{value} is not in the years 1970 to 2999.", param, ctx)
+        return day
+
+
+def _trouble(error: OSError) -> str:
+    what = f"{error.filename}: " if error.filename is not None else ""
+    return f"{what}{error.strerror or type(error).__name__}"
+
+
+def _let_go_of_streams() -> None:
+    """What cannot be written now cannot be written at the end of the process either, where Python
+    would try again and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    units = text.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4)), error.end
+
+
+codecs.register_error("callhouse", _escaped)
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="callhouse")
 def main() -> None:
     """Keep every call of your Retell AI voice agents: receive, browse, ask.

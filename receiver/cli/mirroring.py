@@ -1,9 +1,8 @@
 """The command that keeps a file current with a server: mirror."""
 
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from receiver import config
-from receiver.cli.group import err, main, progress
+from receiver.cli.group import Number, Terminated, err, main, progress, resumable, terminable
 from receiver.errors import SchemaMismatch, SettingsError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--every",
-    type=click.FloatRange(0.1, 3600),
+    type=Number(0.1, 3600),
     default=5.0,
     show_default=True,
     metavar="SECONDS",
@@ -53,20 +52,13 @@ def mirror(to: Path, every: float, once: bool) -> None:
             hint="Browse it as it is: a mirror is for a database on a server.",
         )
     click.echo(f"Mirroring {settings.database} into {to}")
-    with _ended_quietly():
-        _follow(settings, to, every=every, once=once)
-
-
-@contextmanager
-def _ended_quietly() -> Iterator[None]:
-    """A stopped service ends like Ctrl-C, and either is no error: the next run goes on."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        with terminable(), resumable("The next run goes on from here."):
+            _follow(settings, to, every=every, once=once)
+    except Terminated:
+        # To be stopped is how a service ends.
+        if once:
+            raise
 
 
 def _follow(settings: config.Settings, to: Path, *, every: float, once: bool) -> None:

@@ -1,7 +1,6 @@
 """Commands that handle single events and calls: send, show."""
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -60,6 +59,5 @@ def show(call_id: str) -> None:
     """
     from receiver.store import show as show_call
 
-    text = json.dumps(show_call(config.load().database, call_id), ensure_ascii=False, indent=2)
-    # A lone surrogate has no UTF-8; JSON can still spell it.
-    click.echo(re.sub("[\ud800-\udfff]", lambda m: f"\\u{ord(m[0]):04x}", text))
+    found = show_call(config.load().database, call_id)
+    click.echo(json.dumps(found, ensure_ascii=False, indent=2))

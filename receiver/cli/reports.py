@@ -1,14 +1,11 @@
 """What the commands that compare the warehouse with Retell print."""
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from receiver.cli.group import err, fail
-from receiver.errors import CallhouseError
+from receiver.cli.group import err
+from receiver.cli.tables import Column, print_table
 
 if TYPE_CHECKING:
     from receiver.upstream.coverage import Report, Row
@@ -19,32 +16,42 @@ _IDS = 20
 _COLUMNS = ("listed", "stored", "ended", "with_transcript", "analysed", "with_final_cost")
 
 
-def _out() -> Console:
-    """Where tables go: as wide as a terminal, and never cut where there is none."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+# Broken so that the columns, with a day and a name before them, fit 80 characters.
+_COVERAGE: tuple[Column, ...] = (
+    ("day", "piece"),
+    ("agent", "text"),
+    ("listed", "count"),
+    ("stored", "count"),
+    ("ended", "count"),
+    ("tran-\nscript", "count"),
+    ("ana-\nlysed", "count"),
+    ("final\ncost", "count"),
+    ("miss-\ning", "count"),
+    ("incom-\nplete", "count"),
+    ("gone", "count"),
+)
+_DRIFT: tuple[Column, ...] = (
+    ("where", "text"),
+    ("name", "text"),
+    ("what", "text"),
+    ("count", "count"),
+    ("first seen", "text"),
+    ("example", "piece"),
+)
 
 
 def print_drift(found: list[dict[str, Any]]) -> None:
     """Print the rows of the drift view."""
-    table = Table("where", "what", "name", "count", "first seen", "example")
-    table.columns[3].justify = "right"
-    for row in found:
-        table.add_row(
-            row["place"], row["what"], row["name"], f"{row['entities']:,}",
-            row["first_seen"] or "", row["example"],
-        )  # fmt: skip
-    _out().print(table)
+    rows = [
+        (
+            row["place"], row["name"], row["what"], f"{row['entities']:,}",
+            row["first_seen"] or "", row["example"] or "",
+        )
+        for row in found
+    ]  # fmt: skip
+    print_table(_DRIFT, rows)
     things = "thing is" if len(found) == 1 else "things are"
     click.echo(f"{len(found)} {things} unknown to this version. All of it is kept; see `extra`.")
-
-
-def print_stopped(stopped: CallhouseError | KeyboardInterrupt, advice: str) -> None:
-    """Print why a command ended before its end, and what to do."""
-    if isinstance(stopped, CallhouseError):
-        fail(stopped)
-    else:
-        err.print("Interrupted.", style="bold red")
-    err.print(f"  {advice}", style="dim")
 
 
 def print_counts(counts: "Counts") -> None:
@@ -66,18 +73,15 @@ def print_counts(counts: "Counts") -> None:
 
 def print_report(report: "Report") -> None:
     """Print a row for each day and agent, a sentence, and the ids that are lacking."""
-    table = Table("day", "agent", show_footer=True)
     total = report.total()
-    names = ["listed", "stored", "ended", "transcript", "analysed", "final cost", "missing",
-             "incomplete", "gone"]  # fmt: skip
-    table.columns[0].footer = "total"
-    for name, figure in zip(names, _figures(total), strict=True):
-        table.add_column(name, figure, justify="right")
-    for row in report.sorted():
-        style = "red" if row.missing_call_ids or row.incomplete_call_ids else None
-        table.add_row(row.day, row.agent_name or row.agent_id, *_figures(row), style=style)
-    if report.rows:
-        _out().print(table)
+    found = report.sorted()
+    if found:
+        print_table(
+            _COVERAGE,
+            [(row.day, row.agent_name or row.agent_id, *_figures(row)) for row in found],
+            styles=["red" if r.missing_call_ids or r.incomplete_call_ids else None for r in found],
+            footer=("total", "", *_figures(total)),
+        )
     click.echo(_sentence(report, total))
     for what, ids in (("missing", report.missing), ("incomplete", report.incomplete)):
         for call_id in ids[:_IDS]:

@@ -8,7 +8,7 @@ import click
 
 from receiver import config
 from receiver.addresses import require_free
-from receiver.cli.group import err, main, progress
+from receiver.cli.group import Terminated, err, main, progress, resumable, terminable
 
 
 @main.command()
@@ -43,13 +43,30 @@ def browse() -> None:
     """
     from receiver.browse.server import run
 
-    run(config.load(), say=lambda text: err.print(text, markup=False))
+    try:
+        with terminable():
+            run(config.load(), say=lambda text: err.print(text, markup=False))
+    except Terminated:
+        # To be stopped is how a service ends.
+        return
 
 
 @main.command()
 @click.option("--exit", "exit_", is_flag=True, help="End once every event is stored.")
-@click.option("--calls", default=120, show_default=True, help="How many calls the day has.")
-@click.option("--seed", default=1, show_default=True, help="Another seed, another day.")
+@click.option(
+    "--calls",
+    type=click.IntRange(1, 100_000),
+    default=120,
+    show_default=True,
+    help="How many calls the day has.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Another seed, another day.",
+)
 @click.option("--day", default=None, metavar="YYYY-MM-DD", help="The day; yesterday by default.")
 def demo(exit_: bool, calls: int, seed: int, day: str | None) -> None:
     """Run the whole thing on this machine with a made-up day of calls.
@@ -61,9 +78,10 @@ def demo(exit_: bool, calls: int, seed: int, day: str | None) -> None:
     """
     from receiver.demo import run
 
-    sys.exit(
-        run(config.load(), seed=seed, calls=calls, date=day, stay=not exit_, progress=progress)
-    )
+    with terminable(), resumable("What it stored is in callhouse-demo."):
+        settings = config.load()
+        status = run(settings, seed=seed, calls=calls, date=day, stay=not exit_, progress=progress)
+    sys.exit(status)
 
 
 @main.command()
@@ -98,7 +116,7 @@ def rebuild() -> None:
     require_bodies(settings.database)
     migrate_file(settings.database, timezone=settings.timezone)
     store = open_store(settings.database)
-    with progress() as bar:
+    with resumable("Run it again: it begins anew, and nothing is lost."), progress() as bar:
         task = bar.add_task("Rebuilding", total=None)
         done = rebuild_tables(store, progress=lambda n, of: bar.update(task, completed=n, total=of))
         task = bar.add_task("Adding up", total=None)

@@ -2,7 +2,6 @@
 
 import secrets
 import signal
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Unpack
 
@@ -12,24 +11,30 @@ from rich.text import Text
 
 from receiver import config
 from receiver.addresses import parse_bind, require_free
-from receiver.cli.group import main
+from receiver.cli.group import Number, main
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
     from receiver.sandbox.deliveries import Delivery, Rates
 
-_SHARE = click.FloatRange(0, 1)
+_SHARE = Number(0, 1)
 _out = Console(highlight=False, soft_wrap=True)
 
 
 @main.command()
 @click.option("--bind", default="127.0.0.1:8002", show_default=True, help="Address of the API.")
-@click.option("--seed", default=1, show_default=True, help="Another seed, other calls.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Another seed, other calls.",
+)
 @click.option(
     "--speed",
     default=10.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=Number(0, 1_000_000),
     help="Times faster than life; 0 waits for nothing.",
 )
 @click.option(
@@ -38,7 +43,12 @@ _out = Console(highlight=False, soft_wrap=True)
     help="The account's webhook URL; the configured receiver's by default.",
 )
 @click.option("--scenario", default=None, help="How every call goes that no number decides.")
-@click.option("--history", default=0, help="Calls that the account has had until yesterday.")
+@click.option(
+    "--history",
+    type=click.IntRange(0, 1_000_000),
+    default=0,
+    help="Calls that the account has had until yesterday.",
+)
 @click.option("--drop", default=0.0, type=_SHARE, help="Share of webhooks that are never sent.")
 @click.option("--duplicate", default=0.0, type=_SHARE, help="... that are sent twice.")
 @click.option("--delay", default=0.0, type=_SHARE, help="... that are late.")
@@ -82,7 +92,7 @@ def sandbox(
         on_delivery=_delivery_line,
         **mischief,
     )
-    with local, suppress(KeyboardInterrupt):
+    with local:
         local.populate(calls=history)
         _where(local.url, local.api_key, made_up=not key, webhook_url=str(local.webhook_url))
         signal.pause()

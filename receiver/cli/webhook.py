@@ -7,11 +7,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from receiver import config
 from receiver.cli.group import err, main, progress
+from receiver.cli.tables import print_table
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -46,14 +45,13 @@ def show(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(w) for w in webhooks], ensure_ascii=False, indent=2))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("agent", "version", "webhook URL", "name"):
-        table.add_column(name, overflow="fold")
-    for w in webhooks:
-        url = w.webhook_url or "the account's"
-        table.add_row(w.agent_id, _version(w), url, w.agent_name)
-    # A row is a line, whatever the terminal's width: a folded URL cannot be copied.
-    Console(markup=False, width=300).print(table)
+    print_table(
+        (("agent", "piece"), ("name", "text"), ("version", "piece"), ("webhook URL", "piece")),
+        [
+            (w.agent_id, w.agent_name or "", _version(w), w.webhook_url or "the account's")
+            for w in webhooks
+        ],
+    )
     own = sum(w.webhook_url is not None for w in webhooks)
     err.print(
         f"{own} of {len(webhooks)} agents have a URL of their own. For these Retell never calls "

@@ -112,6 +112,8 @@ def _refuse(asked: Export, form: str, database: Location) -> None:
     if not asked.what and asked.since:
         raise SettingsError("--since needs a table, a view or a SELECT")
     if asked.to is None:
+        if sys.stdout is None:
+            raise SettingsError("stdout is closed", hint="Give --to FILE.")
         if form == "sqlite" or (form == "parquet" and sys.stdout.isatty()):
             raise SettingsError(f"{form} is nothing to print", hint="Give --to FILE.")
         return

@@ -23,7 +23,7 @@ class Place:
     def __init__(self, target: str) -> None:
         if "://" not in target:
             _refuse_other_than_a_directory(Path(target))
-            target = Path(target).resolve().as_uri()
+            target = Path(os.path.realpath(target)).as_uri()
         try:
             self._files, self._root = FileSystem.from_uri(target)
         except (ArrowException, ValueError):

@@ -40,6 +40,15 @@ FAULTS = {
     sqlite3.SQLITE_NOTADB,
 }
 
+# Errors of a backup come without a code.
+_FAULTS_BY_MESSAGE = {
+    "database or disk is full": sqlite3.SQLITE_FULL,
+    "disk I/O error": sqlite3.SQLITE_IOERR,
+    "unable to open database file": sqlite3.SQLITE_CANTOPEN,
+    "database is locked": sqlite3.SQLITE_BUSY,
+    "database disk image is malformed": sqlite3.SQLITE_CORRUPT,
+}
+
 # Set and checked on every connection: synchronous=NORMAL loses acknowledged events in a power cut,
 # and without secure_delete an erased transcript stays readable in the file.
 _PRAGMAS: dict[str, str | int] = {
@@ -158,7 +167,8 @@ def identity(path: Path) -> tuple[int, int] | None:
 def result_code(error: Exception) -> int:
     """SQLite's primary result code, 0 if there is none."""
     # It is in the low byte. Source: https://www.sqlite.org/rescode.html
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+    code = int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+    return code or _FAULTS_BY_MESSAGE.get(str(error), 0)
 
 
 def is_busy(error: sqlite3.OperationalError) -> bool:

@@ -78,7 +78,9 @@ def _update(path: Path, timezone: str) -> list[str]:
             new = _migrate(connection, timezone)
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            # A full disk has rolled it back already.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
         return new
     finally:
