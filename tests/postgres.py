@@ -102,16 +102,23 @@ class Cluster:
 
     def kill(self) -> None:
         """kill -9 of the server and all its processes."""
-        self.signal(signal.SIGKILL)
+        pids = self.signal(signal.SIGKILL)
         self.process.wait(10)
+        # One that is still dying holds the memory that the next start needs.
+        deadline = time.monotonic() + 10
+        while any(_runs(pid) for pid in pids):
+            assert time.monotonic() < deadline, "a process of the server does not end"
+            time.sleep(0.01)
 
-    def signal(self, number: int) -> None:
-        """To every process of the server; each has a group of its own."""
+    def signal(self, number: int) -> list[int]:
+        """To every process of the server; each has a group of its own. Returns their numbers."""
         main = self.process.pid
         children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        for pid in (main, *map(int, children)):
+        pids = [main, *map(int, children)]
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+        return pids
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -175,6 +182,14 @@ def pooler() -> str | None:
     said = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
     version = re.match(r"PgBouncer (\d+)\.(\d+)", said)
     return found if version and tuple(map(int, version.groups())) >= (1, 21) else None
+
+
+def _runs(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def name_of(where: PostgresUrl) -> str:

@@ -83,8 +83,8 @@ def incompressible(size) -> str:
 
 def test_what_no_index_holds_is_kept_and_said(pg):
     """A name of thousands of characters is stored on SQLite; here the body is kept without rows."""
-    store = open_store(pg)
-    for fields in ({"agent_name": incompressible(5000)}, {"metadata": {incompressible(5000): 1}}):
+    store, long = open_store(pg), incompressible(5000)
+    for fields in ({"disconnection_reason": long}, {"metadata": {long: 1}}):
         body = body_of("call_ended", f"call_{len(fields)}", **fields)
         outcome = store.add(receive(body, source="webhook", observed_at=1, received_at=1))
         assert outcome is Outcome.QUARANTINED

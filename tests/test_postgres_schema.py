@@ -1,9 +1,13 @@
 """The tables on PostgreSQL: made from SQLite's migrations, and read back from the catalog."""
 
 import multiprocessing
+import re
+import subprocess
+from pathlib import Path
 
+import psycopg
 import pytest
-from postgres import execute, looking
+from postgres import execute, looking, programs
 from storing import add
 from test_migrations import FIRST_COLUMNS
 
@@ -274,6 +278,30 @@ def test_a_role_that_may_not_change_tables_can_serve(pg):
         assert "callhouse migrate" in refused.value.hint
     finally:
         execute(pg, "DROP OWNED BY receiving", "DROP ROLE receiving")
+
+
+def test_roles_and_database_are_made_as_printed(postgres):
+    """By psql, which the commands in docs/postgres.md are for."""
+    text = (Path(__file__).parent.parent / "docs" / "postgres.md").read_text(encoding="utf-8")
+    [printed] = re.findall(r"```sql\n(CREATE ROLE callhouse_owner.*?)```", text, re.DOTALL)
+    psql = [str(programs() / "psql"), "-X", "-v", "ON_ERROR_STOP=1"]
+    subprocess.run([*psql, postgres.url("postgres").url], input=printed, text=True, check=True)
+    where = postgres.url("callhouse")
+    owner, receiver = (
+        PostgresUrl(where.url.replace("callhouse@", f"callhouse_{role}@"))
+        for role in ("owner", "receiver")
+    )
+    try:
+        assert migrate(owner, timezone="UTC") == list(scripts())
+        assert migrate(receiver, timezone="UTC") == []
+        store = open_store(receiver)
+        assert add(store, "call_ended") is Outcome.STORED
+        store.close()
+        with looking(receiver) as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            session.raw.execute("DROP TABLE calls")
+    finally:
+        execute(postgres.url("postgres"), "DROP DATABASE callhouse WITH (FORCE)")
+        execute(postgres.url("postgres"), "DROP ROLE callhouse_owner, callhouse_receiver")
 
 
 def test_a_database_without_tables_is_said_to_be_one(postgres):

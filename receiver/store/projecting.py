@@ -40,7 +40,8 @@ def project_entity(
     parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
     if not parts:
         return
-    has_row = entity_type == "call" and not is_new
+    # The first event of a call finds no row.
+    has_row = entity_type == "call" and not is_new and (newest is None or len(parts) > 1)
     stored = read_call(connection, entity_id) if has_row else None
     rows = None
     if newest:
