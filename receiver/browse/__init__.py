@@ -16,6 +16,7 @@ from receiver.browse.cells import cell
 from receiver.browse.chat_page import chat_page
 from receiver.browse.dashboards import dashboard, dashboards
 from receiver.browse.door import actor_of, door
+from receiver.browse.failing import failed
 from receiver.browse.home import home
 from receiver.browse.login import login, logout
 from receiver.browse.policy import App, Nonces, protected
@@ -72,6 +73,16 @@ def forbidden(datasette: "Datasette", request: "Request") -> "Callable[[], Await
         return Response.html(body, 403)
 
     return page
+
+
+@hookimpl
+def handle_exception(
+    datasette: "Datasette", request: "Request", exception: Exception
+) -> "Callable[[], Awaitable[Response]] | None":
+    """Answer what Datasette has no answer for, and log what failed where, without values."""
+    if pages.access(datasette) is None or getattr(exception, "status", 500) < 500:
+        return None
+    return lambda: failed(datasette, request, exception)
 
 
 @hookimpl(trylast=True)

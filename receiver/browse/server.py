@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 # In this order: datasette.app loads the plugins, and its own error pages are one of them.
 import datasette.app
@@ -56,8 +57,6 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
         say(f"{copy}: it is browsed as it is, and nothing is written to it.")
     limit_memory(MAX_SQLITE_BYTES)
     app = serving(settings, password_hash=password_hash).app()
-    # With rich installed, Datasette prints the values of variables when a page fails: call records.
-    datasette.handle_exception.rich = None
     # Datasette has SQLite print a traceback when a function of ours refuses its arguments.
     sqlite3.enable_callback_tracebacks(False)
     # With datasette-mcp installed, SQL that fails is logged with what it names.
@@ -95,6 +94,9 @@ def _adding_up(settings: Settings) -> Iterator[None]:
 
 def serving(settings: Settings, *, password_hash: str | None) -> datasette.app.Datasette:
     """A Datasette on the configured file, whole and without personal data."""
+    # What Datasette prints when a page fails holds values: call records. We log what and where.
+    datasette.handle_exception.rich = None
+    datasette.handle_exception.traceback = SimpleNamespace(print_exc=lambda: None)
     metadata = json.loads(shipped("datasette_metadata.json").read_text(encoding="utf-8"))
     metadata["plugins"] = {PLUGIN: {"timezone": settings.timezone}}
     metadata["databases"][MASKED] = metadata["databases"][DATABASE]
