@@ -69,7 +69,7 @@ def _said(response: httpx.Response, body: Mapping[str, Any] | None) -> str:
     """Retell's own words, without what was sent and what could be a number, an address or a key."""
     try:
         message = json.loads(response.content)["message"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
     if not isinstance(message, str):
         return ""

@@ -31,8 +31,15 @@ TIMEOUT = httpx.Timeout(120, connect=10)
 READ_ATTEMPTS = 6
 MAX_WAIT_SECONDS = 60.0
 FIRST_BACKOFF_SECONDS = 0.5
+# An answer may take so long as a whole, and be so long once it is unpacked: a page of a thousand
+# calls is some 20 MB.
+TOTAL_SECONDS = 300.0
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 # A page of list-calls and list-agents. Source: the API's own limit.
 PAGE = 1000
+
+_ENCODINGS = ("gzip", "identity", "")
+_READ_HEADERS = ("retry-after", "ratelimit-reset")
 
 # Errors from before a request leaves.
 _NOTHING_SENT = (
@@ -70,17 +77,19 @@ class Retell:
         api_key: str,
         *,
         timeout: httpx.Timeout = TIMEOUT,
+        total_seconds: float = TOTAL_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         chance: Callable[[], float] = random.random,
     ) -> None:
         try:
-            headers = {"Authorization": f"Bearer {api_key}"}
+            headers = {"Authorization": f"Bearer {api_key}", "Accept-Encoding": "gzip"}
             self._client = httpx.Client(base_url=base_url, headers=headers, timeout=timeout)
         except UnicodeEncodeError:
             raise SettingsError("RETELL_API_KEY holds what is no part of a key") from None
         except httpx.InvalidURL:
             raise SettingsError("RETELL_BASE_URL is no web address") from None
+        self._total_seconds = total_seconds
         self.sleep = sleep
         self.now_ms = now_ms
         self._chance = chance
@@ -117,11 +126,15 @@ class Retell:
     def agents(self) -> Iterator[dict[str, Any]]:
         """Every item of every page of agents."""
         key: str | None = None
+        seen: set[str] = set()
         while True:
-            page = self.list_agents(pagination_key=key).value
-            yield from page["items"]
-            key = page.get("pagination_key")
-            if not page.get("has_more") or not key:
+            answer = self.list_agents(pagination_key=key)
+            for item in items_of(answer, "agents"):
+                if not isinstance(item.get("agent_id"), str):
+                    raise UnexpectedAnswer("Retell lists an agent without agent_id", answered=200)
+                yield item
+            key = next_key(answer, seen)
+            if key is None:
                 return
 
     def get_agent(self, agent_id: str, *, channel: str = "voice") -> Answer:
@@ -172,9 +185,10 @@ class Retell:
         content = None if body is None else compact(body)
         headers = {} if content is None else {"Content-Type": "application/json"}
         try:
-            response = self._client.request(
+            with self._client.stream(
                 method, path, content=content, headers=headers, params=params
-            )
+            ) as streamed:
+                response = self._whole(streamed)
         except httpx.HTTPError as error:
             # The class alone: the text of an error can hold the URL, and with it what was asked.
             name = type(error).__name__
@@ -185,11 +199,54 @@ class Retell:
             raise refusal(response, body, now_ms=self.now_ms())
         try:
             value = json.loads(response.content) if response.content else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UnexpectedAnswer(
                 "Retell's answer is not JSON", answered=response.status_code
             ) from None
         return Answer(response.status_code, response.content, value, started_at_ms)
+
+    def _whole(self, streamed: httpx.Response) -> httpx.Response:
+        """The answer, within deadline and limit. Raises RetellError, httpx.HTTPError."""
+        status = streamed.status_code
+        # Packed twice, a chunk of 64 kB can be gigabytes.
+        if streamed.headers.get("Content-Encoding", "gzip").strip().lower() not in _ENCODINGS:
+            raise UnexpectedAnswer("Retell's answer is packed in an unknown way", answered=status)
+        deadline = time.monotonic() + self._total_seconds
+        chunks, size = [], 0
+        for chunk in streamed.iter_bytes():
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise UnexpectedAnswer(
+                    f"Retell's answer is longer than {MAX_ANSWER_BYTES:,} bytes", answered=status
+                )
+            if time.monotonic() > deadline:
+                raise RetellSilent(f"Retell's answer takes longer than {self._total_seconds:g} s")
+            chunks.append(chunk)
+        headers = {k: v for k, v in streamed.headers.items() if k in _READ_HEADERS}
+        return httpx.Response(status, headers=headers, content=b"".join(chunks))
+
+
+def items_of(answer: Answer, what: str) -> list[dict[str, Any]]:
+    """The items of a page. Raises UnexpectedAnswer."""
+    items = answer.value.get("items") if isinstance(answer.value, dict) else None
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise UnexpectedAnswer(f"Retell's list of {what} has no items", answered=answer.status)
+    return items
+
+
+def next_key(answer: Answer, seen: set[str]) -> str | None:
+    """The key to the next page, new to `seen`; None at the end. Raises UnexpectedAnswer."""
+    if not answer.value.get("has_more"):
+        return None
+    key = answer.value.get("pagination_key")
+    if not isinstance(key, str) or not key:
+        raise UnexpectedAnswer(
+            "Retell has more pages and no pagination_key", answered=answer.status
+        )
+    if key in seen:
+        raise UnexpectedAnswer("Retell's next page is one that it had before", answered=200)
+    seen.add(key)
+    return key
 
 
 def _kind(channel: str) -> str:

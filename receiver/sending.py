@@ -25,13 +25,21 @@ class Sent:
     error: str
 
 
-def body_of(path: Path, event: str | None = None) -> tuple[bytes, str, str]:
+def body_of(
+    path: Path, event: str | None = None, *, max_bytes: int = 16 * 1024 * 1024
+) -> tuple[bytes, str, str]:
     """A file as (body, event, entity_id): a webhook body as it is, byte for byte; a bare call or
     chat object wrapped as call_analyzed or chat_analyzed, or as `event`. Raises NotAnEvent."""
-    raw = path.read_bytes()
+    try:
+        with path.open("rb") as file:
+            raw = file.read(max_bytes + 1)
+    except OSError as error:
+        raise NotAnEvent(f"{path} cannot be read: {error.strerror}") from None
+    if len(raw) > max_bytes:
+        raise NotAnEvent(f"{path} is longer than CALLHOUSE_MAX_BODY_BYTES, {max_bytes:,}")
     try:
         value = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise NotAnEvent(f"{path} is not JSON") from None
     if not isinstance(value, dict):
         raise NotAnEvent(f"{path} is not a JSON object")
@@ -63,9 +71,11 @@ def post(client: httpx.Client, url: str, body: bytes, *, key: str, at_ms: int) -
     return client.post(url, content=body, headers=headers)
 
 
-def send(client: httpx.Client, url: str, path: Path, *, key: str, event: str | None) -> Sent:
+def send(
+    client: httpx.Client, url: str, path: Path, *, key: str, event: str | None, max_bytes: int
+) -> Sent:
     """Post one file and say what came back. Raises NotAnEvent, httpx.HTTPError."""
-    body, name, entity_id = body_of(path, event)
+    body, name, entity_id = body_of(path, event, max_bytes=max_bytes)
     response = post(client, url, body, key=key, at_ms=time.time_ns() // 1_000_000)
     milliseconds = response.elapsed.total_seconds() * 1000
     return Sent(name, entity_id, response.status_code, milliseconds, _error(response))

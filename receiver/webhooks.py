@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 from urllib.parse import urlsplit
 
-from receiver.errors import SettingsError
+from receiver.errors import SettingsError, UnexpectedAnswer
 from receiver.retell import Retell
 
 
@@ -55,7 +56,23 @@ def check_url(url: str) -> str:
     return url
 
 
-def _webhook(agent: dict[str, Any], channel: str) -> AgentWebhook:
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "agent_id": str,
+    "agent_name": (str, NoneType),
+    "version": (int, NoneType),
+    "is_published": (bool, NoneType),
+    "webhook_url": (str, NoneType),
+    "webhook_events": (list, NoneType),
+}
+
+
+def _webhook(agent: Any, channel: str) -> AgentWebhook:
+    """Raises UnexpectedAnswer."""
+    if not isinstance(agent, dict):
+        raise UnexpectedAnswer("Retell's agent is no object", answered=200)
+    for name, kinds in _FIELDS.items():
+        if not isinstance(agent.get(name), kinds):
+            raise UnexpectedAnswer(f"Retell's agent has no usable {name}", answered=200)
     return AgentWebhook(
         agent_id=agent["agent_id"],
         agent_name=agent.get("agent_name"),

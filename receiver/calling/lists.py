@@ -21,8 +21,9 @@ from receiver.errors import (
     NotAtRetell,
     PaymentRequired,
     RetellError,
+    UnexpectedAnswer,
 )
-from receiver.retell import PAGE, Retell
+from receiver.retell import PAGE, Retell, items_of, next_key
 from receiver.store import AnyStore
 
 # Calls are dialled one a second by default: what an account may dial at its provider to begin with.
@@ -199,18 +200,23 @@ class Caller:
         for item in self._calls_to(row.body["to_number"]):
             metadata = item.get("metadata")
             if isinstance(metadata, dict) and metadata.get(MARKER) == row.marker:
-                return str(item["call_id"])
+                call_id = item.get("call_id")
+                if not isinstance(call_id, str) or not call_id:
+                    raise UnexpectedAnswer("Retell lists a call without call_id", answered=200)
+                return call_id
         return None
 
     def _calls_to(self, number: str) -> Iterator[dict[str, Any]]:
         equal = {"type": "string", "op": "eq", "value": number}
         body: dict[str, Any] = {"filter_criteria": {"to_number": equal}, "limit": PAGE}
+        seen: set[str] = set()
         while True:
-            page = self.retell.list_calls(body).value
-            yield from page["items"]
-            if not page.get("has_more") or not page.get("pagination_key"):
+            answer = self.retell.list_calls(body)
+            yield from items_of(answer, "calls")
+            key = next_key(answer, seen)
+            if key is None:
                 return
-            body["pagination_key"] = page["pagination_key"]
+            body["pagination_key"] = key
 
     def _fetch(self, row: Row, call_id: str) -> None:
         keep(self.store, self.retell, call_id, self.retell.get_call(call_id))

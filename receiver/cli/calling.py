@@ -81,7 +81,7 @@ def _body(said: dict[str, Any]) -> dict[str, Any]:
     file = said["json_file"]
     try:
         base = json.load(file) if file else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         raise SettingsError("--json is not a JSON file") from None
     if not isinstance(base, dict):
         raise SettingsError("--json is not an object", hint="Write the fields of the call.")

@@ -35,7 +35,9 @@ def send(files: tuple[Path, ...], url: str | None, event: str | None) -> None:
         width = max(len(path.name) for path in files)
         for path in files:
             try:
-                sent = send_file(client, url, path, key=key, event=event)
+                sent = send_file(
+                    client, url, path, key=key, event=event, max_bytes=settings.max_body_bytes
+                )
             except httpx.HTTPError as error:
                 line, good = f"not sent: {type(error).__name__}: {error}", False
             except CallhouseError as error:

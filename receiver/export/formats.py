@@ -66,9 +66,13 @@ def csv_writer(out: BinaryIO, result: Result) -> None:
     text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
     try:
         writer = csv.writer(text, lineterminator="\n")
+        # Left bare, a carriage return begins a row in a spreadsheet.
+        quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow(map(defused, result.names))
         for row in result.rows:
-            writer.writerow(map(defused, row))
+            cells = [defused(cell) for cell in row]
+            has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+            (quoting if has_return else writer).writerow(cells)
     finally:
         text.detach()
 

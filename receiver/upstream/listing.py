@@ -3,14 +3,14 @@
 Source: https://docs.retellai.com/api-references/list-calls
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from receiver.errors import BadRequest, UnexpectedAnswer
-from receiver.retell import Answer, Retell
+from receiver.retell import Answer, Retell, items_of, next_key
 from receiver.sending import compact
 from receiver.upstream.planning import Snapshot, Window, day_of, row_of, snapshot, window
 from schema.events import Fields, parse
@@ -58,7 +58,7 @@ class Listing:
         """
         body = self._body(after, None) | {"limit": _FIRST_PAGE}
         answer = self._retell.list_calls(body)
-        calls = _calls(answer)
+        calls = items_of(answer, "calls")
         if not calls:
             return None
         starts = [start for call in calls if isinstance(start := call.get("start_timestamp"), int)]
@@ -94,6 +94,7 @@ class Listing:
         """
         self.listed = set()
         key, restarts = None, 0
+        seen: set[str] = set()
         while True:
             body = self._body(here.since, here.until) | {"limit": limit}
             try:
@@ -102,12 +103,11 @@ class Listing:
                 if key is None or restarts:
                     raise
                 key, restarts = None, restarts + 1
+                seen.clear()
                 continue
             items = [item for item in self._items(answer, here) if item.call_id not in self.listed]
             self.listed |= {item.call_id for item in items}
-            before, key = key, _next_key(answer)
-            if key is not None and key == before:
-                raise UnexpectedAnswer("Retell's next page is the same page again")
+            key = next_key(answer, seen)
             yield Page(items, is_last=key is None)
             if key is None:
                 return
@@ -125,7 +125,7 @@ class Listing:
         return {"filter_criteria": criteria, "sort_order": "ascending"}
 
     def _items(self, answer: Answer, here: Window) -> Iterator[Item]:
-        for call in _calls(answer):
+        for call in items_of(answer, "calls"):
             body = compact(call)
             event = parse(body, source="api")
             if event.entity_type != "call":
@@ -142,21 +142,3 @@ class Listing:
                 body=body,
                 observed_at=answer.started_at_ms,
             )
-
-
-def _calls(answer: Answer) -> list[dict[str, Any]]:
-    value = answer.value
-    items = value.get("items") if isinstance(value, dict) else None
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise UnexpectedAnswer("Retell's list of calls has no items", answered=answer.status)
-    return items
-
-
-def _next_key(answer: Answer) -> str | None:
-    value: Mapping[str, Any] = answer.value
-    if not value.get("has_more"):
-        return None
-    key = value.get("pagination_key")
-    if not isinstance(key, str) or not key:
-        raise UnexpectedAnswer("Retell has more calls and does not say where", answered=200)
-    return key
