@@ -107,6 +107,7 @@ def test_a_posted_call_is_found_by_its_page_by_sql_and_by_search(browser, receiv
 
     word = max(re.findall(r"[A-Za-z]{5,}", event["call"]["transcript"]), key=len)
     found = browser.get("/retell/transcripts.json", params={"_search": word, "_shape": "array"})
+    assert isinstance(found.json(), list), found.text
     assert [row["call_id"] for row in found.json()] == [call_id]
 
 

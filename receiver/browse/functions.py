@@ -43,8 +43,8 @@ _JSON = """
 """
 # Of the full-text index; only on its table.
 _FULL_TEXT = "bm25 highlight snippet"
-# Datasette's page of versions.
-_DATASETTE = "sqlite_version"
+# Its page of versions, and the search of a table.
+_DATASETTE = "escape_fts sqlite_version"
 
 FUNCTIONS = frozenset(
     name

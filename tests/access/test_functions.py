@@ -79,6 +79,7 @@ def test_functions_and_tables_of_datasette_and_people_still_work(visit):
             "select name from pragma_table_info('calls')",
             "select name from pragma_function_list limit 1",
             "select date('now'), round(sqrt(2), 2), group_concat(agent_id) from calls",
+            "select escape_fts('a b') from calls",
             "select row_number() over (order by call_id), json_extract('{}', '$.a') from calls",
             "select call_id from calls where agent_name like '%ental' and agent_name glob 'D*'",
             "with recursive n(x) as (select 1 union select x + 1 from n limit 3) select x from n",
