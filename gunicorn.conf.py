@@ -2,7 +2,9 @@
 
 # Underscored: gunicorn takes every other name here for a setting of its own.
 import logging as _logging
+import os as _os
 import resource as _resource
+import signal as _signal
 import subprocess as _subprocess
 import sys as _sys
 import threading as _threading
@@ -62,6 +64,15 @@ def on_starting(_server: object) -> None:
         raise SystemExit(2 if isinstance(error, _SettingsError) else 1) from None
 
 
+def post_fork(_server: object, _worker: object) -> None:
+    """End a worker that is still starting when it is told to.
+
+    Until it has handlers of its own, those of the master would swallow the signal.
+    """
+    for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGQUIT):
+        _signal.signal(number, lambda *_: _os._exit(0))
+
+
 def pre_request(_worker: object, req: _Any) -> None:
     """Let the app close the connection after a body that it has not read, and others go first.
 
@@ -87,3 +98,15 @@ def post_worker_init(worker: _Worker) -> None:
         store = worker.wsgi.extensions["callhouse"]["store"]
         work = (store, _settings.timezone, _threading.Event())
         _threading.Thread(target=_keep_rolled_up, args=work, daemon=True).start()
+
+
+def worker_int(_worker: object) -> None:
+    """End at once after Ctrl-C or SIGQUIT, which gevent would report with a traceback each."""
+    # What is being answered gets a moment; what is not answered was not acknowledged.
+    _gevent.sleep(0.1)
+    _os._exit(0)
+
+
+def on_exit(_server: object) -> None:
+    """Say that the receiver has ended."""
+    print("Stopped.", file=_sys.stderr)

@@ -49,7 +49,7 @@ def report(name: str, load: Load) -> None:
 
 _GREEDY = """
 import socket, sys, threading, time
-end = time.monotonic() + 8
+end = time.monotonic() + 30
 def run():
     with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=30) as connection:
         while time.monotonic() < end:
@@ -63,12 +63,13 @@ for _ in range(100):
 def test_greedy_keep_alive_clients_hinder_no_new_webhook(server, db_path, capsys):
     greedy = subprocess.Popen([sys.executable, "-c", _GREEDY, server.address[10:]])
     time.sleep(1)
-    load = Load(server, clients=2, pairs=5).run()
+    load = Load(server, clients=2, pairs=3).run()
     is_still_greedy = greedy.poll() is None
-    assert greedy.wait(60) == 0
+    greedy.kill()
+    greedy.wait(10)
     with capsys.disabled():
         report("100 keep-alive clients of /healthz", load)
-    assert load.statuses == {204: 20}
+    assert load.statuses == {204: 12}
     assert is_still_greedy, "the events waited for the greedy clients to end"
     check(db_path, load.acked, load.sent)
 

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 
+import httpx
 import pytest
 
 from receiver.store.connection import connect
@@ -83,3 +84,13 @@ def test_a_reload_under_load_goes_on(server, db_path):
         wait_until(lambda: load.statuses[204] > reached + 20)
     assert set(load.statuses) <= {204, "unknown"}
     check(db_path, load.acked, load.sent)
+
+
+def test_ctrl_c_prints_one_line(server):
+    before = server.text()
+    with httpx.Client() as idle:
+        idle.get(server.url)
+        # As a terminal does: to all processes at once.
+        os.killpg(server.process.pid, signal.SIGINT)
+        server.process.wait(20)
+    assert server.text().removeprefix(before) == "Stopped.\n"
