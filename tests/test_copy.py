@@ -307,12 +307,12 @@ def test_what_no_index_of_the_target_holds_is_named_and_hinders_nothing(pg):
     long = incompressible(5000)
     with blank_file() as path:
         in_store(path, lambda s: add(s, "call_ended", long))
-        in_store(path, lambda s: add(s, "call_ended", "call_long", agent_name=long))
+        in_store(path, lambda s: add(s, "call_ended", "call_long", disconnection_reason=long))
         in_store(path, lambda s: add(s, "call_ended", "sound"))
         done = carry(path, pg, timezone="UTC", progress=lambda *_: None)
         found = compare(path, pg, progress=lambda *_: None)
     assert (done.entities, done.refused, found.behind) == (2, 1, 1)
-    assert found.different == {"observations": 1, "calls": 1}
+    assert found.different == {"observations": 1, "calls": 1, "unknowns": 1}
     assert [row[0] for row in dump_of(pg)["calls"]] == ["sound"]
 
 
