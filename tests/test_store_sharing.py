@@ -194,8 +194,7 @@ def test_any_exception_in_the_leader_wakes_its_followers(store, db, monkeypatch,
         return called
 
     if place == "sleep":
-        # The holder of the lock sleeps too, before anybody waits.
-        monkeypatch.setattr(receiver.store.store.time, "sleep", kill)
+        monkeypatch.setattr(store._machine, "sleep", kill)
     elif place == "begin":
         begin = store._begin
         with store.transaction():

@@ -119,15 +119,21 @@ def no_database(path: Path) -> NotStored:
     return NotStored(f"there is no database at {path}", hint="Run `callhouse serve` first.")
 
 
-def connect(path: Path, *, busy_timeout_ms: int, create: bool = False) -> Connection:
+def connect(
+    path: Path, *, busy_timeout_ms: int, create: bool = False, vfs: str | None = None
+) -> Connection:
     """Open `path` for writing, in autocommit: transactions are begun by hand.
+
+    `vfs` names another of SQLite's layers between it and the disk. Source:
+    https://www.sqlite.org/vfs.html
 
     Raises sqlite3.Error if it cannot be opened, or does not exist and `create` is False;
     ForeignDatabase and CopyWithoutBodies for a file that must not be written to.
     """
     mode = "rwc" if create else "rw"
+    layer = f"&vfs={vfs}" if vfs else ""
     connection = sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}",
+        f"file:{quote(str(path))}?mode={mode}{layer}",
         uri=True,
         timeout=busy_timeout_ms / 1000,
         isolation_level=None,

@@ -30,18 +30,45 @@ _POLL_SECONDS = 0.0005
 T = TypeVar("T")
 
 
+class Machine:
+    """Clock, locks and files of the machine that a store runs on; a simulation has its own.
+
+    Names are looked up at each call: gevent replaces them after this module was imported.
+    """
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that is never set."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Let others run for so long."""
+        time.sleep(seconds)
+
+    def lock(self) -> threading.Lock:
+        """A new lock between the threads of this process."""
+        return threading.Lock()
+
+    def connect(self, path: Path) -> Connection:
+        """A new connection that writes and does not wait for locks. Raises sqlite3.Error."""
+        return connect(path, busy_timeout_ms=0)
+
+    def identity(self, path: Path) -> tuple[int, int] | None:
+        """Device and inode of the file at `path`; None if there is none."""
+        return identity(path)
+
+
 class _Waiting:
     """A received body between its request and the commit."""
 
     __slots__ = ("deadline", "error", "outcome", "received", "wake")
 
-    def __init__(self, received: Received, deadline: float) -> None:
+    def __init__(self, received: Received, deadline: float, wake: threading.Lock) -> None:
         self.received = received
         self.deadline = deadline
         self.outcome: Outcome | None = None
         self.error: StoreUnavailable | None = None
         # Held until the body is stored or refused, or it is its request's turn to lead.
-        self.wake = threading.Lock()
+        self.wake = wake
         self.wake.acquire()
 
     @property
@@ -56,21 +83,24 @@ class Store:
     all; those that arrive meanwhile share the next transaction, which the first of them leads.
     """
 
-    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self, path: Path, *, busy_seconds: float = BUSY_SECONDS, machine: Machine | None = None
+    ) -> None:
         self.path = path
+        self._machine = machine or Machine()
         self._busy_seconds = busy_seconds
         self._queue: deque[_Waiting] = deque()
         self._leader: _Waiting | None = None
         # Guards the two above, for a moment.
-        self._queueing = threading.Lock()
+        self._queueing = self._machine.lock()
         # Guards the connection, for a transaction.
-        self._writing = threading.Lock()
+        self._writing = self._machine.lock()
         self._connection: Connection | None = None
         self._identity: tuple[int, int] | None = None
 
     def add(self, received: Received) -> Outcome:
         """Store one body; return once it is on disk. Raises StoreUnavailable."""
-        waiting = _Waiting(received, time.monotonic() + self._busy_seconds)
+        waiting = _Waiting(received, self._deadline(), self._machine.lock())
         with self._queueing:
             self._queue.append(waiting)
             self._leader = self._leader or waiting
@@ -103,7 +133,7 @@ class Store:
         """
         with self._writing:
             try:
-                connection = self._begin(time.monotonic() + self._busy_seconds)
+                connection = self._begin(self._deadline())
                 yield connection
                 connection.execute("COMMIT")
                 self._check_identity()
@@ -144,7 +174,7 @@ class Store:
             with self._writing:
                 try:
                     # Requests that have arrived are read before one transaction is begun for all.
-                    time.sleep(0)
+                    self._machine.sleep(0)
                     connection = self._begin(leader.deadline)
                     batch = self._take(BATCH)
                     outcomes = [observe(connection, waiting.received) for waiting in batch]
@@ -204,7 +234,7 @@ class Store:
                 except sqlite3.OperationalError as error:
                     if not is_busy(error):
                         raise
-                    _wait(deadline)
+                    self._wait(deadline)
                 else:
                     return connection
 
@@ -217,7 +247,7 @@ class Store:
                 try:
                     fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    _wait(deadline)
+                    self._wait(deadline)
                 else:
                     break
             # Closing the file lets the next one through.
@@ -226,8 +256,8 @@ class Store:
     def _connect(self) -> Connection:
         """The open connection, or a new one: opening meets the locks of other processes too."""
         if self._connection is None:
-            self._identity = identity(self.path)
-            connection = connect(self.path, busy_timeout_ms=0)
+            self._identity = self._machine.identity(self.path)
+            connection = self._machine.connect(self.path)
             try:
                 check(connection)
             except BaseException:
@@ -239,7 +269,7 @@ class Store:
 
     def _check_identity(self) -> None:
         """A file that was replaced would swallow events into an inode nobody can open."""
-        if identity(self.path) != self._identity:
+        if self._machine.identity(self.path) != self._identity:
             raise StoreReplaced("the database file was moved, deleted or replaced")
 
     def _disconnect(self) -> None:
@@ -248,11 +278,13 @@ class Store:
             connection, self._connection = self._connection, None
             connection.close()
 
+    def _deadline(self) -> float:
+        return self._machine.monotonic() + self._busy_seconds
 
-def _wait(deadline: float) -> None:
-    if time.monotonic() >= deadline:
-        raise StoreBusy("another process holds the database's write lock")
-    time.sleep(_POLL_SECONDS)
+    def _wait(self, deadline: float) -> None:
+        if self._machine.monotonic() >= deadline:
+            raise StoreBusy("another process holds the database's write lock")
+        self._machine.sleep(_POLL_SECONDS)
 
 
 def _unavailable(error: BaseException) -> StoreUnavailable:
