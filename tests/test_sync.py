@@ -234,3 +234,43 @@ def test_an_erased_call_is_not_fetched(account, db):
     account.sync()
     assert call_id not in account.between.gets()
     assert call_id not in stored(db)
+
+
+# -- two keys on one database --------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(database):
+    """Another workspace, with a key of its own."""
+    with Account(database, seed=2, key="key_of_another_account") as other:
+        yield other
+
+
+def test_a_second_key_marks_nothing_of_the_first_gone(account, other, db):
+    account.populate(30)
+    other.populate(20)
+    assert figures(account.sync(FIRST)) == {"new": 30}
+    assert figures(other.sync(FIRST)) == {"new": 20}
+    assert figures(account.sync(FIRST)) == {"unchanged": 30}
+    assert gone(db) == set()
+    call_id = started(other)[0]["call_id"]
+    other.delete(call_id)
+    _, report = account.coverage()
+    assert report.is_complete
+    assert report.total().listed == 30
+    assert figures(other.sync(FIRST)) == {"unchanged": 19, "gone": 1}
+    assert gone(db) == {call_id}
+    _, report = account.coverage()
+    assert report.total().gone_upstream == 0
+
+
+def test_a_call_of_no_known_key_is_left_alone_by_a_second_key(account, other, db):
+    account.populate(10)
+    other.populate(5)
+    account.sync(FIRST)
+    db.execute("UPDATE observations SET key_id = NULL")
+    other.tell(next(iter(other.box.calls.values())))
+    call_id = started(account)[0]["call_id"]
+    account.delete(call_id)
+    account.sync(FIRST)
+    assert gone(db) == set()

@@ -29,13 +29,14 @@ FIRST = date(2026, 5, 9)
 class Account:
     """`now_ms` is the clock of both sides."""
 
-    def __init__(self, database, *, seed=1, **options) -> None:
+    def __init__(self, database, *, seed=1, key=KEY, **options) -> None:
         self.database = database
+        self.key = key
         self.now_ms = NOW_MS
         self.slept: list[float] = []
         self._stack = ExitStack()
         options = {"speed": 0, "limits": None, "now_ms": lambda: self.now_ms} | options
-        self.box = self._stack.enter_context(Sandbox(api_key=KEY, seed=seed, **options))
+        self.box = self._stack.enter_context(Sandbox(api_key=key, seed=seed, **options))
         self.between = self._stack.enter_context(Meddler(self.box.url))
         self.store = open_store(database)
 
@@ -59,18 +60,19 @@ class Account:
         answer = httpx.post(
             f"{self.box.url}/v2/create-phone-call",
             json={"from_number": "+14155550100", "to_number": "+14155550123"},
-            headers={"Authorization": f"Bearer {KEY}"},
+            headers={"Authorization": f"Bearer {self.key}"},
         )
         assert answer.status_code == 201, answer.text
         return answer.json()["call_id"]
 
     def delete(self, call_id) -> None:
         answer = httpx.delete(
-            f"{self.box.url}/v2/delete-call/{call_id}", headers={"Authorization": f"Bearer {KEY}"}
+            f"{self.box.url}/v2/delete-call/{call_id}",
+            headers={"Authorization": f"Bearer {self.key}"},
         )
         assert answer.status_code == 204
 
-    def tell(self, call, *, event="call_analyzed", key=KEY) -> None:
+    def tell(self, call, *, event="call_analyzed", key=None) -> None:
         """Store a call object as its webhook would."""
         body = json.dumps({"event": event, "call": call}).encode()
         self.store.add(
@@ -79,7 +81,7 @@ class Account:
                 source="webhook",
                 observed_at=self.now_ms,
                 received_at=self.now_ms,
-                key_id=key_id(key),
+                key_id=key_id(key or self.key),
             )
         )
 
@@ -116,9 +118,11 @@ class Account:
 
     @contextmanager
     def _fetching(self, agent, timezone):
-        with Retell(self.between.url, KEY, sleep=self.sleep, now_ms=lambda: self.now_ms) as retell:
+        with Retell(
+            self.between.url, self.key, sleep=self.sleep, now_ms=lambda: self.now_ms
+        ) as retell:
             listing = Listing(retell, ZoneInfo(timezone), agent)
-            yield listing, Fetcher(self.store, self.database, retell, key_id=key_id(KEY))
+            yield listing, Fetcher(self.store, self.database, retell, key_id=key_id(self.key))
 
 
 def stored(db) -> set[str]:

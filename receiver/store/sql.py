@@ -139,30 +139,32 @@ HELD = (
     "FROM (SELECT ? AS id) k LEFT JOIN calls c ON c.call_id = k.id "
     "LEFT JOIN upstream_calls u ON u.call_id = k.id LEFT JOIN erasures e ON e.entity_id = k.id"
 )
-# Calls of other workspaces whose webhooks come here too are left out: to this account's key, Retell
-# would say that they do not exist.
-_IS_OURS = (
-    "EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.call_id "
-    "AND (o.key_id IS NULL OR o.key_id = :key))"
+# Calls that only other keys brought are left out: they may be another workspace's, and Retell would
+# tell this key that they do not exist.
+_IS_OURS = "EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.call_id AND o.key_id = :key)"
+_IS_OURS_OR_NOBODYS = (
+    f"({_IS_OURS} OR NOT EXISTS (SELECT 1 FROM observations o "
+    "WHERE o.entity_id = c.call_id AND o.key_id IS NOT NULL))"
 )
+HAS_OTHER_KEY = "SELECT EXISTS (SELECT 1 FROM observations WHERE key_id <> ?)"
 # By the index calls_at. A call without any time belongs to a span that has no beginning.
 _IN_SPAN = plain(
     "(call_time(c) BETWEEN :low AND :high OR (call_time(c) IS NULL AND :low <= 0)) "
     "AND (CAST(:agent AS TEXT) IS NULL OR c.agent_id = :agent)"
 )
 OPEN_CALLS = (
-    f"SELECT c.call_id FROM calls c WHERE {_IN_SPAN} "
+    f"SELECT c.call_id, {_IS_OURS} FROM calls c WHERE {_IN_SPAN} "
     f"AND (c.level < 2 OR c.cost_is_final IS NOT 1 OR NOT {_is_analysed('c.call_id')} "
-    f"OR NOT {_has_transcript('c.call_id')}) AND {_IS_OURS} ORDER BY c.call_id"
+    f"OR NOT {_has_transcript('c.call_id')}) AND {_IS_OURS_OR_NOBODYS} ORDER BY c.call_id"
 )
 STARTED_CALLS = (
-    f"SELECT c.call_id FROM calls c WHERE {_IN_SPAN} AND c.start_timestamp IS NOT NULL "
-    f"AND {_IS_OURS} ORDER BY c.call_id"
+    f"SELECT c.call_id, {_IS_OURS} FROM calls c WHERE {_IN_SPAN} AND c.start_timestamp IS NOT NULL "
+    f"AND {_IS_OURS_OR_NOBODYS} ORDER BY c.call_id"
 )
 GONE_CALLS = (
     "SELECT c.agent_id, c.agent_name, coalesce(c.start_timestamp, c.observed_at) "
     "FROM upstream_calls u JOIN calls c ON c.call_id = u.call_id WHERE u.gone_at IS NOT NULL "
-    "AND (CAST(? AS TEXT) IS NULL OR c.agent_id = ?)"
+    f"AND (CAST(:agent AS TEXT) IS NULL OR c.agent_id = :agent) AND {_IS_OURS_OR_NOBODYS}"
 )
 NOTE_ASKED = (
     "INSERT INTO upstream_calls (call_id, asked_at) VALUES (?, ?) ON CONFLICT (call_id) "

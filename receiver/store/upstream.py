@@ -81,17 +81,17 @@ def _said_of(connection: Connection, call_id: str) -> Fields:
 
 def open_calls(
     where: Location, *, since: int | None, until: int | None, agent_id: str | None, key_id: str
-) -> list[str]:
+) -> dict[str, bool]:
     """Stored calls that something is lacking of, of those that began from `since` to `until`.
 
-    Only calls that somebody with the key `key_id` reported, or that came without a signature.
+    Only calls that the key `key_id` brought (True), or of which no key is known (False).
     """
     return _calls(where, sql.OPEN_CALLS, since, until, agent_id, key_id)
 
 
 def started_calls(
     where: Location, *, since: int | None, until: int | None, agent_id: str | None, key_id: str
-) -> list[str]:
+) -> dict[str, bool]:
     """All stored calls that began from `since` to `until`, of the same keys."""
     return _calls(where, sql.STARTED_CALLS, since, until, agent_id, key_id)
 
@@ -103,11 +103,18 @@ def _calls(
     until: int | None,
     agent_id: str | None,
     key_id: str,
-) -> list[str]:
+) -> dict[str, bool]:
     span = {"low": 0 if since is None else since, "high": _MAX_MS if until is None else until}
     with reading(where) as connection:
         found = connection.execute(statement, span | {"agent": agent_id, "key": key_id})
-        return [call_id for (call_id,) in found]
+        return {call_id: bool(is_ours) for call_id, is_ours in found}
+
+
+def has_other_key(where: Location, key_id: str) -> bool:
+    """Whether another key than `key_id` brought anything."""
+    with reading(where) as connection:
+        (found,) = connection.execute(sql.HAS_OTHER_KEY, (key_id,)).fetchone()
+    return bool(found)
 
 
 def keep(
@@ -142,10 +149,15 @@ def syncs_of(where: Location, agent_id: str) -> list[SyncRow]:
         return [SyncRow(*row) for row in connection.execute(sql.SYNCS_OF, (agent_id,))]
 
 
-def gone_calls(where: Location, agent_id: str | None) -> list[tuple[str, str | None, int]]:
-    """(agent_id, agent_name, when it was) of the calls here that Retell has no more."""
+def gone_calls(
+    where: Location, agent_id: str | None, key_id: str
+) -> list[tuple[str, str | None, int]]:
+    """(agent_id, agent_name, when it was) of the calls here that Retell has no more.
+
+    Calls that only other keys brought are left out.
+    """
     with reading(where) as connection:
-        found = connection.execute(sql.GONE_CALLS, (agent_id, agent_id)).fetchall()
+        found = connection.execute(sql.GONE_CALLS, {"agent": agent_id, "key": key_id}).fetchall()
     return [(agent or "", name, at or 0) for agent, name, at in found]
 
 

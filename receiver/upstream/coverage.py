@@ -127,7 +127,7 @@ def compare(
     for here in windows:
         progress(here.day)
         now = Report()
-        _count_gone(before, here, listing, where)
+        _count_gone(before, here, listing, where, fetcher.key_id)
         for page in listing.pages(here, limit=PAGE):
             held = fetcher.held(item.call_id for item in page.items)
             _count(before, page.items, held)
@@ -138,7 +138,7 @@ def compare(
                 held = fetcher.held(item.call_id for item in page.items)
             _count(now, page.items, held)
         fetcher.ask_unlisted(listing, here)
-        _count_gone(now, here, listing, where)
+        _count_gone(now, here, listing, where, fetcher.key_id)
         after.rows |= now.rows
         if since is None and here.since is not None:
             since = here.day
@@ -158,8 +158,10 @@ def _count(report: Report, items: Sequence[Item], held: dict[str, Held]) -> None
         report.row(item.day, item.agent_id).count(item, held[item.call_id])
 
 
-def _count_gone(report: Report, here: Window, listing: Listing, where: Location) -> None:
-    for agent_id, agent_name, at in gone_calls(where, listing.agent_id):
+def _count_gone(
+    report: Report, here: Window, listing: Listing, where: Location, key_id: str
+) -> None:
+    for agent_id, agent_name, at in gone_calls(where, listing.agent_id, key_id):
         if (here.since is None or at >= here.since) and (here.until is None or at <= here.until):
             row = report.row(day_of(at, listing.zone), agent_id)
             row.gone_upstream += 1

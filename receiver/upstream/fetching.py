@@ -64,7 +64,8 @@ class Fetcher:
         self._store = store
         self._where = where
         self._retell = retell
-        self._key_id = key_id
+        self.key_id = key_id
+        self._has_other_key: bool | None = None
         self.counts = Counts()
         # What this run has looked at already.
         self.done: set[str] = set()
@@ -101,14 +102,16 @@ class Fetcher:
 
         Raises RetellError.
         """
-        call_ids = stored.started_calls(
+        calls = stored.started_calls(
             self._where,
             since=here.since,
             until=here.until,
             agent_id=listing.agent_id,
-            key_id=self._key_id,
+            key_id=self.key_id,
         )
-        unlisted = [call_id for call_id in call_ids if call_id not in listing.listed]
+        unlisted = {
+            call_id: ours for call_id, ours in calls.items() if call_id not in listing.listed
+        }
         self._ask(unlisted, lambda held: not (held.is_gone or held.is_erased))
 
     def ask_open(self, *, since: int | None, until: int | None, agent_id: str | None) -> None:
@@ -117,15 +120,24 @@ class Fetcher:
         Raises RetellError.
         """
         candidates = stored.open_calls(
-            self._where, since=since, until=until, agent_id=agent_id, key_id=self._key_id
+            self._where, since=since, until=until, agent_id=agent_id, key_id=self.key_id
         )
         self._ask(candidates, is_open)
 
-    def _ask(self, call_ids: Sequence[str], is_worth: Callable[[Held], bool]) -> None:
-        rest = [call_id for call_id in call_ids if call_id not in self.done]
+    def _ask(self, calls: dict[str, bool], is_worth: Callable[[Held], bool]) -> None:
+        rest = [i for i, ours in calls.items() if i not in self.done and (ours or self._is_alone())]
         for start in range(0, len(rest), BATCH):
             held = self.held(rest[start : start + BATCH])
             self._ask_batch({call_id: here for call_id, here in held.items() if is_worth(here)})
+
+    def _is_alone(self) -> bool:
+        """Whether no other key brought anything: then a call of which no key is known is ours.
+
+        Looked up once, and only if there is such a call: it reads all observations.
+        """
+        if self._has_other_key is None:
+            self._has_other_key = stored.has_other_key(self._where, self.key_id)
+        return not self._has_other_key
 
     def _ask_batch(self, held: dict[str, Held]) -> None:
         batch = _Batch()
@@ -165,7 +177,9 @@ class Fetcher:
 
     def _receive(self, body: bytes, observed_at: int) -> Received:
         now_ms = self._retell.now_ms()
-        return receive(body, source="api", observed_at=observed_at, received_at=now_ms)
+        return receive(
+            body, source="api", observed_at=observed_at, received_at=now_ms, key_id=self.key_id
+        )
 
     def _keep(
         self,
