@@ -23,7 +23,7 @@ class _Turn:
 
 def metrics_row(call_id: str, utterances: Sequence[Row], tool_calls: Sequence[Row]) -> Row:
     """The call_metrics row. A figure that the entries do not tell is None."""
-    turns = _turns(utterances)
+    turns = _turns(_by_time(utterances))
     agent_talk, agent_pace = _talk(row for row in utterances if row[_ROLE] == "agent")
     user_talk, user_pace = _talk(row for row in utterances if row[_ROLE] == "user")
     lengths = [t.end - t.start for t in turns if t.start is not None and t.end is not None]
@@ -64,6 +64,19 @@ def _silence(utterances: Sequence[Row]) -> float | None:
         silence += max(0.0, start - spoken_until)
         spoken_until = max(spoken_until, end)
     return _rounded(silence)
+
+
+def _by_time(utterances: Sequence[Row]) -> list[Row]:
+    """In the order in which they began: Retell lists them as their recognition finished.
+
+    One without a time stays behind the one before it in the list.
+    """
+    began, last = [], 0.0
+    for row in utterances:
+        last = row[_START] if row[_START] is not None else last
+        began.append(last)
+    order = sorted(range(len(utterances)), key=began.__getitem__)
+    return [utterances[n] for n in order]
 
 
 def _turns(utterances: Sequence[Row]) -> list[_Turn]:

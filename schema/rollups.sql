@@ -21,42 +21,44 @@ SELECT
 FROM rollup_calls
 UNION ALL
 SELECT
-    local_hour(call_time(c)) AS hour,
+    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
     c.disconnection_reason,
-    CASE WHEN c.start_timestamp IS NOT NULL THEN 1 ELSE 0 END AS started,
+    CAST(CASE WHEN c.start_timestamp IS NOT NULL THEN 1 ELSE 0 END AS INTEGER) AS started,
     max(c.agent_name),
-    count(*),
-    count(
-        CASE WHEN c.transfer_destination IS NOT NULL
-            OR c.disconnection_reason IN ('call_transfer', 'transfer_bridged') THEN 1 END
+    CAST(count(*) AS INTEGER),
+    CAST(
+        count(
+            CASE WHEN c.transfer_destination IS NOT NULL
+                OR c.disconnection_reason IN ('call_transfer', 'transfer_bridged') THEN 1 END
+        ) AS INTEGER
     ),
     -- Integers could overflow in a sum, which is an error.
-    sum(c.duration_ms + 0.0),
-    count(c.duration_ms),
-    sum(c.combined_cost_cents),
-    count(c.combined_cost_cents),
-    count(CASE WHEN a.call_successful <> 0 THEN 1 END),
-    count(a.call_successful),
+    CAST(sum(c.duration_ms + 0.0) AS REAL),
+    CAST(count(c.duration_ms) AS INTEGER),
+    CAST(sum(c.combined_cost_cents) AS REAL),
+    CAST(count(c.combined_cost_cents) AS INTEGER),
+    CAST(count(CASE WHEN a.call_successful <> 0 THEN 1 END) AS INTEGER),
+    CAST(count(a.call_successful) AS INTEGER),
     -- Retell's spelling of the words drifts.
-    count(CASE WHEN lower(trim(a.user_sentiment)) = 'positive' THEN 1 END),
-    count(CASE WHEN lower(trim(a.user_sentiment)) = 'neutral' THEN 1 END),
-    count(CASE WHEN lower(trim(a.user_sentiment)) = 'negative' THEN 1 END),
-    count(a.user_sentiment),
-    count(CASE WHEN a.in_voicemail <> 0 THEN 1 END),
-    sum(l.p50_ms),
-    count(l.p50_ms),
-    sum(m.interruptions),
-    count(m.interruptions),
-    sum(m.tool_calls),
-    sum(m.failed_tool_calls),
-    sum(c.combined_cost_cents * c.combined_cost_cents),
-    sum(l.p50_ms * l.p50_ms),
-    sum(m.turns),
+    CAST(count(CASE WHEN lower(trim(a.user_sentiment)) = 'positive' THEN 1 END) AS INTEGER),
+    CAST(count(CASE WHEN lower(trim(a.user_sentiment)) = 'neutral' THEN 1 END) AS INTEGER),
+    CAST(count(CASE WHEN lower(trim(a.user_sentiment)) = 'negative' THEN 1 END) AS INTEGER),
+    CAST(count(a.user_sentiment) AS INTEGER),
+    CAST(count(CASE WHEN a.in_voicemail <> 0 THEN 1 END) AS INTEGER),
+    CAST(sum(l.p50_ms) AS REAL),
+    CAST(count(l.p50_ms) AS INTEGER),
+    CAST(sum(m.interruptions) AS INTEGER),
+    CAST(count(m.interruptions) AS INTEGER),
+    CAST(sum(m.tool_calls) AS INTEGER),
+    CAST(sum(m.failed_tool_calls) AS INTEGER),
+    CAST(sum(c.combined_cost_cents * c.combined_cost_cents) AS REAL),
+    CAST(sum(l.p50_ms * l.p50_ms) AS REAL),
+    CAST(sum(m.turns) AS INTEGER),
     -- Not how many, but whether: 0 and null stay what they are.
-    sum(CASE WHEN m.interruptions > 0 THEN 1 ELSE m.interruptions END)
+    CAST(sum(CASE WHEN m.interruptions > 0 THEN 1 ELSE m.interruptions END) AS INTEGER)
 FROM unsettled_calls c
 LEFT JOIN analyses a ON a.call_id = c.call_id
 LEFT JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
@@ -74,14 +76,14 @@ SELECT
 FROM rollup_costs
 UNION ALL
 SELECT
-    local_hour(call_time(c)) AS hour,
+    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
     p.product,
-    count(DISTINCT p.call_id),
-    sum(p.cost_cents),
-    sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0.0 END)
+    CAST(count(DISTINCT p.call_id) AS INTEGER),
+    CAST(sum(p.cost_cents) AS REAL),
+    CAST(sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0.0 END) AS REAL)
 FROM unsettled_calls c
 CROSS JOIN product_costs p ON p.call_id = c.call_id
 GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, p.product;
@@ -93,18 +95,18 @@ SELECT
 FROM rollup_latencies
 UNION ALL
 SELECT
-    local_hour(call_time(c)) AS hour,
+    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
     l.component,
     max(c.agent_name),
-    count(*),
-    sum(l.p50_ms),
-    count(l.p50_ms),
-    sum(l.p95_ms),
-    count(l.p95_ms),
-    max(l.max_ms)
+    CAST(count(*) AS INTEGER),
+    CAST(sum(l.p50_ms) AS REAL),
+    CAST(count(l.p50_ms) AS INTEGER),
+    CAST(sum(l.p95_ms) AS REAL),
+    CAST(count(l.p95_ms) AS INTEGER),
+    CAST(max(l.max_ms) AS REAL)
 FROM unsettled_calls c
 CROSS JOIN latencies l ON l.call_id = c.call_id
 GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, l.component;
@@ -116,23 +118,25 @@ SELECT
 FROM rollup_tools
 UNION ALL
 SELECT
-    local_hour(call_time(c)) AS hour,
+    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
     t.name,
     t.type,
-    count(*),
-    count(CASE WHEN t.successful = 0 THEN 1 END),
-    count(CASE WHEN t.result_position IS NULL THEN 1 END),
-    count(
-        CASE WHEN t.successful = 1 AND json_valid(t.result)
-            THEN CASE WHEN json_type(t.result, '$.success') = 'false' THEN 1 END
-        END
+    CAST(count(*) AS INTEGER),
+    CAST(count(CASE WHEN t.successful = 0 THEN 1 END) AS INTEGER),
+    CAST(count(CASE WHEN t.result_position IS NULL THEN 1 END) AS INTEGER),
+    CAST(
+        count(
+            CASE WHEN t.successful = 1 AND json_valid(t.result)
+                THEN CASE WHEN json_type(t.result, '$.success') = 'false' THEN 1 END
+            END
+        ) AS INTEGER
     ),
-    sum(t.duration_ms + 0.0),
-    count(t.duration_ms),
-    max(t.duration_ms)
+    CAST(sum(t.duration_ms + 0.0) AS REAL),
+    CAST(count(t.duration_ms) AS INTEGER),
+    CAST(max(t.duration_ms) AS INTEGER)
 FROM unsettled_calls c
 CROSS JOIN tool_calls t ON t.call_id = c.call_id
 WHERE t.track = 'session'
@@ -146,14 +150,14 @@ SELECT
 FROM rollup_transitions
 UNION ALL
 SELECT
-    local_hour(call_time(c)) AS hour,
+    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
     coalesce(n.former_node_name, n.former_node_id) AS former_node,
     coalesce(n.new_node_name, n.new_node_id) AS new_node,
-    count(DISTINCT n.call_id),
-    count(*)
+    CAST(count(DISTINCT n.call_id) AS INTEGER),
+    CAST(count(*) AS INTEGER)
 FROM unsettled_calls c
 CROSS JOIN node_transitions n ON n.call_id = c.call_id
 WHERE n.track = 'session'
@@ -169,9 +173,9 @@ SELECT
 FROM rollup_waits
 UNION ALL
 SELECT
-    local_hour(call_time(c)) AS hour,
-    CAST(j.value AS INTEGER) / step_of(j) * step_of(j) + step_of(j) / 2 AS wait_ms,
-    count(*)
+    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
+    CAST(CAST(j.value AS INTEGER) / step_of(j) * step_of(j) + step_of(j) / 2 AS INTEGER) AS wait_ms,
+    CAST(count(*) AS INTEGER)
 FROM unsettled_calls c
 CROSS JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
 CROSS JOIN json_each(CASE WHEN json_valid(l.samples_ms) THEN l.samples_ms ELSE '[]' END) j

@@ -631,7 +631,7 @@ PRIVATE = {("observations", "body")}
 # Names of columns in milliseconds since the epoch, here and in views.
 TIMESTAMPS = {
     name for table in TABLES for name in table.names if name.endswith(("_timestamp", "_at"))
-} | {"started_at_ms"}
+}
 # Added up from the calls and thrown away as they change: no part of the truth, and in a distributed
 # engine no part of a call. They stay away from what is compared, merged and rebuilt.
 ROLLUP_TABLES = (ROLLUP_HOURS, *_ROLLUPS, ROLLUP_DAYS, *_DAY_ROLLUPS)

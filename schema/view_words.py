@@ -52,18 +52,19 @@ def _daily(hourly: View) -> View:
 VIEWS = {
     "call_log": View(
         "Call log",
-        "Every call in a line, newest first: who called whom, how long, what came of it.",
+        "Every call in a line: who called whom, how long, what came of it. Pages and exports "
+        "show the newest first; in SQL, ORDER BY started_at_ms DESC.",
         {
             "call_id": _CALL_ID,
             "started_at": "Start in the configured time zone; for a call that never connected, "
-            "when Retell reported it.",
+            "when Retell reported it. A filter takes a local day or time.",
             "agent": "Name of the agent.",
             "direction": "inbound or outbound; null for web calls.",
             "who": "The number at the other end: the caller's if inbound, else the one called.",
-            "duration": "Length in minutes and seconds.",
+            "duration": "Length as h:mm:ss. Filter by it as 2:05 or 0:02:05.",
             "status": "registered, not_connected, ongoing, ended or error.",
             "outcome": "Why it ended; see disconnection_reasons.",
-            "success": "1 if the agent reached its goal.",
+            "success": "1 if the agent reached its goal, 0 if not. A filter takes yes and no, too.",
             "sentiment": "Positive, Neutral, Negative or Unknown.",
             "cost_dollars": "Cost in US dollars, without your own carrier's charges.",
             "summary": "What happened, cut at 120 characters; whole in analyses.",

@@ -23,14 +23,18 @@ SELECT
     c.agent_name AS agent,
     c.direction,
     customer(c) AS who,
+    -- Of one width below ten hours, so that text compares as time does.
     CASE WHEN c.duration_ms IS NOT NULL
-        THEN printf('%d:%02d', c.duration_ms / 60000, c.duration_ms / 1000 % 60)
+        THEN printf(
+            '%d:%02d:%02d',
+            c.duration_ms / 3600000, c.duration_ms / 60000 % 60, c.duration_ms / 1000 % 60
+        )
     END AS duration,
     c.call_status AS status,
     c.disconnection_reason AS outcome,
     (SELECT a.call_successful FROM analyses a WHERE a.call_id = c.call_id) AS success,
     (SELECT a.user_sentiment FROM analyses a WHERE a.call_id = c.call_id) AS sentiment,
-    round(c.combined_cost_cents / 100.0, 4) AS cost_dollars,
+    CAST(round(c.combined_cost_cents / 100.0, 4) AS REAL) AS cost_dollars,
     (
         SELECT CASE WHEN length(a.call_summary) > 120
             THEN substr(a.call_summary, 1, 119) || '…' ELSE a.call_summary
@@ -38,7 +42,8 @@ SELECT
         FROM analyses a
         WHERE a.call_id = c.call_id
     ) AS summary,
-    c.duration_ms / 1000.0 AS duration_seconds,
+    CAST(c.duration_ms / 1000.0 AS REAL) AS duration_seconds,
+    -- Not CAST: ordered by it, the view reads the index on just this expression.
     c.at AS started_at_ms
 FROM (SELECT c.*, call_time(c) AS at FROM calls c) c;
 
@@ -77,10 +82,18 @@ SELECT
     w.call_id,
     w.track,
     w.position,
-    j.key AS word_index,
-    json_extract(w.words, j.fullkey || '[0]') AS word,
-    json_extract(w.words, j.fullkey || '[1]') AS start_seconds,
-    json_extract(w.words, j.fullkey || '[2]') AS end_seconds
+    CAST(j.key AS INTEGER) AS word_index,
+    CAST(json_extract(w.words, j.fullkey || '[0]') AS TEXT) AS word,
+    CAST(
+        CASE WHEN json_type(w.words, j.fullkey || '[1]') IN ('integer', 'real')
+            THEN json_extract(w.words, j.fullkey || '[1]')
+        END AS REAL
+    ) AS start_seconds,
+    CAST(
+        CASE WHEN json_type(w.words, j.fullkey || '[2]') IN ('integer', 'real')
+            THEN json_extract(w.words, j.fullkey || '[2]')
+        END AS REAL
+    ) AS end_seconds
 FROM utterance_words w
 CROSS JOIN json_each(CASE WHEN json_valid(w.words) THEN w.words ELSE '[]' END) j;
 
@@ -89,18 +102,22 @@ CROSS JOIN json_each(CASE WHEN json_valid(w.words) THEN w.words ELSE '[]' END) j
 CREATE VIEW daily_summary AS
 SELECT
     h.day,
-    sum(h.calls) AS calls,
-    sum(h.calls * h.connected) AS connected,
-    sum(h.transferred) AS transferred,
-    round(sum(h.duration_ms_sum) / 60000.0, 1) AS minutes,
-    round(
-        sum(h.duration_ms_sum) FILTER (WHERE h.connected = 1)
-            / sum(h.duration_count) FILTER (WHERE h.connected = 1) / 1000.0, 1
+    CAST(sum(h.calls) AS INTEGER) AS calls,
+    CAST(sum(h.calls * h.connected) AS INTEGER) AS connected,
+    CAST(sum(h.transferred) AS INTEGER) AS transferred,
+    CAST(round(sum(h.duration_ms_sum) / 60000.0, 1) AS REAL) AS minutes,
+    CAST(
+        round(
+            sum(h.duration_ms_sum) FILTER (WHERE h.connected = 1)
+                / sum(h.duration_count) FILTER (WHERE h.connected = 1) / 1000.0, 1
+        ) AS REAL
     ) AS average_seconds,
-    round(sum(h.cost_cents_sum) / 100.0, 4) AS cost_dollars,
-    round(
-        1.0 * sum(h.successful_count) FILTER (WHERE h.connected = 1)
-            / nullif(sum(h.judged_count) FILTER (WHERE h.connected = 1), 0), 4
+    CAST(round(sum(h.cost_cents_sum) / 100.0, 4) AS REAL) AS cost_dollars,
+    CAST(
+        round(
+            1.0 * sum(h.successful_count) FILTER (WHERE h.connected = 1)
+                / nullif(sum(h.judged_count) FILTER (WHERE h.connected = 1), 0), 4
+        ) AS REAL
     ) AS success_rate
 FROM (
     SELECT h.*, are_connected(h, r) AS connected
@@ -117,29 +134,37 @@ SELECT
     h.agent_id,
     h.agent_version,
     max(h.agent_name) AS agent_name,
-    sum(h.calls) AS calls,
-    round(1.0 * sum(h.calls * h.connected) / sum(h.calls), 4) AS connected_share,
-    round(
-        1.0 * sum(h.successful_count) FILTER (WHERE h.connected = 1)
-            / nullif(sum(h.judged_count) FILTER (WHERE h.connected = 1), 0), 4
+    CAST(sum(h.calls) AS INTEGER) AS calls,
+    CAST(round(1.0 * sum(h.calls * h.connected) / sum(h.calls), 4) AS REAL) AS connected_share,
+    CAST(
+        round(
+            1.0 * sum(h.successful_count) FILTER (WHERE h.connected = 1)
+                / nullif(sum(h.judged_count) FILTER (WHERE h.connected = 1), 0), 4
+        ) AS REAL
     ) AS success_rate,
-    round(
-        sum(h.duration_ms_sum) FILTER (WHERE h.connected = 1)
-            / sum(h.duration_count) FILTER (WHERE h.connected = 1) / 1000.0, 1
+    CAST(
+        round(
+            sum(h.duration_ms_sum) FILTER (WHERE h.connected = 1)
+                / sum(h.duration_count) FILTER (WHERE h.connected = 1) / 1000.0, 1
+        ) AS REAL
     ) AS average_seconds,
-    round(sum(h.cost_cents_sum) / sum(h.cost_count) / 100.0, 4) AS cost_per_call_dollars,
-    round(
-        sum(h.cost_cents_sum) / 100.0
-            / nullif(sum(h.successful_count) FILTER (WHERE h.connected = 1), 0), 4
+    CAST(round(sum(h.cost_cents_sum) / sum(h.cost_count) / 100.0, 4) AS REAL) AS cost_per_call_dollars,
+    CAST(
+        round(
+            sum(h.cost_cents_sum) / 100.0
+                / nullif(sum(h.successful_count) FILTER (WHERE h.connected = 1), 0), 4
+        ) AS REAL
     ) AS cost_per_success_dollars,
-    round(
-        1.0 * sum(h.negative_count) FILTER (WHERE h.connected = 1)
-            / nullif(sum(h.sentiment_count) FILTER (WHERE h.connected = 1), 0), 4
+    CAST(
+        round(
+            1.0 * sum(h.negative_count) FILTER (WHERE h.connected = 1)
+                / nullif(sum(h.sentiment_count) FILTER (WHERE h.connected = 1), 0), 4
+        ) AS REAL
     ) AS negative_share,
-    round(sum(h.e2e_p50_ms_sum) / sum(h.e2e_p50_count), 0) AS latency_p50_ms,
-    round(1.0 * sum(h.interruptions_sum) / sum(h.interruptions_count), 2) AS interruptions_per_call,
-    sum(h.tool_calls_sum) AS tool_calls,
-    sum(h.failed_tool_calls_sum) AS failed_tool_calls
+    CAST(round(sum(h.e2e_p50_ms_sum) / sum(h.e2e_p50_count), 0) AS REAL) AS latency_p50_ms,
+    CAST(round(1.0 * sum(h.interruptions_sum) / sum(h.interruptions_count), 2) AS REAL) AS interruptions_per_call,
+    CAST(sum(h.tool_calls_sum) AS INTEGER) AS tool_calls,
+    CAST(sum(h.failed_tool_calls_sum) AS INTEGER) AS failed_tool_calls
 FROM (
     SELECT h.*, are_connected(h, r) AS connected
     FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
@@ -152,12 +177,12 @@ CREATE VIEW tool_scorecard AS
 SELECT
     h.name,
     h.type,
-    sum(h.tool_calls) AS calls,
-    sum(h.failed) AS failed,
-    sum(h.without_result) AS without_result,
-    sum(h.said_no) AS said_no,
-    round(sum(h.duration_ms_sum) / sum(h.duration_count), 0) AS average_ms,
-    max(h.longest_ms) AS longest_ms
+    CAST(sum(h.tool_calls) AS INTEGER) AS calls,
+    CAST(sum(h.failed) AS INTEGER) AS failed,
+    CAST(sum(h.without_result) AS INTEGER) AS without_result,
+    CAST(sum(h.said_no) AS INTEGER) AS said_no,
+    CAST(round(sum(h.duration_ms_sum) / sum(h.duration_count), 0) AS REAL) AS average_ms,
+    CAST(max(h.longest_ms) AS INTEGER) AS longest_ms
 FROM daily_tools h
 GROUP BY h.name, h.type;
 
@@ -165,11 +190,11 @@ GROUP BY h.name, h.type;
 CREATE VIEW cost_by_product AS
 SELECT
     h.product,
-    sum(h.calls) AS calls,
-    round(sum(h.cost_cents_sum) / 100.0, 4) AS cost_dollars,
-    round(sum(h.cost_cents_sum) / nullif(sum(sum(h.cost_cents_sum)) OVER (), 0), 4) AS share,
-    round(sum(h.cost_cents_sum) / 100.0 / sum(h.calls), 4) AS cost_per_call_dollars,
-    round(sum(h.transfer_leg_cents_sum) / 100.0, 4) AS transfer_leg_dollars
+    CAST(sum(h.calls) AS INTEGER) AS calls,
+    CAST(round(sum(h.cost_cents_sum) / 100.0, 4) AS REAL) AS cost_dollars,
+    CAST(round(sum(h.cost_cents_sum) / nullif(sum(sum(h.cost_cents_sum)) OVER (), 0), 4) AS REAL) AS share,
+    CAST(round(sum(h.cost_cents_sum) / 100.0 / sum(h.calls), 4) AS REAL) AS cost_per_call_dollars,
+    CAST(round(sum(h.transfer_leg_cents_sum) / 100.0, 4) AS REAL) AS transfer_leg_dollars
 FROM daily_costs h
 GROUP BY h.product;
 
@@ -180,10 +205,10 @@ SELECT
     h.agent_version,
     max(h.agent_name) AS agent_name,
     h.component,
-    sum(h.calls) AS calls,
-    round(sum(h.p50_ms_sum) / sum(h.p50_count), 0) AS p50_ms,
-    round(sum(h.p95_ms_sum) / sum(h.p95_count), 0) AS p95_ms,
-    round(max(h.max_ms), 0) AS max_ms
+    CAST(sum(h.calls) AS INTEGER) AS calls,
+    CAST(round(sum(h.p50_ms_sum) / sum(h.p50_count), 0) AS REAL) AS p50_ms,
+    CAST(round(sum(h.p95_ms_sum) / sum(h.p95_count), 0) AS REAL) AS p95_ms,
+    CAST(round(max(h.max_ms), 0) AS REAL) AS max_ms
 FROM daily_latencies h
 GROUP BY h.agent_id, h.agent_version, h.component;
 
@@ -193,8 +218,8 @@ SELECT
     d.reason,
     r.category,
     r.description,
-    d.calls,
-    round(1.0 * d.calls / sum(d.calls) OVER (), 4) AS share
+    CAST(d.calls AS INTEGER) AS calls,
+    CAST(round(1.0 * d.calls / sum(d.calls) OVER (), 4) AS REAL) AS share
 FROM (
     SELECT c.disconnection_reason AS reason, count(*) AS calls
     FROM calls c
@@ -240,10 +265,10 @@ SELECT
     d.place,
     d.what,
     d.name,
-    d.entities,
+    CAST(d.entities AS INTEGER) AS entities,
     local_iso(d.first_seen_at) AS first_seen,
     d.example,
-    d.first_seen_at AS first_seen_ms
+    CAST(d.first_seen_at AS INTEGER) AS first_seen_ms
 FROM (
     SELECT
         'envelope' AS place, 'event' AS what, o.event AS name,

@@ -1,6 +1,8 @@
 """Figures of a small dialogue, worked out by hand."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.conftest import call_rows
 
@@ -136,3 +138,54 @@ def test_words_in_no_time_have_no_pace():
 def test_words_whose_times_run_backwards_are_no_negative_talk():
     row = metrics(said("agent", 5, 4), said("agent", 6, 8))
     assert row["agent_talk_seconds"] == 2.0
+
+
+def test_order_of_the_list_is_not_the_order_of_time():
+    listed = metrics(said("agent", 5, 6), said("user", 1, 2))
+    assert listed == metrics(said("user", 1, 2), said("agent", 5, 6))
+    assert (listed["interruptions"], listed["first_response_seconds"]) == (0, 3.0)
+
+
+def test_utterance_without_a_time_keeps_its_place():
+    row = metrics(said("user", 1, 2), said("agent", None, None), said("user", 4, 5))
+    assert (row["turns"], row["interruptions"]) == (3, 0)
+
+
+SPOKEN = st.lists(
+    st.tuples(st.sampled_from(["agent", "user"]), st.integers(0, 6), st.integers(0, 3)),
+    unique_by=lambda spoken: spoken[1],
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(spoken=SPOKEN, seed=st.randoms(use_true_random=False))
+def test_figures_are_those_of_the_clock_in_any_order(spoken, seed):
+    shuffled = list(spoken)
+    seed.shuffle(shuffled)
+    row = metrics(*(said(role, start, start + length) for role, start, length in shuffled))
+    turns, interruptions, first_response = by_the_clock(spoken)
+    assert (row["turns"], row["interruptions"]) == (turns, interruptions)
+    assert row["first_response_seconds"] == first_response
+
+
+def by_the_clock(spoken):
+    """Turns, interruptions and the first response, told second by second."""
+    turns, interruptions, speaker, ends = 0, 0, None, {}
+    waits_since, first_response, asked = None, None, False
+    for second in range(7):
+        for role, start, length in spoken:
+            if start != second:
+                continue
+            if role != speaker:
+                turns += 1
+                interruptions += speaker is not None and start < ends[speaker]
+                if role == "agent" and asked and first_response is None:
+                    first_response = max(0.0, start - waits_since)
+                ends[role] = 0
+                speaker = role
+            ends[role] = max(ends[role], start + length)
+            if role == "user" and (not asked or (turns == asked)):
+                asked = asked or turns
+                waits_since = ends[role]
+    return turns, interruptions, first_response

@@ -25,7 +25,7 @@ def test_a_call_is_one_line_of_the_log(world):
         "agent": "Dental",
         "direction": "inbound",
         "who": "+493012345",
-        "duration": "1:30",
+        "duration": "0:01:30",
         "status": "ended",
         "outcome": "user_hangup",
         "success": 1,
@@ -51,7 +51,7 @@ def test_the_log_shows_the_number_at_the_other_end(world):
 def test_a_call_that_never_connected_stands_where_retell_reported_it(world):
     assert table_of(
         world, "SELECT started_at, duration, success FROM call_log WHERE call_id = 'no_answer'"
-    ) == [("2026-05-10T08:00:00Z", "0:00", 0)]
+    ) == [("2026-05-10T08:00:00Z", "0:00:00", 0)]
 
 
 def test_a_call_that_goes_on_has_no_duration_cost_or_summary(world):

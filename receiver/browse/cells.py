@@ -11,15 +11,15 @@ from receiver.browse.text import clock, dollars, json_outline, length, when, wor
 
 # Milliseconds of the years 2001 to 2286: a number of another kind in such a column stays a number.
 _TIMES = range(10**12, 10**13)
-_TIME_COLUMNS = frozenset({
+TIME_COLUMNS = frozenset({
     "observed_at", "updated_at", "first_received_at", "last_received_at", "erased_at",
 })  # fmt: skip
-_ISO_COLUMNS = frozenset({"started_at", "since"})
-_FLAGS = frozenset({
+ISO_COLUMNS = frozenset({"started_at", "since", "first_seen"})
+FLAGS = frozenset({
     "success", "successful", "call_successful", "chat_successful", "in_voicemail", "cost_is_final",
     "opt_in_signed_url", "is_transfer_leg_cost",
 })  # fmt: skip
-_TONES = frozenset({"positive", "neutral", "negative"})
+TONES = frozenset({"positive", "neutral", "negative"})
 # JSON that fits on a line stays on it.
 _SHORT = 48
 
@@ -48,13 +48,13 @@ def _text(
         return Markup('<a class="id" href="{0}" title="{1}">{1}</a>').format(
             urls[kind](value), value
         )
-    if column in _ISO_COLUMNS:
+    if column in ISO_COLUMNS:
         return _iso(value, zone)
     if column == "url" and table == "media" and row["kind"].endswith(("recording", "channel")):
         return _audio(value)
     if column in ("user_sentiment", "sentiment"):
         tone = value.strip().lower()
-        known = tone if tone in _TONES else "unknown"
+        known = tone if tone in TONES else "unknown"
         return Markup('<span class="tone {}">{}</span>').format(known, value)
     if len(value) > _SHORT and (outline := json_outline(value)):
         return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(*outline)
@@ -94,10 +94,10 @@ def _audio(url: str) -> Markup | None:
 
 
 def _number(value: float, column: str, table: str | None, zone: ZoneInfo) -> Markup | None:
-    if column in _FLAGS and value in (0, 1):
+    if column in FLAGS and value in (0, 1):
         word = "yes" if value else "no"
         return Markup('<span class="flag {0}" title="{1}">{0}</span>').format(word, value)
-    if (column.endswith("_timestamp") or column in _TIME_COLUMNS) and value in _TIMES:
+    if (column.endswith("_timestamp") or column in TIME_COLUMNS) and value in _TIMES:
         return when(int(value), zone)
     if column.endswith("_cents"):
         return _exact(dollars(value), value, "cents")

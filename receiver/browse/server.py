@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from zoneinfo import ZoneInfo
 
 # In this order: datasette.app loads the plugins, and its own error pages are one of them.
 import datasette.app
@@ -17,7 +18,7 @@ from datasette_auth_passwords.utils import hash_password
 
 from receiver import access
 from receiver.addresses import require_free
-from receiver.browse import listening
+from receiver.browse import filters, listening
 from receiver.browse.door import Door
 from receiver.browse.pages import DATABASE, MASKED, PLUGIN
 from receiver.browse.pool import QueryPool
@@ -100,6 +101,7 @@ def serving(settings: Settings, *, password_hash: str | None) -> datasette.app.D
     metadata = json.loads(shipped("datasette_metadata.json").read_text(encoding="utf-8"))
     metadata["plugins"] = {PLUGIN: {"timezone": settings.timezone}}
     metadata["databases"][MASKED] = metadata["databases"][DATABASE]
+    filters.install(ZoneInfo(settings.timezone))
     served = datasette.app.Datasette(
         [], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=_secret(settings)
     )

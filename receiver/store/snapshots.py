@@ -63,7 +63,7 @@ def select(what: str, readable: Iterable[str]) -> str:
         return what
     names = list(readable)
     if what in names:
-        return sql.whole(what)
+        return sql.NEWEST_FIRST.get(what) or sql.whole(what)
     nearest = difflib.get_close_matches(what, names, n=1)
     raise SettingsError(
         f"there is no table or view {what}",

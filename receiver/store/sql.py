@@ -195,6 +195,10 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+# A view has no order of its own: ordered, it could not count without sorting.
+NEWEST_FIRST = {"call_log": "SELECT * FROM call_log ORDER BY started_at_ms DESC, call_id"}
+
+
 def whole(name: str) -> str:
     """All of a table or view."""
     return f"SELECT * FROM {quoted(name)}"

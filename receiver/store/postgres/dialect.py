@@ -21,7 +21,8 @@ _SAID = {
     # SQLite's sum of integers is an integer, and its numbers with a point are binary.
     r"\bsum\(": "sum_of(",
     r"\b\d+\.\d+\b": r"double precision '\g<0>'",
-    r"\bAS INTEGER\)": "AS BIGINT)",
+    r"\bAS INTEGER\b": "AS BIGINT",
+    r"\bAS REAL\b": "AS DOUBLE PRECISION",
     # Without quotes, the smallest of integers is the negative of none.
     r"-9223372036854775808\b": r"bigint '\g<0>'",
 }

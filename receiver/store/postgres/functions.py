@@ -17,9 +17,12 @@ FUNCTIONS = (
     $$
     """,
     """
-    CREATE OR REPLACE FUNCTION printf(form text, first bigint, second bigint) RETURNS text
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
-        SELECT replace(replace(form, '%02d', lpad(second::text, 2, '0')), '%d', first::text)
+    CREATE OR REPLACE FUNCTION printf(form text, first bigint, second bigint, third bigint)
+    RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+        SELECT regexp_replace(
+            regexp_replace(replace(form, '%d', first::text), '%02d', lpad(second::text, 2, '0')),
+            '%02d', lpad(third::text, 2, '0')
+        )
     $$
     """,
     # As today's SQLite: halves away from zero, of the first 18 digits of the binary number. That is
