@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+IS_NEW := 'import sys; sys.exit(sys.version_info < (3, 11))'
+# An environment of another Python, or of one that is gone, is made anew.
+$(shell [ ! -d $(VENV) ] || $(BIN)/python -c $(IS_NEW) 2>/dev/null || rm -rf $(VENV))
 
 # Tests start callhouse some hundred times, which otherwise would compile all of it each time.
 export PYTHONDONTWRITEBYTECODE :=
@@ -10,11 +13,11 @@ export PYTHONDONTWRITEBYTECODE :=
 AT_ONCE = -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve browse test test-all test-faults fuzz lint describe bench bench-large \
+.PHONY: help demo serve browse test test-system test-all test-faults fuzz lint describe bench bench-large \
 	screenshots clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## A believable day of calls, received and browsed on this machine
 	@$(BIN)/callhouse demo
@@ -25,15 +28,21 @@ serve: $(VENV)/.installed ## Receive Retell's webhooks
 browse: $(VENV)/.installed ## Browse the calls with Datasette
 	@$(BIN)/callhouse browse
 
-test: lint $(VENV)/.installed-system ## Lint, types and tests, on SQLite and on PostgreSQL
+test: lint ## Lint, types and tests, on SQLite and on PostgreSQL
 	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE)
 	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE) --engine postgres
 
-test-all: lint $(VENV)/.installed-dev-all $(VENV)/.installed-system ## The same, the slow tests and those of other engines
+test-system: ## Install PostgreSQL and Chromium for the tests, by apt-get (as root, on Debian)
+	@echo "Installing the packages postgresql and chromium with apt-get"
+	@apt-get update
+	@DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+		postgresql chromium
+
+test-all: lint $(VENV)/.installed-dev-all ## The same, the slow tests and those of other engines
 	@$(BIN)/python -m pytest
 	@$(BIN)/python -m pytest --engine postgres
 
-test-faults: $(VENV)/.installed-dev $(VENV)/.installed-system ## Kill, fill, cut and corrupt the real server (some minutes)
+test-faults: $(VENV)/.installed-dev ## Kill, fill, cut and corrupt the real server (some minutes)
 	@$(BIN)/python -m pytest tests/faults
 
 fuzz: $(VENV)/.installed-dev ## Throw bytes at every parser, a minute each (Linux)
@@ -63,6 +72,8 @@ clean: ## Remove the virtual environment and the demo
 	rm -rf $(VENV) callhouse-demo
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c $(IS_NEW) || { echo "callhouse needs Python 3.11 or newer, and $(PYTHON) is none:" \
+		"make PYTHON=python3.11" >&2; exit 1; }
 	@echo "Making a virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
@@ -74,17 +85,6 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@
-
-# Not Python's: tests that need it are skipped with a reason where it cannot be had.
-$(VENV)/.installed-system: $(VENV)/bin/python
-	@if ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && ! command -v postgres >/dev/null \
-		&& command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		echo "Installing PostgreSQL for the tests"; \
-		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes \
-			--no-install-recommends postgresql; } >$(VENV)/postgresql.log 2>&1 \
-		|| echo "It could not be had, see $(VENV)/postgresql.log"; \
-	fi
 	@touch $@
 
 $(VENV)/.installed-dev-all: $(VENV)/.installed-dev

@@ -149,7 +149,7 @@ def postgres():
     import postgres
 
     if postgres.programs() is None:
-        pytest.skip("waits for PostgreSQL: apt-get install postgresql")
+        pytest.skip("needs PostgreSQL: make test-system installs it")
     with postgres.cluster() as cluster:
         yield cluster
 
