@@ -13,8 +13,8 @@ export PYTHONDONTWRITEBYTECODE :=
 AT_ONCE = -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve browse test test-system test-all test-faults fuzz lint describe bench bench-large \
-	screenshots clean
+.PHONY: help demo serve browse test test-system test-all test-faults simulate fuzz lint describe \
+	bench bench-large screenshots clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test-all: lint $(VENV)/.installed-dev-all ## The same, the slow tests and those 
 
 test-faults: $(VENV)/.installed-dev ## Kill, fill, cut and corrupt the real server (some minutes)
 	@$(BIN)/python -m pytest tests/faults
+
+simulate: $(VENV)/.installed-dev ## 100,000 short histories of the store with faults, on every core (half an hour)
+	@$(BIN)/python -m tests.simulation --histories 100000
 
 fuzz: $(VENV)/.installed-dev ## Throw bytes at every parser, a minute each (Linux)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
