@@ -98,6 +98,8 @@ class History:
         self.processes = [Process(self.world) for _ in range(processes)]
         self.stores = [self._store(process) for process in self.processes]
         self.requests = self._requests(processes)
+        # Processes of other programs.
+        self.others: list[Process] = []
         # At which step what was moved away.
         self.moved: list[tuple[int, dict[str, Inode]]] = []
         self.wal_lost_at: list[int] = []
@@ -157,6 +159,9 @@ class History:
         self._say("power cut")
         for number in range(len(self.processes)):
             self._end(number)
+        for other in self.others:
+            self.world.wake_process(other)
+            disk.release(other)
         self.world.disk.power_cut(self.chance)
 
     def _hold_lock(self) -> None:
@@ -164,6 +169,7 @@ class History:
         kind = self.chance.choice(("BEGIN IMMEDIATE", "BEGIN", "BEGIN EXCLUSIVE"))
         self._say(f"{kind} of another process for {seconds} s")
         process = Process(self.world)
+        self.others.append(process)
 
         def hold() -> None:
             for _ in range(100):
