@@ -21,6 +21,9 @@ from receiver.logs import ShortMessages as _ShortMessages
 from receiver.store import keep_rolled_up as _keep_rolled_up
 from receiver.store import migrate as _migrate
 
+# Only their owner can read the files that the receiver makes.
+_os.umask(0o077)
+
 _settings = _load()
 
 wsgi_app = "receiver.app:create_app()"

@@ -1,5 +1,6 @@
 """`callhouse`, and `python -m receiver`, which is the same command."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    # Only their owner can read the files that this process, or one that it starts, makes.
+    os.umask(0o077)
     try:
         # Imported here: it imports `schema`.
         from receiver.cli import main

@@ -43,6 +43,18 @@ class PostgresUrl:
 # A SQLite file, or a database on a server.
 Location = Path | PostgresUrl
 
+# Names of the files beside a database: appended to its name, or in place of its ending.
+_APPENDED = ("-wal", "-shm", "-journal", ".lock", ".turn", ".partitions")
+_ENDINGS = (".counters", ".secret", ".access", ".sessions")
+
+
+def files_beside(database: Path) -> list[Path]:
+    """The files that SQLite and callhouse keep beside a database file."""
+    return [
+        *(database.with_name(database.name + end) for end in _APPENDED),
+        *(database.with_suffix(end) for end in _ENDINGS),
+    ]
+
 
 def parse_database(url: str) -> Location:
     """CALLHOUSE_DATABASE_URL as a place. Raises ValueError."""

@@ -132,6 +132,8 @@ def _fresh_database(settings: Settings) -> Path:
 def _process(command: str, environ: dict[str, str], bind: Bind) -> Iterator[None]:
     """Run `callhouse COMMAND` until the block ends; enter the block once it listens."""
     log = FOLDER / f"{command}.log"
+    # One of an older version may be readable by others.
+    log.unlink(missing_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "receiver.cli", command],

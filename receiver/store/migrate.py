@@ -10,6 +10,7 @@ from pathlib import Path
 import sqlite_utils
 from sqlite_utils.migrations import Migrations
 
+from receiver.addresses import files_beside
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.store import protocols, rollup_sql, sql
 from receiver.store.connection import (
@@ -49,7 +50,9 @@ def migrate(path: Path, *, timezone: str) -> list[str]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _lock(path):
-            return _update(path, timezone)
+            new = _update(path, timezone)
+            _make_private(path)
+            return new
     except (OSError, sqlite3.OperationalError) as error:
         if isinstance(error, sqlite3.Error) and result_code(error) not in _UNWRITABLE:
             raise
@@ -58,6 +61,14 @@ def migrate(path: Path, *, timezone: str) -> list[str]:
             hint="Its folder must exist or be possible to make, and both must be this user's to "
             "write. CALLHOUSE_DATABASE_URL says where it is.",
         ) from error
+
+
+def _make_private(path: Path) -> None:
+    """Let only their owner read the files: older versions made them with the mode of the umask."""
+    for each in (path, *files_beside(path)):
+        # Another user's file, or no such file.
+        with suppress(OSError):
+            each.chmod(each.stat().st_mode & 0o700)
 
 
 def _refuse_others(path: Path) -> None:
