@@ -1,5 +1,6 @@
 """Addresses: to listen on, and of databases."""
 
+import os
 import re
 import socket
 from dataclasses import dataclass, field
@@ -66,7 +67,20 @@ def parse_database(url: str) -> Location:
             "it must be sqlite:///relative/path.db, sqlite:////absolute/path.db, "
             "or postgresql://user@host/database"
         )
-    return Path(url.removeprefix(prefix))
+    path = Path(url.removeprefix(prefix))
+    require_database_file(path)
+    return path
+
+
+def require_database_file(path: Path) -> None:
+    """Raise ValueError for what cannot be a database file: a device, a folder, or the name of a
+    file that is kept beside a database."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError("it must be a regular file, not a folder, a device or a pipe")
+    if end := next((end for end in (*_APPENDED, *_ENDINGS) if path.name.endswith(end)), None):
+        raise ValueError(
+            f"its name must not end in {end}, which is kept for a file beside a database"
+        )
 
 
 def parse_base_url(url: str) -> str:

@@ -241,6 +241,53 @@ def test_a_database_that_is_none_is_one_sentence(name, kind, environ, tmp_path, 
         assert "Error:" in result.stderr or "Usage:" in result.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_A_DATABASE)
+@pytest.mark.parametrize("path", ["/dev/null", "retell.secret"])
+def test_a_database_of_another_kind_is_refused_before_anything_is_made(
+    name, path, environ, tmp_path
+):
+    before = sorted(tmp_path.iterdir())
+    done = run(WITH_A_DATABASE[name], environ | {"CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("Error: CALLHOUSE_DATABASE_URL is not usable: ")
+    assert sorted(tmp_path.iterdir()) == before
+    assert list(Path("/dev").glob("null*")) == [Path("/dev/null")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["copy", "--to", "sqlite:///retell.secret"],
+        ["copy", "--to", "sqlite:////dev/null"],
+        ["mirror", "--to", "retell.secret"],
+        ["mirror", "--to", "/dev/null"],
+    ],
+    ids=" ".join,
+)
+def test_a_target_of_another_kind_is_refused(arguments, environ, monkeypatch):
+    for variable, value in environ.items():
+        monkeypatch.setenv(variable, value)
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "Invalid value for '--to'" in result.stderr
+    assert list(Path("/dev").glob("null*")) == [Path("/dev/null")]
+
+
+@pytest.mark.parametrize("end", ["-wal", ".secret", ".access", ".counters", ".sessions", ".lock"])
+def test_an_export_replaces_no_file_beside_the_database(end, environ, tmp_path, monkeypatch):
+    for variable, value in environ.items():
+        monkeypatch.setenv(variable, value)
+    path = tmp_path / (f"retell{end}" if end in (".secret", ".access", ".counters", ".sessions")
+                       else f"retell.db{end}")  # fmt: skip
+    path.write_text("ours")
+    arguments = ["export", "disconnection_reasons", "--format", "csv", "--to", str(path)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2, result.output
+    assert "belongs to the database" in result.stderr
+    assert path.read_text() == "ours"
+
+
 WRITING = {
     "export": ["export", "calls", "--format", "csv", "--to", "{}"],
     "export sqlite": ["export", "calls", "--format", "sqlite", "--to", "{}"],
@@ -264,7 +311,7 @@ def test_a_target_that_cannot_be_written_is_one_sentence(
     result = CliRunner().invoke(main, [a.format(path) for a in WRITING[name]])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     if kind == "full" and name != "export days":
-        assert result.exit_code == 1, result.output
+        assert result.exit_code == (2 if name == "copy" else 1), result.output
         assert "WHAT" not in result.output
     if result.exit_code:
         assert "Error:" in result.stderr or "Usage:" in result.stderr

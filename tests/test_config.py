@@ -1,6 +1,7 @@
 """Environment and .env file -> settings: strict, once, and closed when something is wrong."""
 
 import dataclasses
+import os
 import socket
 from pathlib import Path
 
@@ -356,3 +357,26 @@ def test_the_api_key_is_the_accounts_own_never_a_further_webhook_key():
     assert settings.require_api_key() == "key_a"
     with pytest.raises(SettingsError, match="RETELL_API_KEY is not set"):
         config.load({"RETELL_WEBHOOK_KEYS": "key_b"}).require_api_key()
+
+
+@pytest.mark.parametrize("end", [
+    "-wal", "-shm", "-journal", ".lock", ".turn", ".partitions",
+    ".counters", ".secret", ".access", ".sessions",
+])  # fmt: skip
+def test_name_of_a_file_beside_a_database_is_refused(end, tmp_path):
+    for name in (f"retell{end}", f"retell.db{end}"):
+        with pytest.raises(SettingsError, match=f"CALLHOUSE_DATABASE_URL .* end in {end},"):
+            config.load({"CALLHOUSE_DATABASE_URL": f"sqlite:///{tmp_path}/{name}"})
+
+
+@pytest.mark.parametrize("kind", ["folder", "device", "pipe", "link to a device"])
+def test_database_that_is_no_regular_file_is_refused(kind, tmp_path):
+    path = Path("/dev/null") if kind == "device" else tmp_path / "odd"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to a device":
+        path.symlink_to("/dev/null")
+    with pytest.raises(SettingsError, match="it must be a regular file"):
+        config.load({"CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"})

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from receiver import config
+from receiver.addresses import require_database_file
 from receiver.cli.group import Number, Terminated, err, main, progress, resumable, terminable
 from receiver.errors import SchemaMismatch, SettingsError, StoreUnavailable
 
@@ -18,10 +19,19 @@ if TYPE_CHECKING:
     from receiver.store import Mirrored
 
 
+def _file(_context: click.Context, _option: click.Parameter, path: Path) -> Path:
+    try:
+        require_database_file(path)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return path
+
+
 @main.command()
 @click.option(
     "--to",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=_file,
     default="data/mirror.db",
     show_default=True,
     help="The SQLite file to keep.",

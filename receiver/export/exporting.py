@@ -10,7 +10,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from receiver.addresses import Location
+from receiver.addresses import Location, files_beside
 from receiver.config import Settings
 from receiver.errors import ExportFailed, SettingsError
 from receiver.export.formats import Writer, csv_writer, in_zone, ndjson_writer, parquet_writer
@@ -119,11 +119,9 @@ def _refuse(asked: Export, form: str, database: Location) -> None:
         return
     if asked.to.is_dir() or not asked.to.parent.is_dir():
         raise SettingsError(f"{asked.to} is not a file in a folder that exists")
-    own = []
-    if isinstance(database, Path):
-        own = [database.with_name(database.name + end) for end in ("", "-wal", "-shm")]
+    own = [database, *files_beside(database)] if isinstance(database, Path) else []
     if asked.to.exists() and any(path.exists() and asked.to.samefile(path) for path in own):
-        raise SettingsError(f"{asked.to} is the database itself", hint="Name another file.")
+        raise SettingsError(f"{asked.to} belongs to the database", hint="Name another file.")
 
 
 def _read(moment: Snapshot, asked: Export, configured: str, *, typed: bool) -> Result:

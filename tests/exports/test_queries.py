@@ -129,7 +129,7 @@ def test_the_database_itself_is_never_written_over(run, day_path):
     before = day_path.read_bytes()
     result = run("calls", "--to", day_path, "--format", "csv")
     assert result.exit_code == 2
-    assert "the database itself" in result.output
+    assert "belongs to the database" in result.output
     assert day_path.read_bytes() == before
 
 
