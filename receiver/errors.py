@@ -4,6 +4,7 @@ CallhouseError
 ├── SettingsError            an environment variable or argument is unusable
 │   ├── UnusableCall         a call that Retell would refuse, or read otherwise than meant
 │   ├── NoCluster            the database is none that tables can be distributed over
+│   ├── DatabaseRefused      a database on a server cannot be used as its URL says
 │   ├── ForeignDatabase      the database is another program's, or the file is none
 │   └── CopyWithoutBodies    the file is a copy that has no raw bodies
 ├── SignatureError           the request is not Retell's; nothing of it is stored
@@ -81,6 +82,12 @@ class NoCluster(SettingsError):
         "Let CALLHOUSE_DATABASE_URL name the coordinator of a Citus cluster; docs/postgres.md says "
         "what it needs. Without one, everything works on SQLite and PostgreSQL as it is."
     )
+
+
+class DatabaseRefused(SettingsError):
+    """A database on a server cannot be used as its URL says."""
+
+    hint = "Correct the database's URL, or what the server allows; docs/postgres.md says how."
 
 
 class ForeignDatabase(SettingsError):

@@ -37,11 +37,17 @@ def _version(path: Path) -> int:
 
 
 class Cluster:
-    """A server that is started, killed and started again. Not `durable`, it is quick instead."""
+    """A server that is started, killed and started again. Not `durable`, it is quick instead.
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+    It is on a socket in its folder; with `port`, on TCP of this machine too.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = False, port: int | None = None) -> None:
         self.folder = folder
-        self._settings = ["max_connections=200", "shared_buffers=32MB", "listen_addresses="]
+        self._port = port
+        self._settings = ["max_connections=200", "shared_buffers=32MB"]
+        self._settings += [f"listen_addresses={'127.0.0.1' if port else ''}"]
+        self._settings += [f"port={port}"] if port else []
         if durable:
             # What a start after a crash does with a thousand files, one at a time otherwise.
             self._settings += ["recovery_init_sync_method=syncfs"]
@@ -126,7 +132,8 @@ class Cluster:
             self.process.wait(20)
 
     def url(self, database: str) -> PostgresUrl:
-        return PostgresUrl(f"postgresql://callhouse@/{database}?host={self.folder}")
+        port = f"&port={self._port}" if self._port else ""
+        return PostgresUrl(f"postgresql://callhouse@/{database}?host={self.folder}{port}")
 
     @contextmanager
     def pooled(self, where: PostgresUrl, program: str) -> Iterator[PostgresUrl]:
@@ -198,11 +205,11 @@ def name_of(where: PostgresUrl) -> str:
 
 
 @contextmanager
-def cluster(*, durable: bool = False) -> Iterator[Cluster]:
+def cluster(*, durable: bool = False, port: int | None = None) -> Iterator[Cluster]:
     # A socket's path may have 107 bytes.
     memory = "/dev/shm" if Path("/dev/shm").is_dir() and not durable else "/tmp"
     with tempfile.TemporaryDirectory(prefix="pg", dir=memory) as folder:
-        server = Cluster(Path(folder), durable=durable)
+        server = Cluster(Path(folder), durable=durable, port=port)
         try:
             yield server.start()
         finally:

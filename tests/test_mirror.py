@@ -302,7 +302,9 @@ def test_a_file_needs_no_mirror(settings, target, monkeypatch):
 
 def test_once_without_the_server_it_fails(target, monkeypatch):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", "postgresql://callhouse@127.0.0.1:1/x")
-    assert "Error: the database could not be used" in run("--to", target, "--once", status=1)
+    assert "Error: no connection to the server: nothing listens there" in run(
+        "--to", target, "--once", status=1
+    )
 
 
 @pytest.mark.slow

@@ -13,7 +13,13 @@ import click
 from receiver import config
 from receiver.addresses import require_database_file
 from receiver.cli.group import Number, Terminated, err, main, progress, resumable, terminable
-from receiver.errors import SchemaMismatch, SettingsError, StoreUnavailable
+from receiver.errors import (
+    CallhouseError,
+    DatabaseRefused,
+    SchemaMismatch,
+    SettingsError,
+    StoreUnavailable,
+)
 
 if TYPE_CHECKING:
     from receiver.store import Mirrored
@@ -105,23 +111,29 @@ def _steps(
     """Steps for ever: what cannot be done now is tried again."""
     from receiver.store import mirror as steps
 
-    trouble = ""
+    trouble: type[CallhouseError] | None = None
+    has_begun = False
     while True:
         try:
             with closing(
                 steps(settings.database, to, timezone=settings.timezone, now_ms=_now_ms)
             ) as taken:
                 for step in taken:
+                    has_begun = True
                     if trouble:
                         click.echo("It goes on.")
-                        trouble = ""
+                        trouble = None
                     yield step
-        except StoreUnavailable as error:
-            if once or isinstance(error, SchemaMismatch):
+        except (StoreUnavailable, DatabaseRefused) as error:
+            is_lasting = isinstance(error, SchemaMismatch) or (
+                isinstance(error, DatabaseRefused) and not has_begun
+            )
+            if once or is_lasting:
                 raise
-            if trouble != str(error):
-                trouble = str(error)
-                err.print(f"{trouble}; trying again until it goes on", soft_wrap=True, style="red")
+            # One line for an outage: a server that starts has several reasons, one after another.
+            if trouble is not type(error):
+                trouble = type(error)
+                err.print(f"{error}; trying again until it goes on", soft_wrap=True, style="red")
             time.sleep(every)
 
 

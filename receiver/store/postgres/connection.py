@@ -1,9 +1,11 @@
 """Connections to the server: transactions whose commit is durable, and how values are sent."""
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -13,6 +15,7 @@ from psycopg.adapt import Buffer, Dumper
 from psycopg.types.string import BytesBinaryDumper
 
 from receiver.addresses import PostgresUrl
+from receiver.errors import CallhouseError, DatabaseAway, DatabaseRefused
 from receiver.store.postgres import turns
 from receiver.store.postgres.dialect import together, translate
 
@@ -209,8 +212,125 @@ def connect(where: PostgresUrl, *, lock_seconds: float) -> Session:
     return Session(raw, lock_seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why there is no connection: what libpq or the server writes of it, and what we do."""
+
+    pattern: str
+    what: str
+    hint: str
+    is_setting: bool = True
+
+
+_PASSWORD_HINT = (
+    "Give the right one in ~/.pgpass, or in the file that PGPASSFILE names, and check the role in "
+    "the database's URL; docs/postgres.md says how."
+)
+# The first that applies. libpq has no codes for these, and several hosts may each have a line.
+_FAILURES = (
+    _Failure("password authentication failed", "it refuses the password", _PASSWORD_HINT),
+    _Failure("no password supplied", "it asks for a password, and there is none", _PASSWORD_HINT),
+    _Failure(
+        r'role "[^"]*" (does not exist|is not permitted to log in)',
+        "it has no role of this name that may log in",
+        "Create the role with LOGIN, or correct its name in the database's URL.",
+    ),
+    _Failure(
+        "pg_hba.conf",
+        "its pg_hba.conf has no line that lets this role in from here",
+        "Add a line to pg_hba.conf, or, if there is one for TLS alone, ?sslmode=require to the "
+        "database's URL.",
+    ),
+    _Failure(
+        "authentication failed",
+        "it does not accept this login",
+        "Check the role in the database's URL, and what pg_hba.conf asks of it.",
+    ),
+    _Failure(
+        r'database "[^"]*" does not exist',
+        "it has no database of this name",
+        "Create the database, as docs/postgres.md shows, or correct its name in the URL.",
+    ),
+    _Failure(
+        "permission denied for database|is not currently accepting connections",
+        "this role may not connect to the database",
+        "As its owner: GRANT CONNECT ON DATABASE ... TO ..., and ALLOW_CONNECTIONS true.",
+    ),
+    _Failure(
+        "does not support SSL",
+        "it does not offer TLS",
+        "Switch on `ssl` at the server; or, on a network that you trust, take sslmode out of the "
+        "database's URL.",
+    ),
+    _Failure(
+        "certificate|SSL error|SSL negotiation",
+        "TLS cannot be agreed on with it",
+        "Check sslmode and sslrootcert in the database's URL, and that the server's certificate is "
+        "valid and has the host's name.",
+    ),
+    _Failure(
+        "Temporary failure in name resolution",
+        "its name cannot be looked up now",
+        "Check the network and the name servers.",
+        is_setting=False,
+    ),
+    _Failure(
+        "failed to resolve host|could not translate host name",
+        "no host of this name is known",
+        "Correct the host in the database's URL, or check the name servers.",
+    ),
+    _Failure(
+        "Connection refused|No such file or directory",
+        "nothing listens there",
+        "Start the server, or correct the host and port in the database's URL.",
+        is_setting=False,
+    ),
+    _Failure(
+        "timeout|No route to host|Network is unreachable",
+        "it does not answer",
+        "Check the network, the firewall, and the host and port in the database's URL.",
+        is_setting=False,
+    ),
+    _Failure(
+        "too many (clients|connections)|connection slots",
+        "it has no connection left",
+        "Lower CALLHOUSE_CONNECTIONS or CALLHOUSE_WORKERS, or raise the server's max_connections.",
+        is_setting=False,
+    ),
+    _Failure(
+        "starting up|shutting down|in recovery",
+        "it is starting or stopping",
+        "Try again in a moment.",
+        is_setting=False,
+    ),
+    _Failure(
+        "invalid",
+        "a part of the database's URL is not understood",
+        "Write it as postgresql://user@host:5432/database, with libpq's parameters after a ?.",
+    ),
+)
+
+
+def unusable(error: psycopg.Error, what: str = "the database could not be used") -> CallhouseError:
+    """The error for a server that could not be used: a setting's, or that it is away."""
+    failure = _failure(error)
+    if failure is None:
+        return DatabaseAway(f"{what}: {said(error)}")
+    kind = DatabaseRefused if failure.is_setting else DatabaseAway
+    return kind(said(error), hint=failure.hint)
+
+
 def said(error: psycopg.Error) -> str:
     """What went wrong, without what the server says of it: that may hold values."""
+    if failure := _failure(error):
+        return f"no connection to the server: {failure.what}"
     if error.sqlstate is None:
         return f"no connection to the server ({type(error).__name__})"
     return f"the server answered {type(error).__name__} ({error.sqlstate})"
+
+
+def _failure(error: psycopg.Error) -> _Failure | None:
+    """Why there is no connection; None if that is not known, or there was one."""
+    if error.sqlstate is not None:
+        return None
+    return next((each for each in _FAILURES if re.search(each.pattern, str(error))), None)

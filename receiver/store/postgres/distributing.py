@@ -6,10 +6,10 @@ from enum import StrEnum
 import psycopg
 
 from receiver.addresses import PostgresUrl
-from receiver.errors import DatabaseAway, NoCluster
+from receiver.errors import NoCluster
 from receiver.store.migrate import scripts
 from receiver.store.postgres import turns
-from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, said
+from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, unusable
 from receiver.store.postgres.dialect import apart, tables
 from receiver.store.postgres.migrate import LOCK_SECONDS, check
 from receiver.store.postgres.places import DISTRIBUTED, LOCAL, LOCKS, REFERENCE
@@ -68,7 +68,7 @@ def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
     """Distribute every table that is not, all or none of them; say how each lies now.
 
     Waits for whoever is writing a call, and lets the next ones wait. Raises NoCluster,
-    SchemaMismatch and DatabaseAway.
+    SchemaMismatch, DatabaseAway and DatabaseRefused.
     """
     try:
         session = connect(where, lock_seconds=LOCK_SECONDS)
@@ -88,7 +88,7 @@ def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
             session.close()
     except psycopg.Error as error:
         if error.sqlstate in (None, *BUSY, *RETRIED):
-            raise DatabaseAway(f"the cluster could not be used: {said(error)}") from error
+            raise unusable(error, "the cluster could not be used") from error
         # It speaks of tables and settings: rows are moved by the server itself.
         raise NoCluster(
             f"the cluster refused: {error.diag.message_primary}",

@@ -10,7 +10,7 @@ import psycopg
 from receiver.addresses import PostgresUrl
 from receiver.errors import DatabaseAway, NotStored, SchemaMismatch
 from receiver.store import sql
-from receiver.store.postgres.connection import Session, connect, said
+from receiver.store.postgres.connection import Session, connect, said, unusable
 from receiver.store.postgres.exporting import ServerSnapshot, snapshot
 from receiver.store.postgres.migrate import LOCK_SECONDS, applied, check, migrate
 from receiver.store.postgres.store import PostgresStore
@@ -40,7 +40,7 @@ class Postgres:
         return PostgresStore(self.where, busy_seconds=busy_seconds, connections=connections)
 
     def migrate(self, *, timezone: str) -> list[str]:
-        """Create or update the tables and views. Raises DatabaseAway."""
+        """Create or update the tables and views. Raises DatabaseAway, DatabaseRefused."""
         try:
             return migrate(self.where, timezone)
         except psycopg.errors.InsufficientPrivilege as error:
@@ -50,11 +50,12 @@ class Postgres:
                 "CALLHOUSE_TIMEZONE. docs/postgres.md says which roles there are.",
             ) from error
         except psycopg.Error as error:
-            raise _away(error) from error
+            raise unusable(error) from error
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """One moment of the database. Raises NotStored without tables, DatabaseAway."""
+        """One moment of the database. Raises NotStored without tables, DatabaseAway,
+        DatabaseRefused."""
         try:
             session = connect(self.where, lock_seconds=LOCK_SECONDS)
             try:
@@ -69,7 +70,7 @@ class Postgres:
                 hint="Run `callhouse migrate`.",
             ) from None
         except psycopg.Error as error:
-            raise _away(error) from error
+            raise unusable(error) from error
 
     @contextmanager
     def snapshot(self, *, timezone: str | None, private: bool) -> Iterator[ServerSnapshot]:
@@ -128,7 +129,3 @@ def _bytes(session: Session, statement: str) -> int:
     except psycopg.Error:
         # Some hosts of PostgreSQL keep this to themselves.
         return 0
-
-
-def _away(error: psycopg.Error) -> DatabaseAway:
-    return DatabaseAway(f"the database could not be used: {said(error)}")
