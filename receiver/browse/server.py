@@ -1,19 +1,22 @@
 """Datasette on the live file, closed to everybody without a login."""
 
+import csv
 import hashlib
 import json
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from zoneinfo import ZoneInfo
 
 # In this order: datasette.app loads the plugins, and its own error pages are one of them.
 import datasette.app
 import datasette.handle_exception
+import datasette.views.base
 from datasette_auth_passwords.utils import hash_password
 
 from receiver import access
@@ -26,6 +29,7 @@ from receiver.browse.sessions import Attempts, Sessions
 from receiver.browse.warehouse import Warehouse
 from receiver.config import Settings, shipped
 from receiver.errors import CopyWithoutBodies, SettingsError
+from receiver.export.formats import defused
 from receiver.files import atomic_write, locked
 from receiver.store import Store, check_schema, keep_rolled_up, migrate
 from receiver.store.bounded import limit_memory
@@ -102,6 +106,7 @@ def serving(settings: Settings, *, password_hash: str | None) -> datasette.app.D
     metadata["plugins"] = {PLUGIN: {"timezone": settings.timezone}}
     metadata["databases"][MASKED] = metadata["databases"][DATABASE]
     filters.install(ZoneInfo(settings.timezone))
+    datasette.views.base.csv = SimpleNamespace(writer=_CsvWriter)
     served = datasette.app.Datasette(
         [], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=_secret(settings)
     )
@@ -117,6 +122,20 @@ def serving(settings: Settings, *, password_hash: str | None) -> datasette.app.D
     sessions = Sessions(ended, secret=served._secret, access=served.callhouse_access)
     served.callhouse_door = Door(served.callhouse_access, sessions, Attempts())
     return served
+
+
+class _CsvWriter:
+    """Stands in for `csv.writer` on Datasette's pages, where `out.write` is a coroutine.
+
+    Cells are defused as in exports.
+    """
+
+    def __init__(self, out: Any) -> None:
+        self._writer = csv.writer(out)
+
+    def writerow(self, row: Iterable[object]) -> Any:
+        """The coroutine that writes a row."""
+        return self._writer.writerow(list(map(defused, row)))
 
 
 def _login(settings: Settings) -> tuple[str | None, str | None]:
