@@ -18,6 +18,7 @@ CallhouseError
 ├── Overloaded               the worker has no memory left for another body now
 ├── StoreUnavailable         the event could not be stored now; a retry can help
 │   ├── StoreBusy            another process held the write lock too long
+│   │   └── LogDeleted       another process has a write-ahead log that was deleted
 │   ├── StoreReplaced        the database file was moved, deleted or replaced
 │   ├── DatabaseAway         a database on a server could not be used
 │   ├── DatabaseUnreadable   a database file could not be read
@@ -181,6 +182,15 @@ class StoreUnavailable(CallhouseError):
 
 class StoreBusy(StoreUnavailable):
     """Another process held the write lock too long."""
+
+
+class LogDeleted(StoreBusy):
+    """The write-ahead log was deleted, and only another process can put it back."""
+
+    hint = (
+        "If it lasts, restart everything that has the database open: serve, browse and others. "
+        "docs/operating.md says why."
+    )
 
 
 class StoreReplaced(StoreUnavailable):

@@ -6,11 +6,11 @@ import stat
 
 import pytest
 from browsing import visiting
-from storing import stored
+from storing import add, stored
 
 from receiver.browse import server, warehouse
 from receiver.browse.server import serving
-from receiver.store import receive
+from receiver.store import migrate, receive
 from tests.conftest import payload
 
 # Datasette serves files.
@@ -102,3 +102,24 @@ def test_private_columns_read_as_null_in_expressions_too(browse, store):
     store.add(receive(b'{"event":"x"}', source="webhook", observed_at=1, received_at=1))
     sql = "select coalesce(body, 'nothing') as b, count(body) as n from observations"
     assert browse(f"/retell.json?sql={sql}&_shape=array").json() == [{"b": "nothing", "n": 0}]
+
+
+def test_pages_show_a_file_that_was_put_in_place_of_another(browse, call, db_path, tmp_path):
+    count = "/retell.json?sql=select count(*) from calls&_shape=arrayfirst"
+    assert browse(count).json() == [1]
+    other = tmp_path / "other.db"
+    migrate(other, timezone="UTC")
+    for ending in ("-wal", "-shm"):
+        db_path.with_name(db_path.name + ending).unlink(missing_ok=True)
+    other.rename(db_path)
+    assert browse(count).json() == [0]
+
+
+def test_pages_follow_a_log_that_is_put_back(browse, store, db_path):
+    count = "/retell.json?sql=select count(*) from calls&_shape=arrayfirst"
+    add(store, "call_ended", "a")
+    assert browse(count).json() == [1]
+    db_path.with_name(f"{db_path.name}-wal").unlink()
+    for n in range(5):
+        add(store, "call_ended", f"b{n}")
+        assert browse(count).json() == [2 + n]

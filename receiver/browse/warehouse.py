@@ -19,6 +19,7 @@ from receiver.browse.pool import QueryPool, TooManyQueries
 from receiver.browse.privacy import goes_past, guard
 from receiver.store.bounded import connect_bounded
 from receiver.store.connection import Connection, sqlite3
+from receiver.store.log import Identity, identity
 from receiver.store.reading import connect_readonly
 from schema.tables import CALL_TABLES, OBSERVATIONS, ROLLUP_TABLES, TABLES
 
@@ -101,11 +102,17 @@ class Warehouse(Database):
         """
 
         def in_thread() -> Any:
-            connection = getattr(connections, self.name, None)
+            files = self._files()
+            connection, opened = getattr(connections, self.name, (None, None))
+            if connection is not None and opened != files:
+                # It would read files that the receiver no longer writes to.
+                self._all_file_connections.remove(connection)
+                connection.close()
+                connection = None
             if connection is None:
                 connection = self.connect()
                 self.ds._prepare_connection(connection, self.name)
-                setattr(connections, self.name, connection)
+                setattr(connections, self.name, (connection, files))
             return fn(connection)
 
         try:
@@ -113,6 +120,10 @@ class Warehouse(Database):
             return await asyncio.wait_for(asyncio.wrap_future(future), ANSWERED_SECONDS)
         except (TimeoutError, TooManyQueries):
             raise QueryInterrupted(None, "", None) from None
+
+    def _files(self) -> tuple[Identity, Identity]:
+        path = Path(self.path)
+        return identity(path), identity(path.with_name(path.name + "-wal"))
 
     async def execute(
         self,

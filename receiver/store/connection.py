@@ -1,6 +1,5 @@
 """Opening the SQLite file so that a commit is durable, and knowing which SQLite that is."""
 
-import os
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -161,15 +160,6 @@ def connect_readonly(path: Path) -> Connection:
     return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
 
 
-def identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of the file at `path`; None if there is none."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
-
-
 def result_code(error: Exception) -> int:
     """SQLite's primary result code, 0 if there is none."""
     # It is in the low byte. Source: https://www.sqlite.org/rescode.html
@@ -177,7 +167,7 @@ def result_code(error: Exception) -> int:
     return code or _FAULTS_BY_MESSAGE.get(str(error), 0)
 
 
-def is_busy(error: sqlite3.OperationalError) -> bool:
+def is_busy(error: sqlite3.DatabaseError) -> bool:
     """Whether another connection held a lock."""
     return result_code(error) == sqlite3.SQLITE_BUSY
 

@@ -9,16 +9,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from receiver.errors import SettingsError, StoreBusy, StoreReplaced, StoreUnavailable
+from receiver.errors import LogDeleted, SettingsError, StoreBusy, StoreReplaced, StoreUnavailable
 from receiver.store import protocols, sql
-from receiver.store.connection import (
-    Connection,
-    connect,
-    connect_readonly,
-    identity,
-    is_busy,
-    sqlite3,
-)
+from receiver.store.connection import Connection, connect, connect_readonly, is_busy, sqlite3
+from receiver.store.log import FileLog, Log, identity
 from receiver.store.migrate import check, figures_are_ours
 from receiver.store.observing import Outcome, Received, observe
 from receiver.store.protocols import BUSY_SECONDS
@@ -55,6 +49,10 @@ class Machine:
     def identity(self, path: Path) -> tuple[int, int] | None:
         """Device and inode of the file at `path`; None if there is none."""
         return identity(path)
+
+    def log(self, path: Path) -> Log:
+        """The write-ahead log that was opened just now. Raises OSError if it has gone already."""
+        return FileLog(path)
 
 
 class _Waiting:
@@ -97,6 +95,7 @@ class Store:
         self._writing = self._machine.lock()
         self._connection: Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._log: Log | None = None
 
     def add(self, received: Received) -> Outcome:
         """Store one body; return once it is on disk. Raises StoreUnavailable."""
@@ -136,9 +135,9 @@ class Store:
                 connection = self._begin(self._deadline())
                 yield connection
                 connection.execute("COMMIT")
-                self._check_identity()
+                self._check_files()
             except BaseException as error:
-                self._disconnect()
+                self._disconnect_after(error)
                 if isinstance(error, sqlite3.Error | OSError | SettingsError):
                     raise _unavailable(error) from error
                 raise
@@ -179,10 +178,9 @@ class Store:
                     batch = self._take(BATCH)
                     outcomes = [observe(connection, waiting.received) for waiting in batch]
                     connection.execute("COMMIT")
-                    self._check_identity()
+                    self._check_files()
                 except BaseException as error:
-                    if not isinstance(error, StoreBusy):
-                        self._disconnect()
+                    self._disconnect_after(error)
                     raise
             for waiting, outcome in zip(batch, outcomes, strict=True):
                 waiting.outcome = outcome
@@ -224,19 +222,37 @@ class Store:
 
     def _begin(self, deadline: float) -> Connection:
         """Take the write lock, waiting for other processes in steps that let requests through."""
-        with self._turnstile(deadline):
-            while True:
-                try:
-                    connection = self._connect()
-                    # Immediate: a deferred transaction that reads and then writes fails at once if
-                    # another process has written meanwhile, whatever the timeout says.
-                    connection.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError as error:
-                    if not is_busy(error):
-                        raise
-                    self._wait(deadline)
-                else:
+        while True:
+            try:
+                with self._turnstile(deadline):
+                    return self._lock_file(deadline)
+            except LogDeleted as error:
+                # Without the turnstile, which the process that can put it back needs.
+                self._wait(deadline, error)
+
+    def _lock_file(self, deadline: float) -> Connection:
+        while True:
+            try:
+                connection = self._connect()
+                # Immediate: a deferred transaction that reads and then writes fails at once if
+                # another process has written meanwhile, whatever the timeout says.
+                connection.execute("BEGIN IMMEDIATE")
+                # With the lock held, nobody adds to the log while it is copied.
+                if self._log is None or not self._log.is_gone:
                     return connection
+                # Not beside a file that it does not belong to.
+                self._check_identity()
+                self._log.restore()
+                connection.execute("ROLLBACK")
+                self._reopen()
+            except sqlite3.DatabaseError as error:
+                if is_busy(error):
+                    self._wait(deadline)
+                elif self._log_is_gone:
+                    # The index is about the log that another process has put there.
+                    self._reopen()
+                else:
+                    raise
 
     @contextmanager
     def _turnstile(self, deadline: float) -> Iterator[None]:
@@ -257,33 +273,83 @@ class Store:
         """The open connection, or a new one: opening meets the locks of other processes too."""
         if self._connection is None:
             self._identity = self._machine.identity(self.path)
-            connection = self._machine.connect(self.path)
-            try:
-                check(connection)
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
+            self._connection, self._log = self._open()
         self._check_identity()
         return self._connection
+
+    def _open(self) -> tuple[Connection, Log]:
+        """A new connection and its log.
+
+        Raises LogDeleted while another process has a log that is no longer there: what was added to
+        a new one would be lost.
+        """
+        connection = self._machine.connect(self.path)
+        try:
+            check(connection)
+            log = self._machine.log(self.path)
+            if log.is_complete:
+                return connection, log
+            log.close()
+            raise LogDeleted("the write-ahead log was deleted while another process had it open")
+        except OSError as error:
+            connection.close()
+            raise LogDeleted("the write-ahead log was deleted") from error
+        except BaseException:
+            connection.close()
+            raise
+
+    @property
+    def _log_is_gone(self) -> bool:
+        """Whether the write-ahead log was deleted or replaced since the connection was opened."""
+        return self._log is not None and self._log.is_gone
+
+    def _check_files(self) -> None:
+        """After a commit: make sure that it went into files that are there, or put back there."""
+        self._check_identity()
+        if self._log_is_gone:
+            self._begin(self._deadline()).execute("ROLLBACK")
+
+    def _reopen(self) -> None:
+        """Open the log that is in its place now.
+
+        Before the old connection is closed: the last one to close makes a checkpoint, and the log
+        that it has may mean nothing any more. But as long as a process has one connection, all of
+        its connections have the same index. Raises LogDeleted.
+        """
+        if self._log is not None and self._log.is_index_gone:
+            self._disconnect()
+        connection, log = self._connection, self._log
+        self._connection, self._log = self._open()
+        if connection is not None and log is not None:
+            connection.close()
+            log.close()
 
     def _check_identity(self) -> None:
         """A file that was replaced would swallow events into an inode nobody can open."""
         if self._machine.identity(self.path) != self._identity:
             raise StoreReplaced("the database file was moved, deleted or replaced")
 
+    def _disconnect_after(self, error: BaseException) -> None:
+        """Drop the connection, unless it is in order or alone has a log that was deleted."""
+        is_idle = self._connection is None or not self._connection.in_transaction
+        if not (isinstance(error, StoreBusy) and is_idle):
+            self._disconnect()
+
     def _disconnect(self) -> None:
         """Drop the connection, and with it any open transaction; the next event opens it anew."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
+        connection, self._connection = self._connection, None
+        log, self._log = self._log, None
+        if connection is not None:
             connection.close()
+        if log is not None:
+            log.close()
 
     def _deadline(self) -> float:
         return self._machine.monotonic() + self._busy_seconds
 
-    def _wait(self, deadline: float) -> None:
+    def _wait(self, deadline: float, reason: StoreBusy | None = None) -> None:
         if self._machine.monotonic() >= deadline:
-            raise StoreBusy("another process holds the database's write lock")
+            raise reason or StoreBusy("another process holds the database's write lock")
         self._machine.sleep(_POLL_SECONDS)
 
 

@@ -11,7 +11,6 @@ import time
 import traceback
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
@@ -20,7 +19,7 @@ CHUNK = 100
 MOST_FAILURES = 10
 
 
-def run(seeds: range, *, lost_log: bool) -> tuple[Counter[str], list[str]]:
+def run(seeds: range) -> tuple[Counter[str], list[str]]:
     """What happened in the histories of these seeds, and what failed."""
     from tests.simulation import disk
     from tests.simulation.history import History
@@ -30,7 +29,7 @@ def run(seeds: range, *, lost_log: bool) -> tuple[Counter[str], list[str]]:
     failures = []
     with tempfile.TemporaryDirectory(prefix="simulation") as folder:
         for seed in seeds:
-            history = History(seed, Path(folder), lost_log=lost_log)
+            history = History(seed, Path(folder))
             try:
                 history.run()
             except Exception:
@@ -49,7 +48,6 @@ def main() -> int:
     )
     parser.add_argument("--histories", type=int, default=1000, help="how many (1000)")
     parser.add_argument("--seed", type=int, default=0, help="of the first; the next has the next")
-    parser.add_argument("--lost-log", action="store_true", help="also delete -wal files in use")
     options = parser.parse_args()
     # The histories use what the tests share.
     sys.path.insert(0, str(TESTS))
@@ -57,7 +55,7 @@ def main() -> int:
     chunks = [range(s, min(s + CHUNK, end)) for s in range(options.seed, end, CHUNK)]
     began, totals, failed = time.monotonic(), Counter(), 0
     with ProcessPoolExecutor(min(os.cpu_count() or 1, len(chunks) or 1)) as pool:
-        for some, failures in pool.map(partial(run, lost_log=options.lost_log), chunks):
+        for some, failures in pool.map(run, chunks):
             totals += some
             for failure in failures[: max(0, MOST_FAILURES - failed)]:
                 print(failure, flush=True)

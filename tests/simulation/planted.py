@@ -11,6 +11,7 @@ import schema.merge
 from receiver.errors import StoreUnavailable
 from receiver.store import Outcome, Store
 from receiver.store.connection import sqlite3
+from receiver.store.log import Log
 
 Patch = Callable[..., None]
 
@@ -29,6 +30,10 @@ def _executing(patch: Patch, change: Callable[..., Any]) -> None:
 def synchronous_normal(patch: Patch) -> None:
     pragmas = receiver.store.connection._PRAGMAS | {"synchronous": 1}
     patch(receiver.store.connection, "_PRAGMAS", pragmas)
+
+
+def deleted_log_is_not_restored(patch: Patch) -> None:
+    patch(Log, "restore", lambda _: None)
 
 
 def no_identity_check(patch: Patch) -> None:
@@ -106,11 +111,11 @@ def one_body_per_call_and_event(patch: Patch) -> None:
 
 
 def locks_are_waited_for_without_end(patch: Patch) -> None:
-    patch(Store, "_wait", lambda store, _deadline: store._machine.sleep(0.0005))
+    patch(Store, "_wait", lambda store, *_: store._machine.sleep(0.0005))
 
 
 def busy_is_not_waited_for(patch: Patch) -> None:
-    def refuse(store, deadline):
+    def refuse(store, deadline, reason=None):
         raise receiver.store.store.StoreBusy("locked")
 
     patch(Store, "_wait", refuse)
@@ -120,6 +125,7 @@ def busy_is_not_waited_for(patch: Patch) -> None:
 PLANTED = {
     synchronous_normal: 100,
     no_identity_check: 500,
+    deleted_log_is_not_restored: 500,
     acknowledged_before_the_commit: 100,
     deferred_begin: 100,
     failed_commit_counts_as_done: 500,

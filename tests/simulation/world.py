@@ -13,8 +13,9 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 
 from receiver.store.connection import Connection, connect
+from receiver.store.log import Log
 from receiver.store.store import Machine
-from tests.simulation.disk import IOERR, NAME, OK, Disk
+from tests.simulation.disk import IOERR, NAME, OK, Disk, Inode
 
 SWITCH = 0.04
 TICK = 0.2
@@ -106,11 +107,43 @@ class Process(Machine):
             raise
         return connection
 
+    def log(self, path: Path) -> Log:
+        self.check()
+        return DiskLog(self.world.disk, str(path))
+
     def identity(self, path: Path) -> tuple[int, int] | None:
         self.check()
         self.world.pause()
         self.check()
         return self.world.disk.identity(str(path))
+
+
+class DiskLog(Log):
+    """The log of a file on the simulated disk."""
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        self._disk, self._name = disk, f"{path}-wal"
+        if self._name not in disk.names:
+            raise FileNotFoundError
+        self._inode, self._database = disk.names[self._name], disk.names[path]
+
+    def read(self, count: int, offset: int) -> bytes:
+        return bytes(self._inode.content[offset : offset + count])
+
+    def read_present(self, count: int, offset: int) -> bytes:
+        inode = self._disk.names.get(self._name)
+        return bytes(inode.content[offset : offset + count]) if inode else b""
+
+    def read_index(self, count: int) -> bytes:
+        regions = self._database.regions
+        return bytes(regions[0][:count]) if regions else b""
+
+    def put_back(self) -> None:
+        self._disk.names[self._name] = Inode(bytes(self._inode.content))
+
+    @property
+    def is_gone(self) -> bool:
+        return self._disk.names.get(self._name) is not self._inode
 
 
 class World:
