@@ -44,11 +44,11 @@ _OPEN = {
     "unknowns": "call_id place what seen_at",
     "chat_unknowns": "chat_id place what seen_at",
     "upstream_calls": "call_id asked_at gone_at",
-    "syncs": "agent_id since until next_day started_at finished_at found new changed unchanged "
-    "gone failed",
+    "syncs": "agent_id key_id since until next_day started_at finished_at found new changed "
+    "unchanged gone failed",
     "coverage": "day agent_id agent_name listed stored ended with_transcript analysed "
     "with_final_cost missing incomplete gone_upstream erased missing_call_ids "
-    "incomplete_call_ids checked_at",
+    "incomplete_call_ids checked_at key_id",
 }
 # Sums over calls, and names of agents, tools and nodes.
 OPEN = {table.name: frozenset(table.names) for table in ROLLUP_TABLES} | {

@@ -394,10 +394,12 @@ UPSTREAM_CALLS = Table(
 
 SYNCS = Table(
     "syncs",
-    ("agent_id", "since", "until"),
-    "How far each `callhouse sync` came; the next one goes on from there.",
+    ("agent_id", "key_id", "since", "until"),
+    "How far each `callhouse sync` came; the next one with the same key continues from there.",
     {
         "agent_id": "The agent whose calls were fetched; empty for all.",
+        "key_id": "The key that fetched them: the first 8 hex digits of the key's SHA-256. "
+        "Empty for syncs of older versions.",
         "since": "The first day; empty if it began with the oldest call.",
         "until": "The last day; empty if it went on to the newest call.",
         "next_day": "The first day that is not done yet.",
@@ -434,6 +436,8 @@ COVERAGE = Table(
         "missing_call_ids": "JSON of the ids that are missing.",
         "incomplete_call_ids": "JSON of the ids that are incomplete.",
         "checked_at": "When it was compared, in milliseconds since the epoch.",
+        "key_id": "The key that it was compared with: the first 8 hex digits of the key's SHA-256. "
+        "Null if an older version compared it.",
     },
 )
 

@@ -130,7 +130,7 @@ def test_what_commands_ask_is_answered(cluster, path):
 
 
 def test_what_sync_notes_is_kept(cluster, path):
-    row = SyncRow("", "2026-05-01", "", "2026-05-02", 1, None)
+    row = SyncRow("", "k", "2026-05-01", "", "2026-05-02", 1, None)
     for where in (cluster, path):
         in_store(
             where, lambda s: keep(s, [], asked=[("c", 5)], gone=[("d", 6)], sync=lambda _: row)

@@ -27,7 +27,8 @@ HISTORY = seeded(7, 40)
 UPSTREAM = [
     "INSERT INTO upstream_calls VALUES ('c', 5, NULL)",
     "INSERT INTO upstream_calls VALUES ('never here', NULL, 7)",
-    "INSERT INTO syncs (agent_id, since, until, next_day, started_at) VALUES ('', '', '', 'x', 3)",
+    "INSERT INTO syncs (agent_id, key_id, since, until, next_day, started_at) "
+    "VALUES ('', 'k', '', '', 'x', 3)",
     "INSERT INTO coverage (day, agent_id, listed, checked_at) VALUES ('2026-05-01', 'a', 3, 9)",
 ]
 ERASE = "INSERT INTO erasures VALUES (?, ?, 'asked for')"
@@ -263,7 +264,8 @@ def test_of_rows_that_no_observation_speaks_of_the_newer_one_counts(source, targ
     assert (found.is_complete, found.ahead) == (True, 2)
     stored = dump_of(target)
     assert next(row[:3] for row in stored["upstream_calls"]) == ("c", 5, 9)
-    assert [row[3] for row in stored["syncs"] + stored["coverage"]] == ["y", 5]
+    assert [row[4] for row in stored["syncs"]] == ["y"]
+    assert [row[3] for row in stored["coverage"]] == [5]
 
 
 DIFFERENCES = {

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from engines import url_of
 
 from receiver.cli import main
+from receiver.signature import key_id
 from receiver.store import rebuild
 from tests.conftest import KEY
 from tests.upstream import DAY_MS, FIRST, PAST_MS, Account, figures
@@ -222,3 +223,30 @@ def test_a_fix_that_fails_for_a_call_leaves_it_named(run, account):
     assert result.exit_code == 1
     assert f"incomplete  {call_id}" in result.output
     assert figures(account.sync(date(2026, 5, 9))) == {"unchanged": 4, "failed": 1}
+
+
+# -- two keys on one database --------------------------------------------------------------------
+
+
+def test_a_second_key_leaves_the_first_keys_rows(account, database, db):
+    account.populate(40)
+    account.coverage()
+    before = rows(db)
+    with Account(database, seed=2, key="key_of_another_account") as other:
+        other.populate(10)
+        other.coverage()
+        first, second = key_id(account.key), key_id(other.key)
+    assert [row for row in rows(db) if row["key_id"] == first] == before
+    assert sum(row["listed"] for row in rows(db) if row["key_id"] == second) == 10
+
+
+def test_a_new_key_replaces_rows_of_the_same_agents(account, db):
+    account.populate(40)
+    account.coverage()
+    before = rows(db)
+    account.known_as = "key_after_rotation"
+    account.coverage(fix=True)
+    assert [(r["day"], r["agent_id"]) for r in rows(db)] == [
+        (r["day"], r["agent_id"]) for r in before
+    ]
+    assert {r["missing"] for r in rows(db)} == {0}

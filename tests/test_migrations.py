@@ -366,6 +366,21 @@ def test_search_in_an_older_version_finds_its_words(path):
         assert db.execute(indexed).fetchone()[0] == 1
 
 
+def test_older_syncs_stay_without_a_key(path):
+    load(path, ROOT / "tests" / "databases" / "0004_days.sql")
+    with opened(path) as db:
+        db.execute("INSERT INTO syncs VALUES ('', '', '', '2026-05-02', 3, 4, 9, 5, 2, 1, 1, 0)")
+        db.execute("INSERT INTO coverage (day, agent_id, listed) VALUES ('2026-05-01', 'a', 9)")
+        db.execute("CREATE VIEW my_syncs AS SELECT next_day FROM syncs")
+    migrate(path, timezone="UTC")
+    found = dump_of(path)
+    assert found["syncs"] == [("", "", "", "", "2026-05-02", 3, 4, 9, 5, 2, 1, 1, 0)]
+    assert [row[:4] for row in found["coverage"]] == [("2026-05-01", "a", None, 9)]
+    assert found["coverage"][0][-1] is None
+    with opened(path) as db:
+        assert db.execute("SELECT * FROM my_syncs").fetchall() == [("2026-05-02",)]
+
+
 # -- views ---------------------------------------------------------------------------------------
 
 

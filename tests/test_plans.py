@@ -127,10 +127,12 @@ def test_what_is_asked_of_one_call_is_asked_of_its_part(in_parts, spy):
 def test_every_other_write_is_about_one_call_or_about_none(in_parts, spy):
     def sync(store):
         received = [receive(b'{"call_id": "c"}', source="api", observed_at=5, received_at=6)]
-        row = SyncRow("", "2026-05-01", "", "2026-05-02", 1, None)
+        row = SyncRow("", "k", "2026-05-01", "", "2026-05-02", 1, None)
         keep(store, received, asked=[("c", 5)], gone=[("d", 6)], sync=lambda _: row)
         day = ("2026-05-01", "a", *[None] * (len(COVERAGE.names) - 2))
-        put_coverage(store, [day], since="2026-05-01", until=None, agent_id=None)
+        put_coverage(
+            store, [day], since="2026-05-01", until=None, agent_id=None, key_id="k", is_alone=True
+        )
 
     def add_up(store):
         assert list(roll_up(store, timezone="UTC", now_ms=2**50))

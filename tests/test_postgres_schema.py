@@ -194,7 +194,10 @@ def test_a_statement_is_said_to_postgresql(statement, expected):
         "CREATE TABLE t (a TEXT DEFAULT 'x') STRICT;",
         "CREATE TABLE t (a TEXT);",
         "CREATE UNIQUE INDEX i ON t (a);",
-        "DROP TABLE t;",
+        "DROP TABLE IF EXISTS t;",
+        "CREATE TABLE t AS SELECT a FROM u WHERE a = 1;",
+        "INSERT INTO t (a) VALUES (1);",
+        "INSERT INTO t (a) SELECT max(a) FROM u;",
         "UPDATE t SET a = 1;",
         "CREATE TRIGGER other AFTER INSERT ON t BEGIN SELECT 1; END;",
     ],
@@ -228,6 +231,22 @@ def test_eight_processes_migrate_once(postgres):
     for process in processes:
         process.join(timeout=60)
     assert applied == [[]] * 7 + [list(scripts())]
+
+
+def test_older_syncs_stay_without_a_key(postgres, monkeypatch):
+    where = postgres.create()
+    older = {name: script for name, script in scripts().items() if name <= "0004_days"}
+    with monkeypatch.context() as patch:
+        patch.setattr("receiver.store.postgres.migrate.scripts", lambda: older)
+        migrate(where, timezone="UTC")
+    with looking(where) as session:
+        session.raw.execute(
+            "INSERT INTO syncs VALUES ('', '', '', '2026-05-02', 3, 4, 9, 5, 2, 1, 1, 0)"
+        )
+    assert migrate(where, timezone="UTC") == [name for name in scripts() if name not in older]
+    with looking(where) as session:
+        found = session.raw.execute("SELECT * FROM syncs").fetchall()
+    assert found == [("", "", "", "", "2026-05-02", 3, 4, 9, 5, 2, 1, 1, 0)]
 
 
 def test_a_failed_migration_leaves_nothing(postgres, monkeypatch):

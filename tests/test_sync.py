@@ -1,12 +1,13 @@
 """Sync against the sandbox: everything Retell has ends up here, once, however late it is over."""
 
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 
 import httpx
 import pytest
 from conftest import dump
 
+from receiver.signature import key_id
 from receiver.store import rebuild, show
 from tests.conftest import KEY
 from tests.upstream import DAY_MS, FIRST, NOW_MS, PAST_MS, Account, figures, started, stored
@@ -274,3 +275,69 @@ def test_a_call_of_no_known_key_is_left_alone_by_a_second_key(account, other, db
     account.delete(call_id)
     account.sync(FIRST)
     assert gone(db) == set()
+
+
+def positions(db) -> list[tuple]:
+    rows = db.execute("SELECT key_id, next_day, finished_at IS NULL FROM syncs ORDER BY 1, 2")
+    return [tuple(row) for row in rows]
+
+
+def days_of(account, **options) -> list:
+    """Run a sync; return the days it listed."""
+    days = []
+    account.sync(stop=lambda step: days.append(step.day), **options)
+    return sorted(set(days))
+
+
+def test_a_second_key_does_not_continue_from_the_first(account, other, db):
+    account.populate(30)
+    other.populate(20)
+    account.sync()
+    assert figures(other.sync()) == {"new": 20}
+    keys = {key_id(account.key), key_id(other.key)}
+    assert {(key, day) for key, day, _ in positions(db)} == {(key, "2026-05-14") for key in keys}
+    # Each continues two days before its own last sync.
+    assert days_of(account)[0] == days_of(other)[0] == date(2026, 5, 11)
+
+
+def test_resuming_one_key_does_not_move_the_other(account, other, db):
+    account.populate(40)
+    other.populate(40)
+
+    def stop(step):
+        if step.days_done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        account.sync(FIRST, stop=stop)
+    [first] = positions(db)
+    assert first == (key_id(account.key), "2026-05-11", True)
+    assert days_of(other, since=FIRST)[0] == FIRST
+    assert first in positions(db)
+    second = next(row for row in positions(db) if row != first)
+    assert days_of(account, since=FIRST)[0] == date(2026, 5, 11)
+    assert second in positions(db)
+    assert stored(db) == set(account.box.calls) | set(other.box.calls)
+
+
+def test_a_position_without_key_counts_while_no_other_is_known(account, other, db):
+    account.populate(20)
+    other.populate(5)
+    account.sync()
+    db.execute("UPDATE syncs SET key_id = ''")
+    assert days_of(account)[0] == date(2026, 5, 11)
+    db.execute("UPDATE syncs SET key_id = ''")
+    assert figures(other.sync()) == {"new": 5}
+    db.execute("DELETE FROM syncs WHERE key_id <> ''")
+    assert days_of(account)[0] == FIRST
+
+
+def test_a_new_key_fetches_no_complete_call_again(account, db):
+    account.populate(40)
+    account.sync()
+    asked = len(account.between.gets())
+    observations = dump(db)["observations"]
+    account.known_as = "key_after_rotation"
+    assert figures(account.sync()) == {"unchanged": 40}
+    assert len(account.between.gets()) == asked
+    assert dump(db)["observations"] == observations

@@ -32,6 +32,8 @@ class Account:
     def __init__(self, database, *, seed=1, key=KEY, **options) -> None:
         self.database = database
         self.key = key
+        # The key by whose id callhouse knows the account; the sandbox's key does not change.
+        self.known_as = key
         self.now_ms = NOW_MS
         self.slept: list[float] = []
         self._stack = ExitStack()
@@ -89,7 +91,7 @@ class Account:
         """Run a sync; `stop` is called before each page and may raise."""
         with self._fetching(agent, timezone) as (listing, fetcher):
             today = day_of(self.now_ms, listing.zone)
-            days = syncing.plan(listing, self.database, since, until, today)
+            days = syncing.plan(listing, self.database, since, until, today, key_id=fetcher.key_id)
             return syncing.sync(
                 self.store,
                 listing,
@@ -122,7 +124,7 @@ class Account:
             self.between.url, self.key, sleep=self.sleep, now_ms=lambda: self.now_ms
         ) as retell:
             listing = Listing(retell, ZoneInfo(timezone), agent)
-            yield listing, Fetcher(self.store, self.database, retell, key_id=key_id(self.key))
+            yield listing, Fetcher(self.store, self.database, retell, key_id=key_id(self.known_as))
 
 
 def stored(db) -> set[str]:

@@ -75,7 +75,8 @@ def sync(since: datetime | None, until: datetime | None, agent: str | None) -> N
         _account(agent) as (settings, store, listing, fetcher),
         progress() as bar,
     ):
-        days = syncing.plan(listing, settings.database, first, last, _today(listing.zone))
+        today = _today(listing.zone)
+        days = syncing.plan(listing, settings.database, first, last, today, key_id=fetcher.key_id)
         task = bar.add_task(f"{days.begin}", total=None)
 
         def show(step: "syncing.Step") -> None:

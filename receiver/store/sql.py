@@ -147,6 +147,7 @@ _IS_OURS_OR_NOBODYS = (
     "WHERE o.entity_id = c.call_id AND o.key_id IS NOT NULL))"
 )
 HAS_OTHER_KEY = "SELECT EXISTS (SELECT 1 FROM observations WHERE key_id <> ?)"
+HAS_OTHER_SYNC = "SELECT EXISTS (SELECT 1 FROM syncs WHERE key_id NOT IN ('', ?))"
 # By the index calls_at. A call without any time belongs to a span that has no beginning.
 _IN_SPAN = plain(
     "(call_time(c) BETWEEN :low AND :high OR (call_time(c) IS NULL AND :low <= 0)) "
@@ -176,10 +177,11 @@ NOTE_GONE = (
     "DO UPDATE SET gone_at = excluded.gone_at"
 )
 PUT_SYNC = upsert(SYNCS)
-SYNCS_OF = f"SELECT {', '.join(SYNCS.names)} FROM syncs WHERE agent_id = ?"
+SYNCS_OF = f"SELECT {', '.join(SYNCS.names)} FROM syncs WHERE agent_id = ? AND key_id = ?"
 DROP_COVERAGE = (
     "DELETE FROM coverage WHERE (CAST(? AS TEXT) IS NULL OR day >= ?) "
-    "AND (CAST(? AS TEXT) IS NULL OR day <= ?) AND (CAST(? AS TEXT) IS NULL OR agent_id = ?)"
+    "AND (CAST(? AS TEXT) IS NULL OR day <= ?) AND (CAST(? AS TEXT) IS NULL OR agent_id = ?) "
+    "AND coalesce(key_id, ?) = ?"
 )
 PUT_COVERAGE = upsert(COVERAGE)
 

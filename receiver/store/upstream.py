@@ -34,6 +34,7 @@ class SyncRow:
     """A row of syncs: days as YYYY-MM-DD, times in milliseconds."""
 
     agent_id: str
+    key_id: str
     since: str
     until: str
     next_day: str
@@ -111,10 +112,12 @@ def _calls(
 
 
 def has_other_key(where: Location, key_id: str) -> bool:
-    """Whether another key than `key_id` brought anything."""
+    """Whether another key than `key_id` brought anything, or synced."""
     with reading(where) as connection:
-        (found,) = connection.execute(sql.HAS_OTHER_KEY, (key_id,)).fetchone()
-    return bool(found)
+        return any(
+            connection.execute(statement, (key_id,)).fetchone()[0]
+            for statement in (sql.HAS_OTHER_SYNC, sql.HAS_OTHER_KEY)
+        )
 
 
 def keep(
@@ -143,10 +146,18 @@ def keep(
     return store.run(unit)
 
 
-def syncs_of(where: Location, agent_id: str) -> list[SyncRow]:
-    """Every sync of an agent, or of all with an empty id."""
+def syncs_of(where: Location, agent_id: str, key_id: str) -> list[SyncRow]:
+    """Every sync of an agent, or of all agents with an empty id, with a key.
+
+    If there is none, those of older versions, which noted no key, while no other key is known.
+    """
     with reading(where) as connection:
-        return [SyncRow(*row) for row in connection.execute(sql.SYNCS_OF, (agent_id,))]
+        for key in (key_id, ""):
+            found = [SyncRow(*r) for r in connection.execute(sql.SYNCS_OF, (agent_id, key))]
+            if found:
+                break
+    # Asked last: it reads all observations.
+    return [] if found and key != key_id and has_other_key(where, key_id) else found
 
 
 def gone_calls(
@@ -168,11 +179,17 @@ def put_coverage(
     since: str | None,
     until: str | None,
     agent_id: str | None,
+    key_id: str,
+    is_alone: bool,
 ) -> None:
-    """Replace the rows of the days from `since` to `until`, of an agent if one is named."""
+    """Replace the key's rows of the days from `since` to `until`, of an agent if one is named.
+
+    Those of older versions, of which no key is known, are replaced too if the key is alone.
+    """
 
     def unit(connection: Connection) -> None:
-        values = (since, since, until, until, agent_id, agent_id)
+        nobodys = key_id if is_alone else ""
+        values = (since, since, until, until, agent_id, agent_id, nobodys, key_id)
         connection.execute(sql.DROP_COVERAGE, values)
         connection.executemany(sql.PUT_COVERAGE, rows)
 

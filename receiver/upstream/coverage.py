@@ -54,7 +54,7 @@ class Row:
                 item.call_id
             )
 
-    def values(self, checked_at: int) -> tuple[Any, ...]:
+    def values(self, checked_at: int, key_id: str) -> tuple[Any, ...]:
         """A row of the table coverage."""
         return (
             self.day, self.agent_id, self.agent_name, self.listed, self.stored, self.ended,
@@ -62,7 +62,7 @@ class Row:
             len(self.missing_call_ids), len(self.incomplete_call_ids),
             self.gone_upstream, self.erased,
             json.dumps(sorted(self.missing_call_ids)), json.dumps(sorted(self.incomplete_call_ids)),
-            checked_at,
+            checked_at, key_id,
         )  # fmt: skip
 
 
@@ -144,10 +144,12 @@ def compare(
             since = here.day
         put_coverage(
             store,
-            [row.values(now_ms()) for row in now.rows.values()],
+            [row.values(now_ms(), fetcher.key_id) for row in now.rows.values()],
             since=since.isoformat() if since else None,
             until=here.day.isoformat() if here.until is not None else None,
             agent_id=listing.agent_id,
+            key_id=fetcher.key_id,
+            is_alone=fetcher.is_alone(),
         )
         since = here.day + timedelta(days=1)
     return before, after

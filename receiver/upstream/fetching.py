@@ -125,15 +125,15 @@ class Fetcher:
         self._ask(candidates, is_open)
 
     def _ask(self, calls: dict[str, bool], is_worth: Callable[[Held], bool]) -> None:
-        rest = [i for i, ours in calls.items() if i not in self.done and (ours or self._is_alone())]
+        rest = [i for i, ours in calls.items() if i not in self.done and (ours or self.is_alone())]
         for start in range(0, len(rest), BATCH):
             held = self.held(rest[start : start + BATCH])
             self._ask_batch({call_id: here for call_id, here in held.items() if is_worth(here)})
 
-    def _is_alone(self) -> bool:
+    def is_alone(self) -> bool:
         """Whether no other key brought anything: then a call of which no key is known is ours.
 
-        Looked up once, and only if there is such a call: it reads all observations.
+        Looked up once, when it is first asked for: it reads all observations.
         """
         if self._has_other_key is None:
             self._has_other_key = stored.has_other_key(self._where, self.key_id)

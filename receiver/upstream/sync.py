@@ -51,13 +51,15 @@ def plan(
     since: date | None,
     until: date | None,
     today: date,
+    *,
+    key_id: str,
 ) -> Range:
-    """Which days to list.
+    """Which days to list. Only earlier syncs with the same key count.
 
     With `since`, these, from where the same sync was interrupted. Without, from where the last one
     came to; the first of all begins with the oldest call.
     """
-    before = syncs_of(where, listing.agent_id or "")
+    before = syncs_of(where, listing.agent_id or "", key_id)
     if since is not None:
         wanted = (since.isoformat(), until.isoformat() if until else "")
         begun = [r for r in before if (r.since, r.until) == wanted and r.finished_at is None]
@@ -97,6 +99,7 @@ def sync(
     def row(next_day: date, finished_at: int | None = None) -> Callable[[Counts], SyncRow]:
         return lambda counts: SyncRow(
             listing.agent_id or "",
+            fetcher.key_id,
             days.since.isoformat() if days.since else "",
             days.until.isoformat() if days.until else "",
             next_day.isoformat(),
