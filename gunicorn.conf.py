@@ -48,6 +48,8 @@ timeout = 30
 graceful_timeout = 15
 # An idle connection is closed after so many seconds, and one whose header is not complete.
 keepalive = 15
+# An answer is taken in this time. Longer than any wait for what a client sends.
+_ANSWER_SECONDS = 30
 errorlog = "-"
 loglevel = "warning"
 
@@ -78,11 +80,13 @@ def post_fork(_server: object, _worker: object) -> None:
 
 def pre_request(_worker: object, req: _Any) -> None:
     """Let the app close the connection after a body that it has not read, and others go first.
+    A client that does not take its answer is cut off.
 
     A client on this machine that sends its next request at once would never let the worker read
     from any other socket: gevent waits only for a socket that has nothing to read.
     """
     req.body.force_close = req.force_close
+    req.unreader.sock.settimeout(_ANSWER_SECONDS)
     _gevent.sleep(0)
 
 

@@ -44,8 +44,12 @@ class ShortMessages(logging.Filter):
     """Cuts what another program's logger says of a request, which may hold a header of 8 KB."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through, cut."""
-        record.msg, record.args = _cut(record.getMessage()), None
+        """Let every record through, cut, and without the traceback of a connection that failed."""
+        message = record.getMessage()
+        if record.exc_info and isinstance(record.exc_info[1], OSError):
+            message = f"{message} {type(record.exc_info[1]).__name__}"
+            record.exc_info = None
+        record.msg, record.args = _cut(message), None
         return True
 
 

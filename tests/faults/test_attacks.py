@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
+from tests.conftest import wait_until
 from tests.faults.checking import check
 from tests.faults.harness import pair, sha256
 from tests.faults.load import Load
@@ -181,3 +183,23 @@ def test_no_line_of_the_log_is_longer_than_its_values(server):
     assert all(len(line) < 400 for line in server.text().splitlines())
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(server.address[10:]))) == 0
+
+
+def test_answers_that_nobody_reads_hold_no_connection(server, db_path):
+    asked = b"GET /metrics HTTP/1.1\r\nHost: callhouse\r\n\r\n" * 100
+    sockets = [connect_to(server) for _ in range(4)]
+    try:
+        for connection in sockets:
+            connection.settimeout(0.2)
+            with suppress(OSError):
+                for _ in range(500):
+                    connection.sendall(asked)
+        assert server.connections() == 4
+        wait_until(lambda: server.connections() == 0, seconds=90)
+        load = Load(server, clients=1, pairs=5).run()
+    finally:
+        for connection in sockets:
+            connection.close()
+    assert load.statuses == {204: 10}
+    assert "Traceback" not in server.text()
+    check(db_path, load.acked, load.sent)
