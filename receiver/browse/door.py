@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 64 * 1024
 # Who is asking, for limits per login.
 login_of_request: ContextVar[str] = ContextVar("login_of_request", default="")
+# Whether the answer is CSV, in which there is no place for an error.
+csv_is_asked: ContextVar[bool] = ContextVar("csv_is_asked", default=False)
 
 _MCP = "/-/mcp"
 # Forms. Everything else is read with GET.
@@ -34,6 +36,7 @@ _PUBLIC_FOLDERS = ("/-/static/", "/-/static-plugins/")
 _DATA_SUFFIXES = (".json", ".jsono", ".csv", ".db")
 _COOKIES = (COOKIE, "ds_csrftoken", "ds_messages")
 _JSON = "application/json"
+_MAX_NEXT = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ def door(datasette: "Datasette", app: App) -> App:
         if refusal is None:
             visit.scope["actor"] = actor = actor_of(datasette, visit.headers)
             login_of_request.set(str((actor or {}).get("id", "")))
+            csv_is_asked.set(_is_csv(visit))
             refusal = _refused_as(datasette, visit, actor)
         if refusal is None and scope["method"] not in ("GET", "HEAD"):
             receive, refusal = await _bounded(visit, receive)
@@ -157,12 +161,18 @@ def _refused_as(
         return Response(json.dumps(error), 403, content_type=_JSON)
     query = visit.scope.get("query_string", b"").decode("latin-1")
     target = f"{visit.path}?{query}" if query else visit.path
-    next_ = "" if target == "/" else f"?next={quote(target, safe='/~')}"
+    # The login page takes no longer one.
+    next_ = "" if target == "/" or len(target) > _MAX_NEXT else f"?next={quote(target, safe='/~')}"
     return Response.redirect(f"/-/login{next_}", headers={"Cache-Control": "no-store"})
 
 
 def _is_mcp(visit: _Visit) -> bool:
     return visit.path.rstrip("/") == _MCP
+
+
+def _is_csv(visit: _Visit) -> bool:
+    query = parse_qs(visit.scope.get("query_string", b"").decode("latin-1"))
+    return visit.path.endswith(".csv") or "csv" in query.get("_format", [])
 
 
 def _is_page(visit: _Visit) -> bool:

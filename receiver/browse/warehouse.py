@@ -12,8 +12,9 @@ from typing import Any
 import datasette.app
 from datasette.database import Database, QueryInterrupted, Results, connections
 from datasette.utils import get_all_foreign_keys, get_outbound_foreign_keys, sqlite_timelimit
+from datasette.views.base import DatasetteError
 
-from receiver.browse.door import login_of_request
+from receiver.browse.door import csv_is_asked, login_of_request
 from receiver.browse.functions import MAX_VALUE_BYTES, is_past_deadline, set_deadline
 from receiver.browse.pool import QueryPool, TooManyQueries
 from receiver.browse.privacy import goes_past, guard
@@ -153,9 +154,15 @@ class Warehouse(Database):
             # One row more tells whether there are more.
             is_page = self.ds.max_returned_rows == (options.get("page_size") or self.ds.page_size)
             rows = self.ds.max_returned_rows + is_page
-        return await self.execute_fn(
-            lambda connection: _answer(connection, sql, params, limit_ms, rows)
-        )
+        try:
+            return await self.execute_fn(
+                lambda connection: _answer(connection, sql, params, limit_ms, rows)
+            )
+        except sqlite3.OperationalError as error:
+            if csv_is_asked.get():
+                # Datasette would answer 200 with nothing.
+                raise DatasetteError(str(error), title="Invalid SQL", status=400) from None
+            raise
 
     async def primary_keys(self, table: str) -> list[str]:
         """Also of a table that a view stands in front of."""

@@ -240,6 +240,12 @@ def test_too_many_failed_logins_are_a_429_and_logged(log_in, caplog):
     assert log_in("max").status_code == 302
 
 
+def test_an_anonymous_long_address_leads_to_a_short_one(ask):
+    for path in ("/" + "a" * 60_000, "/retell?" + "a=b&" * 15_000):
+        answer = ask("GET", path)
+        assert (answer.status_code, answer.headers["location"]) == (302, "/-/login")
+
+
 # Methods and bodies
 
 
@@ -253,7 +259,8 @@ def test_methods_that_no_page_takes_are_a_405(ask, log_in):
                 assert answer.headers["allow"] == "GET, HEAD"
 
 
-def test_body_over_64_kb_is_refused_unread(served):
+@pytest.mark.parametrize("path", ["/-/login", "/-/mcp"])
+def test_body_over_64_kb_is_refused_unread(served, known, path):
     """With a length before anything is read; without one, after little more than the limit."""
     for headers, most in (([(b"content-length", b"200000000")], 0), ([], 2)):
         given, sent = [], []
@@ -268,10 +275,14 @@ def test_body_over_64_kb_is_refused_unread(served):
         scope = {
             "type": "http",
             "method": "POST",
-            "path": "/-/login",
-            "raw_path": b"/-/login",
+            "path": path,
+            "raw_path": path.encode(),
             "query_string": b"",
-            "headers": [(b"content-type", b"application/x-www-form-urlencoded"), *headers],
+            "headers": [
+                (b"content-type", b"application/x-www-form-urlencoded"),
+                (b"authorization", f"Bearer {known['jane']}".encode()),
+                *headers,
+            ],
         }
         asyncio.run(served.app()(scope, receive, send))
         assert sent[0]["status"] == 413

@@ -169,3 +169,20 @@ def test_the_guard_refuses_to_write(served, db_path):
     whole = connect(db_path, busy_timeout_ms=1000)
     assert whole.execute("SELECT count(*) FROM calls").fetchone()[0] == 1
     whole.close()
+
+
+@pytest.mark.parametrize("stream", ["", "&_stream=on"])
+def test_csv_of_a_query_that_fails_is_a_400(visit, stream):
+    """Instead of a file without rows."""
+    for path in (f"/{DATABASE}.csv?sql=", f"/{DATABASE}?_format=csv&sql="):
+        answer = visit(f"{path}select+nothing{stream}", "jane")
+        assert answer.status_code == 400
+        assert "Invalid SQL" in answer.text
+    assert visit(f"/{DATABASE}.csv?sql=select+7+a{stream}", "jane").text.split() == ["a", "7"]
+
+
+def test_csv_ends_at_its_limit(visit, served):
+    served._settings["max_csv_mb"] = 1
+    long = "printf('%.*c', 600000, 'a')"
+    sql = quote(f"select {long} union all select {long} union all select {long}")
+    assert len(visit(f"/{DATABASE}.csv?_stream=on&sql={sql}", "jane").text) < 1_100_000
