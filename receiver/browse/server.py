@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import logging
+import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -43,10 +44,13 @@ _DATASETTE_SETTINGS = {
     # An answer after some seconds is better than an error after one; nothing runs for ever.
     "sql_time_limit_ms": 10_000,
     "default_facet_size": 6,
+    "max_csv_mb": 100,
     "allow_download": False,
 }
 # Over all connections of the process. A query that needs more fails, and the others go on.
 MAX_SQLITE_BYTES = 400_000_000
+# Whoever browses waits for the receiver, where both need the same processors.
+NICENESS = 10
 
 
 def run(settings: Settings, *, say: Callable[[str], None]) -> None:
@@ -72,6 +76,9 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
         say(f"Password for this run: {password}")
     bind = settings.browse_bind
     with nullcontext() if is_copy else _adding_up(settings):
+        # After the thread that adds up has begun: it holds the write lock for moments. On Linux a
+        # thread has a priority of its own, and gives it to the threads that it starts.
+        os.nice(NICENESS)
         listening.run(app, bind.host, bind.port)
 
 
