@@ -1,6 +1,7 @@
 """Our own pages in Datasette, asked over its client: a call, search, home, the policy."""
 
 import re
+import sys
 
 import pytest
 from browsing import visiting
@@ -295,6 +296,14 @@ def test_home_without_a_call_says_what_to_do(browse):
     page = browse("/")
     assert page.status_code == 200
     assert "No call has arrived yet" in page.text
+
+
+def test_home_leaves_out_what_takes_too_long(browse, three, monkeypatch):
+    # By its name in `sys.modules`: the package has a function of the same name.
+    monkeypatch.setattr(sys.modules["receiver.browse.home"], "_LIMIT_MS", -1)
+    page = browse("/")
+    assert page.status_code == 200
+    assert "call_2" in page.text
 
 
 def test_home_shows_figures_and_what_needs_attention(browse, three, store):

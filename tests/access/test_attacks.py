@@ -1,5 +1,6 @@
 """Attacks on a running `callhouse browse`: it answers others meanwhile, stays small, and ends."""
 
+import logging
 import re
 import resource
 import socket
@@ -13,8 +14,10 @@ import pytest
 import running
 
 from receiver import access
-from receiver.browse import listening
+from receiver.browse import listening, pool
+from receiver.browse.pool import QueryPool, TooManyQueries
 from receiver.store import migrate
+from tests.conftest import wait_until
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
@@ -24,6 +27,7 @@ MAX_RSS_MB = 1500
 # Generous: the machine may be busy. Without the bounds, there is no answer at all.
 ANSWERED_SECONDS = 10
 LONG = "with x(a) as (select printf('%.*c', 15000000, 'a'))"
+LONG_TEXT = "printf('%.*c', 15000000, 'a')"
 NUMBERS = "with recursive n(i) as (select 1 union all select i + 1 from n)"
 
 
@@ -250,3 +254,78 @@ def test_a_body_over_64_kb_is_refused_and_not_kept(browsing):
     assert sent < 20_000_000
     assert browsing.peak_rss_mb() - before < 50
     assert browsing.login_seconds() < ANSWERED_SECONDS
+
+
+@pytest.mark.slow
+def test_a_client_that_reads_no_answer_is_cut_off(browsing, tokens):
+    sql = f"select {LONG_TEXT}"
+    head = f"GET /retell.json?{httpx.QueryParams(sql=sql)} HTTP/1.1\r\nHost: x\r\n"
+    with closing(socket.socket()) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, _, port = browsing.address.partition(":")
+        client.connect((host, int(port)))
+        client.sendall(f"{head}Authorization: Bearer {tokens['ann']}\r\n\r\n".encode())
+        time.sleep(2 * listening.ANSWER_SECONDS + 5)
+        client.settimeout(10)
+        taken = 0
+        with suppress(ConnectionResetError):
+            while found := client.recv(1_000_000):
+                taken += len(found)
+    assert taken < 10_000_000
+
+
+@pytest.mark.slow
+def test_answers_that_nobody_takes_are_bounded_in_all(tmp_path):
+    """Clients are cut off before each of them is late."""
+    tokens = {}
+    with started(tmp_path, tokens) as browsing, ExitStack() as stack:
+        path = f"/retell.json?{httpx.QueryParams(sql=f'select {LONG_TEXT}')}"
+        began = time.monotonic()
+        clients = [stack.enter_context(closing(socket.socket())) for _ in range(30)]
+        for client, token in zip(clients, list(tokens.values()) * 10, strict=True):
+            # Else the kernel takes most of it.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            host, _, port = browsing.address.partition(":")
+            client.connect((host, int(port)))
+            head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+            client.sendall(head.encode())
+
+        def connected():
+            """As the kernel has it: nothing reaches clients that do not read."""
+            lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+            found = [(line.split()[1], line.split()[3]) for line in lines]
+            return sum(local.endswith(f":{int(port):04X}") and is_ == "01" for local, is_ in found)
+
+        assert connected() == 30
+        wait_until(lambda: connected() <= 25, seconds=listening.ANSWER_SECONDS - 5)
+        assert time.monotonic() - began < listening.ANSWER_SECONDS
+        assert browsing.peak_rss_mb() < MAX_RSS_MB
+        assert browsing.login_seconds() < ANSWERED_SECONDS
+
+
+def test_ten_lines_of_a_kind_a_minute_are_logged():
+    few, written = listening.FewLines(), []
+    for second in range(0, 120, 2):
+        for kind in ("failed login as %s", "a connection failed: %s"):
+            record = logging.LogRecord("x", logging.WARNING, "", 0, kind, ("ann",), None)
+            record.created = second
+            if few.filter(record):
+                written.append(record.getMessage())
+    assert len(written) == 2 * 2 * 10
+    assert sum("left out" in line for line in written) == 4
+
+
+def test_queries_of_a_login_beyond_those_that_may_wait_are_refused():
+    queries, go_on = QueryPool(given_up_after=60), threading.Event()
+    try:
+        for _ in range(pool.THREADS_PER_LOGIN):
+            queries.submit("ann", go_on.wait)
+        time.sleep(0.2)
+        for _ in range(pool.MAX_WAITING_PER_LOGIN):
+            queries.submit("ann", go_on.wait)
+        with pytest.raises(TooManyQueries):
+            queries.submit("ann", go_on.wait)
+        assert queries.submit("bob", lambda: 7).result(timeout=10) == 7
+    finally:
+        go_on.set()
+        queries.close()
