@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from receiver.answers import Client, OddAnswer
 from receiver.probe import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
 from receiver.sending import compact, post
 
@@ -51,7 +52,8 @@ def examine(
 ) -> list[Finding]:
     """Post the event to `url`, small and then as long as a long call, and say what was found."""
     found = _about_address(url)
-    with httpx.Client(timeout=timeout_seconds) as client:
+    # A large body may need longer than the answer to it.
+    with Client(total_seconds=3 * timeout_seconds, timeout=timeout_seconds) as client:
         for filling in (0, LARGE_BYTES):
             body, at_ms = probe_body(nonce, filling=filling), now_ms()
             try:
@@ -85,6 +87,10 @@ def _about_failure(error: Exception, timeout_seconds: float) -> Finding:
             True,
             f"no answer within {timeout_seconds:g} seconds",
             "Retell gives up after 10 seconds and sends again: find what holds the receiver up.",
+        )
+    if isinstance(error, OddAnswer):
+        return Finding(
+            True, f"its answer is {error}", "Something else than callhouse answers there."
         )
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
         return Finding(True, "this is not a web address", "Write it as https://HOST/webhook.")
@@ -207,7 +213,7 @@ def _about_other(response: httpx.Response, outcome: str | None) -> Finding:
 def _json(response: httpx.Response) -> dict[str, Any]:
     try:
         value = json.loads(response.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

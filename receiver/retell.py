@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
+from receiver.answers import Client, OddAnswer
 from receiver.errors import (
     RetellError,
     RetellSilent,
@@ -31,15 +32,10 @@ TIMEOUT = httpx.Timeout(120, connect=10)
 READ_ATTEMPTS = 6
 MAX_WAIT_SECONDS = 60.0
 FIRST_BACKOFF_SECONDS = 0.5
-# An answer may take so long as a whole, and be so long once it is unpacked: a page of a thousand
-# calls is some 20 MB.
+# A request may take so long, from connecting to the last byte of the answer.
 TOTAL_SECONDS = 300.0
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
 # A page of list-calls and list-agents. Source: the API's own limit.
 PAGE = 1000
-
-_ENCODINGS = ("gzip", "identity", "")
-_READ_HEADERS = ("retry-after", "ratelimit-reset")
 
 # Errors from before a request leaves.
 _NOTHING_SENT = (
@@ -83,13 +79,16 @@ class Retell:
         chance: Callable[[], float] = random.random,
     ) -> None:
         try:
-            headers = {"Authorization": f"Bearer {api_key}", "Accept-Encoding": "gzip"}
-            self._client = httpx.Client(base_url=base_url, headers=headers, timeout=timeout)
+            self._client = Client(
+                total_seconds=total_seconds,
+                base_url=base_url,
+                headers={"Authorization": f"Bearer {api_key}"},
+                timeout=timeout,
+            )
         except UnicodeEncodeError:
             raise SettingsError("RETELL_API_KEY holds what is no part of a key") from None
         except httpx.InvalidURL:
             raise SettingsError("RETELL_BASE_URL is no web address") from None
-        self._total_seconds = total_seconds
         self.sleep = sleep
         self.now_ms = now_ms
         self._chance = chance
@@ -185,10 +184,11 @@ class Retell:
         content = None if body is None else compact(body)
         headers = {} if content is None else {"Content-Type": "application/json"}
         try:
-            with self._client.stream(
+            response = self._client.request(
                 method, path, content=content, headers=headers, params=params
-            ) as streamed:
-                response = self._whole(streamed)
+            )
+        except OddAnswer as error:
+            raise UnexpectedAnswer(f"Retell's answer is {error}", answered=error.status) from None
         except httpx.HTTPError as error:
             # The class alone: the text of an error can hold the URL, and with it what was asked.
             name = type(error).__name__
@@ -204,26 +204,6 @@ class Retell:
                 "Retell's answer is not JSON", answered=response.status_code
             ) from None
         return Answer(response.status_code, response.content, value, started_at_ms)
-
-    def _whole(self, streamed: httpx.Response) -> httpx.Response:
-        """The answer, within deadline and limit. Raises RetellError, httpx.HTTPError."""
-        status = streamed.status_code
-        # Packed twice, a chunk of 64 kB can be gigabytes.
-        if streamed.headers.get("Content-Encoding", "gzip").strip().lower() not in _ENCODINGS:
-            raise UnexpectedAnswer("Retell's answer is packed in an unknown way", answered=status)
-        deadline = time.monotonic() + self._total_seconds
-        chunks, size = [], 0
-        for chunk in streamed.iter_bytes():
-            size += len(chunk)
-            if size > MAX_ANSWER_BYTES:
-                raise UnexpectedAnswer(
-                    f"Retell's answer is longer than {MAX_ANSWER_BYTES:,} bytes", answered=status
-                )
-            if time.monotonic() > deadline:
-                raise RetellSilent(f"Retell's answer takes longer than {self._total_seconds:g} s")
-            chunks.append(chunk)
-        headers = {k: v for k, v in streamed.headers.items() if k in _READ_HEADERS}
-        return httpx.Response(status, headers=headers, content=b"".join(chunks))
 
 
 def items_of(answer: Answer, what: str) -> list[dict[str, Any]]:

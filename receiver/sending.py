@@ -8,10 +8,13 @@ from typing import Any
 
 import httpx
 
+from receiver.answers import Client
 from receiver.errors import NotAnEvent
 from receiver.signature import sign
 
 TIMEOUT_SECONDS = 30.0
+# As much as is repeated of what a receiver says of a refusal.
+_MAX_SAID = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +65,17 @@ def compact(value: Any) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def post(client: httpx.Client, url: str, body: bytes, *, key: str, at_ms: int) -> httpx.Response:
+def post(client: Client, url: str, body: bytes, *, key: str, at_ms: int) -> httpx.Response:
     """Post one body signed at `at_ms`."""
     headers = {
         "Content-Type": "application/json",
         "X-Retell-Signature": sign(body, key=key, now_ms=at_ms),
     }
-    return client.post(url, content=body, headers=headers)
+    return client.request("POST", url, content=body, headers=headers)
 
 
 def send(
-    client: httpx.Client, url: str, path: Path, *, key: str, event: str | None, max_bytes: int
+    client: Client, url: str, path: Path, *, key: str, event: str | None, max_bytes: int
 ) -> Sent:
     """Post one file and say what came back. Raises NotAnEvent, httpx.HTTPError."""
     body, name, entity_id = body_of(path, event, max_bytes=max_bytes)
@@ -86,9 +89,11 @@ def _error(response: httpx.Response) -> str:
         return ""
     try:
         answer = response.json()
-        return f"{answer['error']}. {answer['hint']}"
-    except (ValueError, KeyError, TypeError):
-        return response.reason_phrase
+        said = f"{answer['error']}. {answer['hint']}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        said = response.reason_phrase or "refused"
+    # On a terminal, what is not printable could do anything.
+    return "".join(c if c.isprintable() else " " for c in said[:_MAX_SAID])
 
 
 def _id(payload: Any) -> str:

@@ -24,6 +24,7 @@ def send(files: tuple[Path, ...], url: str | None, event: str | None) -> None:
       callhouse send call.json
       callhouse send --url https://calls.example.com/webhook --event call_ended *.json
     """
+    from receiver.answers import Client
     from receiver.sending import TIMEOUT_SECONDS
     from receiver.sending import send as send_file
 
@@ -31,7 +32,7 @@ def send(files: tuple[Path, ...], url: str | None, event: str | None) -> None:
     key = settings.require_keys()[0]
     url = url or f"http://{settings.bind}/webhook"
     failed = 0
-    with httpx.Client(timeout=TIMEOUT_SECONDS) as client:
+    with Client(total_seconds=TIMEOUT_SECONDS, timeout=TIMEOUT_SECONDS) as client:
         width = max(len(path.name) for path in files)
         for path in files:
             try:

@@ -12,7 +12,7 @@ from receiver.store import AnyStore
 from receiver.store.upstream import gone_calls, put_coverage
 from receiver.upstream.fetching import BATCH, Fetcher
 from receiver.upstream.listing import Item, Listing
-from receiver.upstream.planning import Held, Window, day_of, lacks
+from receiver.upstream.planning import Held, Window, begins_on, lacks
 
 _SUMMED = (
     "listed", "stored", "ended", "with_transcript", "analysed", "with_final_cost", "gone_upstream",
@@ -165,6 +165,6 @@ def _count_gone(
 ) -> None:
     for agent_id, agent_name, at in gone_calls(where, listing.agent_id, key_id):
         if (here.since is None or at >= here.since) and (here.until is None or at <= here.until):
-            row = report.row(day_of(at, listing.zone), agent_id)
+            row = report.row(begins_on(at, listing.zone, otherwise=here.day), agent_id)
             row.gone_upstream += 1
             row.agent_name = row.agent_name or agent_name

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from receiver.errors import BadRequest, UnexpectedAnswer
 from receiver.retell import Answer, Retell, items_of, next_key
 from receiver.sending import compact
-from receiver.upstream.planning import Snapshot, Window, day_of, row_of, snapshot, window
+from receiver.upstream.planning import Snapshot, Window, begins_on, day_of, row_of, snapshot, window
 from schema.events import Fields, parse
 
 # Enough to find one that has started.
@@ -64,7 +64,8 @@ class Listing:
         starts = [start for call in calls if isinstance(start := call.get("start_timestamp"), int)]
         if after is not None and not isinstance(calls[0].get("start_timestamp"), int):
             return day_of(after, self.zone)
-        return day_of(starts[0] if starts else answer.started_at_ms, self.zone)
+        today = day_of(answer.started_at_ms, self.zone)
+        return begins_on(starts[0], self.zone, otherwise=today) if starts else today
 
     def windows(
         self, since: date, until: date | None, today: date, *, from_start: bool
@@ -136,7 +137,7 @@ class Listing:
                 call_id=event.entity_id,
                 agent_id=row["agent_id"] or "",
                 agent_name=row["agent_name"],
-                day=here.day if start is None else day_of(start, self.zone),
+                day=begins_on(start, self.zone, otherwise=here.day),
                 snapshot=snapshot(row, is_analysed="call_analysis" in event.fields),
                 fields=event.fields,
                 body=body,

@@ -155,8 +155,21 @@ def window(day: date, zone: ZoneInfo, *, is_first: bool = False, is_last: bool =
 
 
 def day_of(milliseconds: int, zone: ZoneInfo) -> date:
-    """The day of `zone` in which a moment lies."""
-    return datetime.fromtimestamp(milliseconds / 1000, zone).date()
+    """The day of `zone` in which a moment lies. Raises ValueError if no calendar has it."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, zone).date()
+    except (OverflowError, OSError):
+        raise ValueError("no calendar has this time") from None
+
+
+def begins_on(milliseconds: Any, zone: ZoneInfo, *, otherwise: date) -> date:
+    """The day on which a call began; `otherwise` if it does not say, or says what is no time."""
+    if not isinstance(milliseconds, int):
+        return otherwise
+    try:
+        return day_of(milliseconds, zone)
+    except ValueError:
+        return otherwise
 
 
 def goes_on_from(next_day: date, started_on: date) -> date:
