@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,11 @@ from contextlib import closing
 import pytest
 from conftest import KEY, PAYLOADS, wait_until
 from running import environment, free_address
+from storing import add
 
+from receiver.store import migrate, open_store
+
+DAY_MS = 86_400_000
 WAITING = {
     "sync": (["sync"], "run the same again to go on"),
     "coverage": (["coverage"], "Interrupted."),
@@ -57,17 +62,20 @@ def environ(db_path):
     )
 
 
-def interrupted(arguments, environ, when, *, stderr=subprocess.PIPE, sent=signal.SIGINT):
+def interrupted(
+    arguments, environ, when, *, stderr=subprocess.PIPE, sent=signal.SIGINT, pause=0.3, cwd=None
+):
     """Run a command, interrupt it `when` is true; return its status and what it said."""
     with subprocess.Popen(
         [sys.executable, "-m", "receiver", *arguments],
         env=environ | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.DEVNULL,
         stderr=stderr,
+        cwd=cwd,
     ) as process:
         try:
             wait_until(when)
-            time.sleep(0.3)
+            time.sleep(pause)
             process.send_signal(sent)
             said = process.communicate(timeout=30)[1]
         finally:
@@ -125,3 +133,60 @@ def test_a_command_that_stays_is_interrupted(name, environ, sent):
         assert said.splitlines()[-1].startswith("Interrupted.")
     else:
         assert status in (0, 143, -signal.SIGTERM), said
+
+
+@pytest.fixture(scope="module")
+def many_calls(tmp_path_factory):
+    """A database that takes a command some seconds to go through."""
+    path = tmp_path_factory.mktemp("many") / "retell.db"
+    migrate(path, timezone="UTC")
+    store = open_store(path)
+    for n in range(1500):
+        add(store, "call_ended", f"call_{n:04}", at=DAY_MS * n, received=DAY_MS * n,
+            start_timestamp=DAY_MS * n, transcript="Agent: Hello.")  # fmt: skip
+    store.close()
+    return path
+
+
+def size(path):
+    return path.stat().st_size if path.exists() else 0
+
+
+# The command -> whether it is at work in a folder, and how to go on.
+WORKING = {
+    "rebuild": (lambda f: size(f / "retell.db-wal") > 50_000, "Run it again"),
+    "copy --to sqlite:///other.db": (lambda f: size(f / "other.db-wal") > 0, "goes on from here"),
+    "export --parquet lake --partition day": (
+        lambda f: any(path.is_file() for path in f.glob("lake/**/*")),
+        "export again",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", WORKING)
+def test_a_command_at_work_is_interrupted(command, many_calls, environ, tmp_path):
+    shutil.copy(many_calls, tmp_path / "retell.db")
+    environ |= {"CALLHOUSE_DATABASE_URL": "sqlite:///retell.db"}
+    is_at_work, advice = WORKING[command]
+    status, said = interrupted(
+        command.split(), environ, lambda: is_at_work(tmp_path), pause=0, cwd=tmp_path
+    )
+    assert status == 130, said
+    [line] = said.splitlines()
+    assert line.startswith("Interrupted. ")
+    assert advice in line
+    # Nothing half-done is in the way of the next run.
+    again = [sys.executable, "-m", "receiver", *command.split()]
+    done = subprocess.run(again, env=environ, cwd=tmp_path, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_mirror_is_interrupted(pg, environ, tmp_path):
+    environ |= {"CALLHOUSE_DATABASE_URL": pg.url}
+    status, said = interrupted(
+        ["mirror"], environ, lambda: size(tmp_path / "data/mirror.db-wal"), cwd=tmp_path
+    )
+    assert status == 130, said
+    assert said.splitlines() == ["Interrupted. The next run goes on from here."]
