@@ -187,7 +187,7 @@ def _place_calls(
     pause_seconds: float = 0,
 ) -> None:
     """Place a few calls through the API, as an application would."""
-    say("\nCalls are placed through the API; watch them arrive, ten times faster than life:")
+    say("\nPlacing calls through the API, ten times faster than life:")
     headers = {"Authorization": f"Bearer {sandbox.api_key}"}
     with httpx.Client(base_url=sandbox.url, headers=headers, timeout=30) as client:
         for scenario in (BY_NAME[name] for name in LIVE_CALLS):
@@ -234,7 +234,8 @@ def _summary(database: Path, deliveries: Sequence[Delivery], missing: Sequence[D
 def _where(settings: Settings, password: str, sandbox: Sandbox) -> None:
     _out.print(f"\nLook at   [bold]http://{settings.browse_bind}/[/bold]")
     _out.print(f"Log in as [bold]admin[/bold] with [bold]{password}[/bold]")
-    _out.print(f"Retell's API, local: {sandbox.url} with the key {sandbox.api_key}")
+    _out.print(f"Retell's API, local: {sandbox.url}")
+    _out.print(f"  with the key {sandbox.api_key}")
     _out.print("Ctrl-C stops everything.")
 
 

@@ -269,6 +269,8 @@ def test_the_demo_keeps_serving_until_it_is_stopped_and_leaves_nothing_behind(en
         lines.append(line)
         if "Ctrl-C" in line:
             break
+    # Whatever the terminal's width, nothing is torn.
+    assert max(map(len, lines)) <= 60
     password = re.search(r"Log in as admin with (\S+)", "".join(lines))[1]
     url = f"http://{environ['CALLHOUSE_BROWSE_BIND']}"
     with httpx.Client(base_url=url, follow_redirects=True) as browser:
