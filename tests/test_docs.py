@@ -129,3 +129,15 @@ def test_the_queries_of_the_readme_answer_on_the_demo_day(store, db, queries):
     assert len(queries) == 4
     for query in queries:
         assert db.execute(query).fetchall(), query
+    # The figures that a view has too are the view's: calls without an analysis count as well.
+    (cost,) = (query for query in queries if "dollars_per_success" in query)
+    by_version = {(name, version): rest for name, version, *rest in db.execute(cost)}
+    scorecard = db.execute(
+        "SELECT agent_name, agent_version, calls, cost_per_success_dollars FROM agent_scorecard"
+    )
+    for name, version, calls, dollars in scorecard:
+        assert (by_version[name, version][0], by_version[name, version][2]) == (calls, dollars)
+    (tools,) = (query for query in queries if "FROM tool_calls" in query)
+    used = {name: (uses, slowest) for name, uses, _, _, slowest in db.execute(tools)}
+    by_tool = "SELECT name, sum(calls), max(longest_ms) FROM tool_scorecard GROUP BY name"
+    assert used == {name: (uses, slowest) for name, uses, slowest in db.execute(by_tool)}

@@ -87,7 +87,7 @@ def export(
     Examples:
       callhouse export call_log --to calls.csv
       callhouse export call_log --to calls.csv --since 2026-05-09 --timezone Europe/Berlin
-      callhouse export "SELECT * FROM calls JOIN analyses USING (call_id)" --to calls.parquet
+      callhouse export "SELECT * FROM calls LEFT JOIN analyses USING (call_id)" --to calls.parquet
       callhouse export utterances --format ndjson | gzip > utterances.ndjson.gz
       callhouse export --to copy.db
       callhouse export --parquet lake --partition day
