@@ -118,7 +118,8 @@ def _view(name: str, columns: list[str]) -> str:
 
 
 def _nothing(name: str) -> str:
-    return f"CREATE TEMP VIEW {quoted(name)} AS SELECT NULL AS hidden WHERE 0"
+    # Datasette orders a table without a primary key by its rowid, which a view does not have.
+    return f"CREATE TEMP VIEW {quoted(name)} AS SELECT NULL AS rowid WHERE 0"
 
 
 def _authorize(

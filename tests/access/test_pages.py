@@ -147,3 +147,11 @@ def test_figures_are_the_same_with_and_without_personal_data(visit, store):
         whole = visit(f"/{DATABASE}/{path}", "jane").json()
         assert whole
         assert visit(f"/{MASKED}/{path}", "max").json() == whole, name
+
+
+@pytest.mark.parametrize(("name", "seen"), [("jane", DATABASE), ("max", MASKED)])
+def test_tables_whose_content_is_withheld_have_empty_pages(visit, name, seen):
+    for table in ("config", "data", "docsize", "idx"):
+        answer = visit(f"/{seen}/transcripts_fts_{table}.json?_shape=array", name)
+        assert (answer.status_code, answer.json()) == (200, []), table
+        assert visit(f"/{seen}/transcripts_fts_{table}", name).status_code == 200, table
