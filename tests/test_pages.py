@@ -25,7 +25,7 @@ CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 pytestmark = [
     pytest.mark.skipif(
         CHROMIUM is None,
-        reason="waits for Chromium: apt-get install chromium, or put one on the PATH",
+        reason="needs Chromium on the PATH: make test-system installs it",
     ),
     pytest.mark.skipif(
         importlib.util.find_spec("playwright") is None

@@ -22,9 +22,7 @@ from tests.faults.load import Load
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        programs() is None, reason="waits for PostgreSQL: apt-get install postgresql"
-    ),
+    pytest.mark.skipif(programs() is None, reason="needs PostgreSQL: make test-system installs it"),
 ]
 
 
