@@ -119,7 +119,7 @@ def test_a_query_that_fails_half_way_leaves_the_file_that_was_there(run, tmp_pat
 
 def test_a_server_that_is_away_or_empty_is_said_to_be(postgres, run, monkeypatch, tmp_path):
     for url, says in (
-        ("postgresql://callhouse@/x?host=/nowhere", "CALLHOUSE_DATABASE_URL"),
+        ("postgresql://callhouse@/x?host=/nowhere", "nothing listens there"),
         (postgres.create().url, "callhouse migrate"),
     ):
         monkeypatch.setenv("CALLHOUSE_DATABASE_URL", url)
