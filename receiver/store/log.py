@@ -60,6 +60,11 @@ class Log:
         raise NotImplementedError
 
     @property
+    def identity(self) -> Identity:
+        """Device and inode of this log."""
+        raise NotImplementedError
+
+    @property
     def is_gone(self) -> bool:
         """Whether the log or its index was deleted or replaced since."""
         raise NotImplementedError
@@ -155,6 +160,11 @@ class FileLog(Log):
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    @property
+    def identity(self) -> Identity:
+        """Device and inode of this log."""
+        return self._log_identity
 
     @property
     def is_gone(self) -> bool:

@@ -20,6 +20,8 @@ from receiver.store.protocols import BUSY_SECONDS
 # How many events share a transaction at most, which bounds how long the first one waits.
 BATCH = 128
 _POLL_SECONDS = 0.0005
+# The first connection to a file makes its log; the second finds it there.
+_OPENINGS = 3
 
 T = TypeVar("T")
 
@@ -96,6 +98,7 @@ class Store:
         self._connection: Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._log: Log | None = None
+        self._log_path = path.with_name(path.name + "-wal")
 
     def add(self, received: Received) -> Outcome:
         """Store one body; return once it is on disk. Raises StoreUnavailable."""
@@ -283,20 +286,23 @@ class Store:
         Raises LogDeleted while another process has a log that is no longer there: what was added to
         a new one would be lost.
         """
-        connection = self._machine.connect(self.path)
+        connections: list[Connection] = []
         try:
-            check(connection)
-            log = self._machine.log(self.path)
-            if log.is_complete:
-                return connection, log
-            log.close()
+            for _ in range(_OPENINGS):
+                before = self._machine.identity(self._log_path)
+                connections.append(self._machine.connect(self.path))
+                check(connections[-1])
+                with suppress(OSError):
+                    log = self._machine.log(self.path)
+                    # Surely the one that SQLite opened only if it was there before, too.
+                    if log.identity == before and log.is_complete:
+                        return connections.pop(), log
+                    log.close()
             raise LogDeleted("the write-ahead log was deleted while another process had it open")
-        except OSError as error:
-            connection.close()
-            raise LogDeleted("the write-ahead log was deleted") from error
-        except BaseException:
-            connection.close()
-            raise
+        finally:
+            # At the end: the last connection to close would delete the log.
+            for connection in connections:
+                connection.close()
 
     @property
     def _log_is_gone(self) -> bool:

@@ -301,6 +301,11 @@ class History:
             for request in asked:
                 self._start(request)
             self.world.run()
+            if any(request.outcome is None for request in asked):
+                # It was killed before. The others keep the index of its log until they end: the
+                # error says to restart them.
+                for number in range(len(self.processes)):
+                    self._end(number)
         refused = [r for r in self.requests if r.outcome is None]
         # The first request after a replacement is refused, and opens the new file.
         for _ in range(2):

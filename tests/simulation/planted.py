@@ -11,7 +11,7 @@ import schema.merge
 from receiver.errors import StoreUnavailable
 from receiver.store import Outcome, Store
 from receiver.store.connection import sqlite3
-from receiver.store.log import Log
+from tests.simulation.world import DiskLog
 
 Patch = Callable[..., None]
 
@@ -32,8 +32,8 @@ def synchronous_normal(patch: Patch) -> None:
     patch(receiver.store.connection, "_PRAGMAS", pragmas)
 
 
-def deleted_log_is_not_restored(patch: Patch) -> None:
-    patch(Log, "restore", lambda _: None)
+def deleted_log_is_not_noticed(patch: Patch) -> None:
+    patch(DiskLog, "is_gone", False)
 
 
 def no_identity_check(patch: Patch) -> None:
@@ -125,7 +125,7 @@ def busy_is_not_waited_for(patch: Patch) -> None:
 PLANTED = {
     synchronous_normal: 100,
     no_identity_check: 500,
-    deleted_log_is_not_restored: 500,
+    deleted_log_is_not_noticed: 500,
     acknowledged_before_the_commit: 100,
     deferred_begin: 100,
     failed_commit_counts_as_done: 500,

@@ -142,6 +142,10 @@ class DiskLog(Log):
         self._disk.names[self._name] = Inode(bytes(self._inode.content))
 
     @property
+    def identity(self) -> tuple[int, int]:
+        return (1, self._inode.number)
+
+    @property
     def is_gone(self) -> bool:
         return self._disk.names.get(self._name) is not self._inode
 
