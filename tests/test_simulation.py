@@ -20,6 +20,7 @@ def test_seed_repeats_its_history(tmp_path):
         assert check(seed, tmp_path) == check(seed, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_planted_fault_is_found(plant, tmp_path, monkeypatch):
     plant(monkeypatch.setattr)
