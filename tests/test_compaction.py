@@ -3,7 +3,9 @@
 import pytest
 from histories import blank_file
 from observing import FIRST, SECOND, add, fold, seen
+from storing import rows
 
+from receiver.store.observations import SOME, deciding
 from schema.merge import Observation, compactable, retired
 
 
@@ -100,3 +102,23 @@ def test_hundred_transcript_updates_leave_no_body_behind(store, db):
     assert [tuple(row) for row in kept] == [("call_ended",)]
     assert db.execute("SELECT count(*) FROM observations").fetchone()[0] == 101
     assert db.execute("SELECT count(*) FROM utterances").fetchone()[0] == 100
+
+
+def test_event_of_a_long_call_looks_at_few_observations(store):
+    for n in range(1, 301):
+        add(store, "transcript_updated", n, transcript=f"{n}")
+    found = store.run(lambda connection: deciding(connection, "c", "call", 1))
+    assert 300 in {k.observed_at for k in found}
+    assert len(found) <= 3
+
+
+def test_end_of_a_long_call_reads_few_bodies(store, db, engine, monkeypatch):
+    for n in range(1, 301):
+        add(store, "transcript_updated", n, transcript=f"{n}")
+    said = engine.statements(store, monkeypatch)
+    add(store, "call_ended", 700, call_status="ended", transcript="all")
+    assert len(said) < 2 * SOME + 100
+    assert rows(db, "SELECT transcript FROM transcripts") == [("all",)]
+    (kept,) = db.execute("SELECT count(*) FROM observations WHERE body IS NOT NULL").fetchone()
+    # The highest and the newest may come on top.
+    assert 299 - SOME <= kept <= 301 - SOME

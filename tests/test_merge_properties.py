@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from naive_model import Delivery
 from spelling import spelled
 
+import receiver.store.observations
 from receiver.store import open_store, rebuild
 from schema.rows import Stamp, Stored, project, project_newest
 from schema.tables import CALLS
@@ -178,3 +179,11 @@ def test_two_processes_give_the_tables_of_one(engine):
         assert [process.exitcode for process in processes] == [0, 0]
         for where, history in work:
             assert differences(where, history) == set()
+
+
+@quick
+@given(drawn=histories_in_two_orders())
+def test_order_decides_nothing_when_only_deciding_observations_are_read(engine, drawn):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(receiver.store.observations, "MANY", 0)
+        check_history_in_two_orders(engine, *drawn)

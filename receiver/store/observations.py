@@ -14,6 +14,10 @@ from schema.rows import Stamp
 
 # What has rows of its own; everything else is kept as an observation only.
 ENTITY_TYPES = ("call", "chat")
+# Up to so many observations of an entity are all looked at when one more comes.
+MANY = 64
+# So many bodies, at most, are read of a level below or above for the sake of one more.
+SOME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,31 @@ class Known:
 def known_observations(connection: Connection, entity_id: str) -> list[Known]:
     """The observations of an entity in no order, their bodies not read."""
     return [Known(*row) for row in connection.execute(sql.KNOWN, (entity_id,)).fetchall()]
+
+
+def some_known(connection: Connection, entity_id: str) -> list[Known] | None:
+    """The observations of an entity as `known_observations`; None if there are many."""
+    found = connection.execute(sql.SOME_KNOWN, (entity_id, MANY + 1)).fetchall()
+    return [Known(*row) for row in found] if len(found) <= MANY else None
+
+
+def deciding(connection: Connection, entity_id: str, entity_type: str, level: int) -> list[Known]:
+    """Of an entity with many observations those that can decide about one more of this level."""
+    usable = (entity_id, entity_type)
+    asked = [
+        connection.execute(sql.HIGHEST_KNOWN, usable),
+        connection.execute(sql.NEWEST_KNOWN, usable),
+        connection.execute(sql.LOWER_KNOWN, (*usable, level, SOME)),
+        connection.execute(sql.HIGHER_KNOWN, (*usable, level, SOME)),
+        connection.execute(sql.EQUAL_KNOWN, (*usable, level)),
+    ]
+    return list(dict.fromkeys(Known(*row) for answer in asked for row in answer.fetchall()))
+
+
+def twin_of(connection: Connection, key: tuple[str, str, str]) -> Known | None:
+    """The observation of this entity, hash and source."""
+    row = connection.execute(sql.TWIN_KNOWN, key).fetchone()
+    return Known(*row) if row else None
 
 
 def is_known(connection: Connection, event: Event) -> bool:

@@ -10,7 +10,7 @@ from enum import Enum
 import zstandard
 
 from receiver.store import sql
-from receiver.store.observations import Known, known_observations
+from receiver.store.observations import Known, deciding, known_observations, some_known, twin_of
 from receiver.store.projecting import attempt
 from receiver.store.protocols import Connection
 from schema import limits, merge
@@ -80,10 +80,16 @@ def observe(connection: Connection, received: Received) -> Outcome:
     key = (event.entity_id, event.body_sha256, received.source)
     # A server is asked for both before the first answer is waited for.
     erasure = connection.execute(sql.IS_ERASED, (event.entity_id,))
-    known = known_observations(connection, event.entity_id)
+    known = some_known(connection, event.entity_id)
     erased = erasure.fetchone() is not None
-    twin = next((k for k in known if (k.body_sha256, k.source) == key[1:]), None)
+    is_partial = known is None
+    if known is None:
+        twin = twin_of(connection, key)
+    else:
+        twin = next((k for k in known if (k.body_sha256, k.source) == key[1:]), None)
     if twin is None:
+        if known is None:
+            known = deciding(connection, event.entity_id, event.entity_type, received.level)
         _insert(connection, received, erased=erased)
         known.append(_as_known(received))
     else:
@@ -94,17 +100,26 @@ def observe(connection: Connection, received: Received) -> Outcome:
             sql.REPEAT_OBSERVATION,
             (moved.observed_at, received_at, received_at, key_id, key_id, *key),
         )
-        known[known.index(twin)] = moved
+        if known is not None:
+            known[known.index(twin)] = moved
     if erased:
         return Outcome.ERASED
     if twin is not None and (moved == twin or not twin.is_usable):
         return Outcome.DUPLICATE
     if twin is None and not limits.is_usable(event.problem):
         return Outcome.QUARANTINED
+    if known is None:
+        known, is_partial = known_observations(connection, event.entity_id), False
     newest = event if twin is None else None
     ready = received.ready if newest else None
     if problem := attempt(
-        connection, event.entity_id, event.entity_type, known, newest, ready=ready
+        connection,
+        event.entity_id,
+        event.entity_type,
+        known,
+        newest,
+        ready=ready,
+        is_partial=is_partial,
     ):
         connection.execute(sql.SET_PROBLEM, (problem, *key))
         return Outcome.QUARANTINED

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from receiver.store import sql
-from receiver.store.observations import Known, load, stamp
+from receiver.store.observations import Known, known_observations, load, stamp
 from receiver.store.protocols import Connection
 from receiver.store.writing import read_call, write
 from schema import merge
@@ -30,12 +30,14 @@ def project_entity(
     *,
     ready: Read | None = None,
     is_new: bool = False,
+    is_partial: bool = False,
 ) -> None:
     """Bring the rows of a call or chat up to date with its observations.
 
     `newest` is the event that just arrived, the last of `known`. If it is the highest, what it says
     decides and older bodies need not be read; else all of them are folded. `ready` is what it says,
-    if it was read before. `is_new` says that it has no rows yet.
+    if it was read before. `is_new` says that it has no rows yet; `is_partial` that `known` are only
+    those of many that can decide (`deciding`): if they cannot, all are asked for.
     """
     parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
     if not parts:
@@ -49,6 +51,9 @@ def project_entity(
     if rows is None and newest and stored:
         rows = _project_superseded(connection, entity_id, parts, newest, stored)
     if rows is None:
+        if is_partial:
+            every = known_observations(connection, entity_id)
+            parts = [k for k in every if k.is_usable and k.entity_type == entity_type]
         rows = _project_all(connection, entity_id, entity_type, parts, is_new=is_new)
     if entity_type == "call":
         reason = rows["calls", None][0][_REASON]
@@ -65,13 +70,15 @@ def attempt(
     *,
     ready: Read | None = None,
     is_new: bool = False,
+    is_partial: bool = False,
 ) -> str | None:
     """`project_entity`, undone if the content does not let itself be projected.
 
     Returns what is wrong with the content, if anything is. Raises the driver's error for the rest.
     """
     args = (connection, entity_id, entity_type, known, newest)
-    name = undone(connection, partial(project_entity, *args, ready=ready, is_new=is_new))
+    work = partial(project_entity, *args, ready=ready, is_new=is_new, is_partial=is_partial)
+    name = undone(connection, work)
     return f"not projected: {name}" if name else None
 
 

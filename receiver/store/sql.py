@@ -1,5 +1,6 @@
 """The statements. Built from schema.tables, never from names in a payload."""
 
+from schema.limits import CUT
 from schema.rows import DISCRIMINATORS
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table
 from schema.words import plain
@@ -54,6 +55,17 @@ KNOWN = (
     "SELECT body_sha256, source, entity_type, event, level, observed_at, first_received_at, "
     "problem, body IS NOT NULL FROM observations WHERE entity_id = ?"
 )
+# Of a call with many observations only what can decide about one more: the highest, the newest, and
+# of each other level some whose bodies are here; of its own level one, which says that it is there.
+SOME_KNOWN = f"{KNOWN} ORDER BY body_sha256, source LIMIT ?"
+TWIN_KNOWN = f"{KNOWN} AND body_sha256 = ? AND source = ?"
+_USABLE = f"AND entity_type = ? AND (problem IS NULL OR substr(problem, 1, {len(CUT)}) = '{CUT}')"
+_RANK = "level DESC, observed_at DESC, source DESC, body_sha256 DESC"
+HIGHEST_KNOWN = f"{KNOWN} {_USABLE} ORDER BY {_RANK} LIMIT 1"
+NEWEST_KNOWN = f"{KNOWN} {_USABLE} ORDER BY first_received_at DESC LIMIT 1"
+LOWER_KNOWN = f"{KNOWN} {_USABLE} AND body IS NOT NULL AND level < ? LIMIT ?"
+HIGHER_KNOWN = f"{KNOWN} {_USABLE} AND body IS NOT NULL AND level > ? LIMIT ?"
+EQUAL_KNOWN = f"{KNOWN} {_USABLE} AND body IS NOT NULL AND level = ? LIMIT 1"
 BODY = "SELECT body FROM observations WHERE entity_id = ? AND body_sha256 = ? AND source = ?"
 DROP_BODY = (
     "UPDATE observations SET body = NULL WHERE entity_id = ? AND body_sha256 = ? AND source = ?"
