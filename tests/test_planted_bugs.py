@@ -141,10 +141,10 @@ def fast_path_for_whatever_is_new(patch):
     """Only the newest is compared with itself: it always seems to be the highest."""
     project = receiver.store.projecting._project_newest
 
-    def project_newest(connection, entity_id, parts, event, stored):
+    def project_newest(connection, entity_id, parts, event, *rest):
         *others, last = parts
         lower = [k for k in others if k.bare().rank < last.bare().rank]
-        return project(connection, entity_id, [*lower, last], event, stored)
+        return project(connection, entity_id, [*lower, last], event, *rest)
 
     patch(receiver.store.projecting, "_project_newest", project_newest)
 
