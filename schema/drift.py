@@ -26,8 +26,9 @@ from schema.call import (
 )
 from schema.conversation import UTTERANCE_ROLES
 from schema.disconnection_reasons import REASONS
+from schema.products import product_family
 
-# (place, what, name): "call_cost", "product", "gpt_9".
+# (place, what, name): "call_cost", "product", "mystery_fee".
 Unknown = tuple[str, str, str]
 # A row of unknowns or chat_unknowns: the id, then an Unknown, then when the call was.
 Row = tuple[Any, ...]
@@ -84,13 +85,6 @@ TOOL_TYPES = frozenset(
     }
 )  # fmt: skip
 TRANSITION_TYPES = frozenset({"global", "global_go_back", "interrupt_go_back", "normal"})
-PRODUCTS = frozenset(
-    {
-        "elevenlabs_tts", "voice_engine", "gpt_4o_mini", "gpt-4o-mini", "gemini_2_0_flash",
-        "gpt_4_1_mini_high_priority", "background_voice_cancellation", "gpt_5_nano_text_testing",
-        "llm_token_usage", "knowledge_base",
-    }
-)  # fmt: skip
 _ENTRY_VALUES = (("role", ROLES), ("type", TOOL_TYPES), ("transition_type", TRANSITION_TYPES))
 SENTIMENTS = frozenset({"positive", "neutral", "negative", "unknown"})
 # Column of calls -> its values.
@@ -188,7 +182,8 @@ def _cost(place: str, cost: CallCost | None) -> list[Unknown]:
     for product in cost.product_costs or ():
         if product is not None:
             found += _extra(place, product)
-            found += _unknown_value(place, "product", product.product, PRODUCTS)
+            if product.product is not None and product_family(product.product) is None:
+                found.append((place, "product", product.product))
     return found
 
 

@@ -12,6 +12,7 @@ from receiver.cli import main
 from receiver.sandbox.days import day
 from receiver.store import migrate, rebuild, receive
 from schema.events import EVENTS
+from schema.products import product_family
 
 pytestmark = pytest.mark.slow_on_postgres
 
@@ -49,8 +50,8 @@ UNKNOWN = {
     ),
     "key of the cost": ({"call_cost": {"vat": 1}}, ("call_cost", "key", "vat")),
     "product": (
-        {"call_cost": {"product_costs": [{"product": "gpt_9"}]}},
-        ("call_cost", "product", "gpt_9"),
+        {"call_cost": {"product_costs": [{"product": "mystery_fee"}]}},
+        ("call_cost", "product", "mystery_fee"),
     ),
     "key of a product": (
         {"call_cost": {"product_costs": [{"product": "voice_engine", "tier": 2}]}},
@@ -117,7 +118,7 @@ def test_chats_are_looked_at_too(store, db):
         "mood": 1,
         "chat_type": "fax",
         "chat_analysis": {"user_sentiment": "Elated"},
-        "chat_cost": {"product_costs": [{"product": "gpt_9"}]},
+        "chat_cost": {"product_costs": [{"product": "mystery_fee"}]},
         "message_with_tool_calls": [{"role": "hologram"}],
     }
     stored(store, {"event": "chat_ended", "chat": chat})
@@ -125,7 +126,7 @@ def test_chats_are_looked_at_too(store, db):
         ("chat", "key", "mood", 1),
         ("chat", "chat_type", "fax", 1),
         ("chat_analysis", "user_sentiment", "Elated", 1),
-        ("chat_cost", "product", "gpt_9", 1),
+        ("chat_cost", "product", "mystery_fee", 1),
         ("session", "role", "hologram", 1),
     }
 
@@ -243,3 +244,32 @@ def test_the_command_without_a_database_fails(run, monkeypatch, engine):
         assert run("drift").exit_code == 1
         migrate(where, timezone="UTC")
         assert run("drift").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        ("voice engine", "voice_engine retell_voice_engine"),
+        ("voice", "elevenlabs_tts elevenlabs_tts_new elevenlabs_tts_03_2026 platform_tts"),
+        ("model", "gpt_4_1 gpt-4o-mini gpt_4o_mini gemini_2_0_flash gpt_4_1_mini_high_priority"),
+        ("model", "claude_4_sonnet gpt_4o_realtime llm_token_usage"),
+        ("analysis", "gpt_4_1_text_testing gpt_5_nano_text_testing post_call_analysis"),
+        ("telephony", "us_twilio_telephony us_telnyx"),
+        ("surcharge", "llm_token_surcharge short_call_surcharge concurrency_burst_surcharge"),
+        ("add-on", "background_voice_cancellation knowledge_base_usage knowledge_base guardrail"),
+        ("add-on", "pii_scrubbing colloquial_mode stable_server quality_assurance"),
+        ("per item", "branded_outbound_call batch_call sms_message"),
+        (None, "mystery_fee voice tts gpt"),
+    ],
+)
+def test_products_are_known_by_their_family(family, names):
+    for name in names.split():
+        assert product_family(name) == family, name
+
+
+def test_bill_of_today_is_no_news(store, db):
+    names = "retell_voice_engine platform_tts gpt_4_1 us_twilio_telephony llm_token_surcharge"
+    costs = [{"product": name, "cost": 1} for name in (*names.split(), "mystery_fee")]
+    add(store, "call_ended", {"call_cost": {"combined_cost": 6, "product_costs": costs}})
+    found = {(place, what, name) for place, what, name, _ in drift(db)}
+    assert found == {("call_cost", "product", "mystery_fee")}
