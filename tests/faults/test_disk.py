@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from receiver.store.connection import connect
+from tests.conftest import wait_until
 from tests.faults.checking import check
 from tests.faults.harness import pair
 from tests.faults.load import Load
@@ -55,7 +56,7 @@ def test_a_full_disk_refuses_and_is_well_again_with_more_room(
     reader.close()
     remount(folder, "size=200m")
     check_recovered(server, db_path, load, workers)
-    assert server.health()[0] == 200
+    wait_until(lambda: server.health()[0] == 200)
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def check_unlinked(server, db_path, new_database):
     assert after.statuses[503] <= 2 * 4
     check(db_path, after.acked, after.sent)
     check(folder / db_path.name, load.acked, load.sent)
-    assert server.health()[0] == 200
+    wait_until(lambda: server.health()[0] == 200)
 
 
 def test_a_removed_file_is_never_acknowledged_into(server, db_path, new_database):

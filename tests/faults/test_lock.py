@@ -8,6 +8,7 @@ import pytest
 
 from receiver.health import REFUSED
 from receiver.store.connection import connect
+from tests.conftest import wait_until
 from tests.faults.checking import check
 from tests.faults.harness import pair
 from tests.faults.load import Load
@@ -65,7 +66,7 @@ def test_a_lock_of_eight_seconds_is_refused_in_time_and_healthz_answers(server, 
     assert server.health()[1]["problems"] == [REFUSED]
     after = Load(server, clients=4, pairs=2, name="after").run()
     assert after.statuses == {204: 16}
-    assert server.health()[0] == 200
+    wait_until(lambda: server.health()[0] == 200)
     check(db_path, after.acked, load.sent | after.sent)
 
 
