@@ -135,7 +135,7 @@ def test_agent_version_has_an_old_name():
     assert call_row(version=4)["extra"] is None
 
 
-@pytest.mark.parametrize("column", ["agent_version", "duration_ms"])
+@pytest.mark.parametrize("column", ["agent_version", "duration_ms", "start_timestamp"])
 @pytest.mark.parametrize(
     ("value", "kept"),
     [
