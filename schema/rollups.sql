@@ -4,6 +4,7 @@
 -- The words are those of views.sql, and
 --   local_hour(X)       the first millisecond of the local hour; where the zone's offset has half an
 --                       hour, that is none of UTC's
+--   product_of(p)       the product of a row of product_costs, in one spelling
 --   step_of(j)          how wide the step of a row of json_each is, in milliseconds
 -- schema/rollups.py puts unsettled_calls in front: in a view the calls of hours that are not rolled up,
 -- and in rolling up those of the hour in hand. So the second half of each view is also what fills its
@@ -80,13 +81,13 @@ SELECT
     c.agent_id,
     c.agent_version,
     c.direction,
-    p.product,
+    product_of(p) AS product,
     CAST(count(DISTINCT p.call_id) AS INTEGER),
     CAST(sum(p.cost_cents) AS REAL),
     CAST(sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0.0 END) AS REAL)
 FROM unsettled_calls c
 CROSS JOIN product_costs p ON p.call_id = c.call_id
-GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, p.product;
+GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, product_of(p);
 
 CREATE VIEW hourly_latencies AS
 SELECT

@@ -156,7 +156,7 @@ VIEWS = {
         "Cost by product",
         "What the money goes to.",
         {
-            "product": "What was charged for, in Retell's spelling at the time.",
+            "product": "What was charged for: Retell's name, with _ for -.",
             "calls": "How many calls it was charged for.",
             "cost_dollars": "Its cost in US dollars.",
             "share": "Its share of the cost of all products: 0 to 1.",

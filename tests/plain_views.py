@@ -80,7 +80,7 @@ PLAIN_VIEWS = {
     """,
     "cost_by_product": """
         SELECT
-            p.product,
+            replace(p.product, '-', '_'),
             count(DISTINCT p.call_id),
             round(sum(p.cost_cents) / 100.0, 4),
             round(sum(p.cost_cents) / nullif(sum(sum(p.cost_cents)) OVER (), 0), 4),
@@ -89,7 +89,7 @@ PLAIN_VIEWS = {
                 sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0 END) / 100.0, 4
             )
         FROM product_costs p
-        GROUP BY p.product
+        GROUP BY replace(p.product, '-', '_')
     """,
     "latency_by_agent": """
         SELECT

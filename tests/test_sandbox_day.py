@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -18,9 +19,12 @@ from typing import Any
 
 import pytest
 
-from receiver.sandbox.companies import person, working_day
+from receiver.sandbox.calls import call_cost
+from receiver.sandbox.companies import agent_named, person, working_day
 from receiver.sandbox.days import Delivery, day
 from receiver.sandbox.dialogue import Say, decided, dialogues, fill, read_data
+from receiver.sandbox.plans import Kind, Plan
+from schema.products import product_family
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,6 +67,14 @@ def parsed(calls: int) -> tuple[tuple[Delivery, dict[str, Any]], ...]:
 
 def bodies(calls: int, *events: str) -> list[dict[str, Any]]:
     return [body for sent, body in parsed(calls) if sent.event in events]
+
+
+def dental_plan(*, web: bool) -> Plan:
+    """A call to the dentist's."""
+    agent = agent_named("dental")
+    dialogue = agent.dialogues[0]
+    kind = Kind("dental", dialogue, web=web)
+    return Plan(kind, agent, agent.versions[0], dialogue.endings[0], "user_hangup", 0)
 
 
 @cache
@@ -333,6 +345,46 @@ class TestCalls:
             parts = cost.get("product_costs", [])
             assert cost["combined_cost"] == round(sum(part["cost"] for part in parts), 7)
         assert sum(cost["combined_cost"] > 0 for cost in costs) > 90
+
+    def test_bills_have_the_products_of_today(self):
+        families = {
+            product_family(part["product"])
+            for call in final_calls(120)
+            for part in call["call_cost"].get("product_costs", [])
+        }
+        assert families == {
+            "voice engine", "voice", "model", "telephony", "surcharge", "add-on",
+        }  # fmt: skip
+
+    def test_a_voice_is_billed_for_what_the_agent_says(self):
+        for call in final_calls(120):
+            said = [e["words"] for e in call.get("transcript_object", []) if e["role"] == "agent"]
+            if not said:
+                continue
+            seconds = math.ceil(sum(words[-1]["end"] - words[0]["start"] for words in said))
+            [voice] = [
+                part
+                for part in call["call_cost"]["product_costs"]
+                if product_family(part["product"]) == "voice"
+            ]
+            assert voice["cost"] == pytest.approx(voice["unit_price"] * seconds, abs=1e-3)
+            assert seconds < call["call_cost"]["total_duration_seconds"]
+
+    def test_a_web_call_is_billed_no_telephony(self):
+        for web, billed in ((False, True), (True, False)):
+            parts = call_cost(dental_plan(web=web), 60_000, [], None)["product_costs"]
+            assert billed == any(product_family(p["product"]) == "telephony" for p in parts)
+
+    def test_a_call_of_seconds_is_billed_as_ten(self):
+        plan = dental_plan(web=False)
+        short, ten = (call_cost(plan, ms, [], None)["product_costs"] for ms in (4_000, 10_000))
+        billed = {"voice engine", "model", "surcharge"}
+
+        def cents(parts):
+            return sum(p["cost"] for p in parts if product_family(p["product"]) in billed)
+
+        assert cents(short) == pytest.approx(cents(ten))
+        assert short[-1]["product"] == "short_call_surcharge"
 
     def test_duration_is_end_minus_start_and_billed_by_the_second(self):
         for call in final_calls(120):

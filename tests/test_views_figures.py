@@ -185,6 +185,15 @@ def test_costs_are_split_by_product_and_transferred_legs(world):
     ]
 
 
+def test_two_spellings_of_a_product_are_one_product(world):
+    parts = [{"product": name, "cost": 10} for name in ("gpt-4o-mini", "gpt_4o_mini")]
+    cost = {"combined_cost": 20, "product_costs": parts}
+    start = ms("2026-05-10T13:00:00Z")
+    add(world, "both", 3, "2026-05-10T13:05:00Z", start_timestamp=start, call_cost=cost)
+    found = "SELECT product, calls, cost_dollars FROM cost_by_product WHERE product LIKE 'gpt%'"
+    assert table_of(world, found) == [("gpt_4o_mini", 1, 0.2)]
+
+
 def test_latencies_are_averaged_over_calls(world):
     assert table_of(world, "SELECT * FROM latency_by_agent ORDER BY component") == [
         ("agent_1", 0, "Dental", "e2e", 2, 1000.0, 1500.0, 2500.0),

@@ -1,5 +1,6 @@
 """One call from its plan: everything Retell knows of it once it is over and analysed."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -11,6 +12,7 @@ from receiver.sandbox.dialogue import Pause, Slots, Step, decided, fill
 from receiver.sandbox.plans import CUT_SHORT, NEVER_STARTED, NOT_CONNECTED, Plan
 from receiver.sandbox.timeline import UTTERANCES, Timeline
 from receiver.sandbox.wire import compact, hex_digits, number
+from schema.products import product_family
 
 
 def identity(rng: Random, account: Account, plan: Plan, slots: Slots) -> dict[str, Any]:
@@ -80,7 +82,10 @@ NO_COST: dict[str, Any] = {
     "total_duration_seconds": 0,
 }
 # What the leg to the person a call was handed to costs, in cents per minute.
-_TRANSFER_LEG = ("voice_engine", 1.5)
+_TRANSFER_LEG = ("retell_voice_engine", 1.5)
+# A model's price is for requests of as many tokens, and no call is billed for fewer seconds.
+_TOKENS_INCLUDED = 3500
+_LEAST_SECONDS = 10
 
 
 def latency(rng: Random, agent: Agent, replies_ms: Sequence[int]) -> dict[str, Any]:
@@ -104,7 +109,7 @@ def token_usage(rng: Random, agent: Agent, replies: int) -> dict[str, Any] | Non
     """Return tokens per LLM request; Retell does not see those of a custom LLM."""
     if agent.custom_llm or not replies:
         return None
-    tokens = [rng.randrange(1100, 2400)]
+    tokens = [agent.prompt_tokens + rng.randrange(1300)]
     for _ in range(replies - 1):
         tokens.append(tokens[-1] + rng.randrange(30, 190))
     return {
@@ -114,20 +119,61 @@ def token_usage(rng: Random, agent: Agent, replies: int) -> dict[str, Any] | Non
     }
 
 
-def call_cost(agent: Agent, duration_ms: int, transfer_leg_ms: int = 0) -> dict[str, Any]:
-    """Return the cost in cents, with the transfer leg once that has ended."""
+def call_cost(
+    plan: Plan,
+    duration_ms: int,
+    entries: Sequence[dict[str, Any]],
+    tokens: dict[str, Any] | None,
+    transfer_leg_ms: int = 0,
+) -> dict[str, Any]:
+    """Return the cost in cents of a call in which `entries` were said, with the transfer leg once
+    that has ended."""
     total_seconds = ceil(duration_ms / 1000)
-    costs = [_cost(product, cents, total_seconds) for product, cents in agent.products]
+    by_family = {"voice": ceil(_spoken_seconds(entries))}
+    if plan.kind.web:
+        by_family["telephony"] = 0
+    costs, per_minute = [], 0.0
+    for product, cents in plan.agent.products:
+        if billed_seconds := by_family.get(product_family(product) or "", total_seconds):
+            costs.append(_cost(product, cents, billed_seconds))
+            per_minute += cents
+    costs += _surcharges(costs, total_seconds, tokens)
     if transfer_leg_ms:
         leg = _cost(*_TRANSFER_LEG, ceil(transfer_leg_ms / 1000))
         costs.append(leg | {"is_transfer_leg_cost": True})
-    per_minute = sum(cents for _, cents in agent.products)
     return {
         "total_duration_unit_price": number(round(per_minute / 60, 7)),
         "product_costs": costs,
         "combined_cost": number(round(sum(cost["cost"] for cost in costs), 7)),
         "total_duration_seconds": total_seconds,
     }
+
+
+def _spoken_seconds(entries: Sequence[dict[str, Any]]) -> float:
+    """Return how long the agent speaks."""
+    return sum(
+        float(entry["words"][-1]["end"] - entry["words"][0]["start"])
+        for entry in entries
+        if entry["role"] == "agent" and entry.get("words")
+    )
+
+
+def _surcharges(
+    costs: Sequence[dict[str, Any]], total_seconds: int, tokens: dict[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Return what is added for requests of many tokens, and for a call of a few seconds."""
+    cents: defaultdict[str | None, float] = defaultdict(float)
+    for cost in costs:
+        cents[product_family(cost["product"])] += cost["cost"]
+    added: dict[str, float] = {}
+    if tokens and tokens["average"] > _TOKENS_INCLUDED:
+        added["llm_token_surcharge"] = cents["model"] * (tokens["average"] / _TOKENS_INCLUDED - 1)
+    if 0 < total_seconds < _LEAST_SECONDS:
+        added["short_call_surcharge"] = (cents["model"] + cents["voice engine"]) * (
+            _LEAST_SECONDS / total_seconds - 1
+        )
+    # Per call, not per second: without a unit price.
+    return [{"product": product, "cost": number(round(cost, 7))} for product, cost in added.items()]
 
 
 def _cost(product: str, cents_per_minute: float, total_seconds: int) -> dict[str, Any]:
@@ -324,18 +370,18 @@ def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = N
         "duration_ms": duration_ms,
         "disconnection_reason": "user_hangup" if plan.reason == CUT_SHORT else plan.reason,
         "latency": latency(rng, plan.agent, timeline.replies_ms),
-        "call_cost": call_cost(plan.agent, duration_ms),
         "call_analysis": call_analysis(rng, plan, slots),
     }
     tokens = token_usage(rng, plan.agent, len(timeline.replies_ms))
     if tokens:
         record["llm_token_usage"] = tokens
+    record["call_cost"] = call_cost(plan, duration_ms, entries, tokens)
     record |= _content(rng, plan, slots, timeline)
     after: dict[str, Any] = {}
     if plan.reason == "call_transfer":
         record["transfer_destination"] = plan.agent.transfer_to
         leg_ms = rng.randrange(60_000, 400_000)
-        cost = call_cost(plan.agent, duration_ms, leg_ms)
+        cost = call_cost(plan, duration_ms, entries, tokens, leg_ms)
         after = {"transfer_end_timestamp": end_ms + leg_ms, "call_cost": cost}
     return Call(plan, record, entries, plan.start_ms, end_ms, after)
 

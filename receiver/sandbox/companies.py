@@ -85,6 +85,7 @@ class Agent:
     custom_llm: bool = False
     tagged: bool = False
     knowledge_base: bool = False
+    prompt_tokens: int = 1100
     signed_urls: bool = False
     web_share: float = 0.0
     campaign: bool = False

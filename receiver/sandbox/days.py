@@ -259,7 +259,7 @@ def _chat(
         "transcript": "".join(f"{m['role'].title()}: {m['content']}\n" for m in spoken),
         "message_with_tool_calls": messages.written,
         "chat_cost": {
-            "product_costs": [{"product": "gpt_5_nano_text_testing", "cost": cost}],
+            "product_costs": [{"product": "gpt_4_1_text_testing", "cost": cost}],
             "combined_cost": cost,
         },
         "chat_analysis": {

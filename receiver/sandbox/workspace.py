@@ -80,7 +80,7 @@ def stopped(rng: Random, life: Life, at_ms: int, *, connected: bool) -> tuple[Ev
             "end_timestamp": at_ms,
             "duration_ms": duration_ms,
             "latency": {},
-            "call_cost": call_cost(call.plan.agent, duration_ms),
+            "call_cost": call_cost(call.plan, duration_ms, heard, None),
             "call_analysis": no_conversation() | {"in_voicemail": False},
         }
         if "transcript" in call.record:
