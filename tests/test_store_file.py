@@ -9,7 +9,7 @@ from storing import add
 import receiver.store.projecting
 import receiver.store.reading
 from receiver.errors import SchemaMismatch, StoreReplaced, StoreUnavailable
-from receiver.store import Outcome, Store, migrate, rebuild
+from receiver.store import Outcome, Store, migrate, rebuild, sql
 from receiver.store.connection import connect, sqlite3
 
 
@@ -159,3 +159,14 @@ def test_pragma_that_does_not_take_fails_the_connection(tmp_path):
     os.chdir(tmp_path)
     with pytest.raises(sqlite3.OperationalError, match="journal_mode is memory, not wal"):
         connect(":memory:", busy_timeout_ms=0)
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("query", [sql.OPEN_CALLS, sql.STARTED_CALLS])
+def test_sync_finds_the_calls_of_a_span_by_index(db, query):
+    """tests/test_postgres_schema.py says the same of a server."""
+    span = {"low": 5, "high": 9, "agent": None, "key": "k"}
+    found = db.execute(f"EXPLAIN QUERY PLAN {query}", span)
+    steps = [row["detail"] for row in found]
+    assert [step for step in steps if "SEARCH c USING INDEX calls_at" in step], steps
+    assert not [step for step in steps if step.startswith("SCAN")], steps
