@@ -77,9 +77,9 @@ def _iso(value: str, zone: ZoneInfo) -> Markup | None:
     """A view's local ISO time, its zone by name."""
     try:
         at = datetime.fromisoformat(value)
-    except ValueError:
+        name = zone_name(at.astimezone(zone))
+    except (ValueError, OverflowError):
         return None
-    name = zone_name(at.astimezone(zone))
     return Markup('<time datetime="{0}" title="{0}">{1:%Y-%m-%d %H:%M:%S} {2}</time>').format(
         value, at, name
     )

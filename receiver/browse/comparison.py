@@ -7,7 +7,7 @@ of a difference combines the two (Zou and Donner 2008; for shares it is Newcombe
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from math import sqrt
+from math import hypot, sqrt
 from typing import Any
 
 _Z = 1.96
@@ -95,8 +95,8 @@ def difference(before: Estimate, now: Estimate) -> Estimate:
     value = now.value - before.value
     return Estimate(
         value,
-        value - sqrt((now.value - now.low) ** 2 + (before.high - before.value) ** 2),
-        value + sqrt((now.high - now.value) ** 2 + (before.value - before.low) ** 2),
+        value - hypot(now.value - now.low, before.high - before.value),
+        value + hypot(now.high - now.value, before.value - before.low),
         min(before.count, now.count),
     )
 

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import datasette_dashboards
 from datasette import NotFound, Request
 
+from receiver.browse import queries
 from receiver.browse.comparison import MEASURES, compared
 from receiver.browse.pages import Reader, require_reader, rows, timezone
 from receiver.browse.periods import day_of, midnight
@@ -21,12 +22,6 @@ DIRECTIONS = {"inbound": "inbound", "outbound": "outbound", "web": "web calls"}
 # What is shown of a file that nobody has chosen days of: a change needs a while to prove itself.
 _DAYS, _DAYS_OF_VERSIONS = 30, 90
 _SPANS = {"7 days": 7, "30 days": 30, "90 days": 90, "A year": 365}
-_ENDS = """
-SELECT min(started_at_ms) AS first, max(started_at_ms) AS last FROM (
-    SELECT (SELECT min(started_at_ms) FROM call_log) AS started_at_ms
-    UNION ALL SELECT max(started_at_ms) FROM call_log
-)
-"""
 
 
 class _Configured:
@@ -111,7 +106,7 @@ async def _days(reader: Reader, request: Request, count: int) -> tuple[datetime.
     """The first day with calls, and the days that are asked for: by default the last so many up to
     the last with calls, and not to today, for an old file has something to say too."""
     zone = timezone(reader.datasette)
-    [ends] = await rows(reader, _ENDS)
+    [ends] = await rows(reader, queries.ENDS)
     if ends["last"] is None:
         first, last = None, datetime.datetime.now(zone).date()
     else:

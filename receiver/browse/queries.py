@@ -84,18 +84,30 @@ WHERE t.call_id IN {_GIVEN} AND transcripts_fts MATCH :words
 """
 
 
+# The years 2 to 9998: around each of these times there are whole days, whatever the zone. Pages
+# begin and end with calls of them, and pass over times of no calendar that older versions stored.
+_FIRST_MS, _LAST_MS = -62_104_060_800_000, 253_370_764_799_999
+_IS_DATED = f"started_at_ms BETWEEN {_FIRST_MS} AND {_LAST_MS}"
+
 # Home. Each period is a range of the index calls_at; `half` is 1 within it and 0 within as long a
 # time before. A call that never connected counts as a call and in nothing else, as in the views.
 _CALL_TIME = "coalesce(c.start_timestamp, nullif(c.observed_at, 0))"
 _IN_PERIOD = f"{_CALL_TIME} >= :before_since AND {_CALL_TIME} < :until"
 _OUTSIDE = f"({_CALL_TIME} >= :before_until AND {_CALL_TIME} < :since)"
 
-LATEST = "SELECT max(started_at_ms) AS at FROM call_log"
+LATEST = f"SELECT max(started_at_ms) AS at FROM call_log WHERE {_IS_DATED}"
+ENDS = f"""
+SELECT min(started_at_ms) AS first, max(started_at_ms) AS last FROM (
+    SELECT (SELECT min(started_at_ms) FROM call_log WHERE {_IS_DATED}) AS started_at_ms
+    UNION ALL SELECT max(started_at_ms) FROM call_log WHERE {_IS_DATED}
+)
+"""
 AMOUNTS = f"""
 SELECT
     {_CALL_TIME} >= :since AS half,
     count(*) AS calls,
-    sum(c.duration_ms) / 60000.0 AS minutes,
+    -- Integers could overflow in a sum, which is an error.
+    sum(c.duration_ms + 0.0) / 60000.0 AS minutes,
     sum(c.combined_cost_cents) AS cents
 FROM calls c WHERE {_IN_PERIOD} AND NOT {_OUTSIDE} GROUP BY 1
 """
