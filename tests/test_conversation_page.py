@@ -161,12 +161,12 @@ def test_the_bar_has_lanes_silences_interruptions_and_answers():
 
 
 def test_labels_of_a_long_bar_stay_few():
-    for seconds in (3, 61, 600, 7_200, 100_000):
+    for seconds in (3, 61, 600, 7_200, 100_000, 1.8e12):
         spoken_once = conversation(
             [{"position": 0, "role": "user", "content": "hi", "start_seconds": 0.0,
               "end_seconds": 1.0}], [], [], [], [],
         )  # fmt: skip
-        assert len(bar(spoken_once, seconds).ticks) <= 30
+        assert len(bar(spoken_once, seconds).ticks) <= 9
 
 
 def test_without_times_there_is_no_bar():

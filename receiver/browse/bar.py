@@ -4,14 +4,18 @@ x and widths are percent of the call's length, so that the drawing stretches wit
 """
 
 from dataclasses import dataclass
+from math import ceil
 
-from receiver.browse.conversation import PAUSE_SECONDS, Conversation, Turn
+from receiver.browse.conversation import PAUSE_SECONDS, Conversation, ToolCall, Turn
 from receiver.browse.text import clock, length
 
 _MIN_WIDTH = 0.15
 # Distances between two labels that read as times, in seconds.
 _STEPS = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 _MOST_TICKS = 8
+# Of a call of many thousand turns, no more is drawn in a lane.
+_MOST_DRAWN = 3000
+_MAX_LABEL = 120
 # An answer this late stands at the top of its lane.
 _SLOWEST_MS = 4_000
 
@@ -49,6 +53,12 @@ class Bar:
     interruptions: list[Point]
     answers: list[Point]
     ticks: list[Point]
+    is_cut: bool
+
+    @property
+    def note(self) -> str:
+        """What is not drawn."""
+        return f"The first {_MOST_DRAWN:,} turns are drawn." if self.is_cut else ""
 
     @property
     def summary(self) -> str:
@@ -57,8 +67,8 @@ class Bar:
             f"Over {clock(self.seconds)}: {len(self.agent)} utterances of the agent, "
             f"{len(self.user)} of the other side, {len(self.silences)} silences of "
             f"{PAUSE_SECONDS:.0f} seconds or more, {len(self.interruptions)} interruptions, "
-            f"{len(self.tools)} tool calls."
-        )
+            f"{len(self.tools)} tool calls. {self.note}"
+        ).rstrip()
 
 
 def bar(conversation: Conversation, duration_seconds: float | None) -> Bar | None:
@@ -67,17 +77,17 @@ def bar(conversation: Conversation, duration_seconds: float | None) -> Bar | Non
     seconds = max([duration_seconds or 0.0, *(turn.end or 0.0 for turn in turns)])
     if not turns or not seconds:
         return None
+    tools = [tool for tool in conversation.tools if tool.seconds is not None]
+    silences = _silences(turns, seconds)
+    is_cut = max(len(turns), len(tools), len(silences)) > _MOST_DRAWN
+    turns, tools, silences = turns[:_MOST_DRAWN], tools[:_MOST_DRAWN], silences[:_MOST_DRAWN]
     scale = 100 / seconds
     return Bar(
         seconds=seconds,
         agent=[_speech(turn, scale) for turn in turns if turn.role == "agent"],
         user=[_speech(turn, scale) for turn in turns if turn.role != "agent"],
-        silences=_silences(turns, seconds),
-        tools=[
-            _span(t.seconds, t.seconds + (t.duration_ms or 0) / 1000, scale, t.outcome, t.name)
-            for t in conversation.tools
-            if t.seconds is not None
-        ],
+        silences=silences,
+        tools=[_tool(tool, scale) for tool in tools],
         interruptions=[
             Point(t.start * scale, t.start, f"{clock(t.start)} {t.speaker} interrupts")
             for t in turns
@@ -94,6 +104,7 @@ def bar(conversation: Conversation, duration_seconds: float | None) -> Bar | Non
             if t.answered_ms is not None and t.start is not None
         ],
         ticks=_ticks(seconds),
+        is_cut=is_cut,
     )
 
 
@@ -104,9 +115,15 @@ def _speech(turn: Turn, scale: float) -> Span:
     return _span(start, end, scale, turn.role, f"{turn.speaker}: {label}")
 
 
+def _tool(tool: ToolCall, scale: float) -> Span:
+    start = tool.seconds or 0.0
+    return _span(start, start + (tool.duration_ms or 0) / 1000, scale, tool.outcome, tool.name)
+
+
 def _span(start: float, end: float, scale: float, kind: str, label: str) -> Span:
     width = max(_MIN_WIDTH, (end - start) * scale)
-    return Span(start * scale, width, start, kind.replace(" ", "-"), f"{clock(start)} {label}")
+    label = f"{clock(start)} {label[:_MAX_LABEL]}"
+    return Span(start * scale, width, start, kind.replace(" ", "-"), label)
 
 
 def _silences(turns: list[Turn], seconds: float) -> list[Span]:
@@ -122,5 +139,7 @@ def _silences(turns: list[Turn], seconds: float) -> list[Span]:
 
 
 def _ticks(seconds: float) -> list[Point]:
-    step = next((s for s in _STEPS if seconds / s <= _MOST_TICKS), _STEPS[-1])
+    # Days and years of a call are a mistake of the sender's, and get whole hours.
+    hours = 3600 * ceil(seconds / _MOST_TICKS / 3600)
+    step = next((s for s in _STEPS if seconds / s <= _MOST_TICKS), hours)
     return [Point(100 * at / seconds, at, clock(at)) for at in range(0, int(seconds) + 1, step)]

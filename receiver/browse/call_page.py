@@ -8,6 +8,7 @@ from datasette import NotFound, Response
 from datasette.utils import tilde_decode
 
 from receiver.browse import queries
+from receiver.browse.bounded import MAX_CHARACTERS, number_in
 from receiver.browse.call_object import call_object
 from receiver.browse.call_view import CallView, call_view
 from receiver.browse.pages import Reader, require_reader, rows
@@ -27,13 +28,20 @@ async def call_page(datasette: "Datasette", request: "Request") -> Response:
     reader = await require_reader(datasette, request)
     call_id = tilde_decode(request.url_vars["call_id"])
     tables = await _tables(reader, call_id)
-    view = call_view(tables, scrubbed=reader.is_masked or "scrubbed" in request.args)
+    scrubbed = reader.is_masked or "scrubbed" in request.args
+    view = call_view(
+        tables,
+        scrubbed=scrubbed,
+        number=number_in(request.args.get("page")) or 1,
+        position=number_in(request.args.get("at")),
+    )
+    shown = json.dumps(call_object(tables, transcripts=False), indent=2, ensure_ascii=False)
     context = {
         "view": view,
         "reason": await _reason(reader, view),
         "neighbours": await _neighbours(reader, view),
         # The conversation is the page; here stands what goes around it.
-        "object": json.dumps(call_object(tables, transcripts=False), indent=2, ensure_ascii=False),
+        "object": shown if len(shown) <= MAX_CHARACTERS else f"{shown[:MAX_CHARACTERS]}…",
         "database": reader.database,
     }
     return Response.html(await datasette.render_template("call.html", context, request=request))

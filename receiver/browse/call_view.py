@@ -1,10 +1,12 @@
 """The tables' rows of one call -> what its page says. Pure."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from receiver.browse.bar import Bar, bar
+from receiver.browse.bounded import Page, cut, first, page_of, weight_of_entry, weight_of_row
 from receiver.browse.conversation import Conversation, Entry, conversation
 from receiver.browse.text import words_of
 
@@ -39,6 +41,7 @@ class CallView:
     variants: list[str]
     before: list[Entry]
     conversation: Conversation
+    page: Page[Entry]
     after: list[Entry]
     bar: Bar | None
     recordings: list[tuple[str, str]]
@@ -66,13 +69,20 @@ class CallView:
         return "Nothing was said, or Retell sent no transcript."
 
 
-def call_view(tables: Tables, *, scrubbed: bool) -> CallView:
-    """Show a call as it was said, or, with `scrubbed`, what Retell removed personal data from."""
+def call_view(
+    tables: Tables, *, scrubbed: bool, number: int = 1, position: int | None = None
+) -> CallView:
+    """Show a call as it was said, or, with `scrubbed`, what Retell removed personal data from;
+    page `number` of its conversation, or the one with the entry at `position`."""
+    tables = {name: [cut(row) for row in rows] for name, rows in tables.items()}
     call = tables["calls"][0]
     variants = _variants(tables)
     is_scrubbed = "scrubbed" in variants and (scrubbed or "plain" not in variants)
     prefix = "scrubbed_" if is_scrubbed else ""
     session = track(tables, f"{prefix}session")
+    index = None
+    if position is not None:
+        index = bisect_left([entry.position for entry in session.entries], position)
     duration_ms = call["duration_ms"]
     urls = {row["kind"]: row["url"] for row in tables["media"] if _is_web(row["url"])}
     who = call["from_number"] if call["direction"] == "inbound" else call["to_number"]
@@ -84,24 +94,40 @@ def call_view(tables: Tables, *, scrubbed: bool) -> CallView:
         metrics=next(iter(tables["call_metrics"]), {}),
         is_scrubbed=is_scrubbed,
         variants=variants,
-        before=track(tables, f"{prefix}pre_session").entries,
+        before=_beside(tables, f"{prefix}pre_session"),
         conversation=session,
-        after=track(tables, f"{prefix}post_session").entries,
+        page=page_of(session.entries, number, weight_of_entry, index=index),
+        after=_beside(tables, f"{prefix}post_session"),
         bar=bar(session, None if duration_ms is None else duration_ms / 1000),
         recordings=[(n, urls[prefix + k]) for k, n in _RECORDINGS.items() if prefix + k in urls],
         documents=[(n, urls[k]) for k, n in _DOCUMENTS.items() if k in urls],
-        costs=tables["product_costs"],
-        latencies=sorted(tables["latencies"], key=lambda row: row["component"] != "e2e"),
-        analysis_fields=[r for r in tables["attributes"] if r["source"] == "custom_analysis_data"],
+        costs=first(tables["product_costs"], weight_of_row),
+        latencies=first(
+            sorted(tables["latencies"], key=lambda row: row["component"] != "e2e"), weight_of_row
+        ),
+        analysis_fields=first(
+            (r for r in tables["attributes"] if r["source"] == "custom_analysis_data"),
+            weight_of_row,
+        ),
         attributes=_attributes(tables["attributes"]),
-        transfers=sorted(tables["transfers"], key=lambda row: row["observed_at"]),
+        transfers=first(
+            sorted(tables["transfers"], key=lambda row: row["observed_at"]), weight_of_row
+        ),
     )
 
 
 def track(tables: Tables, name: str) -> Conversation:
     """The conversation of one track."""
     parts = [[row for row in tables[t] if row["track"] == name] for t in TRACK_TABLES]
-    return conversation(*parts)
+    found = conversation(*parts)
+    for turn in found.turns:
+        turn.tools = first(turn.tools, weight_of_entry)
+    return found
+
+
+def _beside(tables: Tables, name: str) -> list[Entry]:
+    """What was done before or after the call."""
+    return first(track(tables, name).entries, weight_of_entry)
 
 
 def _variants(tables: Tables) -> list[str]:
@@ -130,4 +156,8 @@ def _attributes(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str
     for row in rows:
         if row["source"] != "custom_analysis_data":
             found.setdefault(row["source"], []).append(row)
-    return [(_SOURCES.get(s, words_of(s)), rows) for s, rows in found.items() if rows]
+    return [
+        (_SOURCES.get(s, words_of(s)), first(rows, weight_of_row))
+        for s, rows in found.items()
+        if rows
+    ]

@@ -7,6 +7,7 @@ from datasette import NotFound, Response
 from datasette.utils import tilde_decode
 
 from receiver.browse import queries
+from receiver.browse.bounded import cut, first, number_in, page_of, weight_of_row
 from receiver.browse.pages import require_reader, rows
 from receiver.store.sql import SELECT
 
@@ -32,22 +33,32 @@ async def chat_page(datasette: "Datasette", request: "Request") -> Response:
         erased = await rows(reader, queries.ERASED, [chat_id])
         raise NotFound("This chat was erased." if erased else "No chat with this id is stored.")
     [chat] = found
-    messages = await rows(reader, SELECT["chat_messages"], [chat_id])
+    messages = [cut(row) for row in await rows(reader, SELECT["chat_messages"], [chat_id])]
+    scrubbed = reader.is_masked or "scrubbed" in request.args
     context = {
-        "chat": chat,
-        **_messages(messages, scrubbed=reader.is_masked or "scrubbed" in request.args),
+        "chat": cut(chat),
+        **_messages(messages, scrubbed=scrubbed, number=number_in(request.args.get("page")) or 1),
         "fields": [
-            (label, values)
+            (label, first(map(cut, values), weight_of_row))
             for column, label in _JSON_COLUMNS.items()
-            if (values := json.loads(chat[column] or "null"))
+            if (values := _pairs(chat[column]))
         ],
-        "costs": json.loads(chat["product_costs"] or "[]"),
+        "costs": first(map(cut, json.loads(chat["product_costs"] or "[]")), weight_of_row),
         "database": reader.database,
     }
     return Response.html(await datasette.render_template("chat.html", context, request=request))
 
 
-def _messages(messages: list[dict[str, Any]], *, scrubbed: bool) -> dict[str, Any]:
+def _pairs(text: str | None) -> list[dict[str, str]]:
+    """Name and value of each key of a JSON object."""
+    values = json.loads(text or "{}")
+    return [
+        {"name": name, "value": "–" if value is None or value == "" else str(value)}
+        for name, value in values.items()
+    ]
+
+
+def _messages(messages: list[dict[str, Any]], *, scrubbed: bool, number: int) -> dict[str, Any]:
     """The messages of each part of the chat, as written or with personal data removed."""
     tracks: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(messages, key=lambda row: int(row["position"])):
@@ -55,9 +66,12 @@ def _messages(messages: list[dict[str, Any]], *, scrubbed: bool) -> dict[str, An
     has = {name.startswith("scrubbed_") for name in tracks}
     is_scrubbed = True in has and (scrubbed or False not in has)
     prefix = "scrubbed_" if is_scrubbed else ""
+    page = page_of(tracks.get(f"{prefix}session", []), number, weight_of_row)
     parts = {
-        "Before the chat": tracks.get(f"{prefix}pre_session", []),
-        "Messages": tracks.get(f"{prefix}session", []),
-        "After the chat": tracks.get(f"{prefix}post_session", []),
+        "Before the chat": first(tracks.get(f"{prefix}pre_session", []), weight_of_row),
+        "Messages": page.items,
+        "After the chat": first(tracks.get(f"{prefix}post_session", []), weight_of_row),
     }
-    return {"parts": parts, "is_scrubbed": is_scrubbed, "has_variants": len(has) == 2}
+    return {
+        "parts": parts, "page": page, "is_scrubbed": is_scrubbed, "has_variants": len(has) == 2,
+    }  # fmt: skip

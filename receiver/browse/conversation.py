@@ -16,6 +16,10 @@ Rows = Sequence[Mapping[str, Any]]
 # Text, start and end of a word; a time that is not known is None.
 Word = tuple[str, float | None, float | None]
 
+# Of an utterance: nobody says more at a time.
+_MAX_WORDS = 5000
+_MAX_WORDS_CHARACTERS = 1_000_000
+
 # A pause that a listener notices: said in the text, shaded in the bar.
 PAUSE_SECONDS = 3.0
 _SPEAKERS = {"agent": "Agent", "user": "User", "transfer_target": "Transfer target"}
@@ -165,7 +169,9 @@ def _words(content: str, words: str | None) -> list[Word]:
     """Words with the content's own spaces between them; the content whole if they do not fit."""
     pieces: list[Word] = []
     at = 0
-    for text, start, end in json.loads(words) if words else ():
+    if words and len(words) > _MAX_WORDS_CHARACTERS:
+        return [(content, None, None)]
+    for text, start, end in json.loads(words)[:_MAX_WORDS] if words else ():
         said = text.strip() if isinstance(text, str) else ""
         found = content.find(said, at)
         if found < 0:

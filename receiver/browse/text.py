@@ -71,7 +71,7 @@ def pretty(text: str | None) -> str:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    return value if isinstance(value, str) else _laid_out(value, text)
 
 
 def json_outline(text: str) -> tuple[str, str] | None:
@@ -84,7 +84,13 @@ def json_outline(text: str) -> tuple[str, str] | None:
         return None
     what = "key" if isinstance(value, dict) else "item"
     count = f"{len(value):,} {what}{'' if len(value) == 1 else 's'}"
-    return count, json.dumps(value, indent=2, ensure_ascii=False)
+    return count, _laid_out(value, text)
+
+
+def _laid_out(value: Any, text: str) -> str:
+    """JSON on lines of its own, unless it is so deep that it would be mostly spaces."""
+    lines = json.dumps(value, indent=2, ensure_ascii=False)
+    return lines if len(lines) <= 1000 + 8 * len(text) else text
 
 
 def words_of(name: str) -> str:
