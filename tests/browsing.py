@@ -1,9 +1,28 @@
-"""Datasette as callhouse serves it, in process, and a visitor."""
+"""Datasette as callhouse serves it, in process, and a visitor; and a real browser for its pages."""
 
 import asyncio
+import importlib.util
+import shutil
 from contextlib import contextmanager
 
+import pytest
+
 from receiver.browse.server import serving
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
+
+NEEDS_BROWSER = [
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason="needs Chromium on the PATH: make test-system installs it",
+    ),
+    pytest.mark.skipif(
+        importlib.util.find_spec("playwright") is None
+        or importlib.util.find_spec("axe_playwright_python") is None,
+        reason="waits for playwright and axe-playwright-python: pip install '.[dev]'",
+    ),
+]
 
 
 def session_of_admin(served):

@@ -18,6 +18,7 @@ import pytest
 import sqlite_utils
 import trustme
 import viewing
+from browsing import CHROMIUM
 from engines import Files, Server, url_of
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -270,3 +271,17 @@ def wait_until(condition, *, seconds=20.0):
             return result
         time.sleep(0.02)
     raise AssertionError("it did not happen in time")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser, for modules that have the mark NEEDS_BROWSER."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
+        )
+        yield browser
+        browser.close()

@@ -18,14 +18,16 @@ import httpx
 import naive_model
 import pytest
 import running
-from test_pages import CHROMIUM, PASSWORD, START, chromium, pytestmark  # noqa: F401
+from browsing import NEEDS_BROWSER
 
 from receiver.browse.text import clock, dollars
 from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 from schema.disconnection_reasons import REASONS
 
-pytestmark = [*pytestmark, pytest.mark.slow, pytest.mark.sqlite]
+pytestmark = [*NEEDS_BROWSER, pytest.mark.slow, pytest.mark.sqlite]
+PASSWORD = "a password for the test"
+START = 1_778_544_000_000
 DAY_MS = 86_400_000
 ZONES = ("UTC", "Asia/Kolkata")
 # Pages to ask for in each zone. Of links that differ only in ids and values, few come first; more
@@ -384,7 +386,7 @@ def test_versions_count_the_connected_calls(site):
 # -- a real browser ------------------------------------------------------------------------------
 
 
-def test_a_browser_finds_no_fault_on_pages(site, chromium):  # noqa: F811
+def test_a_browser_finds_no_fault_on_pages(site, chromium):
     context = chromium.new_context(base_url=site.url)
     page = context.new_page()
     said, asked = [], set()

@@ -1,17 +1,16 @@
 """The pages in a real browser, served by the real `callhouse browse`."""
 
-import importlib.util
 import io
 import json
 import math
 import re
-import shutil
 import struct
 import wave
 from contextlib import closing
 
 import pytest
 import running
+from browsing import NEEDS_BROWSER
 from datasette_auth_passwords.utils import hash_password
 
 from receiver import access
@@ -19,20 +18,7 @@ from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 from schema.dashboards import DASHBOARDS
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None,
-        reason="needs Chromium on the PATH: make test-system installs it",
-    ),
-    pytest.mark.skipif(
-        importlib.util.find_spec("playwright") is None
-        or importlib.util.find_spec("axe_playwright_python") is None,
-        reason="waits for playwright and axe-playwright-python: pip install '.[dev]'",
-    ),
-]
+pytestmark = NEEDS_BROWSER
 PASSWORD = "a password for the test"
 START = 1_778_544_000_000
 SECONDS = 12
@@ -100,19 +86,6 @@ def site(tmp_path_factory):
     )
     with running.browse(environ, path.parent):
         yield f"http://{address}"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -12,21 +12,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
-from random import Random
 from statistics import mean, median
 from typing import Any
 
 import pytest
 
 from receiver.sandbox.calls import call_cost
-from receiver.sandbox.companies import agent_named, person, working_day
+from receiver.sandbox.companies import agent_named
 from receiver.sandbox.days import Delivery, day
-from receiver.sandbox.dialogue import Say, decided, dialogues, fill, read_data
 from receiver.sandbox.plans import Kind, Plan
 from schema.products import product_family
-
-ROOT = Path(__file__).parent.parent
 
 DAY_START_MS = 1_772_409_600_000  # 2026-03-02, a Monday
 DAY_MS = 86_400_000
@@ -461,41 +456,3 @@ class TestCalls:
         for older, newer in pairs:
             assert mean(success[newer]) > mean(success[older])
             assert mean(speed[newer]) < mean(speed[older])
-
-
-def test_every_dialogue_can_be_filled_in_to_its_end():
-    for name, dialogue in dialogues().items():
-        for ending in dialogue.endings:
-            for seed in range(20):
-                rng = Random(seed)
-                slots = person(rng, "US") | working_day(rng, DAY_START_MS, dialogue.language)
-                for choice in dialogue.choices:
-                    slots |= rng.choice(choice)
-                for step in decided((*dialogue.opening, *ending.steps), rng):
-                    if isinstance(step, Say):
-                        said = [text.format_map(slots) for text in step.texts]
-                        assert all("{" not in text for text in said), name
-                assert "{" not in fill(ending.summary, slots), name
-
-
-def test_every_step_of_a_dialogue_is_documented():
-    steps = (ROOT / "docs/sandbox.md").read_text("utf-8").split("names its kind:")[1].split("##")[0]
-    documented = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*`) \|", steps, re.M))))
-    used = set()
-
-    def walk(told):
-        for step in told:
-            used.add(next(iter(step)))
-            for key in ("steps", "during"):
-                walk(step.get(key, ()))
-            for option in step.get("either", ()):
-                walk(option)
-
-    for file in (ROOT / "receiver/sandbox/data/dialogues").glob("*.yaml"):
-        for told in read_data(f"data/dialogues/{file.name}").values():
-            for steps in [told] if isinstance(told, list) else [told["opening"]]:
-                walk(steps)
-            for ending in [] if isinstance(told, list) else told["endings"]:
-                walk(ending["steps"])
-    assert used <= documented
-    assert {"agent", "tool", "either", "repeat", "asides"} <= used

@@ -29,7 +29,7 @@ _UNTYPED = frozenset({"started_at_ms"})
 def install(zone: ZoneInfo) -> None:
     """Let Datasette's tables filter by what cells show in this time zone."""
 
-    class ShownFilters(Filters):  # type: ignore[misc]
+    class ShownFilters(Filters):
         """Filters with their values converted to stored ones."""
 
         def build_where_clauses(self, table: str) -> tuple[list[str], dict[str, Any]]:
