@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 IS_NEW := 'import sys; sys.exit(sys.version_info < (3, 11))'
-# An environment of another Python, or of one that is gone, is made anew.
+# Recreate an environment of another Python version, or of one that was removed.
 $(shell [ ! -d $(VENV) ] || $(BIN)/python -c $(IS_NEW) 2>/dev/null || rm -rf $(VENV))
 
 # Tests start callhouse some hundred times, which otherwise would compile all of it each time.

@@ -17,8 +17,8 @@ _OF_THE_TRANSFER = ("content-encoding", "content-length", "transfer-encoding")
 _PIECE_BYTES = 64 * 1024
 
 
-class OddAnswer(httpx.DecodingError):
-    """An answer that is too long, or packed in a way that nobody asked for."""
+class UnusableAnswer(httpx.DecodingError):
+    """An answer that is too long, or compressed in an unknown way."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class Client:
         self._total_seconds = total_seconds
         self._client = httpx.Client(**options)
         self._client.headers["Accept-Encoding"] = "gzip"
-        # httpx counts its timeout anew with each byte, and has no public way to another backend.
+        # httpx restarts its timeout with each byte, and has no public way to set another backend.
         self._backend = _Backend()
         for transport in (self._client._transport, *self._client._mounts.values()):
             if isinstance(transport, httpx.HTTPTransport):
@@ -52,17 +52,19 @@ class Client:
         self._client.close()
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
-        """The whole answer. Raises httpx.HTTPError, httpx.InvalidURL and OddAnswer."""
+        """The whole answer. Raises httpx.HTTPError, httpx.InvalidURL and UnusableAnswer."""
         self._backend.due.at = time.monotonic() + self._total_seconds
         with self._client.stream(method, url, **options) as streamed:
-            # Packed twice, a chunk of 64 kB can be gigabytes.
+            # Compressed twice, a chunk of 64 kB can be gigabytes.
             if streamed.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
-                raise OddAnswer("packed in an unknown way", streamed.status_code)
+                raise UnusableAnswer("compressed in an unknown way", streamed.status_code)
             chunks, size = [], 0
             for chunk in streamed.iter_bytes():
                 size += len(chunk)
                 if size > MAX_ANSWER_BYTES:
-                    raise OddAnswer(f"longer than {MAX_ANSWER_BYTES:,} bytes", streamed.status_code)
+                    raise UnusableAnswer(
+                        f"longer than {MAX_ANSWER_BYTES:,} bytes", streamed.status_code
+                    )
                 chunks.append(chunk)
         headers = [(k, v) for k, v in streamed.headers.items() if k not in _OF_THE_TRANSFER]
         whole = httpx.Response(

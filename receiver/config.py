@@ -198,7 +198,7 @@ def _from_file(dotenv: Path) -> dict[str, str]:
     except OSError as error:
         raise SettingsError(
             f"{dotenv} cannot be read: {error.strerror}",
-            hint="Settings may stand in a file of this name: make it readable, or move it away.",
+            hint="callhouse reads settings from this file: make it readable, or move it away.",
         ) from None
     said = {}
     for binding in parse_stream(io.StringIO(text, newline="")):

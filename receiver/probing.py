@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from receiver.answers import Client, OddAnswer
+from receiver.answers import Client, UnusableAnswer
 from receiver.probe import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
 from receiver.sending import compact, post
 
@@ -88,7 +88,7 @@ def _about_failure(error: Exception, timeout_seconds: float) -> Finding:
             f"no answer within {timeout_seconds:g} seconds",
             "Retell gives up after 10 seconds and sends again: find what holds the receiver up.",
         )
-    if isinstance(error, OddAnswer):
+    if isinstance(error, UnusableAnswer):
         return Finding(
             True, f"its answer is {error}", "Something else than callhouse answers there."
         )

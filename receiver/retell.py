@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
-from receiver.answers import Client, OddAnswer
+from receiver.answers import Client, UnusableAnswer
 from receiver.errors import (
     RetellError,
     RetellSilent,
@@ -86,7 +86,7 @@ class Retell:
                 timeout=timeout,
             )
         except UnicodeEncodeError:
-            raise SettingsError("RETELL_API_KEY holds what is no part of a key") from None
+            raise SettingsError("RETELL_API_KEY contains non-ASCII characters") from None
         except httpx.InvalidURL:
             raise SettingsError("RETELL_BASE_URL is no web address") from None
         self.sleep = sleep
@@ -187,7 +187,7 @@ class Retell:
             response = self._client.request(
                 method, path, content=content, headers=headers, params=params
             )
-        except OddAnswer as error:
+        except UnusableAnswer as error:
             raise UnexpectedAnswer(f"Retell's answer is {error}", answered=error.status) from None
         except httpx.HTTPError as error:
             # The class alone: the text of an error can hold the URL, and with it what was asked.

@@ -20,7 +20,7 @@ from receiver.store import migrate, open_store
 
 DAY_MS = 86_400_000
 WAITING = {
-    "sync": (["sync"], "run the same again to go on"),
+    "sync": (["sync"], "run the same command again to continue"),
     "coverage": (["coverage"], "Interrupted."),
     "coverage of a day": (["coverage", "--since", "2026-05-01"], "are kept"),
     "webhook show": (["webhook", "show"], "Interrupted."),
@@ -189,4 +189,4 @@ def test_a_mirror_is_interrupted(pg, environ, tmp_path):
         ["mirror"], environ, lambda: size(tmp_path / "data/mirror.db-wal"), cwd=tmp_path
     )
     assert status == 130, said
-    assert said.splitlines() == ["Interrupted. The next run goes on from here."]
+    assert said.splitlines() == ["Interrupted. The next run continues from here."]

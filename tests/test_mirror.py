@@ -26,6 +26,7 @@ from schema.tables import TABLES
 
 HISTORY = seeded(11, 40)
 MINUTE_MS = 60_000
+RESUMED = "Reconnected; mirroring resumed."
 
 
 @pytest.fixture(autouse=True)
@@ -317,9 +318,9 @@ def test_a_server_that_was_away_is_followed_again(target):
             wait_until(lambda: "trying again" in following.said())
             server.start()
             receive_at(where, "zz", received=time.time_ns() // 1_000_000)
-            wait_until(lambda: dump_of(target)["calls"] and "It goes on." in following.said())
+            wait_until(lambda: dump_of(target)["calls"] and RESUMED in following.said())
             following.process.terminate()
             assert following.process.wait(20) == 0
         assert following.said().count("trying again") == 1
-        assert following.said().count("It goes on.") == 1
+        assert following.said().count(RESUMED) == 1
         assert dump_of(target) == dump_of(where)

@@ -110,7 +110,7 @@ def test_a_stopped_command_goes_on_and_fetches_no_kept_page_twice(
         assert len(stored(db)) < 150
         if number == signal.SIGINT:
             assert process.returncode == 130
-            assert "run the same again to go on" in output
+            assert "run the same command again to continue" in output
         again = start()
         output, _ = again.communicate(timeout=60)
         assert (again.returncode, stored(db)) == (0, set(box.calls)), output

@@ -1,4 +1,4 @@
-"""How much of a call or chat one page shows, whatever it says. Pure.
+"""How much of a call or chat one page shows, whatever its size. Pure.
 
 Texts are cut, lists end early, and a long conversation has several pages; the call object as JSON
 has everything.
@@ -86,7 +86,7 @@ def weight_of_entry(entry: Entry) -> int:
         said = sum(len(text) + _WORD for text, _, _ in entry.words)
         return _ENTRY + said + sum(map(weight_of_entry, entry.tools))
     if isinstance(entry, ToolCall):
-        # A name stands in its mark, too.
+        # The name is shown several times.
         return _ENTRY + 4 * len(entry.name) + len(entry.arguments) + len(entry.result or "")
     return _ENTRY + len(entry.text) + 2 * len(entry.kind)
 

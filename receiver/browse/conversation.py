@@ -16,7 +16,7 @@ Rows = Sequence[Mapping[str, Any]]
 # Text, start and end of a word; a time that is not known is None.
 Word = tuple[str, float | None, float | None]
 
-# Of an utterance: nobody says more at a time.
+# Words of one utterance; real ones are shorter.
 _MAX_WORDS = 5000
 _MAX_WORDS_CHARACTERS = 1_000_000
 

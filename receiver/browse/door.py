@@ -132,7 +132,7 @@ def _cookies(header: bytes) -> list[tuple[str, str]]:
 
 
 def _refused_at_once(visit: _Visit) -> Response | None:
-    """Methods and bodies that no page takes, whoever asks."""
+    """Refuse methods and bodies that no page takes."""
     method, is_mcp = visit.scope["method"], _is_mcp(visit)
     if method != "GET" and not is_mcp and (method != "POST" or visit.path not in _POSTED):
         allowed = "GET, HEAD, POST" if visit.path in _POSTED else "GET, HEAD"

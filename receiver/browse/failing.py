@@ -31,7 +31,7 @@ async def failed(datasette: "Datasette", request: "Request", exception: Exceptio
         error = "Try again in a moment, or narrow it down."
     elif is_ours:
         status, title = 500, "This page failed"
-        error = "The log says where."
+        error = "See the log for where it failed."
     else:
         status, title = 400, "This address cannot be read"
         error = "One of its parameters has a value that does not belong there."

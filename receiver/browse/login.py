@@ -51,7 +51,7 @@ async def _posted(datasette: "Datasette", request: "Request", target: str) -> Re
     if wait:
         _log.warning("too many failed logins: one refused without a look at its password")
         return await _form(datasette, request, name, wait=wait)
-    # The hash is slow on purpose: other requests go on meanwhile.
+    # The hash is slow on purpose: other requests are answered meanwhile.
     actor = await asyncio.to_thread(known.log_in, name, password)
     if actor is None:
         # A name that nobody has may be a password typed into the wrong field.

@@ -47,7 +47,7 @@ _DATASETTE_SETTINGS = {
     "max_csv_mb": 100,
     "allow_download": False,
 }
-# Over all connections of the process. A query that needs more fails, and the others go on.
+# Over all connections of the process. A query that needs more fails; the others continue.
 MAX_SQLITE_BYTES = 400_000_000
 # Whoever browses waits for the receiver, where both need the same processors.
 NICENESS = 10

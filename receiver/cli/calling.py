@@ -120,7 +120,7 @@ def _place_one(settings: config.Settings, body: dict[str, Any], timeout: float |
 def _wait(where: Location, call_id: str, timeout: float) -> int:
     from receiver.calling.following import follow
 
-    with resumable(f"The call goes on: callhouse show {call_id}"):
+    with resumable(f"The call continues. To see it: callhouse show {call_id}"):
         state = follow(
             where,
             call_id,
@@ -176,7 +176,7 @@ def _place_list(
             caller = Caller(retell, store, journal, Pace(per_second, sleep=time.sleep))
             task = bar.add_task("Calling", total=len(rows))
             try:
-                with resumable("The same command goes on and calls nobody twice."):
+                with resumable("Run the same command again to continue: nobody is called twice."):
                     caller.place_all(rows, advance=lambda: bar.advance(task))
             finally:
                 bar.stop()

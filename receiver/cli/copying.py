@@ -65,7 +65,7 @@ def copy(to: Location) -> None:
 def _copy(source: Location, target: Location, timezone: str) -> tuple["Carried", "Comparison"]:
     from receiver.store import carry, compare
 
-    with resumable("The same command goes on from here."), progress() as bar:
+    with resumable("Run the same command again to continue from here."), progress() as bar:
         task = bar.add_task("Carrying", total=None)
 
         def carrying(number: int, done: int, total: int) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # A sync may wait for the receiver longer than a webhook can.
 _BUSY_SECONDS = 60.0
 
-_GOES_ON = "What was fetched is kept; run the same again to go on."
+_TO_CONTINUE = "What was fetched is kept; run the same command again to continue."
 _SINCE = click.option("--since", type=Day(), metavar="DAY", help="First day, as YYYY-MM-DD.")
 _UNTIL = click.option("--until", type=Day(), metavar="DAY", help="Last day, included.")
 _AGENT = click.option("--agent", metavar="ID", help="Only calls of this agent.")
@@ -71,7 +71,7 @@ def sync(since: datetime | None, until: datetime | None, agent: str | None) -> N
 
     first, last = _days(since, until)
     with (
-        resumable(_GOES_ON),
+        resumable(_TO_CONTINUE),
         _account(agent) as (settings, store, listing, fetcher),
         progress() as bar,
     ):
@@ -86,7 +86,7 @@ def sync(since: datetime | None, until: datetime | None, agent: str | None) -> N
         try:
             syncing.sync(store, listing, fetcher, days, now_ms=_now_ms, progress=show)
         except RetellError as error:
-            error.hint = f"{error.hint} {_GOES_ON}".strip()
+            error.hint = f"{error.hint} {_TO_CONTINUE}".strip()
             raise
         finally:
             bar.stop()

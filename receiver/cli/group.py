@@ -34,7 +34,7 @@ class Commands(click.Group):
     """Commands that are listed with their whole summaries."""
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
-        """List them; a long summary goes on below itself."""
+        """List them; a long summary continues on the next line."""
         rows = [
             (name, command.get_short_help_str(limit=1000))
             for name, command in sorted(self.commands.items())

@@ -69,7 +69,7 @@ def mirror(to: Path, every: float, once: bool) -> None:
         )
     click.echo(f"Mirroring {settings.database} into {to}")
     try:
-        with terminable(), resumable("The next run goes on from here."):
+        with terminable(), resumable("The next run continues from here."):
             _follow(settings, to, every=every, once=once)
     except Terminated:
         # To be stopped is how a service ends.
@@ -121,7 +121,7 @@ def _steps(
                 for step in taken:
                     has_begun = True
                     if trouble:
-                        click.echo("It goes on.")
+                        click.echo("Reconnected; mirroring resumed.")
                         trouble = None
                     yield step
         except (StoreUnavailable, DatabaseRefused) as error:
@@ -133,7 +133,7 @@ def _steps(
             # One line for an outage: a server that starts has several reasons, one after another.
             if trouble is not type(error):
                 trouble = type(error)
-                err.print(f"{error}; trying again until it goes on", soft_wrap=True, style="red")
+                err.print(f"{error}; trying again", soft_wrap=True, style="red")
             time.sleep(every)
 
 

@@ -116,7 +116,7 @@ def rebuild() -> None:
     require_bodies(settings.database)
     migrate_file(settings.database, timezone=settings.timezone)
     store = open_store(settings.database)
-    with resumable("Run it again: it begins anew, and nothing is lost."), progress() as bar:
+    with resumable("Run it again: it starts over, and nothing is lost."), progress() as bar:
         task = bar.add_task("Rebuilding", total=None)
         done = rebuild_tables(store, progress=lambda n, of: bar.update(task, completed=n, total=of))
         task = bar.add_task("Adding up", total=None)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# What a column holds. Text may go on below itself; an id, a date, an address or a count is one
+# What a column holds. Text may wrap; an id, a date, an address or a count is one
 # piece, whatever the width.
 Kind = Literal["text", "piece", "count"]
 Column = tuple[str, Kind]

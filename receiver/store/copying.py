@@ -154,14 +154,14 @@ def _put_rows(
     """Put rows that no observation speaks of: the newer ones, or exactly the source's."""
     width = len(table.key)
     gone = {row[:width] for row in theirs - ours} if is_exact else set()
-    news = list(ours - theirs)
+    new_rows = list(ours - theirs)
 
     def unit(connection: Connection) -> None:
         connection.executemany(sql.delete(table), sorted(gone))
-        for row in news:
+        for row in new_rows:
             _put_newer(connection, table, row)
 
-    if gone or news:
+    if gone or new_rows:
         store.run(unit)
 
 

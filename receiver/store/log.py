@@ -21,7 +21,7 @@ Reader = Callable[[int, int], bytes]
 
 _MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 _HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
-# A log may be begun anew between two reads.
+# A checkpoint may restart the log between two reads.
 _READS = 5
 # Closing a file drops every lock that the process has on it, SQLite's included. So an index that
 # was opened here stays open.

@@ -25,7 +25,7 @@ _MOST_MS = 86_400_000
 class Mirrored:
     """What a step has carried, and how far the look through all ids is.
 
-    `is_exact` says whether what the source no longer has is removed.
+    `is_exact`: remove what the source no longer has.
     """
 
     carried: int

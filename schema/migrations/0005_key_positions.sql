@@ -1,5 +1,5 @@
 -- How far each sync came, for each key: another key may be another workspace's. Rows of older versions
--- have an empty key_id. A primary key cannot be changed, so the table is made anew.
+-- have an empty key_id. A primary key cannot be changed, so the table is recreated.
 CREATE TABLE older_syncs AS SELECT * FROM syncs;
 
 DROP TABLE syncs;

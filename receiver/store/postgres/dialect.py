@@ -129,7 +129,7 @@ _KEY = re.compile(r"PRIMARY KEY \([a-z0-9_, ]+\)")
 _TABLE = re.compile(r"CREATE TABLE (\w+) \((.*)\) STRICT(?:, WITHOUT ROWID)?", re.DOTALL)
 _ADDED = re.compile(r"ALTER TABLE (\w+) ADD COLUMN (.*)", re.DOTALL)
 _INDEX = re.compile(r"CREATE INDEX (\w+) ON (\w+) \((.*?)\)( WHERE .*)?", re.DOTALL)
-# How a table is made anew with another key. The same in both engines.
+# How a table is recreated with another key. The same in both engines.
 _MOVED = re.compile(
     r"CREATE TABLE \w+ AS SELECT \* FROM \w+|DROP TABLE \w+"
     r"|INSERT INTO \w+ \([\w,\s]+\) SELECT\s[\w',\s]+\sFROM \w+"
