@@ -93,7 +93,7 @@ def pre_request(_worker: object, req: _Any) -> None:
 def _migrate_server() -> None:
     """In a process of its own: psycopg learns how to wait when it is imported, and may be imported
     only after gevent has changed that, in the workers."""
-    done = _subprocess.run([_sys.executable, "-m", "receiver.cli", "migrate"], stdout=-3)
+    done = _subprocess.run([_sys.executable, "-m", "receiver", "migrate"], stdout=-3)
     if done.returncode:
         raise SystemExit(done.returncode)
 

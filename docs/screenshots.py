@@ -71,7 +71,7 @@ def browsing(database: Path) -> Iterator[None]:
         "CALLHOUSE_BROWSE_PASSWORD": PASSWORD,
         "CALLHOUSE_TIMEZONE": "UTC",
     }
-    process = subprocess.Popen([sys.executable, "-m", "receiver.cli", "browse"], env=environ)
+    process = subprocess.Popen([sys.executable, "-m", "receiver", "browse"], env=environ)
     try:
         while process.poll() is None:
             try:

@@ -136,7 +136,7 @@ def _process(command: str, environ: dict[str, str], bind: Bind) -> Iterator[None
     log.unlink(missing_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "receiver.cli", command],
+            [sys.executable, "-m", "receiver", command],
             env=environ,
             stdout=output,
             stderr=subprocess.STDOUT,

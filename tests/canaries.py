@@ -105,7 +105,7 @@ def _search_command(result: Any, said: Any) -> None:
     command = str(said)
     if not any(f"'{name}'" in command for name in SPEAKING):
         printed = getattr(result, "stdout", None) or "", getattr(result, "stderr", None) or ""
-        if "receiver.cli" in command or isinstance(said[0], CliRunner):
+        if "'receiver'" in command or isinstance(said[0], CliRunner):
             search(repr(printed), f"what {command[:80]} printed")
 
 

@@ -58,7 +58,7 @@ def command(
     log = folder / f"{name}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "receiver.cli", name, *options],
+            [sys.executable, "-m", "receiver", name, *options],
             env=environ | {"PYTHONUNBUFFERED": "1"},
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -368,7 +368,7 @@ def test_killed_at_random_moments_it_calls_each_number_once(csv_path, database, 
     """The real command, kill -9, started again until it is done."""
     chance, numbers = random.Random(4), NUMBERS[:60]
     write(csv_path, numbers)
-    command = [sys.executable, "-m", "receiver.cli", "call", "--from", FROM]
+    command = [sys.executable, "-m", "receiver", "call", "--from", FROM]
     command += ["--csv", str(csv_path), "--per-second", "40"]
     kills = 0
     with Sandbox(api_key=KEY, limits=None, concurrency=1000) as sandbox:

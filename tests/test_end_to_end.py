@@ -207,7 +207,7 @@ def test_an_acknowledged_event_survives_kill_9(environ, tmp_path):
         os.killpg(receiver.process.pid, signal.SIGKILL)
         receiver.process.wait()
     shown = subprocess.run(
-        [sys.executable, "-m", "receiver.cli", "show", event["call"]["call_id"]],
+        [sys.executable, "-m", "receiver", "show", event["call"]["call_id"]],
         env=environ,
         capture_output=True,
         check=True,
@@ -223,7 +223,7 @@ def test_a_taken_port_is_a_clear_error(environ):
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         for command, setting in (("serve", "CALLHOUSE_BIND"), ("browse", "CALLHOUSE_BROWSE_BIND")):
             result = subprocess.run(
-                [sys.executable, "-m", "receiver.cli", command],
+                [sys.executable, "-m", "receiver", command],
                 env=environ | {setting: bind},
                 capture_output=True,
                 text=True,
@@ -237,7 +237,7 @@ def test_a_taken_port_is_a_clear_error(environ):
 @pytest.mark.slow
 def test_the_demo_stores_every_event_and_ends_by_itself(environ, tmp_path):
     result = subprocess.run(
-        [sys.executable, "-m", "receiver.cli", "demo", "--exit", "--calls", "40"],
+        [sys.executable, "-m", "receiver", "demo", "--exit", "--calls", "40"],
         env=environ,
         cwd=tmp_path,
         capture_output=True,
@@ -257,7 +257,7 @@ def test_the_demo_stores_every_event_and_ends_by_itself(environ, tmp_path):
 @pytest.mark.sqlite
 def test_the_demo_keeps_serving_until_it_is_stopped_and_leaves_nothing_behind(environ, tmp_path):
     demo = subprocess.Popen(
-        [sys.executable, "-m", "receiver.cli", "demo", "--calls", "40"],
+        [sys.executable, "-m", "receiver", "demo", "--calls", "40"],
         env=environ | {"PYTHONUNBUFFERED": "1"},
         cwd=tmp_path,
         stdout=subprocess.PIPE,

@@ -95,7 +95,7 @@ def test_serve_refuses_a_copy(copy):
     with pytest.raises(CopyWithoutBodies):
         migrate(copy, timezone="UTC")
     done = subprocess.run(
-        [sys.executable, "-m", "receiver.cli", "serve"],
+        [sys.executable, "-m", "receiver", "serve"],
         env=environment(
             RETELL_API_KEY=KEY, CALLHOUSE_DATABASE_URL=url_of(copy), CALLHOUSE_BIND=free_address()
         ),

@@ -81,7 +81,7 @@ def lines_until(process, text):
 def test_the_command_says_where_it_is_and_what_happens_until_it_is_interrupted(tmp_path):
     arguments = ["sandbox", "--bind", "127.0.0.1:0", "--speed", "0", "--history", "3"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "receiver.cli", *arguments, "--webhook-url", "http://127.0.0.1:9/"],
+        [sys.executable, "-m", "receiver", *arguments, "--webhook-url", "http://127.0.0.1:9/"],
         env=os.environ | {"COLUMNS": "200"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -105,7 +105,7 @@ def test_the_command_says_where_it_is_and_what_happens_until_it_is_interrupted(t
 
 def test_the_command_takes_its_key_from_the_settings_and_does_not_print_it(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "receiver.cli", "sandbox", "--bind", "127.0.0.1:0"],
+        [sys.executable, "-m", "receiver", "sandbox", "--bind", "127.0.0.1:0"],
         env=os.environ | {"RETELL_API_KEY": KEY},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

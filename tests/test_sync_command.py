@@ -95,7 +95,7 @@ def test_a_stopped_command_goes_on_and_fetches_no_kept_page_twice(
 
     def start():
         return subprocess.Popen(
-            [sys.executable, "-m", "receiver.cli", "sync"],
+            [sys.executable, "-m", "receiver", "sync"],
             env=os.environ | environ | {"RETELL_BASE_URL": between.url},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

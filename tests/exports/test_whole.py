@@ -43,7 +43,7 @@ def test_an_interrupted_export_leaves_nothing(day_path, tmp_path, sent):
         "SELECT i FROM n WHERE i < 100000"
     )
     with subprocess.Popen(
-        [sys.executable, "-m", "receiver.cli", "export", endless, "--to", tmp_path / "t.csv"],
+        [sys.executable, "-m", "receiver", "export", endless, "--to", tmp_path / "t.csv"],
         env=os.environ | {"CALLHOUSE_DATABASE_URL": f"sqlite:///{day_path}"},
         stderr=subprocess.PIPE,
     ) as process:

@@ -79,7 +79,7 @@ class Server:
         self.url = f"http://{self.address}"
         self.output = Path.cwd() / f"server-{self.address[10:]}.log"
         self.said: list[str] = []
-        command = ["-c", _PATCHED.format(patch=patch)] if patch else ["-m", "receiver.cli", "serve"]
+        command = ["-c", _PATCHED.format(patch=patch)] if patch else ["-m", "receiver", "serve"]
         self._command = [*prefix, sys.executable, *command]
         self._is_wrapped = bool(prefix)
         self._preexec = preexec

@@ -98,7 +98,7 @@ def stored(path) -> set[str]:
 
 def command(box, path, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", "receiver.cli", *arguments],
+        [sys.executable, "-m", "receiver", *arguments],
         env=os.environ
         | {
             "RETELL_API_KEY": KEY,

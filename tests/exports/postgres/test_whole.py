@@ -63,7 +63,7 @@ def test_an_interrupted_export_leaves_nothing_here_and_no_query_there(
     postgres, pg, tmp_path, sent, query
 ):
     with subprocess.Popen(
-        [sys.executable, "-m", "receiver.cli", "export", query, "--to", tmp_path / "t.csv"],
+        [sys.executable, "-m", "receiver", "export", query, "--to", tmp_path / "t.csv"],
         env=os.environ | {"CALLHOUSE_DATABASE_URL": pg.url},
         stderr=subprocess.PIPE,
     ) as process:
@@ -78,7 +78,7 @@ def test_an_interrupted_export_leaves_nothing_here_and_no_query_there(
 
 def test_a_reader_that_goes_away_ends_the_query_too(postgres, pg):
     with subprocess.Popen(
-        [sys.executable, "-m", "receiver.cli", "export", SLOW],
+        [sys.executable, "-m", "receiver", "export", SLOW],
         env=os.environ | {"CALLHOUSE_DATABASE_URL": pg.url},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
