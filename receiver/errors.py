@@ -250,10 +250,10 @@ class ExportFailed(CallhouseError):
 
 
 class CopyStopped(CallhouseError):
-    """A copy into another database could not go on."""
+    """A copy into another database could not continue."""
 
     hint = (
-        "Check that both databases can be used, and run the same command again: it goes on where "
+        "Check that both databases can be used, and run the same command again: it continues where "
         "it stopped."
     )
 
@@ -273,9 +273,9 @@ class PlacedButNotStored(CallhouseError):
 
 
 class ListStopped(CallhouseError):
-    """A list of calls cannot go on now."""
+    """A list of calls cannot continue now."""
 
-    hint = "Run the same command again later: it goes on where it stopped and calls nobody twice."
+    hint = "Run the same command again later: it continues and calls nobody twice."
 
 
 class RetellError(CallhouseError):

@@ -314,7 +314,7 @@ def test_a_list_that_is_stopped_says_how_far_it_came_and_why(sandbox, tmp_path):
     assert "Retell wants a payment first (402)" in result.stderr
 
 
-def test_a_list_that_is_interrupted_says_that_it_goes_on(sandbox, tmp_path, monkeypatch):
+def test_an_interrupted_list_says_how_to_continue(sandbox, tmp_path, monkeypatch):
     path = tmp_path / "list.csv"
     path.write_text("to_number\n+14155550101\n")
 
@@ -325,7 +325,7 @@ def test_a_list_that_is_interrupted_says_that_it_goes_on(sandbox, tmp_path, monk
     result = run("call", "--from", FROM, "--csv", path)
     assert result.exit_code == 130
     assert "1  not tried" in result.stderr
-    assert "calls nobody twice" in result.stderr
+    assert "nobody is called twice" in result.stderr
 
 
 def test_a_list_that_is_not_utf_8_is_refused(sandbox, tmp_path):

@@ -26,7 +26,10 @@ WAITING = {
     "webhook show": (["webhook", "show"], "Interrupted."),
     "webhook set": (["webhook", "set", "https://x.example/webhook", "--all"], "Interrupted."),
     "call": (["call", "+14155550123", "--from", "+14155550100"], "--idempotency-key"),
-    "call --csv": (["call", "--from", "+14155550100", "--csv", "list.csv"], "calls nobody twice"),
+    "call --csv": (
+        ["call", "--from", "+14155550100", "--csv", "list.csv"],
+        "nobody is called twice",
+    ),
     "send": (["send", str(PAYLOADS / "event-call_ended.json")], "Interrupted."),
     "webhook test": (["webhook", "test", "http://{}/webhook"], "Interrupted."),
 }
@@ -152,10 +155,10 @@ def size(path):
     return path.stat().st_size if path.exists() else 0
 
 
-# The command -> whether it is at work in a folder, and how to go on.
+# The command -> whether it is at work in a folder, and how to continue.
 WORKING = {
     "rebuild": (lambda f: size(f / "retell.db-wal") > 50_000, "Run it again"),
-    "copy --to sqlite:///other.db": (lambda f: size(f / "other.db-wal") > 0, "goes on from here"),
+    "copy --to sqlite:///other.db": (lambda f: size(f / "other.db-wal") > 0, "continue from here"),
     "export --parquet lake --partition day": (
         lambda f: any(path.is_file() for path in f.glob("lake/**/*")),
         "export again",

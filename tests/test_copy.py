@@ -349,11 +349,11 @@ def test_a_database_is_not_copied_onto_itself(source, pg, monkeypatch):
     assert "it must be" in run("--to", "mysql://x", status=2)
 
 
-def test_a_target_that_is_away_stops_the_copy_and_says_how_to_go_on(source, monkeypatch):
+def test_a_target_that_is_away_stops_the_copy_and_says_how_to_continue(source, monkeypatch):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{source}")
     said = run("--to", "postgresql://callhouse@127.0.0.1:1/x", status=1)
     assert "Error: the copy stopped: no connection to the server: nothing listens" in said
-    assert "it goes on where it stopped" in said
+    assert "it continues where it stopped" in said
 
 
 @pytest.mark.parametrize("sound", [0.1, 0.9], ids=["almost all", "a little"])

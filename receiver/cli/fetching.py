@@ -57,10 +57,10 @@ def drift(as_json: bool) -> None:
 @_UNTIL
 @_AGENT
 def sync(since: datetime | None, until: datetime | None, agent: str | None) -> None:
-    """Fetch the calls that webhooks missed, and what is lacking of the others.
+    """Fetch the calls that webhooks missed, and what the others lack.
 
-    Days are those of CALLHOUSE_TIMEZONE. Without --since it goes on from the last sync; the first
-    one begins with the oldest call Retell has. An interrupted sync goes on when it is run again.
+    Days are those of CALLHOUSE_TIMEZONE. Without --since it continues from the last sync; the first
+    one begins with the oldest call Retell has. An interrupted sync continues when it is run again.
 
     \b
     Examples:

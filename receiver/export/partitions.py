@@ -39,7 +39,7 @@ def export_partitions(
     `progress` gets the observations looked at, then the parts written of those to write. Raises
     SettingsError for a target that cannot be, or without pyarrow; NotStored without a database,
     DatabaseAway without its server; ExportFailed if not all could be read or written, after which
-    the next run goes on.
+    the next run continues.
     """
     write = parquet_writer()
     from receiver.export.place import Place
@@ -54,7 +54,7 @@ def export_partitions(
     except OSError as error:
         raise ExportFailed(
             f"cannot write: {error.strerror or error}",
-            hint="What was written so far is whole. Run it again: it goes on from there.",
+            hint="What was written so far is whole. Run it again: it continues from there.",
         ) from error
 
 

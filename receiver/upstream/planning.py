@@ -15,7 +15,7 @@ from schema.tables import CALLS
 # Retell adds to a call for some time after its end: the analysis, a transferred leg, its cost. What
 # an answer lacks that was fetched so long after the end, later ones will lack too.
 SETTLED_MS = 2 * 24 * 3600 * 1000
-# A sync that goes on from an earlier one lists as many days again that it had listed already, for
+# A sync that continues from an earlier one lists as many days again that it had listed already, for
 # calls that were going on and those that were filed late.
 OVERLAP_DAYS = 2
 
@@ -90,8 +90,8 @@ def row_of(call_id: str, fields: Fields, observed_at: int) -> dict[str, Any]:
 def lacks(listed: Snapshot, held: Held) -> list[str]:
     """What the warehouse lacks of a call that Retell lists: the whole call, or parts of it.
 
-    Nothing of a call that is erased here or was not found there, and of one that goes on: there is
-    nothing final to be had yet. Nothing either that an answer long after its end lacked too.
+    Nothing of a call that is erased here or was not found there, or is in progress: it has nothing
+    final yet. Nor what an answer long after its end lacked too.
     """
     if held.is_erased or held.is_gone:
         return []
@@ -123,8 +123,8 @@ def is_open(held: Held) -> bool:
 def is_news(said: Fields, known: Fields) -> bool:
     """Whether `said` holds anything beyond `known`, what all observations say together.
 
-    A call that goes on is no news of one that is over. Nor is another link to the same recording:
-    signed links differ at every reading.
+    An answer that shows the call in progress adds nothing to a call that is over. Nor does another
+    link to the same recording: signed links differ each time.
     """
     if _is_over(known) and not _is_over(said):
         return False

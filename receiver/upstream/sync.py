@@ -68,7 +68,7 @@ def plan(
     if before:
         last = max(before, key=lambda r: _goes_on(r, listing))
         begin = _goes_on(last, listing)
-        # The first sync of all, interrupted: it is this one that goes on.
+        # The first sync of all was interrupted: this one continues it.
         is_same = last.since == "" and last.finished_at is None
         return Range(None if is_same else begin, until, begin)
     return Range(None, until, listing.first_day() or today)
