@@ -6,7 +6,6 @@ import html
 import itertools
 import json
 import re
-import shutil
 from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,13 +18,14 @@ import naive_model
 import pytest
 import running
 from browsing import NEEDS_BROWSER
+from engines import url_of
 
 from receiver.browse.text import clock, dollars
 from receiver.sandbox.days import day
-from receiver.store import Store, migrate, receive
+from receiver.store import migrate, open_store, receive
 from schema.disconnection_reasons import REASONS
 
-pytestmark = [*NEEDS_BROWSER, pytest.mark.slow, pytest.mark.sqlite]
+pytestmark = [*NEEDS_BROWSER, pytest.mark.slow]
 PASSWORD = "a password for the test"
 START = 1_778_544_000_000
 DAY_MS = 86_400_000
@@ -107,7 +107,6 @@ class Site:
     url: str
     client: httpx.Client
     calls: dict[str, Call]
-    zone: str
     process: running.Running
 
     def get(self, path, **query) -> str:
@@ -117,45 +116,45 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory):
-    """Three days of the sandbox in a file, and what was sent."""
-    path = tmp_path_factory.mktemp("filled") / "retell.db"
-    migrate(path, timezone="UTC")
+def filled(engine):
+    """Three days of the sandbox in a database, and what was sent."""
     sent = [
         one
         for seed in (1, 2, 3)
         for one in day(seed, day_start_ms=START + (seed - 1) * DAY_MS, calls=60)
     ]
-    with closing(Store(path)) as store:
-        for one in sent:
-            at = one.at_ms
-            store.add(receive(one.body, source="webhook", observed_at=at, received_at=at))
-    return path, sent
+    with engine.blank() as database:
+        with closing(open_store(database)) as store:
+            for one in sent:
+                at = one.at_ms
+                store.add(receive(one.body, source="webhook", observed_at=at, received_at=at))
+        yield database, sent
 
 
 @pytest.fixture(scope="module", params=ZONES)
-def site(filled, request, tmp_path_factory):
+def site(engine, filled, request, tmp_path_factory):
     source, sent = filled
-    path = shutil.copy(source, tmp_path_factory.mktemp("crawl") / "retell.db")
-    migrate(path, timezone=request.param)
+    folder = tmp_path_factory.mktemp("crawl")
     address = running.free_address()
-    environ = running.environment(
-        CALLHOUSE_DATABASE_URL=f"sqlite:///{path}",
-        CALLHOUSE_BROWSE_BIND=address,
-        CALLHOUSE_BROWSE_PASSWORD=PASSWORD,
-        CALLHOUSE_TIMEZONE=request.param,
-    )
     url = f"http://{address}"
-    with (
-        running.browse(environ, path.parent) as process,
-        httpx.Client(base_url=url, follow_redirects=True, timeout=30) as client,
-    ):
-        page = client.get("/-/login").text
-        token = re.search(r'name="csrftoken" value="([^"]+)"', page)[1]
-        form = {"username": "admin", "password": PASSWORD, "csrftoken": token}
-        assert client.post("/-/login", data=form).status_code == 200
-        calls = calls_of(sent, ZoneInfo(request.param))
-        yield Site(url, client, calls, request.param, process)
+    with engine.copied(source) as database:
+        migrate(database, timezone=request.param)
+        environ = running.environment(
+            CALLHOUSE_DATABASE_URL=url_of(database),
+            CALLHOUSE_BROWSE_BIND=address,
+            CALLHOUSE_BROWSE_PASSWORD=PASSWORD,
+            CALLHOUSE_TIMEZONE=request.param,
+        )
+        with (
+            engine.browsable(environ, folder) as seen,
+            running.browse(seen, folder) as process,
+            httpx.Client(base_url=url, follow_redirects=True, timeout=30) as client,
+        ):
+            page = client.get("/-/login").text
+            token = re.search(r'name="csrftoken" value="([^"]+)"', page)[1]
+            form = {"username": "admin", "password": PASSWORD, "csrftoken": token}
+            assert client.post("/-/login", data=form).status_code == 200
+            yield Site(url, client, calls_of(sent, ZoneInfo(request.param)), process)
 
 
 # -- every link ----------------------------------------------------------------------------------
