@@ -35,6 +35,11 @@ _PhpObject = BeforeValidator(_php_object)
 Text = Annotated[str | None, _NoneOnError]
 # STRICT integer columns hold 64 bits; larger numbers are kept in the raw body only.
 Integer = Annotated[Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None, _NoneOnError]
+# Milliseconds since the epoch, in the years 1 to 9999. Microseconds in their place are far beyond.
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+Timestamp = Annotated[Annotated[int, Field(ge=_FIRST_MS, le=_LAST_MS)] | None, _NoneOnError]
+_LONGEST_MS = _LAST_MS - _FIRST_MS
+Duration = Annotated[Annotated[int, Field(ge=-_LONGEST_MS, le=_LONGEST_MS)] | None, _NoneOnError]
 Real = Annotated[Annotated[float, Field(allow_inf_nan=False)] | None, _NoneOnError]
 # A time from the call's start; what is beyond cannot be one, and its milliseconds need 64 bits.
 Seconds = Annotated[
@@ -69,7 +74,7 @@ class Entry(Part):
     new_node_name: Text = None
     transition_type: Text = None
     message_id: Text = None
-    created_timestamp: Integer = None
+    created_timestamp: Timestamp = None
 
 
 Entries = Annotated[list[Annotated[Entry | None, _NoneOnError]] | None, _NoneOnError]
@@ -149,12 +154,12 @@ class Call(Part):
     agent_tag: Text = None
     from_number: Text = None
     to_number: Text = None
-    start_timestamp: Integer = None
-    end_timestamp: Integer = None
-    duration_ms: Integer = None
+    start_timestamp: Timestamp = None
+    end_timestamp: Timestamp = None
+    duration_ms: Duration = None
     disconnection_reason: Text = None
     transfer_destination: Text = None
-    transfer_end_timestamp: Integer = None
+    transfer_end_timestamp: Timestamp = None
     call_cost: Annotated[CallCost | None, _PhpObject, _NoneOnError] = None
     llm_token_usage: Annotated[TokenUsage | None, _NoneOnError] = None
     data_storage_setting: Text = None
@@ -213,8 +218,8 @@ class Chat(Part):
     version: Integer = None
     agent_name: Text = None
     agent_tag: Text = None
-    start_timestamp: Integer = None
-    end_timestamp: Integer = None
+    start_timestamp: Timestamp = None
+    end_timestamp: Timestamp = None
     transcript: Text = None
     chat_cost: Annotated[CallCost | None, _PhpObject, _NoneOnError] = None
     chat_analysis: Annotated[ChatAnalysis | None, _PhpObject, _NoneOnError] = None

@@ -42,8 +42,12 @@ def project_chat(chat_id: str, fields: Fields, stamp: Stamp, envelope: Iterable[
         if entry is not None
     ]
     unknown = drift.in_chat(chat, chat.model_extra) + drift.in_envelope(envelope)
+    unknown += drift.in_times(said, chat)
     for track, field in _TRACKS.items():
         unknown += drift.in_entries(track, said.get(field))
+        for entry, message in zip(said.get(field) or (), getattr(chat, field) or (), strict=False):
+            if message is not None:
+                unknown += drift.in_times(entry, message)
     seen_at = stamp.observed_at or None
     if chat.start_timestamp is not None:
         seen_at = chat.start_timestamp

@@ -1,4 +1,5 @@
-"""What a call or chat carries that this version does not know: keys, roles, products, enum values.
+"""What a call or chat carries that this version does not know: keys, roles, products, enum values,
+and times that are none.
 
 Nothing of it is lost (unknown keys stay in `extra` and in the raw body, unknown values in their
 columns), but whoever asks the tables should know that Retell now says more than they were made for.
@@ -85,6 +86,11 @@ TOOL_TYPES = frozenset(
     }
 )  # fmt: skip
 TRANSITION_TYPES = frozenset({"global", "global_go_back", "interrupt_go_back", "normal"})
+# Fields whose column is null where their value is no time of the years 1 to 9999.
+TIMES = (
+    "start_timestamp", "end_timestamp", "transfer_end_timestamp", "duration_ms",
+    "created_timestamp",
+)  # fmt: skip
 _ENTRY_VALUES = (("role", ROLES), ("type", TOOL_TYPES), ("transition_type", TRANSITION_TYPES))
 SENTIMENTS = frozenset({"positive", "neutral", "negative", "unknown"})
 # Column of calls -> its values.
@@ -118,6 +124,19 @@ def in_call(columns: Mapping[str, Any], extra: Mapping[str, Any] | None) -> list
     for column, known in CALL_VALUES.items():
         found += _unknown_value(CALL, column, columns[column], known)
     return found
+
+
+def in_times(fields: Mapping[str, Any], read: BaseModel) -> list[Unknown]:
+    """Numbers that are no time in milliseconds, such as microseconds in their place.
+
+    `read` is what was understood of `fields`. All of one field have one name, so that each call
+    with such a time is an example of the same unknown.
+    """
+    return [
+        (name, "time", "unusable")
+        for name in TIMES
+        if isinstance(fields.get(name), int | float) and getattr(read, name) is None
+    ]
 
 
 def in_parts(call: Call) -> list[Unknown]:

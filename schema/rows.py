@@ -47,6 +47,7 @@ _PLACES = {
     **{field: (field,) for field in ("call_analysis", "call_cost", "llm_token_usage")},
     "telephony_identifier": ("telephony_identifier",),
     "latency": ("latency", *OLD_LATENCIES),
+    **{field: (field,) for field in drift.TIMES},
     **TRACKS,
 }
 
@@ -103,8 +104,10 @@ class Read:
 
 def read(call_id: str, fields: Fields) -> Read:
     """Read what `fields` say: nearly all the work of a projection, and none of it in a database."""
-    call = Call.model_validate(values(_deciding(fields)))
-    return Read(call, *child_rows(call_id, call))
+    said = values(_deciding(fields))
+    call = Call.model_validate(said)
+    rows, unknown = child_rows(call_id, call)
+    return Read(call, rows, [*unknown, *drift.in_times(said, call)])
 
 
 def project(

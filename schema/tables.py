@@ -70,7 +70,8 @@ CALLS = Table(
         "agent_tag": "The tag that pointed at the version when the call was made.",
         "from_number": "Caller: E.164, anonymous, or whatever the carrier sent.",
         "to_number": "Callee: E.164 or whatever the carrier sent.",
-        "start_timestamp": "Start in milliseconds since the epoch; null if never connected.",
+        "start_timestamp": "Start in milliseconds since the epoch; null if never connected, and "
+        "for a time outside the years 1 to 9999.",
         "end_timestamp": "End in milliseconds since the epoch; null if never connected.",
         "duration_ms": "Length in milliseconds.",
         "disconnection_reason": "Why it ended; see disconnection_reasons.",
@@ -280,8 +281,9 @@ CALL_METRICS = Table(
 _UNKNOWN = {
     "place": "Where it stands: call or chat for its top level, a field such as call_cost, the list "
     "of a transcript, or envelope for what comes beside the object.",
-    "what": "key, role, product, component, or the name of the field that has an unknown value.",
-    "name": "The key or value, cut at 200 characters.",
+    "what": "key, role, product, component, time, or the name of the field that has an unknown "
+    "value.",
+    "name": "The key or value, cut at 200 characters; unusable for a time.",
 }
 UNKNOWNS = Table(
     "unknowns",

@@ -12,7 +12,7 @@ from receiver.cli import main
 from receiver.signature import key_id
 from receiver.store import rebuild
 from tests.conftest import KEY
-from tests.upstream import DAY_MS, FIRST, PAST_MS, Account, figures
+from tests.upstream import DAY_MS, FIRST, PAST_MS, Account, figures, started
 
 pytestmark = pytest.mark.slow_on_postgres
 
@@ -47,6 +47,21 @@ def test_an_empty_warehouse_lacks_every_call_by_day_and_agent(account, db):
     assert {row["day"] for row in rows(db)} == {
         (FIRST + timedelta(days=n)).isoformat() for n in range(4)
     }
+
+
+def test_call_with_times_in_microseconds_stops_neither_coverage_nor_sync(account, db):
+    account.populate(10)
+    call = started(account)[0]
+    for field in ("start_timestamp", "end_timestamp"):
+        call[field] *= 1000
+    assert call["call_id"] in account.coverage()[1].missing
+    account.sync()
+    row = db.execute(
+        "SELECT start_timestamp, end_timestamp FROM calls WHERE call_id = ?", (call["call_id"],)
+    ).fetchone()
+    assert tuple(row) == (None, None)
+    assert account.coverage()[1].is_complete
+    assert not figures(account.sync()).keys() - {"unchanged"}
 
 
 def test_exactly_what_is_lacking_is_named(account, db):

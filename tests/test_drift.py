@@ -92,6 +92,17 @@ UNKNOWN = {
         {"transcript_with_tool_calls": [{"role": "node_transition", "transition_type": "warp"}]},
         ("session", "transition_type", "warp"),
     ),
+    **{
+        f"{field} in microseconds": (
+            {field: 1_778_328_000_000_000},
+            (field, "time", "unusable"),
+        )
+        for field in ("start_timestamp", "end_timestamp", "transfer_end_timestamp")
+    },
+    "duration longer than the calendar": (
+        {"duration_ms": 2**60},
+        ("duration_ms", "time", "unusable"),
+    ),
 }
 
 
@@ -119,7 +130,8 @@ def test_chats_are_looked_at_too(store, db):
         "chat_type": "fax",
         "chat_analysis": {"user_sentiment": "Elated"},
         "chat_cost": {"product_costs": [{"product": "mystery_fee"}]},
-        "message_with_tool_calls": [{"role": "hologram"}],
+        "message_with_tool_calls": [{"role": "hologram", "created_timestamp": 10**15}],
+        "end_timestamp": 10**15,
     }
     stored(store, {"event": "chat_ended", "chat": chat})
     assert drift(db) == {
@@ -128,6 +140,8 @@ def test_chats_are_looked_at_too(store, db):
         ("chat_analysis", "user_sentiment", "Elated", 1),
         ("chat_cost", "product", "mystery_fee", 1),
         ("session", "role", "hologram", 1),
+        ("created_timestamp", "time", "unusable", 1),
+        ("end_timestamp", "time", "unusable", 1),
     }
 
 
@@ -165,6 +179,12 @@ def test_a_value_that_later_news_replace_is_drift_no_more(store, db):
     assert drift(db) == {("call_cost", "key", "vat", 1), ("envelope", "key", "tariff", 1)}
     add(store, "call_analyzed", {"call_cost": {}, "mood": 1}, at=3)
     assert drift(db) == {("call", "key", "mood", 1), ("envelope", "key", "tariff", 1)}
+
+
+def test_time_that_a_later_observation_corrects_is_no_drift(store, db):
+    add(store, "call_started", {"start_timestamp": 1_778_328_000_000_000})
+    add(store, "call_ended", {"start_timestamp": 1_778_328_000_000}, at=2)
+    assert drift(db) == set()
 
 
 def test_rebuild_reproduces_drift(store, db):

@@ -135,7 +135,6 @@ def test_agent_version_has_an_old_name():
     assert call_row(version=4)["extra"] is None
 
 
-@pytest.mark.parametrize("column", ["agent_version", "duration_ms", "start_timestamp"])
 @pytest.mark.parametrize(
     ("value", "kept"),
     [
@@ -151,8 +150,8 @@ def test_agent_version_has_an_old_name():
         ({}, None),
     ],
 )
-def test_integer_column_holds_64_bits_or_null(column, value, kept):
-    assert call_row(**{column: value})[column] == kept
+def test_integer_column_holds_64_bits_or_null(value, kept):
+    assert call_row(agent_version=value)["agent_version"] == kept
 
 
 @pytest.mark.parametrize("value", [["x"], {"a": 1}, True, []])

@@ -7,10 +7,10 @@ from conftest import dump
 from histories import FEW, blank_file, dump_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storing import add, count, plant, rows
+from storing import add, count, plant, rows, stored
 
 from receiver.errors import StoreUnavailable
-from receiver.store import Outcome, open_store, rebuild, receive
+from receiver.store import Outcome, open_store, rebuild, receive, show
 from schema.call import Call
 from schema.events import MAX_DEPTH
 
@@ -196,3 +196,19 @@ def test_names_and_values_never_reach_the_text_of_a_statement(engine, values, ev
         dumped = dump_of(where)
         assert len(dumped["observations"]) == 3
         assert ("other", "Ann") in [(row[0], row[6]) for row in dumped["calls"]]
+
+
+@pytest.mark.parametrize("at", [1_778_328_000_000_000, -(10**15), 253_402_300_800_000])
+def test_time_beyond_the_calendar_is_null_and_kept_raw(store, db, database, at):
+    body = {"event": "call_ended", "call": {"call_id": "c", "start_timestamp": at}}
+    body["call"] |= {"end_timestamp": at, "transfer_end_timestamp": at}
+    stored(store, body)
+    times = "SELECT start_timestamp, end_timestamp, transfer_end_timestamp FROM calls"
+    assert rows(db, times) == [(None, None, None)]
+    assert show(database, "c")["start_timestamp"] == at
+
+
+def test_last_moment_of_the_calendar_is_kept(store, db):
+    last = 253_402_300_799_999
+    stored(store, {"event": "call_ended", "call": {"call_id": "c", "start_timestamp": last}})
+    assert rows(db, "SELECT start_timestamp FROM calls") == [(last,)]

@@ -67,13 +67,13 @@ def test_a_call_is_of_the_day_it_began_on_and_an_observation_of_that_of_its_arri
 ):
     add(store, "early", at=DAY_MS, received=NEXT_DAY_MS)
     add(store, "late", at=NEXT_DAY_MS - 1)
-    # Without a start, the day of its report.
-    add(store, "failed", at=None, received=DAY_MS)
-    for number, at in enumerate([-1, 10**15, 9 * 10**18]):
-        add(store, f"timeless{number}", at=at, received=DAY_MS)
+    # Without a start, or with one that is no time, the day of its report.
+    for number, at in enumerate([None, 10**15, 9 * 10**18]):
+        add(store, f"failed{number}", at=at, received=DAY_MS)
+    add(store, "timeless", at=-1, received=DAY_MS)
     update()
-    assert call_ids(lake, DAY) == {"early", "late", "failed"}
-    assert call_ids(lake, UNKNOWN) == {"timeless0", "timeless1", "timeless2"}
+    assert call_ids(lake, DAY) == {"early", "late", "failed0", "failed1", "failed2"}
+    assert call_ids(lake, UNKNOWN) == {"timeless"}
     assert [row["entity_id"] for row in rows(lake, "observations", NEXT_DAY)] == ["early"]
     assert len(rows(lake, "observations", DAY)) == 5
 
