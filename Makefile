@@ -57,10 +57,10 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-describe: $(VENV)/.installed ## Write datasette_metadata.json, docs/tables.md and docs/questions.md anew
+describe: $(VENV)/.installed ## Write datasette_metadata.json and the generated pages of docs/reference/
 	@$(BIN)/python -m schema.metadata > build.tmp && mv build.tmp datasette_metadata.json
-	@$(BIN)/python -m schema.document > build.tmp && mv build.tmp docs/tables.md
-	@$(BIN)/python -m schema.questions > build.tmp && mv build.tmp docs/questions.md
+	@$(BIN)/python -m schema.document > build.tmp && mv build.tmp docs/reference/tables.md
+	@$(BIN)/python -m schema.questions > build.tmp && mv build.tmp docs/reference/questions.md
 
 bench: $(VENV)/.installed ## Speed against a bare endpoint and the ten-minute version (needs wrk)
 	@$(BIN)/python -m benchmarks.run

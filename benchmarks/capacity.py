@@ -1,6 +1,7 @@
 """`python -m benchmarks.capacity`: what a month of calls asks of machines, from what was measured.
 
-The figures are those of docs/benchmarks.md; change them to your own machines' and prices.
+The figures are those of docs/explanation/benchmarks.md. Replace them by those of your machines and
+by your prices.
 """
 
 import math
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 def rows() -> Iterator[str]:
-    """The table of docs/capacity.md."""
+    """The table of docs/explanation/capacity.md."""
     yield (
         "| calls a month | calls/s in the busiest minute | database | its write lock held | "
         "receivers | the database's machines | received a month | on disk after a year | "

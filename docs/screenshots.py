@@ -21,7 +21,7 @@ from receiver.sandbox.days import Delivery, past_calls, webhook_body
 from receiver.store import Store, migrate, receive
 from receiver.store.reading import connect_readonly
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "images"
 ADDRESS = "127.0.0.1:8099"
 PASSWORD = "for the pictures"
 LAST_DAY_MS = 1_778_544_000_000

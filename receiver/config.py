@@ -124,7 +124,7 @@ class Settings:
         if not isinstance(self.database, Path):
             raise SettingsError(
                 "this needs a database in a file, and CALLHOUSE_DATABASE_URL names a server",
-                hint="`callhouse mirror` keeps such a file current; docs/postgres.md says how.",
+                hint="`callhouse mirror` keeps such a file current (docs/how-to/postgres.md).",
             )
         return self.database
 

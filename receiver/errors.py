@@ -80,15 +80,15 @@ class NoCluster(SettingsError):
     """The database is none that tables can be distributed over; nothing was changed."""
 
     hint = (
-        "Let CALLHOUSE_DATABASE_URL name the coordinator of a Citus cluster; docs/postgres.md says "
-        "what it needs. Without one, everything works on SQLite and PostgreSQL as it is."
+        "Let CALLHOUSE_DATABASE_URL name the coordinator of a Citus cluster "
+        "(docs/how-to/postgres.md). Everything else works on SQLite and PostgreSQL without Citus."
     )
 
 
 class DatabaseRefused(SettingsError):
     """A database on a server cannot be used as its URL says."""
 
-    hint = "Correct the database's URL, or what the server allows; docs/postgres.md says how."
+    hint = "Correct the database's URL or the server's access rules (docs/how-to/postgres.md)."
 
 
 class ForeignDatabase(SettingsError):
@@ -189,7 +189,7 @@ class LogDeleted(StoreBusy):
 
     hint = (
         "If it lasts, restart everything that has the database open: serve, browse and others. "
-        "docs/operating.md says why."
+        "docs/how-to/operating.md says why."
     )
 
 
@@ -206,7 +206,7 @@ class DatabaseAway(StoreUnavailable):
 class DatabaseUnreadable(StoreUnavailable):
     """A database file could not be read."""
 
-    hint = "Look at the disk and at the file, as docs/operating.md says."
+    hint = "Look at the disk and at the file, as docs/how-to/operating.md says."
 
 
 class SchemaMismatch(StoreUnavailable):

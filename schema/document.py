@@ -1,6 +1,6 @@
 """The tables and views as a page of documentation.
 
-`python -m schema.document > docs/tables.md` writes the committed file.
+`python -m schema.document > docs/reference/tables.md` writes the committed file.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The queries of docs/analytics.md, as they stand there, give what SQLite's tables hold."""
+"""The queries of docs/how-to/analytics.md, as they stand there, give what SQLite's tables hold."""
 
 import random
 import re
@@ -18,7 +18,8 @@ from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect, sqlite3
 from tests.conftest import PAYLOADS
 
-PAGE = (Path(__file__).parent.parent / "docs" / "analytics.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs/how-to/analytics.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 IN_DUCKDB = [query for query in QUERIES if "file(" not in query]
 IN_CLICKHOUSE = [query for query in QUERIES if "file(" in query]

@@ -24,7 +24,10 @@ from schema.views import views
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCS = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("docs/*.md")}
+DOCS = {
+    str(path.relative_to(ROOT / "docs")): path.read_text(encoding="utf-8")
+    for path in ROOT.glob("docs/**/*.md")
+}
 
 
 def test_every_setting_stands_in_the_readme_with_its_default_and_meaning():
@@ -41,72 +44,83 @@ def test_every_command_stands_in_the_readme_with_what_it_does():
 
 def test_every_event_is_documented():
     for event in EVENTS:
-        assert f"`{event}`" in DOCS["events.md"], event
+        assert f"`{event}`" in DOCS["reference/events.md"], event
 
 
 def test_every_option_of_call_is_documented():
     for parameter in main.commands["call"].params:
         for option in parameter.opts:
             if option.startswith("--"):
-                assert f"`{option}" in DOCS["calling.md"], option
+                assert f"`{option}" in DOCS["how-to/calling.md"], option
     for field in FIELDS:
-        assert f"`{field}`" in DOCS["calling.md"], field
+        assert f"`{field}`" in DOCS["how-to/calling.md"], field
 
 
 def test_every_command_about_webhooks_is_documented():
     for name in main.commands["webhook"].commands:
-        assert f"callhouse webhook {name}" in DOCS["webhooks.md"], name
+        assert f"callhouse webhook {name}" in DOCS["how-to/webhooks.md"], name
     for word in (PROBE_EVENT, OUTCOME_HEADER, BODY_HEADER):
-        assert f"`{word}`" in DOCS["webhooks.md"], word
+        assert f"`{word}`" in DOCS["how-to/webhooks.md"], word
 
 
 def test_every_refusal_of_retells_is_documented():
     for status in ERRORS:
-        assert f"\n| {status} | " in DOCS["calling.md"], status
+        assert f"\n| {status} | " in DOCS["how-to/calling.md"], status
 
 
 def test_every_table_view_and_column_is_documented():
-    assert DOCS["tables.md"] == document(), "run `make describe`"
+    assert DOCS["reference/tables.md"] == document(), "run `make describe`"
     for name in [table.name for table in (*TABLES, *ROLLUP_TABLES)] + list(views()):
-        assert f"\n## {name}\n" in DOCS["tables.md"], name
+        assert f"\n## {name}\n" in DOCS["reference/tables.md"], name
 
 
 def test_every_outcome_that_metrics_count_is_documented():
     for name in NAMES:
         if name not in STATE:
-            assert f"`{name}`" in DOCS["operating.md"], name
+            assert f"`{name}`" in DOCS["how-to/operating.md"], name
 
 
 def test_every_role_is_documented_with_its_database_and_what_it_sees():
     for role, sees in ROLES.items():
-        assert f"| `{role}` | `{DATABASE_OF_ROLE[role]}` | {sees} |" in DOCS["access.md"]
+        assert f"| `{role}` | `{DATABASE_OF_ROLE[role]}` | {sees} |" in DOCS["how-to/access.md"]
 
 
 def test_every_dashboard_and_chart_is_documented():
     for dashboard in DASHBOARDS.values():
-        [line] = re.findall(rf"^\| \*\*{dashboard.title}\*\* \|.*$", DOCS["browsing.md"], re.M)
+        [line] = re.findall(
+            rf"^\| \*\*{dashboard.title}\*\* \|.*$", DOCS["reference/browsing.md"], re.M
+        )
         assert re.findall(r"\*([A-Z0-9][^*]+)\*(?!\*)", line.split("|")[2]) == [
             chart.title for chart in dashboard.charts.values()
         ]
 
 
 def test_commands_of_the_page_on_access_exist():
-    for group, name in re.findall(r"callhouse (user|token) (\w+)", DOCS["access.md"]):
+    for group, name in re.findall(r"callhouse (user|token) (\w+)", DOCS["how-to/access.md"]):
         assert name in main.commands[group].commands
 
 
 def test_links_between_documents_lead_somewhere():
-    for folder, text in [(ROOT, README), *((ROOT / "docs", text) for text in DOCS.values())]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", text):
-            assert (folder / target).exists(), target
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target, fragment in re.findall(r"\]\(([^)#:\s]*)(#[^)]+)?\)", path.read_text("utf-8")):
+            linked = path.parent / target if target else path
+            assert linked.exists(), f"{path}: {target}"
+            if fragment and linked.suffix == ".md":
+                assert fragment in headings(linked), f"{path}: {target}{fragment}"
+
+
+def headings(path):
+    """The fragments by which GitHub links to the headings of a page."""
+    titles = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.M)
+    return {"#" + re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_the_table_of_capacity_is_worked_out_from_the_measured_figures():
-    assert "\n".join(capacity.rows()) in DOCS["capacity.md"]
+    assert "\n".join(capacity.rows()) in DOCS["explanation/capacity.md"]
 
 
 def test_rooms_named_in_the_docs_exist():
-    for path in re.findall(r"`((?:receiver|schema)/[\w./]*)`", DOCS["how-it-works.md"]):
+    for path in re.findall(r"`((?:receiver|schema)/[\w./]*)`", DOCS["explanation/how-it-works.md"]):
         assert (ROOT / path).exists(), path
 
 

@@ -16,7 +16,7 @@ from tests.test_our_pages import START, simple
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
 
-# docs/browsing.md states both.
+# docs/reference/browsing.md states both.
 MAX_BYTES = 20_000_000
 MAX_MEMORY = 500_000_000
 # What is no JSON is no call.

@@ -84,7 +84,7 @@ def test_any_large_body_is_stored_in_bounded_time(client, store, db, capsys, nam
     seconds = time.monotonic() - began
     with capsys.disabled():
         print(f"{name}: {len(body) / MIB:.1f} MiB in {seconds:.2f} s")
-    # A bound for a busy machine; docs/reliability.md has what was measured.
+    # A bound for a busy machine; docs/explanation/reliability.md has what was measured.
     assert seconds < 15
     row = db.execute("SELECT problem, body_bytes FROM observations").fetchone()
     assert tuple(row) == (problem, len(body))

@@ -69,7 +69,7 @@ def test_what_needs_a_file_says_so(pg, monkeypatch, command):
     monkeypatch.setenv("CALLHOUSE_BROWSE_PASSWORD", "x")
     said = run(*command, status=2)
     assert "names a server" in said
-    assert "docs/postgres.md" in said
+    assert "docs/how-to/postgres.md" in said
 
 
 def test_a_database_without_tables_is_said_to_be_one(postgres, monkeypatch):

@@ -56,7 +56,7 @@ FOREIGN_KEYS = """
          WHERE attrelid = f.confrelid AND attnum = ANY (f.confkey)), f.confdeltype::text
     FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = %s::regclass
 """
-# As docs/postgres.md has them.
+# As docs/how-to/postgres.md has them.
 GRANTS = (
     "GRANT USAGE ON SCHEMA public TO receiving",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO receiving",
@@ -300,8 +300,9 @@ def test_a_role_that_may_not_change_tables_can_serve(pg):
 
 
 def test_roles_and_database_are_made_as_printed(postgres):
-    """By psql, which the commands in docs/postgres.md are for."""
-    text = (Path(__file__).parent.parent / "docs" / "postgres.md").read_text(encoding="utf-8")
+    """By psql, which the commands in docs/how-to/postgres.md are for."""
+    root = Path(__file__).parent.parent
+    text = (root / "docs/how-to/postgres.md").read_text(encoding="utf-8")
     [printed] = re.findall(r"```sql\n(CREATE ROLE callhouse_owner.*?)```", text, re.DOTALL)
     psql = [str(programs() / "psql"), "-X", "-v", "ON_ERROR_STOP=1"]
     subprocess.run([*psql, postgres.url("postgres").url], input=printed, text=True, check=True)

@@ -162,6 +162,6 @@ def test_a_head_may_go_on_in_the_next_line():
 def test_the_page_of_documentation_is_what_the_files_say():
     command = [sys.executable, "-m", "schema.questions"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
-    assert printed == (ROOT / "docs" / "questions.md").read_bytes(), "run `make describe`"
+    assert printed == (ROOT / "docs/reference/questions.md").read_bytes(), "run `make describe`"
     for question in QUESTIONS:
         assert f"\n## {question.title}\n" in printed.decode()

@@ -27,7 +27,12 @@ def test_every_dialogue_can_be_filled_in_to_its_end():
 
 
 def test_every_step_of_a_dialogue_is_documented():
-    steps = (ROOT / "docs/sandbox.md").read_text("utf-8").split("names its kind:")[1].split("##")[0]
+    steps = (
+        (ROOT / "docs/reference/sandbox.md")
+        .read_text("utf-8")
+        .split("names its kind:")[1]
+        .split("##")[0]
+    )
     documented = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*`) \|", steps, re.M))))
     used = set()
 

@@ -1,4 +1,4 @@
-"""docs/sandbox.md says what the sandbox does, and its example runs."""
+"""docs/reference/sandbox.md says what the sandbox does, and its example runs."""
 
 import re
 from dataclasses import fields
@@ -17,7 +17,9 @@ from receiver.sandbox.server import Sandbox
 from receiver.sandbox.workspace import CUSTOM_ATTRIBUTES, Workspace
 from tests.conftest import KEY
 
-DOC = (Path(__file__).parent.parent / "docs" / "sandbox.md").read_text(encoding="utf-8")
+DOC = (Path(__file__).parent.parent / "docs" / "reference" / "sandbox.md").read_text(
+    encoding="utf-8"
+)
 
 
 def test_every_scenario_stands_in_the_table_with_its_number():

@@ -1,6 +1,7 @@
 """Dialogues: what is said, which tools run, and how a call can end.
 
-They are read from `data/dialogues/*.yaml`, one file a company. docs/sandbox.md explains the format.
+They are read from `data/dialogues/*.yaml`, one file a company.
+docs/reference/sandbox.md explains the format.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def select(what: str, readable: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(what, names, n=1)
     raise SettingsError(
         f"there is no table or view {what}",
-        hint=f"Did you mean {nearest[0]}?" if nearest else "docs/tables.md lists them.",
+        hint=f"Did you mean {nearest[0]}?" if nearest else "docs/reference/tables.md lists them.",
     )
 
 

@@ -1,4 +1,4 @@
-"""`python -m schema.questions > docs/questions.md` writes the committed file."""
+"""`python -m schema.questions > docs/reference/questions.md` writes the committed file."""
 
 from schema.questions import Question, questions
 

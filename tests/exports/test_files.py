@@ -39,7 +39,7 @@ def whole(name):
 
 
 def test_every_option_is_documented():
-    text = (Path(__file__).parent.parent.parent / "docs" / "exporting.md").read_text(
+    text = (Path(__file__).parent.parent.parent / "docs" / "how-to" / "exporting.md").read_text(
         encoding="utf-8"
     )
     options = [o.opts[0] for o in main.commands["export"].params if o.opts[0].startswith("--")]

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 MIB = 1024 * 1024
 # Whose signature cannot be checked before the body is complete.
 FORGED = b"v=1,d=" + b"a" * 64
-# What docs/reliability.md promises of two workers.
+# What docs/explanation/reliability.md promises of two workers.
 MAX_RSS = 500 * MIB
 
 

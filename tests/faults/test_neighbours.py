@@ -21,7 +21,7 @@ from tests.faults.neighbours import ATTACKS
 pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
 RATE, SECONDS = 20, 10
-# Generous, on a busy machine. docs/reliability.md has what was measured.
+# Generous, on a busy machine. docs/explanation/reliability.md has what was measured.
 MAX_MEDIAN, MAX_P99 = 0.25, 4.0
 
 

@@ -224,7 +224,7 @@ class _Failure:
 
 _PASSWORD_HINT = (
     "Give the right one in ~/.pgpass, or in the file that PGPASSFILE names, and check the role in "
-    "the database's URL; docs/postgres.md says how."
+    "the database's URL; docs/how-to/postgres.md says how."
 )
 # The first that applies. libpq has no codes for these, and several hosts may each have a line.
 _FAILURES = (
@@ -249,7 +249,7 @@ _FAILURES = (
     _Failure(
         r'database "[^"]*" does not exist',
         "it has no database of this name",
-        "Create the database, as docs/postgres.md shows, or correct its name in the URL.",
+        "Create the database, as docs/how-to/postgres.md shows, or correct its name in the URL.",
     ),
     _Failure(
         "permission denied for database|is not currently accepting connections",

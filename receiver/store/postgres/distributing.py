@@ -93,7 +93,7 @@ def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
         raise NoCluster(
             f"the cluster refused: {error.diag.message_primary}",
             hint="Tables are distributed together or not at all: run the command again when that "
-            "is mended. docs/postgres.md says what a cluster needs.",
+            "is mended. docs/how-to/postgres.md says what a cluster needs.",
         ) from error
     placed = [
         Placed(table, How(kind), column, table not in before)

@@ -47,7 +47,7 @@ class Postgres:
             raise DatabaseAway(
                 "the tables or views have to be updated, and this role may not change them",
                 hint="Run `callhouse migrate` as the role that owns them, with the same "
-                "CALLHOUSE_TIMEZONE. docs/postgres.md says which roles there are.",
+                "CALLHOUSE_TIMEZONE. docs/how-to/postgres.md says which roles there are.",
             ) from error
         except psycopg.Error as error:
             raise unusable(error) from error

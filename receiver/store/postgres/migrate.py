@@ -90,7 +90,7 @@ def _refuse_others(session: Session) -> None:
     if taken:
         raise ForeignDatabase(
             f"the database has tables or views of another program: {', '.join(taken)}",
-            hint="Create a database for callhouse alone, as docs/postgres.md says.",
+            hint="Create a database for callhouse alone, as docs/how-to/postgres.md says.",
         )
 
 

@@ -103,9 +103,9 @@ def test_what_is_not_closed_is_read(run, opened, pg, query):
 def test_a_role_that_may_only_read_and_no_body_exports_everything(
     run, store, pg, tmp_path, monkeypatch
 ):
-    """The rights that docs/postgres.md names: what nobody may read, no query can."""
+    """The rights that docs/how-to/postgres.md names: what nobody may read, no query can."""
     add(store, "call_ended", "c", start_timestamp=DAY_MS)
-    text = (ROOT / "docs" / "postgres.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "postgres.md").read_text(encoding="utf-8")
     [grants] = re.findall(r"```sql\n(CREATE ROLE exporter.*?)```", text, re.DOTALL)
     database = name_of(pg)
     execute(
