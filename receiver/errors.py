@@ -189,7 +189,7 @@ class LogDeleted(StoreBusy):
 
     hint = (
         "If it lasts, restart everything that has the database open: serve, browse and others. "
-        "docs/how-to/operating.md says why."
+        "docs/explanation/reliability.md says why."
     )
 
 
@@ -206,7 +206,7 @@ class DatabaseAway(StoreUnavailable):
 class DatabaseUnreadable(StoreUnavailable):
     """A database file could not be read."""
 
-    hint = "Look at the disk and at the file, as docs/how-to/operating.md says."
+    hint = "Look at the disk and at the file, as docs/reference/health.md says."
 
 
 class SchemaMismatch(StoreUnavailable):

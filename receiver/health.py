@@ -26,7 +26,7 @@ REFUSED = "events were refused and none was stored since"
 _EVENTS = ("stored", "duplicate", "quarantined", "erased")
 _REFUSED = ("busy", "unavailable")
 
-# How each problem begins; docs/how-to/operating.md has a remedy for each.
+# How each problem begins; docs/reference/health.md has a remedy for each.
 PROBLEMS = (
     "the database cannot be opened",
     "the database is damaged",

@@ -18,7 +18,7 @@ COUNTED_IN_MIB = {"tests.access.test_attacks.MAX_RSS_MB"}
 
 
 def rows() -> list[list[str]]:
-    text = (ROOT / "docs" / "how-to" / "operating.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "limits.md").read_text(encoding="utf-8")
     _, _, section = text.partition("## Budgets\n")
     lines = section.partition("\n## ")[0].splitlines()
     table = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]

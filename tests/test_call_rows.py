@@ -113,7 +113,7 @@ def test_a_misspelt_column_is_refused_with_the_nearest():
 
 
 def test_every_column_is_documented(request):
-    text = (request.config.rootpath / "docs/how-to/calling.md").read_text(encoding="utf-8")
+    text = (request.config.rootpath / "docs/reference/calling.md").read_text(encoding="utf-8")
     for name in [*COLUMNS, *(f"{prefix}.NAME" for prefix in PREFIXES)]:
         assert f"`{name}`" in text, name
 

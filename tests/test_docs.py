@@ -51,9 +51,9 @@ def test_every_option_of_call_is_documented():
     for parameter in main.commands["call"].params:
         for option in parameter.opts:
             if option.startswith("--"):
-                assert f"`{option}" in DOCS["how-to/calling.md"], option
+                assert f"`{option}" in DOCS["reference/calling.md"], option
     for field in FIELDS:
-        assert f"`{field}`" in DOCS["how-to/calling.md"], field
+        assert f"`{field}`" in DOCS["reference/calling.md"], field
 
 
 def test_every_command_about_webhooks_is_documented():
@@ -65,7 +65,7 @@ def test_every_command_about_webhooks_is_documented():
 
 def test_every_refusal_of_retells_is_documented():
     for status in ERRORS:
-        assert f"\n| {status} | " in DOCS["how-to/calling.md"], status
+        assert f"\n| {status} | " in DOCS["reference/calling.md"], status
 
 
 def test_every_table_view_and_column_is_documented():
@@ -77,12 +77,12 @@ def test_every_table_view_and_column_is_documented():
 def test_every_outcome_that_metrics_count_is_documented():
     for name in NAMES:
         if name not in STATE:
-            assert f"`{name}`" in DOCS["how-to/operating.md"], name
+            assert f"`{name}`" in DOCS["reference/health.md"], name
 
 
 def test_every_role_is_documented_with_its_database_and_what_it_sees():
     for role, sees in ROLES.items():
-        assert f"| `{role}` | `{DATABASE_OF_ROLE[role]}` | {sees} |" in DOCS["how-to/access.md"]
+        assert f"| `{role}` | `{DATABASE_OF_ROLE[role]}` | {sees} |" in DOCS["reference/access.md"]
 
 
 def test_every_dashboard_and_chart_is_documented():

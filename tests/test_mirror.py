@@ -261,7 +261,7 @@ def shown(answer):
 def test_the_sql_for_grafana_runs_as_printed_and_shows_no_tables(full):
     root = Path(__file__).parent.parent
     page = (root / "docs/how-to/postgres.md").read_text(encoding="utf-8")
-    _, browsing = page.split("## Browsing")
+    _, browsing = page.split("## Connect Grafana or Metabase")
     role, panel = re.findall(r"```sql\n(.*?)```", browsing, re.DOTALL)
     with psycopg.connect(full.url, autocommit=True) as owner:
         owner.execute(role, prepare=False)

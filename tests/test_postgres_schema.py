@@ -233,12 +233,18 @@ def test_eight_processes_migrate_once(postgres):
     assert applied == [[]] * 7 + [list(scripts())]
 
 
-def test_older_syncs_stay_without_a_key(postgres, monkeypatch):
-    where = postgres.create()
+def migrate_to_days(where, monkeypatch):
+    """Migrate as a version did that did not have 0005_key_positions."""
     older = {name: script for name, script in scripts().items() if name <= "0004_days"}
     with monkeypatch.context() as patch:
         patch.setattr("receiver.store.postgres.migrate.scripts", lambda: older)
         migrate(where, timezone="UTC")
+    return older
+
+
+def test_older_syncs_stay_without_a_key(postgres, monkeypatch):
+    where = postgres.create()
+    older = migrate_to_days(where, monkeypatch)
     with looking(where) as session:
         session.raw.execute(
             "INSERT INTO syncs VALUES ('', '', '', '2026-05-02', 3, 4, 9, 5, 2, 1, 1, 0)"
@@ -247,6 +253,35 @@ def test_older_syncs_stay_without_a_key(postgres, monkeypatch):
     with looking(where) as session:
         found = session.raw.execute("SELECT * FROM syncs").fetchall()
     assert found == [("", "", "", "", "2026-05-02", 3, 4, 9, 5, 2, 1, 1, 0)]
+
+
+def test_lost_rights_on_syncs_are_granted_as_printed(postgres, monkeypatch):
+    where = postgres.create()
+    migrate_to_days(where, monkeypatch)
+    roles = ("callhouse_receiver", "exporter")
+    execute(
+        where,
+        *(f"CREATE ROLE {role}" for role in roles),
+        *(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}" for role in roles),
+    )
+
+    def may_read(role: str) -> bool:
+        with looking(where) as session:
+            query = "SELECT has_table_privilege(%s, 'syncs', 'SELECT')"
+            return session.raw.execute(query, (role,)).fetchone()[0]
+
+    root = Path(__file__).parent.parent
+    text = (root / "docs/how-to/postgres.md").read_text(encoding="utf-8")
+    [grants] = re.findall(r"```sql\n(GRANT [^`]* ON syncs .*?)```", text, re.DOTALL)
+    try:
+        assert [may_read(role) for role in roles] == [True, True]
+        migrate(where, timezone="UTC")
+        assert [may_read(role) for role in roles] == [False, False]
+        execute(where, *grants.split(";")[:-1])
+        assert [may_read(role) for role in roles] == [True, True]
+    finally:
+        execute(where, *(f"DROP OWNED BY {role}" for role in roles))
+        execute(where, *(f"DROP ROLE {role}" for role in roles))
 
 
 def test_a_failed_migration_leaves_nothing(postgres, monkeypatch):

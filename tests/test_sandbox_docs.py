@@ -1,4 +1,4 @@
-"""docs/reference/sandbox.md says what the sandbox does, and its example runs."""
+"""The docs say what the sandbox does, and its example runs."""
 
 import re
 from dataclasses import fields
@@ -17,9 +17,9 @@ from receiver.sandbox.server import Sandbox
 from receiver.sandbox.workspace import CUSTOM_ATTRIBUTES, Workspace
 from tests.conftest import KEY
 
-DOC = (Path(__file__).parent.parent / "docs" / "reference" / "sandbox.md").read_text(
-    encoding="utf-8"
-)
+DOCS = Path(__file__).parent.parent / "docs"
+DOC = (DOCS / "reference/sandbox.md").read_text(encoding="utf-8")
+GUIDE = (DOCS / "how-to/sandbox.md").read_text(encoding="utf-8")
 
 
 def test_every_scenario_stands_in_the_table_with_its_number():
@@ -68,7 +68,7 @@ def test_the_attributes_of_the_account_are_named():
 
 
 def test_the_example_runs():
-    code = re.search(r"```python\n(.*?)```", DOC, re.DOTALL)[1]
+    code = re.search(r"```python\n(.*?)```", GUIDE, re.DOTALL)[1]
     names = {}
     exec(code, names)
     with Sandbox(api_key=names["KEY"], seed=1) as sandbox:

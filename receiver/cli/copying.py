@@ -98,7 +98,7 @@ def _print(carried: "Carried", found: "Comparison") -> None:
     if carried.refused:
         err.print(
             f"The target could not take {_entities(carried.refused)}: an id or a value is longer "
-            "than its indexes hold. docs/how-to/postgres.md says which.",
+            "than its indexes hold. docs/explanation/postgres.md says which.",
             style="red",
             soft_wrap=True,
         )

@@ -22,7 +22,7 @@ from tests.conftest import wait_until
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
 
-# docs/how-to/access.md promises this.
+# docs/reference/access.md promises this.
 MAX_RSS_MB = 1500
 # Generous: the machine may be busy. Without the bounds, there is no answer at all.
 ANSWERED_SECONDS = 10

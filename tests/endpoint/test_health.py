@@ -173,7 +173,7 @@ def test_health_is_red_while_events_are_refused_and_none_is_stored(app, client, 
 
 
 def test_each_problem_has_its_remedy_in_the_docs():
-    text = (Path(__file__).parents[2] / "docs/how-to/operating.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs/reference/health.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(.+?)` \| .+ \| (.+) \|$", text, re.MULTILINE)
     remedies = {problem.removesuffix("…"): remedy for problem, remedy in rows}
     assert remedies.keys() >= set(PROBLEMS)

@@ -39,9 +39,8 @@ def whole(name):
 
 
 def test_every_option_is_documented():
-    text = (Path(__file__).parent.parent.parent / "docs" / "how-to" / "exporting.md").read_text(
-        encoding="utf-8"
-    )
+    root = Path(__file__).parent.parent.parent
+    text = (root / "docs/reference/exporting.md").read_text(encoding="utf-8")
     options = [o.opts[0] for o in main.commands["export"].params if o.opts[0].startswith("--")]
     assert [name for name in options if f"| `{name}` |" not in text] == []
     assert [name for name in TIMESTAMPS if f"`{name}`" not in text] == []

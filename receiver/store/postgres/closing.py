@@ -64,5 +64,5 @@ def _texts(node: dict[str, Any]) -> Iterator[str]:
 def _past(what: str, instead: str) -> SettingsError:
     return SettingsError(
         f"without --private, raw bodies are closed, and this {what}",
-        hint=f"{instead}, or say --private. docs/how-to/postgres.md says why.",
+        hint=f"{instead}, or say --private. docs/explanation/postgres.md says why.",
     )
