@@ -17,16 +17,16 @@ from gunicorn.workers.base import Worker as _Worker
 from receiver.config import load as _load
 from receiver.errors import CallhouseError as _CallhouseError
 from receiver.errors import SettingsError as _SettingsError
-from receiver.logs import ShortMessages as _ShortMessages
 from receiver.store import keep_rolled_up as _keep_rolled_up
 from receiver.store import migrate as _migrate
+from receiver.webhook.logs import ShortMessages as _ShortMessages
 
 # Only their owner can read the files that the receiver makes.
 _os.umask(0o077)
 
 _settings = _load()
 
-wsgi_app = "receiver.app:create_app()"
+wsgi_app = "receiver.webhook.app:create_app()"
 bind = [str(each) for each in (_settings.bind, _settings.health_bind) if each]
 workers = _settings.workers
 # One event loop per process: silent and slow sockets cost a greenlet, not a thread.

@@ -14,13 +14,13 @@ from rich.table import Table
 from benchmarks import KEY
 from benchmarks.bodies import EVERYWHERE, IN_SOME
 from receiver import config
+from receiver.browse.charts import DASHBOARDS
 from receiver.browse.server import serving
-from receiver.export import Export, export
 from receiver.store.reading import connect_readonly
-from schema.dashboards import DASHBOARDS
+from receiver.transfer import Export, export
 from schema.questions import questions
+from schema.sql.views import views
 from schema.tables import TABLES
-from schema.views import views
 
 _SLOW_MS = 1000
 

@@ -27,17 +27,17 @@ from rich.table import Table
 
 from benchmarks import KEY
 from benchmarks.bodies import KINDS, pair
-from receiver.signature import sign
+from receiver.webhook.signature import sign
 from tests.postgres import Cluster, programs
 
 CLIENTS = 32
 POSTGRES = "callhouse on PostgreSQL"
 SERVERS = {
     "only reads and checks the HMAC": "benchmarks.servers:hmac_only()",
-    "callhouse": "receiver.app:create_app()",
+    "callhouse": "receiver.webhook.app:create_app()",
     "ten-minute version": "benchmarks.servers:ten_minutes()",
     # Where Debian's package is installed; the server runs on the same cores.
-    **({POSTGRES: "receiver.app:create_app()"} if programs() else {}),
+    **({POSTGRES: "receiver.webhook.app:create_app()"} if programs() else {}),
 }
 ROOT = Path(__file__).parent.parent
 # Prepared pairs per second of a run: more than the fastest server that stores can take.

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 
 from schema import drift
-from schema.call import Chat, Entry
-from schema.conversation import Row, json_text, text
 from schema.events import Fields, values
+from schema.models import Chat, Entry
 from schema.parts import Rows
 from schema.rows import Stamp
 from schema.tables import CHATS
+from schema.transcript import Row, json_text, text
 
 # track -> field.
 _TRACKS = {

@@ -6,7 +6,7 @@
 from collections.abc import Iterable, Mapping
 
 from schema.tables import ROLLUP_TABLES, TABLES
-from schema.view_words import VIEWS
+from schema.view_descriptions import VIEWS
 
 _HEAD = """# Tables and views
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from schema.call import (
+from schema.disconnection_reasons import REASONS
+from schema.models import (
     Call,
     CallAnalysis,
     CallCost,
@@ -25,9 +26,8 @@ from schema.call import (
     Telephony,
     TokenUsage,
 )
-from schema.conversation import UTTERANCE_ROLES
-from schema.disconnection_reasons import REASONS
 from schema.products import product_family
+from schema.transcript import UTTERANCE_ROLES
 
 # (place, what, name): "call_cost", "product", "mystery_fee".
 Unknown = tuple[str, str, str]

@@ -9,7 +9,7 @@ from itertools import islice
 
 import msgspec
 
-from schema.call import Call, Chat
+from schema.models import Call, Chat
 
 # Of a whole body. Beyond it, the body is kept and not read.
 MAX_VALUES = 2_000_000

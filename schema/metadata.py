@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from schema.tables import ROLLUP_TABLES, TABLES
-from schema.view_words import VIEWS
+from schema.view_descriptions import VIEWS
 
 _TITLE = "Call records"
 _DESCRIPTION = (

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from schema.conversation import Row
+from schema.transcript import Row
 
 # Columns of an utterances row.
 _ROLE, _START, _END, _WORDS = 3, 5, 6, 7

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from schema import drift
-from schema.call import Call
-from schema.conversation import TRACK_TABLES, Row, json_text
 from schema.events import Fields, values
 from schema.merge import TERMINAL_STATUSES
+from schema.models import Call
 from schema.parts import (
     ATTRIBUTE_SOURCES,
     MEDIA_KINDS,
@@ -25,6 +24,7 @@ from schema.parts import (
     child_rows,
 )
 from schema.tables import CALLS
+from schema.transcript import TRACK_TABLES, Row, json_text
 
 # The column that tells the slices of a table apart.
 DISCRIMINATORS = dict.fromkeys(TRACK_TABLES, "track") | {"attributes": "source", "media": "kind"}

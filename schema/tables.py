@@ -1,6 +1,6 @@
 """Every table and column, in words: what statements are built from and what Datasette shows.
 
-The DDL lives in `schema/migrations/`; a test holds the two together.
+The DDL lives in `schema/sql/migrations/`; a test holds the two together.
 """
 
 from dataclasses import dataclass

@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 import receiver.errors
-import receiver.health
-import receiver.logs
+import receiver.webhook.health
+import receiver.webhook.logs
 
 ROOT = Path(__file__).parent.parent
 # A number as the wire writes it; any key, those that are wrong on purpose too.
@@ -44,9 +44,13 @@ def search(text: str, where: str) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Listen, before any test module imports what it tests."""
-    _listen(receiver.logs, "log", lambda _, said: search(repr(said), "a log line"))
+    _listen(receiver.webhook.logs, "log", lambda _, said: search(repr(said), "a log line"))
     for name in ("health", "prometheus"):
-        _listen(receiver.health, name, lambda result, _: search(str(result), "/healthz, /metrics"))
+        _listen(
+            receiver.webhook.health,
+            name,
+            lambda result, _: search(str(result), "/healthz, /metrics"),
+        )
     _listen(
         receiver.errors.CallhouseError,
         "__init__",

@@ -25,9 +25,9 @@ from hypothesis import settings as hypothesis_settings
 from running import is_setting
 
 from receiver import config
-from receiver.signature import sign
 from receiver.store import migrate, open_store
 from receiver.store.connection import sqlite3
+from receiver.webhook.signature import sign
 
 KEY = "key_0123456789abcdef0123456789ab"
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -208,7 +208,7 @@ def settings(database) -> config.Settings:
 
 @pytest.fixture
 def app(settings):
-    from receiver.app import create_app
+    from receiver.webhook.app import create_app
 
     app = create_app(settings, now_ms=lambda: NOW_MS, health_cache_seconds=0)
     yield app

@@ -14,9 +14,9 @@ from postgres import Cluster
 from receiver.addresses import PostgresUrl
 from receiver.store import migrate
 from receiver.store.postgres import migrate as migrating
+from receiver.store.postgres.citus_layout import DISTRIBUTED
 from receiver.store.postgres.connection import Session
 from receiver.store.postgres.dialect import tables, translate
-from receiver.store.postgres.places import DISTRIBUTED
 
 PARTS = 4
 _TABLE = re.compile(r"CREATE TABLE (\w+) ")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from receiver.app import create_app
+from receiver.webhook.app import create_app
 
 
 class _Quiet(WSGIRequestHandler):

@@ -13,9 +13,9 @@ from exporting import silent
 from histories import deliver, seeded
 
 from receiver import config
-from receiver.export import export_partitions
 from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect, sqlite3
+from receiver.transfer import export_partitions
 from tests.conftest import PAYLOADS
 
 ROOT = Path(__file__).parent.parent

@@ -2,9 +2,9 @@
 
 import pytest
 
-from receiver.calling.body import FIELDS, METADATA_MAX_BYTES, check, merged, pairs
-from receiver.calling.placing import place_call
 from receiver.errors import SettingsError, UnusableCall
+from receiver.retell.call_body import FIELDS, METADATA_MAX_BYTES, check, merged, pairs
+from receiver.retell.placing import place_call
 from tests.conftest import KEY
 
 TO, FROM = "+14155550123", "+14155550100"

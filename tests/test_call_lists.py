@@ -14,10 +14,10 @@ import pytest
 from engines import url_of
 
 from receiver import errors
-from receiver.calling.journal import Journal
-from receiver.calling.lists import KEY_HOLDS_MS, LOST_ATTEMPTS, LOST_IN_A_ROW, Caller, Pace
-from receiver.calling.rows import MARKER, read_rows
-from receiver.retell import Retell
+from receiver.retell.call_journal import Journal
+from receiver.retell.call_lists import KEY_HOLDS_MS, LOST_ATTEMPTS, LOST_IN_A_ROW, Caller, Pace
+from receiver.retell.call_rows import MARKER, read_rows
+from receiver.retell.client import Retell
 from receiver.sandbox.app import Limit
 from receiver.sandbox.server import Sandbox
 from receiver.store import open_store

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from receiver.calling.journal import SUFFIX, Entry, Journal
-from receiver.calling.rows import COLUMNS, PREFIXES, read_rows
 from receiver.errors import SettingsError
+from receiver.retell.call_journal import SUFFIX, Entry, Journal
+from receiver.retell.call_rows import COLUMNS, PREFIXES, read_rows
 
 FROM = {"from_number": "+14155550100"}
 

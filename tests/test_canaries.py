@@ -12,7 +12,7 @@ TESTS = Path(__file__).parent
 
 LEAKS = {
     "a log line": """
-    from receiver.logs import log
+    from receiver.webhook.logs import log
     log(now_ms=0, stream=io.StringIO(), outcome="stored", error="to +13125550187")
 """,
     "an error's text": """
@@ -20,7 +20,7 @@ LEAKS = {
     StoreUnavailable("no room", hint="Sign with key_0123456789abcdef.")
 """,
     "/healthz, /metrics": """
-    from receiver.health import DatabaseState, prometheus
+    from receiver.webhook.health import DatabaseState, prometheus
     class Counters:
         path = tmp_path / "retell.counters"
         def read(self):
@@ -74,7 +74,7 @@ def test_leak_fails_a_run_whose_tests_pass(where):
 def test_run_without_a_leak_passes():
     said = """
     from receiver.errors import StoreBusy
-    from receiver.logs import log
+    from receiver.webhook.logs import log
     log(now_ms=0, stream=io.StringIO(), outcome="stored", event="call_ended", entity_id="call_1")
     logging.getLogger("gunicorn.error").error("Worker exiting (pid: 14155550123)")
     StoreBusy("another process held the write lock too long")

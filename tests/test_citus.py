@@ -22,10 +22,10 @@ from receiver.addresses import PostgresUrl
 from receiver.cli import main
 from receiver.store import carry, compare, distribute, migrate, roll_up, show, sql, state_of
 from receiver.store.engine import engine
+from receiver.store.postgres.citus_layout import DISTRIBUTED
 from receiver.store.postgres.connection import Session
 from receiver.store.postgres.dialect import translate
 from receiver.store.postgres.distributing import How
-from receiver.store.postgres.places import DISTRIBUTED
 from receiver.store.upstream import SyncRow, here, keep, open_calls, said_of, started_calls
 from schema.tables import TABLES
 

@@ -7,10 +7,10 @@ from click.testing import CliRunner
 from engines import url_of
 
 from receiver import config
-from receiver.calling import place_call
-from receiver.calling.following import ANALYSIS_SECONDS, POLL_SECONDS, follow
 from receiver.cli import main
 from receiver.errors import StoreBusy
+from receiver.retell.following import ANALYSIS_SECONDS, POLL_SECONDS, follow
+from receiver.retell.placing import place_call
 from receiver.sandbox.server import Sandbox
 from receiver.store import receive, show
 from tests.conftest import KEY
@@ -142,7 +142,7 @@ def test_call_that_is_interrupted_gives_the_key_too(sandbox, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("receiver.retell.Retell.create_phone_call", interrupt)
+    monkeypatch.setattr("receiver.retell.client.Retell.create_phone_call", interrupt)
     result = run("call", TO, "--from", FROM)
     assert result.exit_code == 130
     assert result.stderr.startswith("Interrupted. It is not known whether the call was placed. ")
@@ -278,7 +278,7 @@ def test_ctrl_c_leaves_the_call_alone(sandbox, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("receiver.calling.following.follow", interrupt)
+    monkeypatch.setattr("receiver.retell.following.follow", interrupt)
     result = run("call", TO, "--from", FROM, "--wait")
     assert result.exit_code == 130
     assert f"callhouse show {result.stdout.strip()}" in result.stderr
@@ -321,7 +321,7 @@ def test_an_interrupted_list_says_how_to_continue(sandbox, tmp_path, monkeypatch
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("receiver.calling.lists.create", interrupt)
+    monkeypatch.setattr("receiver.retell.call_lists.create", interrupt)
     result = run("call", "--from", FROM, "--csv", path)
     assert result.exit_code == 130
     assert "1  not tried" in result.stderr

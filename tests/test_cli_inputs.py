@@ -231,7 +231,7 @@ WITH_A_DATABASE = {
 @pytest.mark.parametrize("name", WITH_A_DATABASE)
 def test_a_database_that_is_none_is_one_sentence(name, kind, environ, tmp_path, monkeypatch):
     path = make(tmp_path / "odd.db", kind)
-    monkeypatch.setattr("receiver.retell.READ_ATTEMPTS", 1)
+    monkeypatch.setattr("receiver.retell.client.READ_ATTEMPTS", 1)
     for variable, value in environ.items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{path}")

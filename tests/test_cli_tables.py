@@ -11,9 +11,9 @@ from rich.console import Console
 from receiver import access
 from receiver.cli import access as access_command
 from receiver.cli import copying, distributing, main, reports, tables, webhook
+from receiver.retell.coverage import Report, Row
+from receiver.retell.webhooks import AgentWebhook
 from receiver.store.postgres.distributing import How, Placed
-from receiver.upstream.coverage import Report, Row
-from receiver.webhooks import AgentWebhook
 
 AGENT = "agent_b7559010ef20eb3a8e72252a52"
 CALL = "call_b7559010ef20eb3a8e72252a524"
@@ -76,7 +76,7 @@ def test_drift_fits_with_whole_ids_and_counts(terminal):
 def test_webhooks_fit_with_whole_ids_and_urls(terminal, monkeypatch):
     url = "https://calls.example.com/webhook"
     found = [AgentWebhook(AGENT, name, "voice", 12, False, url, None) for name in NAMES]
-    monkeypatch.setattr("receiver.webhooks.agent_webhooks", lambda _: found)
+    monkeypatch.setattr("receiver.retell.webhooks.agent_webhooks", lambda _: found)
     monkeypatch.setenv("RETELL_API_KEY", "key_a")
     assert CliRunner().invoke(main, ["webhook", "show"]).exit_code == 0
     text = "\n".join(terminal())

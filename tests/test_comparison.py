@@ -83,7 +83,7 @@ def test_few_calls_prove_nothing():
 
 
 def row(agent, version, successful, judged=100, **also):
-    """A row of schema/dashboards/versions.sql: every call cost 10 or 12 cents."""
+    """A row of receiver/browse/charts/versions.sql: every call cost 10 or 12 cents."""
     return {
         "agent_id": agent,
         "agent_version": version,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema.conversation import TRACK_TABLES
+from schema.transcript import TRACK_TABLES
 from tests.conftest import call_rows
 
 

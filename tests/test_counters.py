@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from receiver.counters import NAMES, Counters
+from receiver.webhook.counters import NAMES, Counters
 
 ADD = """
 import sys
 from pathlib import Path
-from receiver.counters import Counters
+from receiver.webhook.counters import Counters
 counters = Counters(Path(sys.argv[1]))
 for i in range(2000):
     counters.add("forged")

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from engines import url_of
 
 from receiver.cli import main
-from receiver.signature import key_id
 from receiver.store import rebuild
+from receiver.webhook.signature import key_id
 from tests.conftest import KEY
 from tests.upstream import DAY_MS, FIRST, PAST_MS, Account, figures, started
 

@@ -11,10 +11,10 @@ import pytest
 from storing import stored
 
 from receiver import access, config
+from receiver.browse.charts import DASHBOARDS
 from receiver.browse.server import serving
 from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
-from schema.dashboards import DASHBOARDS
 from tests.conftest import KEY
 from tests.test_our_pages import START, simple
 

@@ -11,10 +11,10 @@ import pytest
 from datasette_dashboards import replace_opts_in_query
 from viewing import SQLITES, a_world, add, ms
 
+from receiver.browse.charts import DASHBOARDS, configuration, sql
+from receiver.browse.charts.macros import Days, expand
 from receiver.browse.periods import midnight
-from schema.dashboards import DASHBOARDS, configuration, sql
-from schema.dashboards.words import Days, expand
-from schema.zones import Zone
+from schema.sql.zones import Zone
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
@@ -384,5 +384,5 @@ def test_only_percentiles_of_every_answer_cannot_be_told_apart_by_agent():
 
 
 def test_every_file_of_sql_is_asked():
-    files = (importlib.resources.files("schema") / "dashboards").iterdir()
+    files = (importlib.resources.files("receiver.browse") / "charts").iterdir()
     assert {file.name[:-4] for file in files if file.name.endswith(".sql")} == set(FILES)

@@ -24,7 +24,7 @@ from receiver.store import distribute, migrate, roll_up
 from receiver.store.migrate import scripts
 from receiver.store.postgres import distributing
 from receiver.store.postgres import migrate as migrating
-from receiver.store.postgres.places import DISTRIBUTED, LOCAL, REFERENCE
+from receiver.store.postgres.citus_layout import DISTRIBUTED, LOCAL, REFERENCE
 from schema.tables import CALL_TABLES, CHAT_TABLES
 
 TABLES = (

@@ -7,20 +7,20 @@ import pytest
 
 from benchmarks import capacity
 from receiver.access import ROLES
+from receiver.browse.charts import DASHBOARDS
 from receiver.browse.pages import DATABASE_OF_ROLE
-from receiver.calling.body import FIELDS
 from receiver.cli import main
 from receiver.config import SETTINGS
-from receiver.counters import NAMES, STATE
-from receiver.probe import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
-from receiver.refusals import ERRORS
+from receiver.retell.call_body import FIELDS
+from receiver.retell.refusals import ERRORS
 from receiver.sandbox.days import day
 from receiver.store import receive
-from schema.dashboards import DASHBOARDS
+from receiver.webhook.counters import NAMES, STATE
+from receiver.webhook.probe import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
 from schema.document import document
 from schema.events import EVENTS
+from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES, TABLES
-from schema.views import views
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -17,8 +17,8 @@ from engines import url_of
 
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
-from receiver.signature import sign
 from receiver.store.reading import connect_readonly
+from receiver.webhook.signature import sign
 from tests.conftest import KEY, payload, wait_until
 
 PASSWORD = "a password for the test"

@@ -13,7 +13,7 @@ from receiver.browse.server import serving
 from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive, roll_up
 from receiver.store.connection import connect_readonly
-from schema.view_words import VIEWS
+from schema.view_descriptions import VIEWS
 
 START = 1_778_284_800_000
 ZONE = "Asia/Kolkata"

@@ -16,7 +16,7 @@ def test_seeds_pass(target):
 
 def sloppy_header(monkeypatch):
     pattern = re.compile(rb"v=([0-9]{1,16}),d=([0-9a-f]{64}).*")
-    monkeypatch.setattr("receiver.signature._HEADER", pattern)
+    monkeypatch.setattr("receiver.webhook.signature._HEADER", pattern)
 
 
 def surrogates_get_through(monkeypatch):

@@ -15,15 +15,15 @@ from loopback import Handler, Loopback
 from scripted import Scripted
 
 from receiver import errors
-from receiver.answers import MAX_ANSWER_BYTES, Client
-from receiver.calling.placing import place
-from receiver.export.formats import csv_writer
-from receiver.probing import examine
-from receiver.retell import Retell
-from receiver.sending import body_of, send
+from receiver.retell.answers import MAX_ANSWER_BYTES, Client
+from receiver.retell.client import Retell
+from receiver.retell.listing import Listing
+from receiver.retell.placing import place
+from receiver.retell.probing import examine
+from receiver.retell.sending import body_of, send
+from receiver.retell.webhooks import agent_webhooks
 from receiver.store import Result
-from receiver.upstream.listing import Listing
-from receiver.webhooks import agent_webhooks
+from receiver.transfer.formats import csv_writer
 from tests.conftest import KEY, PAYLOADS
 from tests.upstream import FIRST, Account
 

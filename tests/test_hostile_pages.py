@@ -9,7 +9,7 @@ from storing import stored
 
 from receiver import config
 from receiver.browse.bounded import MAX_ENTRIES, page_of
-from schema.dashboards import DASHBOARDS
+from receiver.browse.charts import DASHBOARDS
 from tests.conftest import KEY
 from tests.test_our_pages import START, simple
 

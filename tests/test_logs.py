@@ -3,7 +3,7 @@
 import io
 import json
 
-from receiver.logs import log
+from receiver.webhook.logs import log
 from tests.conftest import KEY, NOW_MS, post
 
 

@@ -15,8 +15,8 @@ from sqlite_utils.utils import sqlite3
 from schema.disconnection_reasons import REASONS
 from schema.metadata import metadata, render
 from schema.rows import Stamp, project
+from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES, TABLES
-from schema.views import views
 
 ROOT = Path(__file__).parent.parent
 COMMITTED = ROOT / "datasette_metadata.json"
@@ -40,7 +40,7 @@ def path(tmp_path_factory):
     """A file as `callhouse migrate` makes it, with a call in it."""
     path = tmp_path_factory.mktemp("data") / "retell.db"
     with closing(sqlite3.connect(path)) as connection:
-        for script in sorted((ROOT / "schema" / "migrations").glob("*.sql")):
+        for script in sorted((ROOT / "schema" / "sql" / "migrations").glob("*.sql")):
             connection.executescript(f"BEGIN; {script.read_text(encoding='utf-8')} COMMIT;")
         connection.execute("CREATE TABLE _sqlite_migrations (migration_set TEXT, name TEXT)")
         for statement in views("Europe/Berlin").values():

@@ -16,14 +16,14 @@ from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.store import Store, migrate, rebuild, receive, show
 from receiver.store.connection import connect, sqlite3
 from schema.disconnection_reasons import REASONS
+from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES, TABLES
-from schema.views import views
 
 # tests/test_postgres_schema.py is about those of a server.
 pytestmark = pytest.mark.sqlite
 ROOT = Path(__file__).parent.parent
 DATABASES = sorted((ROOT / "tests" / "databases").glob("*.sql"))
-MIGRATIONS = sorted((ROOT / "schema" / "migrations").glob("*.sql"))
+MIGRATIONS = sorted((ROOT / "schema" / "sql" / "migrations").glob("*.sql"))
 # The package gives the same name to the function in it.
 MIGRATE = importlib.import_module("receiver.store.migrate")
 ALL_TABLES = (*TABLES, *ROLLUP_TABLES)

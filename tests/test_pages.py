@@ -14,9 +14,9 @@ from browsing import NEEDS_BROWSER
 from datasette_auth_passwords.utils import hash_password
 
 from receiver import access
+from receiver.browse.charts import DASHBOARDS
 from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
-from schema.dashboards import DASHBOARDS
 
 pytestmark = NEEDS_BROWSER
 PASSWORD = "a password for the test"

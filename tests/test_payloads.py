@@ -12,8 +12,8 @@ from histories import dump_of
 
 from receiver import config
 from receiver.addresses import Location
-from receiver.app import create_app
 from receiver.store import show
+from receiver.webhook.app import create_app
 from schema.tables import CALLS, CHATS, OBSERVATIONS
 from tests.conftest import KEY, NOW_MS, PAYLOADS, post
 

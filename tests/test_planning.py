@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from spelling import spelled
 
-from receiver.upstream.planning import (
+from receiver.retell.planning import (
     SETTLED_MS,
     Held,
     Snapshot,

@@ -16,8 +16,8 @@ from storing import add
 from test_copy import ERASE, UPSTREAM, in_store, write
 
 from receiver.store import carry, copy_sql, receive, rollup_sql, show, sql, state_of
+from receiver.store.postgres.citus_layout import LOCAL, REFERENCE
 from receiver.store.postgres.connection import Session
-from receiver.store.postgres.places import LOCAL, REFERENCE
 from receiver.store.rollups import roll_up
 from receiver.store.upstream import SyncRow, here, keep, put_coverage, said_of
 from schema.tables import COVERAGE, SYNCS, UPSTREAM_CALLS

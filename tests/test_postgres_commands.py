@@ -11,11 +11,11 @@ from postgres import execute, looking, name_of
 from serving import serving
 
 from receiver import config
-from receiver.app import create_app
 from receiver.cli import main
 from receiver.errors import ForeignDatabase
 from receiver.sandbox.server import Sandbox
 from receiver.store import migrate
+from receiver.webhook.app import create_app
 
 TO, FROM = "+15005550001", "+14155550100"
 PAST_MS = 1_778_284_800_000

@@ -27,8 +27,8 @@ from receiver.store import (
 )
 from receiver.store.migrate import scripts
 from receiver.store.postgres.dialect import tables, together, translate
+from schema.sql.zones import Zone
 from schema.tables import ROLLUP_TABLES, TABLES
-from schema.zones import Zone
 
 ALL_TABLES = (*TABLES, *ROLLUP_TABLES)
 # What PostgreSQL has beside the tables of the schema.

@@ -18,7 +18,7 @@ from storing import add, body_of
 from test_rollups import HOUR_MS, SUMS, THAT_EVENING, added_up, run, runs
 from viewing import HANGUP, NO_ANSWER, ONGOING, TRANSFERRED, UNANALYSED, answered, invoked
 
-import receiver.store.postgres.turns
+import receiver.store.postgres.advisory_locks
 from receiver.errors import StoreBusy
 from receiver.sandbox.days import day
 from receiver.store import Outcome, migrate, open_store, receive
@@ -26,8 +26,8 @@ from receiver.store.engine import reading
 from receiver.store.observing import observe
 from receiver.store.postgres.dialect import standard
 from receiver.store.rollup_sql import FILL_HOUR, SETTLE_HOUR
+from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES
-from schema.views import views
 
 DAY_MS = 1_778_544_000_000
 # Half hours, a midnight that is skipped, one that is there twice.
@@ -308,7 +308,7 @@ def test_adding_up_waits_for_a_call_that_is_being_written(pg):
 
 
 def test_without_the_lock_a_call_is_in_no_figure(pg, monkeypatch):
-    monkeypatch.setattr(receiver.store.postgres.turns, "_SHARE_HOUR", "SELECT %s::bigint")
+    monkeypatch.setattr(receiver.store.postgres.advisory_locks, "_SHARE_HOUR", "SELECT %s::bigint")
     assert write_while_adding_up(pg, is_done) == [[1.0]]
 
 

@@ -9,9 +9,9 @@ import time
 import pytest
 import trustme
 
-from receiver.counters import Counters
-from receiver.probe import OUTCOME_HEADER, PROBE_EVENT, is_probe
-from receiver.probing import LARGE_BYTES, examine, probe_body
+from receiver.retell.probing import LARGE_BYTES, examine, probe_body
+from receiver.webhook.counters import Counters
+from receiver.webhook.probe import OUTCOME_HEADER, PROBE_EVENT, is_probe
 from schema.events import EVENTS, parse
 from tests.conftest import KEY, NOW_MS, dump, post
 from tests.proxies import Proxy

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from receiver import errors
-from receiver.retell import MAX_WAIT_SECONDS, READ_ATTEMPTS, Retell
+from receiver.retell.client import MAX_WAIT_SECONDS, READ_ATTEMPTS, Retell
 from tests.conftest import KEY, NOW_MS
 from tests.scripted import Scripted
 

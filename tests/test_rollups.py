@@ -21,7 +21,7 @@ from receiver.errors import StoreUnavailable
 from receiver.store import migrate, open_store, rebuild, roll_up
 from receiver.store.rollups import QUIET_MS, keep_rolled_up
 from receiver.store.writing import remove
-from schema.rollups import ROLLUPS
+from schema.sql.rollups import ROLLUPS
 from schema.tables import CALL_TABLES
 
 quick = settings(max_examples=10, deadline=None, derandomize=True, database=None)

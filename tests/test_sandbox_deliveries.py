@@ -12,7 +12,7 @@ from receiver.sandbox.deliveries import Mischief
 from receiver.sandbox.events import Event
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
-from receiver.signature import verify
+from receiver.webhook.signature import verify
 from tests.conftest import KEY, NOW_MS
 from tests.inbox import Inbox
 

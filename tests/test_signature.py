@@ -16,7 +16,7 @@ from receiver.errors import (
     SignatureError,
     StaleSignature,
 )
-from receiver.signature import authenticate, key_id, sign, verify
+from receiver.webhook.signature import authenticate, key_id, sign, verify
 
 KEY = "key_c4f1e07ab2938d5566e01f7a9b3c2d8e"
 OLD_KEY = "key_90817263544536271809fedcba012345"

@@ -11,8 +11,8 @@ from storing import add, count, plant, rows, stored
 
 from receiver.errors import StoreUnavailable
 from receiver.store import Outcome, open_store, rebuild, receive, show
-from schema.call import Call
 from schema.events import MAX_DEPTH
+from schema.models import Call
 
 quick = settings(max_examples=FEW, deadline=None, derandomize=True, database=None)
 

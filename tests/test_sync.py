@@ -7,8 +7,8 @@ import httpx
 import pytest
 from conftest import dump
 
-from receiver.signature import key_id
 from receiver.store import rebuild, show
+from receiver.webhook.signature import key_id
 from tests.conftest import KEY
 from tests.upstream import DAY_MS, FIRST, NOW_MS, PAST_MS, Account, figures, started, stored
 

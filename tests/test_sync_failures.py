@@ -6,9 +6,9 @@ from datetime import date
 import pytest
 
 from receiver.errors import CallhouseError, KeyRefused, RetellFailed, UnexpectedAnswer
+from receiver.retell import fetching
 from receiver.sandbox.app import Limit
 from receiver.store import show
-from receiver.upstream import fetching
 from tests.upstream import FIRST, Account, figures, started, stored
 
 pytestmark = pytest.mark.slow_on_postgres
@@ -68,7 +68,7 @@ def test_rate_limits_are_waited_out(database, db):
 
 def test_a_page_that_vanishes_makes_its_day_begin_again(account, db, monkeypatch):
     monkeypatch.setattr(fetching, "BATCH", 5)
-    monkeypatch.setattr("receiver.upstream.sync.BATCH", 5)
+    monkeypatch.setattr("receiver.retell.sync.BATCH", 5)
     account.populate(20, days=1)
     refused = []
 

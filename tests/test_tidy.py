@@ -56,7 +56,7 @@ def test_schema_does_no_io_and_knows_nothing_of_the_receiver():
 
 
 def test_only_the_two_apps_know_flask():
-    apps = {"receiver/app.py", "receiver/sandbox/app.py"}
+    apps = {"receiver/webhook/app.py", "receiver/sandbox/app.py"}
     assert {name(path) for path in SOURCES if "flask" in roots(path)} == apps
 
 

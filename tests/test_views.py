@@ -12,7 +12,7 @@ from viewing import (
     tables_touched,
 )
 
-from schema.views import views
+from schema.sql.views import views
 
 # call_log
 

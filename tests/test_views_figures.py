@@ -13,9 +13,9 @@ from viewing import (
 )
 
 from receiver.store import rollup_sql
-from schema.rollups import ROLLUPS
-from schema.views import views
-from schema.zones import Zone
+from schema.sql.rollups import ROLLUPS
+from schema.sql.views import views
+from schema.sql.zones import Zone
 
 UTC = Zone("UTC")
 

@@ -8,7 +8,7 @@ import pytest
 from viewing import add, ms, table_of
 
 from receiver.store import migrate, roll_up
-from schema.views import views
+from schema.sql.views import views
 
 pytestmark = pytest.mark.slow_on_postgres
 

@@ -7,15 +7,15 @@ from zoneinfo import ZoneInfo
 
 import httpx
 
-from receiver.retell import Retell
+from receiver.retell import sync as syncing
+from receiver.retell.client import Retell
+from receiver.retell.coverage import compare
+from receiver.retell.fetching import Fetcher
+from receiver.retell.listing import Listing
+from receiver.retell.planning import day_of
 from receiver.sandbox.server import Sandbox
-from receiver.signature import key_id
 from receiver.store import open_store, receive
-from receiver.upstream import sync as syncing
-from receiver.upstream.coverage import compare
-from receiver.upstream.fetching import Fetcher
-from receiver.upstream.listing import Listing
-from receiver.upstream.planning import day_of
+from receiver.webhook.signature import key_id
 from tests.conftest import KEY
 from tests.meddling import Meddler
 

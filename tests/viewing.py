@@ -11,7 +11,7 @@ from sqlite_utils.utils import sqlite3 as best_sqlite3
 
 from schema.disconnection_reasons import REASONS
 from schema.rows import Stamp, project
-from schema.views import views
+from schema.sql.views import views
 
 SCHEMA = Path(__file__).parent.parent / "schema"
 # The standard library's is the oldest that callhouse meets.
@@ -27,7 +27,7 @@ def create(path, timezone="UTC", sqlite=best_sqlite3):
     connection = sqlite.connect(path)
     connection.row_factory = sqlite.Row
     connection.execute("PRAGMA foreign_keys = ON")
-    for script in sorted((SCHEMA / "migrations").glob("*.sql")):
+    for script in sorted((SCHEMA / "sql" / "migrations").glob("*.sql")):
         connection.executescript(f"BEGIN; {script.read_text(encoding='utf-8')} COMMIT;")
     connection.executemany(
         "INSERT INTO disconnection_reasons VALUES (?, ?, ?)",

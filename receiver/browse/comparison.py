@@ -164,7 +164,7 @@ MEASURES = (
 
 
 def compared(found: Iterable[Mapping[str, Any]], *, only_newest: bool) -> list[Version]:
-    """The versions of `found`, which are the rows of schema/dashboards/versions.sql in their order;
+    """The versions of `found`, which are the rows of charts/versions.sql in their order;
     of each agent the newest first, or `only_newest`, of agents that have another version before."""
     pairs: list[tuple[Mapping[str, Any] | None, Mapping[str, Any]]] = []
     for _, versions in groupby(found, key=lambda row: row["agent_id"]):

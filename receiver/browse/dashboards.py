@@ -8,11 +8,11 @@ import datasette_dashboards
 from datasette import NotFound, Request
 
 from receiver.browse import queries
+from receiver.browse.charts import DASHBOARDS, configuration, sql
+from receiver.browse.charts.macros import Days, expand
 from receiver.browse.comparison import MEASURES, compared
 from receiver.browse.pages import Reader, require_reader, rows, timezone
 from receiver.browse.periods import day_of, midnight
-from schema.dashboards import DASHBOARDS, configuration, sql
-from schema.dashboards.words import Days, expand
 
 if TYPE_CHECKING:
     from datasette import Response

@@ -1,7 +1,6 @@
 """What is going on: the figures of Datasette's first page."""
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from datasette import Forbidden
 from datasette.database import QueryInterrupted
 
+from receiver import clock
 from receiver.browse import queries
 from receiver.browse.pages import Reader, require_reader, rows, timezone
 from receiver.browse.periods import Figure, Period, day_of, figures, periods
@@ -65,7 +65,7 @@ async def home(
     [latest] = await rows(reader, queries.LATEST)
     if latest["at"] is None:
         return shown
-    now_ms = round(time.time() * 1000) if now_ms is None else now_ms
+    now_ms = clock.now_ms() if now_ms is None else now_ms
     single, month = periods(latest["at"], now_ms, zone)
     shown.newest = await rows(reader, queries.NEWEST)
     of_days = {name: day_of(at, zone).isoformat() for name, at in month.params.items()}

@@ -30,11 +30,11 @@ from receiver.browse.sessions import Attempts, Sessions
 from receiver.browse.warehouse import Warehouse
 from receiver.config import Settings, shipped
 from receiver.errors import CopyWithoutBodies, SettingsError
-from receiver.export.formats import defused
 from receiver.files import atomic_write, locked
 from receiver.store import Store, check_schema, keep_rolled_up, migrate
 from receiver.store.bounded import limit_memory
 from receiver.store.connection import sqlite3
+from receiver.transfer.formats import defused
 
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.

@@ -14,7 +14,7 @@ from receiver.cli.group import Day, err, main, progress, resumable, terminable
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
-    from receiver.export.exporting import Progress
+    from receiver.transfer.exporting import Progress
 
 
 def _zone(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
@@ -102,8 +102,8 @@ def export(
         return
     if partition is not None:
         raise SettingsError("--partition needs --parquet DIR")
-    from receiver.export import Export
-    from receiver.export import export as write
+    from receiver.transfer import Export
+    from receiver.transfer import export as write
 
     settings = config.load()
     asked = Export(
@@ -124,7 +124,7 @@ def export(
 
 
 def _export_partitions(directory: str, *, private: bool) -> None:
-    from receiver.export import export_partitions
+    from receiver.transfer import export_partitions
 
     settings = config.load()
     with _shown() as shown:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -11,16 +10,16 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from receiver import config
+from receiver import clock, config
 from receiver.cli.group import Day, main, progress, resumable
 from receiver.cli.reports import as_json as report_as_json
 from receiver.cli.reports import print_counts, print_drift, print_report
 from receiver.errors import RetellError
 
 if TYPE_CHECKING:
+    from receiver.retell.fetching import Fetcher
+    from receiver.retell.listing import Listing
     from receiver.store import AnyStore
-    from receiver.upstream.fetching import Fetcher
-    from receiver.upstream.listing import Listing
 
 # A sync may wait for the receiver longer than a webhook can.
 _BUSY_SECONDS = 60.0
@@ -67,7 +66,7 @@ def sync(since: datetime | None, until: datetime | None, agent: str | None) -> N
       callhouse sync
       callhouse sync --since 2026-01-01 --until 2026-01-31
     """
-    from receiver.upstream import sync as syncing
+    from receiver.retell import sync as syncing
 
     first, last = _days(since, until)
     with (
@@ -84,7 +83,7 @@ def sync(since: datetime | None, until: datetime | None, agent: str | None) -> N
             bar.update(task, completed=step.days_done, total=step.days, description=text)
 
         try:
-            syncing.sync(store, listing, fetcher, days, now_ms=_now_ms, progress=show)
+            syncing.sync(store, listing, fetcher, days, now_ms=clock.now_ms, progress=show)
         except RetellError as error:
             error.hint = f"{error.hint} {_TO_CONTINUE}".strip()
             raise
@@ -114,8 +113,8 @@ def coverage(
       callhouse coverage --fix
       callhouse coverage --json | jq -r .missing_call_ids[]
     """
+    from receiver.retell.coverage import compare
     from receiver.store import require_bodies
-    from receiver.upstream.coverage import compare
 
     first, last = _days(since, until)
     # `_account` creates what is not there: right for sync, not for a report.
@@ -132,7 +131,7 @@ def coverage(
             before, after = compare(
                 store, settings.database, listing, fetcher,
                 listing.windows(begin, last, today, from_start=first is None),
-                fix=fix, now_ms=_now_ms, progress=show,
+                fix=fix, now_ms=clock.now_ms, progress=show,
             )  # fmt: skip
     if as_json:
         click.echo(
@@ -153,11 +152,11 @@ def _account(
     agent: str | None,
 ) -> "Iterator[tuple[config.Settings, AnyStore, Listing, Fetcher]]":
     """The configured database, made if need be, and the configured account."""
-    from receiver.retell import Retell
-    from receiver.signature import key_id
+    from receiver.retell.client import Retell
+    from receiver.retell.fetching import Fetcher
+    from receiver.retell.listing import Listing
     from receiver.store import migrate, open_store
-    from receiver.upstream.fetching import Fetcher
-    from receiver.upstream.listing import Listing
+    from receiver.webhook.signature import key_id
 
     settings = config.load()
     key = settings.require_api_key()
@@ -176,10 +175,6 @@ def _days(since: datetime | None, until: datetime | None) -> tuple[date | None, 
     if since and until and since > until:
         raise click.UsageError("--since is after --until")
     return since and since.date(), until and until.date()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _today(zone: ZoneInfo) -> date:

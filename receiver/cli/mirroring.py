@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from receiver import config
+from receiver import clock, config
 from receiver.addresses import require_database_file
 from receiver.cli.group import Number, Terminated, err, main, progress, resumable, terminable
 from receiver.errors import (
@@ -116,7 +116,7 @@ def _steps(
     while True:
         try:
             with closing(
-                steps(settings.database, to, timezone=settings.timezone, now_ms=_now_ms)
+                steps(settings.database, to, timezone=settings.timezone, now_ms=clock.now_ms)
             ) as taken:
                 for step in taken:
                     has_begun = True
@@ -135,7 +135,3 @@ def _steps(
                 trouble = type(error)
                 err.print(f"{error}; trying again", soft_wrap=True, style="red")
             time.sleep(every)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -8,8 +8,8 @@ from receiver.cli.group import err
 from receiver.cli.tables import Column, print_table
 
 if TYPE_CHECKING:
-    from receiver.upstream.coverage import Report, Row
-    from receiver.upstream.fetching import Counts
+    from receiver.retell.coverage import Report, Row
+    from receiver.retell.fetching import Counts
 
 # How many ids are printed; --json and the table coverage have them all.
 _IDS = 20

@@ -2,11 +2,10 @@
 
 import os
 import sys
-import time
 
 import click
 
-from receiver import config
+from receiver import clock, config
 from receiver.addresses import require_free
 from receiver.cli.group import Terminated, err, main, progress, resumable, terminable
 
@@ -120,8 +119,7 @@ def rebuild() -> None:
         task = bar.add_task("Rebuilding", total=None)
         done = rebuild_tables(store, progress=lambda n, of: bar.update(task, completed=n, total=of))
         task = bar.add_task("Adding up", total=None)
-        now_ms = time.time_ns() // 1_000_000
-        for n, of in roll_up(store, timezone=settings.timezone, now_ms=now_ms):
+        for n, of in roll_up(store, timezone=settings.timezone, now_ms=clock.now_ms()):
             bar.update(task, completed=n, total=of)
     store.close()
     click.echo(f"Rebuilt {done} calls, chats and other entities.")

@@ -14,8 +14,8 @@ from receiver.cli.tables import print_table
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
-    from receiver.retell import Retell
-    from receiver.webhooks import AgentWebhook
+    from receiver.retell.client import Retell
+    from receiver.retell.webhooks import AgentWebhook
 
 
 @main.group()
@@ -38,7 +38,7 @@ def show(as_json: bool) -> None:
     Example:
       callhouse webhook show
     """
-    from receiver.webhooks import agent_webhooks
+    from receiver.retell.webhooks import agent_webhooks
 
     with _retell() as retell:
         webhooks = list(agent_webhooks(retell))
@@ -71,7 +71,7 @@ def set_(url: str, agent_id: str | None, all_agents: bool) -> None:
     Example:
       callhouse webhook set https://calls.example.com/webhook --agent agent_...
     """
-    from receiver.webhooks import channel_of, check_url, set_webhook
+    from receiver.retell.webhooks import channel_of, check_url, set_webhook
 
     check_url(url)
     if (agent_id is None) != all_agents:
@@ -104,8 +104,8 @@ def test(url: str | None) -> None:
     Example:
       callhouse webhook test https://calls.example.com/webhook
     """
-    from receiver.probing import examine
-    from receiver.webhooks import agent_webhooks
+    from receiver.retell.probing import examine
+    from receiver.retell.webhooks import agent_webhooks
 
     key = config.load().require_api_key()
     urls = [url] if url else []
@@ -135,7 +135,7 @@ def _version(webhook: "AgentWebhook") -> str:
 
 
 def _retell() -> "Retell":
-    from receiver.retell import Retell
+    from receiver.retell.client import Retell
 
     settings = config.load()
     return Retell(settings.base_url, settings.require_api_key())

@@ -18,7 +18,7 @@ from receiver.sandbox.companies import AgentVersion
 from receiver.sandbox.days import webhook_body
 from receiver.sandbox.events import Event
 from receiver.sandbox.workspace import Held, Workspace, changed
-from receiver.signature import sign
+from receiver.webhook.signature import sign
 
 Action = Callable[[], None]
 

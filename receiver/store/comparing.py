@@ -11,7 +11,6 @@ from receiver.store import copy_sql, sql
 from receiver.store.engine import reading
 from receiver.store.protocols import Connection
 from receiver.store.spans import ALONE, Kept, Seen, Span, bare, rank, spans
-from schema.conversation import Row
 from schema.tables import (
     CALL_TABLES,
     CHAT_TABLES,
@@ -22,6 +21,7 @@ from schema.tables import (
     UPSTREAM_CALLS,
     Table,
 )
+from schema.transcript import Row
 
 
 @dataclass(slots=True)

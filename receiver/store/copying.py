@@ -18,8 +18,8 @@ from receiver.store.projecting import undone
 from receiver.store.protocols import Connection
 from receiver.store.rebuilding import BATCH, reproject
 from receiver.store.spans import ALONE, Kept, Portion, merged, rank, spans
-from schema.conversation import Row
 from schema.tables import UPSTREAM_CALLS, Table
+from schema.transcript import Row
 
 # How long a batch waits for receivers that write to the target.
 BUSY_SECONDS = 30.0

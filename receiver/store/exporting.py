@@ -22,8 +22,8 @@ from receiver.store.connection import (
 from receiver.store.day_sql import Kept
 from receiver.store.days import Made, Part
 from receiver.store.snapshots import Result, another_is_running, increment, select
+from schema.sql.views import views
 from schema.tables import OBSERVATIONS, PRIVATE, Table
-from schema.views import views
 
 # What reading needs; the full-text index looks at data_version. Everything else is refused:
 # writing, attaching, settings.

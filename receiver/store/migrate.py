@@ -27,8 +27,8 @@ from receiver.store.connection import (
 )
 from receiver.store.damage import damage, is_damage
 from schema.disconnection_reasons import REASONS
-from schema.rollups import ROLLUPS
-from schema.views import views
+from schema.sql.rollups import ROLLUPS
+from schema.sql.views import views
 
 # The end of a migration's name, if versions without it can go on with the database: it adds tables,
 # columns that may be null, or indexes, or drops indexes. Nothing else of it is known to them.
@@ -187,7 +187,7 @@ def migrations() -> Migrations:
 
 def scripts() -> dict[str, str]:
     """Name of each migration -> its SQL, in order."""
-    folder = importlib.resources.files("schema") / "migrations"
+    folder = importlib.resources.files("schema.sql") / "migrations"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
     return {f.name.removesuffix(".sql"): f.read_text(encoding="utf-8") for f in files}
 

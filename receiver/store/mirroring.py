@@ -12,7 +12,7 @@ from receiver.store.copying import BUSY_SECONDS, bring, bring_alone, make_ready
 from receiver.store.engine import AnyStore, open_store, reading
 from receiver.store.protocols import Connection
 from receiver.store.spans import PORTION, Named, spans
-from schema.conversation import Row
+from schema.transcript import Row
 
 # Times are the receivers', taken before a row can be seen: as far back is looked at again, which is
 # how far a clock may be wrong. Source: CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS.

@@ -1,8 +1,8 @@
 """The statements that add hours and days up, and take them back."""
 
-from schema.rollups import ROLLUPS
-from schema.words import plain
-from schema.zones import Zone
+from schema.sql.macros import plain
+from schema.sql.rollups import ROLLUPS
+from schema.sql.zones import Zone
 
 
 def _fill(table: str, columns: tuple[str, ...], query: str) -> str:

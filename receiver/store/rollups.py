@@ -5,17 +5,17 @@ rolled up, and whatever touches a call takes its hour and day back, in the same 
 """
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from receiver import clock
 from receiver.errors import StoreUnavailable
 from receiver.store import rollup_sql
 from receiver.store.engine import AnyStore
 from receiver.store.protocols import Connection
-from schema.zones import Zone
+from schema.sql.zones import Zone
 
 # An hour of which there was news so lately is likely to have more: it would be added up again.
 QUIET_MS = 15 * 60_000
@@ -28,7 +28,7 @@ def keep_rolled_up(store: AnyStore, timezone: str, stop: threading.Event) -> Non
     while not stop.is_set():
         # What cannot be written now is tried again; the receiver's health says what is wrong.
         with suppress(StoreUnavailable):
-            for _ in roll_up(store, timezone=timezone, now_ms=time.time_ns() // 1_000_000):
+            for _ in roll_up(store, timezone=timezone, now_ms=clock.now_ms()):
                 if stop.is_set():
                     return
         stop.wait(ROLL_UP_SECONDS)

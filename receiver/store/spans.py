@@ -10,8 +10,8 @@ from receiver.addresses import Location
 from receiver.store import copy_sql, sql
 from receiver.store.engine import reading
 from receiver.store.protocols import Connection
-from schema.conversation import Row
 from schema.tables import COVERAGE, ERASURES, OBSERVATIONS, SYNCS, UPSTREAM_CALLS, Table
+from schema.transcript import Row
 
 # How many calls a portion has: as many bodies are held in memory.
 PORTION = 500

@@ -2,8 +2,8 @@
 
 from schema.limits import CUT
 from schema.rows import DISCRIMINATORS
+from schema.sql.macros import plain
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table
-from schema.words import plain
 
 
 def upsert(table: Table) -> str:

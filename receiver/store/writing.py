@@ -5,9 +5,9 @@ from typing import Any
 
 from receiver.store import rollup_sql, sql
 from receiver.store.protocols import Connection
-from schema.conversation import Row
 from schema.parts import Rows
 from schema.tables import CALLS
+from schema.transcript import Row
 
 _START, _OBSERVED = CALLS.names.index("start_timestamp"), CALLS.names.index("observed_at")
 
@@ -87,6 +87,6 @@ def _unsettle(connection: Connection, calls: Iterable[Row]) -> None:
 
 
 def _time(call: Row) -> int | None:
-    """`call_time` in schema/words.py; a call may have none."""
+    """`call_time` in schema/sql/macros.py; a call may have none."""
     at: int | None = call[_START] if call[_START] is not None else call[_OBSERVED] or None
     return at

@@ -9,11 +9,11 @@ from datasette_auth_passwords.utils import hash_password
 from storing import stored
 
 from receiver import access
+from receiver.browse.charts import DASHBOARDS
 from receiver.browse.server import serving
-from schema.dashboards import DASHBOARDS
 from schema.questions import questions
+from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES, TABLES
-from schema.views import views
 
 START = 1_778_544_000_000
 NUMBER = "+14155550123"

@@ -7,9 +7,9 @@ import pytest
 from datasette import Request
 from datasette.database import QueryInterrupted
 
+from receiver.browse.charts import DASHBOARDS
 from receiver.browse.failing import failed
 from receiver.browse.pages import DATABASE, MASKED
-from schema.dashboards import DASHBOARDS
 from schema.questions import questions
 from tests.access.roles import SECRET
 

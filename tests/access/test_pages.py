@@ -10,8 +10,8 @@ from receiver.browse.pages import DATABASE, MASKED
 from receiver.sandbox.days import day
 from receiver.store import receive
 from schema.personal import OPEN, PERSONAL
+from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES, TABLES
-from schema.views import views
 from tests.access.roles import (
     CALL,
     NUMBER,

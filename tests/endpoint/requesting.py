@@ -3,8 +3,8 @@
 from contextlib import contextmanager
 from dataclasses import replace
 
-from receiver.app import create_app
-from receiver.signature import sign
+from receiver.webhook.app import create_app
+from receiver.webhook.signature import sign
 from tests.conftest import KEY, NOW_MS
 
 ENDED = {"event": "call_ended", "call": {"call_id": "call_a", "call_status": "ended"}}

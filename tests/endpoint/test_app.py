@@ -11,13 +11,13 @@ import pytest
 from storing import count, held
 from werkzeug.test import Client
 
-from receiver.app import create_app
-from receiver.bodies import Bodies
-from receiver.counters import STATE
 from receiver.errors import Overloaded, SettingsError, StoreBusy
-from receiver.signature import sign
 from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect
+from receiver.webhook.app import create_app
+from receiver.webhook.bodies import Bodies
+from receiver.webhook.counters import STATE
+from receiver.webhook.signature import sign
 from tests.conftest import KEY, NOW_MS, dump, post
 from tests.endpoint.requesting import (
     CANARY,

@@ -12,11 +12,11 @@ import pytest
 from storing import held
 
 import schema
-from receiver import health as said
 from receiver.addresses import Bind
 from receiver.errors import StoreBusy
-from receiver.health import FORGED, MIN_FORGED, MIN_FREE_BYTES, PROBLEMS, DatabaseWatch
-from receiver.signature import sign
+from receiver.webhook import health as said
+from receiver.webhook.health import FORGED, MIN_FORGED, MIN_FREE_BYTES, PROBLEMS, DatabaseWatch
+from receiver.webhook.signature import sign
 from tests.conftest import KEY, NOW_MS, post
 from tests.endpoint.requesting import (
     CANARY,
@@ -29,7 +29,9 @@ from tests.endpoint.requesting import (
     post_as_is,
 )
 
-LAST_MIGRATION = max(path.stem for path in Path(schema.__file__).parent.glob("migrations/*.sql"))
+LAST_MIGRATION = max(
+    path.stem for path in Path(schema.__file__).parent.glob("sql/migrations/*.sql")
+)
 
 
 # Health.

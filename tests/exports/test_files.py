@@ -15,11 +15,11 @@ import pytest
 from exporting import CALL, lines, stored
 
 from receiver.cli import main
-from receiver.export.formats import defused
 from receiver.store import sql
 from receiver.store.connection import sqlite3
+from receiver.transfer.formats import defused
+from schema.sql.views import views
 from schema.tables import TABLES, TIMESTAMPS
-from schema.views import views
 from tests.conftest import dump
 
 pytestmark = pytest.mark.slow_on_postgres

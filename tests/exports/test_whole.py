@@ -12,10 +12,10 @@ import pytest
 from exporting import silent, stored
 
 from receiver.errors import ExportFailed
-from receiver.export import Export
-from receiver.export import export as write
 from receiver.store import snapshot
 from receiver.store.connection import sqlite3
+from receiver.transfer import Export
+from receiver.transfer import export as write
 
 pytestmark = pytest.mark.slow_on_postgres
 

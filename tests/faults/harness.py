@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from receiver.addresses import Location
-from receiver.signature import sign
+from receiver.webhook.signature import sign
 from tests.conftest import KEY, payload, wait_until
 
 # In every event posted here, and never in anything the server says.

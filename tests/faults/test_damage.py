@@ -5,9 +5,9 @@ import importlib
 import pytest
 
 from receiver.errors import StoreUnavailable
-from receiver.health import DatabaseWatch, health
 from receiver.store import Store, migrate, receive
 from receiver.store.connection import connect
+from receiver.webhook.health import DatabaseWatch, health
 from tests.conftest import NOW_MS
 from tests.faults.harness import pair
 

@@ -6,8 +6,8 @@ from threading import Timer
 
 import pytest
 
-from receiver.health import REFUSED
 from receiver.store.connection import connect
+from receiver.webhook.health import REFUSED
 from tests.conftest import wait_until
 from tests.faults.checking import check
 from tests.faults.harness import pair

@@ -12,10 +12,10 @@ from histories import blank_file
 from json_model import check_reading
 
 from receiver.errors import SignatureError
-from receiver.signature import authenticate, sign
 from receiver.store import receive
 from receiver.store.connection import Connection, connect
 from receiver.store.observing import observe
+from receiver.webhook.signature import authenticate, sign
 from schema import merge
 from schema.chats import project_chat
 from schema.events import parse

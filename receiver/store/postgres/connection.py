@@ -16,7 +16,7 @@ from psycopg.types.string import BytesBinaryDumper
 
 from receiver.addresses import PostgresUrl
 from receiver.errors import CallhouseError, DatabaseAway, DatabaseRefused
-from receiver.store.postgres import turns
+from receiver.store.postgres import advisory_locks
 from receiver.store.postgres.dialect import together, translate
 
 # How long a start of a conversation may take, and how long one side may be silent in it.
@@ -147,7 +147,7 @@ class Session:
     def execute(self, statement: str, parameters: Any = (), /) -> psycopg.Cursor[Any]:
         """Carry out a statement of SQLite's. Raises psycopg.Error."""
         try:
-            if turn := turns.before(statement, parameters):
+            if turn := advisory_locks.before(statement, parameters):
                 self.raw.execute(*turn)
             if statement.startswith(_OF_SAVEPOINTS):
                 return self._savepoint(statement)

@@ -1,7 +1,7 @@
 """SQLite's statements and tables, said to PostgreSQL.
 
-One declaration serves both engines: `receiver/store/sql.py` and `schema/migrations/` are SQLite's,
-and written so that little has to change. What is not known here is an error, not a guess.
+One declaration serves both engines: `receiver/store/sql.py` and `schema/sql/migrations/` are
+SQLite's, and written so that little has to change. What is not known here is an error, not a guess.
 """
 
 import re

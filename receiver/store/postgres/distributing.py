@@ -8,11 +8,11 @@ import psycopg
 from receiver.addresses import PostgresUrl
 from receiver.errors import NoCluster
 from receiver.store.migrate import scripts
-from receiver.store.postgres import turns
+from receiver.store.postgres import advisory_locks
+from receiver.store.postgres.citus_layout import DISTRIBUTED, LOCAL, LOCKS, REFERENCE
 from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, unusable
 from receiver.store.postgres.dialect import apart, tables
 from receiver.store.postgres.migrate import LOCK_SECONDS, check
-from receiver.store.postgres.places import DISTRIBUTED, LOCAL, LOCKS, REFERENCE
 from receiver.store.postgres.views import refresh
 
 # The first that joins what is on one node, or was collected there, with a distributed table on the
@@ -75,7 +75,7 @@ def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
         try:
             with session.transaction():
                 _require_cluster(session)
-                session.execute(turns.CHANGE_TABLES)
+                session.execute(advisory_locks.CHANGE_TABLES)
                 check(session)
                 before = _found(session)
                 _distribute(session, before)

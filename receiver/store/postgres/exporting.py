@@ -14,10 +14,10 @@ from receiver.errors import CallhouseError, ExportFailed, SettingsError
 from receiver.store import days, sql
 from receiver.store.day_sql import Kept
 from receiver.store.days import Made, Part
-from receiver.store.postgres import export_sql, turns
-from receiver.store.postgres.closing import Cover
+from receiver.store.postgres import advisory_locks, export_sql
 from receiver.store.postgres.connection import Session, said
 from receiver.store.postgres.dialect import translate
+from receiver.store.postgres.redaction import Cover
 from receiver.store.postgres.views import selects
 from receiver.store.snapshots import Result, Row, another_is_running, increment, select
 from schema.tables import OBSERVATIONS, Table
@@ -93,7 +93,7 @@ class ServerSnapshot:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """By a lock in the database, which every machine sees."""
-        if self._fetch(turns.EXPORT_DAYS).fetchone() != (True,):
+        if self._fetch(advisory_locks.EXPORT_DAYS).fetchone() != (True,):
             raise another_is_running()
         yield
 

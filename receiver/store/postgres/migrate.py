@@ -9,14 +9,14 @@ from receiver.addresses import PostgresUrl
 from receiver.errors import ForeignDatabase, SchemaMismatch
 from receiver.store import sql
 from receiver.store.migrate import newer, require, scripts
-from receiver.store.postgres import turns
+from receiver.store.postgres import advisory_locks
+from receiver.store.postgres.citus_layout import DISTRIBUTED, is_distributed
 from receiver.store.postgres.connection import Session, connect
 from receiver.store.postgres.dialect import apart, tables
-from receiver.store.postgres.places import DISTRIBUTED, is_distributed
 from receiver.store.postgres.views import refresh
 from schema.disconnection_reasons import REASONS
+from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES, TABLES
-from schema.views import views
 
 # How long a start waits for another one that migrates.
 LOCK_SECONDS = 30.0
@@ -63,7 +63,7 @@ def migrate(where: PostgresUrl, timezone: str) -> list[str]:
     session = connect(where, lock_seconds=LOCK_SECONDS)
     try:
         with session.transaction():
-            session.execute(turns.CHANGE_TABLES)
+            session.execute(advisory_locks.CHANGE_TABLES)
             _refuse_others(session)
             _make(session, _OURS)
             before = applied(session)

@@ -15,7 +15,7 @@ from receiver.addresses import PostgresUrl
 from receiver.errors import StoreBusy, StoreUnavailable
 from receiver.store import protocols
 from receiver.store.observing import Outcome, Received, observe
-from receiver.store.postgres import turns
+from receiver.store.postgres import advisory_locks
 from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, said
 from receiver.store.postgres.migrate import check
 from receiver.store.postgres.views import figures_are_ours
@@ -76,9 +76,9 @@ class PostgresStore:
         self, connection: protocols.Connection, timezone: str, since: int, last: int
     ) -> bool:
         """Wait for everybody who has written a call of these hours, and let the next ones wait."""
-        if connection.execute(turns.ADD_UP).fetchone() == (False,):
+        if connection.execute(advisory_locks.ADD_UP).fetchone() == (False,):
             return False
-        for statement, key in turns.hold(since, last):
+        for statement, key in advisory_locks.hold(since, last):
             connection.execute(statement, key)
         return figures_are_ours(connection, timezone)
 

@@ -7,13 +7,13 @@ import psycopg
 
 from receiver.errors import SchemaMismatch
 from receiver.store import protocols, rollup_sql
-from receiver.store.postgres import turns
+from receiver.store.postgres import advisory_locks
+from receiver.store.postgres.citus_layout import is_distributed
 from receiver.store.postgres.connection import Session
 from receiver.store.postgres.dialect import standard
 from receiver.store.postgres.functions import FUNCTIONS
-from receiver.store.postgres.places import is_distributed
-from schema.rollups import ROLLUPS
-from schema.views import views
+from schema.sql.rollups import ROLLUPS
+from schema.sql.views import views
 
 # A column has one type here: a word is text and a time a number, where SQLite's are what was said.
 _WORDS = """CREATE VIEW words AS
@@ -52,7 +52,7 @@ def refresh(session: Session, timezone: str) -> None:
     found = dict(session.execute(_FOUND).fetchall())
     if marks.items() <= found.items():
         return
-    session.execute(turns.STOP_ADDING_UP)
+    session.execute(advisory_locks.STOP_ADDING_UP)
     # What was added up meant something else, or other days.
     if any(found.get(rollup.hourly) != marks[rollup.hourly] for rollup in ROLLUPS):
         session.execute(rollup_sql.UNSETTLE_HOURS)

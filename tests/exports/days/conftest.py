@@ -8,8 +8,8 @@ from conftest import PAYLOADS
 from exporting import DAY_MS, silent
 from histories import deliver, seeded
 
-from receiver.export import Partitioned, export_partitions
 from receiver.store import receive
+from receiver.transfer import Partitioned, export_partitions
 
 
 @pytest.fixture

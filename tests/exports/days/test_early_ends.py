@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow_on_postgres
 KILLED = """
 import os, signal, sys
 from receiver import config
-from receiver.export import export_partitions, partitions
+from receiver.transfer import export_partitions, partitions
 
 def dies(done, of):
     if of and done == int(sys.argv[2]):

@@ -8,8 +8,8 @@ from exporting import DAY_MS, lines, one
 from postgres import execute, name_of
 from storing import add
 
+from schema.sql.views import views
 from schema.tables import TABLES
-from schema.views import views
 
 NAMES = [*(table.name for table in TABLES), *views()]
 ROOT = Path(__file__).parent.parent.parent.parent

@@ -9,11 +9,11 @@ from exporting import settings_of, silent
 from histories import deliver, seeded
 from test_postgres_views import tell
 
-from receiver.export import Export, export_partitions
-from receiver.export import export as write
 from receiver.store import migrate, open_store
+from receiver.transfer import Export, export_partitions
+from receiver.transfer import export as write
+from schema.sql.views import views
 from schema.tables import TABLES
-from schema.views import views
 
 NAMES = [*(table.name for table in TABLES), *views()]
 # The last digits of a sum depend on the order in which it is added.

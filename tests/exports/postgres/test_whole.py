@@ -14,9 +14,9 @@ from postgres import looking, name_of
 from storing import add
 
 from receiver.errors import ExportFailed
-from receiver.export import Export
-from receiver.export import export as write
-from receiver.store.postgres.turns import EXPORT_DAYS
+from receiver.store.postgres.advisory_locks import EXPORT_DAYS
+from receiver.transfer import Export
+from receiver.transfer import export as write
 
 # Goes on for a while between two rows, and for ever after some.
 SLOW = "SELECT n, repeat('x', 1000) AS text FROM generate_series(1, 3000000) n"

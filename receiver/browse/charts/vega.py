@@ -1,0 +1,247 @@
+"""Vega-Lite specifications: a helper for each way to draw. Colours are those of callhouse.css.
+
+Axes, fonts and what depends on the width of a page are for static/charts.js.
+"""
+
+from datetime import date
+from typing import Any
+
+from receiver.browse.charts.macros import Days
+
+Spec = dict[str, Any]
+Colours = dict[str, str]
+
+OUTCOMES = {
+    "user": "--c1",
+    "agent": "--c2",
+    "transfer": "--c3",
+    "limit": "--c7",
+    "error": "--bad",
+    "not_connected": "--c8",
+    "unknown": "--c6",
+    "no end yet": "--line",
+}
+SENTIMENTS = {"positive": "--good", "neutral": "--c8", "negative": "--bad", "unknown": "--line"}
+PERCENTILES = {"p50": "--c1", "p90": "--c4", "p95": "--c2", "p99": "--bad"}
+FAILURES = {"did not run": "--bad", "ran and said no": "--c2"}
+VISITS = {"went on": "--c1", "ended there": "--c2"}
+_ANY = [f"var(--c{n})" for n in range(1, 9)]
+
+_WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+_HOURS = [f"{hour:02}" for hour in range(24)]
+_DAY_MS = 86_400_000
+_STEP_MS = {"day": _DAY_MS, "week": 7 * _DAY_MS, "month": 30 * _DAY_MS}
+_DATES = {"day": "%a %-d %b %Y", "week": "week of %-d %b %Y", "month": "%B %Y"}
+_HEIGHT = 240
+_ROW_HEIGHT = 24
+
+
+def stacked(
+    days: Days,
+    kind: str,
+    amount: str,
+    colours: Colours | None,
+    *also: str,
+    form: str = ",d",
+    most: float | None = None,
+) -> Spec:
+    """Bars over time, of one colour for each kind."""
+    half = 0.43 * _STEP_MS[days.step]
+    scale = {"scale": {"domainMax": most}} if most else {}
+    order = [{"field": "rank" if colours else kind}]
+    return {
+        "height": _HEIGHT,
+        "transform": [
+            {"calculate": f"+toDate(datum.day) - {half}", "as": "from"},
+            {"calculate": f"+toDate(datum.day) + {half}", "as": "to"},
+            *([_rank(kind, colours)] if colours else []),
+            {"stack": amount, "groupby": ["day"], "sort": order, "as": ["bottom", "top"]},
+        ],
+        "mark": "rect",
+        "encoding": {
+            "x": _time(days) | {"field": "from"},
+            "x2": {"field": "to"},
+            "y": _amount("bottom", form) | scale,
+            "y2": {"field": "top"},
+            "color": _colour(kind, colours),
+            "tooltip": [_date(days), _words(kind), _number(amount, form), *map(_number, also)],
+        },
+    }
+
+
+def lines(days: Days, kind: str, amount: str, colours: Colours | None, *also: str) -> Spec:
+    """Lines over time, one for each kind."""
+    return {
+        "height": _HEIGHT,
+        "transform": [{"calculate": "+toDate(datum.day)", "as": "at"}],
+        "mark": {"type": "line", "point": {"size": 24}},
+        "encoding": {
+            "x": _time(days) | {"field": "at"},
+            "y": _amount(amount, ",d"),
+            "color": _colour(kind, colours),
+            "tooltip": [_date(days), _words(kind), _number(amount), *map(_number, also)],
+        },
+    }
+
+
+def share_with_band(days: Days, share: str, part: str, whole: str) -> Spec:
+    """A share over time in a band of 95 percent, by Wilson's score."""
+    z2 = 1.96**2
+    p, n = f"datum.{share}", f"datum.{whole}"
+    centre = f"({p} + {z2 / 2} / {n}) / (1 + {z2} / {n})"
+    reach = f"1.96 * sqrt({p} * (1 - {p}) / {n} + {z2 / 4} / ({n} * {n})) / (1 + {z2} / {n})"
+    x = _time(days) | {"field": "at"}
+    tooltip = [
+        _date(days),
+        *(_number(name, ".0%") for name in (share, "low", "high")),
+        _number(part),
+        _number(whole),
+    ]
+    return {
+        "height": _HEIGHT,
+        "transform": [
+            {"calculate": "+toDate(datum.day)", "as": "at"},
+            {"calculate": f"{centre} - {reach}", "as": "low"},
+            {"calculate": f"{centre} + {reach}", "as": "high"},
+        ],
+        "layer": [
+            {
+                "mark": {"type": "area", "color": "var(--c1)", "opacity": 0.18},
+                "encoding": {
+                    "x": x,
+                    "y": _amount("low", ".0%") | {"scale": {"domain": [0, 1]}},
+                    "y2": {"field": "high"},
+                },
+            },
+            {
+                "mark": {"type": "line", "color": "var(--c1)", "point": {"color": "var(--c1)"}},
+                "encoding": {"x": x, "y": _amount(share, ".0%"), "tooltip": tooltip},
+            },
+        ],
+    }
+
+
+def week(amount: str, form: str) -> Spec:
+    """Days of the week by hours of the day, the darker the more."""
+    return {
+        "height": {"step": 26},
+        # No call is not the same as none of them.
+        "transform": [{"filter": f"isValid(datum.{amount})"}],
+        "mark": {"type": "rect", "color": "var(--c1)"},
+        "encoding": {
+            "x": {
+                "field": "hour",
+                "type": "ordinal",
+                "scale": {"domain": _HOURS},
+                "axis": {"title": None, "labelAngle": 0},
+            },
+            "y": {
+                "field": "weekday",
+                "type": "ordinal",
+                "scale": {"domain": _WEEKDAYS},
+                "title": None,
+            },
+            "opacity": {
+                "field": amount,
+                "type": "quantitative",
+                "scale": {"range": [0.06, 1], "domainMin": 0},
+                "legend": {"title": None, "format": form, "tickCount": 4},
+            },
+            "tooltip": [
+                _words("weekday"),
+                _words("hour"),
+                _number("calls"),
+                _number("connected", ".0%"),
+                _number("success", ".0%"),
+                _number("judged"),
+            ],
+        },
+    }
+
+
+def ranked(
+    label: str, amount: str, form: str, *, colour: Colours | None = None, **also: str
+) -> Spec:
+    """Horizontal bars, in the order of the answer; `also` names what is told besides, and how it is
+    written."""
+    bars = {"color": _colour("outcome", colour)} if colour else {}
+    return {
+        "height": {"step": _ROW_HEIGHT},
+        "mark": {"type": "bar", "color": "var(--c1)"},
+        "encoding": _across(label, amount, form, also) | bars,
+    }
+
+
+def parts(label: str, amount: str, form: str, colours: Colours, **also: str) -> Spec:
+    """Horizontal bars of parts, each the colour of its `what`; the longest first."""
+    encoding = _across(label, amount, form, also)
+    encoding["y"]["sort"] = {"op": "sum", "field": amount, "order": "descending"}
+    encoding["tooltip"].insert(1, _words("what"))
+    encoding |= {"color": _colour("what", colours), "order": {"field": "rank"}}
+    return {
+        "height": {"step": _ROW_HEIGHT},
+        "transform": [_rank("what", colours)],
+        "mark": "bar",
+        "encoding": encoding,
+    }
+
+
+def _across(label: str, amount: str, form: str, also: dict[str, str]) -> Spec:
+    return {
+        "y": {"field": label, "type": "nominal", "sort": None, "title": None},
+        "x": _amount(amount, form),
+        "tooltip": [
+            _words(label),
+            _number(amount, form),
+            *(_number(name, f) if f else _words(name) for name, f in also.items()),
+        ],
+    }
+
+
+def _time(days: Days) -> Spec:
+    """The axis of time: all of the days, those without a call too."""
+    first, last = (_DAY_MS * (day - date(1970, 1, 1)).days for day in (days.since, days.until))
+    short = (days.until - days.since).days < 10
+    return {
+        "type": "temporal",
+        "title": None,
+        "scale": {
+            "type": "utc",
+            "nice": False,
+            # As expressions: numbers would be taken for parts of dates, and warned of beside x2.
+            "domainMin": {"expr": f"{first - _STEP_MS[days.step] // 2}"},
+            "domainMax": {"expr": f"{last + _STEP_MS[days.step] // 2}"},
+        },
+        "axis": {"format": "%b %Y" if days.step == "month" else "%-d %b", "grid": False}
+        | ({"tickCount": "day"} if short else {}),
+    }
+
+
+def _rank(kind: str, colours: Colours) -> Spec:
+    """Stacks are in the order of the legend, and not of the alphabet."""
+    order = "[" + ", ".join(f"'{name}'" for name in colours) + "]"
+    return {"calculate": f"indexof({order}, datum.{kind})", "as": "rank"}
+
+
+def _amount(name: str, form: str) -> Spec:
+    return {"field": name, "type": "quantitative", "title": None, "axis": {"format": form}}
+
+
+def _colour(kind: str, colours: Colours | None) -> Spec:
+    scale: Spec = {"range": _ANY}
+    if colours:
+        scale = {"domain": [*colours], "range": [f"var({name})" for name in colours.values()]}
+    return {"field": kind, "type": "nominal", "title": None, "scale": scale}
+
+
+def _date(days: Days) -> Spec:
+    when = {"field": "day", "type": "temporal", "title": days.step}
+    return when | {"format": _DATES[days.step], "timeUnit": "utcyearmonthdate"}
+
+
+def _words(name: str) -> Spec:
+    return {"field": name, "type": "nominal", "title": name.replace("_", " ")}
+
+
+def _number(name: str, form: str = ",d") -> Spec:
+    return _words(name) | {"type": "quantitative", "format": form}

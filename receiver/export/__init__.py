@@ -1,6 +1,0 @@
-"""Writing what is stored to files that other programs read."""
-
-from receiver.export.exporting import FORMATS, Export, export
-from receiver.export.partitions import Partitioned, export_partitions
-
-__all__ = ["FORMATS", "Export", "Partitioned", "export", "export_partitions"]

@@ -1,0 +1,239 @@
+"""The client side of Retell's API: httpx and our own few lines, answers kept as raw bytes.
+
+Reads wait out a 429 as long as its headers say and back off from server and connection errors.
+Writes are sent once: a create that is sent again can ring somebody's phone again.
+Source: https://docs.retellai.com/api-references
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from receiver import clock
+from receiver.errors import (
+    RetellError,
+    RetellSilent,
+    RetellUnreachable,
+    SettingsError,
+    UnexpectedAnswer,
+)
+from receiver.retell.answers import Client, UnusableAnswer
+from receiver.retell.refusals import refusal
+from receiver.retell.sending import compact
+
+# The vendor's own client waits two minutes for an answer, and as short a time for a connection.
+TIMEOUT = httpx.Timeout(120, connect=10)
+# How often a read is tried, and how long it waits in between at most, each time.
+READ_ATTEMPTS = 6
+MAX_WAIT_SECONDS = 60.0
+FIRST_BACKOFF_SECONDS = 0.5
+# A request may take so long, from connecting to the last byte of the answer.
+TOTAL_SECONDS = 300.0
+# A page of list-calls and list-agents. Source: the API's own limit.
+PAGE = 1000
+
+# Errors from before a request leaves.
+_NOTHING_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+    httpx.ProxyError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Retell answered: the bytes as they came, and parsed (None for an empty body).
+
+    `started_at_ms` is when the request left: what an API observation is ordered by.
+    """
+
+    status: int
+    body: bytes
+    value: Any
+    started_at_ms: int
+
+
+class Retell:
+    """One account's API. Raises SettingsError for an unusable address or key.
+
+    `sleep`, `now_ms` and `chance` (0 to 1) are arguments for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        timeout: httpx.Timeout = TIMEOUT,
+        total_seconds: float = TOTAL_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+        now_ms: Callable[[], int] = clock.now_ms,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        try:
+            self._client = Client(
+                total_seconds=total_seconds,
+                base_url=base_url,
+                headers={"Authorization": f"Bearer {api_key}"},
+                timeout=timeout,
+            )
+        except UnicodeEncodeError:
+            raise SettingsError("RETELL_API_KEY contains non-ASCII characters") from None
+        except httpx.InvalidURL:
+            raise SettingsError("RETELL_BASE_URL is no web address") from None
+        self.sleep = sleep
+        self.now_ms = now_ms
+        self._chance = chance
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def create_phone_call(self, body: Mapping[str, Any]) -> Answer:
+        """Place a call, with one request. Raises RetellError."""
+        return self._once("POST", "/v2/create-phone-call", body)
+
+    def get_call(self, call_id: str) -> Answer:
+        """The call as it is now. Raises RetellError."""
+        return self._read("GET", f"/v2/get-call/{_segment(call_id)}")
+
+    def list_calls(self, body: Mapping[str, Any]) -> Answer:
+        """One page: `{items, has_more, pagination_key?, total?}`, items without transcripts."""
+        return self._read("POST", "/v3/list-calls", body)
+
+    def list_agents(self, *, pagination_key: str | None = None) -> Answer:
+        """One page of `{items, has_more, pagination_key?}`, items with `channel`, voice or chat."""
+        params = {"limit": str(PAGE)} | (
+            {"pagination_key": pagination_key} if pagination_key else {}
+        )
+        return self._read("POST", "/v2/list-agents", {}, params=params)
+
+    def agents(self) -> Iterator[dict[str, Any]]:
+        """Every item of every page of agents."""
+        key: str | None = None
+        seen: set[str] = set()
+        while True:
+            answer = self.list_agents(pagination_key=key)
+            for item in items_of(answer, "agents"):
+                if not isinstance(item.get("agent_id"), str):
+                    raise UnexpectedAnswer("Retell lists an agent without agent_id", answered=200)
+                yield item
+            key = next_key(answer, seen)
+            if key is None:
+                return
+
+    def get_agent(self, agent_id: str, *, channel: str = "voice") -> Answer:
+        """The agent's settings, its newest version. Raises RetellError."""
+        return self._read("GET", f"/get-{_kind(channel)}/{_segment(agent_id)}")
+
+    def update_agent(
+        self, agent_id: str, body: Mapping[str, Any], *, channel: str = "voice"
+    ) -> Answer:
+        """Change the named settings of an agent, with one request. Raises RetellError."""
+        return self._once("PATCH", f"/update-{_kind(channel)}/{_segment(agent_id)}", body)
+
+    def _read(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+    ) -> Answer:
+        for attempt in range(READ_ATTEMPTS):
+            try:
+                return self._once(method, path, body, params=params)
+            except RetellError as error:
+                if not error.retry or attempt == READ_ATTEMPTS - 1:
+                    raise
+                self.sleep(self.wait_seconds(error, attempt))
+        raise AssertionError("unreachable")
+
+    def wait_seconds(self, error: RetellError, attempt: int) -> float:
+        """How long to wait before the next try after `attempt` others, counted from 0: as long as
+        Retell said, else twice as long each time, half of it by chance."""
+        if error.wait_seconds is not None:
+            # A little more: everybody else waits for the same moment.
+            return min(error.wait_seconds, MAX_WAIT_SECONDS) + self._chance()
+        backoff = min(FIRST_BACKOFF_SECONDS * 2.0**attempt, MAX_WAIT_SECONDS)
+        return backoff * (0.5 + self._chance() / 2)
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+    ) -> Answer:
+        started_at_ms = self.now_ms()
+        content = None if body is None else compact(body)
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        try:
+            response = self._client.request(
+                method, path, content=content, headers=headers, params=params
+            )
+        except UnusableAnswer as error:
+            raise UnexpectedAnswer(f"Retell's answer is {error}", answered=error.status) from None
+        except httpx.HTTPError as error:
+            # The class alone: the text of an error can hold the URL, and with it what was asked.
+            name = type(error).__name__
+            if isinstance(error, _NOTHING_SENT):
+                raise RetellUnreachable(f"Retell cannot be reached: {name}") from None
+            raise RetellSilent(f"Retell did not answer: {name}") from None
+        if not response.is_success:
+            raise refusal(response, body, now_ms=self.now_ms())
+        try:
+            value = json.loads(response.content) if response.content else None
+        except (ValueError, RecursionError):
+            raise UnexpectedAnswer(
+                "Retell's answer is not JSON", answered=response.status_code
+            ) from None
+        return Answer(response.status_code, response.content, value, started_at_ms)
+
+
+def items_of(answer: Answer, what: str) -> list[dict[str, Any]]:
+    """The items of a page. Raises UnexpectedAnswer."""
+    items = answer.value.get("items") if isinstance(answer.value, dict) else None
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise UnexpectedAnswer(f"Retell's list of {what} has no items", answered=answer.status)
+    return items
+
+
+def next_key(answer: Answer, seen: set[str]) -> str | None:
+    """The key to the next page, new to `seen`; None at the end. Raises UnexpectedAnswer."""
+    if not answer.value.get("has_more"):
+        return None
+    key = answer.value.get("pagination_key")
+    if not isinstance(key, str) or not key:
+        raise UnexpectedAnswer(
+            "Retell has more pages and no pagination_key", answered=answer.status
+        )
+    if key in seen:
+        raise UnexpectedAnswer("Retell's next page is one that it had before", answered=200)
+    seen.add(key)
+    return key
+
+
+def _kind(channel: str) -> str:
+    return "chat-agent" if channel == "chat" else "agent"
+
+
+def _segment(text: str) -> str:
+    """A path segment: what an id must not do is lead to another path."""
+    return quote(text, safe="")

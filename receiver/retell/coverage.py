@@ -1,0 +1,170 @@
+"""`callhouse coverage`: for each day and agent, what Retell lists and what of it is here."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+from receiver.addresses import Location
+from receiver.retell.client import PAGE
+from receiver.retell.fetching import BATCH, Fetcher
+from receiver.retell.listing import Item, Listing
+from receiver.retell.planning import Held, Window, begins_on, lacks
+from receiver.store import AnyStore
+from receiver.store.upstream import gone_calls, put_coverage
+
+_SUMMED = (
+    "listed", "stored", "ended", "with_transcript", "analysed", "with_final_cost", "gone_upstream",
+    "erased", "missing_call_ids", "incomplete_call_ids",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Row:
+    """A day of an agent: how many calls Retell lists, and how many of them are here with what."""
+
+    day: str
+    agent_id: str
+    agent_name: str | None = None
+    listed: int = 0
+    stored: int = 0
+    ended: int = 0
+    with_transcript: int = 0
+    analysed: int = 0
+    with_final_cost: int = 0
+    gone_upstream: int = 0
+    erased: int = 0
+    missing_call_ids: list[str] = field(default_factory=list)
+    incomplete_call_ids: list[str] = field(default_factory=list)
+
+    def count(self, item: Item, held: Held) -> None:
+        """Add a listed call."""
+        self.listed += 1
+        self.agent_name = max(self.agent_name or "", item.agent_name or "") or None
+        self.erased += held.is_erased
+        if held.snapshot is not None:
+            self.stored += 1
+            self.ended += held.snapshot.is_over
+            self.with_transcript += held.has_transcript
+            self.analysed += held.snapshot.is_analysed
+            self.with_final_cost += held.snapshot.cost_is_final
+        if lacking := lacks(item.snapshot, held):
+            (self.missing_call_ids if "call" in lacking else self.incomplete_call_ids).append(
+                item.call_id
+            )
+
+    def values(self, checked_at: int, key_id: str) -> tuple[Any, ...]:
+        """A row of the table coverage."""
+        return (
+            self.day, self.agent_id, self.agent_name, self.listed, self.stored, self.ended,
+            self.with_transcript, self.analysed, self.with_final_cost,
+            len(self.missing_call_ids), len(self.incomplete_call_ids),
+            self.gone_upstream, self.erased,
+            json.dumps(sorted(self.missing_call_ids)), json.dumps(sorted(self.incomplete_call_ids)),
+            checked_at, key_id,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Report:
+    """The rows of some days, by day and agent_id."""
+
+    rows: dict[tuple[str, str], Row] = field(default_factory=dict)
+
+    def row(self, day: date, agent_id: str) -> Row:
+        """The row of a day and agent, made if need be."""
+        key = (day.isoformat(), agent_id)
+        return self.rows.setdefault(key, Row(*key))
+
+    def sorted(self) -> list[Row]:
+        """By day, and by agent within a day."""
+        return sorted(self.rows.values(), key=lambda r: (r.day, r.agent_name or "", r.agent_id))
+
+    @property
+    def missing(self) -> list[str]:
+        """The ids of calls that are not here at all."""
+        return [call_id for row in self.sorted() for call_id in row.missing_call_ids]
+
+    @property
+    def incomplete(self) -> list[str]:
+        """The ids of calls that something is lacking of."""
+        return [call_id for row in self.sorted() for call_id in row.incomplete_call_ids]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that Retell has is here."""
+        return not any(r.missing_call_ids or r.incomplete_call_ids for r in self.rows.values())
+
+    def total(self) -> Row:
+        """All rows together."""
+        total = Row("", "")
+        for row in self.rows.values():
+            for name in _SUMMED:
+                setattr(total, name, getattr(total, name) + getattr(row, name))
+        return total
+
+
+def compare(
+    store: AnyStore,
+    where: Location,
+    listing: Listing,
+    fetcher: Fetcher,
+    windows: Iterable[Window],
+    *,
+    fix: bool,
+    now_ms: Callable[[], int],
+    progress: Callable[[date], None],
+) -> tuple[Report, Report]:
+    """List the calls of the windows and look what is here of them: before, and after a `fix`, which
+    fetches what is lacking. Each day is written to the table coverage once it is compared.
+
+    Raises RetellError and StoreUnavailable; days that were compared by then are written.
+    """
+    before, after = Report(), Report()
+    # Days without calls are passed over; their rows, of calls that Retell had once, go too.
+    since: date | None = None
+    for here in windows:
+        progress(here.day)
+        now = Report()
+        _count_gone(before, here, listing, where, fetcher.key_id)
+        for page in listing.pages(here, limit=PAGE):
+            held = fetcher.held(item.call_id for item in page.items)
+            _count(before, page.items, held)
+            if fix:
+                lacking = [i for i in page.items if lacks(i.snapshot, held[i.call_id])]
+                for start in range(0, len(lacking), BATCH):
+                    fetcher.take(lacking[start : start + BATCH])
+                held = fetcher.held(item.call_id for item in page.items)
+            _count(now, page.items, held)
+        fetcher.ask_unlisted(listing, here)
+        _count_gone(now, here, listing, where, fetcher.key_id)
+        after.rows |= now.rows
+        if since is None and here.since is not None:
+            since = here.day
+        put_coverage(
+            store,
+            [row.values(now_ms(), fetcher.key_id) for row in now.rows.values()],
+            since=since.isoformat() if since else None,
+            until=here.day.isoformat() if here.until is not None else None,
+            agent_id=listing.agent_id,
+            key_id=fetcher.key_id,
+            is_alone=fetcher.is_alone(),
+        )
+        since = here.day + timedelta(days=1)
+    return before, after
+
+
+def _count(report: Report, items: Sequence[Item], held: dict[str, Held]) -> None:
+    for item in items:
+        report.row(item.day, item.agent_id).count(item, held[item.call_id])
+
+
+def _count_gone(
+    report: Report, here: Window, listing: Listing, where: Location, key_id: str
+) -> None:
+    for agent_id, agent_name, at in gone_calls(where, listing.agent_id, key_id):
+        if (here.since is None or at >= here.since) and (here.until is None or at <= here.until):
+            row = report.row(begins_on(at, listing.zone, otherwise=here.day), agent_id)
+            row.gone_upstream += 1
+            row.agent_name = row.agent_name or agent_name

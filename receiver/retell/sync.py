@@ -1,0 +1,135 @@
+"""`callhouse sync`: list what Retell has, day by day, and fetch what was missed.
+
+A cursor on a call's start skips calls that finish late. So a sync lists the last days again that an
+earlier one had listed, and asks once more for every stored call that is still open.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from receiver.addresses import Location
+from receiver.retell.fetching import BATCH, Counts, Fetcher
+from receiver.retell.listing import Listing
+from receiver.retell.planning import day_of, goes_on_from, window
+from receiver.store import AnyStore
+from receiver.store.upstream import SyncRow, keep, syncs_of
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The days to sync, from `begin` on: those before it are done.
+
+    `since` None is the oldest call's day, `until` None is open. `is_named` says that the first day
+    was asked for.
+    """
+
+    since: date | None
+    until: date | None
+    begin: date
+    is_named: bool = False
+
+    @property
+    def is_from_start(self) -> bool:
+        """Whether nothing was listed yet of all there is."""
+        return self.since is None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far a sync is, for whoever watches."""
+
+    day: date
+    days_done: int
+    days: int
+    counts: Counts
+
+
+def plan(
+    listing: Listing,
+    where: Location,
+    since: date | None,
+    until: date | None,
+    today: date,
+    *,
+    key_id: str,
+) -> Range:
+    """Which days to list. Only earlier syncs with the same key count.
+
+    With `since`, these, from where the same sync was interrupted. Without, from where the last one
+    came to; the first of all begins with the oldest call.
+    """
+    before = syncs_of(where, listing.agent_id or "", key_id)
+    if since is not None:
+        wanted = (since.isoformat(), until.isoformat() if until else "")
+        begun = [r for r in before if (r.since, r.until) == wanted and r.finished_at is None]
+        begin = max(since, *(_goes_on(r, listing) for r in begun)) if begun else since
+        return Range(since, until, begin, is_named=True)
+    if before:
+        last = max(before, key=lambda r: _goes_on(r, listing))
+        begin = _goes_on(last, listing)
+        # The first sync of all was interrupted: this one continues it.
+        is_same = last.since == "" and last.finished_at is None
+        return Range(None if is_same else begin, until, begin)
+    return Range(None, until, listing.first_day() or today)
+
+
+def _goes_on(row: SyncRow, listing: Listing) -> date:
+    return goes_on_from(date.fromisoformat(row.next_day), day_of(row.started_at, listing.zone))
+
+
+def sync(
+    store: AnyStore,
+    listing: Listing,
+    fetcher: Fetcher,
+    days: Range,
+    *,
+    now_ms: Callable[[], int],
+    progress: Callable[[Step], None],
+) -> Counts:
+    """List the days, fetch what is lacking, ask for open calls. Counts in `fetcher.counts` too.
+
+    Each page is kept before the next is asked for, and each day is noted when it is done. Raises
+    RetellError and StoreUnavailable; what was kept by then is kept.
+    """
+    started_at = now_ms()
+    today = day_of(started_at, listing.zone)
+    last = days.until or max(today, days.begin)
+
+    def row(next_day: date, finished_at: int | None = None) -> Callable[[Counts], SyncRow]:
+        return lambda counts: SyncRow(
+            listing.agent_id or "",
+            fetcher.key_id,
+            days.since.isoformat() if days.since else "",
+            days.until.isoformat() if days.until else "",
+            next_day.isoformat(),
+            started_at,
+            finished_at,
+            counts.found,
+            counts.new,
+            counts.changed,
+            counts.unchanged,
+            counts.gone,
+            counts.failed,
+        )
+
+    def say(day: date) -> None:
+        done = (day - days.begin).days
+        progress(Step(day, done, (last - days.begin).days + 1, fetcher.counts))
+
+    windows = listing.windows(days.begin, days.until, today, from_start=days.is_from_start)
+    for here in windows:
+        say(here.day)
+        for page in listing.pages(here, limit=BATCH):
+            next_day = here.day + timedelta(days=1) if page.is_last else here.day
+            fetcher.take(page.items, sync=row(next_day))
+            say(here.day)
+        fetcher.ask_unlisted(listing, here)
+    fetcher.ask_open(
+        since=window(days.since, listing.zone).since if days.is_named and days.since else None,
+        until=window(days.until, listing.zone).until if days.until else None,
+        agent_id=listing.agent_id,
+    )
+    finished = row(max(last + timedelta(days=1), days.begin), now_ms())
+    keep(store, [], sync=lambda _: finished(fetcher.counts))
+    return fetcher.counts

@@ -1,0 +1,243 @@
+"""HTTP: the routes, and which error is which status. Only the two apps know Flask."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from functools import partial
+
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import ClientDisconnected, HTTPException, NotFound, RequestEntityTooLarge
+
+from receiver import clock, config
+from receiver.addresses import Bind
+from receiver.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    BodyUnreadable,
+    CallhouseError,
+    ForgedSignature,
+    MalformedSignature,
+    MissingSignature,
+    Overloaded,
+    StaleSignature,
+    StoreBusy,
+    StoreUnavailable,
+)
+from receiver.store import AnyStore, Received, is_known, open_store, receive
+from receiver.webhook.bodies import Bodies, drain
+from receiver.webhook.counters import Counters
+from receiver.webhook.health import DatabaseWatch, health, note, prometheus
+from receiver.webhook.logs import log
+from receiver.webhook.probe import BODY_HEADER, OUTCOME_HEADER, is_probe, probe_answer
+from receiver.webhook.signature import authenticate, parse_header
+from schema.events import parse
+
+# Retell asks before it answers a call or chat; an empty object goes on with the number's own agent.
+# Source: https://docs.retellai.com/features/inbound-call-webhook
+INBOUND_EVENTS = ("call_inbound", "chat_inbound")
+
+RETRY_AFTER_SECONDS = 5
+HEALTH_PATHS = ("/healthz", "/metrics")
+
+_COUNTED: dict[type[CallhouseError], str] = {
+    MissingSignature: "missing",
+    MalformedSignature: "malformed",
+    ForgedSignature: "forged",
+    StaleSignature: "stale",
+    BodyTooLarge: "too_large",
+    BodyTooSlow: "too_slow",
+    BodyUnreadable: "unreadable",
+    Overloaded: "overloaded",
+    StoreBusy: "busy",
+    StoreUnavailable: "unavailable",
+}
+
+
+def create_app(
+    settings: config.Settings | None = None,
+    *,
+    now_ms: Callable[[], int] = clock.now_ms,
+    health_cache_seconds: float = 1.0,
+) -> Flask:
+    """The receiver. The database must have been migrated. Raises SettingsError without a key."""
+    settings = settings or config.load()
+    settings.require_keys()
+    store = open_store(settings.database, connections=settings.connections)
+    counters = Counters(settings.counters_path)
+    watch = DatabaseWatch(settings.database, counters.path, seconds=health_cache_seconds)
+    app = Flask("callhouse")
+    # One more than allowed: of a body without a length, werkzeug hands over what fits in silence.
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1
+    bodies = Bodies(max_body_bytes=settings.max_body_bytes)
+    app.before_request(partial(_keep_apart, settings.health_bind))
+    app.after_request(_close_after_unread_body)
+    app.extensions["callhouse"] = {"store": store, "counters": counters}
+
+    @app.post("/webhook")
+    @app.post("/webhook/")
+    def webhook() -> tuple[Response, int]:
+        _refuse_unread(settings.max_body_bytes)
+        with bodies.read(request.stream, is_timed=_is_timed()) as body:
+            g.body_is_read = True
+            return store_body(body)
+
+    def store_body(body: bytes) -> tuple[Response, int]:
+        began, received_at = time.perf_counter(), now_ms()
+        if len(body) > settings.max_body_bytes:
+            raise _too_large(settings.max_body_bytes)
+        try:
+            received = _verified(body, settings, received_at)
+        except StaleSignature as error:
+            error.is_replay = _is_replay(body, store)
+            raise
+        event = received.event
+        if is_probe(event):
+            log(now_ms=received_at, outcome="probe", bytes=len(body))
+            return jsonify(probe_answer(event, received_at_ms=received_at)), 200
+        outcome = store.add(received)
+        note(counters, outcome.value, now_ms=received_at)
+        log(
+            now_ms=received_at,
+            outcome=outcome.value,
+            event=event.event,
+            entity_id=event.entity_id,
+            level=received.level,
+            bytes=len(body),
+            ms=round((time.perf_counter() - began) * 1000, 1),
+        )
+        if event.event in INBOUND_EVENTS and not event.problem:
+            return jsonify({event.event: {}}), 200
+        return _no_content(), 204
+
+    _answer_health(app, watch, counters, now_ms)
+    _answer_errors(app, counters, now_ms, settings.max_body_bytes)
+    return app
+
+
+def _answer_health(
+    app: Flask, watch: DatabaseWatch, counters: Counters, now_ms: Callable[[], int]
+) -> None:
+    @app.get("/healthz")
+    def healthz() -> tuple[Response, int]:
+        state = health(watch.look(), counters, now_ms=now_ms())
+        return jsonify(state), 503 if state["problems"] else 200
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        text = prometheus(watch.look(), counters)
+        return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _keep_apart(health_bind: Bind | None) -> None:
+    """With an address of its own, health is answered there and nothing else is. Raises NotFound."""
+    if health_bind is not None:
+        # gunicorn takes it from the socket, not from a header.
+        is_there = request.environ["SERVER_PORT"] == str(health_bind.port)
+        if is_there != (request.path in HEALTH_PATHS):
+            raise NotFound
+
+
+def _verified(body: bytes, settings: config.Settings, received_at: int) -> Received:
+    """Verify a body and make it ready. Raises SignatureError."""
+    try:
+        signed = authenticate(
+            body,
+            request.headers.get("X-Retell-Signature"),
+            keys=settings.webhook_keys,
+            now_ms=received_at,
+            tolerance_ms=settings.signature_tolerance_ms,
+        )
+    except ForgedSignature as error:
+        error.body_sha256 = hashlib.sha256(body).hexdigest()
+        raise
+    return receive(
+        body,
+        source="webhook",
+        observed_at=signed.at_ms,
+        received_at=received_at,
+        key_id=signed.key_id,
+    )
+
+
+def _is_replay(body: bytes, store: AnyStore) -> bool:
+    """Whether an authentic body that is too old is stored already, or a test: no news of a clock
+    that is wrong."""
+    event = parse(body)
+    try:
+        return is_probe(event) or store.read(partial(is_known, event=event))
+    except StoreUnavailable:
+        return False
+
+
+def _answer_errors(
+    app: Flask, counters: Counters, now_ms: Callable[[], int], max_body_bytes: int
+) -> None:
+    """Every error becomes JSON with a hint, and never repeats what the request said."""
+
+    @app.errorhandler(CallhouseError)
+    def refuse(error: CallhouseError) -> tuple[Response, int, dict[str, str]]:
+        outcome = next(name for cls, name in _COUNTED.items() if isinstance(error, cls))
+        is_replay = isinstance(error, StaleSignature) and error.is_replay
+        note(counters, "duplicate" if is_replay else outcome, now_ms=now_ms())
+        log(now_ms=now_ms(), outcome=outcome, error=str(error))
+        headers = {OUTCOME_HEADER: outcome}
+        if error.retry:
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        if isinstance(error, ForgedSignature) and error.body_sha256:
+            headers[BODY_HEADER] = error.body_sha256
+        return jsonify({"error": str(error), "hint": error.hint}), error.status, headers
+
+    @app.errorhandler(RequestEntityTooLarge)
+    def refuse_length(_: RequestEntityTooLarge) -> tuple[Response, int, dict[str, str]]:
+        return refuse(_too_large(max_body_bytes))
+
+    @app.errorhandler(ClientDisconnected)
+    def refuse_rest(_: ClientDisconnected) -> tuple[Response, int, dict[str, str]]:
+        return refuse(BodyUnreadable("the body could not be read to its end"))
+
+    @app.errorhandler(HTTPException)
+    def explain(error: HTTPException) -> tuple[Response, int, dict[str, str]]:
+        hint = "Events go to POST /webhook; see also /healthz and /metrics."
+        # A 405 names the methods that are allowed.
+        headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+        return jsonify({"error": error.name, "hint": hint}), error.code or 500, headers
+
+    @app.errorhandler(Exception)
+    def fail(error: Exception) -> tuple[Response, int]:
+        # The class alone: an exception's text may hold what the request said.
+        log(now_ms=now_ms(), outcome="failed", error=type(error).__name__)
+        return jsonify({"error": "internal error", "hint": "See the receiver's log."}), 500
+
+
+def _no_content() -> Response:
+    # WSGI wants no type of nothing.
+    response = Response()
+    del response.headers["Content-Type"]
+    return response
+
+
+def _refuse_unread(max_bytes: int) -> None:
+    """Read nothing for a sender who cannot be Retell. Raises BodyTooLarge or SignatureError."""
+    if (request.content_length or 0) > max_bytes:
+        raise _too_large(max_bytes)
+    parse_header(request.headers.get("X-Retell-Signature"))
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is longer than {max_bytes} bytes")
+
+
+def _is_timed() -> bool:
+    """Whether gunicorn's gevent worker serves this request."""
+    return "gunicorn.socket" in request.environ
+
+
+def _close_after_unread_body(response: Response) -> Response:
+    """What is left of a body must not be taken for the next request."""
+    has_body = request.content_length or "Transfer-Encoding" in request.headers
+    # Set by gunicorn.conf.py: gunicorn ignores a Connection header of ours.
+    force_close = getattr(request.environ["wsgi.input"], "force_close", None)
+    if has_body and force_close and not g.get("body_is_read"):
+        force_close()
+        response.call_on_close(partial(drain, request.environ["wsgi.input"], is_timed=True))
+    return response

@@ -1,0 +1,168 @@
+"""Is the warehouse well: what /healthz answers and /metrics exposes."""
+
+import shutil
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from receiver.addresses import Location
+from receiver.store.engine import engine
+from receiver.webhook.counters import STATE, Counters, is_future
+
+# Below this, the next burst may not fit.
+MIN_FREE_BYTES = 64 * 1024 * 1024
+# How far back the answer looks: long enough for any monitor to see what happened.
+RECENT_MS = 15 * 60 * 1000
+# So many forged requests without an authentic event are no stray visitor.
+MIN_FORGED = 5
+
+NEARLY_FULL = "the disk is nearly full"
+STALE = "authentic events arrived too old: check this machine's clock"
+FORGED = "only forged events arrive: check the webhook key"
+REFUSED = "events were refused and none was stored since"
+_EVENTS = ("stored", "duplicate", "quarantined", "erased")
+_REFUSED = ("busy", "unavailable")
+
+# How each problem begins; docs/reference/health.md has a remedy for each.
+PROBLEMS = (
+    "the database cannot be opened",
+    "the database is damaged",
+    "the database cannot be read",
+    "the database does not have this version's schema",
+    "the database has migrations this version does not know",
+    "the database is read-only",
+    NEARLY_FULL,
+    STALE,
+    FORGED,
+    REFUSED,
+)
+
+
+def note(counters: Counters, outcome: str, *, now_ms: int) -> None:
+    """Count what became of a request to /webhook, and what `health` needs to know of it."""
+    counters.add(outcome)
+    if outcome in _EVENTS:
+        counters.raise_to("last_event_ms", now_ms)
+        counters.reset("forged_since_event")
+        counters.reset("refused_since_event")
+    elif outcome == "stale":
+        counters.raise_to("last_stale_ms", now_ms)
+    elif outcome == "forged":
+        if not _is_recent(counters.read()["last_forged_ms"], now_ms):
+            counters.reset("forged_since_event")
+        counters.add("forged_since_event")
+        counters.raise_to("last_forged_ms", now_ms)
+    elif outcome in _REFUSED:
+        counters.add("refused_since_event")
+        counters.raise_to("last_refused_ms", now_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseState:
+    """What a look at the database and its disk found."""
+
+    problems: Sequence[str]
+    found: Mapping[str, Any]
+    database_bytes: int
+    wal_bytes: int
+    free_disk_bytes: int
+
+
+class DatabaseWatch:
+    """Looks at the database at `where` at most once in `seconds`, whoever asks.
+
+    A look takes milliseconds, and anybody on the internet may ask for it.
+    """
+
+    def __init__(self, where: Location, counters_path: Path, *, seconds: float) -> None:
+        self._engine, self._path, self._seconds = engine(where), counters_path, seconds
+        self._lock = threading.Lock()
+        self._state: DatabaseState | None = None
+        self._due = 0.0
+
+    def look(self) -> DatabaseState:
+        """The state, one look at a time."""
+        with self._lock:
+            if self._state is None or time.monotonic() >= self._due:
+                self._state = self._look()
+                self._due = time.monotonic() + self._seconds
+            return self._state
+
+    def _look(self) -> DatabaseState:
+        problems: list[str] = []
+        found = self._engine.look(problems)
+        free = free_bytes(self._path)
+        if free < MIN_FREE_BYTES:
+            problems.append(NEARLY_FULL)
+        return DatabaseState(problems, found, *self._engine.sizes(), free)
+
+
+def health(state: DatabaseState, counters: Counters, *, now_ms: int) -> dict[str, Any]:
+    """The answer of /healthz; `problems` is empty when all is well."""
+    counts = counters.read()
+    problems = [*state.problems, *traffic_problems(counts, now_ms)]
+    last_event_ms = counts["last_event_ms"]
+    return {
+        "status": "error" if problems else "ok",
+        "problems": problems,
+        **state.found,
+        "last_event_ms": None if is_future(last_event_ms, now_ms) else last_event_ms or None,
+        "stale": counts["stale"],
+        "wal_bytes": state.wal_bytes,
+        "free_disk_bytes": state.free_disk_bytes,
+    }
+
+
+def traffic_problems(counts: Mapping[str, int], now_ms: int) -> list[str]:
+    """What the requests of the last quarter of an hour say. Times in the future say nothing."""
+    problems = []
+    recent = {name for name, at in counts.items() if _is_recent(at, now_ms)}
+    if "last_stale_ms" in recent:
+        problems.append(STALE)
+    # Beside authentic events, forged ones are a stranger's.
+    is_forged = counts["forged_since_event"] >= MIN_FORGED and "last_forged_ms" in recent
+    if is_forged and "last_event_ms" not in recent:
+        problems.append(FORGED)
+    if counts["refused_since_event"] and "last_refused_ms" in recent:
+        problems.append(REFUSED)
+    return problems
+
+
+def _is_recent(at_ms: int, now_ms: int) -> bool:
+    return now_ms - RECENT_MS < at_ms and not is_future(at_ms, now_ms)
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes left on the disk that holds `path`, 0 if its folder is gone."""
+    return shutil.disk_usage(path.parent).free if path.parent.exists() else 0
+
+
+def prometheus(state: DatabaseState, counters: Counters) -> str:
+    """Counters and gauges in Prometheus' text format."""
+    counts = counters.read()
+    last_event_ms = counts["last_event_ms"]
+    lines = [
+        "# HELP callhouse_events_total Requests to /webhook by what became of them.",
+        "# TYPE callhouse_events_total counter",
+        *(
+            f'callhouse_events_total{{outcome="{name}"}} {n}'
+            for name, n in counts.items()
+            if name not in STATE
+        ),
+    ]
+    gauges = {
+        "last_event_timestamp_seconds": (last_event_ms / 1000, "When the last event was stored."),
+        "database_bytes": (state.database_bytes, "Size of the database."),
+        "wal_bytes": (state.wal_bytes, "Size of the write-ahead log."),
+        "free_disk_bytes": (state.free_disk_bytes, "Room left on this machine's disk."),
+    }
+    for name, (value, meaning) in gauges.items():
+        lines += [
+            f"# HELP callhouse_{name} {meaning}",
+            f"# TYPE callhouse_{name} gauge",
+            f"callhouse_{name} {value}",
+        ]
+    return "\n".join(lines) + "\n"

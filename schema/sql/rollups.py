@@ -1,0 +1,141 @@
+"""The figures of each hour and day: what fills the rollup tables, and views that are exact."""
+
+import importlib.resources
+import re
+from dataclasses import dataclass
+
+from schema.sql.macros import plain
+
+_STATEMENT = re.compile(
+    r"^CREATE VIEW hourly_(\w+) AS\nSELECT([\w,\s]+)\nFROM rollup_\w+\nUNION ALL\n(.*?);$",
+    re.MULTILINE | re.DOTALL,
+)
+_HOUR = "local_hour(call_time(c))"
+
+# What figures are told apart by; all others are added up, or the largest of them is taken.
+_GROUPS = frozenset(
+    {"agent_id", "agent_version", "direction", "disconnection_reason", "started", "product"}
+    | {"component", "name", "type", "former_node", "new_node", "wait_ms"}
+)
+_LARGEST = frozenset({"agent_name", "max_ms", "longest_ms"})
+
+_FIRST, _LAST = -(2**63), 2**63 - 1
+
+
+def _gaps(table: str, since: str, until: str) -> str:
+    """The spans of time between the rows of a table of spans."""
+    return f"""
+    SELECT {_FIRST} AS since, coalesce(min({since}) - 1, {_LAST}) AS until FROM {table}
+    UNION ALL
+    SELECT {until}, coalesce(lead({since}) OVER (ORDER BY {since}) - 1, {_LAST}) FROM {table}"""
+
+
+def unsettled_calls(hour_ms: int) -> str:
+    """The calls between hours that are rolled up, each gap a search of the index on their time, and
+    the calls of no time."""
+    return plain(f"""
+    SELECT c.* FROM ({_gaps("rollup_hours", "hour", f"hour + {hour_ms}")}
+    ) gap
+    CROSS JOIN calls c ON call_time(c) BETWEEN gap.since AND gap.until
+    UNION ALL
+    SELECT c.* FROM calls c WHERE call_time(c) IS NULL
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """Figures of one kind, by the hour and by the day: two tables and a view in front of each.
+
+    `figures` is the SELECT of an hour's from `unsettled_calls`, in the order of `columns`, of which
+    the hour is the first. Statements hold words of our SQL files.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    figures: str
+
+    @property
+    def hourly(self) -> str:
+        """The view of every hour."""
+        return f"hourly_{self.name}"
+
+    @property
+    def daily(self) -> str:
+        """The view of every day."""
+        return f"daily_{self.name}"
+
+    @property
+    def _rest(self) -> str:
+        return ", ".join(self.columns[1:])
+
+    def create_hourly(self, hour_ms: int, *, rolled_up: bool) -> str:
+        """The statement that makes the view of hours."""
+        if not rolled_up:
+            columns = ", ".join(self.columns)
+            return f"CREATE VIEW {self.hourly} AS\n{self._counted}SELECT {columns} FROM counted"
+        return (
+            f"CREATE VIEW {self.hourly} AS\nWITH unsettled_calls AS ({unsettled_calls(hour_ms)})\n"
+            f"SELECT {', '.join(self.columns)} FROM rollup_{self.name}\nUNION ALL\n{self.figures}"
+        )
+
+    def create_daily(self, hour_ms: int, *, rolled_up: bool) -> str:
+        """The statement that makes the view of days: those that are rolled up, hours that are and
+        whose day is not, and calls. A day that is not has several rows of a kind."""
+        if not rolled_up:
+            return (
+                f"CREATE VIEW {self.daily} AS\n{self._counted}"
+                f"SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"
+            )
+        return f"""CREATE VIEW {self.daily} AS
+WITH
+    unsettled_calls AS ({unsettled_calls(hour_ms)}),
+    unsettled_days AS ({_gaps("rollup_days", "since", "until")}),
+    counted ({", ".join(self.columns)}) AS ({self.figures})
+SELECT day, {self._rest} FROM rollup_day_{self.name}
+UNION ALL
+SELECT local_day(h.hour) AS day, {self._rest}
+FROM unsettled_days gap CROSS JOIN rollup_{self.name} h ON h.hour BETWEEN gap.since AND gap.until
+UNION ALL
+SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
+
+    @property
+    def _counted(self) -> str:
+        """The figures of every call, whatever is rolled up."""
+        return (
+            "WITH unsettled_calls AS (SELECT * FROM calls),\n"
+            f"counted ({', '.join(self.columns)}) AS (\n{self.figures}\n)\n"
+        )
+
+    @property
+    def of_the_hour(self) -> str:
+        """The SELECT of what the table of hours holds of the calls from `:hour` to `:last`."""
+        calls = "SELECT c.* FROM calls c WHERE call_time(c) BETWEEN :hour AND :last"
+        figures = self.figures.replace(_HOUR, "CAST(:hour AS INTEGER)")
+        return plain(f"WITH unsettled_calls AS ({calls})\n{figures}")
+
+    @property
+    def of_the_day(self) -> str:
+        """The SELECT of what the table of days holds of the hours from `:since` until `:until`."""
+        columns = [":day", *map(_added, self.columns[1:])]
+        groups = [name for name in self.columns if name in _GROUPS]
+        return (
+            f"SELECT {', '.join(columns)} FROM rollup_{self.name} "
+            f"WHERE hour >= :since AND hour < :until GROUP BY {', '.join(groups)}"
+        )
+
+
+def _added(column: str) -> str:
+    if column in _GROUPS:
+        return column
+    return f"{'max' if column in _LARGEST else 'sum'}({column})"
+
+
+def _rollups() -> tuple[Rollup, ...]:
+    text = (importlib.resources.files("schema.sql") / "rollups.sql").read_text(encoding="utf-8")
+    return tuple(
+        Rollup(name, tuple(column.strip() for column in columns.split(",")), figures)
+        for name, columns, figures in _STATEMENT.findall(text)
+    )
+
+
+ROLLUPS = _rollups()

@@ -1,0 +1,184 @@
+-- The figures of every hour, as they are now: of hours that are rolled up from their table, of all
+-- others from the calls themselves. Dashboards and scorecards are sums of these.
+--
+-- The words are those of views.sql, and
+--   local_hour(X)       the first millisecond of the local hour; where the zone's offset has half an
+--                       hour, that is none of UTC's
+--   product_of(p)       the product of a row of product_costs, in one spelling
+--   step_of(j)          how wide the step of a row of json_each is, in milliseconds
+-- schema/sql/rollups.py puts unsettled_calls in front: in a view the calls of hours that are not rolled up,
+-- and in rolling up those of the hour in hand. So the second half of each view is also what fills its
+-- table, and the two cannot differ. From each view and table it makes those of days.
+
+-- started: whether the call has a start. With the reason it tells whether a call connected, while the
+-- meaning of a reason may change without any call being touched.
+CREATE VIEW hourly_calls AS
+SELECT
+    hour, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls,
+    transferred, duration_ms_sum, duration_count, cost_cents_sum, cost_count, successful_count,
+    judged_count, positive_count, neutral_count, negative_count, sentiment_count, voicemail_count,
+    e2e_p50_ms_sum, e2e_p50_count, interruptions_sum, interruptions_count, tool_calls_sum,
+    failed_tool_calls_sum, cost_cents_squares, e2e_p50_ms_squares, turns_sum, interrupted_count
+FROM rollup_calls
+UNION ALL
+SELECT
+    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
+    c.agent_id,
+    c.agent_version,
+    c.direction,
+    c.disconnection_reason,
+    CAST(CASE WHEN c.start_timestamp IS NOT NULL THEN 1 ELSE 0 END AS INTEGER) AS started,
+    max(c.agent_name),
+    CAST(count(*) AS INTEGER),
+    CAST(
+        count(
+            CASE WHEN c.transfer_destination IS NOT NULL
+                OR c.disconnection_reason IN ('call_transfer', 'transfer_bridged') THEN 1 END
+        ) AS INTEGER
+    ),
+    -- Integers could overflow in a sum, which is an error.
+    CAST(sum(c.duration_ms + 0.0) AS REAL),
+    CAST(count(c.duration_ms) AS INTEGER),
+    CAST(sum(c.combined_cost_cents) AS REAL),
+    CAST(count(c.combined_cost_cents) AS INTEGER),
+    CAST(count(CASE WHEN a.call_successful <> 0 THEN 1 END) AS INTEGER),
+    CAST(count(a.call_successful) AS INTEGER),
+    -- Retell's spelling of the words drifts.
+    CAST(count(CASE WHEN lower(trim(a.user_sentiment)) = 'positive' THEN 1 END) AS INTEGER),
+    CAST(count(CASE WHEN lower(trim(a.user_sentiment)) = 'neutral' THEN 1 END) AS INTEGER),
+    CAST(count(CASE WHEN lower(trim(a.user_sentiment)) = 'negative' THEN 1 END) AS INTEGER),
+    CAST(count(a.user_sentiment) AS INTEGER),
+    CAST(count(CASE WHEN a.in_voicemail <> 0 THEN 1 END) AS INTEGER),
+    CAST(sum(l.p50_ms) AS REAL),
+    CAST(count(l.p50_ms) AS INTEGER),
+    CAST(sum(m.interruptions) AS INTEGER),
+    CAST(count(m.interruptions) AS INTEGER),
+    CAST(sum(m.tool_calls) AS INTEGER),
+    CAST(sum(m.failed_tool_calls) AS INTEGER),
+    CAST(sum(c.combined_cost_cents * c.combined_cost_cents) AS REAL),
+    CAST(sum(l.p50_ms * l.p50_ms) AS REAL),
+    CAST(sum(m.turns) AS INTEGER),
+    -- Not how many, but whether: 0 and null stay what they are.
+    CAST(sum(CASE WHEN m.interruptions > 0 THEN 1 ELSE m.interruptions END) AS INTEGER)
+FROM unsettled_calls c
+LEFT JOIN analyses a ON a.call_id = c.call_id
+LEFT JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
+LEFT JOIN call_metrics m ON m.call_id = c.call_id
+GROUP BY
+    local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, c.disconnection_reason,
+    CASE WHEN c.start_timestamp IS NOT NULL THEN 1 ELSE 0 END;
+
+-- A product appears twice in a transferred call; calls counts it once. A call lies in one hour, so
+-- that its count adds up.
+CREATE VIEW hourly_costs AS
+SELECT
+    hour, agent_id, agent_version, direction, product, calls, cost_cents_sum,
+    transfer_leg_cents_sum
+FROM rollup_costs
+UNION ALL
+SELECT
+    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
+    c.agent_id,
+    c.agent_version,
+    c.direction,
+    product_of(p) AS product,
+    CAST(count(DISTINCT p.call_id) AS INTEGER),
+    CAST(sum(p.cost_cents) AS REAL),
+    CAST(sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0.0 END) AS REAL)
+FROM unsettled_calls c
+CROSS JOIN product_costs p ON p.call_id = c.call_id
+GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, product_of(p);
+
+CREATE VIEW hourly_latencies AS
+SELECT
+    hour, agent_id, agent_version, direction, component, agent_name, calls, p50_ms_sum, p50_count,
+    p95_ms_sum, p95_count, max_ms
+FROM rollup_latencies
+UNION ALL
+SELECT
+    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
+    c.agent_id,
+    c.agent_version,
+    c.direction,
+    l.component,
+    max(c.agent_name),
+    CAST(count(*) AS INTEGER),
+    CAST(sum(l.p50_ms) AS REAL),
+    CAST(count(l.p50_ms) AS INTEGER),
+    CAST(sum(l.p95_ms) AS REAL),
+    CAST(count(l.p95_ms) AS INTEGER),
+    CAST(max(l.max_ms) AS REAL)
+FROM unsettled_calls c
+CROSS JOIN latencies l ON l.call_id = c.call_id
+GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, l.component;
+
+CREATE VIEW hourly_tools AS
+SELECT
+    hour, agent_id, agent_version, direction, name, type, tool_calls, failed, without_result,
+    said_no, duration_ms_sum, duration_count, longest_ms
+FROM rollup_tools
+UNION ALL
+SELECT
+    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
+    c.agent_id,
+    c.agent_version,
+    c.direction,
+    t.name,
+    t.type,
+    CAST(count(*) AS INTEGER),
+    CAST(count(CASE WHEN t.successful = 0 THEN 1 END) AS INTEGER),
+    CAST(count(CASE WHEN t.result_position IS NULL THEN 1 END) AS INTEGER),
+    CAST(
+        count(
+            CASE WHEN t.successful = 1 AND json_valid(t.result)
+                THEN CASE WHEN json_type(t.result, '$.success') = 'false' THEN 1 END
+            END
+        ) AS INTEGER
+    ),
+    CAST(sum(t.duration_ms + 0.0) AS REAL),
+    CAST(count(t.duration_ms) AS INTEGER),
+    CAST(max(t.duration_ms) AS INTEGER)
+FROM unsettled_calls c
+CROSS JOIN tool_calls t ON t.call_id = c.call_id
+WHERE t.track = 'session'
+    -- A result without its invocation has no name to be counted under.
+    AND t.result_position IS NOT t.position
+GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, t.name, t.type;
+
+CREATE VIEW hourly_transitions AS
+SELECT
+    hour, agent_id, agent_version, direction, former_node, new_node, calls, transitions
+FROM rollup_transitions
+UNION ALL
+SELECT
+    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
+    c.agent_id,
+    c.agent_version,
+    c.direction,
+    coalesce(n.former_node_name, n.former_node_id) AS former_node,
+    coalesce(n.new_node_name, n.new_node_id) AS new_node,
+    CAST(count(DISTINCT n.call_id) AS INTEGER),
+    CAST(count(*) AS INTEGER)
+FROM unsettled_calls c
+CROSS JOIN node_transitions n ON n.call_id = c.call_id
+WHERE n.track = 'session'
+GROUP BY
+    local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction,
+    coalesce(n.former_node_name, n.former_node_id), coalesce(n.new_node_name, n.new_node_id);
+
+-- How long callers waited for answers, in steps wide enough to count and narrow enough to find
+-- percentiles in: 10 ms below a second, 100 ms below ten, then whole seconds. wait_ms is the middle.
+CREATE VIEW hourly_waits AS
+SELECT
+    hour, wait_ms, answers
+FROM rollup_waits
+UNION ALL
+SELECT
+    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
+    CAST(CAST(j.value AS INTEGER) / step_of(j) * step_of(j) + step_of(j) / 2 AS INTEGER) AS wait_ms,
+    CAST(count(*) AS INTEGER)
+FROM unsettled_calls c
+CROSS JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
+CROSS JOIN json_each(CASE WHEN json_valid(l.samples_ms) THEN l.samples_ms ELSE '[]' END) j
+WHERE j.type IN ('integer', 'real')
+GROUP BY local_hour(call_time(c)), wait_ms;

@@ -1,0 +1,304 @@
+-- What people browse. The tables are the truth; nothing here is stored, nothing here reads a clock.
+--
+-- These words are replaced by schema/sql/views.py and schema/sql/macros.py. X is in milliseconds since the epoch, null stays null,
+-- and "local" is the configured time zone:
+--   local_iso(X)        2026-05-09T14:52:42+02:00
+--   local_day(X)        2026-05-09
+--   local_midnight(X)   the milliseconds at which that day began
+--   call_time(c)        when a row of calls began. A call that never connected has no time of its
+--                       own; for it, when Retell reported it. calls_at is an index on just this.
+--   customer(c)         the number at the other end. calls_customer is an index on just this.
+--   is_unknown_event(o) an observation of an event that this version does not know.
+--                       observations_unknown_event is an index of just these.
+--   is_connected(c, r)  whether somebody or something answered, by the call and its reason
+--   are_connected(h, r) the same of the calls that a row of daily_calls counts
+
+-- The landing page: who called whom when, and what came of it. The analysis is looked up by key
+-- column by column and not joined, because SQLite carries out a join even where it only counts calls;
+-- like this, pages, counts and facets of a million calls read an index of calls and nothing else.
+CREATE VIEW call_log AS
+SELECT
+    c.call_id,
+    local_iso(c.at) AS started_at,
+    c.agent_name AS agent,
+    c.direction,
+    customer(c) AS who,
+    -- Of one width below ten hours, so that text compares as time does.
+    CASE WHEN c.duration_ms IS NOT NULL
+        THEN printf(
+            '%d:%02d:%02d',
+            c.duration_ms / 3600000, c.duration_ms / 60000 % 60, c.duration_ms / 1000 % 60
+        )
+    END AS duration,
+    c.call_status AS status,
+    c.disconnection_reason AS outcome,
+    (SELECT a.call_successful FROM analyses a WHERE a.call_id = c.call_id) AS success,
+    (SELECT a.user_sentiment FROM analyses a WHERE a.call_id = c.call_id) AS sentiment,
+    CAST(round(c.combined_cost_cents / 100.0, 4) AS REAL) AS cost_dollars,
+    (
+        SELECT CASE WHEN length(a.call_summary) > 120
+            THEN substr(a.call_summary, 1, 119) || '…' ELSE a.call_summary
+        END
+        FROM analyses a
+        WHERE a.call_id = c.call_id
+    ) AS summary,
+    CAST(c.duration_ms / 1000.0 AS REAL) AS duration_seconds,
+    -- Not CAST: ordered by it, the view reads the index on just this expression.
+    c.at AS started_at_ms
+FROM (SELECT c.*, call_time(c) AS at FROM calls c) c;
+
+-- Everything in a call's transcript in its order: a tool's result stands where it arrived, not
+-- where the tool was invoked. Each branch follows a primary key, so that of one call, or of the first
+-- page of all, nothing is read but what is shown.
+CREATE VIEW timeline AS
+SELECT
+    call_id, track, position, start_seconds AS seconds,
+    'utterance' AS kind, role AS who, content AS text
+FROM utterances
+UNION ALL
+SELECT call_id, track, position, invoked_at_seconds, 'tool_call', name, arguments
+FROM tool_calls
+-- A result without its invocation has a row of its own at the result's place.
+WHERE result_position IS NOT position
+UNION ALL
+SELECT call_id, track, result_position, result_at_seconds, 'tool_result', name, result
+FROM tool_calls
+WHERE result_position IS NOT NULL
+UNION ALL
+SELECT
+    call_id, track, position, time_seconds, 'node_transition', NULL,
+    coalesce(former_node_name, former_node_id, '?') || ' → '
+        || coalesce(new_node_name, new_node_id, '?')
+FROM node_transitions
+UNION ALL
+SELECT call_id, track, position, time_seconds, coalesce(role, 'unknown'), NULL, body
+FROM markers
+ORDER BY call_id, track, position;
+
+-- A row for each word that was said. JSON is read only where it is valid, here and below, for one
+-- broken text would fail a whole page.
+CREATE VIEW words AS
+SELECT
+    w.call_id,
+    w.track,
+    w.position,
+    CAST(j.key AS INTEGER) AS word_index,
+    CAST(json_extract(w.words, j.fullkey || '[0]') AS TEXT) AS word,
+    CAST(
+        CASE WHEN json_type(w.words, j.fullkey || '[1]') IN ('integer', 'real')
+            THEN json_extract(w.words, j.fullkey || '[1]')
+        END AS REAL
+    ) AS start_seconds,
+    CAST(
+        CASE WHEN json_type(w.words, j.fullkey || '[2]') IN ('integer', 'real')
+            THEN json_extract(w.words, j.fullkey || '[2]')
+        END AS REAL
+    ) AS end_seconds
+FROM utterance_words w
+CROSS JOIN json_each(CASE WHEN json_valid(w.words) THEN w.words ELSE '[]' END) j;
+
+-- A row for each day with calls, newest first. A transferred call is one call, and its cost already
+-- holds the transferred leg's.
+CREATE VIEW daily_summary AS
+SELECT
+    h.day,
+    CAST(sum(h.calls) AS INTEGER) AS calls,
+    CAST(sum(h.calls * h.connected) AS INTEGER) AS connected,
+    CAST(sum(h.transferred) AS INTEGER) AS transferred,
+    CAST(round(sum(h.duration_ms_sum) / 60000.0, 1) AS REAL) AS minutes,
+    CAST(
+        round(
+            sum(h.duration_ms_sum) FILTER (WHERE h.connected = 1)
+                / sum(h.duration_count) FILTER (WHERE h.connected = 1) / 1000.0, 1
+        ) AS REAL
+    ) AS average_seconds,
+    CAST(round(sum(h.cost_cents_sum) / 100.0, 4) AS REAL) AS cost_dollars,
+    CAST(
+        round(
+            1.0 * sum(h.successful_count) FILTER (WHERE h.connected = 1)
+                / nullif(sum(h.judged_count) FILTER (WHERE h.connected = 1), 0), 4
+        ) AS REAL
+    ) AS success_rate
+FROM (
+    SELECT h.*, are_connected(h, r) AS connected
+    FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
+) h
+WHERE h.day IS NOT NULL
+GROUP BY h.day
+ORDER BY h.day DESC;
+
+-- One agent version against the other. The figures of an hour are sums and counts, whatever is
+-- averaged, so that a version's are the sums of its hours'.
+CREATE VIEW agent_scorecard AS
+SELECT
+    h.agent_id,
+    h.agent_version,
+    max(h.agent_name) AS agent_name,
+    CAST(sum(h.calls) AS INTEGER) AS calls,
+    CAST(round(1.0 * sum(h.calls * h.connected) / sum(h.calls), 4) AS REAL) AS connected_share,
+    CAST(
+        round(
+            1.0 * sum(h.successful_count) FILTER (WHERE h.connected = 1)
+                / nullif(sum(h.judged_count) FILTER (WHERE h.connected = 1), 0), 4
+        ) AS REAL
+    ) AS success_rate,
+    CAST(
+        round(
+            sum(h.duration_ms_sum) FILTER (WHERE h.connected = 1)
+                / sum(h.duration_count) FILTER (WHERE h.connected = 1) / 1000.0, 1
+        ) AS REAL
+    ) AS average_seconds,
+    CAST(round(sum(h.cost_cents_sum) / sum(h.cost_count) / 100.0, 4) AS REAL) AS cost_per_call_dollars,
+    CAST(
+        round(
+            sum(h.cost_cents_sum) / 100.0
+                / nullif(sum(h.successful_count) FILTER (WHERE h.connected = 1), 0), 4
+        ) AS REAL
+    ) AS cost_per_success_dollars,
+    CAST(
+        round(
+            1.0 * sum(h.negative_count) FILTER (WHERE h.connected = 1)
+                / nullif(sum(h.sentiment_count) FILTER (WHERE h.connected = 1), 0), 4
+        ) AS REAL
+    ) AS negative_share,
+    CAST(round(sum(h.e2e_p50_ms_sum) / sum(h.e2e_p50_count), 0) AS REAL) AS latency_p50_ms,
+    CAST(round(1.0 * sum(h.interruptions_sum) / sum(h.interruptions_count), 2) AS REAL) AS interruptions_per_call,
+    CAST(sum(h.tool_calls_sum) AS INTEGER) AS tool_calls,
+    CAST(sum(h.failed_tool_calls_sum) AS INTEGER) AS failed_tool_calls
+FROM (
+    SELECT h.*, are_connected(h, r) AS connected
+    FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
+) h
+GROUP BY h.agent_id, h.agent_version;
+
+-- Which tools fail, and which only seem to work: successful says that the tool ran, while its answer
+-- may say "success": false.
+CREATE VIEW tool_scorecard AS
+SELECT
+    h.name,
+    h.type,
+    CAST(sum(h.tool_calls) AS INTEGER) AS calls,
+    CAST(sum(h.failed) AS INTEGER) AS failed,
+    CAST(sum(h.without_result) AS INTEGER) AS without_result,
+    CAST(sum(h.said_no) AS INTEGER) AS said_no,
+    CAST(round(sum(h.duration_ms_sum) / sum(h.duration_count), 0) AS REAL) AS average_ms,
+    CAST(max(h.longest_ms) AS INTEGER) AS longest_ms
+FROM daily_tools h
+GROUP BY h.name, h.type;
+
+-- What the money goes to.
+CREATE VIEW cost_by_product AS
+SELECT
+    h.product,
+    CAST(sum(h.calls) AS INTEGER) AS calls,
+    CAST(round(sum(h.cost_cents_sum) / 100.0, 4) AS REAL) AS cost_dollars,
+    CAST(round(sum(h.cost_cents_sum) / nullif(sum(sum(h.cost_cents_sum)) OVER (), 0), 4) AS REAL) AS share,
+    CAST(round(sum(h.cost_cents_sum) / 100.0 / sum(h.calls), 4) AS REAL) AS cost_per_call_dollars,
+    CAST(round(sum(h.transfer_leg_cents_sum) / 100.0, 4) AS REAL) AS transfer_leg_dollars
+FROM daily_costs h
+GROUP BY h.product;
+
+-- Where an agent version loses time. Averages over calls, each call counting once.
+CREATE VIEW latency_by_agent AS
+SELECT
+    h.agent_id,
+    h.agent_version,
+    max(h.agent_name) AS agent_name,
+    h.component,
+    CAST(sum(h.calls) AS INTEGER) AS calls,
+    CAST(round(sum(h.p50_ms_sum) / sum(h.p50_count), 0) AS REAL) AS p50_ms,
+    CAST(round(sum(h.p95_ms_sum) / sum(h.p95_count), 0) AS REAL) AS p95_ms,
+    CAST(round(max(h.max_ms), 0) AS REAL) AS max_ms
+FROM daily_latencies h
+GROUP BY h.agent_id, h.agent_version, h.component;
+
+-- How calls end. A call that goes on has no reason yet and is not counted.
+CREATE VIEW disconnections AS
+SELECT
+    d.reason,
+    r.category,
+    r.description,
+    CAST(d.calls AS INTEGER) AS calls,
+    CAST(round(1.0 * d.calls / sum(d.calls) OVER (), 4) AS REAL) AS share
+FROM (
+    SELECT c.disconnection_reason AS reason, count(*) AS calls
+    FROM calls c
+    WHERE c.disconnection_reason IS NOT NULL
+    GROUP BY c.disconnection_reason
+) d
+LEFT JOIN disconnection_reasons r ON r.reason = d.reason;
+
+-- What somebody should look at. The newest news of any call stands for the present, since by a clock
+-- every call of an old file would look stuck. Reads partial indexes only: level < 3 is the condition
+-- of calls_unfinished.
+CREATE VIEW needs_attention AS
+WITH
+    unfinished AS (SELECT * FROM calls c WHERE c.level < 3),
+    present (at) AS (SELECT max(c.updated_at) FROM calls c)
+SELECT
+    'quarantined' AS what,
+    o.entity_id,
+    local_iso(o.first_received_at) AS since,
+    o.problem AS detail
+FROM observations o
+WHERE o.problem IS NOT NULL
+UNION ALL
+SELECT
+    'stuck in progress',
+    u.call_id,
+    local_iso(u.observed_at),
+    'last heard of as ' || coalesce(u.call_status, 'unknown')
+FROM unfinished u
+WHERE u.level < 2 AND u.observed_at < (SELECT at FROM present) - 2 * 3600000
+UNION ALL
+SELECT
+    'never analysed',
+    u.call_id,
+    local_iso(u.updated_at),
+    'ended by ' || coalesce(u.disconnection_reason, 'unknown')
+FROM unfinished u
+WHERE u.level = 2 AND u.updated_at < (SELECT at FROM present) - 3600000;
+
+-- What Retell says that this version does not know. Each branch reads one index made for it.
+CREATE VIEW drift AS
+SELECT
+    d.place,
+    d.what,
+    d.name,
+    CAST(d.entities AS INTEGER) AS entities,
+    local_iso(d.first_seen_at) AS first_seen,
+    d.example,
+    CAST(d.first_seen_at AS INTEGER) AS first_seen_ms
+FROM (
+    SELECT
+        'envelope' AS place, 'event' AS what, o.event AS name,
+        count(*) AS entities, min(nullif(o.observed_at, 0)) AS first_seen_at,
+        (
+            SELECT e.entity_id FROM observations e
+            WHERE e.event = o.event AND is_unknown_event(e)
+            ORDER BY nullif(e.observed_at, 0) NULLS LAST, e.entity_id LIMIT 1
+        ) AS example
+    FROM observations o
+    WHERE is_unknown_event(o)
+    GROUP BY o.event
+    UNION ALL
+    SELECT
+        u.place, u.what, u.name, count(*), min(u.seen_at),
+        (
+            SELECT e.call_id FROM unknowns e
+            WHERE e.place = u.place AND e.what = u.what AND e.name = u.name
+            ORDER BY e.seen_at NULLS LAST, e.call_id LIMIT 1
+        )
+    FROM unknowns u
+    GROUP BY u.place, u.what, u.name
+    UNION ALL
+    SELECT
+        u.place, u.what, u.name, count(*), min(u.seen_at),
+        (
+            SELECT e.chat_id FROM chat_unknowns e
+            WHERE e.place = u.place AND e.what = u.what AND e.name = u.name
+            ORDER BY e.seen_at NULLS LAST, e.chat_id LIMIT 1
+        )
+    FROM chat_unknowns u
+    GROUP BY u.place, u.what, u.name
+) d;

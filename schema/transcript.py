@@ -1,0 +1,193 @@
+"""Transcript entries -> rows: utterances with their words, tool calls, transitions, markers."""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from pydantic_core import to_json
+
+from schema.models import Entry
+
+Row = tuple[Any, ...]
+
+TRACK_TABLES = ("utterances", "utterance_words", "tool_calls", "node_transitions", "markers")
+UTTERANCE_ROLES = frozenset({"agent", "user", "transfer_target"})
+
+_NUMBERS = frozenset({int, float})
+_WORD = itemgetter("word", "start", "end")
+
+
+def json_text(value: Any) -> str | None:
+    """JSON for a column: compact, non-ASCII as it is, None for None, non-finite numbers null."""
+    return None if value is None else to_json(value, inf_nan_mode="null").decode()
+
+
+def text(value: Any) -> str | None:
+    """Text as it is, anything else as JSON."""
+    return value if value is None or isinstance(value, str) else json_text(value)
+
+
+def track_rows(call_id: str, track: str, entries: Any) -> dict[str, list[Row]]:
+    """Sort a list's entries into the track tables. An entry that is no object has no row."""
+    rows: dict[str, list[Row]] = {table: [] for table in TRACK_TABLES}
+    spoken: dict[int, Sequence[Sequence[Any]]] = {}
+    invocations: list[tuple[int, Entry]] = []
+    results: dict[str | None, deque[tuple[int, Entry]]] = defaultdict(deque)
+    for position, said in enumerate(entries if isinstance(entries, list) else ()):
+        if not isinstance(said, dict):
+            continue
+        key, role = (call_id, track, position), said.get("role")
+        # Most entries are utterances, whose few fields need no model.
+        if isinstance(role, str) and role in UTTERANCE_ROLES:
+            words = spoken[position] = _words(said.get("words"))
+            rows["utterances"].append((*key, role, *_utterance(said, words)))
+            if words:
+                rows["utterance_words"].append((*key, json_text(words)))
+            continue
+        entry = Entry.model_validate(said)
+        if entry.role == "tool_call_invocation":
+            invocations.append((position, entry))
+        elif entry.role == "tool_call_result":
+            results[entry.tool_call_id].append((position, entry))
+        elif entry.role == "node_transition":
+            rows["node_transitions"].append((*key, *_transition(entry)))
+        else:
+            rows["markers"].append((*key, entry.role, entry.time_sec, _marker_body(entry)))
+    rows["tool_calls"] = [
+        (call_id, track, *row) for row in _tool_calls(invocations, results, spoken)
+    ]
+    return rows
+
+
+def _utterance(said: Mapping[str, Any], words: Sequence[Sequence[Any]]) -> Row:
+    content, metadata = text(said.get("content")), said.get("metadata")
+    return (
+        content,
+        _first(start for _, start, _ in words),
+        _first(end for _, _, end in reversed(words)),
+        len(words) or len((content or "").split()),
+        None if metadata is None else json_text(metadata),
+    )
+
+
+def _first(times: Iterable[Any]) -> float | None:
+    """The first that can be a time, in seconds."""
+    for time in times:
+        if (at := seconds(time)) is not None:
+            return at
+    return None
+
+
+def _words(words: Any) -> Sequence[Sequence[Any]]:
+    """Wire words -> [[word, start, end], …]. Spaces stay: the words join to the content."""
+    if not isinstance(words, list):
+        return []
+    try:
+        # A call is mostly words, and nearly all of them have all three.
+        return list(map(_WORD, words))
+    except (KeyError, TypeError):
+        pass
+    return [
+        [w.get("word"), w.get("start"), w.get("end")] if isinstance(w, dict) else [w, None, None]
+        for w in words
+    ]
+
+
+def seconds(value: Any) -> float | None:
+    """A time in seconds, or None for what cannot be one."""
+    return float(value) if type(value) in _NUMBERS and -1e12 < value < 1e12 else None
+
+
+def _transition(entry: Entry) -> Row:
+    return (
+        entry.former_node_id,
+        entry.former_node_name,
+        entry.new_node_id,
+        entry.new_node_name,
+        entry.transition_type,
+        entry.time_sec,
+    )
+
+
+def _marker_body(entry: Entry) -> str | None:
+    said = entry.model_dump(exclude_unset=True, exclude={"role", "time_sec"})
+    if len(said) == 1 and isinstance(text := said.get("digit", said.get("content")), str):
+        return text
+    return json_text(said) if said else None
+
+
+def _tool_calls(
+    invocations: Iterable[tuple[int, Entry]],
+    results: dict[str | None, deque[tuple[int, Entry]]],
+    spoken: Mapping[int, Sequence[Sequence[Any]]],
+) -> list[Row]:
+    """Pair invocations with results: the n-th of an id with the n-th, for ids repeat."""
+    if not invocations and not results:
+        return []
+    speech, rows = _Speech(spoken), []
+    for position, invocation in invocations:
+        waiting = results[invocation.tool_call_id]
+        result_position, result = waiting.popleft() if waiting else (None, None)
+        after = speech.until(position, invocation.time_sec)
+        rows.append(_tool_call(position, invocation, after, result_position, result))
+    # A result without its invocation is kept at its own place.
+    for orphans in results.values():
+        for position, result in orphans:
+            rows.append(_tool_call(position, None, (None, None), position, result))
+    return sorted(rows)
+
+
+def _tool_call(
+    position: int,
+    invocation: Entry | None,
+    after: tuple[int | None, int | None],
+    result_position: int | None,
+    result: Entry | None,
+) -> Row:
+    entry = invocation or result or Entry()
+    invoked_at = invocation.time_sec if invocation else None
+    result_at = result.time_sec if result else None
+    return (
+        position,
+        entry.tool_call_id,
+        entry.name,
+        entry.type,
+        text(invocation.arguments) if invocation else None,
+        invoked_at,
+        *after,
+        result_position,
+        text(result.content) if result else None,
+        result.successful if result else None,
+        result_at,
+        None if invoked_at is None or result_at is None else round(1000 * (result_at - invoked_at)),
+    )
+
+
+class _Speech:
+    """When each word of a list was begun, to find where a tool was invoked."""
+
+    def __init__(self, spoken: Mapping[int, Sequence[Sequence[Any]]]) -> None:
+        self._positions = list(spoken)
+        self._begun = sorted(
+            [
+                (start, utterance, index)
+                for utterance, words in spoken.items()
+                for index, (_, start, _) in enumerate(words)
+                if type(start) in _NUMBERS
+            ]
+        )
+
+    def until(self, position: int, time: float | None) -> tuple[int | None, int | None]:
+        """Position of the utterance, and index of the word in it, last begun at `time`.
+
+        The list's order is the order in which recognition finished, so the times decide where
+        there are any; without them, the utterance before it in the list.
+        """
+        if time is None or not self._begun:
+            before = bisect_left(self._positions, position)
+            return (self._positions[before - 1] if before else None), None
+        begun = bisect_right(self._begun, (time, math.inf))
+        return self._begun[begun - 1][1:] if begun else (None, None)
