@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks import KEY
 from benchmarks.bodies import KINDS, pair
 from receiver.webhook.signature import sign
-from tests.postgres import Cluster, programs
+from tests.support.postgres import Cluster, programs
 
 CLIENTS = 32
 POSTGRES = "callhouse on PostgreSQL"

@@ -5,34 +5,28 @@ a test without a database would say the same again, and `db_path` is a file of S
 `postgres` or `pg` has a server in every run, and belongs to the one on SQLite.
 """
 
-import json
 import os
 import re
 import shutil
 import signal
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 import sqlite_utils
 import trustme
-import viewing
-from browsing import CHROMIUM
-from engines import Files, Server, url_of
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
-from running import is_setting
 
 from receiver import config
 from receiver.store import migrate, open_store
 from receiver.store.connection import sqlite3
-from receiver.webhook.signature import sign
+from tests.support import viewing
+from tests.support.browsing import CHROMIUM
+from tests.support.engines import Files, Server, url_of
+from tests.support.running import is_setting
+from tests.support.webhooks import KEY, NOW_MS
 
-KEY = "key_0123456789abcdef0123456789ab"
-PAYLOADS = Path(__file__).parent / "payloads"
-# The tests' clock: 2026-05-13 19:08:15 UTC.
-NOW_MS = 1_778_699_295_274
 # What a module with tests for every engine has: somewhere, a fixture that has a database.
 HAS_DATABASE = re.compile(
     r"^def \w+\([^)]*\b(engine|database|store|db|settings|app|client|world)\b", re.MULTILINE
@@ -69,7 +63,7 @@ def pytest_configure(config):
     config.add_cleanup(folder.cleanup)
     os.environ["SSL_CERT_FILE"] = f"{folder.name}/authority.pem"
     trustme.CA().cert_pem.write_to_path(os.environ["SSL_CERT_FILE"])
-    import canaries
+    from tests.support import canaries
 
     config.pluginmanager.register(canaries)
 
@@ -147,7 +141,7 @@ def db_path(tmp_path, new_database) -> Path:
 @pytest.fixture(scope="session")
 def postgres():
     """A PostgreSQL of this run's own, for everything but what a crash leaves."""
-    import postgres
+    from tests.support import postgres
 
     if postgres.programs() is None:
         pytest.skip("needs PostgreSQL: make test-system installs it")
@@ -163,7 +157,7 @@ def pg(postgres):
 
 @pytest.fixture(scope="session")
 def engine(request):
-    """This run's (tests/engines.py)."""
+    """This run's (tests/support/engines.py)."""
     if request.config.getoption("engine") == "sqlite":
         return Files()
     return Server(request.getfixturevalue("postgres"))
@@ -219,58 +213,6 @@ def app(settings):
 @pytest.fixture
 def client(app):
     return app.test_client()
-
-
-def post(client, body, *, key=KEY, at_ms=NOW_MS, path="/webhook"):
-    """Post a body (bytes, or a value to serialise) signed at `at_ms`."""
-    if not isinstance(body, bytes):
-        body = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-    headers = {"X-Retell-Signature": sign(body, key=key, now_ms=at_ms)}
-    return client.post(path, data=body, headers=headers, content_type="application/json")
-
-
-def payload(name: str) -> dict:
-    """A written fixture by its file name without .json."""
-    return json.loads((PAYLOADS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def call_rows(table: str, part: str | None = None, **fields) -> list[dict]:
-    """The rows of one table, or of one part of it, that a call with these fields has."""
-    from spelling import spelled
-
-    from schema.rows import Stamp, project
-    from schema.tables import TABLES
-
-    names = next(t.names for t in TABLES if t.name == table)
-    rows = project("call_a", spelled(fields), Stamp(level=2, observed_at=1000, updated_at=2000))
-    return [dict(zip(names, row, strict=True)) for row in rows[table, part]]
-
-
-# What the order of arrival may leave its trace in: when things came, and how often.
-def dump(connection, *, observations: bool = True) -> dict[str, list[tuple]]:
-    """Every row of every table, sorted; of observations whether there is a body, not its bytes."""
-    from schema.tables import OBSERVATIONS, TABLES
-
-    tables = {}
-    for table in TABLES:
-        if table is OBSERVATIONS and not observations:
-            continue
-        columns = ", ".join(
-            "body IS NOT NULL" if column == "body" else column for column in table.names
-        )
-        rows = connection.execute(f"SELECT {columns} FROM {table.name}").fetchall()
-        tables[table.name] = sorted((tuple(row) for row in rows), key=repr)
-    return tables
-
-
-def wait_until(condition, *, seconds=20.0):
-    """Wait for a condition of another process; fail after a bounded time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if result := condition():
-            return result
-        time.sleep(0.02)
-    raise AssertionError("it did not happen in time")
 
 
 @pytest.fixture(scope="module")

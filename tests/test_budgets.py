@@ -4,17 +4,16 @@ import ast
 import importlib
 import re
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from receiver.config import SETTINGS
+from tests.support import ROOT
 
-ROOT = Path(__file__).parent.parent
 UNITS = {"": 1, "s": 1, "ms": 1, "MB": 1_000_000, "KiB": 1024, "MiB": 1024 * 1024}
 # What the constant counts in, where the table has a unit that people know.
-COUNTED_IN_MIB = {"tests.access.test_attacks.MAX_RSS_MB"}
+COUNTED_IN_MIB = {"tests.browse.access.test_attacks.MAX_RSS_MB"}
 
 
 def rows() -> list[list[str]]:

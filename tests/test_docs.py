@@ -1,7 +1,6 @@
 """README and docs say what the code does."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -21,8 +20,8 @@ from schema.document import document
 from schema.events import EVENTS
 from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES, TABLES
+from tests.support import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCS = {
     str(path.relative_to(ROOT / "docs")): path.read_text(encoding="utf-8")

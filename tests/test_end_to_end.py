@@ -12,14 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-import running
-from engines import url_of
 
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
 from receiver.store.reading import connect_readonly
 from receiver.webhook.signature import sign
-from tests.conftest import KEY, payload, wait_until
+from tests.support import running
+from tests.support.engines import url_of
+from tests.support.running import wait_until
+from tests.support.webhooks import KEY, payload
 
 PASSWORD = "a password for the test"
 

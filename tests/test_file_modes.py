@@ -8,14 +8,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import running
-from conftest import KEY, PAYLOADS, wait_until
-from running import environment, free_address
 
 from receiver.addresses import files_beside
 from receiver.sandbox.server import Sandbox
 from receiver.store import migrate
 from receiver.store.connection import connect
+from tests.support import ROOT, running
+from tests.support.running import environment, free_address, wait_until
+from tests.support.webhooks import KEY, PAYLOADS
 
 EVENT = PAYLOADS / "event-call_ended.json"
 WRITING = {
@@ -103,7 +103,7 @@ def test_what_serve_and_browse_write_is_private(environ, tmp_path):
 
 @pytest.mark.slow
 def test_what_gunicorn_writes_is_private(environ, tmp_path):
-    conf = Path(__file__).parent.parent / "gunicorn.conf.py"
+    conf = ROOT / "gunicorn.conf.py"
     with subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "-c", str(conf)], env=environ, cwd=tmp_path
     ) as server:

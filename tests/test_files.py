@@ -12,7 +12,7 @@ from receiver import access, config
 from receiver.browse.server import _secret
 from receiver.errors import SettingsError
 from receiver.files import atomic_write
-from tests.running import environment
+from tests.support.running import environment
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from conftest import NOW_MS
 
 from tests.fuzz.targets import SEPARATOR, TARGETS, seeds
+from tests.support.webhooks import NOW_MS
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -4,7 +4,8 @@ import ast
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.support import ROOT
+
 SOURCES = sorted([*ROOT.glob("receiver/**/*.py"), *ROOT.glob("schema/**/*.py")])
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60

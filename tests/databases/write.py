@@ -3,7 +3,7 @@
     python tests/databases/write.py
 
 Run it when a migration is added, and keep what it wrote for ever: from then on
-`tests/test_migrations.py` migrates that version too.
+`tests/store/test_migrations.py` migrates that version too.
 """
 
 import tempfile

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from receiver.store import Store, rebuild
 from receiver.store.connection import connect, sqlite3
-from tests.conftest import dump
+from tests.support.tables import dump
 
 # Per test, how many acknowledged events were looked for; printed at the end.
 CHECKED: Counter[str] = Counter()

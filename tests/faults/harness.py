@@ -17,7 +17,8 @@ import httpx
 
 from receiver.addresses import Location
 from receiver.webhook.signature import sign
-from tests.conftest import KEY, payload, wait_until
+from tests.support.running import wait_until
+from tests.support.webhooks import KEY, payload
 
 # In every event posted here, and never in anything the server says.
 PHONE = "+15555550142"

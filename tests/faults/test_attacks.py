@@ -11,11 +11,11 @@ from contextlib import suppress
 
 import pytest
 
-from tests.conftest import wait_until
 from tests.faults.checking import check
 from tests.faults.harness import pair, sha256
 from tests.faults.load import Load
 from tests.faults.test_sockets import CHUNKED, connect_to, request, status, talk
+from tests.support.running import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.conftest import wait_until
 from tests.faults.harness import clock_ms, pair
+from tests.support.running import wait_until
 
 pytestmark = pytest.mark.slow
 

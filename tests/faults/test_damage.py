@@ -8,8 +8,8 @@ from receiver.errors import StoreUnavailable
 from receiver.store import Store, migrate, receive
 from receiver.store.connection import connect
 from receiver.webhook.health import DatabaseWatch, health
-from tests.conftest import NOW_MS
 from tests.faults.harness import pair
+from tests.support.webhooks import NOW_MS
 
 pytestmark = pytest.mark.slow
 

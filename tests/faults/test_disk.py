@@ -8,10 +8,10 @@ from contextlib import suppress
 import pytest
 
 from receiver.store.connection import connect
-from tests.conftest import wait_until
 from tests.faults.checking import check
 from tests.faults.harness import pair
 from tests.faults.load import Load
+from tests.support.running import wait_until
 
 MIB = 1024 * 1024
 

@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from receiver.store.connection import connect_readonly
-from tests.conftest import wait_until
 from tests.faults.checking import check
 from tests.faults.load import Load
+from tests.support.running import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from receiver.store.connection import connect
-from tests.conftest import wait_until
 from tests.faults.checking import check
 from tests.faults.load import Load
+from tests.support.running import wait_until
 
 
 def check_kills(server, db_path, *, kills, seed):

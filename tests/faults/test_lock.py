@@ -8,10 +8,10 @@ import pytest
 
 from receiver.store.connection import connect
 from receiver.webhook.health import REFUSED
-from tests.conftest import wait_until
 from tests.faults.checking import check
 from tests.faults.harness import pair
 from tests.faults.load import Load
+from tests.support.running import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,6 @@ from contextlib import closing
 
 import httpx
 import pytest
-import running
 
 from receiver import access
 from receiver.sandbox.days import day
@@ -17,6 +16,7 @@ from receiver.store import Store, migrate, receive
 from tests.faults.checking import check
 from tests.faults.harness import pair, sha256
 from tests.faults.neighbours import ATTACKS
+from tests.support import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 

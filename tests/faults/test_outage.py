@@ -19,8 +19,8 @@ import pytest
 from receiver.sandbox.server import Sandbox
 from receiver.store.connection import connect
 from schema.tables import CALL_TABLES, DISCONNECTION_REASONS
-from tests.conftest import KEY
 from tests.faults.harness import free_port
+from tests.support.webhooks import KEY
 
 PAST_MS = 1_778_284_800_000
 DAYS = 4

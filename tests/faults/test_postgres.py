@@ -11,14 +11,14 @@ import pytest
 
 pytest.importorskip("psycopg", reason="waits for the extra `postgres`")
 
-from postgres import Cluster, cluster, looking, programs
-from storing import add
-
 from receiver.store import open_store, rebuild
 from receiver.store.engine import reading
-from tests.conftest import dump, wait_until
 from tests.faults.harness import pair, sha256
 from tests.faults.load import Load
+from tests.support.postgres import Cluster, cluster, looking, programs
+from tests.support.running import wait_until
+from tests.support.storing import add
+from tests.support.tables import dump
 
 pytestmark = [
     pytest.mark.slow,

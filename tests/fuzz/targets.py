@@ -7,9 +7,6 @@ from contextlib import ExitStack
 from functools import cache
 
 import zstandard
-from conftest import KEY, NOW_MS, PAYLOADS, dump
-from histories import blank_file
-from json_model import check_reading
 
 from receiver.errors import SignatureError
 from receiver.store import receive
@@ -20,6 +17,10 @@ from schema import merge
 from schema.chats import project_chat
 from schema.events import parse
 from schema.rows import Stamp, project
+from tests.support.histories import blank_file
+from tests.support.json_model import check_reading
+from tests.support.tables import dump
+from tests.support.webhooks import KEY, NOW_MS, PAYLOADS
 
 SEEDS = [path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))]
 # No JSON holds it, so that a body never needs it.

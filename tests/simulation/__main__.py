@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first; the next has the next")
     options = parser.parse_args()
     # The histories use what the tests share.
-    sys.path.insert(0, str(TESTS))
+    sys.path.insert(0, str(TESTS.parent))
     end = options.seed + options.histories
     chunks = [range(s, min(s + CHUNK, end)) for s in range(options.seed, end, CHUNK)]
     began, totals, failed = time.monotonic(), Counter(), 0

@@ -10,10 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from conftest import dump
 from greenlet import greenlet
-from histories import CALL_FIELDS, TOGETHER, again, blank_file, delivery
-from naive_model import Delivery, tables
 
 from receiver.errors import StoreUnavailable
 from receiver.store import Store, receive
@@ -21,6 +18,9 @@ from receiver.store.connection import sqlite3
 from tests.simulation import disk
 from tests.simulation.disk import Inode
 from tests.simulation.world import Cancelled, Killed, Process, World
+from tests.support.histories import CALL_FIELDS, TOGETHER, again, blank_file, delivery
+from tests.support.naive_model import Delivery, tables
+from tests.support.tables import dump
 
 BUSY_SECONDS = 0.1
 # Columns of `observations` that depend on how often a body arrived: last_received_at, deliveries.

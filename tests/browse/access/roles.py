@@ -1,0 +1,181 @@
+"""Datasette on a call and a chat full of personal data, visited by a reader and a masked login."""
+
+import asyncio
+import json
+from contextlib import contextmanager
+from urllib.parse import quote
+
+from datasette_auth_passwords.utils import hash_password
+
+from receiver import access
+from receiver.browse.charts import DASHBOARDS
+from receiver.browse.server import serving
+from schema.questions import questions
+from schema.sql.views import views
+from schema.tables import ROLLUP_TABLES, TABLES
+from tests.support.storing import stored
+
+START = 1_778_544_000_000
+NUMBER = "+14155550123"
+SECRET = "sesame"
+PASSWORD = "correct horse"
+# As the command makes it, but quick.
+HASH = hash_password(PASSWORD, iterations=1)
+
+
+def entries(word):
+    """A transcript in which everything personal is the word."""
+    return [
+        {
+            "role": "user",
+            "content": f"I am {word}",
+            "words": [{"word": f"{word} ", "start": 0.5, "end": 1.0}],
+            "metadata": {"said": word},
+        },
+        {
+            "role": "tool_call_invocation",
+            "tool_call_id": "t1",
+            "name": "book",
+            "arguments": json.dumps({"name": word}),
+            "time_sec": 2.0,
+        },
+        {
+            "role": "tool_call_result",
+            "tool_call_id": "t1",
+            "content": json.dumps({"success": False, "name": word}),
+            "successful": True,
+            "time_sec": 3.0,
+        },
+        {"role": "dtmf", "digit": word, "time_sec": 4.0},
+        {"role": "sms", "content": word, "time_sec": 5.0},
+    ]
+
+
+CALL = {
+    "call_id": "call_1",
+    "call_type": "phone_call",
+    "call_status": "ended",
+    "direction": "inbound",
+    "from_number": NUMBER,
+    "to_number": "+14155550199",
+    "transfer_destination": NUMBER,
+    "agent_id": "agent_1",
+    "agent_name": "Dental",
+    "agent_version": 1,
+    "start_timestamp": START,
+    "end_timestamp": START + 20_000,
+    "duration_ms": 20_000,
+    "disconnection_reason": "user_hangup",
+    "telephony_identifier": {"twilio_call_sid": SECRET},
+    "metadata": {"customer": SECRET},
+    "retell_llm_dynamic_variables": {"name": SECRET},
+    "collected_dynamic_variables": {"name": SECRET},
+    "custom_sip_headers": {"X-Name": SECRET},
+    "not_known_yet": SECRET,
+    "recording_url": f"https://recordings.example/{SECRET}.wav",
+    "scrubbed_recording_url": f"https://recordings.example/{SECRET}-scrubbed.wav",
+    "public_log_url": f"https://recordings.example/{SECRET}.txt",
+    "transcript": f"User: I am {SECRET}\n",
+    "transcript_with_tool_calls": entries(SECRET),
+    "scrubbed_transcript_with_tool_calls": entries("[NAME]"),
+    "call_cost": {"combined_cost": 12.5, "product_costs": [{"product": "llm", "cost": 12.5}]},
+    "call_analysis": {
+        "call_summary": f"{SECRET} called",
+        "user_sentiment": "Positive",
+        "call_successful": True,
+        "custom_analysis_data": {"who": SECRET},
+        "unknown_field": SECRET,
+    },
+}
+CHAT = {
+    "chat_id": "chat_1",
+    "chat_type": "sms_chat",
+    "chat_status": "ended",
+    "agent_id": "agent_1",
+    "start_timestamp": START,
+    "transcript": f"User: I am {SECRET}\n",
+    "metadata": {"customer": SECRET},
+    "from_number": NUMBER,
+    "message_with_tool_calls": [
+        {"role": "user", "message_id": "m", "content": SECRET, "created_timestamp": START}
+    ],
+    "chat_analysis": {"chat_summary": SECRET, "user_sentiment": "Neutral"},
+}
+# Whatever of the call and chat is personal, however it is cut.
+PERSONAL_TEXTS = (SECRET, NUMBER, "4155550123", "14155550199")
+
+
+def acquainted(db_path) -> dict[str, str]:
+    """Jane reads, Max sees no personal data; each with a token of the name. Returns the tokens."""
+    tokens = {}
+    everybody = access.Known()
+    for name, role in (("jane", "reader"), ("max", "masked")):
+        everybody.users[name] = access.User(role, HASH)
+        everybody.tokens[name], tokens[name] = access.new_token(role)
+    access.save(access.path_beside(db_path), everybody)
+    return tokens
+
+
+@contextmanager
+def serving_personal(settings, store, db):
+    """Yield Datasette on the call and the chat."""
+    stored(store, {"event": "call_analyzed", "call": CALL}, at=START)
+    stored(store, {"event": "chat_analyzed", "chat": CHAT}, at=START)
+    step = {"transfer_destination": {"number": NUMBER}, "transfer_option": {"to": SECRET}}
+    stored(store, {"event": "transfer_started", "call": {"call_id": "call_1"}, **step})
+    db.execute("INSERT INTO erasures VALUES ('call_gone', 1, ?)", [f"{SECRET} asked"])
+    served = serving(settings, password_hash=HASH)
+    yield served
+    for database in served.databases.values():
+        database.close()
+    served.executor.shutdown()
+
+
+def visitor(served, tokens):
+    """Get a path by the token of a name, or as nobody."""
+
+    def get(path, name=None, **headers):
+        if name:
+            headers["Authorization"] = f"Bearer {tokens[name]}"
+        return asyncio.run(served.client.get(path, headers=headers))
+
+    return get
+
+
+def pages(database):
+    """Every way to the rows of a database that has an address of its own."""
+    names = [*(table.name for table in (*TABLES, *ROLLUP_TABLES)), *views()]
+    yield from ("/", f"/{database}", f"/{database}.json", "/.json")
+    for name in names:
+        yield from (f"/{database}/{name}", f"/{database}/{name}.json?_shape=array")
+        yield from (f"/{database}/{name}.csv?_stream=1", f"/{database}/{name}.json?_shape=objects")
+    for name in questions():
+        yield f"/{database}/{name}"
+        yield f"/{database}/{name}.json?_shape=array&tool=book&seconds=1&field=who"
+    for table in ("calls", "analyses", "transcripts", "call_metrics"):
+        yield f"/{database}/{table}/call_1"
+        yield f"/{database}/{table}/call_1.json"
+    yield f"/{database}/utterances/call_1,session,0"
+    yield f"/{database}/attributes/call_1,metadata,customer.json"
+    for column in ("from_number", "to_number", "transfer_destination", "extra"):
+        yield f"/{database}/calls.json?_facet={column}&_facet_size=max"
+        yield f"/{database}/calls?_sort={column}"
+        yield f"/{database}/calls.json?{column}__contains=4155550"
+    yield f"/{database}/attributes.json?_facet=value"
+    yield f"/{database}/transcripts.json?_search={SECRET}"
+    yield f"/{database}/transcripts.json?_search_transcript={SECRET}&_searchmode=raw"
+    yield f"/{database}/calls.json?_fts_table=transcripts_fts&_search={SECRET}"
+    yield f"/{database}/calls.json?_where=from_number='{quote(NUMBER)}'&_extra=query"
+    yield f"/{database}/calls.json?_labels=on&_trace=1&_col=from_number"
+    through = {"table": "attributes", "column": "value", "value": SECRET}
+    yield f"/{database}/calls.json?_shape=array&_through={quote(json.dumps(through))}"
+    yield from ("/-/call/call_1", "/-/call/call_1?scrubbed", "/-/call/call_1.json")
+    yield from ("/-/chat/chat_1", "/-/chat/chat_1?scrubbed")
+    yield from ("/-/dashboards", *(f"/-/dashboards/{name}" for name in DASHBOARDS))
+    yield from (f"/-/search?q={SECRET}", "/-/search?agent=Dental", f"/-/search?number={NUMBER}")
+    for name in ("databases", "plugins", "metadata", "settings", "versions", "threads", "actor"):
+        yield f"/-/{name}.json"
+    yield from ("/_memory", "/_internal", "/_internal.json?sql=select+*+from+columns")
+    yield f"/{database}/transcripts_fts_data"
+    yield f"/{database}/transcripts_fts"
+    yield f"/{database}.db"

@@ -1,0 +1,331 @@
+"""Attacks on a running `callhouse browse`: it answers others meanwhile, stays small, and ends."""
+
+import logging
+import re
+import resource
+import socket
+import threading
+import time
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from receiver import access
+from receiver.browse import listening, pool
+from receiver.browse.pool import QueryPool, TooManyQueries
+from receiver.store import migrate
+from tests.support import running
+from tests.support.running import wait_until
+
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
+
+# docs/reference/access.md promises this.
+MAX_RSS_MB = 1500
+# Generous: the machine may be busy. Without the bounds, there is no answer at all.
+ANSWERED_SECONDS = 10
+LONG = "with x(a) as (select printf('%.*c', 15000000, 'a'))"
+LONG_TEXT = "printf('%.*c', 15000000, 'a')"
+NUMBERS = "with recursive n(i) as (select 1 union all select i + 1 from n)"
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return {}
+
+
+@pytest.fixture(scope="module")
+def browsing(tmp_path_factory, tokens):
+    """A running browse on an empty database, with three logins."""
+    with started(tmp_path_factory.mktemp("attacked"), tokens) as found:
+        yield found
+
+
+class started:
+    """Start browse with tokens of three logins, which are put into `tokens`."""
+
+    def __init__(self, folder, tokens):
+        path = folder / "retell.db"
+        migrate(path, timezone="UTC")
+        known = access.Known()
+        for name in ("ann", "bob", "cy"):
+            known.tokens[name], tokens[name] = access.new_token("reader")
+        access.save(access.path_beside(path), known)
+        self.address = running.free_address()
+        environ = running.environment(
+            CALLHOUSE_DATABASE_URL=f"sqlite:///{path}",
+            CALLHOUSE_BROWSE_BIND=self.address,
+            CALLHOUSE_BROWSE_PASSWORD="sesame",
+        )
+        self._command = running.browse(environ, folder)
+
+    def __enter__(self):
+        self.command = self._command.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self._command.__exit__(*error)
+
+    def get(self, path, token=None, **params):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        url = f"http://{self.address}{path}"
+        return httpx.get(url, params=params or None, headers=headers, timeout=60)
+
+    def ask(self, sql, token):
+        return self.get("/retell.json", token, sql=sql, _shape="arrays")
+
+    def peak_rss_mb(self):
+        status = Path(f"/proc/{self.command.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024
+
+    def login_seconds(self):
+        began = time.monotonic()
+        assert self.get("/-/login").status_code == 200
+        return time.monotonic() - began
+
+
+def asked_by_all(browsing, tokens, sql):
+    """Let every login ask at once. Returns the answers and how long the login page took at most."""
+    answers, slowest = [], 0.0
+    threads = [
+        threading.Thread(target=lambda t=t: answers.append(browsing.ask(sql, t)))
+        for t in tokens.values()
+    ]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        slowest = max(slowest, browsing.login_seconds())
+        time.sleep(0.05)
+    assert len(answers) == len(threads)
+    return answers, slowest
+
+
+@pytest.mark.parametrize(
+    ("sql", "status"),
+    [
+        (f"{LONG} select instr(a, substr(a, 1, 7000000) || 'b') from x", 200),
+        (f"{LONG} select length(replace(a, substr(a, 1, 7000000) || 'b', '')) from x", 200),
+        (f"{LONG} select length(trim(a, substr(a, 1, 7000000) || 'b')) from x", 200),
+        (f"{LONG} select a like '%' || substr(a, 1, 40000) || 'b%' from x", 400),
+        (f"{LONG} select a glob '*' || substr(a, 1, 40000) || 'b*' from x", 400),
+        (f"{LONG} select replace(a, 'a', a) from x", 400),
+        ("select printf('%.*c', 900000000, 'a')", 400),
+        ("select zeroblob(900000000)", 400),
+        (
+            "with recursive x(a) as (select 'aé' union all select a || a from x) select a from x",
+            400,
+        ),
+        (f"{NUMBERS} select i, printf('%.*c', 15000000, 'a') from n", 400),
+        (
+            f"{NUMBERS} select printf('%.*c', 100000, 'a') || i * 7919 % 10007 from n order by 1",
+            400,
+        ),
+        (
+            "with a0 as (select 1 x), "
+            + ", ".join(f"a{n + 1} as (select p.x from a{n} p, a{n} q)" for n in range(25))
+            + " select * from a25",
+            400,
+        ),
+    ],
+)
+def test_costly_sql_is_bounded_in_time_and_memory(browsing, tokens, sql, status):
+    answers, slowest = asked_by_all(browsing, tokens, sql)
+    assert {answer.status_code for answer in answers} == {status}
+    assert slowest < ANSWERED_SECONDS
+    assert browsing.peak_rss_mb() < MAX_RSS_MB
+
+
+STRAIGHT = (
+    f"select {' + '.join(['length(hex(x))'] * 900)} from (select printf('%.*c', 9000000, 'a') x)"
+)
+
+
+@pytest.mark.slow
+def test_unstoppable_queries_neither_stop_others_nor_the_end(tmp_path):
+    """SQLite looks at the clock between rows, and this has one row."""
+    tokens = {}
+
+    def ask(token):
+        with suppress(httpx.TransportError):
+            browsing.ask(STRAIGHT, token)
+
+    with started(tmp_path, tokens) as browsing:
+        threads = [
+            threading.Thread(target=ask, args=(tokens[name],), daemon=True)
+            for name in ("ann", "ann", "ann", "ann", "bob", "bob")
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(2)
+        assert browsing.login_seconds() < ANSWERED_SECONDS
+        began = time.monotonic()
+        assert browsing.ask("select 7", tokens["cy"]).json()["rows"] == [[7]]
+        assert time.monotonic() - began < ANSWERED_SECONDS
+        began = time.monotonic()
+        browsing.command.process.terminate()
+        browsing.command.process.wait(timeout=30)
+        assert time.monotonic() - began < 5
+        for thread in threads:
+            thread.join(timeout=60)
+
+
+def silent(address, count):
+    """Sockets that send nothing, as far as they are accepted."""
+    host, _, port = address.partition(":")
+    return [socket.create_connection((host, int(port)), timeout=10) for _ in range(count)]
+
+
+@pytest.fixture
+def many_files():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4000), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.slow
+def test_silent_sockets_are_closed_and_keep_nobody_out(browsing, many_files):
+    with ExitStack() as stack:
+        sockets = [
+            stack.enter_context(closing(s))
+            for s in silent(browsing.address, listening.MAX_CONNECTIONS + 500)
+        ]
+        for _ in range(5):
+            assert browsing.login_seconds() < ANSWERED_SECONDS
+        deadline = time.monotonic() + 6 * listening.HEAD_SECONDS
+        for one in sockets:
+            one.settimeout(max(0.1, deadline - time.monotonic()))
+            try:
+                assert one.recv(1) == b""
+            except ConnectionResetError:
+                continue
+    assert len(browsing.command.said()) < 20_000
+    assert "Traceback" not in browsing.command.said()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /-/login HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        b"POST /-/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n\r\nusername=",
+    ],
+)
+def test_a_request_that_drips_is_cut_off(browsing, sent):
+    [client] = silent(browsing.address, 1)
+    with closing(client):
+        client.sendall(sent)
+        client.settimeout(1)
+        for _ in range(int(2 * listening.BODY_SECONDS)):
+            try:
+                client.sendall(b"a")
+                if client.recv(1) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        else:
+            pytest.fail("the connection is still open")
+
+
+def test_a_body_over_64_kb_is_refused_and_not_kept(browsing):
+    before = browsing.peak_rss_mb()
+    [client] = silent(browsing.address, 1)
+    with closing(client):
+        client.sendall(
+            b"POST /-/login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+        )
+        sent, answer = 0, b""
+        try:
+            while sent < 200_000_000 and not answer:
+                client.sendall(b"10000\r\n" + b"a" * 65_536 + b"\r\n")
+                sent += 65_536
+                client.settimeout(0.001)
+                with suppress(TimeoutError):
+                    answer = client.recv(4096)
+                client.settimeout(10)
+        except OSError:
+            pass
+    assert sent < 20_000_000
+    assert browsing.peak_rss_mb() - before < 50
+    assert browsing.login_seconds() < ANSWERED_SECONDS
+
+
+@pytest.mark.slow
+def test_a_client_that_reads_no_answer_is_cut_off(browsing, tokens):
+    sql = f"select {LONG_TEXT}"
+    head = f"GET /retell.json?{httpx.QueryParams(sql=sql)} HTTP/1.1\r\nHost: x\r\n"
+    with closing(socket.socket()) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        host, _, port = browsing.address.partition(":")
+        client.connect((host, int(port)))
+        client.sendall(f"{head}Authorization: Bearer {tokens['ann']}\r\n\r\n".encode())
+        time.sleep(2 * listening.ANSWER_SECONDS + 5)
+        client.settimeout(10)
+        taken = 0
+        with suppress(ConnectionResetError):
+            while found := client.recv(1_000_000):
+                taken += len(found)
+    assert taken < 10_000_000
+
+
+@pytest.mark.slow
+def test_answers_that_nobody_takes_are_bounded_in_all(tmp_path):
+    """Clients are cut off before each of them is late."""
+    tokens = {}
+    with started(tmp_path, tokens) as browsing, ExitStack() as stack:
+        path = f"/retell.json?{httpx.QueryParams(sql=f'select {LONG_TEXT}')}"
+        began = time.monotonic()
+        clients = [stack.enter_context(closing(socket.socket())) for _ in range(30)]
+        for client, token in zip(clients, list(tokens.values()) * 10, strict=True):
+            # Else the kernel takes most of it.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            host, _, port = browsing.address.partition(":")
+            client.connect((host, int(port)))
+            head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+            client.sendall(head.encode())
+
+        def connected():
+            """As the kernel has it: nothing reaches clients that do not read."""
+            lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+            found = [(line.split()[1], line.split()[3]) for line in lines]
+            return sum(local.endswith(f":{int(port):04X}") and is_ == "01" for local, is_ in found)
+
+        assert connected() == 30
+        wait_until(lambda: connected() <= 25, seconds=listening.ANSWER_SECONDS - 5)
+        assert time.monotonic() - began < listening.ANSWER_SECONDS
+        assert browsing.peak_rss_mb() < MAX_RSS_MB
+        assert browsing.login_seconds() < ANSWERED_SECONDS
+
+
+def test_ten_lines_of_a_kind_a_minute_are_logged():
+    few, written = listening.FewLines(), []
+    for second in range(0, 120, 2):
+        for kind in ("failed login as %s", "a connection failed: %s"):
+            record = logging.LogRecord("x", logging.WARNING, "", 0, kind, ("ann",), None)
+            record.created = second
+            if few.filter(record):
+                written.append(record.getMessage())
+    assert len(written) == 2 * 2 * 10
+    assert sum("left out" in line for line in written) == 4
+
+
+def test_queries_of_a_login_beyond_those_that_may_wait_are_refused():
+    queries, go_on = QueryPool(given_up_after=60), threading.Event()
+    try:
+        for _ in range(pool.THREADS_PER_LOGIN):
+            queries.submit("ann", go_on.wait)
+        time.sleep(0.2)
+        for _ in range(pool.MAX_WAITING_PER_LOGIN):
+            queries.submit("ann", go_on.wait)
+        with pytest.raises(TooManyQueries):
+            queries.submit("ann", go_on.wait)
+        assert queries.submit("bob", lambda: 7).result(timeout=10) == 7
+    finally:
+        go_on.set()
+        queries.close()

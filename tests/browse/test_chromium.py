@@ -1,0 +1,385 @@
+"""The pages in a real browser, served by the real `callhouse browse`."""
+
+import io
+import json
+import math
+import re
+import struct
+import wave
+from contextlib import closing
+
+import pytest
+from datasette_auth_passwords.utils import hash_password
+
+from receiver import access
+from receiver.browse.charts import DASHBOARDS
+from receiver.sandbox.days import day
+from receiver.store import Store, migrate, receive
+from tests.support import running
+from tests.support.browsing import NEEDS_BROWSER
+
+pytestmark = NEEDS_BROWSER
+PASSWORD = "a password for the test"
+START = 1_778_544_000_000
+SECONDS = 12
+SAID = "I would like to book a porcelain crown for next week please"
+
+
+def tone() -> bytes:
+    """A WAV of a quiet tone."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        samples = (round(3000 * math.sin(n / 5)) for n in range(8000 * SECONDS))
+        sound.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+    return buffer.getvalue()
+
+
+def spoken_call() -> dict:
+    words = [
+        {"word": word + " ", "start": 2 + n * 0.5, "end": 2.4 + n * 0.5}
+        for n, word in enumerate(SAID.split())
+    ]
+    hello = [{"word": "Hello.", "start": 0.2, "end": 0.9}]
+    turns = [
+        {"role": "agent", "content": "Hello.", "words": hello},
+        {"role": "user", "content": f"{SAID} ", "words": words},
+        {"role": "tool_call_invocation", "name": "book", "arguments": "{}", "time_sec": 4.2},
+    ]
+    return {
+        "call_id": "call_spoken",
+        "call_status": "ended",
+        "direction": "inbound",
+        "from_number": "+14155550123",
+        "agent_name": "Dental",
+        "start_timestamp": START,
+        "duration_ms": SECONDS * 1000,
+        "disconnection_reason": "user_hangup",
+        "transcript": f"Agent: Hello.\nUser: {SAID}\n",
+        "transcript_with_tool_calls": turns,
+        "recording_url": "https://recordings.example/call_spoken.wav",
+        "recording_multi_channel_url": "https://recordings.example/two.wav",
+    }
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Address of a Datasette with a made-up day and the call above."""
+    path = tmp_path_factory.mktemp("site") / "retell.db"
+    migrate(path, timezone="UTC")
+    with closing(Store(path)) as store:
+        bodies = [(d.body, d.at_ms) for d in day(2, day_start_ms=START, calls=60)]
+        spoken = json.dumps({"event": "call_ended", "call": spoken_call()}).encode()
+        for body, at in [*bodies, (spoken, START + 10**8)]:
+            store.add(receive(body, source="webhook", observed_at=at, received_at=at))
+    known = access.Known(
+        users={"max": access.User("masked", hash_password(PASSWORD, iterations=1))}
+    )
+    access.save(access.path_beside(path), known)
+    address = running.free_address()
+    environ = running.environment(
+        CALLHOUSE_DATABASE_URL=f"sqlite:///{path}",
+        CALLHOUSE_BROWSE_BIND=address,
+        CALLHOUSE_BROWSE_PASSWORD=PASSWORD,
+    )
+    with running.browse(environ, path.parent):
+        yield f"http://{address}"
+
+
+@pytest.fixture
+def page(site, chromium, request):
+    """A page after the login. What the console says, and hosts that are asked, are collected."""
+    options = dict(getattr(request, "param", {}))
+    user = options.pop("user", "admin")
+    context = chromium.new_context(base_url=site, **options)
+    page = context.new_page()
+    page.said, page.asked = [], []
+    page.on("console", lambda m: m.type in ("error", "warning") and page.said.append(m.text))
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.on("request", lambda r: page.asked.append(re.match(r"\w+://[^/]*", r.url)[0]))
+    sound = tone()
+    page.route("https://**/*.wav", lambda route: play(route, sound))
+    page.goto("/-/login")
+    page.fill("#id_username", user)
+    page.fill("#id_password", PASSWORD)
+    page.click("input[type=submit]")
+    yield page
+    context.close()
+
+
+def play(route, sound):
+    """Answer as a host of recordings does: in ranges, without which a browser cannot seek."""
+    asked = re.match(r"bytes=(\d+)-(\d*)", route.request.headers.get("range", "bytes=0-"))
+    start, end = int(asked[1]), int(asked[2] or len(sound) - 1)
+    headers = {
+        "Content-Type": "audio/wav",
+        "Accept-Ranges": "bytes",
+        "Content-Range": f"bytes {start}-{end}/{len(sound)}",
+    }
+    route.fulfill(status=206, headers=headers, body=sound[start : end + 1])
+
+
+def until(page, expression):
+    """Wait until it is true. The policy forbids the page's own eval, by which playwright waits."""
+    for _ in range(600):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError(expression)
+
+
+def time_of(page):
+    return page.eval_on_selector("audio", "player => player.currentTime")
+
+
+def test_a_call_is_found_opened_and_heard_word_by_word(page, site):
+    page.fill("header input[name=q]", '"porcelain crown"')
+    page.press("header input[name=q]", "Enter")
+    assert page.inner_text("mark") == "porcelain crown"
+    page.click(".hits a")
+    assert page.url.endswith("/-/call/call_spoken#turn-1")
+
+    page.click(".said >> text=porcelain")
+    until(page, "document.querySelector('audio').currentTime > 5.1")
+    assert time_of(page) < 9
+    page.wait_for_selector(".spoken")
+    page.eval_on_selector("audio", "player => player.pause()")
+    page.eval_on_selector("audio", "player => { player.currentTime = 2.6 }")
+    until(page, "document.querySelector('.spoken')?.textContent === 'would'")
+    assert float(page.get_attribute(".playhead", "x1").rstrip("%")) == pytest.approx(2.6 / 0.12)
+
+    page.click("#turn-0 .head .at")
+    until(page, "document.querySelector('audio').currentTime < 2")
+    assert page.said == []
+    assert {*page.asked} == {site, "https://recordings.example"}
+
+
+def test_the_drawing_leads_to_the_moment(page):
+    page.goto("/-/call/call_spoken")
+    until(page, "document.querySelector('audio').readyState > 0")
+    box = page.query_selector(".bar svg").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 100)
+    until(page, "document.querySelector('audio').currentTime >= 5.9")
+    assert time_of(page) < 9
+
+
+def test_a_tool_unfolds_beneath_the_word_where_it_was_invoked(page):
+    page.goto("/-/call/call_spoken")
+    assert page.inner_text("a.mark") == "book"
+    word = page.eval_on_selector("a.mark", "mark => mark.previousElementSibling.textContent")
+    assert word == "book"
+    page.click("#tool-2 summary")
+    assert "Arguments" in page.inner_text("#tool-2")
+
+
+@pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
+def test_without_scripts_everything_can_be_read(page):
+    page.goto("/-/call/call_spoken")
+    assert "porcelain" in page.inner_text("#turn-1")
+    page.click("#tool-2 summary")
+    assert page.is_visible("#tool-2 dl")
+    assert page.is_visible("audio")
+
+
+PAGES = (
+    "/",
+    "/-/search?q=crown&agent=",
+    "/-/call/call_spoken",
+    "/retell/call_log?_size=10",
+    "/retell/daily_summary",
+    "/retell/calls/call_spoken",
+    "/-/dashboards",
+    "/-/dashboards/volume",
+    "/-/dashboards/versions",
+)
+# What looks like one of the pages above.
+MORE_PAGES = [f"/-/dashboards/{name}" for name in DASHBOARDS if name not in ("volume", "versions")]
+
+
+def drawn(page):
+    """Wait until every chart of the page is drawn, which none of them may fail to be."""
+    until(page, "!document.querySelector('[data-spec]:not(.drawn)')")
+    assert page.locator(".drawing .message-error, .drawing .empty").count() == 0
+
+
+def violations(page, **options):
+    """What axe finds. Not preloading: its loading of stylesheets is what the policy refuses; not
+    within drawings: they are images, of very many parts."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    drawings = {"exclude": [[".drawing svg"]]}
+    found = Axe().run(page, drawings, {"preload": False, **options}).response["violations"]
+    return [(v["id"], [node["html"] for node in v["nodes"]]) for v in found]
+
+
+def test_pages_pass_axe_and_leave_the_console_silent(page):
+    for path in (*PAGES, *MORE_PAGES):
+        page.goto(path)
+        drawn(page)
+        assert page.said == [], path
+        assert violations(page) == [], path
+        page.said.clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [{"color_scheme": "dark"}], indirect=True)
+def test_in_the_dark_everything_can_be_read(page):
+    for path in PAGES:
+        page.goto(path)
+        assert violations(page, runOnly=["color-contrast"]) == [], path
+
+
+@pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
+def test_on_a_phone_nothing_stands_beyond_the_screen(page):
+    for path in (*PAGES, *MORE_PAGES):
+        page.goto(path)
+        drawn(page)
+        beyond = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(beyond) <= 0, path
+
+
+def test_datasettes_own_pages_work_under_the_policy(page):
+    page.goto("/retell?sql=select+count(*)+from+calls")
+    assert page.is_visible(".CodeMirror")
+    assert page.is_visible("#sql-format")
+    page.goto("/retell/call_log")
+    page.click("th[data-column=agent] svg")
+    assert page.is_visible(".dropdown-menu >> text=Sort descending")
+    page.click("text=Filter and sort")
+    page.select_option("select[name=_filter_column]", "agent")
+    page.fill("input[name=_filter_value]", "Dental")
+    page.click("input[value=Apply]")
+    page.wait_for_load_state()
+    assert page.locator("tbody tr").count() == 1
+    for path in ("/retell", "/retell/tool_calls", "/retell/media", "/-/logout", "/-/metadata"):
+        page.goto(path)
+    assert page.said == []
+
+
+def test_a_table_is_downloaded_as_csv(page):
+    page.goto("/retell/call_log")
+    with page.expect_download() as download:
+        page.check("input[name=_dl]")
+        page.click("input[value='Export CSV']")
+    lines = download.value.path().read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("call_id,started_at,")
+    assert any(line.startswith("call_spoken,2026-05-12T00:00:00Z,Dental") for line in lines)
+
+
+def test_an_anonymous_visitor_gets_nowhere(site, chromium):
+    context = chromium.new_context(base_url=site)
+    page = context.new_page()
+    for path in (*PAGES, *MORE_PAGES):
+        page.goto(path)
+        assert page.url.startswith(f"{site}/-/login")
+        assert "+14155550123" not in page.content()
+    context.close()
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_login_leads_to_the_page_and_fragment_asked_for(site, chromium, javascript):
+    context = chromium.new_context(base_url=site, java_script_enabled=javascript)
+    page = context.new_page()
+    asked = "/-/call/call_spoken?x=a%26b#turn-1"
+    page.goto(asked)
+    assert page.url.startswith(f"{site}/-/login?next=")
+    page.wait_for_selector("#id_username:focus")
+    page.keyboard.type("admin")
+    page.keyboard.press("Tab")
+    page.keyboard.type("wrong")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Invalid username or password")
+    page.wait_for_selector("#id_password:focus")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#turn-1")
+    assert page.url == site + asked
+    page.click("text=Log out")
+    page.wait_for_selector("#id_password")
+    assert page.url == f"{site}/-/login"
+    page.goto("/")
+    assert page.url == f"{site}/-/login"
+    context.close()
+
+
+# Dashboards
+
+
+def test_a_chart_tells_what_is_under_the_pointer_and_leads_to_its_numbers(page, site):
+    page.goto("/-/dashboards/volume")
+    drawn(page)
+    assert not page.is_visible(".bubble")
+    page.hover("#calls .role-mark path[fill='var(--c1)'] >> nth=0")
+    told = page.inner_text(".bubble")
+    assert re.match(r"day \w{3} \d+ May 2026\noutcome user\ncalls \d+\nminutes \d", told)
+    calls = re.search(r"calls (\d+)", told)[1]
+    page.click("#calls >> text=Numbers and SQL")
+    row = "tr:has(td.col-outcome:text-is('user'))"
+    page.wait_for_selector(f"{row} td.col-calls:text-is('{calls}')")
+    assert page.said == []
+    assert {*page.asked} == {site}
+
+
+def test_filters_are_chosen_by_keyboard_and_kept_from_board_to_board(page):
+    page.goto("/-/dashboards/volume")
+    assert page.is_disabled("select[name=version]")
+    page.focus("select[name=agent]")
+    page.keyboard.press("ArrowDown")
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    agent = page.input_value("select[name=agent]")
+    assert agent.startswith("agent_")
+    assert page.locator("select[name=version] option").count() > 1
+    page.click("nav.boards >> text=Cost")
+    drawn(page)
+    assert page.input_value("select[name=agent]") == agent
+    page.click("nav.boards >> text=Versions")
+    assert "Every version" in page.inner_text("table.versions")
+    assert page.said == []
+
+
+def test_days_without_a_call_say_so_in_each_chart(page):
+    page.goto("/-/dashboards/quality?since=2020-01-01&until=2020-01-31")
+    until(page, "!document.querySelector('[data-spec]:not(.drawn)')")
+    assert page.locator(".drawing .empty").count() == 3
+    assert page.said == []
+
+
+def test_a_chart_that_cannot_be_drawn_says_why(page):
+    page.route("**/retell.json?*", lambda r: r.fulfill(status=400, json={"error": "It broke."}))
+    page.goto("/-/dashboards/quality")
+    page.wait_for_selector("#reasons .message-error")
+    assert "It broke." in page.inner_text("#reasons")
+
+
+@pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
+def test_without_scripts_charts_lead_to_their_numbers(page):
+    page.goto("/-/dashboards/cost")
+    assert "drawn with JavaScript" in page.inner_text("main")
+    page.click("#products >> text=Numbers and SQL")
+    assert page.locator("tbody tr").count() > 3
+
+
+# Without personal data
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [{"user": "max"}], indirect=True)
+def test_a_login_without_personal_data_walks_through_it_all(page):
+    page.goto("/")
+    assert "call_log" in page.get_attribute("nav >> text=Calls", "href")
+    page.goto("/-/call/call_spoken")
+    assert "•••23" in page.inner_text("h1")
+    assert page.locator("audio").count() == 0
+    for path in (path.replace("/retell/", "/retell_masked/") for path in (*PAGES, *MORE_PAGES)):
+        page.goto(path)
+        drawn(page)
+        content = page.content()
+        assert "porcelain" not in content
+        assert "4155550123" not in content
+        assert page.said == [], path
+    assert page.goto("/retell/call_log").status == 403

@@ -1,0 +1,406 @@
+"""Every page that a link of the real `callhouse browse` leads to: it answers, and its figures are
+those of the bodies that were received, counted another way."""
+
+import heapq
+import html
+import itertools
+import json
+import re
+from collections import Counter, defaultdict
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urljoin, urlsplit
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+
+from receiver.browse.text import clock, dollars
+from receiver.sandbox.days import day
+from receiver.store import migrate, open_store, receive
+from schema.disconnection_reasons import REASONS
+from tests.support import naive_model, running
+from tests.support.browsing import NEEDS_BROWSER
+from tests.support.engines import url_of
+
+pytestmark = [*NEEDS_BROWSER, pytest.mark.slow]
+PASSWORD = "a password for the test"
+START = 1_778_544_000_000
+DAY_MS = 86_400_000
+ZONES = ("UTC", "Asia/Kolkata")
+# Pages to ask for in each zone. Of links that differ only in ids and values, few come first; more
+# of those beside which a number of rows stands.
+BOUND = 600
+HREF = re.compile(r'<a\b[^>]*?\bhref="([^"#]+)[^"]*"')
+# A link beside the number of rows that it leads to.
+COUNTED = (
+    re.compile(r'<li><a href="([^"]+)">[^<]*</a> ([\d,]+)</li>'),
+    re.compile(r'<li><a href="([^"]+)">([\d,]+) rows?</a> of '),
+    re.compile(r'<li><a href="([^"]+)"><strong>([\d,]+)</strong>'),
+)
+VERSION = re.compile(
+    r'version (\d+).*?data-label="Calls"[^>]*>([\d,]+)<.*?data-label="Success">(.*?)</td>',
+    re.DOTALL,
+)
+ROWS = re.compile(r"<strong>([\d,]+) rows?</strong>")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call as its bodies say, merged by the naive model."""
+
+    fields: dict
+    at: datetime
+
+    @property
+    def day(self) -> str:
+        return self.at.date().isoformat()
+
+    @property
+    def cents(self) -> float | None:
+        return (self.fields.get("call_cost") or {}).get("combined_cost")
+
+    @property
+    def analysis(self) -> dict:
+        return self.fields.get("call_analysis") or {}
+
+    @property
+    def outcome(self) -> str:
+        reason = self.fields.get("disconnection_reason")
+        return REASONS.get(reason, ("unknown",))[0] if reason else "no end yet"
+
+    @property
+    def is_connected(self) -> bool:
+        return "start_timestamp" in self.fields and self.outcome != "not_connected"
+
+
+def calls_of(sent, zone) -> dict[str, Call]:
+    """call_id -> the call that all deliveries together report."""
+    seen = naive_model.of_each(filter(None, map(_delivery, sent)))
+    found = {}
+    for (call_id, kind), observations in seen.items():
+        if kind == "call":
+            fields = naive_model.merged(observations)
+            top = max(observations, key=lambda o: o.rank)
+            ms = fields.get("start_timestamp") or top.at
+            found[call_id] = Call(fields, datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone))
+    return found
+
+
+def _delivery(one) -> naive_model.Delivery | None:
+    body = json.loads(one.body)
+    fields = body.get("call")
+    # A call of a tool carries the call as well.
+    if "event" not in body or not fields:
+        return None
+    return naive_model.Delivery(
+        body["event"], fields, at=one.at_ms, received=one.at_ms, id=fields["call_id"]
+    )
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running `browse`, a client that is logged in, and what was received."""
+
+    url: str
+    client: httpx.Client
+    calls: dict[str, Call]
+    process: running.Running
+
+    def get(self, path, **query) -> str:
+        answer = self.client.get(path, params=query or None)
+        assert answer.status_code == 200, (path, answer.status_code)
+        return answer.text
+
+
+@pytest.fixture(scope="module")
+def filled(engine):
+    """Three days of the sandbox in a database, and what was sent."""
+    sent = [
+        one
+        for seed in (1, 2, 3)
+        for one in day(seed, day_start_ms=START + (seed - 1) * DAY_MS, calls=60)
+    ]
+    with engine.blank() as database:
+        with closing(open_store(database)) as store:
+            for one in sent:
+                at = one.at_ms
+                store.add(receive(one.body, source="webhook", observed_at=at, received_at=at))
+        yield database, sent
+
+
+@pytest.fixture(scope="module", params=ZONES)
+def site(engine, filled, request, tmp_path_factory):
+    source, sent = filled
+    folder = tmp_path_factory.mktemp("crawl")
+    address = running.free_address()
+    url = f"http://{address}"
+    with engine.copied(source) as database:
+        migrate(database, timezone=request.param)
+        environ = running.environment(
+            CALLHOUSE_DATABASE_URL=url_of(database),
+            CALLHOUSE_BROWSE_BIND=address,
+            CALLHOUSE_BROWSE_PASSWORD=PASSWORD,
+            CALLHOUSE_TIMEZONE=request.param,
+        )
+        with (
+            engine.browsable(environ, folder) as seen,
+            running.browse(seen, folder) as process,
+            httpx.Client(base_url=url, follow_redirects=True, timeout=30) as client,
+        ):
+            page = client.get("/-/login").text
+            token = re.search(r'name="csrftoken" value="([^"]+)"', page)[1]
+            form = {"username": "admin", "password": PASSWORD, "csrftoken": token}
+            assert client.post("/-/login", data=form).status_code == 200
+            yield Site(url, client, calls_of(sent, ZoneInfo(request.param)), process)
+
+
+# -- every link ----------------------------------------------------------------------------------
+
+
+def shape(url) -> tuple:
+    """What links have in common that differ only in ids and values."""
+    parts = urlsplit(url)
+    path = tuple(part for part in parts.path.split("/")[:4] if not re.search(r"\d", part))
+    names = sorted({pair.partition("=")[0] for pair in parts.query.split("&")})
+    return path, parts.path.rpartition(".")[2][:4], tuple(names)
+
+
+def number(text) -> int:
+    return int(text.replace(",", ""))
+
+
+def links(page, base) -> set[str]:
+    found = {urljoin(base, html.unescape(href)) for href in HREF.findall(page)}
+    return {url for url in found if "/-/logout" not in url}
+
+
+def counted(page, base) -> dict[str, int]:
+    """Links to rows, with the number that stands beside each."""
+    return {
+        urljoin(base, html.unescape(href)): number(count)
+        for pattern in COUNTED
+        for href, count in pattern.findall(page)
+    }
+
+
+def crawl(site, bound) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+    """Pages by address; and of each address, the pages that say how many rows it has."""
+    order = itertools.count()
+    seen, pages, promised = Counter(), {}, defaultdict(dict)
+    waiting, known = [(0, next(order), f"{site.url}/")], {f"{site.url}/"}
+    while waiting and len(pages) < bound:
+        _, _, url = heapq.heappop(waiting)
+        answer = site.client.get(url)
+        assert answer.status_code == 200, url
+        pages[url] = ""
+        if "text/html" not in answer.headers["content-type"]:
+            continue
+        pages[url] = answer.text
+        numbers = counted(answer.text, url)
+        for target, count in numbers.items():
+            promised[target][url] = count
+        for target in sorted(links(answer.text, url) - known):
+            if target.startswith(f"{site.url}/"):
+                known.add(target)
+                seen[shape(target)] += 1
+                later = seen[shape(target)] // (5 if target in numbers else 1)
+                heapq.heappush(waiting, (later, next(order), target))
+    return pages, promised
+
+
+def test_every_link_leads_to_the_rows_it_counts(site):
+    pages, promised = crawl(site, BOUND)
+    assert len(pages) == BOUND
+    checked = 0
+    for url, page in pages.items():
+        found = ROWS.search(page)
+        for source, count in promised[url].items() if found else ():
+            assert number(found[1]) == count, (source, url)
+            checked += 1
+    assert checked > 100
+    assert "Traceback" not in site.process.said()
+
+
+# -- figures -------------------------------------------------------------------------------------
+
+
+def figures_of(page) -> list[dict[str, str]]:
+    """The figures of each period of the first page."""
+    return [
+        dict(re.findall(r'<dt>([^<]+)</dt><dd><span class="value"[^>]*>([^<]*)</span>', section))
+        for section in re.findall(r'<section class="period">(.*?)</section>', page, re.DOTALL)
+    ]
+
+
+def expected_figures(calls) -> dict[str, str]:
+    minutes = sum(call.fields.get("duration_ms") or 0 for call in calls) / 60_000
+    judged = [
+        call.analysis["call_successful"]
+        for call in calls
+        if call.is_connected and call.analysis.get("call_successful") is not None
+    ]
+    return {
+        "Calls": f"{len(calls):,}",
+        "Minutes": f"{minutes:,.0f}",
+        "Cost": dollars(sum(call.cents or 0 for call in calls)),
+        "Success": f"{100 * sum(judged) / len(judged):.0f} %",
+    }
+
+
+def test_first_page_has_the_figures_of_the_bodies(site):
+    page = html.unescape(site.get("/"))
+    by_day = defaultdict(list)
+    for call in site.calls.values():
+        by_day[call.day].append(call)
+    last, month = figures_of(page)
+    assert expected_figures(by_day[max(by_day)]).items() <= last.items()
+    assert expected_figures([*site.calls.values()]).items() <= month.items()
+    label = re.search(r'aria-label="Calls on each of the 30 days: ([^"]*)"', page)[1]
+    assert label == ", ".join(f"{day} {len(calls)}" for day, calls in sorted(by_day.items()))
+
+
+def test_every_call_page_has_the_figures_of_its_bodies(site):
+    for call_id, call in site.calls.items():
+        page = html.unescape(site.get(f"/-/call/{call_id}"))
+        facts = re.search(r'<p class="facts">(.*?)</p>', page, re.DOTALL)[1]
+        if "start_timestamp" in call.fields:
+            assert f"{call.at:%H:%M:%S}" in facts, call_id
+        duration = call.fields.get("duration_ms")
+        if duration is not None and "start_timestamp" in call.fields:
+            assert f"<span>{clock(duration / 1000)} <small>long" in facts, call_id
+        if call.cents is not None:
+            assert f">{dollars(call.cents)}" in facts, call_id
+        costs = (call.fields.get("call_cost") or {}).get("product_costs") or []
+        for cost in costs:
+            assert f">{dollars(cost['cost'])}</td>" in page, (call_id, cost)
+        for name, latency in (call.fields.get("latency") or {}).items():
+            if isinstance(latency, dict) and latency.get("p50") is not None:
+                wait = latency["p50"]
+                shown = f"{wait:,.0f} ms" if wait < 1000 else f"{wait / 1000:,.1f} s"
+                assert f"<td>{shown}</td>" in page, (call_id, name)
+
+
+def answers_of(site, board, **query) -> list[list[dict]]:
+    """What each chart of a dashboard draws."""
+    page = site.get(f"/-/dashboards/{board}", **query)
+    urls = re.findall(r'data-source="([^"]+)"', page)
+    return [json.loads(site.get(html.unescape(url)))["rows"] for url in urls]
+
+
+def summed(rows, keys, value) -> dict[tuple, float]:
+    found = defaultdict(float)
+    for row in rows:
+        found[tuple(row[key] for key in keys)] += row[value]
+    return {key: pytest.approx(value, abs=0.06) for key, value in found.items()}
+
+
+def chart_with(answers, *columns) -> list[dict]:
+    """The first answer that has these columns."""
+    return next(rows for rows in answers if rows and {*columns} <= rows[0].keys())
+
+
+def choices(site) -> list[dict]:
+    """Filters as the form offers them: none, each agent, each direction, a day."""
+    agents = {c.fields["agent_id"] for c in site.calls.values() if "agent_id" in c.fields}
+    one_day = sorted(call.day for call in site.calls.values())[len(site.calls) // 2]
+    return [
+        {},
+        {"since": one_day, "until": one_day},
+        *({"direction": name} for name in ("inbound", "outbound", "web")),
+        *({"agent": agent} for agent in sorted(agents)[:5]),
+    ]
+
+
+def chosen(site, query) -> list[Call]:
+    directions = {"web_call": "web"}
+    return [
+        call
+        for call in site.calls.values()
+        if query.get("since", "") <= call.day <= query.get("until", "9")
+        and query.get("agent", call.fields.get("agent_id")) == call.fields.get("agent_id")
+        and query.get("direction")
+        in (
+            None,
+            directions.get(call.fields.get("call_type"), call.fields.get("direction")),
+        )
+    ]
+
+
+def products_dollars(call) -> float:
+    costs = (call.fields.get("call_cost") or {}).get("product_costs") or []
+    return sum(cost["cost"] for cost in costs) / 100
+
+
+def test_charts_have_the_figures_of_the_bodies(site):
+    for query in choices(site):
+        calls = chosen(site, query)
+        counts = Counter((call.day, call.outcome) for call in calls)
+        volume = answers_of(site, "volume", **query)
+        assert summed(chart_with(volume, "day", "outcome"), ("day", "outcome"), "calls") == counts
+        cost = [r for r in answers_of(site, "cost", **query) if r and "dollars" in r[0]]
+        drawn, expected = Counter(), Counter()
+        for row in cost[0] if cost else ():
+            drawn[row["day"]] += row["dollars"] or 0
+        for call in calls:
+            expected[call.day] += products_dollars(call)
+        for one in drawn | expected:
+            assert drawn[one] == pytest.approx(expected[one], abs=0.001), (query, one)
+        judged = Counter()
+        for call in calls:
+            if call.is_connected and call.analysis.get("call_successful") is not None:
+                judged[(call.day,)] += 1
+        quality = [r for r in answers_of(site, "quality", **query) if r and "judged" in r[0]]
+        if quality:
+            assert summed(quality[0], ("day",), "judged") == judged, query
+
+
+def test_versions_count_the_connected_calls(site):
+    agents = {c.fields["agent_id"] for c in site.calls.values() if "agent_id" in c.fields}
+    shown = 0
+    for agent in sorted(agents):
+        expected, success = Counter(), defaultdict(list)
+        for call in site.calls.values():
+            version = call.fields.get("agent_version")
+            if call.is_connected and call.fields.get("agent_id") == agent and version is not None:
+                expected[version] += 1
+                if call.analysis.get("call_successful") is not None:
+                    success[version].append(call.analysis["call_successful"])
+        page = site.get("/-/dashboards/versions", agent=agent)
+        rows = VERSION.findall(page)
+        assert {int(version): number(count) for version, count, _ in rows} == expected
+        for version, _, cell in rows:
+            found = re.search(r'class="value">(\d+(?:\.\d)?) %', cell)
+            judged = success[int(version)]
+            assert bool(found) == bool(judged)
+            if found:
+                share = 100 * sum(judged) / len(judged)
+                assert float(found[1]) == pytest.approx(share, abs=0.51)
+                shown += 1
+    assert shown > 5
+
+
+# -- a real browser ------------------------------------------------------------------------------
+
+
+def test_a_browser_finds_no_fault_on_pages(site, chromium):
+    context = chromium.new_context(base_url=site.url)
+    page = context.new_page()
+    said, asked = [], set()
+    page.on("console", lambda m: m.type in ("error", "warning") and said.append((page.url, m.text)))
+    page.on("pageerror", lambda error: said.append((page.url, str(error))))
+    page.on("request", lambda r: asked.add((r.resource_type, urlsplit(r.url).netloc)))
+    page.route(
+        lambda url: not url.startswith(site.url), lambda route: route.fulfill(status=200, body="")
+    )
+    page.goto("/-/login")
+    page.fill("#id_username", "admin")
+    page.fill("#id_password", PASSWORD)
+    page.click("input[type=submit]")
+    pages, _ = crawl(site, 120)
+    for url in [url for url, text in pages.items() if text][:40]:
+        assert page.goto(url, wait_until="load").status == 200
+    context.close()
+    assert said == []
+    assert {kind for kind, host in asked if host != urlsplit(site.url).netloc} <= {"media"}

@@ -1,0 +1,300 @@
+"""The pages of dashboards, asked over Datasette's client: who sees which, filters, versions."""
+
+import asyncio
+import html
+import json
+import re
+from contextlib import closing
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from receiver import access, config
+from receiver.browse.charts import DASHBOARDS
+from receiver.browse.server import serving
+from receiver.sandbox.days import day
+from receiver.store import Store, migrate, receive
+from tests.browse.test_our_pages import START, simple
+from tests.support.storing import stored
+from tests.support.webhooks import KEY
+
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
+DAY_MS = 86_400_000
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """The demo's day."""
+    path = tmp_path_factory.mktemp("day") / "retell.db"
+    migrate(path, timezone="Europe/Berlin")
+    with closing(Store(path)) as store:
+        for sent in day(1, day_start_ms=START, calls=60):
+            at = sent.at_ms
+            store.add(receive(sent.body, source="webhook", observed_at=at, received_at=at))
+    return path
+
+
+def visiting(path, timezone="Europe/Berlin"):
+    """Yield get(path, name): as jane who reads, as max who sees no personal data, or as nobody."""
+    environ = {"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"}
+    tokens, known = {}, access.Known()
+    for name, role in (("jane", "reader"), ("max", "masked")):
+        known.tokens[name], tokens[name] = access.new_token(role)
+    access.save(access.path_beside(path), known)
+    settings = config.load(environ | {"CALLHOUSE_TIMEZONE": timezone})
+    served = serving(settings, password_hash=None)
+
+    def get(path, name="jane"):
+        headers = {"Authorization": f"Bearer {tokens[name]}"} if name else {}
+        return asyncio.run(served.client.get(path, headers=headers))
+
+    try:
+        yield get
+    finally:
+        for database in served.databases.values():
+            database.close()
+        served.executor.shutdown()
+
+
+@pytest.fixture
+def get(path):
+    yield from visiting(path)
+
+
+@pytest.fixture
+def get_new(db_path):
+    """The same of a file with nothing in it."""
+    yield from visiting(db_path, "UTC")
+
+
+def sources(page):
+    return [html.unescape(url) for url in re.findall(r'data-source="([^"]+)"', page.text)]
+
+
+def specs(page):
+    return [
+        json.loads(html.unescape(spec)) for spec in re.findall(r"data-spec='([^']+)'", page.text)
+    ]
+
+
+def chosen(page):
+    """The values that the form shows."""
+    dates = re.findall(r'type="date" name="(\w+)" value="([^"]*)"', page.text)
+    return dict(dates) | {
+        name: re.findall(r'value="([^"]*)" selected', options)
+        for name, options in re.findall(r'<select name="(\w+)"[^>]*>(.*?)</select>', page.text)
+    }
+
+
+# Who sees what
+
+
+@pytest.mark.parametrize("name", ["jane", "max"])
+def test_every_chart_has_an_answer_from_the_readers_own_database(get, name):
+    database = {"jane": "retell", "max": "retell_masked"}[name]
+    for slug, dashboard in DASHBOARDS.items():
+        page = get(f"/-/dashboards/{slug}", name)
+        assert page.status_code == 200
+        assert dashboard.description.split("'")[0] in page.text
+        urls = sources(page)
+        assert len(urls) == len(specs(page)) == len(dashboard.charts)
+        for url in urls:
+            assert url.startswith(f"/{database}.json?")
+            assert get(url, name).json()["rows"], url
+            assert get(url, None).status_code == 403
+            if name == "max":
+                assert get(url.replace("retell_masked", "retell"), name).status_code == 403
+
+
+def test_a_login_without_personal_data_sees_the_same_figures(get):
+    for slug in DASHBOARDS:
+        whole, masked = (get(f"/-/dashboards/{slug}", name) for name in ("jane", "max"))
+        for url, masked_url in zip(sources(whole), sources(masked), strict=True):
+            assert get(url).json()["rows"] == get(masked_url, "max").json()["rows"]
+    assert cells(whole) == cells(masked)
+
+
+def test_nobody_sees_a_dashboard_without_a_login(get):
+    paths = ["", *(f"/{slug}" for slug in DASHBOARDS), "/unknown", "/volume/embed"]
+    for path in (*paths, "/volume/calls", "/volume/calls/embed"):
+        answer = get(f"/-/dashboards{path}", None)
+        assert answer.headers["location"].startswith("/-/login"), path
+        assert "Dashboards</a>" not in answer.text
+        assert "Nora" not in answer.text
+
+
+def test_what_is_no_dashboard_is_not_found(get):
+    # The package's own ways to show them have nothing of ours.
+    for path in ("unknown", "volume/calls"):
+        assert get(f"/-/dashboards/{path}").status_code == 404, path
+
+
+def test_the_list_leads_to_each_and_the_menu_to_the_list(get):
+    page = get("/-/dashboards").text
+    for slug, dashboard in DASHBOARDS.items():
+        assert f'<a href="/-/dashboards/{slug}">{dashboard.title}</a>' in page
+    assert 'href="/-/dashboards">Dashboards</a>' in get("/").text
+
+
+def test_a_dashboard_keeps_to_the_policy(get):
+    answer = get("/-/dashboards/volume")
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert ' style="' not in answer.text
+    assert not re.search(r"<[^>]+\son\w+=", answer.text)
+    scripts = re.findall(r'<script [^>]*src="([^"]+)"', answer.text)
+    assert len(scripts) == 4
+    assert all(src.startswith("/-/static-plugins/") for src in scripts)
+    assert all(get(src).status_code == 200 for src in scripts)
+
+
+# Filters
+
+
+def test_without_a_choice_it_shows_thirty_days_up_to_the_last_call(get):
+    page = get("/-/dashboards/volume")
+    assert chosen(page) == {
+        "since": "2026-04-14",
+        "until": "2026-05-13",
+        "agent": [],
+        "version": [],
+        "direction": [],
+    }
+    assert "Europe/Berlin" in page.text
+    assert chosen(get("/-/dashboards/versions"))["since"] == "2026-02-13"
+
+
+def test_what_is_chosen_is_asked_of_every_chart_and_stays_in_the_form(get):
+    agent, *_ = re.findall(r'value="(agent_\w+)">', get("/-/dashboards/volume").text)
+    versions = get(f"/-/dashboards/volume?agent={agent}")
+    version, *_ = re.findall(r'<option value="(\d+)"', versions.text)
+    query = f"since=2026-05-12&until=2026-05-12&agent={agent}&version={version}&direction=inbound"
+    page = get(f"/-/dashboards/volume?{query}")
+    assert chosen(page) == {
+        "since": "2026-05-12",
+        "until": "2026-05-12",
+        "agent": [agent],
+        "version": [version],
+        "direction": ["inbound"],
+    }
+    for url in sources(page):
+        asked = parse_qs(urlsplit(url).query)
+        assert {key: asked[key][0] for key in ("agent", "version", "direction")} == {
+            "agent": agent,
+            "version": version,
+            "direction": "inbound",
+        }
+        for condition in ("agent_id = :agent", "version = CAST(:version", "'web') = :direction"):
+            assert condition in asked["sql"][0]
+        assert "[[" not in asked["sql"][0]
+    # From one dashboard to the next, the choice is kept.
+    link = re.search(r'href="(/-/dashboards/cost\?[^"]+)"', page.text)[1]
+    assert chosen(get(html.unescape(link))) == chosen(page)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "since=soon&until=later",
+        "since=0001-01-01&until=9999-12-31",
+        "version=3",
+        "agent=x&version=three",
+        "direction=sideways",
+        "agent=%22%3E%3Cscript%3Ealert(1)%3C/script%3E",
+        "agent='+OR+1=1--",
+        "unknown=1&since=",
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_no_error(get, query):
+    for slug in ("volume", "versions"):
+        page = get(f"/-/dashboards/{slug}?{query}")
+        assert page.status_code == 200
+        assert "<script>alert" not in page.text
+        assert all(get(url).status_code == 200 for url in sources(page))
+    assert chosen(get(f"/-/dashboards/volume?{query}"))["version"] == []
+
+
+def test_days_the_wrong_way_round_are_turned(get):
+    shown = chosen(get("/-/dashboards/volume?since=2026-05-12&until=2026-05-01"))
+    assert (shown["since"], shown["until"]) == ("2026-05-01", "2026-05-12")
+
+
+def test_a_chart_that_cannot_be_filtered_says_so(get):
+    assert "only the days are filtered" not in get("/-/dashboards/speed").text
+    assert "only the days are filtered" in get("/-/dashboards/speed?direction=inbound").text
+
+
+# Nothing there, and much
+
+
+def test_a_file_without_a_call_says_so(get_new):
+    for slug in DASHBOARDS:
+        page = get_new(f"/-/dashboards/{slug}")
+        assert page.status_code == 200
+        assert "No call has arrived yet" in page.text
+        assert sources(page) == []
+
+
+def test_markup_in_names_stays_text(get_new, store):
+    evil = "<img src=x onerror=alert(1)>'\">"
+    turn = {"role": "tool_call_invocation", "name": evil, "arguments": "{}", "time_sec": 0.2}
+    event = simple("call_1", agent_id=evil, agent_name=evil, agent_version=1)
+    event["call"] |= {"transcript_with_tool_calls": [turn], "disconnection_reason": evil}
+    stored(store, event)
+    for slug in DASHBOARDS:
+        page = get_new(f"/-/dashboards/{slug}?agent=&since=2026-05-01")
+        assert page.status_code == 200
+        assert "<img" not in page.text
+    [_, shown] = re.findall(r"<option value=\"([^\"]*)\">&lt;img", page.text) * 2
+    assert html.unescape(shown) == evil
+
+
+# Versions
+
+
+@pytest.fixture
+def two_versions(store):
+    """Forty calls with each of two versions: of the second, more succeed."""
+    for version, successes in ((3, 10), (4, 30)):
+        for n in range(40):
+            event = simple(
+                f"call_{version}_{n}",
+                agent_version=version,
+                agent_name=f"Dental v{version}",
+                start_timestamp=START + n,
+                call_cost={"combined_cost": 10 + n % 5},
+                call_analysis={"call_successful": n < successes, "user_sentiment": "Neutral"},
+            )
+            stored(store, event | {"event": "call_analyzed"})
+
+
+def cells(page):
+    text = re.sub(r"<[^>]+>", " ", page.text.split("<tbody>")[1].split("</tbody>")[0])
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def test_a_better_version_shows_as_better_and_the_rest_as_not_yet_known(get_new, two_versions):
+    page = cells(get_new("/-/dashboards/versions"))
+    assert page.startswith("Dental v4 version 4 against 3")
+    assert "75 % 60 % to 86 % better +29 to +65 points" in page
+    assert "0 % 0 % to 8.8 % not yet known" in page
+    assert "$0.120 $0.116 to $0.124 not yet known" in page
+
+
+def test_an_agent_has_all_its_versions(get_new, two_versions):
+    page = cells(get_new("/-/dashboards/versions?agent=agent_1&version=3"))
+    assert page.index("version 4 against 3") < page.index("version 3")
+    assert page.count("better") == 1
+
+
+def test_a_masked_login_compares_versions_too(get_new, two_versions):
+    whole, masked = (cells(get_new("/-/dashboards/versions", n)) for n in ("jane", "max"))
+    assert whole == masked
+
+
+def test_where_nothing_can_be_compared_it_says_so(get_new, store):
+    stored(store, simple("call_1", agent_version=1))
+    assert "nothing to compare" in get_new("/-/dashboards/versions").text
+    one = get_new("/-/dashboards/versions?agent=agent_1").text
+    assert "Every version" in one
+    assert "not yet known</span>" not in one

@@ -1,0 +1,388 @@
+"""The charts' SQL on a small world, against figures worked out by hand; and what draws them."""
+
+import importlib.resources
+import json
+import shutil
+from contextlib import closing
+from datetime import date
+from zoneinfo import ZoneInfo
+
+import pytest
+from datasette_dashboards import replace_opts_in_query
+
+from receiver.browse.charts import DASHBOARDS, configuration, sql
+from receiver.browse.charts.macros import Days, expand
+from receiver.browse.periods import midnight
+from schema.sql.zones import Zone
+from tests.support.viewing import SQLITES, a_world, add, ms
+
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
+CHARTS = [chart for dashboard in DASHBOARDS.values() for chart in dashboard.charts.values()]
+FILES = ("agents", "agent_versions", "versions", *sorted({chart.query for chart in CHARTS}))
+
+
+def days(since="2026-05-09", until="2026-05-10", timezone="UTC"):
+    """Days as the page makes them."""
+    first, last = date.fromisoformat(since), date.fromisoformat(until)
+    after = date.fromordinal(last.toordinal() + 1)
+    ends = [midnight(day, ZoneInfo(timezone)) for day in (first, after)]
+    return Days(first, last, *ends, timezone)
+
+
+@pytest.fixture(scope="module", params=SQLITES)
+def made(request, tmp_path_factory):
+    """Made once; each test copies it."""
+    path = tmp_path_factory.mktemp("made") / "retell.db"
+    with a_world(path, SQLITES[request.param]) as connection:
+        connection.commit()
+    return path, SQLITES[request.param]
+
+
+@pytest.fixture
+def world(made, tmp_path):
+    path, sqlite = made
+    with closing(sqlite.connect(shutil.copy(path, tmp_path / "retell.db"))) as connection:
+        yield connection
+
+
+def ask(connection, name, of=None, **chosen):
+    """The answer of a file, with some filters."""
+    of = of or days()
+    options = {"since": str(of.since), "until": str(of.until)} | chosen
+    query = replace_opts_in_query(expand(sql(name), of), options)
+    return [tuple(row) for row in connection.execute(query, {"agent": ""} | options)]
+
+
+# Volume
+
+
+def test_calls_are_counted_by_day_and_what_ended_them(world):
+    assert ask(world, "calls_by_outcome") == [
+        ("2026-05-09", "transfer", 1, 0.5),
+        ("2026-05-09", "user", 1, 1.5),
+        ("2026-05-10", "agent", 1, 1.0),
+        ("2026-05-10", "no end yet", 2, None),
+        ("2026-05-10", "not_connected", 1, 0.0),
+    ]
+
+
+def test_a_reason_of_no_known_meaning_is_of_unknown_outcome(world):
+    add(world, "new", 2, "2026-05-10T13:00:00Z", disconnection_reason="moon_phase")
+    assert ("2026-05-10", "unknown", 1, None) in ask(world, "calls_by_outcome")
+
+
+def test_hours_of_the_week_have_calls_and_outcome(world):
+    assert ask(world, "hour_of_week") == [
+        ("Sat", "12", 1, 1.0, 1.0, 1),
+        ("Sat", "23", 1, 1.0, 0.0, 1),
+        ("Sun", "08", 1, 0.0, None, None),
+        ("Sun", "09", 1, 1.0, None, 0),
+        ("Sun", "10", 1, 1.0, None, 0),
+        ("Sun", "12", 1, 1.0, None, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("timezone", "expected"),
+    [
+        ("Europe/Berlin", ["Sat 14", "Sun 01", "Sun 10", "Sun 11", "Sun 12", "Sun 14"]),
+        ("America/New_York", ["Sat 08", "Sat 19", "Sun 04", "Sun 05", "Sun 06", "Sun 08"]),
+        # An hour there begins half past an hour of UTC.
+        ("Asia/Kolkata", ["Sat 17", "Sun 05", "Sun 13", "Sun 14", "Sun 15", "Sun 17"]),
+    ],
+)
+def test_hours_and_days_are_local(tmp_path, timezone, expected):
+    with a_world(tmp_path / "retell.db", SQLITES[max(SQLITES)], timezone) as connection:
+        found = ask(connection, "hour_of_week", days(timezone=timezone))
+        assert [f"{weekday} {hour}" for weekday, hour, *_ in found] == expected
+        on_sunday = ask(connection, "calls_by_outcome", days("2026-05-10", timezone=timezone))
+        after_midnight = sum(text.startswith("Sun") for text in expected)
+        assert sum(calls for _, _, calls, _ in on_sunday) == after_midnight
+
+
+def test_an_hour_is_local_on_both_sides_of_a_change_of_the_clock(world):
+    """Of days that hold a change of the clock, each hour has the offset of its time."""
+    of = days("2026-03-28", "2026-03-29", "Europe/Berlin")
+    local = Zone("Europe/Berlin").local_ms("x", of.since_ms, of.until_ms)
+    for text, expected in (
+        ("2026-03-28T12:00:00Z", "13"),
+        ("2026-03-29T00:59:00Z", "01"),
+        ("2026-03-29T01:00:00Z", "03"),
+    ):
+        query = f"SELECT strftime('%H', {local} / 1000, 'unixepoch') FROM (SELECT ? AS x)"
+        assert world.execute(query, (ms(text),)).fetchone()[0] == expected, text
+    assert local.count("WHEN") == 1, "only what the days need"
+
+
+# Cost
+
+
+def test_cost_by_day_names_the_products_that_cost_most(world):
+    assert ask(world, "cost_by_day") == [("2026-05-09", "llm", 0.15), ("2026-05-09", "tts", 0.7)]
+    products = [{"product": f"p{n}", "cost": n} for n in range(1, 10)]
+    start = ms("2026-05-10T13:00:00Z")
+    cost = {"combined_cost": 45, "product_costs": products}
+    add(world, "many", 3, "2026-05-10T13:05:00Z", start_timestamp=start, call_cost=cost)
+    found = {name: dollars for day, name, dollars in ask(world, "cost_by_day") if day[-2:] == "10"}
+    assert found == {f"p{n}": n / 100 for n in range(5, 10)} | {"all others": 0.1}
+
+
+def test_products_have_their_share_and_what_a_call_costs(world):
+    assert ask(world, "cost_by_product") == [
+        ("tts", 2, 0.7, 0.8235, 0.35, 0.4),
+        ("llm", 1, 0.15, 0.1765, 0.15, 0.0),
+    ]
+
+
+def test_agents_have_what_a_call_and_what_a_successful_call_costs(world):
+    assert ask(world, "cost_by_agent") == [
+        ("Dental", 3, 0.85, 0.2833, 0.85),
+        ("Shop", 3, 0.15, 0.15, None),
+    ]
+
+
+def test_agents_of_one_name_are_told_apart_by_their_ids(world):
+    at = {"start_timestamp": ms("2026-05-10T13:00:00Z"), "agent_name": "Shop"}
+    add(world, "other", 1, "2026-05-10T13:00:00Z", agent_id="agent_of_5678", agent_version=1, **at)
+    names = [("agent_1", "Dental"), ("agent_of_5678", "Shop …5678"), ("agent_2", "Shop …nt_2")]
+    assert ask(world, "agents") == names
+
+
+def test_an_agent_has_the_name_of_its_newest_version(world):
+    at = {"start_timestamp": ms("2026-05-10T13:00:00Z"), "agent_name": "A shop"}
+    add(world, "newer", 1, "2026-05-10T13:00:00Z", agent_id="agent_2", agent_version=12, **at)
+    assert ask(world, "agents") == [("agent_2", "A shop"), ("agent_1", "Dental")]
+    assert ask(world, "agent_versions", agent="agent_2") == [(12,), (3,)]
+
+
+# Quality
+
+
+def test_success_is_of_connected_and_analysed_calls(world):
+    assert ask(world, "success_by_day") == [("2026-05-09", 1, 2, 0.5)]
+
+
+def test_sentiments_are_shares_of_connected_calls_whatever_their_spelling(world):
+    assert ask(world, "sentiment_by_day") == [
+        ("2026-05-09", "negative", 1, 0.5),
+        ("2026-05-09", "neutral", 0, 0.0),
+        ("2026-05-09", "positive", 1, 0.5),
+        ("2026-05-09", "unknown", 0, 0.0),
+    ]
+
+
+def test_disconnection_reasons_are_those_of_calls_that_ended(world):
+    found = ask(world, "disconnection_reasons")
+    assert [row[:4] for row in found] == [
+        ("agent_hangup", "agent", 1, 0.25),
+        ("call_transfer", "transfer", 1, 0.25),
+        ("dial_no_answer", "not_connected", 1, 0.25),
+        ("user_hangup", "user", 1, 0.25),
+    ]
+    assert found[0][4] == "The agent hung up."
+
+
+# Speed
+
+
+def test_percentiles_are_over_every_answer_of_all_calls(world):
+    """A hundred answers of 5 to 995 ms in two calls, then one of 30 seconds in a third."""
+    for n, values in enumerate(([*range(5, 500, 10)], [*range(505, 1000, 10)])):
+        at = {"start_timestamp": ms("2026-05-10T13:00:00Z"), "latency": {"e2e": {"values": values}}}
+        add(world, f"quick_{n}", 3, "2026-05-10T13:05:00Z", **at)
+    assert ask(world, "answer_percentiles") == [
+        ("2026-05-10", f"p{p}", p * 10 - 5, 100) for p in (50, 90, 95, 99)
+    ]
+    slow = {"start_timestamp": ms("2026-05-09T13:00:00Z"), "latency": {"e2e": {"values": [30_000]}}}
+    add(world, "slow", 3, "2026-05-09T13:05:00Z", **slow)
+    assert ask(world, "answer_percentiles")[0] == ("2026-05-09", "p50", 30_500, 1)
+
+
+def test_components_have_the_average_of_their_calls_percentiles(world):
+    assert ask(world, "latency_by_component") == [
+        ("2026-05-09", "e2e", 2, 1000.0, 1500.0),
+        ("2026-05-09", "llm", 1, 400.0, None),
+    ]
+
+
+# Tools and flow
+
+
+def test_tools_that_fail_are_told_from_those_that_ran_and_said_no(world):
+    assert ask(world, "tool_failures") == [
+        ("book", "did not run", 1, 2, 0.5),
+        ("book", "ran and said no", 1, 2, 0.5),
+    ]
+
+
+def test_tools_have_their_average_time(world):
+    assert ask(world, "tool_durations") == [("book", 2, 1000.0, 1500)]
+
+
+def test_a_node_is_left_or_it_is_where_the_call_ended(world):
+    assert ask(world, "node_visits") == [
+        ("Book", "went on", 0, 1),
+        ("Book", "ended there", 1, 1),
+        ("Greet", "went on", 1, 1),
+        ("Greet", "ended there", 0, 1),
+    ]
+    assert ask(world, "node_steps") == [("Greet → Book", 1, 1, 1.0)]
+
+
+def test_steps_have_their_share_of_the_ways_out_of_a_node(world):
+    steps = [("Greet", "Book"), ("Greet", "Pay"), ("Pay", "Greet"), ("Greet", "Pay")]
+    entries = [
+        {"role": "node_transition", "former_node_name": a, "new_node_name": b, "time_sec": n}
+        for n, (a, b) in enumerate(steps)
+    ]
+    at = {"start_timestamp": ms("2026-05-10T13:00:00Z"), "transcript_with_tool_calls": entries}
+    add(world, "loop", 3, "2026-05-10T13:05:00Z", **at)
+    # With the step of the world: Greet was left four times, twice to Book.
+    assert ask(world, "node_steps") == [
+        ("Greet → Book", 2, 2, 0.5),
+        ("Greet → Pay", 2, 1, 0.5),
+        ("Pay → Greet", 1, 1, 1.0),
+    ]
+    visits = {(node, what): times for node, what, times, _ in ask(world, "node_visits")}
+    assert visits["Greet", "went on"] == 4
+    assert (visits["Pay", "went on"], visits["Pay", "ended there"]) == (1, 1)
+    assert visits["Book", "ended there"] == 2
+
+
+# Versions
+
+
+def test_versions_count_connected_calls_alone(world):
+    columns = ("first", "last", "calls", "successful", "judged", "negative", "with", "transferred")
+    [dental, shop] = ask(world, "versions")
+    assert dental[:3] == ("agent_1", 0, "Dental")
+    assert dict(zip(columns, dental[3:11], strict=True)) == {
+        "first": "2026-05-09",
+        "last": "2026-05-09",
+        "calls": 2,
+        "successful": 1,
+        "judged": 2,
+        "negative": 1,
+        "with": 2,
+        "transferred": 1,
+    }
+    # Sum, sum of squares and count: of medians of 800 and 1200 ms, of costs of 25 and 60 cents.
+    assert dental[11:] == (2000, 2_080_000, 2, 85, 4225, 2)
+    assert shop[:3] == ("agent_2", 3, "Shop")
+    assert shop[5] == 3
+
+
+# Filters
+
+
+@pytest.mark.parametrize(
+    ("chosen", "calls"),
+    [
+        ({}, 6),
+        ({"agent": "agent_1"}, 3),
+        ({"agent": "agent_1", "version": "0"}, 3),
+        ({"agent": "agent_2", "version": "0"}, 0),
+        ({"direction": "inbound"}, 1),
+        ({"direction": "outbound"}, 2),
+        ({"direction": "web"}, 3),
+        ({"agent": "agent_1", "direction": "web"}, 0),
+        ({"agent": "x' OR '1'='1"}, 0),
+    ],
+)
+def test_filters_choose_calls_wherever_calls_are_counted(world, chosen, calls):
+    assert sum(row[2] for row in ask(world, "calls_by_outcome", **chosen)) == calls
+    assert sum(row[2] for row in ask(world, "hour_of_week", **chosen)) == calls
+
+
+def test_days_are_chosen_both_ends_included(world):
+    def calls(since, until):
+        of = days(since, until)
+        by_hour = sum(row[2] for row in ask(world, "hour_of_week", of))
+        assert by_hour == sum(row[2] for row in ask(world, "calls_by_outcome", of))
+        return by_hour
+
+    assert calls("2026-05-09", "2026-05-09") == 2
+    assert calls("2026-05-10", "2026-05-10") == 4
+    assert calls("2026-05-09", "2026-05-10") == 6
+    assert calls("2026-05-11", "2026-05-12") == 0
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_filter_is_kept_by_every_file_that_knows_agents(world, name):
+    """Nobody's agent, version or direction leaves nothing; and days without a call."""
+    everything = ask(world, name)
+    if "chosen(" in sql(name):
+        assert everything or name == "answer_percentiles"
+        for nobody in ({"agent": "nobody"}, {"direction": "sideways"}, {"version": "99"}):
+            assert ask(world, name, **nobody) == [], nobody
+    assert ask(world, name, days("2020-01-01", "2020-01-31")) == []
+
+
+def test_many_days_are_weeks_from_monday_and_very_many_are_months(world):
+    weeks, months = days("2026-02-01", "2026-05-31"), days("2023-01-01", "2026-05-31")
+    assert (days().step, weeks.step, months.step) == ("day", "week", "month")
+    assert {row[0] for row in ask(world, "calls_by_outcome", weeks)} == {"2026-05-04"}
+    assert {row[0] for row in ask(world, "calls_by_outcome", months)} == {"2026-05-01"}
+
+
+@pytest.mark.parametrize("since", ["2026-05-10", "2026-02-09", "2024-05-09", "2016-05-09"])
+def test_an_answer_of_eight_rows_a_step_fits_into_datasettes_thousand(since):
+    of = days(since)
+    steps = ((of.until - of.since).days + 1) / {"day": 1, "week": 7, "month": 30.4}[of.step]
+    assert 8 * (steps + 2) <= 1000
+
+
+# What draws them
+
+
+def fields(display):
+    """The names of fields that a specification reads, and those that it makes."""
+    read, made = set(), set()
+
+    def walk(part):
+        if isinstance(part, dict):
+            if isinstance(part.get("field"), str):
+                read.add(part["field"])
+            read.update({part["stack"]} if isinstance(part.get("stack"), str) else ())
+            named = part.get("as", [])
+            made.update([named] if isinstance(named, str) else named)
+            for value in part.values():
+                walk(value)
+        elif isinstance(part, list):
+            for value in part:
+                walk(value)
+
+    walk(display)
+    return read, made
+
+
+@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.title)
+def test_a_chart_draws_what_its_query_answers(world, chart):
+    for of in (days(), days("2026-02-01"), days("2020-01-01")):
+        display = chart.display(of)
+        read, made = fields(display)
+        options = {"since": str(of.since), "until": str(of.until)}
+        query = replace_opts_in_query(expand(sql(chart.query), of), options)
+        columns = {column[0] for column in world.execute(query, options).description}
+        assert read - made <= columns
+        assert json.loads(json.dumps(display)) == display
+
+
+def test_a_dashboard_is_in_the_words_of_datasette_dashboards():
+    configured = configuration("volume", "retell_masked", days())
+    assert configured["title"] == "Volume"
+    for chart in configured["charts"].values():
+        assert chart["db"] == "retell_masked"
+        assert chart["library"] == "vega-lite"
+        assert {"title", "query", "display"} <= chart.keys()
+    assert list(configuration("versions", "retell", days())["charts"]) == []
+
+
+def test_only_percentiles_of_every_answer_cannot_be_told_apart_by_agent():
+    assert [chart.title for chart in CHARTS if chart.is_of_all] == ["Time to answer"]
+
+
+def test_every_file_of_sql_is_asked():
+    files = (importlib.resources.files("receiver.browse") / "charts").iterdir()
+    assert {file.name[:-4] for file in files if file.name.endswith(".sql")} == set(FILES)

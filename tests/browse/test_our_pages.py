@@ -1,0 +1,340 @@
+"""Our own pages in Datasette, asked over its client: a call, search, home, the policy."""
+
+import re
+import sys
+
+import pytest
+
+from receiver import config
+from receiver.sandbox.days import day
+from receiver.store import receive
+from tests.support.browsing import visiting
+from tests.support.storing import stored
+from tests.support.webhooks import KEY, payload
+
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
+START = 1_778_544_000_000
+
+
+@pytest.fixture
+def browse(db_path):
+    """Get a page as admin, times in Berlin's zone."""
+    environ = {
+        "RETELL_API_KEY": KEY,
+        "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}",
+        "CALLHOUSE_TIMEZONE": "Europe/Berlin",
+    }
+    with visiting(config.load(environ)) as get:
+        yield get
+
+
+@pytest.fixture
+def call(store):
+    event = payload("event-call_analyzed")
+    stored(store, event)
+    return event["call"]
+
+
+def simple(call_id="call_1", *lines, **fields):
+    """A call_ended event whose turns are (role, text)."""
+    turns = [
+        {
+            "role": role,
+            "content": text,
+            "words": [{"word": text, "start": float(n), "end": n + 0.9}],
+        }
+        for n, (role, text) in enumerate(lines)
+    ]
+    call = {
+        "call_id": call_id,
+        "call_status": "ended",
+        "direction": "inbound",
+        "from_number": "+14155550123",
+        "agent_id": "agent_1",
+        "agent_name": "Dental",
+        "start_timestamp": START,
+        "duration_ms": 20_000,
+        "disconnection_reason": "user_hangup",
+        "transcript": "".join(f"{role.title()}: {text}\n" for role, text in lines),
+        "transcript_with_tool_calls": turns,
+    }
+    return {"event": "call_ended", "call": call | fields}
+
+
+# Who may see
+
+
+def test_an_anonymous_visitor_gets_nothing_of_any_page_of_ours(browse, call):
+    for path in (
+        "/",
+        f"/-/call/{call['call_id']}",
+        f"/-/call/{call['call_id']}.json",
+        "/-/call/unknown",
+        "/-/chat/unknown",
+        "/-/search",
+        "/-/search?q=the",
+    ):
+        answer = browse(path, actor=False)
+        assert answer.status_code == (403 if path.endswith(".json") else 302), path
+        assert call["from_number"] not in answer.text
+        assert "call_log" not in answer.text
+
+
+def test_everything_comes_with_a_strict_policy_and_a_nonce_of_its_own(browse, call):
+    nonces = set()
+    for path in ("/", "/retell/call_log", "/-/login", "/nowhere", "/retell.json?sql=select+1"):
+        policy = browse(path).headers["content-security-policy"]
+        assert policy.startswith("default-src 'self'; script-src 'self' 'nonce-")
+        assert "unsafe" not in policy
+        assert "https:" not in policy.replace("media-src 'self' https:", "")
+        nonces.add(re.search(r"nonce-([\w-]+)", policy)[1])
+    assert len(nonces) == 5
+
+
+def test_every_inline_script_and_style_of_a_page_has_the_nonce_of_the_answer(browse, call):
+    paths = ("/", "/retell", "/retell/calls", "/retell?sql=select+1", "/-/logout", "/nowhere")
+    for path in (*paths, f"/-/call/{call['call_id']}"):
+        answer = browse(path)
+        nonce = re.search(r"nonce-([\w-]+)", answer.headers["content-security-policy"])[1]
+        tags = re.findall(r"<(?:script|style)\b[^>]*>", answer.text)
+        assert tags, path
+        assert [tag for tag in tags if f'nonce="{nonce}"' not in tag] == []
+        assert ' style="' not in answer.text
+        assert not re.search(r"<[^>]+\son\w+=", answer.text)
+
+
+# A call
+
+
+def test_a_call_shows_who_when_how_it_ended_and_what_it_cost(browse, store):
+    stored(store, simple("call_1", ("user", "hello"), call_cost={"combined_cost": 12.34}))
+    page = browse("/-/call/call_1").text
+    for text in (
+        "Call from +14155550123",
+        "Dental",
+        "Tue 12 May 2026, 02:00:00 CEST",
+        "user hangup",
+        "$0.12",
+        'title="12.34 cents"',
+        'id="turn-0"',
+    ):
+        assert text in page, text
+
+
+@pytest.mark.slow
+def test_every_call_and_chat_of_a_day_has_a_page(browse, store, db):
+    for delivery in day(3, day_start_ms=START, calls=60):
+        store.add(
+            receive(
+                delivery.body,
+                source="webhook",
+                observed_at=delivery.at_ms,
+                received_at=delivery.at_ms,
+            )
+        )
+    for (call_id,) in db.execute("SELECT call_id FROM calls").fetchall():
+        for path in (
+            f"/-/call/{call_id}",
+            f"/-/call/{call_id}?scrubbed",
+            f"/-/call/{call_id}.json",
+        ):
+            assert browse(path).status_code == 200, path
+    for (chat_id,) in db.execute("SELECT chat_id FROM chats").fetchall():
+        assert browse(f"/-/chat/{chat_id}").status_code == 200, chat_id
+    assert "Needs attention" in browse("/").text
+
+
+def test_markup_of_callers_does_no_harm_anywhere(browse, store):
+    evil = "<script>alert(1)</script>"
+    event = simple(
+        "call_evil",
+        ("user", f"{evil} found"),
+        agent_name=evil,
+        from_number=evil,
+        disconnection_reason=evil,
+        metadata={evil: evil},
+        call_analysis={"call_summary": evil, "user_sentiment": evil},
+    )
+    event["call"]["transcript_with_tool_calls"].append(
+        {"role": "tool_call_invocation", "name": evil, "arguments": evil, "time_sec": 0.2}
+    )
+    stored(store, event)
+    paths = ("/", "/-/call/call_evil", "/-/search?q=found", f"/-/search?q={evil}")
+    for path in (*paths, "/retell/call_log", "/retell/tool_calls", "/-/search?agent=" + evil):
+        assert "<script>alert" not in browse(path).text, path
+
+
+def test_neighbours_are_those_of_the_number_and_of_the_agent(browse, store):
+    hour = 3_600_000
+    for n, (number, agent) in enumerate(
+        [("+14155550123", "a"), ("+14155550999", "b"), ("+14155550123", "b")]
+    ):
+        at = {"start_timestamp": START + n * hour}
+        stored(store, simple(f"call_{n}", from_number=number, agent_id=agent, **at))
+    page = browse("/-/call/call_2").text
+    before = re.findall(r'rel="prev" href="/-/call/(\w+)"', page)
+    assert before == ["call_0", "call_1"]
+    assert re.findall(r'rel="next" href="/-/call/(\w+)"', page) == []
+
+
+def test_nobody_is_neighbour_for_being_anonymous(browse, store):
+    for n in (0, 1):
+        at = {"start_timestamp": START + n, "from_number": "anonymous", "agent_id": f"agent_{n}"}
+        stored(store, simple(f"call_{n}", **at))
+    assert 'rel="prev"' not in browse("/-/call/call_1").text
+
+
+def test_an_id_of_any_characters_has_a_page(browse, store):
+    stored(store, simple("a/b.json?ü%", ("user", "hello")))
+    link = re.search(r'href="(/-/call/[^"]+)"', browse("/retell/call_log").text)[1]
+    assert browse(link).status_code == 200
+    assert browse(f"{link}.json").json()["call_id"] == "a/b.json?ü%"
+
+
+def test_a_call_that_is_not_here_and_one_that_was_erased_are_told_apart(browse, db):
+    db.execute("INSERT INTO erasures VALUES ('call_gone', 1, 'asked for')")
+    missing, erased = browse("/-/call/nope"), browse("/-/call/call_gone")
+    assert (missing.status_code, erased.status_code) == (404, 404)
+    assert "No call with this id" in missing.text
+    assert "was erased" in erased.text
+
+
+def test_the_call_object_holds_no_access_token(browse, store):
+    stored(store, simple("call_1", access_token="secret-token"))
+    assert "secret-token" not in browse("/-/call/call_1.json").text
+    assert "secret-token" not in browse("/-/call/call_1").text
+
+
+# Search
+
+
+def found(page):
+    return re.findall(r'href="/-/call/(\w+)#turn-(\d+)"', page.text)
+
+
+@pytest.fixture
+def three(store):
+    hour = 3_600_000
+    stored(store, simple("call_1", ("agent", "Hello."), ("user", "A crown next week, please.")))
+    other = {"agent_name": "Night", "start_timestamp": START + hour, "from_number": "+1"}
+    lines = [("user", "No crown today."), ("agent", "Rescheduled the crown.")]
+    stored(store, simple("call_2", *lines, **other))
+    late = {"start_timestamp": START + 30 * hour, "call_analysis": {"user_sentiment": "negative"}}
+    stored(store, simple("call_3", ("user", "Nothing."), **late))
+
+
+@pytest.mark.parametrize(
+    ("query", "turns"),
+    [
+        ("q=crown", [("call_2", "0"), ("call_2", "1"), ("call_1", "1")]),
+        ('q="next week"', [("call_1", "1")]),
+        ("q=resched*", [("call_2", "1")]),
+        ("q=crown -today", [("call_1", "1")]),
+        ("q=crown&agent=Night", [("call_2", "0"), ("call_2", "1")]),
+        ("q=crown&number=%2B1 415-555 0123", [("call_1", "1")]),
+        ("q=crown&since=2026-05-13", []),
+        ("q=week&until=2026-05-12", [("call_1", "1")]),
+        ("q=week&tool=book", []),
+        ("q=week&outcome=user_hangup", [("call_1", "1")]),
+        ("q=nothing&sentiment=Negative", [("call_3", "0")]),
+        ("q=nothing&sentiment=Positive", []),
+    ],
+)
+def test_search_leads_to_the_turns_newest_call_first(browse, three, query, turns):
+    assert found(browse(f"/-/search?{query}")) == turns
+
+
+def test_search_without_words_lists_the_calls_of_the_filters(browse, three):
+    page = browse("/-/search?agent=Dental").text
+    assert re.findall(r'<h2><a href="/-/call/(\w+)"', page) == ["call_3", "call_1"]
+
+
+def test_hits_are_marked(browse, three):
+    assert "A <mark>crown</mark> next week, please." in browse("/-/search?q=crown").text
+
+
+@pytest.mark.parametrize(
+    "query", ['q="open', "q=(a", "q=a OR", "q=-only", "since=soon", "q=a&until=9999-12-31"]
+)
+def test_words_that_are_no_query_get_a_hint_and_no_error_page(browse, three, query):
+    page = browse(f"/-/search?{query}")
+    assert page.status_code == 400
+    assert "This cannot be searched for" in page.text
+    assert "<h1>Search what was said</h1>" in page.text
+
+
+def test_more_results_are_a_page_further(browse, store):
+    for n in range(21):
+        stored(store, simple(f"call_{n}", ("user", "crown"), start_timestamp=START + n))
+    first = browse("/-/search?q=crown")
+    more = re.search(r'class="more"><a href="([^"]+)"', first.text)[1]
+    assert len(found(first)) == 20
+    assert found(browse("/-/search" + more.replace("&amp;", "&"))) == [("call_0", "0")]
+
+
+def test_search_says_when_it_would_take_too_long_to_sort(browse, three, monkeypatch):
+    from receiver.browse import search
+
+    rows = search.rows
+
+    async def slow(datasette, sql, params=None, **limits):
+        if "ORDER BY c.started_at_ms" in sql:
+            raise search.QueryInterrupted(None, sql, params)
+        return await rows(datasette, sql, params, **limits)
+
+    monkeypatch.setattr(search, "rows", slow)
+    page = browse("/-/search?q=crown")
+    assert "Narrow it down" in page.text
+    assert found(page) == [("call_2", "0"), ("call_2", "1"), ("call_1", "1")]
+
+
+# Home and tables
+
+
+def test_home_without_a_call_says_what_to_do(browse):
+    page = browse("/")
+    assert page.status_code == 200
+    assert "No call has arrived yet" in page.text
+
+
+def test_home_leaves_out_what_takes_too_long(browse, three, monkeypatch):
+    # By its name in `sys.modules`: the package has a function of the same name.
+    monkeypatch.setattr(sys.modules["receiver.browse.home"], "_LIMIT_MS", -1)
+    page = browse("/")
+    assert page.status_code == 200
+    assert "call_2" in page.text
+
+
+def test_home_shows_figures_and_what_needs_attention(browse, three, store):
+    store.add(receive(b"not JSON", source="webhook", observed_at=1, received_at=1))
+    page = browse("/").text
+    assert '<span class="value">3</span>' in page
+    assert "<strong>1</strong> quarantined" in page
+    assert 'href="/-/call/call_3"' in page
+
+
+def test_tables_are_written_for_people_and_exports_stay_exact(browse, store):
+    stored(store, simple("call_1", call_cost={"combined_cost": 12.345}))
+    page = browse("/retell/calls").text
+    assert "2026-05-12 02:00:00 CEST</time>" in page
+    assert f"= {START} ms" in page
+    assert '<span title="12.345 cents">$0.12</span>' in page
+    row = browse("/retell/calls.json?_shape=array").json()[0]
+    assert (row["start_timestamp"], row["combined_cost_cents"]) == (START, 12.345)
+    assert f",{START}," in browse("/retell/calls.csv").text
+
+
+def test_what_datasettes_own_pages_offer_is_still_there(browse, three):
+    page = browse("/retell/call_log?agent=Dental").text
+    for part in (
+        'name="_filter_column_1"',
+        'data-column="outcome"',
+        "call_log.csv",
+        "?sql=",
+        "_sort=",
+    ):
+        assert part in page, part
+    assert "What the columns mean" in page
+    assert "Search what was said" in page
+    assert "utterances" in browse("/retell/calls/call_1").text

@@ -1,0 +1,125 @@
+"""Datasette as callhouse starts it, in process."""
+
+import asyncio
+import re
+import stat
+
+import pytest
+
+from receiver.browse import server, warehouse
+from receiver.browse.server import serving
+from receiver.store import migrate, receive
+from tests.support.browsing import visiting
+from tests.support.storing import add, stored
+from tests.support.webhooks import payload
+
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
+
+
+@pytest.fixture
+def browse(settings):
+    """Get a page as admin; the database holds one call and one chat."""
+    with visiting(settings) as get:
+        yield get
+
+
+@pytest.fixture
+def call(store):
+    event = payload("event-call_analyzed")
+    stored(store, event)
+    return event["call"]
+
+
+def test_a_call_id_leads_to_its_call_from_views_and_queries(browse, call):
+    link = f'href="/-/call/{call["call_id"]}"'
+    for page in ("call_log", "calls", "analyses", "utterances"):
+        assert link in browse(f"/retell/{page}").text, page
+    assert link in browse("/retell?sql=select+call_id+from+analyses").text
+    assert link in browse(f"/retell/calls/{call['call_id']}").text
+
+
+def test_an_anonymous_visitor_gets_login_robots_and_nothing_else(settings):
+    served = serving(settings, password_hash="a hash")
+    # What a route begins with; some are of Datasette and its plugins.
+    routes = [pattern.pattern for pattern, _ in served._routes()]
+    paths = {re.split(r"[($]", route)[0].strip("^").replace("\\", "") for route in routes}
+    assert {"/", "/-/plugins", "/-/permissions", "/-/search"} <= paths
+    tools = {"/-/allow-debug", "/-/password-tool"}
+    for path in paths | tools | {"/retell", "/retell_masked"}:
+        answer = asyncio.run(served.client.get(path))
+        is_open = path in ("/-/login", "/robots.txt", "/favicon.ico")
+        is_static = path.startswith("/-/static")
+        is_login = answer.headers.get("location", "").startswith("/-/login")
+        assert is_open or is_static or is_login or answer.status_code in (401, 403), path
+    for database in served.databases.values():
+        database.close()
+
+
+def test_the_stylesheet_is_ours_and_needs_no_login(browse):
+    link = "/-/static-plugins/callhouse/callhouse.css"
+    assert link in browse("/retell/call_log").text
+    assert browse(link, actor=False).status_code == 200
+
+
+def test_a_call_id_with_markup_stays_text(browse, store):
+    stored(store, {"event": "call_ended", "call": {"call_id": "<script>alert(1)</script>"}})
+    page = browse("/retell/call_log").text
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_rows_are_counted_until_the_file_is_large(browse, call, monkeypatch):
+    assert "1 row" in browse("/retell").text
+    monkeypatch.setattr(warehouse, "COUNTED_BYTES", 0)
+    page = browse("/retell").text
+    assert "Many rows" in page
+    assert "1 row" not in page
+    assert "<strong>" not in browse("/retell/utterances").text.split('class="export-links"')[1][:60]
+    assert "<strong>1 row</strong>" in browse("/retell/calls").text
+    counted = browse("/retell.json?sql=select count(*) from utterances&_shape=arrayfirst")
+    assert counted.json()[0] > 0
+
+
+def test_sql_cannot_write_or_attach(browse, call):
+    for sql in ("delete from calls", "attach 'x.db' as x", "pragma journal_mode = delete"):
+        assert browse(f"/retell.json?sql={sql}").status_code == 400, sql
+
+
+def test_the_database_is_called_retell_whatever_the_file_is_called(browse):
+    assert browse("/retell").status_code == 200
+
+
+def test_the_secret_is_made_once_for_its_owner_alone(settings):
+    path = settings.database_path.with_suffix(".secret")
+    first = server._secret(settings)
+    assert server._secret(settings) == first == path.read_text()
+    assert len(first) == 64
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_private_columns_read_as_null_in_expressions_too(browse, store):
+    store.add(receive(b'{"event":"x"}', source="webhook", observed_at=1, received_at=1))
+    sql = "select coalesce(body, 'nothing') as b, count(body) as n from observations"
+    assert browse(f"/retell.json?sql={sql}&_shape=array").json() == [{"b": "nothing", "n": 0}]
+
+
+def test_pages_show_a_file_that_was_put_in_place_of_another(browse, call, db_path, tmp_path):
+    count = "/retell.json?sql=select count(*) from calls&_shape=arrayfirst"
+    assert browse(count).json() == [1]
+    other = tmp_path / "other.db"
+    migrate(other, timezone="UTC")
+    for ending in ("-wal", "-shm"):
+        db_path.with_name(db_path.name + ending).unlink(missing_ok=True)
+    other.rename(db_path)
+    assert browse(count).json() == [0]
+
+
+def test_pages_follow_a_log_that_is_put_back(browse, store, db_path):
+    count = "/retell.json?sql=select count(*) from calls&_shape=arrayfirst"
+    add(store, "call_ended", "a")
+    assert browse(count).json() == [1]
+    db_path.with_name(f"{db_path.name}-wal").unlink()
+    for n in range(5):
+        add(store, "call_ended", f"b{n}")
+        assert browse(count).json() == [2 + n]

@@ -1,0 +1,166 @@
+"""Questions ready to ask: each answers on the demo's day, by an index, on a page of Datasette."""
+
+import re
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from receiver.config import load
+from receiver.sandbox.days import day
+from receiver.store import Store, migrate, receive
+from receiver.store.connection import sqlite3
+from schema.questions import parse, questions
+from tests.support import ROOT
+from tests.support.browsing import visiting
+from tests.support.webhooks import KEY
+
+QUESTIONS = list(questions().values())
+# A row for every call or for many things in it: at a million calls nothing may read one whole.
+LARGE = (
+    "calls",
+    "analyses",
+    "transcripts",
+    "utterances",
+    "utterance_words",
+    "tool_calls",
+    "attributes",
+    "latencies",
+    "call_metrics",
+    "observations",
+)
+
+each = pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """The demo's day."""
+    path = tmp_path_factory.mktemp("day") / "retell.db"
+    migrate(path, timezone="Europe/Berlin")
+    with closing(Store(path)) as store:
+        for sent in day(1, day_start_ms=1_778_544_000_000, calls=120):
+            at = sent.at_ms
+            store.add(receive(sent.body, source="webhook", observed_at=at, received_at=at))
+    return path
+
+
+@pytest.fixture(scope="module")
+def ask(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+
+        def ask(question, explain=False, **values):
+            bound = {p.name: "" for p in question.parameters} | values
+            sql = f"{'EXPLAIN QUERY PLAN ' if explain else ''}{question.sql}"
+            return [dict(row) for row in connection.execute(sql, bound)]
+
+        yield ask
+
+
+@pytest.fixture
+def get(path):
+    """Pages of Datasette, as admin."""
+    settings = load({"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"})
+    with visiting(settings) as get:
+        yield get
+
+
+def test_there_are_a_dozen():
+    assert len(QUESTIONS) >= 12
+
+
+@each
+def test_a_question_answers_on_the_demo_day_without_being_told_anything(ask, question):
+    assert ask(question)
+
+
+@each
+def test_a_question_reads_no_large_table_from_end_to_end(ask, question):
+    for step in ask(question, explain=True):
+        # An automatic index reads everything once to save reading it again.
+        assert not re.match(rf"SCAN (\w+ )?({'|'.join(LARGE)})\b", step["detail"]), step
+        alias = re.match(r"SCAN (\w+)", step["detail"])
+        tables = re.findall(rf"(?:FROM|JOIN) (\w+) {alias[1]}\b", question.sql) if alias else []
+        assert not set(tables) & {*LARGE, "call_log"}, step
+
+
+@each
+def test_the_defaults_that_are_told_are_those_of_the_sql(ask, question):
+    assert question.parameters
+    assert {p.name for p in question.parameters} == set(re.findall(r":([a-z]+)", question.sql))
+    told = {p.name: p.default for p in question.parameters if p.name != "field"}
+    assert ask(question, **told) == ask(question)
+    for parameter in told:
+        assert told[parameter] in re.findall(
+            rf"coalesce\(nullif\(:{parameter}, ''\), (\w+)\)", question.sql
+        )
+
+
+@each
+def test_a_question_is_a_page_with_its_words_and_an_answer(get, question):
+    page = get(f"/retell/{question.name}").text
+    assert question.title in page
+    assert re.split("[\"'<>&]", question.explained)[0] in page
+    for parameter in question.parameters:
+        assert f'name="{parameter.name}"' in page
+    assert get(f"/retell/{question.name}.json?_shape=array").json()
+
+
+def test_the_page_of_the_database_leads_to_every_question(get):
+    page = get("/retell").text
+    for question in QUESTIONS:
+        assert f'href="/retell/{question.name}"' in page
+        assert question.title in page
+
+
+def test_a_parameter_changes_the_answer(ask):
+    longer = questions()["calls_longer_than"]
+    assert len(ask(longer, minutes="1")) > len(ask(longer)) > len(ask(longer, minutes="60")) == 0
+    field = questions()["analysis_field_by_week"]
+    assert {row["field"] for row in ask(field, field="claim_opened")} == {"claim_opened"}
+
+
+def test_early_hang_ups_lead_to_the_soonest_by_a_caller(ask, path):
+    rows = ask(questions()["early_hang_ups"], seconds="25")
+    assert sum(row["hung_up_early"] for row in rows) > 0
+    with closing(sqlite3.connect(path)) as connection:
+        for row in rows:
+            if row["call_id"]:
+                found = connection.execute(
+                    "SELECT disconnection_reason, round(duration_ms / 1000.0, 1) FROM calls "
+                    "WHERE call_id = ?",
+                    [row["call_id"]],
+                ).fetchone()
+                assert found == ("user_hangup", row["soonest_seconds"])
+
+
+def test_a_promise_not_kept_ran_and_said_no(ask):
+    for row in ask(questions()["promises_not_kept"]):
+        assert re.search(r'"(success|ok)":false|"error":|"status":"(error|fail)', row["result"])
+
+
+def test_who_called_again_is_one_number_within_the_time(ask):
+    rows = ask(questions()["called_again"])
+    assert all(row["who"].startswith("+") and 0 <= row["hours_later"] <= 24 for row in rows)
+    assert not any(row["call_id"] == row["next_call_id"] for row in rows)
+
+
+def test_weeks_begin_on_monday(ask):
+    assert {row["week"] for row in ask(questions()["analysis_field_by_week"])} == {"2026-05-11"}
+
+
+def test_a_head_may_go_on_in_the_next_line():
+    text = "-- title: T\n-- description: One\n--   two.\n-- :n = 5. Many.\n\nSELECT :n;\n"
+    question = parse("q", text)
+    assert (question.description, question.sql) == ("One two.", "SELECT :n")
+    assert question.explained == "One two. n: Many. 5 if empty."
+
+
+def test_the_page_of_documentation_is_what_the_files_say():
+    command = [sys.executable, "-m", "schema.questions"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
+    assert printed == (ROOT / "docs/reference/questions.md").read_bytes(), "run `make describe`"
+    for question in QUESTIONS:
+        assert f"\n## {question.title}\n" in printed.decode()

@@ -1,0 +1,119 @@
+"""`callhouse sync` as a person runs it, stops it and runs it again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from receiver.cli import main
+from receiver.sandbox.server import Sandbox
+from tests.support.engines import url_of
+from tests.support.meddling import Meddler
+from tests.support.running import wait_until
+from tests.support.upstream import stored
+from tests.support.webhooks import KEY
+
+pytestmark = pytest.mark.slow_on_postgres
+
+
+@pytest.fixture
+def requests() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def box(requests):
+    def note(method, path, status):
+        requests.append(path)
+
+    with Sandbox(api_key=KEY, seed=1, speed=0, limits=None, on_request=note) as box:
+        box.populate(calls=150, days=3)
+        yield box
+
+
+@pytest.fixture
+def environ(database, box):
+    return {
+        "RETELL_API_KEY": KEY,
+        "RETELL_BASE_URL": box.url,
+        "CALLHOUSE_DATABASE_URL": url_of(database),
+    }
+
+
+def test_the_command_makes_the_database_and_says_what_it_found(environ, engine):
+    with engine.nothing() as where:
+        environ["CALLHOUSE_DATABASE_URL"] = url_of(where)
+        result = CliRunner(env=environ).invoke(main, ["sync"])
+    assert (result.exit_code, result.output) == (
+        0,
+        "150 found: 150 new, 0 changed, 0 unchanged, 0 failed.\n",
+    )
+
+
+def test_the_command_says_what_stopped_it_and_what_to_do(environ):
+    result = CliRunner(env=environ | {"RETELL_API_KEY": "key_wrong"}).invoke(main, ["sync"])
+    assert result.exit_code == 1
+    assert "Retell refuses the API key" in result.output
+
+
+def test_the_command_wants_a_key_and_days_in_order(environ):
+    assert CliRunner(env=environ | {"RETELL_API_KEY": ""}).invoke(main, ["sync"]).exit_code == 2
+    for days in (["--since", "2026-05-02", "--until", "2026-05-01"], ["--since", "may"]):
+        assert CliRunner(env=environ).invoke(main, ["sync", *days]).exit_code == 2
+
+
+@pytest.mark.slow
+def test_a_call_that_failed_makes_the_command_fail(environ, box):
+    call_id = next(iter(box.calls))
+    wrong = b'{"call_id": "another"}'
+    with Meddler(
+        box.url, lambda _, path, __: (200, wrong) if path.endswith(call_id) else None
+    ) as between:
+        result = CliRunner(env=environ | {"RETELL_BASE_URL": between.url}).invoke(main, ["sync"])
+    assert result.exit_code == 1
+    assert "149 new, 0 changed, 0 unchanged, 1 failed" in result.output
+    assert f"{call_id}: Retell answered with something else" in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, id="SIGINT"),
+        pytest.param(signal.SIGKILL, id="kill -9"),
+    ],
+)
+def test_a_stopped_command_goes_on_and_fetches_no_kept_page_twice(
+    environ, box, db, requests, number
+):
+    # Slow enough to be met on its way.
+    def meddle(method, where, body):
+        time.sleep(0.01)
+
+    def start():
+        return subprocess.Popen(
+            [sys.executable, "-m", "receiver", "sync"],
+            env=os.environ | environ | {"RETELL_BASE_URL": between.url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    with Meddler(box.url, meddle) as between:
+        process = start()
+        wait_until(lambda: len(stored(db)) >= 40)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+        assert len(stored(db)) < 150
+        if number == signal.SIGINT:
+            assert process.returncode == 130
+            assert "run the same command again to continue" in output
+        again = start()
+        output, _ = again.communicate(timeout=60)
+        assert (again.returncode, stored(db)) == (0, set(box.calls)), output
+        # A day has fifty calls and is one page.
+        assert len(between.gets()) <= 150 + 50

@@ -1,0 +1,246 @@
+"""What stands between Retell and the receiver, and that the test of it leaves no trace."""
+
+import dataclasses
+import json
+import ssl
+import threading
+import time
+
+import pytest
+import trustme
+
+from receiver.retell.probing import LARGE_BYTES, examine, probe_body
+from receiver.webhook.counters import Counters
+from receiver.webhook.probe import OUTCOME_HEADER, PROBE_EVENT, is_probe
+from schema.events import EVENTS, parse
+from tests.support.proxies import Proxy
+from tests.support.scripted import Scripted
+from tests.support.serving import serving
+from tests.support.tables import dump
+from tests.support.webhooks import KEY, NOW_MS, post
+
+pytestmark = pytest.mark.slow_on_postgres
+
+HERE = "only this network reaches this address; Retell does not"
+
+
+def look(url, *, key=KEY, ahead_ms=0, timeout_seconds=10.0):
+    """Everything that `examine` finds beside the address being a local one."""
+    found = examine(
+        url,
+        key=key,
+        nonce="n",
+        now_ms=lambda: time.time_ns() // 1_000_000 + ahead_ms,
+        timeout_seconds=timeout_seconds,
+    )
+    assert found[0].what == HERE
+    return found[1:]
+
+
+def wrong(findings):
+    """The one thing that is wrong."""
+    [finding] = [f for f in findings if f.is_wrong]
+    assert finding.hint
+    return finding.what
+
+
+@pytest.fixture
+def receiver(settings):
+    with serving(settings) as url:
+        yield url
+
+
+@pytest.fixture
+def through(receiver):
+    """What is found through a proxy that changes requests so."""
+
+    def through(before):
+        with Proxy(receiver.removesuffix("/webhook"), before=before) as proxy:
+            return look(proxy.url + "/webhook")
+
+    return through
+
+
+# -- without a trace -------------------------------------------------------------------------------
+
+
+def test_the_probe_is_verified_and_stores_nothing(client, db, settings):
+    before, counted = dump(db), Counters(settings.counters_path)
+    try:
+        response = post(client, probe_body("n"))
+        assert response.status_code == 200
+        assert response.json["callhouse"]["received_at_ms"] == NOW_MS
+        assert dump(db) == before
+        assert not any(counted.read().values())
+        assert post(client, probe_body("n"), key="key_other").status_code == 401
+    finally:
+        counted.close()
+
+
+@pytest.mark.parametrize("name", [*EVENTS, "an_event_of_tomorrow"])
+def test_no_event_of_retells_is_taken_for_the_probe(name):
+    assert not is_probe(parse(json.dumps({"event": name, "nonce": "n", "text": "t"}).encode()))
+
+
+@pytest.mark.parametrize("payload", ["call", "data", "chat", "call_inbound", "alert", "more"])
+def test_what_could_be_a_call_is_stored_even_under_the_probes_name(client, db, payload):
+    value = json.loads(probe_body("n")) | {payload: {"call_id": "c", "chat_id": "c"}}
+    assert not is_probe(parse(json.dumps(value).encode()))
+    assert post(client, value).status_code == 204
+    assert db.execute("SELECT count(*) FROM observations").fetchone()[0] == 1
+    assert value["event"] == PROBE_EVENT
+
+
+# -- what is found ---------------------------------------------------------------------------------
+
+
+def test_a_sound_way_is_found_sound_for_short_and_long_bodies(receiver):
+    small, large = look(receiver)
+    assert (small.is_wrong, large.is_wrong) == (False, False)
+    assert "arrived unchanged and verified" in small.what
+    assert large.what.startswith("2.5 MB arrived")
+
+
+def test_a_proxy_that_passes_everything_on_is_sound(through):
+    assert not any(f.is_wrong for f in through(lambda *request: request[2:]))
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda body: json.dumps(json.loads(body)).encode(),
+        lambda body: json.dumps(json.loads(body), ensure_ascii=False).encode(),
+        lambda body: json.dumps(json.loads(body), separators=(",", ":")).encode(),
+        lambda body: json.dumps(dict(sorted(json.loads(body).items(), reverse=True))).encode(),
+        lambda body: body + b"\n",
+        lambda body: json.dumps({"body": json.loads(body)}).encode(),
+        lambda body: body.decode().encode("latin-1", "replace"),
+    ],
+)
+def test_a_body_written_anew_on_the_way_is_told(through, rewrite):
+    found = through(lambda *request: (request[2], rewrite(request[3])))
+    assert wrong(found) == "the body is changed on the way"
+
+
+def test_another_key_is_told_from_a_changed_body(receiver):
+    assert wrong(look(receiver, key="key_other")) == (
+        "the body arrives unchanged, and the receiver has another key"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda h: {n: v for n, v in h.items() if n != "X-Retell-Signature"}, "missing"),
+        (lambda h: h | {"X-Retell-Signature": h["X-Retell-Signature"].upper()}, "malformed"),
+    ],
+)
+def test_a_header_lost_or_changed_on_the_way_is_told(through, change, what):
+    found = through(lambda *request: (change(request[2]), request[3]))
+    assert wrong(found) == f"the X-Retell-Signature header arrives {what}"
+
+
+@pytest.mark.parametrize(("ahead", "which"), [(400, "behind"), (-400, "ahead of")])
+def test_clocks_too_far_apart_are_told_with_the_difference(receiver, ahead, which):
+    what = wrong(look(receiver, ahead_ms=ahead * 1000))
+    assert what.startswith("the clocks differ too much: theirs is ")
+    assert f" seconds {which} ours" in what
+    assert abs(int(what.split(" is ")[1].split()[0]) - 400) <= 2
+
+
+def test_clocks_that_drift_are_told_before_events_are_refused(receiver):
+    found = look(receiver, ahead_ms=120_000)
+    assert wrong(found).startswith("the clocks differ: theirs is ")
+    found = look(receiver, ahead_ms=-20_000)
+    assert not any(f.is_wrong for f in found)
+    assert any(f.what.startswith("the clocks differ: theirs is ") for f in found)
+
+
+def test_a_proxy_that_takes_no_long_bodies_is_told():
+    answers = [(200, {}, b'{"callhouse":{}}'), (413, {}, b"<h1>Request Entity Too Large</h1>")]
+    with Scripted(answers) as server:
+        found = look(server.url)
+    assert wrong(found) == "a body of this length is refused (413)"
+    assert "client_max_body_size" in found[-1].hint
+    assert len(server.requests[1].body) > LARGE_BYTES
+
+
+def test_a_receiver_that_takes_no_long_bodies_is_told(settings):
+    with serving(dataclasses.replace(settings, max_body_bytes=1_000_000)) as url:
+        found = look(url)
+    assert wrong(found) == "a body of this length is refused (413)"
+    assert "CALLHOUSE_MAX_BODY_BYTES" in found[-1].hint
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        (
+            (301, {"Location": "https://x.example/webhook/"}, b""),
+            "it redirects (301) to https://x.example/webhook/",
+        ),
+        ((308, {"Location": "/webhook/"}, b""), "it redirects (308) to /webhook/"),
+        ((401, {}, b"Authorization Required"), "something in front of the receiver refuses (401)"),
+        ((403, {}, b""), "something in front of the receiver refuses (403)"),
+        ((404, {}, b"{}"), "nothing takes events there (404)"),
+        ((405, {}, b""), "nothing takes events there (405)"),
+        ((502, {}, b""), "it fails (502)"),
+        ((503, {OUTCOME_HEADER: "busy"}, b"{}"), "it fails (503)"),
+        ((200, {}, b"ok"), "it answers 200, but is not callhouse"),
+        ((200, {}, b'{"callhouse":true}'), "it answers 200, but is not callhouse"),
+        ((204, {}, b""), "it answers 204, but is not callhouse"),
+        ((418, {}, b"[]"), "it answers 418, but is not callhouse"),
+        (
+            (401, {OUTCOME_HEADER: "stale", "Date": "yesterday"}, b"{}"),
+            "the clocks differ too much: by an amount that the answer does not tell",
+        ),
+        (None, "it cannot be reached: RemoteProtocolError"),
+    ],
+)
+def test_whatever_answers_is_named(answer, what):
+    with Scripted([answer]) as server:
+        assert wrong(look(server.url)) == what
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("path", "status"), [("/", 404), ("/healthz", 405)])
+def test_a_path_that_is_not_the_webhooks_is_told(receiver, path, status):
+    what = wrong(look(receiver.replace("/webhook", path)))
+    assert what == f"nothing takes events there ({status})"
+
+
+def test_nobody_there_is_told():
+    assert wrong(look("http://127.0.0.1:9/webhook")) == "it cannot be reached: ConnectError"
+
+
+def test_an_answer_that_takes_too_long_is_told():
+    waiting = threading.Event()
+
+    def wait(method, path, headers, body):
+        waiting.wait(20)
+        return headers, body
+
+    with Scripted([(200, {}, b"")]) as server, Proxy(server.url, before=wait) as proxy:
+        found = look(proxy.url, timeout_seconds=0.2)
+        waiting.set()
+    assert wrong(found) == "no answer within 0.2 seconds"
+
+
+def test_a_certificate_nobody_trusts_is_told():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with Scripted([(200, {}, b"")], tls=context) as server:
+        what = wrong(look(server.url.replace("http://", "https://")))
+    assert what.startswith("the TLS connection fails: ")
+    assert "certificate" in what
+
+
+def test_tls_where_none_is_spoken_is_told(receiver):
+    what = wrong(look(receiver.replace("http://", "https://")))
+    assert what.startswith("the TLS connection fails: ")
+
+
+@pytest.mark.parametrize("url", ["calls.example.com/webhook", "https://", "ftp://x.example/", "x"])
+def test_what_is_no_web_address_is_told(url):
+    found = examine(url, key=KEY, nonce="n")
+    assert [f.what for f in found if f.is_wrong] == ["this is not a web address"]

@@ -1,0 +1,53 @@
+"""The sandbox's dialogues, as the files that people edit hold them."""
+
+import re
+from random import Random
+
+from receiver.sandbox.companies import person, working_day
+from receiver.sandbox.dialogue import Say, decided, dialogues, fill, read_data
+from tests.support import ROOT
+
+DAY_START_MS = 1_772_409_600_000  # 2026-03-02, a Monday
+
+
+def test_every_dialogue_can_be_filled_in_to_its_end():
+    for name, dialogue in dialogues().items():
+        for ending in dialogue.endings:
+            for seed in range(20):
+                rng = Random(seed)
+                slots = person(rng, "US") | working_day(rng, DAY_START_MS, dialogue.language)
+                for choice in dialogue.choices:
+                    slots |= rng.choice(choice)
+                for step in decided((*dialogue.opening, *ending.steps), rng):
+                    if isinstance(step, Say):
+                        # A word in braces that nobody fills in is a KeyError.
+                        assert all(text.format_map(slots).strip() for text in step.texts), name
+                assert fill(ending.summary, slots).strip(), name
+
+
+def test_every_step_of_a_dialogue_is_documented():
+    steps = (
+        (ROOT / "docs/reference/sandbox.md")
+        .read_text("utf-8")
+        .split("names its kind:")[1]
+        .split("##")[0]
+    )
+    documented = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*`) \|", steps, re.M))))
+    used = set()
+
+    def walk(told):
+        for step in told:
+            used.add(next(iter(step)))
+            for key in ("steps", "during"):
+                walk(step.get(key, ()))
+            for option in step.get("either", ()):
+                walk(option)
+
+    for file in (ROOT / "receiver/sandbox/data/dialogues").glob("*.yaml"):
+        for told in read_data(f"data/dialogues/{file.name}").values():
+            for steps in [told] if isinstance(told, list) else [told["opening"]]:
+                walk(steps)
+            for ending in [] if isinstance(told, list) else told["endings"]:
+                walk(ending["steps"])
+    assert used <= documented
+    assert {"agent", "tool", "either", "repeat", "asides"} <= used

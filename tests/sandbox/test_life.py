@@ -1,0 +1,282 @@
+"""The life of a placed call: deterministic, believable, at the speed that was asked for."""
+
+from collections import Counter
+from random import Random
+
+import httpx
+import pytest
+
+from receiver.errors import CallhouseError, SettingsError
+from receiver.sandbox.companies import Account, account_agents
+from receiver.sandbox.plans import BY_NAME, SCENARIOS, UNANSWERED
+from receiver.sandbox.server import Sandbox
+from receiver.sandbox.workspace import Placing, live
+from receiver.store import receive
+from tests.support.inbox import Inbox
+from tests.support.running import wait_until
+from tests.support.webhooks import KEY, NOW_MS
+
+pytestmark = pytest.mark.slow_on_postgres
+
+SOLAR = "+12065550117"
+LIVED = [scenario for scenario in SCENARIOS if not scenario.refusal]
+
+
+class Clock:
+    """A clock that only moves when it is told to."""
+
+    def __init__(self):
+        self.ms = NOW_MS
+
+    def __call__(self):
+        return self.ms
+
+
+def placing(scenario=None, *, agent=-1, web=False, **given):
+    versions = list(account_agents(Account(Random(1))).values())[agent]
+    numbers = {"from_number": SOLAR, "to_number": "+14155550101", "direction": "outbound"}
+    name = BY_NAME[scenario] if scenario else None
+    return Placing((numbers | given) if not web else given, versions[-1], name, NOW_MS, web=web)
+
+
+def lived(*args, seed=1, **more):
+    return live(Random(seed), Account(Random(1)), placing(*args, **more))
+
+
+def place(sandbox, to_number=BY_NAME["answered"].number):
+    headers = {"Authorization": f"Bearer {KEY}"}
+    order = {"from_number": SOLAR, "to_number": to_number}
+    answer = httpx.post(f"{sandbox.url}/v2/create-phone-call", json=order, headers=headers)
+    return answer.raise_for_status().json()["call_id"]
+
+
+def stop(sandbox, call_id):
+    headers = {"Authorization": f"Bearer {KEY}"}
+    return httpx.post(f"{sandbox.url}/v2/stop-call/{call_id}", headers=headers).status_code
+
+
+def test_numbers_and_names_choose_one_scenario_each():
+    assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
+    assert len({scenario.number for scenario in SCENARIOS}) == len(SCENARIOS)
+
+
+@pytest.mark.parametrize("scenario", [None, *(scenario.name for scenario in LIVED)])
+def test_a_life_is_a_function_of_the_seed_and_the_order(scenario):
+    assert lived(scenario) == lived(scenario)
+    assert lived(scenario) != lived(scenario, seed=2)
+
+
+@pytest.mark.parametrize("scenario", LIVED, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("agent", range(8))
+def test_every_agent_can_live_every_scenario(scenario, agent):
+    for seed in range(5):
+        life = lived(scenario.name, agent=agent, seed=seed)
+        assert life.registered["call_status"] == "registered"
+        times = [event.at_ms for event in life.events]
+        assert times == sorted(times)
+        assert times[0] > NOW_MS
+        ids = {event.content["call"]["call_id"] for event in life.events}
+        assert ids == {life.registered["call_id"]}
+
+
+@pytest.mark.parametrize("web", [False, True])
+def test_a_call_keeps_what_it_was_registered_with(web):
+    life = lived("answered", web=web, metadata={"a": 1})
+    last = life.events[-1].content["call"]
+    changing = {"call_status", "latency", "call_cost", "custom_sip_headers"}
+    for name in life.registered.keys() - changing:
+        assert last[name] == life.registered[name], name
+
+
+def test_what_the_order_does_not_give_is_not_made_up():
+    last = lived("answered").events[-1].content["call"]
+    assert not {"metadata", "retell_llm_dynamic_variables", "batch_call_id"} & last.keys()
+
+
+@pytest.mark.parametrize("scenario", ["busy", "voicemail", None])
+def test_nobody_dials_a_web_call(scenario):
+    for seed in range(20):
+        last = lived(scenario, web=True, seed=seed).events[-1].content["call"]
+        assert (last["call_type"], last["call_status"]) == ("web_call", "ended")
+        assert last["disconnection_reason"] not in {"dial_busy", "voicemail_reached"}
+
+
+def test_other_numbers_go_as_on_a_usual_day():
+    reasons = Counter(
+        lived(seed=seed).events[-1].content["call"]["disconnection_reason"] for seed in range(300)
+    )
+    assert {*UNANSWERED, "voicemail_reached", "agent_hangup"} <= reasons.keys()
+    assert reasons["agent_hangup"] > 100
+
+
+def test_the_sandboxs_scenario_holds_for_numbers_that_choose_none():
+    with Sandbox(api_key=KEY, scenario="busy") as sandbox:
+        plain, chosen = place(sandbox, "+14155550101"), place(sandbox)
+        sandbox.settle(20)
+        assert sandbox.calls[plain]["disconnection_reason"] == "dial_busy"
+        assert sandbox.calls[chosen]["call_status"] == "ended"
+
+
+def test_an_unknown_scenario_is_a_settings_error_that_names_them():
+    with pytest.raises(SettingsError) as error:
+        Sandbox(api_key=KEY, scenario="rainy")
+    assert "voicemail" in error.value.hint
+
+
+def test_the_same_seed_places_the_same_calls():
+    def history(seed):
+        with Sandbox(api_key=KEY, seed=seed, now_ms=Clock()) as sandbox:
+            for _ in range(3):
+                place(sandbox, "+14155550101")
+            sandbox.populate(calls=40, days=2)
+            sandbox.settle(20)
+            return sandbox.calls
+
+    assert history(1) == history(1)
+    assert not history(1).keys() & history(2).keys()
+
+
+def test_a_past_is_spread_over_its_days_and_over_no_other():
+    day_ms = 86_400_000
+    with Sandbox(api_key=KEY) as sandbox:
+        sandbox.populate(calls=101, day_start_ms=20_000 * day_ms, days=3)
+        sandbox.populate(calls=7, day_start_ms=20_003 * day_ms)
+        starts = [c["start_timestamp"] for c in sandbox.calls.values() if "start_timestamp" in c]
+    assert len(sandbox.calls) == 108
+    assert {start // day_ms for start in starts} == {20_000, 20_001, 20_002, 20_003}
+
+
+def test_at_the_speed_of_life_nothing_happens_before_its_time():
+    clock = Clock()
+    with Inbox() as inbox:
+        url = f"{inbox.url}/webhook"
+        with Sandbox(api_key=KEY, speed=2, webhook_url=url, now_ms=clock) as sandbox:
+            call_id = place(sandbox)
+            with pytest.raises(CallhouseError):
+                sandbox.settle(0.05)
+            assert sandbox.calls[call_id]["call_status"] == "registered"
+            # It rings for at most fifteen seconds, and talks for more than twenty.
+            clock.ms += 8_000
+            sandbox.wake()
+            wait_until(lambda: sandbox.calls[call_id]["call_status"] == "ongoing")
+            wait_until(lambda: inbox.events == ["call_started"])
+            clock.ms += 600_000
+            sandbox.wake()
+            sandbox.settle(20)
+            assert sandbox.calls[call_id]["call_status"] == "ended"
+            assert inbox.events == ["call_started", "call_ended", "call_analyzed"]
+            assert [m.signed_ms - NOW_MS for m in inbox.mails] == [8_000, 608_000, 608_001]
+
+
+def test_a_call_that_is_stopped_ends_there_and_nothing_else_comes_of_it():
+    clock = Clock()
+    with Inbox() as inbox:
+        url = f"{inbox.url}/webhook"
+        with Sandbox(api_key=KEY, speed=1, webhook_url=url, now_ms=clock) as sandbox:
+            call_id = place(sandbox)
+            clock.ms += 25_000
+            sandbox.wake()
+            wait_until(lambda: sandbox.calls[call_id]["call_status"] == "ongoing")
+            wait_until(lambda: inbox.events == ["call_started"])
+            clock.ms += 2_000
+            assert stop(sandbox, call_id) == 204
+            assert stop(sandbox, call_id) == 204, "until it has ended"
+            clock.ms += 3_600_000
+            sandbox.wake()
+            sandbox.settle(20)
+            call = sandbox.calls[call_id]
+            assert stop(sandbox, call_id) == 400
+    assert (call["call_status"], call["disconnection_reason"]) == ("ended", "manual_stopped")
+    assert call["end_timestamp"] == NOW_MS + 27_000
+    assert call["duration_ms"] == call["end_timestamp"] - call["start_timestamp"]
+    last_word = call["transcript_object"][-1]["words"][0]["start"]
+    assert 0 <= last_word * 1000 <= call["duration_ms"]
+    assert inbox.events == ["call_started", "call_ended", "call_analyzed"]
+
+
+def test_a_call_that_is_stopped_while_it_rings_never_began():
+    clock = Clock()
+    with Inbox() as inbox:
+        url = f"{inbox.url}/webhook"
+        with Sandbox(api_key=KEY, speed=1, webhook_url=url, now_ms=clock) as sandbox:
+            call_id = place(sandbox)
+            assert stop(sandbox, call_id) == 204
+            clock.ms += 3_600_000
+            sandbox.wake()
+            sandbox.settle(20)
+            call = sandbox.calls[call_id]
+    assert (call["call_status"], call["disconnection_reason"]) == ("ended", "manual_stopped")
+    assert "start_timestamp" not in call
+    assert inbox.events == ["call_ended", "call_analyzed"]
+
+
+def test_what_was_updated_stays_when_the_transfer_leg_ends():
+    clock, transfer = Clock(), BY_NAME["transfer"].number
+    with Sandbox(api_key=KEY, now_ms=clock) as sandbox:
+        call_id = place(sandbox, transfer)
+        leg_ends_ms = sandbox.calls[call_id]["transfer_end_timestamp"]
+    with Inbox() as inbox:
+        url = f"{inbox.url}/webhook"
+        with Sandbox(api_key=KEY, speed=1, webhook_url=url, now_ms=clock) as sandbox:
+            call_id = place(sandbox, transfer)
+            clock.ms = leg_ends_ms - 1000
+            sandbox.wake()
+            wait_until(lambda: inbox.events[-1:] == ["call_analyzed"])
+            headers = {"Authorization": f"Bearer {KEY}"}
+            path, body = f"/v2/update-call/{call_id}", {"metadata": {"seen": True}}
+            assert httpx.patch(sandbox.url + path, json=body, headers=headers).is_success
+            clock.ms += 3_600_000
+            sandbox.wake()
+            sandbox.settle(20)
+            call = sandbox.calls[call_id]
+    assert call["metadata"] == inbox.mails[-1].call["metadata"] == {"seen": True}
+    assert (inbox.events[-1], "transfer_end_timestamp" in call) == ("transfer_ended", True)
+
+
+def test_what_a_callback_raises_is_raised_where_somebody_waits():
+    def fail(_):
+        raise ZeroDivisionError
+
+    url = "http://127.0.0.1:9/"
+    with Sandbox(api_key=KEY, webhook_url=url, on_delivery=fail) as sandbox:
+        place(sandbox)
+        with pytest.raises(ZeroDivisionError):
+            sandbox.settle(20)
+
+
+def test_calls_that_are_over_do_not_count_against_the_concurrency():
+    with Sandbox(api_key=KEY, concurrency=1) as sandbox:
+        assert len({place(sandbox) for _ in range(5)}) == 5
+
+
+def test_a_call_that_is_deleted_while_it_lives_is_never_heard_of_again():
+    clock = Clock()
+    with Inbox() as inbox:
+        url = f"{inbox.url}/webhook"
+        with Sandbox(api_key=KEY, speed=1, webhook_url=url, now_ms=clock) as sandbox:
+            call_id = place(sandbox)
+            headers = {"Authorization": f"Bearer {KEY}"}
+            httpx.delete(f"{sandbox.url}/v2/delete-call/{call_id}", headers=headers)
+            clock.ms += 3_600_000
+            sandbox.wake()
+            sandbox.settle(20)
+            assert (sandbox.calls, inbox.mails) == ({}, [])
+
+
+@pytest.mark.slow
+def test_every_webhook_of_every_scenario_is_stored_without_a_problem(store, db):
+    for scenario in LIVED:
+        with Inbox() as inbox, Sandbox(api_key=KEY, webhook_url=inbox.url) as sandbox:
+            place(sandbox, scenario.number)
+            sandbox.settle(20)
+        for mail in inbox.mails:
+            store.add(
+                receive(
+                    mail.body,
+                    source="webhook",
+                    observed_at=mail.signed_ms,
+                    received_at=mail.signed_ms,
+                )
+            )
+    rows = db.execute("SELECT problem, count(*) FROM observations GROUP BY 1").fetchall()
+    assert [row["problem"] for row in rows] == [None]

@@ -1,0 +1,121 @@
+"""The sandbox as a server: calls placed on it live, are found again and are reported."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from receiver.sandbox.server import Sandbox
+from tests.support.webhooks import KEY
+
+SOLAR = "+12065550117"
+ANSWERED = "+15005550001"
+
+
+@pytest.fixture
+def sandbox():
+    with Sandbox(api_key=KEY, limits=None) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def api(sandbox):
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=sandbox.url, headers=headers) as client:
+        yield client
+
+
+def place(api, **body):
+    return api.post(
+        "/v2/create-phone-call", json={"from_number": SOLAR, "to_number": ANSWERED} | body
+    )
+
+
+def test_a_placed_call_is_registered_and_later_analysed(sandbox, api):
+    created = place(api, metadata={"lead": 7})
+    assert (created.status_code, created.json()["call_status"]) == (201, "registered")
+    sandbox.settle(20)
+    call = api.get(f"/v2/get-call/{created.json()['call_id']}").json()
+    assert call["call_status"] == "ended"
+    assert call["metadata"] == {"lead": 7}
+    assert call["call_analysis"]["call_summary"]
+    assert call["duration_ms"] == call["end_timestamp"] - call["start_timestamp"] > 20_000
+
+
+def test_a_listed_call_has_no_transcript(sandbox, api):
+    call_id = place(api).json()["call_id"]
+    sandbox.settle(20)
+    listed = api.post("/v3/list-calls", json={}).json()
+    assert [item["call_id"] for item in listed["items"]] == [call_id]
+    assert not [name for name in listed["items"][0] if "transcript" in name]
+    assert listed["has_more"] is False
+
+
+def test_another_key_is_refused_everywhere(sandbox):
+    for path in ("/v2/get-call/x", "/get-agent/x"):
+        answer = httpx.get(sandbox.url + path, headers={"Authorization": "Bearer key_other"})
+        assert answer.status_code == 401
+        assert answer.json() == {"status": "error", "message": "API key is missing or invalid."}
+
+
+def test_a_past_is_listed_without_being_lived(sandbox, api):
+    sandbox.populate(calls=60, day_start_ms=1_778_544_000_000)
+    listed = api.post("/v3/list-calls", json={"include_total": True, "limit": 10}).json()
+    assert (listed["total"], len(listed["items"]), listed["has_more"]) == (60, 10, True)
+    assert sandbox.deliveries == []
+
+
+def lines_until(process, text):
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return "".join(lines)
+    raise AssertionError("".join(lines))
+
+
+def test_the_command_says_where_it_is_and_what_happens_until_it_is_interrupted(tmp_path):
+    arguments = ["sandbox", "--bind", "127.0.0.1:0", "--speed", "0", "--history", "3"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "receiver", *arguments, "--webhook-url", "http://127.0.0.1:9/"],
+        env=os.environ | {"COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = lines_until(process, "Ctrl-C")
+    key, url = re.search(r"key_\w+", said)[0], re.search(r"at (http\S+),", said)[1]
+    assert f"export RETELL_API_KEY={key}" in said
+    assert f"export RETELL_BASE_URL={url}" in said
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}) as api:
+        assert api.post("/v3/list-calls", json={"include_total": True}).json()["total"] == 3
+        call_id = place(api).json()["call_id"]
+    said = lines_until(process, "attempt 4")
+    assert re.search(r"request  POST   /v2/create-phone-call +201", said)
+    assert re.search(rf"webhook  call_started +{call_id} +no answer\n", said)
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    assert process.wait(30) == 130
+    process.stdout.close()
+
+
+def test_the_command_takes_its_key_from_the_settings_and_does_not_print_it(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "receiver", "sandbox", "--bind", "127.0.0.1:0"],
+        env=os.environ | {"RETELL_API_KEY": KEY},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = lines_until(process, "Ctrl-C")
+    url = re.search(r"at (http\S+),", said)[1]
+    answer = httpx.post(f"{url}/v3/list-calls", headers={"Authorization": f"Bearer {KEY}"})
+    assert (answer.status_code, KEY in said) == (200, False)
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    assert process.wait(30) == 130
+    process.stdout.close()

@@ -1,0 +1,150 @@
+"""One chat -> rows: the same treatment as a call, without numbers, direction and duration."""
+
+import json
+
+import pytest
+
+from schema.chats import project_chat
+from schema.rows import Stamp
+from schema.tables import CHAT_MESSAGES, CHATS
+from tests.support.spelling import spelled
+
+CHAT = {
+    "chat_id": "chat_a",
+    "chat_type": "sms_chat",
+    "chat_status": "ended",
+    "agent_id": "agent_7",
+    "version": 0,
+    "agent_name": "Bakery",
+    "agent_tag": "live",
+    "start_timestamp": 1776171940016,
+    "end_timestamp": 1776171950591,
+    "transcript": "Agent: Hi.\n",
+    "chat_cost": {"combined_cost": 0.7, "product_costs": [{"product": "gpt_4_1", "cost": 0.7}]},
+    "chat_analysis": {
+        "chat_summary": "Bread was asked for.",
+        "user_sentiment": "Neutral",
+        "chat_successful": True,
+        "custom_analysis_data": {"loaves": 2},
+    },
+    "metadata": {"lead": 7},
+    "retell_llm_dynamic_variables": {"name": "Ü"},
+    "collected_dynamic_variables": {},
+    "custom_attributes": {"vip": True},
+    "zebra": 1,
+    "apple": 2,
+}
+
+
+def chat_row(**fields) -> dict:
+    (row,) = project_chat("chat_a", spelled(fields), Stamp(3, 1000, 2000))["chats", None]
+    return dict(zip(CHATS.names, row, strict=True))
+
+
+def messages(*entries, field="message_with_tool_calls") -> list[dict]:
+    rows = project_chat("chat_a", spelled({field: list(entries)}), Stamp(3, 1, 2))[
+        "chat_messages", None
+    ]
+    return [dict(zip(CHAT_MESSAGES.names, row, strict=True)) for row in rows]
+
+
+def test_chats_row_has_each_column_from_its_field():
+    assert chat_row(**CHAT) == {
+        "chat_id": "chat_a",
+        "chat_type": "sms_chat",
+        "chat_status": "ended",
+        "agent_id": "agent_7",
+        "version": 0,
+        "agent_name": "Bakery",
+        "agent_tag": "live",
+        "start_timestamp": 1776171940016,
+        "end_timestamp": 1776171950591,
+        "combined_cost_cents": 0.7,
+        "chat_summary": "Bread was asked for.",
+        "user_sentiment": "Neutral",
+        "chat_successful": True,
+        "custom_analysis_data": '{"loaves":2}',
+        "metadata": '{"lead":7}',
+        "retell_llm_dynamic_variables": '{"name":"Ü"}',
+        "collected_dynamic_variables": "{}",
+        "custom_attributes": '{"vip":true}',
+        "product_costs": '[{"product":"gpt_4_1","cost":0.7}]',
+        "transcript": "Agent: Hi.\n",
+        "extra": '{"apple":2,"zebra":1}',
+        "level": 3,
+        "observed_at": 1000,
+        "updated_at": 2000,
+    }
+
+
+def test_chat_of_an_id_alone_is_a_row_of_nulls():
+    row = chat_row(chat_id="chat_a")
+    assert {name for name, value in row.items() if value is not None} == {
+        "chat_id", "level", "observed_at", "updated_at",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["chat_cost", "chat_analysis", "metadata", "custom_attributes"])
+def test_ill_typed_part_of_a_chat_is_null(field):
+    row = chat_row(**{field: "junk", "chat_type": "api_chat", "version": "latest"})
+    assert (row["chat_type"], row["version"], row["extra"]) == ("api_chat", None, None)
+    assert row["combined_cost_cents"] is row["chat_summary"] is row["metadata"] is None
+
+
+def test_empty_lists_of_php_read_as_empty_objects():
+    row = chat_row(chat_cost=[], chat_analysis=[], metadata=[])
+    assert (row["combined_cost_cents"], row["product_costs"], row["metadata"]) == (None, None, "{}")
+
+
+@pytest.mark.parametrize(
+    ("field", "track"),
+    [
+        ("message_with_tool_calls", "session"),
+        ("pre_session_message_with_tool_calls", "pre_session"),
+        ("post_session_message_with_tool_calls", "post_session"),
+        ("scrubbed_message_with_tool_calls", "scrubbed_session"),
+        ("scrubbed_pre_session_message_with_tool_calls", "scrubbed_pre_session"),
+        ("scrubbed_post_session_message_with_tool_calls", "scrubbed_post_session"),
+    ],
+)
+def test_each_list_of_messages_is_a_track(field, track):
+    (row,) = messages({"role": "user", "content": "Hi"}, field=field)
+    assert (row["track"], row["position"], row["content"]) == (track, 0, "Hi")
+
+
+def test_message_has_its_id_its_time_in_milliseconds_and_the_rest_as_json():
+    entry = {"message_id": "m1", "role": "agent", "content": "Look", "created_timestamp": 177617194,
+             "multimedia": [{"url": "https://media.example/1"}]}  # fmt: skip
+    assert messages(entry) == [
+        {"chat_id": "chat_a", "track": "session", "position": 0, "message_id": "m1",
+         "role": "agent", "content": "Look", "created_timestamp": 177617194, "tool_call_id": None,
+         "name": None, "type": None, "arguments": None, "successful": None,
+         "extra": '{"multimedia":[{"url":"https://media.example/1"}]}'},
+    ]  # fmt: skip
+
+
+def test_tool_calls_stay_two_messages_joined_by_their_id():
+    rows = messages(
+        {"role": "tool_call_invocation", "tool_call_id": "t", "name": "look", "type": "custom",
+         "arguments": {"a": 1}},
+        {"role": "tool_call_result", "tool_call_id": "t", "content": "{}", "successful": False},
+    )  # fmt: skip
+    columns = ("role", "tool_call_id", "name", "type", "arguments", "content", "successful")
+    assert [tuple(row[column] for column in columns) for row in rows] == [
+        ("tool_call_invocation", "t", "look", "custom", '{"a":1}', None, None),
+        ("tool_call_result", "t", None, None, None, "{}", False),
+    ]
+
+
+@pytest.mark.parametrize("role", ["node_transition", "state_transition", "injected", "hologram"])
+def test_message_of_any_role_is_a_row_with_its_own_keys(role):
+    more = {"new_node_id": "n", "new_state_name": "s", "shape": [1]}
+    (row,) = messages({"role": role} | more)
+    assert (row["role"], json.loads(row["extra"])) == (role, more)
+
+
+def test_message_that_is_no_object_leaves_a_gap():
+    rows = messages(None, "text", {"role": "user"}, [], {"content": 7})
+    assert [(row["position"], row["role"], row["content"]) for row in rows] == [
+        (2, "user", None), (4, None, "7"),
+    ]  # fmt: skip

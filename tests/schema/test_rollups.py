@@ -1,0 +1,417 @@
+"""Hours and days that are added up: every view exact, whatever was written before and after.
+
+Goal: no history of writes, roll-ups and more writes is found after which a view differs from its
+plain definition over the calls alone. Method: few agents, reasons and times at the edges of hours,
+so that calls share hours, move between them and come back. Sums are of halves and quarters, which
+binary fractions hold exactly in any order.
+"""
+
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from receiver.browse import server
+from receiver.errors import StoreUnavailable
+from receiver.store import migrate, open_store, rebuild, roll_up
+from receiver.store.rollups import QUIET_MS, keep_rolled_up
+from receiver.store.writing import remove
+from schema.sql.rollups import ROLLUPS
+from schema.tables import CALL_TABLES
+from tests.support.histories import deliver, said
+from tests.support.naive_model import Delivery
+from tests.support.plain_views import PLAIN_VIEWS
+from tests.support.running import wait_until
+
+quick = settings(max_examples=10, deadline=None, derandomize=True, database=None)
+thorough = settings(max_examples=1000, deadline=None, database=None)
+
+HOUR_MS = 3_600_000
+# When every hour of the tests is over and quiet, and of days the first two.
+LATER = 100 * HOUR_MS
+# Hours are, and no day is.
+THAT_EVENING = 23 * HOUR_MS
+
+
+def tool(id, name, *, type="custom", result=None, successful=True, at=1.0):
+    invoked = {
+        "role": "tool_call_invocation", "tool_call_id": id, "name": name, "type": type,
+        "time_sec": at,
+    }  # fmt: skip
+    answered = {
+        "role": "tool_call_result", "tool_call_id": id, "content": result, "time_sec": at + 0.25,
+        "successful": successful,
+    }  # fmt: skip
+    return [invoked] if result is None else [invoked, answered]
+
+
+def step(former, new):
+    return {"role": "node_transition", "former_node_name": former, "new_node_name": new,
+            "new_node_id": "n", "time_sec": 2.0}  # fmt: skip
+
+
+FIELDS = {
+    "start_timestamp": [0, HOUR_MS - 1, HOUR_MS, 24 * HOUR_MS - 1, 30 * HOUR_MS, None],
+    "agent_id": ["a", "b", "", None],
+    "agent_version": [0, -1, None],
+    "agent_name": ["A", "B", None],
+    "direction": ["inbound", "outbound", None],
+    "disconnection_reason": ["user_hangup", "dial_busy", "call_transfer", "of_tomorrow", None],
+    "transfer_destination": ["+1", None],
+    "duration_ms": [0, 1500, 2**40, None],
+    "call_analysis": [
+        {},
+        {"call_successful": True, "user_sentiment": "Positive"},
+        {"call_successful": False, "user_sentiment": "negative ", "in_voicemail": True},
+        {"user_sentiment": "Neutral"},
+    ],
+    "call_cost": [
+        {"combined_cost": 0.5, "product_costs": [{"product": "x", "cost": 0.25}]},
+        {"combined_cost": 2, "product_costs": [
+            {"product": "x", "cost": 1.5},
+            {"product": "x", "cost": 0.5, "is_transfer_leg_cost": True},
+            {"cost": 4}, {"product": "y"}]},
+    ],
+    "latency": [
+        {"e2e": {"p50": 1.5, "p95": 2, "max": 3, "values": [1.5, 3, 999]}, "llm": {"p50": 1}},
+        {"e2e": {"p95": 4, "max": 4, "values": [1, 1000, 1e300, -20, None, "x"]}},
+    ],
+    "transcript_with_tool_calls": [
+        [],
+        [*said("a"), *tool("1", "look", result='{"success": false}'), step("n1", "n2")],
+        [*tool("1", "look", successful=False, result="no"), *tool("2", "look", type=None)],
+        [step("n1", "n2"), step("n1", "n2"), step("n2", None)],
+    ],
+}  # fmt: skip
+
+
+def sums(rollup):
+    """Every figure of each hour, and of each day, whose rows are to be added up."""
+    yield f"SELECT * FROM {rollup.hourly}"
+    figures = [c for c in rollup.columns[1:] if c not in GROUPS]
+    added = [f"max({c})" if c in LARGEST else f"sum({c})" for c in figures]
+    groups = ", ".join(["day", *(c for c in rollup.columns if c in GROUPS)])
+    yield f"SELECT {groups}, {', '.join(added)} FROM {rollup.daily} GROUP BY {groups}"
+
+
+GROUPS = {
+    "agent_id", "agent_version", "direction", "disconnection_reason", "started", "product",
+    "component", "name", "type", "former_node", "new_node", "wait_ms",
+}  # fmt: skip
+LARGEST = {"agent_name", "max_ms", "longest_ms"}
+SUMS = [query for rollup in ROLLUPS for query in sums(rollup)]
+
+
+@st.composite
+def runs(draw):
+    """Calls that say when they began and the same few other things, rolled up or rebuilt, and
+    further news of them."""
+    palette = sorted(
+        {"start_timestamp", *draw(st.sets(st.sampled_from(sorted(FIELDS)), max_size=3))}
+    )
+    deliveries = st.builds(
+        Delivery,
+        st.sampled_from(["call_started", "call_ended", "call_analyzed"]),
+        st.fixed_dictionaries({name: st.sampled_from(FIELDS[name]) for name in palette}),
+        at=st.sampled_from([0, 1, HOUR_MS]),
+        id=st.sampled_from(["c", "d"]),
+    )
+    between = st.sampled_from([LATER, 25 * HOUR_MS, HOUR_MS, "rebuild"])
+    rounds = st.tuples(st.lists(deliveries, min_size=1, max_size=3), between)
+    return [act for said, then in draw(st.lists(rounds, min_size=2, max_size=3))
+            for act in (*said, then)]  # fmt: skip
+
+
+def run(store, acts):
+    for act in acts:
+        if isinstance(act, Delivery):
+            deliver(store, [act])
+        elif isinstance(act, int):
+            added_up(store, act)
+        else:
+            rebuild(store, progress=lambda *_: None)
+
+
+def added_up(store, now_ms=LATER, timezone="UTC"):
+    """Roll up; how many hours and days."""
+    return len(list(roll_up(store, timezone=timezone, now_ms=now_ms)))
+
+
+def rows(connection, query):
+    return sorted(map(tuple, connection.execute(query).fetchall()), key=repr)
+
+
+def wrong_views(engine, where):
+    """Views that differ from their plain definition, or change when nothing is added up."""
+    with engine.looking(where) as connection:
+        found = {name: rows(connection, f"SELECT * FROM {name}") for name in PLAIN_VIEWS}
+        sums = {query: rows(connection, query) for query in SUMS}
+        expected = {name: rows(connection, query) for name, query in PLAIN_VIEWS.items()}
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM rollup_hours")
+        connection.execute("DELETE FROM rollup_days")
+        counted = {query: rows(connection, query) for query in SUMS}
+        connection.execute("ROLLBACK")
+    return {name for name in found if found[name] != expected[name]} | {
+        query for query in sums if sums[query] != counted[query]
+    }
+
+
+def check_run(engine, acts):
+    with engine.blank() as where:
+        store = open_store(where)
+        try:
+            run(store, acts[:-1])
+            assert wrong_views(engine, where) == set()
+            run(store, acts[-1:])
+            assert wrong_views(engine, where) == set()
+        finally:
+            store.close()
+
+
+@pytest.mark.slow_on_postgres
+@quick
+@given(runs())
+def test_views_are_exact_after_any_writes_and_roll_ups(engine, acts):
+    check_run(engine, acts)
+
+
+@pytest.mark.slow
+@thorough
+@given(runs())
+def test_views_are_exact_after_any_writes_and_roll_ups_thoroughly(engine, acts):
+    check_run(engine, acts)
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Asia/Kolkata"])
+def test_lengths_beyond_any_sum_fail_no_view(store, db, database, timezone):
+    migrate(database, timezone=timezone)
+    deliver(store, [ended(id, duration_ms=2**62) for id in "cde"])
+    expected = [(round(3 * 2**62 / 60000, 1),)]
+    assert rows(db, "SELECT minutes FROM daily_summary") == expected
+    assert added_up(store, timezone=timezone) == 2
+    assert rows(db, "SELECT minutes FROM daily_summary") == expected
+
+
+# -- which hours ---------------------------------------------------------------------------------
+
+
+def ended(id="c", *, start=0, received=0, **fields):
+    said = {"start_timestamp": start, "agent_id": "a", **fields}
+    return Delivery("call_ended", said, at=1, received=received, id=id)
+
+
+def hours(db):
+    return [hour for (hour,) in map(tuple, db.execute("SELECT hour FROM rollup_hours ORDER BY 1"))]
+
+
+def days(db):
+    return [day for (day,) in map(tuple, db.execute("SELECT day FROM rollup_days ORDER BY 1"))]
+
+
+def test_an_hour_is_added_up_once_it_is_over(store, db):
+    deliver(store, [ended("c"), ended("d", start=3 * HOUR_MS)])
+    assert added_up(store, HOUR_MS - 1) == 0
+    assert added_up(store, HOUR_MS) == 1
+    assert hours(db) == [0]
+    assert added_up(store, 4 * HOUR_MS) == 1
+    assert hours(db) == [0, 3 * HOUR_MS]
+
+
+def test_an_hour_with_recent_news_is_left_alone(store, db):
+    news = 5 * HOUR_MS
+    deliver(store, [ended("c"), ended("d", received=news), ended("e", start=HOUR_MS)])
+    assert added_up(store, news + QUIET_MS - 1) == 1
+    assert hours(db) == [HOUR_MS]
+    assert added_up(store, news + QUIET_MS) == 1
+    assert hours(db) == [0, HOUR_MS]
+
+
+def test_what_is_added_up_is_not_added_up_again(store):
+    deliver(store, [ended()])
+    assert added_up(store) == 2
+    assert added_up(store) == 0
+
+
+def test_hours_are_added_up_oldest_first_and_each_is_reported(store, db):
+    deliver(store, [ended(f"c{n}", start=n * HOUR_MS) for n in (2, 0, 7)])
+    steps = roll_up(store, timezone="UTC", now_ms=8 * HOUR_MS)
+    assert next(steps) == (1, 3)
+    assert hours(db) == [0]
+    assert list(steps) == [(2, 3), (3, 3)]
+    assert hours(db) == [0, 2 * HOUR_MS, 7 * HOUR_MS]
+
+
+def test_a_call_of_no_time_is_in_no_hour_and_counts(store, db):
+    deliver(store, [Delivery("call_ended", {"agent_id": "a"}, at=0, id="c")])
+    assert added_up(store) == 0
+    assert rows(db, "SELECT agent_id, calls FROM agent_scorecard") == [("a", 1)]
+
+
+def test_a_time_before_1970_is_in_no_hour_and_counts(store, db):
+    deliver(store, [ended("c", start=-1), ended("d", start=-5 * HOUR_MS), ended("e", start=0)])
+    assert added_up(store, THAT_EVENING) == 1
+    assert rows(db, "SELECT calls FROM rollup_calls") == [(1,)]
+    assert rows(db, "SELECT calls FROM agent_scorecard") == [(3,)]
+
+
+def test_two_that_add_up_at_once_count_nothing_twice(store, db):
+    deliver(store, [ended("c"), ended("d", start=HOUR_MS)])
+    one = roll_up(store, timezone="UTC", now_ms=2 * HOUR_MS)
+    next(one)
+    assert added_up(store, THAT_EVENING) == 1
+    assert list(one) == [(2, 2)]
+    assert rows(db, "SELECT calls FROM agent_scorecard") == [(2,)]
+
+
+# -- which days ----------------------------------------------------------------------------------
+
+
+def test_a_day_is_added_up_once_it_is_over(store, db):
+    deliver(store, [ended("c"), ended("d", start=23 * HOUR_MS), ended("e", start=24 * HOUR_MS)])
+    added_up(store, 24 * HOUR_MS - 1)
+    assert days(db) == []
+    added_up(store, 24 * HOUR_MS)
+    assert days(db) == ["1970-01-01"]
+    assert rows(db, "SELECT day, agent_id, calls FROM rollup_day_calls") == [("1970-01-01", "a", 2)]
+
+
+def test_a_day_waits_for_an_hour_with_recent_news(store, db):
+    news = 48 * HOUR_MS
+    deliver(store, [ended("c"), ended("d", start=HOUR_MS, received=news)])
+    added_up(store, news)
+    assert days(db) == []
+    added_up(store, news + QUIET_MS)
+    assert days(db) == ["1970-01-01"]
+
+
+def test_days_are_those_of_the_zone(store, db, database):
+    migrate(database, timezone="Asia/Kolkata")
+    midnight = 18 * HOUR_MS + HOUR_MS // 2
+    deliver(store, [ended("c", start=midnight - 1), ended("d", start=midnight)])
+    added_up(store, timezone="Asia/Kolkata")
+    assert rows(db, "SELECT day, since, until FROM rollup_days") == [
+        ("1970-01-01", midnight - 24 * HOUR_MS, midnight),
+        ("1970-01-02", midnight, midnight + 24 * HOUR_MS),
+    ]
+    assert rows(db, "SELECT day, calls FROM daily_summary") == [
+        ("1970-01-01", 1),
+        ("1970-01-02", 1),
+    ]
+
+
+def test_a_file_in_another_zone_is_left_alone(store, db, database):
+    deliver(store, [ended()])
+    migrate(database, timezone="Asia/Kolkata")
+    added_up(store, timezone="UTC")
+    assert (hours(db), days(db)) == ([], [])
+
+
+# -- taking an hour and its day back ------------------------------------------------------------
+
+
+def test_a_late_event_takes_its_hour_back_with_all_its_figures(store, db):
+    deliver(store, [ended("c"), ended("d", start=HOUR_MS)])
+    added_up(store)
+    deliver(store, [Delivery("call_analyzed", {"agent_id": "b"}, at=2, id="c")])
+    assert hours(db) == [HOUR_MS]
+    assert rows(db, "SELECT hour, agent_id FROM rollup_calls") == [(HOUR_MS, "a")]
+    assert rows(db, "SELECT agent_id, calls FROM agent_scorecard") == [("a", 1), ("b", 1)]
+
+
+def test_a_late_event_takes_its_day_back_with_all_its_figures(store, db):
+    deliver(store, [ended("c"), ended("d", start=24 * HOUR_MS)])
+    added_up(store)
+    deliver(store, [Delivery("call_analyzed", {"agent_id": "b"}, at=2, id="c")])
+    assert days(db) == ["1970-01-02"]
+    assert rows(db, "SELECT day, agent_id FROM rollup_day_calls") == [("1970-01-02", "a")]
+
+
+def test_a_call_in_an_hour_that_had_none_takes_its_day_back(store, db):
+    deliver(store, [ended("c")])
+    added_up(store)
+    deliver(store, [ended("d", start=24 * HOUR_MS - 1)])
+    assert (hours(db), days(db)) == ([0], [])
+
+
+def test_a_call_that_moves_takes_both_hours_back(store, db):
+    deliver(store, [ended("c"), ended("d", start=HOUR_MS), ended("e", start=2 * HOUR_MS)])
+    added_up(store)
+    deliver(store, [Delivery("call_analyzed", {"start_timestamp": HOUR_MS}, at=2, id="c")])
+    assert hours(db) == [2 * HOUR_MS]
+
+
+def test_a_call_that_goes_takes_its_hour_back(store, db):
+    deliver(store, [ended("c"), ended("d", start=HOUR_MS)])
+    added_up(store)
+    tables = [table.name for table in CALL_TABLES]
+    store.run(lambda connection: remove(connection, "c", tables))
+    assert hours(db) == [HOUR_MS]
+
+
+def test_a_duplicate_takes_nothing_back(store, db):
+    deliver(store, [ended()])
+    added_up(store)
+    deliver(store, [ended()])
+    assert hours(db) == [0]
+
+
+def test_a_reason_that_gets_another_meaning_counts_at_once(store, db):
+    deliver(store, [ended(disconnection_reason="of_tomorrow")])
+    added_up(store)
+    connected = "SELECT connected_share FROM agent_scorecard"
+    assert rows(db, connected) == [(1.0,)]
+    db.execute(
+        "UPDATE disconnection_reasons SET category = 'not_connected' WHERE reason LIKE 'of%'"
+    )
+    assert rows(db, connected) == [(0.0,)]
+    assert rows(db, "SELECT connected FROM daily_summary") == [(0,)]
+
+
+def test_rebuild_throws_away_what_was_added_up(engine, store, db, database):
+    deliver(store, [ended()])
+    added_up(store)
+    db.execute("UPDATE rollup_calls SET calls = 7")
+    rebuild(store, progress=lambda *_: None)
+    assert (hours(db), days(db)) == ([], [])
+    assert wrong_views(engine, database) == set()
+
+
+def test_figures_that_meant_something_else_are_thrown_away(store, db, database):
+    deliver(store, [ended()])
+    added_up(store)
+    migrate(database, timezone="Asia/Tokyo")
+    assert hours(db) == [0]
+    assert days(db) == []
+    db.execute("DROP VIEW hourly_tools")
+    db.execute("CREATE VIEW hourly_tools AS SELECT 'as it was in an older version'")
+    migrate(database, timezone="Asia/Tokyo")
+    assert hours(db) == []
+    assert rows(db, "SELECT count(*) FROM rollup_calls") == [(0,)]
+
+
+# -- in the background ---------------------------------------------------------------------------
+
+
+@pytest.mark.sqlite
+def test_browsing_adds_up_hours_in_the_background(store, db, settings):
+    deliver(store, [ended()])
+    before = set(threading.enumerate())
+    with server._adding_up(settings):
+        wait_until(lambda: hours(db) == [0])
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_file_that_cannot_be_read_ends_the_round_and_not_the_browsing(store, db_path):
+    moved = db_path.rename(db_path.with_name("elsewhere.db"))
+    with pytest.raises(StoreUnavailable):
+        added_up(store)
+    stop = threading.Event()
+    thread = threading.Thread(target=keep_rolled_up, args=(store, "UTC", stop))
+    thread.start()
+    thread.join(timeout=0.2)
+    assert thread.is_alive()
+    stop.set()
+    thread.join()
+    moved.rename(db_path)

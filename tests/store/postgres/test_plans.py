@@ -1,0 +1,190 @@
+"""Every write is about one call: its plan reads and writes one part of tables that are in parts.
+
+Goal: no statement is found that a cluster would have to send to more than one node for the sake of
+one call. Method: PostgreSQL's planner over partitioned tables (support/partitions.py), asked of
+each statement that the store sends while it does all that it can do.
+"""
+
+from itertools import groupby
+
+import pytest
+
+from receiver.store import carry, copy_sql, receive, rollup_sql, show, sql, state_of
+from receiver.store.postgres.citus_layout import LOCAL, REFERENCE
+from receiver.store.postgres.connection import Session
+from receiver.store.rollups import roll_up
+from receiver.store.upstream import SyncRow, here, keep, put_coverage, said_of
+from schema.tables import COVERAGE, SYNCS, UPSTREAM_CALLS
+from tests.support.histories import WHOLE, blank_file, deliver, dump_of, rebuilt, seeded
+from tests.support.partitions import partitioned, touched
+from tests.support.postgres import looking, name_of
+from tests.support.storing import add
+from tests.support.webhooks import PAYLOADS
+from tests.transfer.test_copy import ERASE, UPSTREAM, in_store, write
+
+WRITES = ("INSERT", "UPDATE", "DELETE")
+# Statements about no call alone, and why each may read or write more than one part.
+OF_MANY_CALLS = {
+    sql.CALL_WITH_REASON: "A reason that no version knows goes with the last call that has it.",
+}
+# Adding up reads the calls of an hour, and writes to the coordinator alone.
+ADDING_UP = {*rollup_sql.FILL_HOUR, *rollup_sql.FILL_DAY}
+# Written to files and their copies only.
+OF_FILES = {sql.REINDEX_TRANSCRIPTS, sql.DROP_BODIES}
+
+
+class Spy:
+    """What a session is told: statements with their values, by transaction."""
+
+    def __init__(self, patch):
+        self.said: list[tuple[int, str, object]] = []
+        self.units = 0
+        execute, executemany = Session.execute, Session.executemany
+
+        def one(session, statement, values=()):
+            self.units += statement.startswith("BEGIN")
+            self.said.append((self.units, statement, values))
+            return execute(session, statement, values)
+
+        def many(session, statement, several):
+            several = list(several)
+            self.said += [(self.units, statement, values) for values in several]
+            return executemany(session, statement, several)
+
+        patch.setattr(Session, "execute", one)
+        patch.setattr(Session, "executemany", many)
+
+
+@pytest.fixture(scope="module")
+def blank_in_parts(postgres):
+    return name_of(partitioned(postgres))
+
+
+@pytest.fixture
+def in_parts(postgres, blank_in_parts):
+    """A migrated database without rows, in parts."""
+    return postgres.create(blank_in_parts)
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    return Spy(monkeypatch)
+
+
+def is_write(statement):
+    return statement.startswith(WRITES) or "FOR UPDATE" in statement
+
+
+def check(where, said):
+    """The parts that are touched by each unit; every write touches one at most."""
+    units, wrong = {}, {}
+    with looking(where) as session:
+        for unit, spoken in groupby(said, key=lambda s: s[0]):
+            for _, statement, values in spoken:
+                if not statement.startswith((*WRITES, "SELECT")) or statement in ADDING_UP:
+                    continue
+                parts, others = touched(session, statement, values)
+                if is_write(statement) and (
+                    not others <= {*LOCAL, *REFERENCE} or len(parts) + bool(others) != 1
+                ):
+                    wrong[statement] = (parts, others)
+                if parts and statement not in OF_MANY_CALLS:
+                    units.setdefault(unit, set()).update(parts)
+    assert wrong == {}
+    return units
+
+
+def events(store):
+    """Calls, chats, transfers, alerts, repeated, broken and unknown ones; erased and not."""
+    for path in sorted(PAYLOADS.glob("*.json"))[::4]:
+        store.add(receive(path.read_bytes(), source="webhook", observed_at=5, received_at=6))
+    for body in (b"not JSON", b'{"event": "alert_triggered"}', b'{"event": "call_inbound"}'):
+        store.add(receive(body, source="webhook", observed_at=5, received_at=6))
+    deliver(store, [*seeded(7, 60), WHOLE])
+    # Its reason is left by the last call that had it.
+    add(store, "call_ended", "whole", at=9, disconnection_reason="user_hangup")
+    deliver(store, seeded(9, 10))
+
+
+@pytest.mark.slow
+def test_an_event_reads_and_writes_the_part_of_its_call_alone(in_parts, spy):
+    in_store(in_parts, events)
+    units = check(in_parts, spy.said)
+    assert len(units) > 100
+    assert {len(parts) for parts in units.values()} == {1}
+    assert len(set.union(*units.values())) > 1
+
+
+def test_what_is_asked_of_one_call_is_asked_of_its_part(in_parts, spy):
+    in_store(in_parts, lambda s: deliver(s, [WHOLE]))
+    del spy.said[:]
+    for ask in (show, state_of, lambda *a: here(a[0], [a[1]]), lambda *a: said_of(a[0], [a[1]])):
+        assert ask(in_parts, "whole")
+    assert [len(parts) for parts in check(in_parts, spy.said).values()] == [1] * 4
+
+
+@pytest.mark.slow
+def test_every_other_write_is_about_one_call_or_about_none(in_parts, spy):
+    def sync(store):
+        received = [receive(b'{"call_id": "c"}', source="api", observed_at=5, received_at=6)]
+        row = SyncRow("", "k", "2026-05-01", "", "2026-05-02", 1, None)
+        keep(store, received, asked=[("c", 5)], gone=[("d", 6)], sync=lambda _: row)
+        day = ("2026-05-01", "a", *[None] * (len(COVERAGE.names) - 2))
+        put_coverage(
+            store, [day], since="2026-05-01", until=None, agent_id=None, key_id="k", is_alone=True
+        )
+
+    def add_up(store):
+        assert list(roll_up(store, timezone="UTC", now_ms=2**50))
+        # And a call takes its hour back.
+        add(store, "call_ended", "late", at=9)
+
+    in_store(in_parts, events)
+    for work in (sync, add_up):
+        in_store(in_parts, work)
+    with blank_file() as path:
+        in_store(path, events)
+        in_store(path, lambda s: s.run(lambda c: c.execute(ERASE, ("whole", 1)) and None))
+        write(path, *UPSTREAM, "UPDATE upstream_calls SET asked_at = 9")
+        carry(path, in_parts, timezone="UTC", progress=lambda *_: None)
+    # Erased: what comes later keeps its hash and times.
+    in_store(in_parts, lambda s: add(s, "call_analyzed", "whole", at=20))
+    with looking(in_parts) as session:
+        session.raw.execute("INSERT INTO calls (call_id) VALUES ('unfounded')")
+        session.raw.execute("INSERT INTO disconnection_reasons VALUES ('of nobody')")
+    rebuilt(in_parts)
+    check(in_parts, [said for said in spy.said if is_write(said[1])])
+    # What nothing here had a reason to say.
+    unsaid = declared() - {statement for _, statement, _ in spy.said} - OF_FILES
+    check(in_parts, [(0, statement, ("1",) * statement.count("?")) for statement in unsaid])
+
+
+def declared():
+    """Every write in the modules of statements, and those that are made for tables."""
+    found = set()
+    for module in (sql, copy_sql, rollup_sql):
+        for value in vars(module).values():
+            values = value.values() if isinstance(value, dict) else value
+            several = [values] if isinstance(values, str) else values
+            if isinstance(value, str | dict | list):
+                found |= {one for one in several if isinstance(one, str)}
+    found |= {sql.upsert(table) for table in (UPSTREAM_CALLS, SYNCS, COVERAGE)}
+    return {one for one in found if one.startswith(WRITES)}
+
+
+@pytest.mark.slow
+def test_tables_in_parts_end_as_whole_ones_and_as_a_file(in_parts, pg, db_path):
+    history = [*seeded(11, 80), WHOLE] * 2
+    for place in (in_parts, pg, db_path):
+        in_store(place, lambda s: deliver(s, history))
+    assert dump_of(in_parts) == dump_of(pg) == dump_of(db_path)
+    rebuilt(in_parts)
+    assert dump_of(in_parts) == dump_of(pg)
+
+
+def test_a_write_without_its_call_is_found(in_parts, spy):
+    """As an update by a column that is no key would be."""
+    careless = "UPDATE observations SET problem = NULL WHERE body_sha256 = ?"
+    in_store(in_parts, lambda s: s.run(lambda c: c.execute(careless, ("x",)) and None))
+    with pytest.raises(AssertionError, match="SET problem = NULL WHERE body_sha256"):
+        check(in_parts, spy.said)

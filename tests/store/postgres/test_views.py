@@ -1,0 +1,392 @@
+"""The views on PostgreSQL: SQLite's rows, whatever is stored and whatever is added up.
+
+Goal: no calls are found of which a view says something else than on SQLite. Method: the same bodies
+to both, of all shapes that a view reads, and the acts of tests/schema/test_rollups.py.
+"""
+
+import math
+import random
+import re
+import threading
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+import receiver.store.postgres.advisory_locks
+from receiver.errors import StoreBusy
+from receiver.sandbox.days import day
+from receiver.store import Outcome, migrate, open_store, receive
+from receiver.store.engine import reading
+from receiver.store.observing import observe
+from receiver.store.postgres.dialect import standard
+from receiver.store.rollup_sql import FILL_HOUR, SETTLE_HOUR
+from schema.sql.views import views
+from schema.tables import ROLLUP_TABLES
+from tests.schema.test_rollups import HOUR_MS, SUMS, THAT_EVENING, added_up, run, runs
+from tests.support.histories import blank_file
+from tests.support.postgres import looking
+from tests.support.running import wait_until
+from tests.support.storing import add, body_of
+from tests.support.viewing import (
+    HANGUP,
+    NO_ANSWER,
+    ONGOING,
+    TRANSFERRED,
+    UNANALYSED,
+    answered,
+    invoked,
+)
+from tests.support.webhooks import PAYLOADS
+
+DAY_MS = 1_778_544_000_000
+# Half hours, a midnight that is skipped, one that is there twice.
+ZONES = ["Australia/Lord_Howe", "America/Santiago", "America/Havana"]
+VIEWS = [f"SELECT * FROM {name}" for name in views()]
+# Figures that no view rounds yet: their last digits depend on the order in which they are added.
+UNROUNDED = re.compile(r"\b(hourly|daily|rollup)_(?!summary)")
+SETTLED = ["SELECT * FROM rollup_hours", "SELECT * FROM rollup_days"]
+ADDED_UP = [
+    f"SELECT {', '.join(name for name in table.names if name != 'position')} FROM {table.name}"
+    for table in ROLLUP_TABLES
+]
+
+SAID_NO = [
+    '{"success": false}',
+    ' {"a": "\\ud83d \\u0000 \\\\u0041", "success" : false } ',
+    '{"success": false, "success": true}',
+    '{"success": true, "success": false}',
+    '{"success": "false"}',
+    '{"success": 0}',
+    '{"success": null}',
+    '{"x": {"success": false}}',
+    '[{"success": false}]',
+    '{"success": false',
+    "{'success': false}",
+    "false",
+    "",
+    None,
+]
+ODD = {
+    "tools": {
+        "transcript_with_tool_calls": [
+            entry
+            for n, result in enumerate(SAID_NO)
+            for entry in (
+                invoked(f"t{n}", "look", "custom", n),
+                answered(f"t{n}", result, n + 0.25, successful=True),
+            )
+        ],
+        "start_timestamp": DAY_MS,
+    },
+    "waits": {
+        "latency": {
+            "e2e": {"p50": 0.5, "values": [
+                1, 2.5, 9.99, 999.5, 1000, 9999.99, 1e300, -1e300, -20, 10**25, -(10**25), 5e-324,
+                2**53 + 1, 2**63 - 1, 9.007199254740993e15, True, None, "x\0\ud800", "5", [1], {},
+            ]},
+            "llm": {"values": {"a": 1}},
+        },
+        "start_timestamp": DAY_MS + 1,
+    },
+    "words": {
+        "transcript_object": [
+            {"role": "agent", "content": "x", "words": [
+                {"word": "a\0b\ud800\U0001f600\\u0000\"\x01", "start": 0.1, "end": 7},
+                {"word": "", "start": None}, {"start": 1e22}, None, {"word": "ä"},
+            ]},
+            {"role": "user", "content": "y", "words": "none"},
+        ],
+    },
+    "far": {
+        "start_timestamp": -(2**63), "duration_ms": 2**62, "call_cost": {"combined_cost": 1e308},
+    },
+    "further": {"start_timestamp": 2**62, "duration_ms": 2**62, "agent_id": "z"},
+    "before": {"start_timestamp": -1, "duration_ms": 5},
+}  # fmt: skip
+
+
+def tell(where) -> None:
+    """A day, every payload, a small world and odd shapes."""
+    store = open_store(where)
+    bodies = [path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))]
+    bodies += [delivery.body for delivery in day(1, day_start_ms=DAY_MS, calls=40)]
+    for n, body in enumerate(bodies):
+        store.add(receive(body, source="webhook", observed_at=DAY_MS + n, received_at=DAY_MS))
+    world = {"a": HANGUP, "b": TRANSFERRED, "c": NO_ANSWER, "d": ONGOING, "e": UNANALYSED} | ODD
+    for call_id, fields in world.items():
+        add(store, "call_ended", call_id, at=DAY_MS, **fields)
+    store.close()
+
+
+def rows_of(where, query) -> list[list]:
+    """Its rows; a number is one, whatever its type. SQLite's sums of nothing can be integers."""
+    with reading(where) as connection:
+        rows = connection.execute(query).fetchall()
+    return sorted(([_plain(value) for value in row] for row in rows), key=_place)
+
+
+def _plain(value):
+    if isinstance(value, str | None):
+        return value
+    assert isinstance(value, int | float), type(value)
+    return float(value)
+
+
+def _place(row):
+    """What rows are told apart by is text or an integer."""
+    is_sum = [isinstance(value, float) and not value.is_integer() for value in row]
+    return [repr(f"{v:.6g}" if rough else v) for v, rough in zip(row, is_sum, strict=True)]
+
+
+def _alike(one, other, *, exact) -> bool:
+    if exact or not isinstance(one, float) or not isinstance(other, float):
+        return one == other
+    return math.isclose(one, other, rel_tol=1e-12)
+
+
+def differing(pg, path, queries) -> set[str]:
+    """Queries to which the engines have different answers; what is rounded is equal to the bit."""
+    return {
+        query
+        for query in queries
+        for rows in [[rows_of(where, query) for where in (pg, path)]]
+        if [len(row) for row in rows[0]] != [len(row) for row in rows[1]]
+        or not all(
+            _alike(*values, exact=not UNROUNDED.search(query))
+            for pair in zip(*rows, strict=True)
+            for values in zip(*pair, strict=True)
+        )
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("timezone", ["Asia/Kolkata", "UTC", *ZONES])
+def test_every_view_has_the_rows_that_sqlite_has(pg, db_path, timezone):
+    for where in (pg, db_path):
+        tell(where)
+        migrate(where, timezone=timezone)
+    assert differing(pg, db_path, VIEWS) == set()
+    assert [view for view in VIEWS if not rows_of(pg, view)] == []
+    for where in (pg, db_path):
+        store = open_store(where)
+        assert added_up(store, DAY_MS + 100 * HOUR_MS, timezone) > 5
+        store.close()
+    assert differing(pg, db_path, [*VIEWS, *ADDED_UP]) == set()
+    assert all(rows_of(pg, table) for table in ADDED_UP)
+
+
+def test_columns_have_the_names_that_sqlite_has(pg, db_path):
+    for view in VIEWS:
+        columns = []
+        for where in (pg, db_path):
+            with reading(where) as connection:
+                columns.append([column[0] for column in connection.execute(view).description])
+        assert columns[0] == columns[1], view
+
+
+# -- SQLite's functions --------------------------------------------------------------------------
+
+
+def test_numbers_are_rounded_as_sqlite_rounds_them(pg, db):
+    rng = random.Random(1)
+    numbers = [
+        0.0,
+        0.5,
+        2.5,
+        0.125,
+        1.005,
+        2.675,
+        1e-31,
+        1e300,
+        4503599627370497.5,
+        0.49999999999999994,
+    ]
+    numbers += [rng.randrange(10**6) / 10 ** rng.randrange(1, 7) for _ in range(300)]
+    numbers += [rng.randrange(10**8) / 64 for _ in range(100)]
+    numbers += [rng.random() * 10 ** rng.randrange(-8, 16) for _ in range(300)]
+    cases = [(sign * number, digits) for number in numbers for sign in (1, -1)
+             for digits in (0, 1, 2, 4)]  # fmt: skip
+    with looking(pg) as session:
+        found = session.raw.execute(
+            "SELECT round(x, n) FROM unnest(%s::float8[], %s::int[]) WITH ORDINALITY t (x, n, at) "
+            "ORDER BY at",
+            tuple(list(column) for column in zip(*cases, strict=True)),
+        ).fetchall()
+    expected = [db.execute("SELECT round(?, ?)", case).fetchone()[0] for case in cases]
+    wrong = [(case, a, e) for case, (a,), e in zip(cases, found, expected, strict=True) if a != e]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("sum(a.b + 0.0)", "sum_of(a.b + double precision '0.0')"),
+        ("'0.5 sum(' -- it's 0.5\nx", "'0.5 sum(' -- it's 0.5\nx"),
+        ("a CROSS JOIN b c ON d", "a JOIN b c ON d"),
+        ("a CROSS JOIN f(b) c", "a CROSS JOIN f(b) c"),
+        ("CAST(a AS INTEGER)", "CAST(a AS BIGINT)"),
+        (
+            "-9223372036854775808, 9223372036854775807",
+            "bigint '-9223372036854775808', 9223372036854775807",
+        ),
+        ("sum(a.x * a.x), a.x * a.xy", "sum_of(square(a.x)), a.x * a.xy"),
+        (
+            "(\nSELECT e.id FROM t e\nWHERE e.a = o.a AND e.b = o.b\n"
+            "ORDER BY e.at NULLS LAST, e.id LIMIT 1\n) AS x",
+            "(array_agg(o.id ORDER BY o.at NULLS LAST, o.id))[1] AS x",
+        ),
+    ],
+)
+def test_a_view_is_said_to_postgresql(said, expected):
+    assert standard(said) == expected
+
+
+# -- adding up -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=100,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(runs())
+def test_any_writes_and_roll_ups_leave_the_same_on_both_engines(postgres, acts):
+    where = postgres.blank()
+    with blank_file() as path:
+        for database in (where, path):
+            store = open_store(database)
+            run(store, acts)
+            store.close()
+        assert differing(where, path, [*VIEWS, *ADDED_UP, *SUMS]) == set()
+
+
+def test_figures_that_meant_something_else_are_thrown_away(pg):
+    store = open_store(pg)
+    add(store, "call_ended", start_timestamp=0)
+    assert added_up(store) == 2
+    migrate(pg, timezone="UTC")
+    assert [len(rows_of(pg, table)) for table in SETTLED] == [1, 1]
+    migrate(pg, timezone="Asia/Tokyo")
+    assert [len(rows_of(pg, table)) for table in SETTLED] == [1, 0]
+    # The views are of another zone now than this process has.
+    assert added_up(store, timezone="UTC") == 0
+    assert [len(rows_of(pg, table)) for table in SETTLED] == [1, 0]
+    with looking(pg) as session:
+        session.raw.execute("COMMENT ON VIEW hourly_tools IS 'as it was in an older version'")
+    migrate(pg, timezone="Asia/Tokyo")
+    assert [len(rows_of(pg, table)) for table in (*SETTLED, "SELECT * FROM rollup_calls")] == [
+        0
+    ] * 3
+    store.close()
+
+
+def write_while_adding_up(pg, between) -> list:
+    """A call is written but not committed while the hour of another one is added up."""
+    store = open_store(pg)
+    add(store, "call_ended", "before", start_timestamp=0, agent_id="a")
+    with looking(pg) as writer:
+        writer.execute("BEGIN")
+        body = body_of("call_ended", "meanwhile", start_timestamp=1, agent_id="a")
+        observe(writer, receive(body, source="webhook", observed_at=1, received_at=1))
+        thread = threading.Thread(target=added_up, args=(store, THAT_EVENING))
+        thread.start()
+        between(pg, thread)
+        writer.execute("COMMIT")
+        thread.join(20)
+    store.close()
+    return rows_of(pg, "SELECT sum(calls) FROM agent_scorecard")
+
+
+def waits(pg, thread) -> None:
+    with looking(pg) as session:
+        query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        wait_until(lambda: session.raw.execute(query).fetchone()[0])
+    assert rows_of(pg, SETTLED[0]) == []
+
+
+def is_done(pg, thread) -> None:
+    thread.join(20)
+    assert len(rows_of(pg, SETTLED[0])) == 1
+
+
+def test_adding_up_waits_for_a_call_that_is_being_written(pg):
+    assert write_while_adding_up(pg, waits) == [[2.0]]
+    assert len(rows_of(pg, SETTLED[0])) == 1
+
+
+def test_without_the_lock_a_call_is_in_no_figure(pg, monkeypatch):
+    monkeypatch.setattr(receiver.store.postgres.advisory_locks, "_SHARE_HOUR", "SELECT %s::bigint")
+    assert write_while_adding_up(pg, is_done) == [[1.0]]
+
+
+def test_a_call_that_comes_while_its_hour_is_added_up_takes_it_back(pg):
+    store, other = open_store(pg), open_store(pg)
+    add(store, "call_ended", "before", start_timestamp=0)
+    thread = threading.Thread(
+        target=add, args=(other, "call_ended", "meanwhile"), kwargs={"start_timestamp": 1}
+    )
+
+    def settle(connection) -> None:
+        assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
+        thread.start()
+        waits(pg, thread)
+        span = {"hour": 0, "last": HOUR_MS - 1}
+        assert connection.execute(SETTLE_HOUR, span).fetchall()
+        for statement in FILL_HOUR:
+            connection.execute(statement, span)
+
+    store.run(settle)
+    thread.join(20)
+    assert rows_of(pg, SETTLED[0]) == []
+    assert rows_of(pg, "SELECT sum(calls) FROM agent_scorecard") == [[2.0]]
+    for each in (store, other):
+        each.close()
+
+
+def test_a_call_of_another_hour_does_not_wait_while_an_hour_is_added_up(pg):
+    store, other = open_store(pg), open_store(pg, busy_seconds=2)
+
+    def settle(connection) -> None:
+        assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
+        for start in (HOUR_MS, -1):
+            assert add(other, "call_ended", start_timestamp=start) is Outcome.STORED
+        with pytest.raises(StoreBusy):
+            add(other, "call_ended", "c of this hour", start_timestamp=HOUR_MS - 1)
+
+    store.run(settle)
+    for each in (store, other):
+        each.close()
+
+
+def test_what_is_added_up_is_thrown_away_when_nobody_adds_up(pg):
+    """Else an hour could be stored that means what the views before meant."""
+    store = open_store(pg)
+
+    def settle(connection) -> None:
+        assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
+        thread = threading.Thread(target=migrate, args=(pg,), kwargs={"timezone": "Asia/Kolkata"})
+        thread.start()
+        waits(pg, thread)
+        connection.execute(SETTLE_HOUR, {"hour": 0})
+        threads.append(thread)
+
+    threads = []
+    store.run(settle)
+    threads[0].join(20)
+    assert rows_of(pg, SETTLED[0]) == []
+    store.close()
+
+
+def test_one_adds_up_at_a_time_and_the_others_do_not_wait(pg):
+    store, other = open_store(pg), open_store(pg)
+
+    def settle(connection) -> None:
+        assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
+        assert not other.run(lambda theirs: other.settle(theirs, "UTC", HOUR_MS, HOUR_MS))
+
+    store.run(settle)
+    assert other.run(lambda theirs: other.settle(theirs, "UTC", HOUR_MS, HOUR_MS))
+    for each in (store, other):
+        each.close()

@@ -1,0 +1,295 @@
+"""The checks of the merge rule go red for each bug that is planted on purpose.
+
+Goal: prove that the naive model, and the alphabets of `histories`, see what they are there to see.
+Method: a corpus of short histories agrees with the model; with a bug planted it does not, in the
+tables where that bug does its harm.
+"""
+
+import json
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from hypothesis import HealthCheck, Phase, find, settings
+
+import receiver.store.observations
+import receiver.store.observing
+import receiver.store.postgres.store
+import receiver.store.projecting
+import receiver.store.store
+import receiver.store.writing
+import schema.events
+import schema.merge
+import schema.rows
+from receiver.store import Outcome
+from schema.events import value, values
+from tests.support.histories import differences_after, every_pair, histories
+from tests.support.naive_model import Delivery
+from tests.support.spelling import spelled
+
+# -- the bugs ------------------------------------------------------------------------------------
+
+
+def arrival_order_wins(patch):
+    """Whatever comes last decides, as an upsert per event does."""
+    patch(schema.merge.Observation, "rank", property(lambda _: ()))
+
+
+def one_body_per_call_and_event(patch):
+    """Deduplicate on (call_id, event), as the vendor suggests."""
+    observe = receiver.store.observing.observe
+
+    def observe_once(connection, received):
+        stored = connection.execute(
+            "SELECT 1 FROM observations WHERE entity_id = ? AND event = ?",
+            (received.event.entity_id, received.event.event),
+        ).fetchone()
+        return Outcome.DUPLICATE if stored else observe(connection, received)
+
+    for store in (receiver.store.store, receiver.store.postgres.store):
+        patch(store, "observe", observe_once)
+
+
+def time_before_level(patch):
+    patch(
+        schema.merge.Observation,
+        "rank",
+        property(lambda o: (o.observed_at, o.level, o.source, o.body_sha256)),
+    )
+
+
+def null_erases(patch):
+    parse = schema.events.parse
+
+    def parse_with_nulls(body, **options):
+        said = json.loads(body)
+        fields = spelled(said.get("call") or said.get("chat") or said)
+        return replace(parse(body, **options), fields=fields)
+
+    patch(receiver.store.observing, "parse", parse_with_nulls)
+    patch(receiver.store.observations, "parse", parse_with_nulls)
+
+
+def lists_mixed_in_the_fold(patch):
+    """A longer list keeps its tail under a shorter one."""
+
+    def fold(observations):
+        merged = {}
+        for observation in sorted(observations, key=lambda o: o.rank):
+            for name, said in values(observation.fields).items():
+                before = merged.get(name)
+                if isinstance(said, list) and isinstance(before, list):
+                    said = said + before[len(said) :]
+                merged[name] = said
+        return spelled(merged)
+
+    patch(schema.merge, "fold", fold)
+
+
+def lists_mixed_in_the_tables(patch):
+    """Rows are upserted, and those of the longer list before are left standing."""
+
+    def replace_without_deleting(connection, table, stored, wanted):
+        upsert = receiver.store.sql.UPSERT[table]
+        connection.executemany(upsert, [row for row in wanted if row not in stored])
+
+    patch(receiver.store.writing, "_replace", replace_without_deleting)
+
+
+def compaction_at_the_same_level(patch):
+    """The highest body retires those of its own level, until a duplicate turns them around."""
+
+    def retired(candidate, higher):
+        if candidate.event is None or candidate.event.envelope:
+            return False
+        carried = {name for o in higher if o.rank > candidate.rank for name in o.fields}
+        return set(candidate.fields) <= carried
+
+    patch(schema.merge, "retired", retired)
+
+
+def compaction_of_what_nobody_carries(patch):
+    patch(schema.merge, "retired", lambda o, higher: any(h.level > o.level for h in higher))
+
+
+def smaller_time_of_a_duplicate_ignored(patch):
+    patch(receiver.store.observing, "_observed_at", lambda _, twin: twin.observed_at)
+
+
+def earlier_arrival_of_a_duplicate_ignored(patch):
+    patch(receiver.store.observing, "_repeated", lambda _, twin: twin)
+
+
+def fast_path_forgets_a_second_choice(patch):
+    """transcript_object is not looked at, though nothing says transcript_with_tool_calls."""
+    patch(schema.rows, "_is_decided", lambda *_: True)
+
+
+def fast_path_takes_a_second_choice(patch):
+    """The newest transcript_object replaces an older transcript_with_tool_calls."""
+    project = schema.rows.project_newest
+
+    def project_newest(call_id, fields, *rest):
+        if "transcript_object" in fields:
+            fields = {"transcript_with_tool_calls": fields["transcript_object"], **fields}
+        return project(call_id, fields, *rest)
+
+    patch(receiver.store.projecting, "project_newest", project_newest)
+
+
+def fast_path_for_whatever_is_new(patch):
+    """Only the newest is compared with itself: it always seems to be the highest."""
+    project = receiver.store.projecting._project_newest
+
+    def project_newest(connection, entity_id, parts, event, *rest):
+        *others, last = parts
+        lower = [k for k in others if k.bare().rank < last.bare().rank]
+        return project(connection, entity_id, [*lower, last], event, *rest)
+
+    patch(receiver.store.projecting, "_project_newest", project_newest)
+
+
+def late_body_leaves_no_time(patch):
+    patch(receiver.store.projecting, "touched", lambda stored, _: tuple(stored.values()))
+
+
+def fast_path_compares_as_python_does(patch):
+    """What is equal to Python is not written again: 0 is False, and order of keys is nothing."""
+
+    project = schema.rows.project_newest
+
+    def project_newest(call_id, fields, stamp, stored, before, *rest):
+        equal = {k for k in before if k in fields and value(fields[k]) == value(before[k])}
+        same = {k: fields[k] for k in equal}
+        return project(call_id, fields, stamp, stored, {**before, **same}, *rest)
+
+    patch(receiver.store.projecting, "project_newest", project_newest)
+
+
+# -- the corpus ----------------------------------------------------------------------------------
+
+
+def said(*contents):
+    return [{"role": "agent", "content": content} for content in contents]
+
+
+SCRUBBED = "scrubbed_transcript_with_tool_calls"
+
+CORPUS = {
+    "the newer first": [
+        Delivery("call_ended", {"agent_name": "b"}, at=1),
+        Delivery("call_ended", {"agent_name": "a"}, at=0),
+    ],
+    "an event of the same name": [
+        Delivery("call_analyzed", {"agent_name": "a"}, at=0),
+        Delivery("call_analyzed", {"agent_name": "b"}, at=1),
+    ],
+    "a lower level later": [
+        Delivery("call_ended", {"agent_name": "b"}, at=0),
+        Delivery("call_started", {"agent_name": "a"}, at=1),
+    ],
+    "null over a value": [
+        Delivery("call_started", {"agent_name": "a"}, at=0),
+        Delivery("call_ended", {"agent_name": None}, at=1),
+    ],
+    "a shorter list": [
+        Delivery("call_ended", {SCRUBBED: said("a", "b")}, at=0),
+        Delivery("call_ended", {SCRUBBED: said("c")}, at=1),
+    ],
+    "a shorter list before the longer": [
+        Delivery("call_ended", {SCRUBBED: said("c")}, at=1),
+        Delivery("call_ended", {SCRUBBED: said("a", "b")}, at=0),
+    ],
+    "a field of the lower alone": [
+        Delivery("call_started", {"agent_name": "a"}, at=0),
+        Delivery("call_ended", {"call_status": "ended"}, at=1),
+    ],
+    "a field of each of two higher ones": [
+        Delivery("call_ended", {"agent_name": "a", "duration_ms": 1}, at=0),
+        Delivery("call_analyzed", {"agent_name": "b"}, at=1),
+        Delivery("call_analyzed", {"duration_ms": 2}, at=2),
+    ],
+    "a duplicate that turns two around": [
+        Delivery("call_analyzed", {"agent_name": "a"}, at=1),
+        Delivery("call_analyzed", {"agent_name": "b"}, at=2),
+        Delivery("call_started", {"duration_ms": 1}, at=0),
+        Delivery("call_analyzed", {"agent_name": "b"}, at=0),
+    ],
+    "a duplicate that came earlier": [
+        Delivery("call_ended", {"agent_name": "a"}, received=1),
+        Delivery("call_ended", {"agent_name": "a"}, received=0),
+    ],
+    "a second choice after the first": [
+        Delivery("call_started", {"transcript_with_tool_calls": said("a")}, at=0),
+        Delivery("call_ended", {"transcript_object": said("b")}, at=1),
+    ],
+    "a second choice alone": [
+        Delivery("call_started", {"agent_name": "a"}, at=0),
+        Delivery("call_ended", {"transcript_object": said("b")}, at=1),
+    ],
+    "a lower level that says nothing new": [
+        Delivery("call_analyzed", {"agent_name": "a"}, received=0),
+        Delivery("call_ended", {"agent_name": "b"}, received=1),
+    ],
+    "an equal value": [
+        Delivery("call_started", {"metadata": {"x": 1}}, at=0),
+        Delivery("call_ended", {"metadata": {"x": True}}, at=1),
+    ],
+}
+
+# bug -> the history that shows it, and where its harm is.
+BUGS = {
+    arrival_order_wins: ("the newer first", "calls"),
+    one_body_per_call_and_event: ("an event of the same name", "calls"),
+    time_before_level: ("a lower level later", "calls"),
+    null_erases: ("null over a value", "calls"),
+    lists_mixed_in_the_fold: ("a shorter list before the longer", "utterances"),
+    lists_mixed_in_the_tables: ("a shorter list", "utterances"),
+    compaction_at_the_same_level: ("a duplicate that turns two around", "calls"),
+    compaction_of_what_nobody_carries: ("a field of the lower alone", "show"),
+    smaller_time_of_a_duplicate_ignored: ("a duplicate that turns two around", "calls"),
+    earlier_arrival_of_a_duplicate_ignored: ("a duplicate that came earlier", "calls"),
+    fast_path_forgets_a_second_choice: ("a second choice alone", "utterances"),
+    fast_path_takes_a_second_choice: ("a second choice after the first", "utterances"),
+    fast_path_for_whatever_is_new: ("the newer first", "calls"),
+    late_body_leaves_no_time: ("a lower level that says nothing new", "calls"),
+    fast_path_compares_as_python_does: ("an equal value", "attributes"),
+}
+
+
+def name_of(bug) -> str:
+    return bug.__name__
+
+
+@pytest.mark.parametrize("history", CORPUS.values(), ids=CORPUS)
+def test_corpus_agrees_with_the_model(engine, history):
+    assert differences_after(engine, history) == set()
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=name_of)
+def test_planted_bug_disagrees_with_the_model(engine, bug, monkeypatch):
+    name, where = BUGS[bug]
+    bug(monkeypatch.setattr)
+    assert where in differences_after(engine, CORPUS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "bug", [bug for bug in BUGS if bug is not fast_path_compares_as_python_does], ids=name_of
+)
+def test_generator_finds_the_planted_bug(engine, bug, monkeypatch):
+    bug(monkeypatch.setattr)
+    searching = settings(
+        max_examples=5000,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    find(histories(), partial(differences_after, engine), settings=searching)
+
+
+@pytest.mark.slow
+def test_pairs_find_a_comparison_as_python_does(engine, monkeypatch):
+    fast_path_compares_as_python_does(monkeypatch.setattr)
+    assert differences_after(engine, every_pair()) == {"attributes", "calls"}

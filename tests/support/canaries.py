@@ -1,0 +1,152 @@
+"""A pytest plugin: what the run's calls say reaches no log line, error, metric or exception text.
+
+Looked for are telephone numbers, keys, access tokens and words that callers and agents say, in
+every log line, error and metric of this process, what commands print, and the servers' logs.
+"""
+
+import json
+import logging
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import cache, wraps
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import receiver.errors
+import receiver.webhook.health
+import receiver.webhook.logs
+from tests.support import ROOT
+
+# A number as the wire writes it; any key, those that are wrong on purpose too.
+NUMBERS_AND_KEYS = re.compile(r"\+[1-9][0-9]{9,}|\bkey_(?!id\b)\w{4,}")
+# What tests put into calls of their own.
+PLANTED = {"xylophonist", "token_c4n4ry", "canary-token"}
+# Shorter ones are words of our messages and of other people's too.
+WORD = re.compile(r"[a-z]{9,}")
+# These print what the warehouse holds to whoever asks, as they are for; help shows examples.
+SPEAKING = {"show", "export", "--help"}
+
+found: list[str] = []
+
+
+def search(text: str, where: str) -> None:
+    """Note every canary in a text."""
+    small = text.lower()
+    said = {canary for canary in canaries() if canary in small}
+    # Hints show an example of a number.
+    said |= {number for number in NUMBERS_AND_KEYS.findall(text) if number not in sources()}
+    found.extend(f"{canary!r} in {where}" for canary in sorted(said))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Listen, before any test module imports what it tests."""
+    _listen(receiver.webhook.logs, "log", lambda _, said: search(repr(said), "a log line"))
+    for name in ("health", "prometheus"):
+        _listen(
+            receiver.webhook.health,
+            name,
+            lambda result, _: search(str(result), "/healthz, /metrics"),
+        )
+    _listen(
+        receiver.errors.CallhouseError,
+        "__init__",
+        lambda _, said: search(repr(said), "an error's text"),
+    )
+    _listen(subprocess, "run", _search_command)
+    _listen(CliRunner, "invoke", _search_command)
+    logging.getLogger().addHandler(_Records())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Search the servers' logs, and fail the run if anything was found anywhere."""
+    for path in session.config._tmp_path_factory.getbasetemp().rglob("*.log"):
+        search(path.read_text("utf-8", "replace"), path.name)
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["canaries"] = found
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what was found in a process that ran a share of the tests."""
+    found.extend(getattr(node, "workeroutput", {}).get("canaries", []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was found."""
+    if found:
+        terminalreporter.section("said where it must never be said", red=True)
+        for line in sorted(set(found)):
+            terminalreporter.line(line)
+
+
+class _Records(logging.Handler):
+    """Every record of any logger."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        search(logging.Formatter().format(record), f"the log of {record.name}")
+
+
+def _listen(owner: Any, name: str, hear: Callable[[Any, Any], None]) -> None:
+    """Let `hear` have what a function returns, and what it was called with."""
+    genuine = getattr(owner, name)
+
+    @wraps(genuine)
+    def heard(*args: Any, **named: Any) -> Any:
+        result = genuine(*args, **named)
+        hear(result, (*args, named))
+        return result
+
+    setattr(owner, name, heard)
+
+
+def _search_command(result: Any, said: Any) -> None:
+    command = str(said)
+    if not any(f"'{name}'" in command for name in SPEAKING):
+        printed = getattr(result, "stdout", None) or "", getattr(result, "stderr", None) or ""
+        if "'receiver'" in command or isinstance(said[0], CliRunner):
+            search(repr(printed), f"what {command[:80]} printed")
+
+
+@cache
+def canaries() -> set[str]:
+    """Words and tokens of the payloads and of the sandbox's calls that stand in no source file, and
+    in no agent's name: reports tell agents apart."""
+    from receiver.sandbox.days import day
+
+    bodies = [path.read_bytes() for path in (ROOT / "tests/payloads").glob("*.json")]
+    bodies += [delivery.body for delivery in day(1, day_start_ms=0, calls=40)]
+    words, names = set[str](), sources()
+    for body in bodies:
+        try:
+            said = json.loads(body)
+        except ValueError:
+            continue
+        words |= set(_spoken(said))
+        call = said.get("call") if isinstance(said, dict) else None
+        names += str(call.get("agent_name")) if isinstance(call, dict) else ""
+    return PLANTED | (words - set(WORD.findall(names.lower())))
+
+
+@cache
+def sources() -> str:
+    """The text of what is tested, but for the sandbox's conversations."""
+    paths = [path for room in ("receiver", "schema") for path in (ROOT / room).rglob("*.py")]
+    return "".join(p.read_text(encoding="utf-8") for p in paths if "sandbox" not in p.parts)
+
+
+def _spoken(value: Any, name: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _spoken(item, key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _spoken(item, name)
+    elif isinstance(value, str) and name in ("transcript", "content"):
+        yield from WORD.findall(value.lower())
+    elif isinstance(value, str) and name == "access_token":
+        yield value.lower()

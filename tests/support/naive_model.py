@@ -1,0 +1,197 @@
+"""The merge rule said a second time, as plainly as it can be: what a store's tables must hold.
+
+Nothing here calls schema.merge or receiver.store. Only the way from merged fields to rows is shared
+with the code (`schema.rows.project`, `schema.chats.project_chat`): it has tests of its own.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from schema.chats import project_chat
+from schema.disconnection_reasons import REASONS
+from schema.rows import Stamp, project
+from schema.tables import CALLS, TABLES
+from tests.support.spelling import spelled
+
+TERMINAL = ("ended", "not_connected", "error")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One arrival of a body: `at` is its signature's or fetch's time, `received` our clock's.
+
+    Without an event it is a bare object, as the API answers.
+    """
+
+    event: str | None
+    fields: dict[str, Any]
+    at: int = 0
+    received: int = 0
+    id: str = "c"
+    kind: str = "call"
+    source: str = "webhook"
+    beside: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def body(self) -> bytes:
+        payload = {f"{self.kind}_id": self.id, **self.fields}
+        if self.event is None:
+            return json.dumps(payload).encode()
+        return json.dumps({"event": self.event, self.kind: payload, **self.beside}).encode()
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.id, hashlib.sha256(self.body).hexdigest(), self.source)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All deliveries of one body from one source."""
+
+    deliveries: list[Delivery]
+
+    @property
+    def first(self) -> Delivery:
+        return self.deliveries[0]
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The fields that say something."""
+        named = {f"{self.first.kind}_id": self.first.id, **self.first.fields}
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def at(self) -> int:
+        times = [d.at for d in self.deliveries]
+        return max(times) if self.first.source == "api" else min(times)
+
+    @property
+    def first_received(self) -> int:
+        return min(d.received for d in self.deliveries)
+
+    @property
+    def is_transfer(self) -> bool:
+        return (self.first.event or "").startswith("transfer_")
+
+    @property
+    def level(self) -> int:
+        event, said = self.first.event, self.said
+        status = said.get(f"{self.first.kind}_status")
+        over = status in TERMINAL or "end_timestamp" in said or "disconnection_reason" in said
+        if event in ("call_analyzed", "chat_analyzed"):
+            return 3
+        if "call_analysis" in said or "chat_analysis" in said:
+            return 3
+        if self.first.source == "api" and over:
+            return 3
+        if event in ("call_ended", "chat_ended") or over:
+            return 2
+        if event in ("call_started", "chat_started", "transcript_updated") or self.is_transfer:
+            return 1
+        return 1 if status == "ongoing" else 0
+
+    @property
+    def rank(self) -> tuple[int, int, str, str]:
+        return (self.level, self.at, self.first.source, self.first.key[1])
+
+
+def observations(deliveries: Iterable[Delivery]) -> list[Seen]:
+    """One per entity, body and source."""
+    groups: dict[tuple[str, str, str], list[Delivery]] = {}
+    for delivery in deliveries:
+        groups.setdefault(delivery.key, []).append(delivery)
+    return [Seen(group) for group in groups.values()]
+
+
+def merged(seen: list[Seen]) -> dict[str, Any]:
+    """Field by field: the value of the highest that carries it."""
+    names = {name for o in seen for name in o.said}
+    return {
+        name: max((o for o in seen if name in o.said), key=lambda o: o.rank).said[name]
+        for name in names
+    }
+
+
+def keeps_body(one: Seen, all_seen: list[Seen]) -> bool:
+    """Whether something it carries is carried by no observation of a strictly higher level."""
+    if one.is_transfer or one.first.beside:
+        return True
+    higher = {name for o in all_seen if o.level > one.level for name in o.said}
+    return not set(one.said) <= higher
+
+
+def of_each(deliveries: Iterable[Delivery]) -> dict[tuple[str, str], list[Seen]]:
+    """(id, kind) -> its observations."""
+    entities: dict[tuple[str, str], list[Seen]] = {}
+    for o in observations(deliveries):
+        entities.setdefault((o.first.id, o.first.kind), []).append(o)
+    return entities
+
+
+def shown(deliveries: Iterable[Delivery]) -> dict[str, dict[str, Any]]:
+    """id -> what `show` must answer; of a call and a chat with one id, the call."""
+    entities = of_each(deliveries)
+    of_kind = {
+        kind: {id: merged(seen) for (id, of), seen in entities.items() if of == kind}
+        for kind in ("call", "chat")
+    }
+    return of_kind["chat"] | of_kind["call"]
+
+
+def tables(deliveries: Iterable[Delivery]) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table, in the form of `conftest.dump`."""
+    rows: dict[str, list[tuple[Any, ...]]] = {table.name: [] for table in TABLES}
+    reasons = dict(REASONS)
+    for (entity_id, kind), seen in of_each(deliveries).items():
+        rows["observations"] += [_observation(o, seen) for o in seen]
+        top = max(seen, key=lambda o: o.rank)
+        stamp = Stamp(
+            level=top.level, observed_at=top.at, updated_at=max(o.first_received for o in seen)
+        )
+        beside = sorted({key for o in seen for key in o.first.beside})
+        make = project if kind == "call" else project_chat
+        projected = make(entity_id, spelled(merged(seen)), stamp, beside)
+        for (table, _), some in projected.items():
+            rows[table] += some
+        if kind == "call":
+            rows["transfers"] += _transfers(seen)
+            reason = projected["calls", None][0][CALLS.names.index("disconnection_reason")]
+            if reason is not None:
+                reasons.setdefault(reason, ("unknown", "Not known to this version."))
+    rows["disconnection_reasons"] = [(name, *meaning) for name, meaning in reasons.items()]
+    return {name: sorted(map(_as_stored, some), key=repr) for name, some in rows.items()}
+
+
+def _observation(o: Seen, seen: list[Seen]) -> tuple[Any, ...]:
+    received = [d.received for d in o.deliveries]
+    return (
+        *o.first.key,
+        o.first.kind,
+        o.first.event,
+        o.level,
+        o.at,
+        min(received),
+        max(received),
+        len(received),
+        None,
+        len(o.first.body),
+        None,
+        keeps_body(o, seen),
+    )
+
+
+def _transfers(seen: list[Seen]) -> list[tuple[Any, ...]]:
+    """A row per body: the same body by two ways is one step, at its earliest time."""
+    steps: dict[str, tuple[Any, ...]] = {}
+    for o in sorted((o for o in seen if o.is_transfer), key=lambda o: -o.at):
+        destination = o.first.beside.get("transfer_destination")
+        sha256 = o.first.key[1]
+        steps[sha256] = (o.first.id, sha256, o.first.event, o.at, destination, None)
+    return list(steps.values())
+
+
+def _as_stored(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(int(value) if isinstance(value, bool) else value for value in row)

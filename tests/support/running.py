@@ -1,0 +1,125 @@
+"""Commands that stay until they are stopped, started as a user starts them."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+
+def is_setting(name: str) -> bool:
+    """Whether callhouse reads this variable of the environment."""
+    return name.startswith(("CALLHOUSE_", "RETELL_")) or name == "PORT"
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's variables with these settings, and none of whoever runs the tests."""
+    return {k: v for k, v in os.environ.items() if not is_setting(k)} | settings
+
+
+def free_address() -> str:
+    """An address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command that runs."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def said(self) -> str:
+        """All that it has printed so far."""
+        return self.log.read_text("utf-8")
+
+
+@contextmanager
+def command(
+    name: str,
+    *options: str,
+    environ: dict[str, str],
+    folder: Path,
+    until: Callable[[Running], Any],
+) -> Iterator[Running]:
+    """Run a command; yield it once `until` is true of it, and stop it at the end."""
+    from tests.support.running import wait_until
+
+    # A file: a pipe that nobody reads would stop the command once it is full. At the end of the run
+    # it is searched for what must never be said.
+    log = folder / f"{name}.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "receiver", name, *options],
+            env=environ | {"PYTHONUNBUFFERED": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            start_new_session=True,
+        )
+    started = Running(process, log)
+
+    def is_there() -> Any:
+        assert process.poll() is None, started.said()
+        return until(started)
+
+    try:
+        wait_until(is_there)
+        yield started
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(timeout=30)
+
+
+def answering(address: str) -> Callable[[Running], bool]:
+    """Whether there is an answer of HTTP at an address."""
+
+    def answers(_: Running) -> bool:
+        try:
+            return bool(httpx.get(f"http://{address}/healthz").status_code)
+        except httpx.TransportError:
+            return False
+
+    return answers
+
+
+def serve(environ: dict[str, str], folder: Path) -> Any:
+    """Run `callhouse serve`."""
+    until = answering(environ["CALLHOUSE_BIND"])
+    return command("serve", environ=environ, folder=folder, until=until)
+
+
+def browse(environ: dict[str, str], folder: Path) -> Any:
+    """Run `callhouse browse`."""
+    until = answering(environ["CALLHOUSE_BROWSE_BIND"])
+    return command("browse", environ=environ, folder=folder, until=until)
+
+
+def mirror(environ: dict[str, str], folder: Path) -> Any:
+    """Run `callhouse mirror`; its file is `mirror.db` in the folder."""
+    return command(
+        *("mirror", "--to", "mirror.db", "--every", "0.1"),
+        environ=environ,
+        folder=folder,
+        until=lambda started: "following" in started.said(),
+    )
+
+
+def wait_until(condition, *, seconds=20.0):
+    """Wait for a condition of another process; fail after a bounded time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if result := condition():
+            return result
+        time.sleep(0.02)
+    raise AssertionError("it did not happen in time")

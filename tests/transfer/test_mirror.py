@@ -1,0 +1,326 @@
+"""A file follows a database on a server: news at once, everything else after a while."""
+
+import re
+import time
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+import receiver.store.spans
+from receiver.cli import main
+from receiver.errors import NotStored
+from receiver.store import carry, migrate, mirror, rebuild, receive
+from receiver.store.connection import connect
+from schema.tables import TABLES
+from tests.support import ROOT, running
+from tests.support.browsing import visiting
+from tests.support.histories import deliver, dump_of, seeded
+from tests.support.postgres import cluster, name_of
+from tests.support.running import wait_until
+from tests.support.storing import add
+from tests.support.webhooks import NOW_MS, PAYLOADS
+from tests.transfer.test_copy import ERASE, UPSTREAM, bodies, in_store
+
+HISTORY = seeded(11, 40)
+MINUTE_MS = 60_000
+RESUMED = "Reconnected; mirroring resumed."
+
+
+@pytest.fixture(autouse=True)
+def small_portions(monkeypatch):
+    """Many portions of few calls, as in a large warehouse."""
+    monkeypatch.setattr(receiver.store.spans, "PORTION", 10)
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "mirror.db"
+
+
+@pytest.fixture(scope="module")
+def filled(postgres):
+    """A server's database with every kind of row."""
+    where = postgres.blank()
+
+    def work(store):
+        for path in sorted(PAYLOADS.glob("*.json"))[::2]:
+            store.add(receive(path.read_bytes(), source="webhook", observed_at=5, received_at=6))
+        deliver(store, HISTORY)
+        for n in range(20):
+            add(store, "call_ended", f"call_{n:02}", transcript=f"Agent: Word {n}.", at=n)
+        for statement in UPSTREAM:
+            store.run(lambda connection, said=statement: connection.execute(said) and None)
+
+    in_store(where, work)
+    return where
+
+
+@pytest.fixture
+def full(postgres, filled):
+    return postgres.create(name_of(filled))
+
+
+@contextmanager
+def mirrored(source, target, *, now=NOW_MS):
+    """Yield a function that takes a step, after a first look through everything."""
+    with closing(mirror(source, target, timezone="UTC", now_ms=lambda: now)) as steps:
+        through(lambda: next(steps))
+        yield lambda: next(steps)
+
+
+def through(step):
+    """Take steps to the end of a look through all ids; return how many were carried."""
+    carried = 0
+    while True:
+        done = step()
+        carried += done.carried
+        if done.is_through:
+            return carried
+
+
+def rows_of(path, query):
+    with closing(connect(path, busy_timeout_ms=5000)) as db:
+        return db.execute(query).fetchall()
+
+
+def receive_at(where, call_id, *, received, event="call_ended", **fields):
+    in_store(where, lambda s: add(s, event, call_id, at=1, received=received, **fields))
+
+
+def run_in(where, statement, *values):
+    in_store(where, lambda s: s.run(lambda c: c.execute(statement, values) and None))
+
+
+def test_a_mirror_has_the_rows_and_bodies_of_the_server(full, target):
+    with mirrored(full, target):
+        pass
+    found = dump_of(full)
+    assert dump_of(target) == found
+    assert bodies(target) == bodies(full)
+    # A table without rows would be like any other.
+    assert {t.name for t in TABLES if not found[t.name]} <= {"erasures"}
+
+
+def test_a_second_mirror_of_the_same_finds_nothing_to_carry(full, target):
+    with mirrored(full, target):
+        pass
+    steps = mirror(full, target, timezone="UTC", now_ms=lambda: NOW_MS)
+    with closing(steps):
+        assert through(lambda: next(steps)) == 0
+
+
+def test_news_are_there_after_one_step_wherever_they_stand(full, target):
+    with mirrored(full, target) as step:
+        # The first portion holds neither.
+        receive_at(full, "zz", received=NOW_MS, transcript="User: New.")
+        receive_at(full, "call_07", received=NOW_MS, event="call_analyzed", agent_name="Later")
+        assert not step().is_through
+        assert dump_of(target) == dump_of(full)
+        assert step().carried == 0
+
+
+def test_what_has_no_call_is_news_too(full, target):
+    """The same body once more, a body that is none, what was asked of Retell."""
+    with mirrored(full, target) as step:
+        in_store(
+            full,
+            lambda s: add(
+                s, "call_ended", "call_19", at=19, received=NOW_MS, transcript="Agent: Word 19."
+            ),
+        )
+        in_store(
+            full,
+            lambda s: s.add(receive(b"{", source="webhook", observed_at=1, received_at=NOW_MS)),
+        )
+        run_in(full, "INSERT INTO upstream_calls VALUES ('zz asked', ?, NULL)", NOW_MS)
+        run_in(full, "INSERT INTO upstream_calls VALUES ('zz gone', NULL, ?)", NOW_MS)
+        run_in(full, "UPDATE coverage SET listed = 4, checked_at = ?", NOW_MS)
+        assert not step().is_through
+        assert dump_of(target) == dump_of(full)
+
+
+def test_a_call_that_was_erased_at_the_server_is_erased_in_the_mirror(full, target):
+    with mirrored(full, target) as step:
+        receive_at(full, "call_15", received=NOW_MS, transcript="User: Secret words.")
+        assert not step().is_through
+        run_in(full, ERASE, "call_15", NOW_MS)
+        # As the erasure does it: the tombstone, and nothing left of what was said.
+        run_in(full, "DELETE FROM transcripts WHERE call_id = 'call_15'")
+        assert not step().is_through
+    with closing(connect(target, busy_timeout_ms=1000)) as db:
+        for table, column in (("calls", "call_id"), ("transcripts", "call_id")):
+            query = f"SELECT count(*) FROM {table} WHERE {column} = 'call_15'"
+            assert db.execute(query).fetchone() == (0,)
+        kept = "SELECT count(*), count(body) FROM observations WHERE entity_id = 'call_15'"
+        assert db.execute(kept).fetchone() == (2, 0)
+    assert b"Secret words" not in target.read_bytes()
+
+
+def test_rows_deleted_without_a_tombstone_leave_the_mirror(full, target):
+    with mirrored(full, target) as step:
+        ids = ("call_03", "call_04")
+        for table in ("transcripts", "calls", "observations"):
+            column = "entity_id" if table == "observations" else "call_id"
+            run_in(full, f"DELETE FROM {table} WHERE {column} IN (?, ?)", *ids)
+        # One of several observations of a call; and rows that are about no call.
+        receive_at(full, "call_05", received=1, event="call_started", agent_name="Ann")
+        through(step)
+        assert ("Ann",) in rows_of(target, "SELECT agent_name FROM calls WHERE agent_name = 'Ann'")
+        run_in(full, "DELETE FROM observations WHERE entity_id = 'call_05' AND level = 1")
+        for table in ("upstream_calls", "syncs", "coverage"):
+            run_in(full, f"DELETE FROM {table}")
+        in_store(full, lambda s: rebuild(s, progress=lambda *_: None))
+        through(step)
+        assert dump_of(target) == dump_of(full)
+        assert through(step) == 0
+
+
+def test_a_file_that_no_mirror_made_keeps_what_it_has(full, target):
+    migrate(target, timezone="UTC")
+    in_store(target, lambda s: add(s, "call_ended", "elsewhere"))
+    with mirrored(full, target) as step:
+        through(step)
+    assert rows_of(target, "SELECT call_id FROM calls WHERE call_id = 'elsewhere'")
+
+
+def test_a_row_that_is_seen_minutes_after_its_time_is_carried_at_once(full, target):
+    """A receiver whose clock is behind, or one that had to wait for its transaction."""
+    with mirrored(full, target) as step:
+        receive_at(full, "zz", received=NOW_MS)
+        step()
+        receive_at(full, "zy", received=NOW_MS - 4 * MINUTE_MS)
+        step()
+        assert dump_of(target) == dump_of(full)
+
+
+def test_what_came_with_old_times_is_found_by_looking_through_all_of_it(full, target, db_path):
+    with mirrored(full, target) as step:
+        receive_at(db_path, "zz from elsewhere", received=5)
+        carry(db_path, full, timezone="UTC", progress=lambda *_: None)
+        assert step().carried == 0
+        assert through(step) == 1
+        assert dump_of(target) == dump_of(full)
+
+
+def test_a_mirror_that_was_off_for_hours_has_the_news_first(full, target):
+    receive_at(full, "call_00", received=NOW_MS - 600 * MINUTE_MS, event="call_analyzed")
+    with mirrored(full, target):
+        pass
+    receive_at(full, "zz", received=NOW_MS - 300 * MINUTE_MS)
+    with closing(mirror(full, target, timezone="UTC", now_ms=lambda: NOW_MS)) as steps:
+        assert not next(steps).is_through
+        assert dump_of(target) == dump_of(full)
+
+
+def test_a_mirror_that_was_stopped_midway_is_completed_by_the_next(full, target):
+    with closing(mirror(full, target, timezone="UTC", now_ms=lambda: NOW_MS)) as steps:
+        next(steps)
+    assert 0 < len(dump_of(target)["calls"]) < len(dump_of(full)["calls"])
+    with mirrored(full, target):
+        assert dump_of(target) == dump_of(full)
+
+
+def test_without_tables_at_the_server_no_file_is_made(postgres, target):
+    with pytest.raises(NotStored):
+        next(mirror(postgres.create(), target, timezone="UTC", now_ms=lambda: NOW_MS))
+    assert not target.exists()
+
+
+def test_the_pages_of_a_mirror_are_those_of_a_file(pg, target, settings, db_path):
+    """The same deliveries to a file and to the server."""
+    events = [
+        receive(path.read_bytes(), source="webhook", observed_at=5, received_at=NOW_MS)
+        for path in sorted(PAYLOADS.glob("*.json"))[::4]
+    ]
+    for where in (db_path, pg):
+        in_store(where, lambda s: [s.add(received) for received in events])
+    with mirrored(pg, target):
+        pass
+    calls = [row[0] for row in dump_of(db_path)["calls"]]
+    tables = ("/tool_scorecard", "/daily_summary", "/calls?_sort=call_id")
+    pages = [*(f"/retell{table}" for table in tables), *(f"/-/call/{id}" for id in calls[::3])]
+    answers = []
+    for path in (db_path, target):
+        with visiting(replace(settings, database=path)) as get:
+            answers.append({page: shown(get(page)) for page in pages})
+    ours, theirs = answers
+    assert len(calls) > 20
+    for page in pages:
+        assert ours[page] == theirs[page]
+
+
+def shown(answer):
+    """A page without what differs from one visit to the next."""
+    assert answer.status_code == 200
+    return re.sub(r'nonce="[^"]*"|value="[\w.-]{40,}"|Queries took [0-9.]+ms', "", answer.text)
+
+
+def test_the_sql_for_grafana_runs_as_printed_and_shows_no_tables(full):
+    page = (ROOT / "docs/how-to/postgres.md").read_text(encoding="utf-8")
+    _, browsing = page.split("## Connect Grafana or Metabase")
+    role, panel = re.findall(r"```sql\n(.*?)```", browsing, re.DOTALL)
+    with psycopg.connect(full.url, autocommit=True) as owner:
+        owner.execute(role, prepare=False)
+        try:
+            owner.execute("SET ROLE analyst")
+            calls = sum(row[2] for row in owner.execute(panel))
+            assert calls == sum(row[0] for row in owner.execute("SELECT calls FROM daily_summary"))
+            assert calls > 30
+            for closed in ("calls", "observations", "transcripts", "call_log"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    owner.execute(f"SELECT * FROM {closed}")
+        finally:
+            owner.execute("RESET ROLE")
+            owner.execute("DROP OWNED BY analyst")
+            owner.execute("DROP ROLE analyst")
+
+
+# -- as a person types it --------------------------------------------------------------------------
+
+
+def run(*arguments, status=0):
+    result = CliRunner().invoke(main, ["mirror", *map(str, arguments)])
+    assert result.exit_code == status, (result.output, result.exception)
+    return result.output
+
+
+def test_once_it_stops_when_everything_is_there_and_says_how_to_browse(full, target, monkeypatch):
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", full.url)
+    said = run("--to", target, "--once")
+    assert dump_of(target) == dump_of(full)
+    count = len({row[0] for row in dump_of(full)["observations"]})
+    assert f"All {count} calls, chats and other entities are there." in said
+    assert f"CALLHOUSE_DATABASE_URL=sqlite:///{target} callhouse browse" in said
+
+
+def test_a_file_needs_no_mirror(settings, target, monkeypatch):
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{settings.database}")
+    assert "Browse it as it is" in run("--to", target, status=2)
+
+
+def test_once_without_the_server_it_fails(target, monkeypatch):
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", "postgresql://callhouse@127.0.0.1:1/x")
+    assert "Error: no connection to the server: nothing listens there" in run(
+        "--to", target, "--once", status=1
+    )
+
+
+@pytest.mark.slow
+def test_a_server_that_was_away_is_followed_again(target):
+    with cluster(durable=True) as server:
+        where = server.blank()
+        environ = running.environment(CALLHOUSE_DATABASE_URL=where.url)
+        with running.mirror(environ, target.parent) as following:
+            server.kill()
+            wait_until(lambda: "trying again" in following.said())
+            server.start()
+            receive_at(where, "zz", received=time.time_ns() // 1_000_000)
+            wait_until(lambda: dump_of(target)["calls"] and RESUMED in following.said())
+            following.process.terminate()
+            assert following.process.wait(20) == 0
+        assert following.said().count("trying again") == 1
+        assert following.said().count(RESUMED) == 1
+        assert dump_of(target) == dump_of(where)
