@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
+from tests.support import ROOT
 
 LEAKS = {
     "a log line": """
@@ -49,10 +49,19 @@ def run(body: str) -> tuple[int, str]:
         test.write_text(f"import io, logging\ndef test_passes(tmp_path):{body}")
         ran = subprocess.run(
             [
-                *(sys.executable, "-m", "pytest", "-q", "-p", "canaries", "-p", "no:cacheprovider"),
+                *(
+                    sys.executable,
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "-p",
+                    "tests.support.canaries",
+                    "-p",
+                    "no:cacheprovider",
+                ),
                 *(f"--rootdir={folder}", f"--basetemp={folder}/files", str(test)),
             ],
-            env=os.environ | {"PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"},
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             cwd=folder,
             capture_output=True,
             text=True,

@@ -139,7 +139,7 @@ def test_times_of_no_calendar_stored_of_old_fail_no_page(get, store, db, at):
 
 
 def test_a_call_of_a_lifetime_has_few_ticks(get, store):
-    call = simple("call_1", ("agent", "hi"), duration_ms=1_800_000_000_000_000)
+    call = simple("call_1", ("agent", "hi"), duration_ms=315_000_000_000_000)
     stored(store, call, at=START)
     page = get("/-/call/call_1")
     assert 1 < page.text.count('<text class="tick"') < 10
