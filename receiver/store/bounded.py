@@ -3,8 +3,7 @@
 import ctypes
 import importlib
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +16,9 @@ _MAX_PROGRAM_STEPS = 250_000
 
 # Called by SQLite with a new connection's handle, a place for a message, and its functions.
 _EXTENSION = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-_opening = threading.Lock()
+# `limits`: those of the connection that this thread is opening.
+_opening = threading.local()
+_installing = threading.Lock()
 
 
 def connect_bounded(path: Path, *, max_value_bytes: int) -> Connection:
@@ -34,8 +35,13 @@ def connect_bounded(path: Path, *, max_value_bytes: int) -> Connection:
         for number, value in limits.items():
             connection.setlimit(number, value)
         return connection
-    with _limited(limits):
+    with _installing:
+        _install_limiter()
+    _opening.limits = limits
+    try:
         return sqlite3.connect(uri, uri=True, check_same_thread=False)
+    finally:
+        del _opening.limits
 
 
 def limit_memory(max_bytes: int) -> None:
@@ -45,27 +51,22 @@ def limit_memory(max_bytes: int) -> None:
     connection.close()
 
 
-@contextmanager
-def _limited(limits: dict[int, int]) -> Iterator[None]:
-    """Limit the connections that this thread opens meanwhile.
+@cache
+def _install_limiter() -> object:
+    """Let connections have the limits in `_opening`; return what must not be freed.
 
-    pysqlite3 has no setlimit, but brings the library's functions. SQLite calls an automatic
-    extension with the handle of each new connection, which is all that sqlite3_limit needs.
+    pysqlite3 has no setlimit, but exports the library's functions. SQLite calls an automatic
+    extension with the handle of each new connection, which is all that sqlite3_limit needs. The
+    extension stays for good: another thread that opens a connection may be about to call it.
     """
     library = ctypes.CDLL(importlib.import_module("pysqlite3._sqlite3").__file__)
     library.sqlite3_limit.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
-    opener = threading.get_ident()
 
     def limit(handle: int, _message: int, _api: int) -> int:
-        if threading.get_ident() == opener:
-            for number, value in limits.items():
-                library.sqlite3_limit(handle, number, value)
+        for number, value in getattr(_opening, "limits", {}).items():
+            library.sqlite3_limit(handle, number, value)
         return 0
 
     extension = _EXTENSION(limit)
-    with _opening:
-        library.sqlite3_auto_extension(extension)
-        try:
-            yield
-        finally:
-            library.sqlite3_cancel_auto_extension(extension)
+    library.sqlite3_auto_extension(extension)
+    return extension
