@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from receiver.errors import StoreUnavailable
+from receiver.errors import ForeignDatabase, StoreUnavailable
 from receiver.store import Store, migrate, receive
 from receiver.store.connection import connect
 from receiver.webhook.health import DatabaseWatch, health
@@ -55,10 +55,18 @@ def harm(request):
     return DAMAGES[request.param]
 
 
-def test_a_damaged_file_is_refused_at_the_start_and_left_as_it_is(filled, harm):
-    harm(filled)
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("header", ForeignDatabase, "is not a SQLite database"),
+        ("observations", StoreUnavailable, "the database is damaged: "),
+        ("utterances", StoreUnavailable, "the database is damaged: "),
+    ],
+)
+def test_a_damaged_file_is_refused_at_the_start_and_left_as_it_is(filled, name, error, message):
+    DAMAGES[name](filled)
     before = filled.read_bytes()
-    with pytest.raises(StoreUnavailable, match="the database is damaged: "):
+    with pytest.raises(error, match=message):
         migrate(filled, timezone="UTC")
     assert filled.read_bytes() == before
 
@@ -78,8 +86,8 @@ def test_the_search_for_damage_ends_in_time(filled, monkeypatch):
 def test_the_server_says_in_a_sentence_why_it_does_not_start(serve, filled):
     zero_header(filled)
     server = serve(filled).launch()
-    assert server.process.wait(20) == 1
-    assert "Error: the database is damaged: file is not a database" in server.text()
+    assert server.process.wait(20) == 2
+    assert f"Error: {filled} is not a SQLite database" in server.text()
     assert "Traceback" not in server.text()
 
 
