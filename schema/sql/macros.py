@@ -13,6 +13,7 @@ _WORDS = {
     r"\bis_unknown_event\((\w+)\)": (
         rf"\1.event NOT IN ({', '.join(repr(event) for event in EVENTS)})"
     ),
+    r"\btotal_cents\(([\w.]+)\)": r"round(sum(\1), 6)",
     r"\bproduct_of\((\w+)\)": r"replace(\1.product, '-', '_')",
     r"\bstep_of\((\w+)\)": (
         r"CASE WHEN \1.value < 1000 THEN 10 WHEN \1.value < 10000 THEN 100 ELSE 1000 END"

@@ -10,6 +10,8 @@
 --   customer(c)         the number at the other end. calls_customer is an index on just this.
 --   is_unknown_event(o) an observation of an event that this version does not know.
 --                       observations_unknown_event is an index of just these.
+--   total_cents(X)      a sum of cents without the last digits, which depend on the order of its
+--                       terms: a half must be rounded to the same side in any order
 --   is_connected(c, r)  whether somebody or something answered, by the call and its reason
 --   are_connected(h, r) the same of the calls that a row of daily_calls counts
 
@@ -112,7 +114,7 @@ SELECT
                 / sum(h.duration_count) FILTER (WHERE h.connected = 1) / 1000.0, 1
         ) AS REAL
     ) AS average_seconds,
-    CAST(round(sum(h.cost_cents_sum) / 100.0, 4) AS REAL) AS cost_dollars,
+    CAST(round(total_cents(h.cost_cents_sum) / 100.0, 4) AS REAL) AS cost_dollars,
     CAST(
         round(
             1.0 * sum(h.successful_count) FILTER (WHERE h.connected = 1)
@@ -148,10 +150,10 @@ SELECT
                 / sum(h.duration_count) FILTER (WHERE h.connected = 1) / 1000.0, 1
         ) AS REAL
     ) AS average_seconds,
-    CAST(round(sum(h.cost_cents_sum) / sum(h.cost_count) / 100.0, 4) AS REAL) AS cost_per_call_dollars,
+    CAST(round(total_cents(h.cost_cents_sum) / sum(h.cost_count) / 100.0, 4) AS REAL) AS cost_per_call_dollars,
     CAST(
         round(
-            sum(h.cost_cents_sum) / 100.0
+            total_cents(h.cost_cents_sum) / 100.0
                 / nullif(sum(h.successful_count) FILTER (WHERE h.connected = 1), 0), 4
         ) AS REAL
     ) AS cost_per_success_dollars,
@@ -191,10 +193,10 @@ CREATE VIEW cost_by_product AS
 SELECT
     h.product,
     CAST(sum(h.calls) AS INTEGER) AS calls,
-    CAST(round(sum(h.cost_cents_sum) / 100.0, 4) AS REAL) AS cost_dollars,
-    CAST(round(sum(h.cost_cents_sum) / nullif(sum(sum(h.cost_cents_sum)) OVER (), 0), 4) AS REAL) AS share,
-    CAST(round(sum(h.cost_cents_sum) / 100.0 / sum(h.calls), 4) AS REAL) AS cost_per_call_dollars,
-    CAST(round(sum(h.transfer_leg_cents_sum) / 100.0, 4) AS REAL) AS transfer_leg_dollars
+    CAST(round(total_cents(h.cost_cents_sum) / 100.0, 4) AS REAL) AS cost_dollars,
+    CAST(round(total_cents(h.cost_cents_sum) / nullif(sum(sum(h.cost_cents_sum)) OVER (), 0), 4) AS REAL) AS share,
+    CAST(round(total_cents(h.cost_cents_sum) / 100.0 / sum(h.calls), 4) AS REAL) AS cost_per_call_dollars,
+    CAST(round(total_cents(h.transfer_leg_cents_sum) / 100.0, 4) AS REAL) AS transfer_leg_dollars
 FROM daily_costs h
 GROUP BY h.product;
 
