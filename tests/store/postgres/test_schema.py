@@ -270,8 +270,7 @@ def test_lost_rights_on_syncs_are_granted_as_printed(postgres, monkeypatch):
             query = "SELECT has_table_privilege(%s, 'syncs', 'SELECT')"
             return session.raw.execute(query, (role,)).fetchone()[0]
 
-    root = Path(__file__).parent.parent
-    text = (root / "docs/how-to/postgres.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/how-to/postgres.md").read_text(encoding="utf-8")
     [grants] = re.findall(r"```sql\n(GRANT [^`]* ON syncs .*?)```", text, re.DOTALL)
     try:
         assert [may_read(role) for role in roles] == [True, True]
