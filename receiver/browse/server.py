@@ -78,8 +78,22 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
     with nullcontext() if is_copy else _adding_up(settings):
         # After the thread that adds up has begun: it holds the write lock for moments. On Linux a
         # thread has a priority of its own, and gives it to the threads that it starts.
-        os.nice(NICENESS)
+        lower_priority()
         listening.run(app, bind.host, bind.port)
+
+
+def lower_priority() -> None:
+    """Let other processes have the processor first.
+
+    Linux shares processors between sessions where `sched_autogroup_enabled` is set, and a nice
+    value counts only within a session. So a session that is this process's own, as that of a
+    service is, gets the value too. Source: sched(7)
+    """
+    niceness = os.nice(NICENESS)
+    if os.getsid(0) == os.getpid():
+        # Missing on other systems.
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")
 
 
 @contextmanager

@@ -1,8 +1,12 @@
 """Datasette as callhouse starts it, in process."""
 
 import asyncio
+import os
 import re
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +19,19 @@ from tests.support.webhooks import payload
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
+
+
+# Of a process, in a session of its own or another's: its nice value and that of its session.
+LOWER_PRIORITY = """
+import os, sys
+from pathlib import Path
+from receiver.browse.server import lower_priority
+if sys.argv[1] == "own" or not os.fork():
+    lower_priority()
+    print(os.nice(0), *Path("/proc/self/autogroup").read_text().split()[-1:])
+else:
+    os.wait()
+"""
 
 
 @pytest.fixture
@@ -123,3 +140,14 @@ def test_pages_follow_a_log_that_is_put_back(browse, store, db_path):
     for n in range(5):
         add(store, "call_ended", f"b{n}")
         assert browse(count).json() == [2 + n]
+
+
+@pytest.mark.parametrize(("session", "niceness"), [("own", [10, 10]), ("shared", [10, 0])])
+def test_browse_has_a_lower_priority_in_its_session_alone(session, niceness):
+    if not Path("/proc/self/autogroup").exists():
+        pytest.skip("waits for Linux with groups of processes by session")
+    if os.nice(0):
+        pytest.skip("waits for a run without a nice value of its own")
+    command = [sys.executable, "-c", LOWER_PRIORITY, session]
+    found = subprocess.run(command, capture_output=True, text=True, start_new_session=True)
+    assert [int(value) for value in found.stdout.split()] == niceness

@@ -1,6 +1,7 @@
 """Attacks on `callhouse browse`, each from a process of its own: NAME ADDRESS SECONDS TOKEN...
 
-They run at the lowest priority: strangers do not use the processors of the machine they attack.
+They run at the lowest priority, in a session of their own: strangers do not use the processors of
+the machine they attack.
 """
 
 import os
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 
@@ -107,6 +109,8 @@ def main() -> None:
     """Attack for so many seconds."""
     name, address, seconds, *tokens = sys.argv[1:]
     os.nice(19)
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text("19", encoding="ascii")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2000)), hard))
     attack, clients = ATTACKS[name]

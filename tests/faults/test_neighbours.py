@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import httpx
 import pytest
@@ -20,7 +20,7 @@ from tests.support import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
-RATE, SECONDS = 20, 10
+RATE, ROUNDS, SECONDS = 20, 3, 6
 # Generous, on a busy machine. docs/explanation/reliability.md has what was measured.
 MAX_MEDIAN, MAX_P99 = 0.25, 4.0
 
@@ -77,29 +77,39 @@ class Steady:
         return statistics.median(took), sorted(took)[int(len(took) * 0.99)]
 
 
-def test_attacks_on_browse_hinder_no_webhook(server, browsing, db_path, capsys):
+@contextmanager
+def attacking(name, address, tokens):
+    """An attack that has begun."""
+    command = [sys.executable, "-m", "tests.faults.neighbours", name, address]
+    command += [str(SECONDS + 4), *tokens]
+    attack = subprocess.Popen(command, start_new_session=True)
+    time.sleep(2)
+    try:
+        yield
+        assert attack.poll() is None, "the attack ended early"
+    finally:
+        attack.kill()
+        attack.wait(10)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_on_browse_hinders_no_webhook(server, browsing, db_path, capsys, name):
     address, tokens, seeded = browsing
-    steady, rows = Steady(server), []
+    steady, peace, attacked = Steady(server), [], []
     steady.post("warm up", 1)
-    for name in ATTACKS:
-        peace = steady.post(f"before {name}", SECONDS)
-        command = [sys.executable, "-m", "tests.faults.neighbours", name, address]
-        attack = subprocess.Popen([*command, str(SECONDS + 4), *tokens])
-        time.sleep(2)
-        try:
-            found = steady.post(name, SECONDS)
-            assert attack.poll() is None, "the attack ended early"
-        finally:
-            attack.kill()
-            attack.wait(10)
-        rows.append((name, peace, found))
+    for number in range(ROUNDS):
+        peace.append(steady.post(f"before {name} {number}", SECONDS))
+        with attacking(name, address, tokens):
+            attacked.append(steady.post(f"{name} {number}", SECONDS))
         time.sleep(1)
+    # Each figure is the median of the rounds: one round that other work disturbs does not count.
+    before, found = (
+        [statistics.median(f) for f in zip(*p, strict=True)] for p in (peace, attacked)
+    )
     with capsys.disabled():
-        print(f"\nload {os.getloadavg()[0]:.1f}; ms: median and p99 in peace, under attack, ratios")
-        for name, peace, found in rows:
-            figures = [f"{seconds * 1000:.1f}" for seconds in (*peace, *found)]
-            ratios = [f"{b / a:.1f}" for a, b in zip(peace, found, strict=True)]
-            print(f"| {' | '.join([name, *figures, *ratios])} |")
-    assert max(found[0] for _, _, found in rows) < MAX_MEDIAN
-    assert max(found[1] for _, _, found in rows) < MAX_P99
+        figures = [f"{seconds * 1000:.0f}" for seconds in (*before, *found)]
+        ratios = [f"{b / a:.1f}" for a, b in zip(before, found, strict=True)]
+        print(f"\n| {' | '.join([name, *figures, *ratios])} | load {os.getloadavg()[0]:.0f}")
+    assert found[0] < MAX_MEDIAN
+    assert found[1] < MAX_P99
     check(db_path, steady.acked, steady.acked | seeded)
