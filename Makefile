@@ -61,6 +61,8 @@ describe: $(VENV)/.installed ## Write datasette_metadata.json and the generated 
 	@$(BIN)/python -m schema.metadata > build.tmp && mv build.tmp datasette_metadata.json
 	@$(BIN)/python -m schema.document > build.tmp && mv build.tmp docs/reference/tables.md
 	@$(BIN)/python -m schema.questions > build.tmp && mv build.tmp docs/reference/questions.md
+	@$(BIN)/python -m receiver.cli.document commands > build.tmp && mv build.tmp docs/reference/commands.md
+	@$(BIN)/python -m receiver.cli.document settings > build.tmp && mv build.tmp docs/reference/settings.md
 
 bench: $(VENV)/.installed ## Speed against a bare endpoint and the ten-minute version (needs wrk)
 	@$(BIN)/python -m benchmarks.run

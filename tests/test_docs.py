@@ -1,7 +1,9 @@
 """README and docs say what the code does."""
 
 import re
+import shlex
 
+import click
 import pytest
 
 from benchmarks import capacity
@@ -9,6 +11,7 @@ from receiver.access import ROLES
 from receiver.browse.charts import DASHBOARDS
 from receiver.browse.pages import DATABASE_OF_ROLE
 from receiver.cli import main
+from receiver.cli.document import commands, settings
 from receiver.config import SETTINGS
 from receiver.retell.call_body import FIELDS
 from receiver.retell.refusals import ERRORS
@@ -27,18 +30,46 @@ DOCS = {
     str(path.relative_to(ROOT / "docs")): path.read_text(encoding="utf-8")
     for path in ROOT.glob("docs/**/*.md")
 }
+ALL_PAGES = {"README.md": README, **DOCS}
 
 
-def test_every_setting_stands_in_the_readme_with_its_default_and_meaning():
+def test_every_setting_is_documented_with_its_default_and_meaning():
+    assert DOCS["reference/settings.md"] == settings(), "run `make describe`"
     for setting in SETTINGS:
         default = f"`{setting.default}`" if setting.default else ""
-        assert f"| `{setting.name}` | {default} | {setting.meaning} |" in README
+        assert f"| `{setting.name}` | {default} | {setting.meaning} |" in settings()
 
 
-def test_every_command_stands_in_the_readme_with_what_it_does():
+def test_every_command_and_option_is_documented():
+    assert DOCS["reference/commands.md"] == commands(), "run `make describe`"
     for name, command in main.commands.items():
         first_line = command.help.splitlines()[0]
-        assert f"| `callhouse {name}` | {first_line} |" in README
+        assert f"| `callhouse {name}` | {first_line} |" in commands()
+        for each, subcommand in getattr(command, "commands", {"": command}).items():
+            [section] = re.findall(
+                rf"^## callhouse {name} ?{each}\n(.*?)(?=^## |\Z)", commands(), re.M | re.S
+            )
+            for option in subcommand.params:
+                assert not option.opts[0].startswith("-") or f"`{option.opts[0]}" in section
+
+
+def test_commands_in_documents_are_accepted_by_the_parser(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    for file in ("customers.csv", "call.json", "*.json"):
+        (tmp_path / file).touch()
+    printed = re.findall(
+        r"^(?:[A-Z_]+=\S+ )*callhouse ([^|>#\n]*)",
+        "\n".join(re.findall(r"```console\n(.*?)```", "".join(ALL_PAGES.values()), re.S)),
+        re.M,
+    )
+    assert len(printed) > 60
+    for line in printed:
+        arguments = shlex.split(line)
+        group = main
+        while isinstance(group, click.Group):
+            group = group.commands[arguments.pop(0)]
+        group.make_context(group.name, arguments)
 
 
 def test_every_event_is_documented():
@@ -139,7 +170,7 @@ def test_the_queries_of_the_readme_answer_on_the_demo_day(store, db, queries):
                 received_at=delivery.at_ms,
             )
         )
-    assert len(queries) == 4
+    assert len(queries) == 5
     for query in queries:
         assert db.execute(query).fetchall(), query
     # The figures that a view has too are the view's: calls without an analysis count as well.
