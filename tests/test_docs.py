@@ -19,7 +19,7 @@ from receiver.sandbox.days import day
 from receiver.store import receive
 from receiver.webhook.counters import NAMES, STATE
 from receiver.webhook.probe import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
-from schema.document import document
+from schema.document import diagram, document
 from schema.events import EVENTS
 from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES, TABLES
@@ -102,6 +102,35 @@ def test_every_table_view_and_column_is_documented():
     assert DOCS["reference/tables.md"] == document(), "run `make describe`"
     for name in [table.name for table in (*TABLES, *ROLLUP_TABLES)] + list(views()):
         assert f"\n## {name}\n" in DOCS["reference/tables.md"], name
+
+
+def test_views_precede_tables_and_rollups_follow():
+    shown = re.findall(r"^## (\w+)\n", document(), re.M)
+    assert set(shown[1 : 1 + len(views())]) == set(views())
+    tables = [table.name for table in (*TABLES, *ROLLUP_TABLES)]
+    assert shown == ["Diagram", *shown[1 : 1 + len(views())], *tables]
+
+
+@pytest.mark.sqlite
+def test_the_diagram_has_the_foreign_keys_of_the_database(db):
+    drawn, joined = set(), set()
+    columns = {table.name: table.names for table in TABLES}
+    for line in diagram().splitlines()[1:]:
+        parent, stroke, other, child, column = re.fullmatch(
+            r" {4}(\w+) (?:\|\||\|o)(--|\.\.)(o[|{]) (\w+) : (\w+)", line
+        ).groups()
+        assert column in columns[child], line
+        assert parent in columns, line
+        (drawn if stroke == "--" else joined).add((parent, other, child, column))
+    expected = {
+        (key["table"], "o|" if table.key == (key["from"],) else "o{", table.name, key["from"])
+        for table in TABLES
+        for key in db.execute(f"PRAGMA foreign_key_list({table.name})")
+    }
+    assert drawn == expected
+    assert len(joined) == 5
+    related = {name for parent, _, child, _ in drawn | joined for name in (parent, child)}
+    assert columns.keys() - related == {"syncs", "coverage"}
 
 
 def test_every_outcome_that_metrics_count_is_documented():
