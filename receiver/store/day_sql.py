@@ -86,8 +86,9 @@ def entities_of(table: Table, *, dated: bool) -> str:
     # A call's rows are found by their key, after the call: the other way round reads all of them.
     return (
         f"SELECT {', '.join(f't.{name}' for name in table.names)} "
-        f"FROM {parent.name} p CROSS JOIN {table.name} t ON t.{parent.key[0]} = p.{parent.key[0]} "
-        f"WHERE {within} ORDER BY {time} NULLS FIRST, {keys}"
+        f"FROM {parent.name} p CROSS JOIN {table.name} t "
+        f"WHERE t.{parent.key[0]} = p.{parent.key[0]} AND {within} "
+        f"ORDER BY {time} NULLS FIRST, {keys}"
     )
 
 

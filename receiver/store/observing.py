@@ -94,12 +94,15 @@ def observe(connection: Connection, received: Received) -> Outcome:
         known.append(_as_known(received))
     else:
         moved = _repeated(received, twin)
-        received_at = received.received_at
-        key_id = None if erased else received.key_id
-        connection.execute(
-            sql.REPEAT_OBSERVATION,
-            (moved.observed_at, received_at, received_at, key_id, key_id, *key),
-        )
+        repeated = {
+            "entity_id": event.entity_id,
+            "body_sha256": event.body_sha256,
+            "source": received.source,
+            "observed_at": moved.observed_at,
+            "received_at": received.received_at,
+            "key_id": None if erased else received.key_id,
+        }
+        connection.execute(sql.REPEAT_OBSERVATION, repeated)
         if known is not None:
             known[known.index(twin)] = moved
     if erased:

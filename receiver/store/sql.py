@@ -80,19 +80,22 @@ INSERT_OBSERVATION = (
 )
 # Minimum and maximum, so that two processes may commit deliveries in any order.
 REPEAT_OBSERVATION = (
-    "UPDATE observations SET times_received = times_received + 1, observed_at = ?, "
-    "first_received_at = min(first_received_at, ?), last_received_at = max(last_received_at, ?), "
-    # Of two keys the smaller; with a null, min is null in SQLite and the other one elsewhere.
-    "key_id = coalesce(min(key_id, ?), key_id, ?) "
-    "WHERE entity_id = ? AND body_sha256 = ? AND source = ?"
+    "UPDATE observations SET times_received = times_received + 1, observed_at = :observed_at, "
+    "first_received_at = CASE WHEN first_received_at < :received_at "
+    "THEN first_received_at ELSE :received_at END, "
+    "last_received_at = CASE WHEN last_received_at > :received_at "
+    "THEN last_received_at ELSE :received_at END, "
+    # Of two keys the smaller, of one and null the one.
+    "key_id = CASE WHEN key_id < :key_id THEN key_id ELSE coalesce(:key_id, key_id) END "
+    "WHERE entity_id = :entity_id AND body_sha256 = :body_sha256 AND source = :source"
 )
 
 SEED_REASON = (
     "INSERT INTO disconnection_reasons (reason, category, description) VALUES (?, ?, ?) "
     "ON CONFLICT (reason) DO UPDATE SET category = excluded.category, "
     "description = excluded.description "
-    "WHERE disconnection_reasons.category IS NOT excluded.category "
-    "OR disconnection_reasons.description IS NOT excluded.description"
+    "WHERE coalesce(disconnection_reasons.category, '') <> excluded.category "
+    "OR coalesce(disconnection_reasons.description, '') <> excluded.description"
 )
 HAS_REASON = "SELECT 1 FROM disconnection_reasons WHERE reason = ?"
 ADD_REASON = (
@@ -167,7 +170,7 @@ _IN_SPAN = plain(
 )
 OPEN_CALLS = (
     f"SELECT c.call_id, {_IS_OURS} FROM calls c WHERE {_IN_SPAN} "
-    f"AND (c.level < 2 OR c.cost_is_final IS NOT 1 OR NOT {_is_analysed('c.call_id')} "
+    f"AND (c.level < 2 OR coalesce(c.cost_is_final, 0) <> 1 OR NOT {_is_analysed('c.call_id')} "
     f"OR NOT {_has_transcript('c.call_id')}) AND {_IS_OURS_OR_NOBODYS} ORDER BY c.call_id"
 )
 STARTED_CALLS = (
@@ -181,8 +184,9 @@ GONE_CALLS = (
 )
 NOTE_ASKED = (
     "INSERT INTO upstream_calls (call_id, asked_at) VALUES (?, ?) ON CONFLICT (call_id) "
-    "DO UPDATE SET asked_at = max(coalesce(upstream_calls.asked_at, 0), excluded.asked_at), "
-    "gone_at = NULL"
+    "DO UPDATE SET gone_at = NULL, asked_at = CASE "
+    "WHEN upstream_calls.asked_at > excluded.asked_at THEN upstream_calls.asked_at "
+    "ELSE excluded.asked_at END"
 )
 NOTE_GONE = (
     "INSERT INTO upstream_calls (call_id, gone_at) VALUES (?, ?) ON CONFLICT (call_id) "

@@ -19,7 +19,8 @@ _GROUPS = frozenset(
 )
 _LARGEST = frozenset({"agent_name", "max_ms", "longest_ms"})
 
-_FIRST, _LAST = -(2**63), 2**63 - 1
+# The smallest integer, written so that PostgreSQL takes it for one.
+_FIRST, _LAST = "-9223372036854775807 - 1", 2**63 - 1
 
 
 def _gaps(table: str, since: str, until: str) -> str:
@@ -36,7 +37,7 @@ def unsettled_calls(hour_ms: int) -> str:
     return plain(f"""
     SELECT c.* FROM ({_gaps("rollup_hours", "hour", f"hour + {hour_ms}")}
     ) gap
-    CROSS JOIN calls c ON call_time(c) BETWEEN gap.since AND gap.until
+    CROSS JOIN calls c WHERE call_time(c) BETWEEN gap.since AND gap.until
     UNION ALL
     SELECT c.* FROM calls c WHERE call_time(c) IS NULL
 """)
@@ -94,7 +95,7 @@ WITH
 SELECT day, {self._rest} FROM rollup_day_{self.name}
 UNION ALL
 SELECT local_day(h.hour) AS day, {self._rest}
-FROM unsettled_days gap CROSS JOIN rollup_{self.name} h ON h.hour BETWEEN gap.since AND gap.until
+FROM unsettled_days gap CROSS JOIN rollup_{self.name} h WHERE h.hour BETWEEN gap.since AND gap.until
 UNION ALL
 SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
 
@@ -110,7 +111,7 @@ SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
     def of_the_hour(self) -> str:
         """The SELECT of what the table of hours holds of the calls from `:hour` to `:last`."""
         calls = "SELECT c.* FROM calls c WHERE call_time(c) BETWEEN :hour AND :last"
-        figures = self.figures.replace(_HOUR, "CAST(:hour AS INTEGER)")
+        figures = self.figures.replace(_HOUR, "CAST(:hour AS BIGINT)")
         return plain(f"WITH unsettled_calls AS ({calls})\n{figures}")
 
     @property

@@ -22,44 +22,44 @@ SELECT
 FROM rollup_calls
 UNION ALL
 SELECT
-    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
+    CAST(local_hour(call_time(c)) AS BIGINT) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
     c.disconnection_reason,
-    CAST(CASE WHEN c.start_timestamp IS NOT NULL THEN 1 ELSE 0 END AS INTEGER) AS started,
+    CAST(CASE WHEN c.start_timestamp IS NOT NULL THEN 1 ELSE 0 END AS BIGINT) AS started,
     max(c.agent_name),
-    CAST(count(*) AS INTEGER),
+    CAST(count(*) AS BIGINT),
     CAST(
         count(
             CASE WHEN c.transfer_destination IS NOT NULL
                 OR c.disconnection_reason IN ('call_transfer', 'transfer_bridged') THEN 1 END
-        ) AS INTEGER
+        ) AS BIGINT
     ),
     -- Integers could overflow in a sum, which is an error.
-    CAST(sum(c.duration_ms + 0.0) AS REAL),
-    CAST(count(c.duration_ms) AS INTEGER),
-    CAST(sum(c.combined_cost_cents) AS REAL),
-    CAST(count(c.combined_cost_cents) AS INTEGER),
-    CAST(count(CASE WHEN a.call_successful <> 0 THEN 1 END) AS INTEGER),
-    CAST(count(a.call_successful) AS INTEGER),
+    CAST(sum(CAST(c.duration_ms AS DOUBLE PRECISION)) AS DOUBLE PRECISION),
+    CAST(count(c.duration_ms) AS BIGINT),
+    CAST(sum(c.combined_cost_cents) AS DOUBLE PRECISION),
+    CAST(count(c.combined_cost_cents) AS BIGINT),
+    CAST(count(CASE WHEN a.call_successful <> 0 THEN 1 END) AS BIGINT),
+    CAST(count(a.call_successful) AS BIGINT),
     -- Retell's spelling of the words drifts.
-    CAST(count(CASE WHEN lower(trim(a.user_sentiment)) = 'positive' THEN 1 END) AS INTEGER),
-    CAST(count(CASE WHEN lower(trim(a.user_sentiment)) = 'neutral' THEN 1 END) AS INTEGER),
-    CAST(count(CASE WHEN lower(trim(a.user_sentiment)) = 'negative' THEN 1 END) AS INTEGER),
-    CAST(count(a.user_sentiment) AS INTEGER),
-    CAST(count(CASE WHEN a.in_voicemail <> 0 THEN 1 END) AS INTEGER),
-    CAST(sum(l.p50_ms) AS REAL),
-    CAST(count(l.p50_ms) AS INTEGER),
-    CAST(sum(m.interruptions) AS INTEGER),
-    CAST(count(m.interruptions) AS INTEGER),
-    CAST(sum(m.tool_calls) AS INTEGER),
-    CAST(sum(m.failed_tool_calls) AS INTEGER),
-    CAST(sum(c.combined_cost_cents * c.combined_cost_cents) AS REAL),
-    CAST(sum(l.p50_ms * l.p50_ms) AS REAL),
-    CAST(sum(m.turns) AS INTEGER),
+    CAST(count(CASE WHEN lower(trim(a.user_sentiment)) = 'positive' THEN 1 END) AS BIGINT),
+    CAST(count(CASE WHEN lower(trim(a.user_sentiment)) = 'neutral' THEN 1 END) AS BIGINT),
+    CAST(count(CASE WHEN lower(trim(a.user_sentiment)) = 'negative' THEN 1 END) AS BIGINT),
+    CAST(count(a.user_sentiment) AS BIGINT),
+    CAST(count(CASE WHEN a.in_voicemail <> 0 THEN 1 END) AS BIGINT),
+    CAST(sum(l.p50_ms) AS DOUBLE PRECISION),
+    CAST(count(l.p50_ms) AS BIGINT),
+    CAST(sum(m.interruptions) AS BIGINT),
+    CAST(count(m.interruptions) AS BIGINT),
+    CAST(sum(m.tool_calls) AS BIGINT),
+    CAST(sum(m.failed_tool_calls) AS BIGINT),
+    CAST(sum(square(c.combined_cost_cents)) AS DOUBLE PRECISION),
+    CAST(sum(square(l.p50_ms)) AS DOUBLE PRECISION),
+    CAST(sum(m.turns) AS BIGINT),
     -- Not how many, but whether: 0 and null stay what they are.
-    CAST(sum(CASE WHEN m.interruptions > 0 THEN 1 ELSE m.interruptions END) AS INTEGER)
+    CAST(sum(CASE WHEN m.interruptions > 0 THEN 1 ELSE m.interruptions END) AS BIGINT)
 FROM unsettled_calls c
 LEFT JOIN analyses a ON a.call_id = c.call_id
 LEFT JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
@@ -77,16 +77,17 @@ SELECT
 FROM rollup_costs
 UNION ALL
 SELECT
-    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
+    CAST(local_hour(call_time(c)) AS BIGINT) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
     product_of(p) AS product,
-    CAST(count(DISTINCT p.call_id) AS INTEGER),
-    CAST(sum(p.cost_cents) AS REAL),
-    CAST(sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0.0 END) AS REAL)
+    CAST(count(DISTINCT p.call_id) AS BIGINT),
+    CAST(sum(p.cost_cents) AS DOUBLE PRECISION),
+    CAST(sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0.0 END) AS DOUBLE PRECISION)
 FROM unsettled_calls c
-CROSS JOIN product_costs p ON p.call_id = c.call_id
+CROSS JOIN product_costs p
+WHERE p.call_id = c.call_id
 GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, product_of(p);
 
 CREATE VIEW hourly_latencies AS
@@ -96,20 +97,21 @@ SELECT
 FROM rollup_latencies
 UNION ALL
 SELECT
-    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
+    CAST(local_hour(call_time(c)) AS BIGINT) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
     l.component,
     max(c.agent_name),
-    CAST(count(*) AS INTEGER),
-    CAST(sum(l.p50_ms) AS REAL),
-    CAST(count(l.p50_ms) AS INTEGER),
-    CAST(sum(l.p95_ms) AS REAL),
-    CAST(count(l.p95_ms) AS INTEGER),
-    CAST(max(l.max_ms) AS REAL)
+    CAST(count(*) AS BIGINT),
+    CAST(sum(l.p50_ms) AS DOUBLE PRECISION),
+    CAST(count(l.p50_ms) AS BIGINT),
+    CAST(sum(l.p95_ms) AS DOUBLE PRECISION),
+    CAST(count(l.p95_ms) AS BIGINT),
+    CAST(max(l.max_ms) AS DOUBLE PRECISION)
 FROM unsettled_calls c
-CROSS JOIN latencies l ON l.call_id = c.call_id
+CROSS JOIN latencies l
+WHERE l.call_id = c.call_id
 GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, l.component;
 
 CREATE VIEW hourly_tools AS
@@ -119,30 +121,30 @@ SELECT
 FROM rollup_tools
 UNION ALL
 SELECT
-    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
+    CAST(local_hour(call_time(c)) AS BIGINT) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
     t.name,
     t.type,
-    CAST(count(*) AS INTEGER),
-    CAST(count(CASE WHEN t.successful = 0 THEN 1 END) AS INTEGER),
-    CAST(count(CASE WHEN t.result_position IS NULL THEN 1 END) AS INTEGER),
+    CAST(count(*) AS BIGINT),
+    CAST(count(CASE WHEN t.successful = 0 THEN 1 END) AS BIGINT),
+    CAST(count(CASE WHEN t.result_position IS NULL THEN 1 END) AS BIGINT),
     CAST(
         count(
             CASE WHEN t.successful = 1 AND json_valid(t.result)
                 THEN CASE WHEN json_type(t.result, '$.success') = 'false' THEN 1 END
             END
-        ) AS INTEGER
+        ) AS BIGINT
     ),
-    CAST(sum(t.duration_ms + 0.0) AS REAL),
-    CAST(count(t.duration_ms) AS INTEGER),
-    CAST(max(t.duration_ms) AS INTEGER)
+    CAST(sum(CAST(t.duration_ms AS DOUBLE PRECISION)) AS DOUBLE PRECISION),
+    CAST(count(t.duration_ms) AS BIGINT),
+    CAST(max(t.duration_ms) AS BIGINT)
 FROM unsettled_calls c
-CROSS JOIN tool_calls t ON t.call_id = c.call_id
-WHERE t.track = 'session'
+CROSS JOIN tool_calls t
+WHERE t.call_id = c.call_id AND t.track = 'session'
     -- A result without its invocation has no name to be counted under.
-    AND t.result_position IS NOT t.position
+    AND (t.result_position IS NULL OR t.result_position <> t.position)
 GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, t.name, t.type;
 
 CREATE VIEW hourly_transitions AS
@@ -151,17 +153,17 @@ SELECT
 FROM rollup_transitions
 UNION ALL
 SELECT
-    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
+    CAST(local_hour(call_time(c)) AS BIGINT) AS hour,
     c.agent_id,
     c.agent_version,
     c.direction,
     coalesce(n.former_node_name, n.former_node_id) AS former_node,
     coalesce(n.new_node_name, n.new_node_id) AS new_node,
-    CAST(count(DISTINCT n.call_id) AS INTEGER),
-    CAST(count(*) AS INTEGER)
+    CAST(count(DISTINCT n.call_id) AS BIGINT),
+    CAST(count(*) AS BIGINT)
 FROM unsettled_calls c
-CROSS JOIN node_transitions n ON n.call_id = c.call_id
-WHERE n.track = 'session'
+CROSS JOIN node_transitions n
+WHERE n.call_id = c.call_id AND n.track = 'session'
 GROUP BY
     local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction,
     coalesce(n.former_node_name, n.former_node_id), coalesce(n.new_node_name, n.new_node_id);
@@ -174,11 +176,11 @@ SELECT
 FROM rollup_waits
 UNION ALL
 SELECT
-    CAST(local_hour(call_time(c)) AS INTEGER) AS hour,
-    CAST(CAST(j.value AS INTEGER) / step_of(j) * step_of(j) + step_of(j) / 2 AS INTEGER) AS wait_ms,
-    CAST(count(*) AS INTEGER)
+    CAST(local_hour(call_time(c)) AS BIGINT) AS hour,
+    CAST(CAST(j.value AS BIGINT) / step_of(j) * step_of(j) + step_of(j) / 2 AS BIGINT) AS wait_ms,
+    CAST(count(*) AS BIGINT)
 FROM unsettled_calls c
-CROSS JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
+CROSS JOIN latencies l
 CROSS JOIN json_each(CASE WHEN json_valid(l.samples_ms) THEN l.samples_ms ELSE '[]' END) j
-WHERE j.type IN ('integer', 'real')
+WHERE l.call_id = c.call_id AND l.component = 'e2e' AND j.type IN ('integer', 'real')
 GROUP BY local_hour(call_time(c)), wait_ms;

@@ -1,4 +1,4 @@
-"""The browsing views as plain SQLite SQL, with the configured time zone written into them."""
+"""The browsing views as SQL, with the configured time zone written into them."""
 
 import importlib.resources
 import re
@@ -11,23 +11,31 @@ _STATEMENT = re.compile(r"^(CREATE VIEW (\w+) AS\n.*?);$", re.MULTILINE | re.DOT
 _LOCAL = re.compile(r"\b(local_\w+)\(((?:[^()]|\([^()]*\))*)\)")
 
 
-def views(timezone: str = "UTC", *, rolled_up: bool = True) -> dict[str, str]:
+def views(
+    timezone: str = "UTC", *, rolled_up: bool = True, postgres: bool = False
+) -> dict[str, str]:
     """View name -> its CREATE VIEW statement, in the order in which they can be created.
 
-    Days and ISO times are those of `timezone`, an IANA name. Not `rolled_up`, they count every call
-    and so hold whatever zone the rollup tables are for. Raises zoneinfo.ZoneInfoNotFoundError (a
-    KeyError) or ValueError for what is no zone.
+    Days and ISO times are those of `timezone`, an IANA name. Without `rolled_up` the views count
+    every call and do not read the rollup tables. With `postgres`, the views that SQLite and
+    PostgreSQL cannot share are PostgreSQL's. Raises zoneinfo.ZoneInfoNotFoundError (a KeyError) or
+    ValueError for an unknown zone.
     """
     zone = Zone(timezone)
     found = {}
     for rollup in ROLLUPS:
         found[rollup.hourly] = rollup.create_hourly(zone.hour_ms, rolled_up=rolled_up)
         found[rollup.daily] = rollup.create_daily(zone.hour_ms, rolled_up=rolled_up)
-    text = (importlib.resources.files("schema.sql") / "views.sql").read_text(encoding="utf-8")
-    found |= {name: sql for sql, name in _STATEMENT.findall(text)}
+    for file in ("views.sql", *(["postgres/views.sql"] if postgres else [])):
+        found |= {name: sql for sql, name in _STATEMENT.findall(read(file))}
     return {name: _expand(sql, zone).rstrip() for name, sql in found.items()}
 
 
+def read(file: str) -> str:
+    """The text of a file in `schema/sql/`."""
+    return (importlib.resources.files("schema.sql") / file).read_text(encoding="utf-8")
+
+
 def _expand(sql: str, zone: Zone) -> str:
-    """Replace the words of our SQL files. An argument may hold a plain word, nothing deeper."""
+    """Expand the macros. An argument may contain a macro without arguments of its own."""
     return plain(_LOCAL.sub(lambda match: zone.words[match[1]](match[2]), sql))

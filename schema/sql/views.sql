@@ -36,7 +36,7 @@ SELECT
     c.disconnection_reason AS outcome,
     (SELECT a.call_successful FROM analyses a WHERE a.call_id = c.call_id) AS success,
     (SELECT a.user_sentiment FROM analyses a WHERE a.call_id = c.call_id) AS sentiment,
-    CAST(round(c.combined_cost_cents / 100.0, 4) AS REAL) AS cost_dollars,
+    CAST(round(c.combined_cost_cents / 100.0, 4) AS DOUBLE PRECISION) AS cost_dollars,
     (
         SELECT CASE WHEN length(a.call_summary) > 120
             THEN substr(a.call_summary, 1, 119) || '…' ELSE a.call_summary
@@ -44,7 +44,7 @@ SELECT
         FROM analyses a
         WHERE a.call_id = c.call_id
     ) AS summary,
-    CAST(c.duration_ms / 1000.0 AS REAL) AS duration_seconds,
+    CAST(c.duration_ms / 1000.0 AS DOUBLE PRECISION) AS duration_seconds,
     -- Not CAST: ordered by it, the view reads the index on just this expression.
     c.at AS started_at_ms
 FROM (SELECT c.*, call_time(c) AS at FROM calls c) c;
@@ -61,7 +61,7 @@ UNION ALL
 SELECT call_id, track, position, invoked_at_seconds, 'tool_call', name, arguments
 FROM tool_calls
 -- A result without its invocation has a row of its own at the result's place.
-WHERE result_position IS NOT position
+WHERE result_position IS NULL OR result_position <> position
 UNION ALL
 SELECT call_id, track, result_position, result_at_seconds, 'tool_result', name, result
 FROM tool_calls
@@ -84,17 +84,17 @@ SELECT
     w.call_id,
     w.track,
     w.position,
-    CAST(j.key AS INTEGER) AS word_index,
+    CAST(j.key AS BIGINT) AS word_index,
     CAST(json_extract(w.words, j.fullkey || '[0]') AS TEXT) AS word,
     CAST(
         CASE WHEN json_type(w.words, j.fullkey || '[1]') IN ('integer', 'real')
             THEN json_extract(w.words, j.fullkey || '[1]')
-        END AS REAL
+        END AS DOUBLE PRECISION
     ) AS start_seconds,
     CAST(
         CASE WHEN json_type(w.words, j.fullkey || '[2]') IN ('integer', 'real')
             THEN json_extract(w.words, j.fullkey || '[2]')
-        END AS REAL
+        END AS DOUBLE PRECISION
     ) AS end_seconds
 FROM utterance_words w
 CROSS JOIN json_each(CASE WHEN json_valid(w.words) THEN w.words ELSE '[]' END) j;
@@ -104,22 +104,22 @@ CROSS JOIN json_each(CASE WHEN json_valid(w.words) THEN w.words ELSE '[]' END) j
 CREATE VIEW daily_summary AS
 SELECT
     h.day,
-    CAST(sum(h.calls) AS INTEGER) AS calls,
-    CAST(sum(h.calls * h.connected) AS INTEGER) AS connected,
-    CAST(sum(h.transferred) AS INTEGER) AS transferred,
-    CAST(round(sum(h.duration_ms_sum) / 60000.0, 1) AS REAL) AS minutes,
+    CAST(sum(h.calls) AS BIGINT) AS calls,
+    CAST(sum(h.calls * h.connected) AS BIGINT) AS connected,
+    CAST(sum(h.transferred) AS BIGINT) AS transferred,
+    CAST(round(sum(h.duration_ms_sum) / 60000.0, 1) AS DOUBLE PRECISION) AS minutes,
     CAST(
         round(
             sum(h.duration_ms_sum) FILTER (WHERE h.connected = 1)
                 / sum(h.duration_count) FILTER (WHERE h.connected = 1) / 1000.0, 1
-        ) AS REAL
+        ) AS DOUBLE PRECISION
     ) AS average_seconds,
-    CAST(round(total_cents(h.cost_cents_sum) / 100.0, 4) AS REAL) AS cost_dollars,
+    CAST(round(total_cents(h.cost_cents_sum) / 100.0, 4) AS DOUBLE PRECISION) AS cost_dollars,
     CAST(
         round(
-            1.0 * sum(h.successful_count) FILTER (WHERE h.connected = 1)
+            CAST(sum(h.successful_count) FILTER (WHERE h.connected = 1) AS DOUBLE PRECISION)
                 / nullif(sum(h.judged_count) FILTER (WHERE h.connected = 1), 0), 4
-        ) AS REAL
+        ) AS DOUBLE PRECISION
     ) AS success_rate
 FROM (
     SELECT h.*, are_connected(h, r) AS connected
@@ -136,37 +136,37 @@ SELECT
     h.agent_id,
     h.agent_version,
     max(h.agent_name) AS agent_name,
-    CAST(sum(h.calls) AS INTEGER) AS calls,
-    CAST(round(1.0 * sum(h.calls * h.connected) / sum(h.calls), 4) AS REAL) AS connected_share,
+    CAST(sum(h.calls) AS BIGINT) AS calls,
+    CAST(round(CAST(sum(h.calls * h.connected) AS DOUBLE PRECISION) / sum(h.calls), 4) AS DOUBLE PRECISION) AS connected_share,
     CAST(
         round(
-            1.0 * sum(h.successful_count) FILTER (WHERE h.connected = 1)
+            CAST(sum(h.successful_count) FILTER (WHERE h.connected = 1) AS DOUBLE PRECISION)
                 / nullif(sum(h.judged_count) FILTER (WHERE h.connected = 1), 0), 4
-        ) AS REAL
+        ) AS DOUBLE PRECISION
     ) AS success_rate,
     CAST(
         round(
             sum(h.duration_ms_sum) FILTER (WHERE h.connected = 1)
                 / sum(h.duration_count) FILTER (WHERE h.connected = 1) / 1000.0, 1
-        ) AS REAL
+        ) AS DOUBLE PRECISION
     ) AS average_seconds,
-    CAST(round(total_cents(h.cost_cents_sum) / sum(h.cost_count) / 100.0, 4) AS REAL) AS cost_per_call_dollars,
+    CAST(round(total_cents(h.cost_cents_sum) / sum(h.cost_count) / 100.0, 4) AS DOUBLE PRECISION) AS cost_per_call_dollars,
     CAST(
         round(
             total_cents(h.cost_cents_sum) / 100.0
                 / nullif(sum(h.successful_count) FILTER (WHERE h.connected = 1), 0), 4
-        ) AS REAL
+        ) AS DOUBLE PRECISION
     ) AS cost_per_success_dollars,
     CAST(
         round(
-            1.0 * sum(h.negative_count) FILTER (WHERE h.connected = 1)
+            CAST(sum(h.negative_count) FILTER (WHERE h.connected = 1) AS DOUBLE PRECISION)
                 / nullif(sum(h.sentiment_count) FILTER (WHERE h.connected = 1), 0), 4
-        ) AS REAL
+        ) AS DOUBLE PRECISION
     ) AS negative_share,
-    CAST(round(sum(h.e2e_p50_ms_sum) / sum(h.e2e_p50_count), 0) AS REAL) AS latency_p50_ms,
-    CAST(round(1.0 * sum(h.interruptions_sum) / sum(h.interruptions_count), 2) AS REAL) AS interruptions_per_call,
-    CAST(sum(h.tool_calls_sum) AS INTEGER) AS tool_calls,
-    CAST(sum(h.failed_tool_calls_sum) AS INTEGER) AS failed_tool_calls
+    CAST(round(sum(h.e2e_p50_ms_sum) / sum(h.e2e_p50_count), 0) AS DOUBLE PRECISION) AS latency_p50_ms,
+    CAST(round(CAST(sum(h.interruptions_sum) AS DOUBLE PRECISION) / sum(h.interruptions_count), 2) AS DOUBLE PRECISION) AS interruptions_per_call,
+    CAST(sum(h.tool_calls_sum) AS BIGINT) AS tool_calls,
+    CAST(sum(h.failed_tool_calls_sum) AS BIGINT) AS failed_tool_calls
 FROM (
     SELECT h.*, are_connected(h, r) AS connected
     FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
@@ -179,12 +179,12 @@ CREATE VIEW tool_scorecard AS
 SELECT
     h.name,
     h.type,
-    CAST(sum(h.tool_calls) AS INTEGER) AS calls,
-    CAST(sum(h.failed) AS INTEGER) AS failed,
-    CAST(sum(h.without_result) AS INTEGER) AS without_result,
-    CAST(sum(h.said_no) AS INTEGER) AS said_no,
-    CAST(round(sum(h.duration_ms_sum) / sum(h.duration_count), 0) AS REAL) AS average_ms,
-    CAST(max(h.longest_ms) AS INTEGER) AS longest_ms
+    CAST(sum(h.tool_calls) AS BIGINT) AS calls,
+    CAST(sum(h.failed) AS BIGINT) AS failed,
+    CAST(sum(h.without_result) AS BIGINT) AS without_result,
+    CAST(sum(h.said_no) AS BIGINT) AS said_no,
+    CAST(round(sum(h.duration_ms_sum) / sum(h.duration_count), 0) AS DOUBLE PRECISION) AS average_ms,
+    CAST(max(h.longest_ms) AS BIGINT) AS longest_ms
 FROM daily_tools h
 GROUP BY h.name, h.type;
 
@@ -192,11 +192,11 @@ GROUP BY h.name, h.type;
 CREATE VIEW cost_by_product AS
 SELECT
     h.product,
-    CAST(sum(h.calls) AS INTEGER) AS calls,
-    CAST(round(total_cents(h.cost_cents_sum) / 100.0, 4) AS REAL) AS cost_dollars,
-    CAST(round(total_cents(h.cost_cents_sum) / nullif(sum(sum(h.cost_cents_sum)) OVER (), 0), 4) AS REAL) AS share,
-    CAST(round(total_cents(h.cost_cents_sum) / 100.0 / sum(h.calls), 4) AS REAL) AS cost_per_call_dollars,
-    CAST(round(total_cents(h.transfer_leg_cents_sum) / 100.0, 4) AS REAL) AS transfer_leg_dollars
+    CAST(sum(h.calls) AS BIGINT) AS calls,
+    CAST(round(total_cents(h.cost_cents_sum) / 100.0, 4) AS DOUBLE PRECISION) AS cost_dollars,
+    CAST(round(total_cents(h.cost_cents_sum) / nullif(sum(sum(h.cost_cents_sum)) OVER (), 0), 4) AS DOUBLE PRECISION) AS share,
+    CAST(round(total_cents(h.cost_cents_sum) / 100.0 / sum(h.calls), 4) AS DOUBLE PRECISION) AS cost_per_call_dollars,
+    CAST(round(total_cents(h.transfer_leg_cents_sum) / 100.0, 4) AS DOUBLE PRECISION) AS transfer_leg_dollars
 FROM daily_costs h
 GROUP BY h.product;
 
@@ -207,10 +207,10 @@ SELECT
     h.agent_version,
     max(h.agent_name) AS agent_name,
     h.component,
-    CAST(sum(h.calls) AS INTEGER) AS calls,
-    CAST(round(sum(h.p50_ms_sum) / sum(h.p50_count), 0) AS REAL) AS p50_ms,
-    CAST(round(sum(h.p95_ms_sum) / sum(h.p95_count), 0) AS REAL) AS p95_ms,
-    CAST(round(max(h.max_ms), 0) AS REAL) AS max_ms
+    CAST(sum(h.calls) AS BIGINT) AS calls,
+    CAST(round(sum(h.p50_ms_sum) / sum(h.p50_count), 0) AS DOUBLE PRECISION) AS p50_ms,
+    CAST(round(sum(h.p95_ms_sum) / sum(h.p95_count), 0) AS DOUBLE PRECISION) AS p95_ms,
+    CAST(round(max(h.max_ms), 0) AS DOUBLE PRECISION) AS max_ms
 FROM daily_latencies h
 GROUP BY h.agent_id, h.agent_version, h.component;
 
@@ -220,8 +220,8 @@ SELECT
     d.reason,
     r.category,
     r.description,
-    CAST(d.calls AS INTEGER) AS calls,
-    CAST(round(1.0 * d.calls / sum(d.calls) OVER (), 4) AS REAL) AS share
+    CAST(d.calls AS BIGINT) AS calls,
+    CAST(round(CAST(d.calls AS DOUBLE PRECISION) / sum(d.calls) OVER (), 4) AS DOUBLE PRECISION) AS share
 FROM (
     SELECT c.disconnection_reason AS reason, count(*) AS calls
     FROM calls c
@@ -267,10 +267,10 @@ SELECT
     d.place,
     d.what,
     d.name,
-    CAST(d.entities AS INTEGER) AS entities,
+    CAST(d.entities AS BIGINT) AS entities,
     local_iso(d.first_seen_at) AS first_seen,
     d.example,
-    CAST(d.first_seen_at AS INTEGER) AS first_seen_ms
+    CAST(d.first_seen_at AS BIGINT) AS first_seen_ms
 FROM (
     SELECT
         'envelope' AS place, 'event' AS what, o.event AS name,

@@ -1,7 +1,7 @@
 """The views that add hours up said a second time, plainly: from the calls alone, days in UTC."""
 
 _AT = "coalesce(c.start_timestamp, nullif(c.observed_at, 0))"
-_IS_CONNECTED = "(c.start_timestamp IS NOT NULL AND r.category IS NOT 'not_connected')"
+_IS_CONNECTED = "(c.start_timestamp IS NOT NULL AND coalesce(r.category, '') <> 'not_connected')"
 # Engines agree on what is the sum of numbers, not of conditions, nor of what type an average is.
 _CONNECTED = f"CASE WHEN {_IS_CONNECTED} THEN 1.0 ELSE 0.0 END"
 
@@ -75,7 +75,7 @@ PLAIN_VIEWS = {
             round(avg(t.duration_ms + 0.0), 0),
             max(t.duration_ms)
         FROM tool_calls t
-        WHERE t.track = 'session' AND t.result_position IS NOT t.position
+        WHERE t.track = 'session' AND (t.result_position IS NULL OR t.result_position <> t.position)
         GROUP BY t.name, t.type
     """,
     "cost_by_product": """

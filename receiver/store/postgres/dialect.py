@@ -9,59 +9,13 @@ from collections.abc import Container, Iterator
 from functools import cache
 from typing import Any
 
-_TOKEN = re.compile(r"'(?:[^']|'')*'|\?|(?<!:):([a-z_]+)\b|%")
-_SMALLER = re.compile(r"\b(min|max)\((\w+|coalesce\([^()]*\)), ([^(),]+)\)")
-_WORDS = {"min": "least", "max": "greatest"}
-
-# What SQLite's words are called here; a comment or text in quotes stays as it is.
-_SAID = {
-    r"\bIS NOT (?!NULL\b|DISTINCT\b)": "IS DISTINCT FROM ",
-    # A join whose order SQLite is told.
-    r"\bCROSS JOIN (?=\w+ \w+ ON\b)": "JOIN ",
-    # SQLite's sum of integers is an integer, and its numbers with a point are binary.
-    r"\bsum\(": "sum_of(",
-    r"\b\d+\.\d+\b": r"double precision '\g<0>'",
-    r"\bAS INTEGER\b": "AS BIGINT",
-    r"\bAS REAL\b": "AS DOUBLE PRECISION",
-    # Without quotes, the smallest of integers is the negative of none.
-    r"-9223372036854775808\b": r"bigint '\g<0>'",
-}
-_SQUARE = re.compile(r"\b(\w+\.\w+) \* \1\b")
-# The first of a group, which SQLite looks up in an index. In a cluster, a subquery may refer to its
-# outer rows by the column alone that tables are distributed by.
-_FIRST = re.compile(
-    r"\(\s*SELECT e\.(?P<what>\w+) FROM \w+ e\s+WHERE e\.\w+ = (?P<group>\w)\."
-    r"(?:(?!\bSELECT\b).)*?ORDER BY (?P<order>[^\n]*?) LIMIT 1\s*\)",
-    re.DOTALL,
-)
-_WORD = re.compile(
-    r"--[^\n]*|'(?:[^']|'')*'|" + "|".join(f"(?P<w{n}>{said})" for n, said in enumerate(_SAID))
-)
+_TOKEN = re.compile(r"'(?:[^']|'')*'|\?|(?<!:):([a-z_][a-z0-9_]*)|%")
 
 
 @cache
 def translate(statement: str) -> str:
     """A statement with `?` or `:name` as psycopg takes it."""
-    said = _SMALLER.sub(lambda m: f"{_WORDS[m[1]]}({m[2]}, {m[3]})", statement)
-    return _TOKEN.sub(_placeholder, standard(said))
-
-
-def standard(statement: str) -> str:
-    """A statement without parameters, such as a view's."""
-    said = _FIRST.sub(_first, statement)
-    return _WORD.sub(_said, _SQUARE.sub(r"square(\1)", said))
-
-
-def _first(match: re.Match[str]) -> str:
-    group = match["group"]
-    order = re.sub(r"\be\.", f"{group}.", match["order"])
-    return f"(array_agg({group}.{match['what']} ORDER BY {order}))[1]"
-
-
-def _said(match: re.Match[str]) -> str:
-    if match.lastgroup is None:
-        return match[0]
-    return [*_SAID.values()][int(match.lastgroup[1:])].replace(r"\g<0>", match[0])
+    return _TOKEN.sub(_placeholder, statement)
 
 
 def _placeholder(match: re.Match[str]) -> str:

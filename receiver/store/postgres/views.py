@@ -10,32 +10,10 @@ from receiver.store import protocols, rollup_sql
 from receiver.store.postgres import advisory_locks
 from receiver.store.postgres.citus_layout import is_distributed
 from receiver.store.postgres.connection import Session
-from receiver.store.postgres.dialect import standard
-from receiver.store.postgres.functions import FUNCTIONS
 from schema.sql.rollups import ROLLUPS
-from schema.sql.views import views
+from schema.sql.views import read, views
 
-# A column has one type here: a word is text and a time a number, where SQLite's are what was said.
-_WORDS = """CREATE VIEW words AS
-SELECT
-    w.call_id,
-    w.track,
-    w.position,
-    e.n - 1 AS word_index,
-    CASE json_typeof(e.said -> 0)
-        WHEN 'boolean' THEN ((e.said ->> 0)::boolean::integer)::text ELSE e.said ->> 0
-    END AS word,
-    seconds_at(e.said, 1) AS start_seconds,
-    seconds_at(e.said, 2) AS end_seconds
-FROM utterance_words w
-CROSS JOIN json_array_elements(
-    CASE
-        WHEN NOT json_valid(w.words) THEN '[]'
-        WHEN json_typeof(w.words::json) = 'array' THEN w.words
-        ELSE '[]'
-    END::json
-) WITH ORDINALITY e (said, n)"""
-
+_FUNCTIONS = read("postgres/functions.sql")
 _FOUND = (
     "SELECT relname, obj_description(oid, 'pg_class') FROM pg_class "
     "WHERE relkind = 'v' AND relnamespace = current_schema()::regnamespace"
@@ -47,7 +25,7 @@ def refresh(session: Session, timezone: str) -> None:
 
     In a cluster they count every call, on all nodes at once: what is added up lies on one of them.
     """
-    wanted = _statements(timezone, rolled_up=not is_distributed(session))
+    wanted = views(timezone, rolled_up=not is_distributed(session), postgres=True)
     marks = {name: _mark(text) for name, text in wanted.items()}
     found = dict(session.execute(_FOUND).fetchall())
     if marks.items() <= found.items():
@@ -68,8 +46,8 @@ def refresh(session: Session, timezone: str) -> None:
                 hint=f"Save its definition and drop it, start callhouse, and create it again. "
                 f"To see which it is: DROP VIEW {name}",
             ) from None
-    for function in FUNCTIONS:
-        session.raw.execute(function)
+    # Several statements at once cannot be prepared.
+    session.raw.execute(_FUNCTIONS, prepare=False)
     for name, text in wanted.items():
         session.raw.execute(text)
         session.raw.execute(f"COMMENT ON VIEW {name} IS '{marks[name]}'")
@@ -82,7 +60,7 @@ def figures_are_ours(connection: protocols.Connection, timezone: str) -> bool:
 
 @cache
 def _figures(timezone: str) -> dict[str, str]:
-    wanted = _statements(timezone, rolled_up=True)
+    wanted = views(timezone, postgres=True)
     return {
         name: _mark(wanted[name]) for rollup in ROLLUPS for name in (rollup.hourly, rollup.daily)
     }
@@ -90,15 +68,10 @@ def _figures(timezone: str) -> dict[str, str]:
 
 def selects(timezone: str) -> dict[str, str]:
     """View name -> the SELECT that counts every call, in the order in which one reads another."""
-    texts = _statements(timezone, rolled_up=False)
+    texts = views(timezone, rolled_up=False, postgres=True)
     return {name: text.removeprefix(f"CREATE VIEW {name} AS") for name, text in texts.items()}
-
-
-def _statements(timezone: str, *, rolled_up: bool) -> dict[str, str]:
-    texts = views(timezone, rolled_up=rolled_up) | {"words": _WORDS}
-    return {name: standard(text) if name != "words" else text for name, text in texts.items()}
 
 
 def _mark(text: str) -> str:
     """What says that a view is this version's: the server does not keep its text."""
-    return hashlib.sha256("\n".join([text, *FUNCTIONS]).encode()).hexdigest()
+    return hashlib.sha256(f"{text}\n{_FUNCTIONS}".encode()).hexdigest()

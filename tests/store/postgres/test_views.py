@@ -8,6 +8,7 @@ import math
 import random
 import re
 import threading
+from decimal import Decimal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +19,6 @@ from receiver.sandbox.days import day
 from receiver.store import Outcome, migrate, open_store, receive
 from receiver.store.engine import reading
 from receiver.store.observing import observe
-from receiver.store.postgres.dialect import standard
 from receiver.store.rollup_sql import FILL_HOUR, SETTLE_HOUR
 from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES
@@ -128,7 +128,8 @@ def rows_of(where, query) -> list[list]:
 def _plain(value):
     if isinstance(value, str | None):
         return value
-    assert isinstance(value, int | float), type(value)
+    # A sum of integers, of the tests' own, is a Decimal.
+    assert isinstance(value, int | float | Decimal), type(value)
     return float(value)
 
 
@@ -215,30 +216,6 @@ def test_numbers_are_rounded_as_sqlite_rounds_them(pg, db):
     expected = [db.execute("SELECT round(?, ?)", case).fetchone()[0] for case in cases]
     wrong = [(case, a, e) for case, (a,), e in zip(cases, found, expected, strict=True) if a != e]
     assert wrong == []
-
-
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        ("sum(a.b + 0.0)", "sum_of(a.b + double precision '0.0')"),
-        ("'0.5 sum(' -- it's 0.5\nx", "'0.5 sum(' -- it's 0.5\nx"),
-        ("a CROSS JOIN b c ON d", "a JOIN b c ON d"),
-        ("a CROSS JOIN f(b) c", "a CROSS JOIN f(b) c"),
-        ("CAST(a AS INTEGER)", "CAST(a AS BIGINT)"),
-        (
-            "-9223372036854775808, 9223372036854775807",
-            "bigint '-9223372036854775808', 9223372036854775807",
-        ),
-        ("sum(a.x * a.x), a.x * a.xy", "sum_of(square(a.x)), a.x * a.xy"),
-        (
-            "(\nSELECT e.id FROM t e\nWHERE e.a = o.a AND e.b = o.b\n"
-            "ORDER BY e.at NULLS LAST, e.id LIMIT 1\n) AS x",
-            "(array_agg(o.id ORDER BY o.at NULLS LAST, o.id))[1] AS x",
-        ),
-    ],
-)
-def test_a_view_is_said_to_postgresql(said, expected):
-    assert standard(said) == expected
 
 
 # -- adding up -------------------------------------------------------------------------------------
