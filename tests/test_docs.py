@@ -13,8 +13,8 @@ from receiver.browse.pages import DATABASE_OF_ROLE
 from receiver.cli import main
 from receiver.cli.document import commands, settings
 from receiver.config import SETTINGS
-from receiver.retell.call_body import FIELDS
-from receiver.retell.refusals import ERRORS
+from receiver.retell.client import ERRORS
+from receiver.retell.placing import FIELDS
 from receiver.sandbox.days import day
 from receiver.store import receive
 from receiver.webhook.counters import NAMES, STATE

@@ -76,7 +76,7 @@ def call(
 
 def _body(said: dict[str, Any]) -> dict[str, Any]:
     """What the options say, over what the JSON file says. Raises UnusableCall, SettingsError."""
-    from receiver.retell.call_body import merged, pairs
+    from receiver.retell.placing import merged, pairs
 
     file = said["json_file"]
     try:
@@ -102,9 +102,8 @@ def _body(said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _place_one(settings: config.Settings, body: dict[str, Any], timeout: float | None) -> int:
-    from receiver.retell.call_body import check
     from receiver.retell.client import Retell
-    from receiver.retell.placing import place
+    from receiver.retell.placing import check, place
 
     check(body)
     store = _store(settings)
@@ -118,7 +117,7 @@ def _place_one(settings: config.Settings, body: dict[str, Any], timeout: float |
 
 
 def _wait(where: Location, call_id: str, timeout: float) -> int:
-    from receiver.retell.following import follow
+    from receiver.retell.placing import follow
 
     with resumable(f"The call continues. To see it: callhouse show {call_id}"):
         state = follow(
@@ -155,9 +154,7 @@ def _print_state(state: "CallState") -> None:
 def _place_list(
     settings: config.Settings, path: Path, defaults: dict[str, Any], per_second: float | None
 ) -> int:
-    from receiver.retell.call_journal import Journal
-    from receiver.retell.call_lists import PER_SECOND, Caller, Pace
-    from receiver.retell.call_rows import read_rows
+    from receiver.retell.call_lists import PER_SECOND, Caller, Journal, Pace, read_rows
     from receiver.retell.client import Retell
 
     per_second = PER_SECOND if per_second is None else per_second

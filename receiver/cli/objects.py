@@ -24,9 +24,8 @@ def send(files: tuple[Path, ...], url: str | None, event: str | None) -> None:
       callhouse send call.json
       callhouse send --url https://calls.example.com/webhook --event call_ended *.json
     """
-    from receiver.retell.answers import Client
-    from receiver.retell.sending import TIMEOUT_SECONDS
-    from receiver.retell.sending import send as send_file
+    from receiver.retell.http import TIMEOUT_SECONDS, Client
+    from receiver.retell.http import send as send_file
 
     settings = config.load()
     key = settings.require_keys()[0]

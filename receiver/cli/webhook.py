@@ -104,8 +104,7 @@ def test(url: str | None) -> None:
     Example:
       callhouse webhook test https://calls.example.com/webhook
     """
-    from receiver.retell.probing import examine
-    from receiver.retell.webhooks import agent_webhooks
+    from receiver.retell.webhooks import agent_webhooks, examine
 
     key = config.load().require_api_key()
     urls = [url] if url else []

@@ -1,4 +1,4 @@
-"""Talk to Retell: the API client, placing calls, sync and coverage, webhook URLs.
+"""Retell's API: the client, placing calls, sync and coverage, webhook URLs.
 
-In: settings, call lists and API responses. Out: observations for the store, and reports.
+In: settings, call lists, API responses. Out: observations for the store, and reports.
 """

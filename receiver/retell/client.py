@@ -1,12 +1,13 @@
-"""The client side of Retell's API: httpx and our own few lines, answers kept as raw bytes.
+"""The client of Retell's API. Responses are kept as raw bytes, HTTP errors become RetellErrors.
 
-Reads wait out a 429 as long as its headers say and back off from server and connection errors.
-Writes are sent once: a create that is sent again can ring somebody's phone again.
+Reads wait for a 429 as long as its headers say, and back off from server and connection errors.
+Writes are sent once: a create request that is sent twice can place two calls.
 Source: https://docs.retellai.com/api-references
 """
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,15 +18,20 @@ import httpx
 
 from receiver import clock
 from receiver.errors import (
+    BadRequest,
+    KeyRefused,
+    NotAtRetell,
+    PaymentRequired,
+    RateLimited,
     RetellError,
+    RetellFailed,
     RetellSilent,
     RetellUnreachable,
     SettingsError,
     UnexpectedAnswer,
+    UnusableReference,
 )
-from receiver.retell.answers import Client, UnusableAnswer
-from receiver.retell.refusals import refusal
-from receiver.retell.sending import compact
+from receiver.retell.http import Client, UnusableAnswer, compact
 
 # The vendor's own client waits two minutes for an answer, and as short a time for a connection.
 TIMEOUT = httpx.Timeout(120, connect=10)
@@ -237,3 +243,75 @@ def _kind(channel: str) -> str:
 def _segment(text: str) -> str:
     """A path segment: what an id must not do is lead to another path."""
     return quote(text, safe="")
+
+
+ERRORS: dict[int, tuple[type[RetellError], str]] = {
+    400: (BadRequest, "Retell refuses the request"),
+    401: (KeyRefused, "Retell refuses the API key"),
+    402: (PaymentRequired, "Retell wants a payment first"),
+    403: (KeyRefused, "Retell forbids this to the API key"),
+    404: (NotAtRetell, "Retell does not find it"),
+    422: (UnusableReference, "Retell does not find what the request names"),
+    429: (RateLimited, "Retell throttles the account"),
+}
+_FAILED: tuple[type[RetellError], str] = (RetellFailed, "Retell had an error")
+_UNKNOWN = (UnexpectedAnswer, "This is not one of the answers that Retell documents")
+# What could be a phone number, an address or a key in Retell's own words.
+_PRIVATE = re.compile(r"(?<!\w)\+?\d[\d ().-]{3,}\d(?!\w)|\S+@\S+|\bkey_\w+")
+_MAX_SAID = 200
+
+
+def refusal(
+    response: httpx.Response, body: Mapping[str, Any] | None, *, now_ms: int
+) -> RetellError:
+    """The error that a status other than 2xx stands for; `body` is what was asked."""
+    status = response.status_code
+    if status >= 500:
+        kind, what = _FAILED
+    else:
+        kind, what = ERRORS.get(status, _UNKNOWN)
+    said = _said(response, body)
+    return kind(
+        f"{what} ({status})" + (f": {said}" if said else ""),
+        answered=status,
+        wait_seconds=_asked_wait(response.headers, now_ms=now_ms),
+    )
+
+
+def _asked_wait(headers: httpx.Headers, *, now_ms: int) -> float | None:
+    """Seconds until Retell wants to be asked again; None if it does not say.
+
+    Both headers count seconds from now; a number that can only be a time of day is one.
+    """
+    for name in ("Retry-After", "RateLimit-Reset"):
+        text = headers.get(name, "").strip()
+        if re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,6})?", text):
+            seconds = float(text)
+            return max(0.0, seconds - now_ms / 1000) if seconds > 1_000_000_000 else seconds
+    return None
+
+
+def _said(response: httpx.Response, body: Mapping[str, Any] | None) -> str:
+    """Retell's own words, without what was sent and what could be a number, an address or a key."""
+    try:
+        message = json.loads(response.content)["message"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    if not isinstance(message, str):
+        return ""
+    for text in sorted(set(_texts(body)), key=len, reverse=True):
+        message = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", "…", message)
+    printable = "".join(c if c.isprintable() else " " for c in _PRIVATE.sub("…", message))
+    return printable[:_MAX_SAID]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string value in what was sent."""
+    if isinstance(value, str) and value:
+        yield value
+    elif isinstance(value, Mapping):
+        for child in value.values():
+            yield from _texts(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _texts(child)

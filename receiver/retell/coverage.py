@@ -9,8 +9,7 @@ from typing import Any
 from receiver.addresses import Location
 from receiver.retell.client import PAGE
 from receiver.retell.fetching import BATCH, Fetcher
-from receiver.retell.listing import Item, Listing
-from receiver.retell.planning import Held, Window, begins_on, lacks
+from receiver.retell.listing import Held, Item, Listing, Window, begins_on, lacks
 from receiver.store import AnyStore
 from receiver.store.upstream import gone_calls, put_coverage
 

@@ -14,8 +14,7 @@ from receiver.errors import (
     UnusableReference,
 )
 from receiver.retell.client import Retell
-from receiver.retell.listing import Item, Listing
-from receiver.retell.planning import Held, Window, is_news, is_open, lacks, snapshot
+from receiver.retell.listing import Held, Item, Listing, Window, is_news, is_open, lacks, snapshot
 from receiver.store import AnyStore, Outcome, Received, receive
 from receiver.store import upstream as stored
 from receiver.store.upstream import Here, SyncRow

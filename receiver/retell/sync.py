@@ -10,8 +10,7 @@ from datetime import date, timedelta
 
 from receiver.addresses import Location
 from receiver.retell.fetching import BATCH, Counts, Fetcher
-from receiver.retell.listing import Listing
-from receiver.retell.planning import day_of, goes_on_from, window
+from receiver.retell.listing import Listing, day_of, goes_on_from, window
 from receiver.store import AnyStore
 from receiver.store.upstream import SyncRow, keep, syncs_of
 

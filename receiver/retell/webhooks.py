@@ -1,14 +1,27 @@
-"""The webhook URLs of an account's agents: which they are, and setting one."""
+"""Webhook URLs of an account's agents: list them, set them, and check that one works.
 
+The check posts a signed test event, which the receiver verifies and does not store.
+"""
+
+import hashlib
+import json
 import re
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from types import NoneType
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+
+from receiver import clock
 from receiver.errors import SettingsError, UnexpectedAnswer
 from receiver.retell.client import Retell
+from receiver.retell.http import Client, UnusableAnswer, compact, post
+from receiver.webhook.probe import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +95,218 @@ def _webhook(agent: Any, channel: str) -> AgentWebhook:
         webhook_url=agent.get("webhook_url") or None,
         webhook_events=agent.get("webhook_events"),
     )
+
+
+# Most that writes JSON anew escapes these, which Retell does not.
+_TEXT = "Grüße aus Zürich ☎"
+# A call of two hours; many proxies stop at one megabyte.
+LARGE_BYTES = 2_500_000
+# Retell's own. Source: https://docs.retellai.com/features/webhook-overview
+TIMEOUT_SECONDS = 10.0
+SLOW_SECONDS = 3.0
+SKEW_NOTED_MS = 5_000
+SKEW_WRONG_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found, and what to do about it if it is wrong."""
+
+    is_wrong: bool
+    what: str
+    hint: str = ""
+
+
+def probe_body(nonce: str, *, filling: int = 0) -> bytes:
+    """The event, with `filling` bytes more of text."""
+    return compact({"event": PROBE_EVENT, "nonce": nonce, "text": _TEXT + "." * filling})
+
+
+def examine(
+    url: str,
+    *,
+    key: str,
+    nonce: str,
+    now_ms: Callable[[], int] = clock.now_ms,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> list[Finding]:
+    """Post the event to `url`, small and then as long as a long call, and say what was found."""
+    found = _about_address(url)
+    # A large body may need longer than the answer to it.
+    with Client(total_seconds=3 * timeout_seconds, timeout=timeout_seconds) as client:
+        for filling in (0, LARGE_BYTES):
+            body, at_ms = probe_body(nonce, filling=filling), now_ms()
+            try:
+                response = post(client, url, body, key=key, at_ms=at_ms)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                found.append(_about_failure(error, timeout_seconds))
+                break
+            found += _about_answer(response, body, at_ms=at_ms, now_ms=now_ms())
+            if any(f.is_wrong for f in found):
+                break
+    return found
+
+
+def _about_address(url: str) -> list[Finding]:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        is_private = host == "localhost" or not ip_address(host).is_global
+    except ValueError:
+        is_private = False
+    if is_private:
+        return [Finding(False, "only this network reaches this address; Retell does not")]
+    if parts.scheme != "https":
+        return [Finding(False, "the address is not https: calls travel readable by others")]
+    return []
+
+
+def _about_failure(error: Exception, timeout_seconds: float) -> Finding:
+    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+        return Finding(
+            True,
+            f"no answer within {timeout_seconds:g} seconds",
+            "Retell gives up after 10 seconds and sends again: find what holds the receiver up.",
+        )
+    if isinstance(error, UnusableAnswer):
+        return Finding(
+            True, f"its answer is {error}", "Something else than callhouse answers there."
+        )
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        return Finding(True, "this is not a web address", "Write it as https://HOST/webhook.")
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        reason = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or "handshake"
+        return Finding(
+            True,
+            f"the TLS connection fails: {reason}",
+            "Give the proxy a certificate of a public authority, with its whole chain.",
+        )
+    return Finding(
+        True,
+        f"it cannot be reached: {type(error).__name__}",
+        "Check the name, the port, the firewall, and that the proxy or tunnel runs.",
+    )
+
+
+def _about_answer(
+    response: httpx.Response, body: bytes, *, at_ms: int, now_ms: int
+) -> list[Finding]:
+    """What the answer to `body`, signed at `at_ms` and answered by `now_ms`, tells."""
+    status, said = response.status_code, _json(response)
+    outcome = response.headers.get(OUTCOME_HEADER)
+    if response.is_redirect:
+        return [
+            Finding(
+                True,
+                f"it redirects ({status}) to {response.headers.get('Location', 'nowhere')}",
+                "A redirected POST loses its body: register the address it leads to.",
+            )
+        ]
+    if response.is_success and isinstance(said.get("callhouse"), dict):
+        return _about_success(response, said["callhouse"], body, at_ms=at_ms, now_ms=now_ms)
+    if outcome == "forged":
+        return [_about_forged(response, body)]
+    if outcome == "stale":
+        skew = _skew_text(_date_ms(response), at_ms)
+        hint = "Set the clock of the receiver's machine, or this one's, by NTP."
+        return [Finding(True, f"the clocks differ too much: {skew}", hint)]
+    if outcome in ("missing", "malformed"):
+        return [
+            Finding(
+                True,
+                f"the X-Retell-Signature header arrives {outcome}",
+                "Let the proxy pass it on unchanged.",
+            )
+        ]
+    return [_about_other(response, outcome)]
+
+
+def _about_success(
+    response: httpx.Response, said: dict[str, Any], body: bytes, *, at_ms: int, now_ms: int
+) -> list[Finding]:
+    seconds = response.elapsed.total_seconds()
+    size = f"{len(body) / 1e6:.1f} MB" if len(body) > 100_000 else f"{len(body)} bytes"
+    found = [Finding(False, f"{size} arrived unchanged and verified in {seconds * 1000:.0f} ms")]
+    if seconds >= SLOW_SECONDS:
+        hint = f"Retell gives up after {TIMEOUT_SECONDS:g} seconds: find what holds it up."
+        found.append(Finding(seconds >= TIMEOUT_SECONDS, f"slow: {seconds:.1f} seconds", hint))
+    received_at_ms = said.get("received_at_ms")
+    if isinstance(received_at_ms, int):
+        # It was received somewhere between the two.
+        skew = received_at_ms - min(max(received_at_ms, at_ms), now_ms)
+        if abs(skew) >= SKEW_NOTED_MS:
+            what = f"the clocks differ: {_skew_text(at_ms + skew, at_ms)}"
+            hint = "Set both by NTP: events are refused when they differ by five minutes."
+            found.append(Finding(abs(skew) >= SKEW_WRONG_MS, what, hint))
+    return found
+
+
+def _about_forged(response: httpx.Response, body: bytes) -> Finding:
+    if response.headers.get(BODY_HEADER) == hashlib.sha256(body).hexdigest():
+        return Finding(
+            True,
+            "the body arrives unchanged, and the receiver has another key",
+            "Give the receiver the RETELL_API_KEY of here, the one with the webhook badge, or add "
+            "it to its RETELL_WEBHOOK_KEYS.",
+        )
+    return Finding(
+        True,
+        "the body is changed on the way",
+        "Something in front parses it and writes it anew: let it pass the bytes on as they are.",
+    )
+
+
+def _about_other(response: httpx.Response, outcome: str | None) -> Finding:
+    status = response.status_code
+    if status == 413:
+        what, hint = (
+            "a body of this length is refused (413)",
+            (
+                "Raise CALLHOUSE_MAX_BODY_BYTES."
+                if outcome == "too_large"
+                else "Let the proxy take bodies of 16 MB (nginx: client_max_body_size)."
+            ),
+        )
+    elif status in (404, 405):
+        what, hint = f"nothing takes events there ({status})", "The path is /webhook."
+    elif status in (401, 403):
+        what, hint = (
+            f"something in front of the receiver refuses ({status})",
+            "Let /webhook through without a login or an address list: the signature is the proof.",
+        )
+    elif status >= 500:
+        what, hint = (
+            f"it fails ({status})",
+            "See the receiver's log and /healthz, and whether the proxy finds the receiver.",
+        )
+    else:
+        what, hint = (
+            f"it answers {status}, but is not callhouse",
+            "Register the address of callhouse's /webhook, and update callhouse there.",
+        )
+    return Finding(True, what, hint)
+
+
+def _json(response: httpx.Response) -> dict[str, Any]:
+    try:
+        value = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _date_ms(response: httpx.Response) -> int | None:
+    try:
+        return int(parsedate_to_datetime(response.headers.get("Date", "")).timestamp() * 1000)
+    except ValueError:
+        return None
+
+
+def _skew_text(theirs_ms: int | None, ours_ms: int) -> str:
+    if theirs_ms is None:
+        return "by an amount that the answer does not tell"
+    seconds = round((theirs_ms - ours_ms) / 1000)
+    return f"theirs is {abs(seconds)} seconds {'ahead of' if seconds > 0 else 'behind'} ours"

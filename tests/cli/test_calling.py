@@ -8,8 +8,7 @@ from click.testing import CliRunner
 from receiver import config
 from receiver.cli import main
 from receiver.errors import StoreBusy
-from receiver.retell.following import ANALYSIS_SECONDS, POLL_SECONDS, follow
-from receiver.retell.placing import place_call
+from receiver.retell.placing import ANALYSIS_SECONDS, POLL_SECONDS, follow, place_call
 from receiver.sandbox.server import Sandbox
 from receiver.store import receive, show
 from tests.support.engines import url_of
@@ -278,7 +277,7 @@ def test_ctrl_c_leaves_the_call_alone(sandbox, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("receiver.retell.following.follow", interrupt)
+    monkeypatch.setattr("receiver.retell.placing.follow", interrupt)
     result = run("call", TO, "--from", FROM, "--wait")
     assert result.exit_code == 130
     assert f"callhouse show {result.stdout.strip()}" in result.stderr

@@ -13,9 +13,16 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from receiver import errors
-from receiver.retell.call_journal import Journal
-from receiver.retell.call_lists import KEY_HOLDS_MS, LOST_ATTEMPTS, LOST_IN_A_ROW, Caller, Pace
-from receiver.retell.call_rows import MARKER, read_rows
+from receiver.retell.call_lists import (
+    KEY_HOLDS_MS,
+    LOST_ATTEMPTS,
+    LOST_IN_A_ROW,
+    MARKER,
+    Caller,
+    Journal,
+    Pace,
+    read_rows,
+)
 from receiver.retell.client import Retell
 from receiver.sandbox.app import Limit
 from receiver.sandbox.server import Sandbox

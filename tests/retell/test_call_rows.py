@@ -5,8 +5,7 @@ import json
 import pytest
 
 from receiver.errors import SettingsError
-from receiver.retell.call_journal import SUFFIX, Entry, Journal
-from receiver.retell.call_rows import COLUMNS, PREFIXES, read_rows
+from receiver.retell.call_lists import COLUMNS, PREFIXES, SUFFIX, Entry, Journal, read_rows
 
 FROM = {"from_number": "+14155550100"}
 

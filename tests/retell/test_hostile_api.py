@@ -13,13 +13,11 @@ import httpx
 import pytest
 
 from receiver import errors
-from receiver.retell.answers import MAX_ANSWER_BYTES, Client
 from receiver.retell.client import Retell
+from receiver.retell.http import MAX_ANSWER_BYTES, Client, body_of, send
 from receiver.retell.listing import Listing
 from receiver.retell.placing import place
-from receiver.retell.probing import examine
-from receiver.retell.sending import body_of, send
-from receiver.retell.webhooks import agent_webhooks
+from receiver.retell.webhooks import agent_webhooks, examine
 from receiver.store import Result
 from receiver.transfer.formats import csv_writer
 from tests.support.loopback import Handler, Loopback

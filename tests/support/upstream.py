@@ -11,8 +11,7 @@ from receiver.retell import sync as syncing
 from receiver.retell.client import Retell
 from receiver.retell.coverage import compare
 from receiver.retell.fetching import Fetcher
-from receiver.retell.listing import Listing
-from receiver.retell.planning import day_of
+from receiver.retell.listing import Listing, day_of
 from receiver.sandbox.server import Sandbox
 from receiver.store import open_store, receive
 from receiver.webhook.signature import key_id

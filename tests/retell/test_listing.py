@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from receiver.retell.planning import (
+from receiver.retell.listing import (
     SETTLED_MS,
     Held,
     Snapshot,

@@ -9,7 +9,7 @@ import time
 import pytest
 import trustme
 
-from receiver.retell.probing import LARGE_BYTES, examine, probe_body
+from receiver.retell.webhooks import LARGE_BYTES, examine, probe_body
 from receiver.webhook.counters import Counters
 from receiver.webhook.probe import OUTCOME_HEADER, PROBE_EVENT, is_probe
 from schema.events import EVENTS, parse

@@ -3,8 +3,7 @@
 import pytest
 
 from receiver.errors import SettingsError, UnusableCall
-from receiver.retell.call_body import FIELDS, METADATA_MAX_BYTES, check, merged, pairs
-from receiver.retell.placing import place_call
+from receiver.retell.placing import FIELDS, METADATA_MAX_BYTES, check, merged, pairs, place_call
 from tests.support.webhooks import KEY
 
 TO, FROM = "+14155550123", "+14155550100"
