@@ -17,8 +17,8 @@ from receiver.retell.client import ERRORS
 from receiver.retell.placing import FIELDS
 from receiver.sandbox.days import day
 from receiver.store import receive
-from receiver.webhook.counters import NAMES, STATE
-from receiver.webhook.probe import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
+from receiver.webhook.health import NAMES, STATE
+from receiver.webhook.signature import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
 from schema.document import diagram, document
 from schema.events import EVENTS
 from schema.sql.views import views

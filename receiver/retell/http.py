@@ -1,4 +1,4 @@
-"""HTTP requests with bounded responses, in time and in length, and posting signed webhook bodies."""
+"""HTTP requests with responses bounded in time and length, and posting signed webhook bodies."""
 
 import json
 import ssl

@@ -21,7 +21,7 @@ from receiver import clock
 from receiver.errors import SettingsError, UnexpectedAnswer
 from receiver.retell.client import Retell
 from receiver.retell.http import Client, UnusableAnswer, compact, post
-from receiver.webhook.probe import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
+from receiver.webhook.signature import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
 """Receive webhooks over HTTP: routes, signature, limits, health, metrics, counters and logs.
 
-In: signed request bodies. Out: answers, after the store has committed the event.
+In: signed request bodies. Out: responses, after the store has committed the event.
 """

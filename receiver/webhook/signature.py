@@ -1,4 +1,4 @@
-"""Retell's webhook signature: who signed these bytes, and when.
+"""Retell's webhook signature: which key signed a body, and when; and callhouse's own test event.
 
 The header is `X-Retell-Signature: v=<unix ms>,d=<hex>`. The digest is HMAC-SHA256 over the raw body
 followed directly by the decimal timestamp, keyed with the API key as text.
@@ -10,8 +10,10 @@ import hmac
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from receiver.errors import ForgedSignature, MalformedSignature, MissingSignature, StaleSignature
+from schema.events import Event
 
 TOLERANCE_MS = 300_000
 
@@ -99,3 +101,26 @@ def _digest(body: bytes, at_ms: int, key: str) -> str:
     # from the body, and a zero could be moved from there to here.
     mac.update(b"%d" % at_ms)
     return mac.hexdigest()
+
+
+# A signed event of callhouse, by which `callhouse webhook test` checks a webhook URL. The receiver
+# verifies it as any other event and answers without storing it. It cannot hide one of Retell's: it
+# has a name of its own, and otherwise only a nonce and filling text.
+PROBE_EVENT = "callhouse_test"
+# Headers of an error response: which error it is, and the SHA-256 of the body as it arrived, which
+# tells a changed body from a wrong key.
+OUTCOME_HEADER = "X-Callhouse-Outcome"
+BODY_HEADER = "X-Callhouse-Body-Sha256"
+_PROBE_FIELDS = {"nonce", "text"}
+
+
+def is_probe(event: Event) -> bool:
+    """Whether an event is the test event and contains nothing else."""
+    return (
+        event.event == event.entity_type == PROBE_EVENT and event.envelope.keys() == _PROBE_FIELDS
+    )
+
+
+def probe_answer(event: Event, *, received_at_ms: int) -> dict[str, Any]:
+    """The JSON response to the test event."""
+    return {"callhouse": {"received_at_ms": received_at_ms, "body_sha256": event.body_sha256}}

@@ -10,8 +10,8 @@ import pytest
 import trustme
 
 from receiver.retell.webhooks import LARGE_BYTES, examine, probe_body
-from receiver.webhook.counters import Counters
-from receiver.webhook.probe import OUTCOME_HEADER, PROBE_EVENT, is_probe
+from receiver.webhook.health import Counters
+from receiver.webhook.signature import OUTCOME_HEADER, PROBE_EVENT, is_probe
 from schema.events import EVENTS, parse
 from tests.support.proxies import Proxy
 from tests.support.scripted import Scripted

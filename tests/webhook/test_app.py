@@ -13,9 +13,8 @@ from werkzeug.test import Client
 from receiver.errors import Overloaded, SettingsError, StoreBusy
 from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect
-from receiver.webhook.app import create_app
-from receiver.webhook.bodies import Bodies
-from receiver.webhook.counters import STATE
+from receiver.webhook.app import Bodies, create_app
+from receiver.webhook.health import STATE
 from receiver.webhook.signature import sign
 from tests.support.storing import count, held
 from tests.support.tables import dump

@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from receiver.webhook.counters import NAMES, Counters
+from receiver.webhook.health import NAMES, Counters
 
 ADD = """
 import sys
 from pathlib import Path
-from receiver.webhook.counters import Counters
+from receiver.webhook.health import Counters
 counters = Counters(Path(sys.argv[1]))
 for i in range(2000):
     counters.add("forged")
