@@ -1,5 +1,6 @@
 """The command that writes what is stored to files: export."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,21 @@ def _zone(_context: click.Context, _option: click.Parameter, name: str | None) -
         return name and config.timezone_name(name)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+@main.command()
+@click.argument("call_id")
+def show(call_id: str) -> None:
+    """Print a stored call or chat as JSON in Retell's shape.
+
+    \b
+    Example:
+      callhouse show call_b7559010ef20eb3a8e72252a524 | jq .call_analysis
+    """
+    from receiver.store import show as show_call
+
+    found = show_call(config.load().database, call_id)
+    click.echo(json.dumps(found, ensure_ascii=False, indent=2))
 
 
 @main.command()

@@ -1,15 +1,14 @@
-"""The only room that writes to the database; `engine` is the door to SQLite and PostgreSQL.
+"""The only room that writes to the database, SQLite or PostgreSQL (`engine`).
 
-`receive` makes a body ready, `open_store` gives who commits it with whatever else is waiting,
-`show` reads it back, `snapshot` reads anything else, `rebuild` makes every table anew from the
-observations, `roll_up` adds up the hours that are over and `migrate` makes the database. `carry`
-brings all of it into another database, `compare` looks whether it is there, `mirror` keeps it so.
-`distribute` spreads its tables over a cluster.
+In: bodies received, fetched or copied. Out: committed rows, and what reads them back.
+
+`receive` parses a body, `open_store` returns the writer that commits it, `show` reads it back,
+`snapshot` reads anything else, `rebuild` makes every table from the observations, `roll_up` fills
+the hours that are over, `migrate` creates or updates the database, and `distribute` distributes its
+tables over a cluster.
 """
 
-from receiver.store.comparing import Comparison, compare
 from receiver.store.connection import sqlite_warning
-from receiver.store.copying import Carried, carry
 from receiver.store.days import GROUPS, UNKNOWN_DAY, Made, Part
 from receiver.store.engine import (
     AnyStore,
@@ -21,7 +20,6 @@ from receiver.store.engine import (
 )
 from receiver.store.exporting import write_table
 from receiver.store.migrate import check_schema
-from receiver.store.mirroring import Mirrored, mirror
 from receiver.store.observations import is_known
 from receiver.store.observing import Outcome, Received, receive
 from receiver.store.reading import CallState, read_drift, show, state_of
@@ -35,10 +33,7 @@ __all__ = [
     "UNKNOWN_DAY",
     "AnyStore",
     "CallState",
-    "Carried",
-    "Comparison",
     "Made",
-    "Mirrored",
     "Outcome",
     "Part",
     "Received",
@@ -46,14 +41,11 @@ __all__ = [
     "Row",
     "Snapshot",
     "Store",
-    "carry",
     "check_schema",
-    "compare",
     "distribute",
     "is_known",
     "keep_rolled_up",
     "migrate",
-    "mirror",
     "open_store",
     "read_drift",
     "rebuild",

@@ -1,76 +1,249 @@
-"""Carrying a warehouse into another database, on whatever engines, while events arrive at either.
+"""Copying a portion of one database into another, and what either of two databases lacks.
 
-What was observed of a call is carried, and its rows are made from that in the same transaction, so
-a copy may stop anywhere: another one carries what is lacking. Nothing the target has is lost.
+In: a source and a target on any engine, and a portion of ids. Out: the target has what the source
+has of them. Observations are copied and their rows made in the same transaction, so a copy can stop
+anywhere and be resumed. Nothing that the target has is lost, unless the copy is exact.
 """
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from receiver.addresses import Location
 from receiver.errors import DatabaseUnreadable, SchemaMismatch
-from receiver.store import copy_sql, sql
-from receiver.store.engine import AnyStore, engine, migrate, open_store, reading, require_bodies
+from receiver.store import sql
+from receiver.store.engine import AnyStore, engine, migrate, reading, require_bodies
 from receiver.store.observations import known_observations
 from receiver.store.projecting import undone
 from receiver.store.protocols import Connection
 from receiver.store.rebuilding import BATCH, reproject
-from receiver.store.spans import ALONE, Kept, Portion, merged, rank, spans
-from schema.tables import UPSTREAM_CALLS, Table
+from schema.tables import COVERAGE, ERASURES, OBSERVATIONS, SYNCS, UPSTREAM_CALLS, Table
 from schema.transcript import Row
 
-# How long a batch waits for receivers that write to the target.
-BUSY_SECONDS = 30.0
+# Ids in a portion: the rows of so many calls are in memory at once.
+PORTION = 500
+# Small tables whose rows do not belong to one call.
+SHARED_TABLES = (SYNCS, COVERAGE)
+
+# The columns of observations, with only whether there is a body.
+_WITHOUT_BODY = (*OBSERVATIONS.names[:-1], "body IS NOT NULL")
+STORED_OBSERVATIONS = f"SELECT {', '.join(_WITHOUT_BODY)} FROM observations WHERE entity_id = ?"
+OBSERVATIONS_WITH_BODIES = sql.select(OBSERVATIONS)
+# The target keeps a body that the source has compacted: the projection decides if it is needed.
+PUT_OBSERVATION = sql.upsert(OBSERVATIONS).replace(
+    "body = excluded.body", "body = coalesce(excluded.body, observations.body)"
+)
+# Of two tombstones, the first.
+PUT_ERASURE = (
+    f"{sql.upsert(ERASURES)} "
+    "WHERE coalesce(excluded.erased_at, 0) < coalesce(erasures.erased_at, 0)"
+)
+ERASE_OBSERVATIONS = (
+    "UPDATE observations SET event = NULL, level = NULL, key_id = NULL, body_bytes = NULL, "
+    "problem = NULL, body = NULL WHERE entity_id = ?"
+)
+# An exact copy deletes an entity before it is written as the source has it.
+DELETE_ENTITY = [
+    f"DELETE FROM {table} WHERE entity_id = ?" for table in ("observations", "erasures")
+]
+# Marks a file that only mirrors have written.
+IS_MIRROR = "PRAGMA user_version"
+MARK_MIRROR = "PRAGMA user_version = 1"
+# Ids changed lately, with what changed: a row that was seen before is no change.
+RECENT = (
+    "SELECT entity_id, body_sha256, source, last_received_at, times_received FROM observations "
+    "WHERE last_received_at >= :since "
+    "UNION ALL SELECT entity_id, 'erased', '', erased_at, 0 FROM erasures "
+    "WHERE erased_at >= :since "
+    "UNION ALL SELECT call_id, 'asked', '', asked_at, gone_at FROM upstream_calls "
+    "WHERE asked_at >= :since OR gone_at >= :since"
+)
+NEWEST = "SELECT max(updated_at) FROM calls"
 
 
-class Whole(NamedTuple):
-    """An entity to carry: observations with their bodies, tombstone; `is_exact` if nothing else may
-    stay of it in the target."""
+def select_all(table: Table) -> str:
+    """Every row."""
+    return f"SELECT {', '.join(table.names)} FROM {table.name}"
 
-    observations: list[Kept]
-    erasure: Row | None
-    is_exact: bool
+
+def _select_row(table: Table) -> str:
+    """The row with a key."""
+    return sql.delete(table).replace("DELETE", f"SELECT {', '.join(table.names)}", 1)
+
+
+def _select_portion(table: Table, condition: str, *, bodies: bool) -> str:
+    """Rows whose first key column, `{}` in the condition, fulfils it."""
+    columns = table.names if bodies or table is not OBSERVATIONS else _WITHOUT_BODY
+    where = condition.replace("{}", table.key[0])
+    return f"SELECT {', '.join(columns)} FROM {table.name} WHERE {where}"
+
+
+class ObservationRow(NamedTuple):
+    """A row of observations; `body` is a truth value where bodies are not read."""
+
+    entity_id: str
+    body_sha256: str
+    source: str
+    entity_type: str
+    event: str | None
+    level: int | None
+    observed_at: int
+    first_received_at: int
+    last_received_at: int
+    times_received: int
+    key_id: str | None
+    body_bytes: int | None
+    problem: str | None
+    body: Any
+
+    @property
+    def key(self) -> Row:
+        """Its key within its entity."""
+        return self[1:3]
+
+
+class EntityState:
+    """What is stored of one call, chat or other entity: observations by key, tombstone."""
+
+    def __init__(self) -> None:
+        self.observations: dict[Row, ObservationRow] = {}
+        self.erasure: Row | None = None
+
+    def is_behind(self, other: "EntityState") -> bool:
+        """Whether `other` has something that this one lacks."""
+        if other.erasure and (not self.erasure or other.erased_at < self.erased_at):
+            return True
+        erased = self.erasure is not None
+        for key, row in other.observations.items():
+            stored = self.observations.get(key)
+            if stored is None or merged(row, stored, erased=erased)[:-1] != stored[:-1]:
+                return True
+        # With the same observations, both need the same bodies.
+        return (
+            not erased
+            and self.observations.keys() == other.observations.keys()
+            and any(
+                row.body and not self.observations[key].body
+                for key, row in other.observations.items()
+            )
+        )
+
+    def has_extra(self, other: "EntityState") -> bool:
+        """Whether it has an observation or a tombstone that `other` does not have."""
+        extra = self.observations.keys() - other.observations.keys()
+        return bool(extra or (self.erasure and not other.erasure))
+
+    @property
+    def erased_at(self) -> int:
+        """When it was erased, in milliseconds; 0 if that is not known."""
+        return (self.erasure and self.erasure[1]) or 0
+
+
+class Portion(ABC):
+    """Some ids of calls, chats and other entities."""
+
+    @abstractmethod
+    def rows(self, connection: Connection, table: Table, *, bodies: bool = False) -> list[Row]:
+        """A table's rows of these ids."""
+
+    def states(self, connection: Connection) -> defaultdict[str, EntityState]:
+        """The state of each, without bodies."""
+        found: defaultdict[str, EntityState] = defaultdict(EntityState)
+        for row in (ObservationRow(*r) for r in self.rows(connection, OBSERVATIONS)):
+            found[row.entity_id].observations[row.key] = row
+        for erasure in self.rows(connection, ERASURES):
+            found[erasure[0]].erasure = erasure
+        return found
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
-    """How many calls, chats and other entities were carried, and how many the target refused."""
+class Span(Portion):
+    """Every id after `after`, up to and including `upto`; up to the end if that is None."""
 
-    entities: int
-    refused: int
+    after: str
+    upto: str | None
+
+    def rows(self, connection: Connection, table: Table, *, bodies: bool = False) -> list[Row]:
+        """A table's rows of the span."""
+        bounds = (self.after,) if self.upto is None else (self.after, self.upto)
+        condition = "{} > ?" if self.upto is None else "{} > ? AND {} <= ?"
+        statement = _select_portion(table, condition, bodies=bodies)
+        found: list[Row] = connection.execute(statement, bounds).fetchall()
+        return found
 
 
-def carry(
-    source: Location,
-    target: Location,
-    *,
-    timezone: str,
-    progress: Callable[[int, int, int], None],
-) -> Carried:
-    """Bring what `source` has into `target`, which is made if it is not there.
+@dataclass(frozen=True, slots=True)
+class Named(Portion):
+    """A list of ids."""
 
-    Goes round until nothing is new, or not less than the last time: events may arrive for ever.
-    `progress` is called with the round, how many entities are done and of how many. Raises
-    NotStored without a source, SchemaMismatch for one of another version, and StoreUnavailable.
+    ids: list[str]
+
+    def rows(self, connection: Connection, table: Table, *, bodies: bool = False) -> list[Row]:
+        """A table's rows, id by id."""
+        statement = _select_portion(table, "{} = ?", bodies=bodies)
+        return [row for id in self.ids for row in connection.execute(statement, (id,)).fetchall()]
+
+
+def spans(source: Location, target: Location) -> Iterator[Span]:
+    """All ids of both databases in portions; neither stays open in between. Raises DatabaseAway."""
+    after: str | None = ""
+    while after is not None:
+        with reading(source) as ours, reading(target) as theirs:
+            found = [_portion_end(connection, after) for connection in (ours, theirs)]
+            upto = min((last for last in found if last is not None), default=None)
+        yield Span(after, upto)
+        after = upto
+
+
+def _portion_end(connection: Connection, after: str) -> str | None:
+    """The last id of a portion; None if fewer are left."""
+    found = connection.execute(sql.ENTITIES_AFTER, (after, PORTION)).fetchall()
+    last: str | None = found[-1][0] if len(found) == PORTION else None
+    return last
+
+
+def without_content(row: ObservationRow) -> ObservationRow:
+    """What is kept of an observation of an erased entity: hash and times."""
+    return row._replace(
+        event=None, level=None, key_id=None, body_bytes=None, problem=None, body=None
+    )
+
+
+def merged(row: ObservationRow, stored: ObservationRow | None, *, erased: bool) -> ObservationRow:
+    """The row to write where `stored` is. Idempotent.
+
+    So `times_received` is the larger number: which deliveries both have counted is not known.
     """
-    make_ready(source, target, timezone=timezone)
-    store = open_store(target, busy_seconds=BUSY_SECONDS)
-    try:
-        counts: list[int] = []
-        while not counts or (counts[-1] and (len(counts) < 2 or counts[-1] < counts[-2])):
-            number = len(counts) + 1
-            done = _round(source, target, store, partial(progress, number))
-            counts.append(done.entities)
-        return Carried(sum(counts), done.refused)
-    finally:
-        store.close()
+    if stored is None:
+        return without_content(row) if erased else row
+    pick = max if row.source == "api" else min
+    keys = [key for key in (row.key_id, stored.key_id) if key is not None]
+    return stored._replace(
+        observed_at=pick(row.observed_at, stored.observed_at),
+        first_received_at=min(row.first_received_at, stored.first_received_at),
+        last_received_at=max(row.last_received_at, stored.last_received_at),
+        times_received=max(row.times_received, stored.times_received),
+        key_id=None if erased else min(keys, default=None),
+        body=None if erased else row.body,
+    )
 
 
-def make_ready(source: Location, target: Location, *, timezone: str) -> None:
-    """Make `target` one that takes all of `source`. Raises NotStored, CopyWithoutBodies and
-    StoreUnavailable."""
+def rank(table: Table, row: Row) -> tuple[Any, ...]:
+    """The order of rows that are not made from observations: the newer one wins."""
+    cells = dict(zip(table.names, row, strict=True))
+    if table is UPSTREAM_CALLS:
+        return (max(cells["asked_at"] or 0, cells["gone_at"] or 0),)
+    if table is SYNCS:
+        return (cells["started_at"] or 0, cells["finished_at"] or 0, cells["next_day"] or "")
+    return (cells["checked_at"] or 0,)
+
+
+def prepare(source: Location, target: Location, *, timezone: str) -> None:
+    """Create or migrate `target`. Raises NotStored, CopyWithoutBodies, and StoreUnavailable if the
+    source cannot be read or has another schema."""
     with reading(source):
         require_bodies(source)
     problems: list[str] = []
@@ -85,118 +258,119 @@ def make_ready(source: Location, target: Location, *, timezone: str) -> None:
         )
 
 
-def _round(
-    source: Location, target: Location, store: AnyStore, progress: Callable[[int, int], None]
-) -> Carried:
-    """Once through all ids."""
-    with reading(source) as here:
-        (total,) = here.execute(sql.COUNT_ENTITIES).fetchone()
-    done = carried = refused = 0
-    for span in spans(source, target):
-        seen, count = bring(span, source, target, store)
-        done, carried, refused = done + seen, carried + count.entities, refused + count.refused
-        progress(done, max(done, total))
-    bring_alone(source, target, store)
-    return Carried(carried, refused)
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """Counts of calls, chats and other entities: how many the source has, how many were copied, and
+    how many the target refused."""
+
+    seen: int
+    entities: int
+    refused: int
 
 
-def bring(
+def copy_portion(
     portion: Portion,
     source: Location,
     target: Location,
     store: AnyStore,
     *,
     is_exact: bool = False,
-) -> tuple[int, Carried]:
-    """Carry what the target lacks of a portion; return how many entities the source has of it.
+) -> Copied:
+    """Copy what the target, open as `store`, lacks of a portion.
 
-    `is_exact` removes what the source does not have. The target is read before the first row is
-    written: its log (WAL) would grow for as long as it is read.
+    `is_exact` deletes what the source does not have. The target is read before the first row is
+    written: its log (WAL) grows as long as it is read.
     """
-    with reading(source) as here:
-        with reading(target) as there:
-            theirs, asked = portion.seen(there), set(portion.rows(there, UPSTREAM_CALLS))
-        ours = portion.seen(here)
-        extra = {id for id in theirs if theirs[id].exceeds(ours[id])} if is_exact else set()
-        lacking = [id for id in ours if id in extra or theirs[id].lacks(ours[id])]
+    with reading(source) as ours:
+        with reading(target) as theirs:
+            stored, asked = portion.states(theirs), set(portion.rows(theirs, UPSTREAM_CALLS))
+        wanted = portion.states(ours)
+        extra = {id for id in stored if stored[id].has_extra(wanted[id])} if is_exact else set()
+        behind = [id for id in wanted if id in extra or stored[id].is_behind(wanted[id])]
         refused = 0
-        for n in range(0, len(lacking), BATCH):
+        for n in range(0, len(behind), BATCH):
             batch = {
-                entity_id: Whole(
-                    _observations(here, copy_sql.WHOLE, entity_id),
-                    ours[entity_id].erasure,
+                entity_id: _Entity(
+                    _observations(ours, OBSERVATIONS_WITH_BODIES, entity_id),
+                    wanted[entity_id].erasure,
                     entity_id in extra,
                 )
-                for entity_id in lacking[n : n + BATCH]
+                for entity_id in behind[n : n + BATCH]
             }
-            refused += store.run(partial(_put, store, batch))
-        wanted = set(portion.rows(here, UPSTREAM_CALLS))
-        _put_rows(store, UPSTREAM_CALLS, wanted, asked, is_exact=is_exact)
-    is_here = [entity for entity in ours.values() if entity.kept or entity.erasure]
-    return len(is_here), Carried(len(lacking) - refused, refused)
+            refused += store.run(partial(_write, store, batch))
+        rows = set(portion.rows(ours, UPSTREAM_CALLS))
+        _copy_rows(store, UPSTREAM_CALLS, rows, asked, is_exact=is_exact)
+    seen = sum(bool(state.observations or state.erasure) for state in wanted.values())
+    return Copied(seen, len(behind) - refused, refused)
 
 
-def bring_alone(
+def copy_shared_tables(
     source: Location, target: Location, store: AnyStore, *, is_exact: bool = False
 ) -> None:
-    """Carry the rows that are about no call alone."""
-    for table in ALONE:
-        with reading(source) as here, reading(target) as there:
-            ours, theirs = (
-                set(c.execute(copy_sql.all_of(table)).fetchall()) for c in (here, there)
-            )
-        _put_rows(store, table, ours, theirs, is_exact=is_exact)
+    """Copy the tables whose rows do not belong to one call."""
+    for table in SHARED_TABLES:
+        with reading(source) as ours, reading(target) as theirs:
+            wanted, stored = (set(c.execute(select_all(table)).fetchall()) for c in (ours, theirs))
+        _copy_rows(store, table, wanted, stored, is_exact=is_exact)
 
 
-def _put_rows(
-    store: AnyStore, table: Table, ours: set[Row], theirs: set[Row], *, is_exact: bool
+def _copy_rows(
+    store: AnyStore, table: Table, wanted: set[Row], stored: set[Row], *, is_exact: bool
 ) -> None:
-    """Put rows that no observation speaks of: the newer ones, or exactly the source's."""
+    """Write rows that are not made from observations: the newer ones, or exactly the source's."""
     width = len(table.key)
-    gone = {row[:width] for row in theirs - ours} if is_exact else set()
-    new_rows = list(ours - theirs)
+    gone = {row[:width] for row in stored - wanted} if is_exact else set()
+    new_rows = list(wanted - stored)
 
     def unit(connection: Connection) -> None:
         connection.executemany(sql.delete(table), sorted(gone))
         for row in new_rows:
-            _put_newer(connection, table, row)
+            _write_newer(connection, table, row)
 
     if gone or new_rows:
         store.run(unit)
 
 
-def _observations(connection: Connection, statement: str, entity_id: str) -> list[Kept]:
-    return [Kept(*row) for row in connection.execute(statement, (entity_id,)).fetchall()]
+def _write_newer(connection: Connection, table: Table, row: Row) -> None:
+    found = connection.execute(_select_row(table), row[: len(table.key)]).fetchone()
+    if found is None or (found != row and rank(table, found) <= rank(table, row)):
+        connection.execute(sql.upsert(table), row)
 
 
-def _put(store: AnyStore, entities: dict[str, Whole], connection: Connection) -> int:
-    """Put entities; return how many were refused."""
+class _Entity(NamedTuple):
+    """An entity to write; `is_exact` if the target may have nothing else of it."""
+
+    observations: list[ObservationRow]
+    erasure: Row | None
+    is_exact: bool
+
+
+def _observations(connection: Connection, statement: str, entity_id: str) -> list[ObservationRow]:
+    return [ObservationRow(*row) for row in connection.execute(statement, (entity_id,)).fetchall()]
+
+
+def _write(store: AnyStore, entities: dict[str, _Entity], connection: Connection) -> int:
+    """Write entities; return how many were refused."""
     refused = 0
-    # In the order in which everybody locks them.
+    # Every writer locks ids in this order.
     for entity_id in sorted(entities):
-        put = partial(_put_entity, store, connection, entity_id, entities[entity_id])
-        refused += undone(connection, put) is not None
+        write = partial(_write_entity, store, connection, entity_id, entities[entity_id])
+        refused += undone(connection, write) is not None
     return refused
 
 
-def _put_entity(store: AnyStore, connection: Connection, entity_id: str, whole: Whole) -> None:
+def _write_entity(store: AnyStore, connection: Connection, entity_id: str, entity: _Entity) -> None:
     store.lock(connection, [entity_id])
-    if whole.is_exact:
-        for statement in copy_sql.DROP:
+    if entity.is_exact:
+        for statement in DELETE_ENTITY:
             connection.execute(statement, (entity_id,))
-    if whole.erasure:
-        connection.execute(copy_sql.PUT_ERASURE, whole.erasure)
+    if entity.erasure:
+        connection.execute(PUT_ERASURE, entity.erasure)
     erased = connection.execute(sql.IS_ERASED, (entity_id,)).fetchone() is not None
-    stored = {row.key: row for row in _observations(connection, copy_sql.WITHOUT_BODY, entity_id)}
-    put = [merged(row, stored.get(row.key), erased=erased) for row in whole.observations]
-    connection.executemany(copy_sql.PUT_OBSERVATION, put)
+    stored = {row.key: row for row in _observations(connection, STORED_OBSERVATIONS, entity_id)}
+    rows = [merged(row, stored.get(row.key), erased=erased) for row in entity.observations]
+    connection.executemany(PUT_OBSERVATION, rows)
     if erased:
-        connection.execute(copy_sql.FORGET, (entity_id,))
+        connection.execute(ERASE_OBSERVATIONS, (entity_id,))
     known = known_observations(connection, entity_id)
-    reproject(connection, entity_id, known, is_new=not stored and not whole.is_exact)
-
-
-def _put_newer(connection: Connection, table: Table, row: Row) -> None:
-    found = connection.execute(copy_sql.one(table), row[: len(table.key)]).fetchone()
-    if found is None or (found != row and rank(table, found) <= rank(table, row)):
-        connection.execute(sql.upsert(table), row)
+    reproject(connection, entity_id, known, is_new=not stored and not entity.is_exact)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from receiver import access
 from receiver.cli import access as access_command
-from receiver.cli import copying, distributing, main, reports, tables, webhook
+from receiver.cli import copying, fetching, main, tables, webhook
 from receiver.retell.coverage import Report, Row
 from receiver.retell.webhooks import AgentWebhook
 from receiver.store.postgres.distributing import How, Placed
@@ -36,7 +36,7 @@ def terminal(request, monkeypatch):
     def shown(*args, **options):
         whole(*args, **options, console=console)
 
-    for module in (reports, webhook, access_command, copying, distributing):
+    for module in (fetching, webhook, access_command, copying):
         monkeypatch.setattr(module, "print_table", shown)
 
     def lines():
@@ -55,7 +55,7 @@ def test_coverage_fits_with_whole_days_and_counts(terminal, count):
         row = Row(f"2026-05-0{day}", AGENT, name, *[count] * 8)
         row.missing_call_ids = [CALL] * day
         report.rows[row.day, name] = row
-    reports.print_report(report)
+    fetching.print_report(report)
     found = "\n".join(terminal())
     for day, name in enumerate(NAMES, 1):
         assert f"2026-05-0{day}" in found
@@ -66,7 +66,7 @@ def test_coverage_fits_with_whole_days_and_counts(terminal, count):
 
 def test_drift_fits_with_whole_ids_and_counts(terminal):
     row = {"place": "call.call_analysis", "what": "key", "name": "x" * 50, "entities": 1_234_567}
-    reports.print_drift(
+    fetching.print_drift(
         [row | {"first_seen": "2026-05-09T14:52:42.120+02:00", "example": CALL}] * 2
     )
     found = "\n".join(terminal())
@@ -98,7 +98,7 @@ def test_copied_tables_fit(terminal):
 
 
 def test_distributed_tables_fit(terminal):
-    distributing._print([Placed("node_transitions", How.DISTRIBUTED, "call_id", True)] * 2)
+    copying._print_placed([Placed("node_transitions", How.DISTRIBUTED, "call_id", True)] * 2)
     assert "\n".join(terminal()).count("distributed by call_id") == 2
 
 

@@ -111,7 +111,7 @@ def mirror(environ: dict[str, str], folder: Path) -> Any:
         *("mirror", "--to", "mirror.db", "--every", "0.1"),
         environ=environ,
         folder=folder,
-        until=lambda started: "following" in started.said(),
+        until=lambda started: "mirroring continues" in started.said(),
     )
 
 

@@ -1,4 +1,4 @@
-"""A warehouse is carried from engine to engine while events arrive, and compared."""
+"""A warehouse is copied from engine to engine while events arrive, and compared."""
 
 import re
 from functools import partial
@@ -8,13 +8,13 @@ import zstandard
 from click.testing import CliRunner
 
 import receiver.store.copying
-import receiver.store.spans
 from receiver.cli import main
 from receiver.errors import NotStored, StoreUnavailable
-from receiver.store import Outcome, carry, compare, open_store, receive
+from receiver.store import Outcome, open_store, receive
 from receiver.store.connection import connect
 from receiver.store.engine import reading
 from receiver.store.postgres.store import PostgresStore
+from receiver.transfer import compare, copy
 from schema.tables import TABLES
 from tests.store.postgres.test_merge import incompressible
 from tests.support.histories import blank_file, deliver, dump_of, seeded
@@ -37,13 +37,13 @@ ERASE = "INSERT INTO erasures VALUES (?, ?, 'asked for')"
 @pytest.fixture
 def small_portions(monkeypatch):
     """Many portions of few calls, as in a large warehouse."""
-    monkeypatch.setattr(receiver.store.spans, "PORTION", 20)
+    monkeypatch.setattr(receiver.store.copying, "PORTION", 20)
     monkeypatch.setattr(receiver.store.copying, "BATCH", 8)
 
 
 def copied(source, target):
-    """Carry and compare; what the comparison found, and how many were carried."""
-    done = carry(source, target, timezone="UTC", progress=lambda *_: None)
+    """Copy and compare; what the comparison found, and how many were copied."""
+    done = copy(source, target, timezone="UTC", progress=lambda *_: None)
     return compare(source, target, progress=lambda *_: None), done.entities
 
 
@@ -94,11 +94,11 @@ def source(full):
 
 @pytest.fixture(scope="module")
 def done(postgres, full):
-    """A database to which all of it has been carried."""
+    """A database to which all of it has been copied."""
     where = postgres.blank()
     with blank_file() as path:
         path.write_bytes(full)
-        carry(path, where, timezone="UTC", progress=lambda *_: None)
+        copy(path, where, timezone="UTC", progress=lambda *_: None)
     return where
 
 
@@ -109,7 +109,7 @@ def target(postgres, done):
 
 def test_the_log_of_a_copy_stays_as_small_as_a_portion(tmp_path, monkeypatch):
     """A file that is read meanwhile cannot begin its log anew: it grew to many times the file."""
-    monkeypatch.setattr(receiver.store.spans, "PORTION", 10)
+    monkeypatch.setattr(receiver.store.copying, "PORTION", 10)
     words = incompressible(20_000)
     with blank_file() as source, blank_file() as target:
         in_store(
@@ -123,7 +123,7 @@ def test_the_log_of_a_copy_stays_as_small_as_a_portion(tmp_path, monkeypatch):
         def measure(*_):
             sizes.append(target.with_name(f"{target.name}-wal").stat().st_size)
 
-        carry(source, target, timezone="UTC", progress=measure)
+        copy(source, target, timezone="UTC", progress=measure)
         portion = target.stat().st_size / 150 * 10
         # SQLite begins the log anew when it has 4 MB.
         assert max(sizes) < 4 * 2**20 + 3 * portion
@@ -131,9 +131,9 @@ def test_the_log_of_a_copy_stays_as_small_as_a_portion(tmp_path, monkeypatch):
 
 def test_there_and_back_gives_the_same_rows_and_bodies(source, pg, small_portions):
     before = dump_of(source)
-    found, carried = copied(source, pg)
+    found, count = copied(source, pg)
     assert (found.is_complete, found.ahead) == (True, 0)
-    assert carried == len({row[0] for row in before["observations"]})
+    assert count == len({row[0] for row in before["observations"]})
     assert dump_of(pg) == dump_of(source) == before
     with blank_file() as path:
         assert copied(pg, path)[0].is_complete
@@ -160,7 +160,7 @@ def test_a_source_that_is_not_there_leaves_no_target(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_copy_goes_on_where_it_stopped(source, pg, small_portions, monkeypatch):
+def test_interrupted_copy_continues_where_it_stopped(source, pg, small_portions, monkeypatch):
     run, tries = PostgresStore.run, []
 
     def run_three_times(store, unit):
@@ -176,31 +176,31 @@ def test_an_interrupted_copy_goes_on_where_it_stopped(source, pg, small_portions
     assert len(done) == 20
     assert dump_of(pg)["calls"]
     monkeypatch.setattr(PostgresStore, "run", run)
-    found, carried = copied(source, pg)
+    found, count = copied(source, pg)
     assert found.is_complete
-    assert carried == len({row[0] for row in dump_of(source)["observations"]} - done)
+    assert count == len({row[0] for row in dump_of(source)["observations"]} - done)
     assert dump_of(pg) == dump_of(source)
 
 
-def test_events_that_arrive_meanwhile_are_carried_by_the_next_round(source, pg, monkeypatch):
-    put, rounds = receiver.store.copying._put, []
+def test_next_pass_copies_events_that_arrived_meanwhile(source, pg, monkeypatch):
+    put, rounds = receiver.store.copying._write, []
 
     def put_and_receive(*arguments):
         result = put(*arguments)
         if not rounds:
             rounds.append(1)
-            # Of a call that has just been carried, and of one whose portion is over.
+            # Of a call that has just been copied, and of one whose portion is over.
             in_store(source, lambda s: add(s, "call_analyzed", "call_1", at=20))
             in_store(source, lambda s: add(s, "call_ended", "a new one"))
         return result
 
-    monkeypatch.setattr(receiver.store.copying, "_put", put_and_receive)
+    monkeypatch.setattr(receiver.store.copying, "_write", put_and_receive)
     found, _ = copied(source, pg)
     assert (rounds, found.is_complete) == ([1], True)
     assert dump_of(pg) == dump_of(source)
 
 
-def test_events_that_arrive_between_two_runs_are_carried_by_the_second(source, target):
+def test_second_run_copies_events_between_two_runs(source, target):
     in_store(source, lambda s: add(s, "call_analyzed", "call_1", at=20, transcript="User: New."))
     in_store(source, lambda s: add(s, "call_ended", "call_new"))
     # The same once more: nothing but a count and a time.
@@ -209,8 +209,8 @@ def test_events_that_arrive_between_two_runs_are_carried_by_the_second(source, t
     write(source, "UPDATE upstream_calls SET asked_at = 8 WHERE call_id = 'c'")
     found = compare(source, target, progress=lambda *_: None)
     assert (found.behind, found.ahead, found.different) == (4, 0, {})
-    found, carried = copied(source, target)
-    assert (found.is_complete, carried) == (True, 3)
+    found, count = copied(source, target)
+    assert (found.is_complete, count) == (True, 3)
     assert dump_of(target) == dump_of(source)
 
 
@@ -234,7 +234,7 @@ def test_a_call_erased_at_either_side_stays_erased(source, target):
 
 
 def test_a_target_keeps_what_it_has_and_both_are_merged(source, pg):
-    """As after the switch: receivers write to the target while the rest is still carried."""
+    """As after the switch: receivers write to the target while the rest is still copied."""
 
     def receive_theirs(store):
         deliver(store, seeded(9, 30))
@@ -297,11 +297,11 @@ def test_a_body_that_was_compressed_otherwise_is_the_same_body(source, target):
     assert compare(source, target, progress=lambda *_: None).is_complete
 
 
-def test_a_body_that_is_lost_at_the_target_is_carried_again(source, target):
+def test_body_lost_at_the_target_is_copied_again(source, target):
     with looking(target) as session:
         session.raw.execute("UPDATE observations SET body = NULL WHERE entity_id = 'call_1'")
-    found, carried = copied(source, target)
-    assert (found.is_complete, carried) == (True, 1)
+    found, count = copied(source, target)
+    assert (found.is_complete, count) == (True, 1)
     assert dump_of(target) == dump_of(source)
 
 
@@ -311,7 +311,7 @@ def test_what_no_index_of_the_target_holds_is_named_and_hinders_nothing(pg):
         in_store(path, lambda s: add(s, "call_ended", long))
         in_store(path, lambda s: add(s, "call_ended", "call_long", disconnection_reason=long))
         in_store(path, lambda s: add(s, "call_ended", "sound"))
-        done = carry(path, pg, timezone="UTC", progress=lambda *_: None)
+        done = copy(path, pg, timezone="UTC", progress=lambda *_: None)
         found = compare(path, pg, progress=lambda *_: None)
     assert (done.entities, done.refused, found.behind) == (2, 1, 1)
     assert found.different == {"observations": 1, "calls": 1, "unknowns": 1}
@@ -327,16 +327,16 @@ def run(*arguments, status=0):
     return result.output
 
 
-def test_the_command_carries_compares_and_says_what_differs(source, pg, monkeypatch):
+def test_command_copies_compares_and_prints_differences(source, pg, monkeypatch):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{source}")
     said = run("--to", pg.url)
     assert re.search(r"^calls +\d+  the same$", said, re.M)
-    assert "rows of 24 tables compared: all are the same." in said
+    assert "rows of 24 tables compared: no differences." in said
     with looking(pg) as session:
         session.raw.execute(DIFFERENCES["calls"])
     said = run("--to", pg.url, status=1)
     assert re.search(r"^calls +\d+  1 differ$", said, re.M)
-    assert "Not the same: calls." in said
+    assert "Tables that differ: calls." in said
     assert "Mallory" not in said
 
 

@@ -9,11 +9,12 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-import receiver.store.spans
+import receiver.store.copying
 from receiver.cli import main
 from receiver.errors import NotStored
-from receiver.store import carry, migrate, mirror, rebuild, receive
+from receiver.store import migrate, rebuild, receive
 from receiver.store.connection import connect
+from receiver.transfer import copy, mirror
 from schema.tables import TABLES
 from tests.support import ROOT, running
 from tests.support.browsing import visiting
@@ -32,7 +33,7 @@ RESUMED = "Reconnected; mirroring resumed."
 @pytest.fixture(autouse=True)
 def small_portions(monkeypatch):
     """Many portions of few calls, as in a large warehouse."""
-    monkeypatch.setattr(receiver.store.spans, "PORTION", 10)
+    monkeypatch.setattr(receiver.store.copying, "PORTION", 10)
 
 
 @pytest.fixture
@@ -72,13 +73,13 @@ def mirrored(source, target, *, now=NOW_MS):
 
 
 def through(step):
-    """Take steps to the end of a look through all ids; return how many were carried."""
-    carried = 0
+    """Take steps to the end of a look through all ids; return how many were copied."""
+    count = 0
     while True:
         done = step()
-        carried += done.carried
-        if done.is_through:
-            return carried
+        count += done.copied
+        if done.is_last:
+            return count
 
 
 def rows_of(path, query):
@@ -104,7 +105,7 @@ def test_a_mirror_has_the_rows_and_bodies_of_the_server(full, target):
     assert {t.name for t in TABLES if not found[t.name]} <= {"erasures"}
 
 
-def test_a_second_mirror_of_the_same_finds_nothing_to_carry(full, target):
+def test_second_mirror_finds_nothing_to_copy(full, target):
     with mirrored(full, target):
         pass
     steps = mirror(full, target, timezone="UTC", now_ms=lambda: NOW_MS)
@@ -117,9 +118,9 @@ def test_news_are_there_after_one_step_wherever_they_stand(full, target):
         # The first portion holds neither.
         receive_at(full, "zz", received=NOW_MS, transcript="User: New.")
         receive_at(full, "call_07", received=NOW_MS, event="call_analyzed", agent_name="Later")
-        assert not step().is_through
+        assert not step().is_last
         assert dump_of(target) == dump_of(full)
-        assert step().carried == 0
+        assert step().copied == 0
 
 
 def test_what_has_no_call_is_news_too(full, target):
@@ -138,18 +139,18 @@ def test_what_has_no_call_is_news_too(full, target):
         run_in(full, "INSERT INTO upstream_calls VALUES ('zz asked', ?, NULL)", NOW_MS)
         run_in(full, "INSERT INTO upstream_calls VALUES ('zz gone', NULL, ?)", NOW_MS)
         run_in(full, "UPDATE coverage SET listed = 4, checked_at = ?", NOW_MS)
-        assert not step().is_through
+        assert not step().is_last
         assert dump_of(target) == dump_of(full)
 
 
 def test_a_call_that_was_erased_at_the_server_is_erased_in_the_mirror(full, target):
     with mirrored(full, target) as step:
         receive_at(full, "call_15", received=NOW_MS, transcript="User: Secret words.")
-        assert not step().is_through
+        assert not step().is_last
         run_in(full, ERASE, "call_15", NOW_MS)
         # As the erasure does it: the tombstone, and nothing left of what was said.
         run_in(full, "DELETE FROM transcripts WHERE call_id = 'call_15'")
-        assert not step().is_through
+        assert not step().is_last
     with closing(connect(target, busy_timeout_ms=1000)) as db:
         for table, column in (("calls", "call_id"), ("transcripts", "call_id")):
             query = f"SELECT count(*) FROM {table} WHERE {column} = 'call_15'"
@@ -186,7 +187,7 @@ def test_a_file_that_no_mirror_made_keeps_what_it_has(full, target):
     assert rows_of(target, "SELECT call_id FROM calls WHERE call_id = 'elsewhere'")
 
 
-def test_a_row_that_is_seen_minutes_after_its_time_is_carried_at_once(full, target):
+def test_row_committed_minutes_late_is_copied_at_once(full, target):
     """A receiver whose clock is behind, or one that had to wait for its transaction."""
     with mirrored(full, target) as step:
         receive_at(full, "zz", received=NOW_MS)
@@ -199,8 +200,8 @@ def test_a_row_that_is_seen_minutes_after_its_time_is_carried_at_once(full, targ
 def test_what_came_with_old_times_is_found_by_looking_through_all_of_it(full, target, db_path):
     with mirrored(full, target) as step:
         receive_at(db_path, "zz from elsewhere", received=5)
-        carry(db_path, full, timezone="UTC", progress=lambda *_: None)
-        assert step().carried == 0
+        copy(db_path, full, timezone="UTC", progress=lambda *_: None)
+        assert step().copied == 0
         assert through(step) == 1
         assert dump_of(target) == dump_of(full)
 
@@ -211,7 +212,7 @@ def test_a_mirror_that_was_off_for_hours_has_the_news_first(full, target):
         pass
     receive_at(full, "zz", received=NOW_MS - 300 * MINUTE_MS)
     with closing(mirror(full, target, timezone="UTC", now_ms=lambda: NOW_MS)) as steps:
-        assert not next(steps).is_through
+        assert not next(steps).is_last
         assert dump_of(target) == dump_of(full)
 
 
@@ -292,13 +293,13 @@ def test_once_it_stops_when_everything_is_there_and_says_how_to_browse(full, tar
     said = run("--to", target, "--once")
     assert dump_of(target) == dump_of(full)
     count = len({row[0] for row in dump_of(full)["observations"]})
-    assert f"All {count} calls, chats and other entities are there." in said
+    assert f"All {count} calls, chats and other entities are copied." in said
     assert f"CALLHOUSE_DATABASE_URL=sqlite:///{target} callhouse browse" in said
 
 
 def test_a_file_needs_no_mirror(settings, target, monkeypatch):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{settings.database}")
-    assert "Browse it as it is" in run("--to", target, status=2)
+    assert "only a database on a server needs a mirror" in run("--to", target, status=2)
 
 
 def test_once_without_the_server_it_fails(target, monkeypatch):
@@ -315,12 +316,12 @@ def test_a_server_that_was_away_is_followed_again(target):
         environ = running.environment(CALLHOUSE_DATABASE_URL=where.url)
         with running.mirror(environ, target.parent) as following:
             server.kill()
-            wait_until(lambda: "trying again" in following.said())
+            wait_until(lambda: "; retrying" in following.said())
             server.start()
             receive_at(where, "zz", received=time.time_ns() // 1_000_000)
             wait_until(lambda: dump_of(target)["calls"] and RESUMED in following.said())
             following.process.terminate()
             assert following.process.wait(20) == 0
-        assert following.said().count("trying again") == 1
+        assert following.said().count("; retrying") == 1
         assert following.said().count(RESUMED) == 1
         assert dump_of(target) == dump_of(where)

@@ -117,14 +117,14 @@ def test_it_says_of_each_table_how_it_lies(cluster):
     assert found["entity_locks"] == found["observations"] == "distributed by entity_id"
     assert found["disconnection_reasons"] == "reference"
     assert found["rollup_hours"] == found["syncs"] == "local"
-    assert lines[-1] == f"{len(DISTRIBUTED) + len(REFERENCE)} tables were distributed now."
+    assert lines[-1] == f"{len(DISTRIBUTED) + len(REFERENCE)} tables were distributed."
 
 
 def test_run_again_it_leaves_everything_as_it_is(cluster):
     first = run(cluster)
     again = run(cluster)
     assert again.splitlines()[:-1] == first.splitlines()[:-1]
-    assert again.splitlines()[-1] == "Nothing had to be distributed."
+    assert again.splitlines()[-1] == "All tables were distributed already."
 
 
 def test_a_table_that_came_later_is_distributed_by_the_next_run(cluster):

@@ -9,11 +9,12 @@ from itertools import groupby
 
 import pytest
 
-from receiver.store import carry, copy_sql, receive, rollup_sql, show, sql, state_of
+from receiver.store import copying, receive, rollup_sql, show, sql, state_of
 from receiver.store.postgres.citus_layout import LOCAL, REFERENCE
 from receiver.store.postgres.connection import Session
 from receiver.store.rollups import roll_up
 from receiver.store.upstream import SyncRow, here, keep, put_coverage, said_of
+from receiver.transfer import copy
 from schema.tables import COVERAGE, SYNCS, UPSTREAM_CALLS
 from tests.support.histories import WHOLE, blank_file, deliver, dump_of, rebuilt, seeded
 from tests.support.partitions import partitioned, touched
@@ -146,7 +147,7 @@ def test_every_other_write_is_about_one_call_or_about_none(in_parts, spy):
         in_store(path, events)
         in_store(path, lambda s: s.run(lambda c: c.execute(ERASE, ("whole", 1)) and None))
         write(path, *UPSTREAM, "UPDATE upstream_calls SET asked_at = 9")
-        carry(path, in_parts, timezone="UTC", progress=lambda *_: None)
+        copy(path, in_parts, timezone="UTC", progress=lambda *_: None)
     # Erased: what comes later keeps its hash and times.
     in_store(in_parts, lambda s: add(s, "call_analyzed", "whole", at=20))
     with looking(in_parts) as session:
@@ -162,7 +163,7 @@ def test_every_other_write_is_about_one_call_or_about_none(in_parts, spy):
 def declared():
     """Every write in the modules of statements, and those that are made for tables."""
     found = set()
-    for module in (sql, copy_sql, rollup_sql):
+    for module in (sql, copying, rollup_sql):
         for value in vars(module).values():
             values = value.values() if isinstance(value, dict) else value
             several = [values] if isinstance(values, str) else values

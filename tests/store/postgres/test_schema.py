@@ -11,7 +11,7 @@ from receiver.addresses import PostgresUrl, parse_database
 from receiver.errors import DatabaseAway, NotStored, SchemaMismatch, StoreUnavailable
 from receiver.store import (
     Outcome,
-    copy_sql,
+    copying,
     migrate,
     open_store,
     rebuild,
@@ -120,7 +120,7 @@ SPAN = {"low": 5, "high": 9, "agent": None, "key": "k"}
         (sql.OPEN_CALLS, SPAN, "calls_at"),
         (sql.STARTED_CALLS, SPAN, "calls_at"),
         (sql.CALL_WITH_REASON, ("of_tomorrow",), "calls_disconnection_reason"),
-        (copy_sql.NEWEST, (), "calls_updated_at"),
+        (copying.NEWEST, (), "calls_updated_at"),
         ("SELECT * FROM calls WHERE updated_at >= ?", (5,), "calls_updated_at"),
         ("SELECT * FROM needs_attention", (), "calls_unfinished"),
         (rollup_sql.unsettled_hours(Zone("UTC")), {"now": 9, "quiet_since": 5}, "calls_at"),

@@ -1,4 +1,7 @@
-"""Two warehouses side by side: every row of every table that is not added up."""
+"""Compare two databases: every row of every table, except rolled-up hours and days.
+
+In: a source and a target on any engine. Out: a Comparison.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -7,10 +10,19 @@ from dataclasses import dataclass, field
 import zstandard
 
 from receiver.addresses import Location
-from receiver.store import copy_sql, sql
+from receiver.store import sql
+from receiver.store.copying import (
+    SHARED_TABLES,
+    EntityState,
+    ObservationRow,
+    Span,
+    rank,
+    select_all,
+    spans,
+    without_content,
+)
 from receiver.store.engine import reading
 from receiver.store.protocols import Connection
-from receiver.store.spans import ALONE, Kept, Seen, Span, bare, rank, spans
 from schema.tables import (
     CALL_TABLES,
     CHAT_TABLES,
@@ -26,11 +38,10 @@ from schema.transcript import Row
 
 @dataclass(slots=True)
 class Comparison:
-    """How many rows of each table were compared, and in how many the target is not the same.
+    """How many rows of each table were compared, and how many differ.
 
-    `behind` counts what has news in the source that the target lacks, `ahead` what has news in the
-    target: calls, chats and other entities, and rows that no observation speaks of. Their rows are
-    not compared.
+    `behind` counts what is newer in the source, `ahead` what is newer in the target: calls, chats
+    and other entities, and rows that are not made from observations. Their rows are not compared.
     """
 
     rows: dict[str, int] = field(default_factory=lambda: {t.name: 0 for t in TABLES})
@@ -40,11 +51,11 @@ class Comparison:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the target has all of the source, and what it has is right."""
+        """Whether the target has all of the source, unchanged."""
         return not self.different and not self.behind
 
     def note(self, table: Table, ours: Iterable[Row], theirs: Iterable[Row]) -> None:
-        """Compare rows that should be the same ones."""
+        """Compare rows that should be equal."""
         before, after = ({_key(table, row): row for row in rows} for rows in (ours, theirs))
         self.rows[table.name] += len(before)
         count = sum(before.get(key) != after.get(key) for key in before.keys() | after.keys())
@@ -52,7 +63,7 @@ class Comparison:
             self.different[table.name] = self.different.get(table.name, 0) + count
 
     def note_newest(self, table: Table, ours: Iterable[Row], theirs: Iterable[Row]) -> None:
-        """Compare rows of which the newer one counts."""
+        """Compare rows of which the newer one wins."""
         before, after = ({_key(table, row): row for row in rows} for rows in (ours, theirs))
         same = []
         for key in before.keys() | after.keys():
@@ -69,27 +80,25 @@ class Comparison:
 def compare(
     source: Location, target: Location, *, progress: Callable[[int, int], None]
 ) -> Comparison:
-    """Compare what a copy carries, a portion of ids at a time, each at one moment.
+    """Compare what a copy copies, a portion of ids at a time, each at one moment.
 
     `progress` is called with how many entities are done of how many. Raises NotStored and
     DatabaseAway.
     """
     found = Comparison()
-    with reading(source) as here, reading(target) as there:
-        (total,) = here.execute(sql.COUNT_ENTITIES).fetchone()
-        for table in ALONE:
-            found.note_newest(table, *_all(table, here, there))
+    with reading(source) as ours, reading(target) as theirs:
+        (total,) = ours.execute(sql.COUNT_ENTITIES).fetchone()
+        for table in SHARED_TABLES:
+            found.note_newest(table, *_all(table, ours, theirs))
     done = 0
     for span in spans(source, target):
-        with reading(source) as here, reading(target) as there:
-            ours, theirs = span.seen(here), span.seen(there)
-            _compare_span(found, span, (here, ours), (there, theirs))
-        done += len(ours)
+        with reading(source) as ours, reading(target) as theirs:
+            done += _compare_span(found, span, ours, theirs)
         progress(done, max(done, total))
-    with reading(source) as here, reading(target) as there:
-        before, after = (set(rows) for rows in _all(DISCONNECTION_REASONS, here, there))
+    with reading(source) as ours, reading(target) as theirs:
+        before, after = (set(rows) for rows in _all(DISCONNECTION_REASONS, ours, theirs))
     if found.behind or found.ahead:
-        # Calls that are not the same may have reasons that no other has.
+        # Calls that differ may have reasons that no other call has.
         common = {row[0] for row in before} & {row[0] for row in after}
         before, after = ({row for row in rows if row[0] in common} for rows in (before, after))
     found.note(DISCONNECTION_REASONS, before, after)
@@ -97,50 +106,48 @@ def compare(
 
 
 def _all(table: Table, *connections: Connection) -> list[list[Row]]:
-    return [c.execute(copy_sql.all_of(table)).fetchall() for c in connections]
+    return [c.execute(select_all(table)).fetchall() for c in connections]
 
 
-def _compare_span(
-    found: Comparison,
-    span: Span,
-    source: tuple[Connection, defaultdict[str, Seen]],
-    target: tuple[Connection, defaultdict[str, Seen]],
-) -> None:
-    (here, ours), (there, theirs) = source, target
+def _compare_span(found: Comparison, span: Span, source: Connection, target: Connection) -> int:
+    """Compare a portion; return how many entities the source has of it."""
+    ours, theirs = span.states(source), span.states(target)
+    count = len(ours)
     ids = ours.keys() | theirs.keys()
-    behind = {n for n in ids if theirs[n].lacks(ours[n])}
-    ahead = {n for n in ids if ours[n].lacks(theirs[n])} - behind
+    behind = {n for n in ids if theirs[n].is_behind(ours[n])}
+    ahead = {n for n in ids if ours[n].is_behind(theirs[n])} - behind
     found.behind += len(behind)
     found.ahead += len(ahead)
     for table in (*CALL_TABLES, *CHAT_TABLES, ERASURES):
-        rows = (span.rows(connection, table) for connection in (here, there))
+        rows = (span.rows(connection, table) for connection in (source, target))
         found.note(table, *([r for r in part if r[0] not in behind | ahead] for part in rows))
     same = ids - behind - ahead
-    before, after = (_readable(span, c, same, ours) for c in (here, there))
+    before, after = (_observations(span, c, same, ours) for c in (source, target))
     by_key = {row[:3]: row for row in after}
-    before = [_as_theirs(row, by_key.get(row[:3])) for row in before]
+    before = [_with_equal_body(row, by_key.get(row[:3])) for row in before]
     found.note(OBSERVATIONS, before, after)
-    found.note_newest(UPSTREAM_CALLS, *(span.rows(c, UPSTREAM_CALLS) for c in (here, there)))
+    found.note_newest(UPSTREAM_CALLS, *(span.rows(c, UPSTREAM_CALLS) for c in (source, target)))
+    return count
 
 
-def _readable(
-    span: Span, connection: Connection, ids: set[str], seen: defaultdict[str, Seen]
-) -> list[Kept]:
-    """The observations of `ids` with their bodies; of erased ones, what stays of them."""
-    rows = (Kept(*row) for row in span.rows(connection, OBSERVATIONS, bodies=True))
+def _observations(
+    span: Span, connection: Connection, ids: set[str], states: defaultdict[str, EntityState]
+) -> list[ObservationRow]:
+    """The observations of `ids` with their bodies, those of erased entities without content."""
+    rows = (ObservationRow(*row) for row in span.rows(connection, OBSERVATIONS, bodies=True))
     kept = [row for row in rows if row.entity_id in ids]
-    return [bare(row) if seen[row.entity_id].erasure else row for row in kept]
+    return [without_content(row) if states[row.entity_id].erasure else row for row in kept]
 
 
-def _as_theirs(row: Kept, theirs: Kept | None) -> Kept:
-    """The row with the other's body if both say the same: two compressions may differ."""
-    if theirs is None or not row.body or not theirs.body or row.body == theirs.body:
+def _with_equal_body(row: ObservationRow, other: ObservationRow | None) -> ObservationRow:
+    """The row with the other's body if both are the same text: their compression may differ."""
+    if other is None or not row.body or not other.body or row.body == other.body:
         return row
     try:
-        is_same = zstandard.decompress(row.body) == zstandard.decompress(theirs.body)
+        is_same = zstandard.decompress(row.body) == zstandard.decompress(other.body)
     except zstandard.ZstdError:
         return row
-    return row._replace(body=theirs.body) if is_same else row
+    return row._replace(body=other.body) if is_same else row
 
 
 def _key(table: Table, row: Row) -> Row:
