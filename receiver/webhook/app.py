@@ -79,7 +79,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1
     bodies = Bodies(max_body_bytes=settings.max_body_bytes)
     app.before_request(partial(_keep_apart, settings.health_bind))
-    app.after_request(_close_after_unread_body)
+    app.after_request(_close_unless_signed)
     app.extensions["callhouse"] = {"store": store, "counters": counters}
 
     @app.post("/webhook")
@@ -99,6 +99,7 @@ def create_app(
         except StaleSignature as error:
             error.is_replay = _is_replay(body, store)
             raise
+        g.is_signed = True
         event = received.event
         if is_probe(event):
             log(now_ms=received_at, outcome="probe", bytes=len(body))
@@ -241,14 +242,20 @@ def _is_timed() -> bool:
     return "gunicorn.socket" in request.environ
 
 
-def _close_after_unread_body(response: Response) -> Response:
-    """What is left of a body must not be taken for the next request."""
-    has_body = request.content_length or "Transfer-Encoding" in request.headers
+def _close_unless_signed(response: Response) -> Response:
+    """Close the connection after every answer but one to a signed event.
+
+    A worker answers whoever has sent a request before it accepts one more connection: strangers
+    who keep a hundred connections busy would make a new sender wait for seconds. And what is left
+    of a body must not be taken for the next request.
+    """
     # Set by gunicorn.conf.py: gunicorn ignores a Connection header of ours.
     force_close = getattr(request.environ["wsgi.input"], "force_close", None)
-    if has_body and force_close and not g.get("body_is_read"):
+    if force_close and not g.get("is_signed"):
         force_close()
-        response.call_on_close(partial(drain, request.environ["wsgi.input"], is_timed=True))
+        has_body = request.content_length or "Transfer-Encoding" in request.headers
+        if has_body and not g.get("body_is_read"):
+            response.call_on_close(partial(drain, request.environ["wsgi.input"], is_timed=True))
     return response
 
 
