@@ -58,9 +58,9 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 
 describe: $(VENV)/.installed ## Write datasette_metadata.json and the generated pages of docs/reference/
-	@$(BIN)/python -m schema.metadata > build.tmp && mv build.tmp datasette_metadata.json
-	@$(BIN)/python -m schema.document > build.tmp && mv build.tmp docs/reference/tables.md
-	@$(BIN)/python -m schema.questions > build.tmp && mv build.tmp docs/reference/questions.md
+	@$(BIN)/python -m schema.describe metadata > build.tmp && mv build.tmp datasette_metadata.json
+	@$(BIN)/python -m schema.describe tables > build.tmp && mv build.tmp docs/reference/tables.md
+	@$(BIN)/python -m schema.describe questions > build.tmp && mv build.tmp docs/reference/questions.md
 	@$(BIN)/python -m receiver.cli.document commands > build.tmp && mv build.tmp docs/reference/commands.md
 	@$(BIN)/python -m receiver.cli.document settings > build.tmp && mv build.tmp docs/reference/settings.md
 

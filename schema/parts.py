@@ -6,9 +6,8 @@ from typing import Any
 from schema import drift
 from schema.events import value
 from schema.merge import Observation, is_transfer
-from schema.metrics import metrics_row
 from schema.models import Call, CallAnalysis, LatencyGroup
-from schema.transcript import Row, json_text, text, track_rows
+from schema.transcript import Row, json_text, metrics_row, text, track_rows
 
 # A table, and for a table shared by several fields which of its rows: (column, value).
 Slice = tuple[str, str | None]

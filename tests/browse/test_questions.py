@@ -159,7 +159,7 @@ def test_a_head_may_go_on_in_the_next_line():
 
 
 def test_the_page_of_documentation_is_what_the_files_say():
-    command = [sys.executable, "-m", "schema.questions"]
+    command = [sys.executable, "-m", "schema.describe", "questions"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
     assert printed == (ROOT / "docs/reference/questions.md").read_bytes(), "run `make describe`"
     for question in QUESTIONS:

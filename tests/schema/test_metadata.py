@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager, closing
 import pytest
 from sqlite_utils.utils import sqlite3
 
+from schema.describe import metadata, render_metadata
 from schema.disconnection_reasons import REASONS
-from schema.metadata import metadata, render
 from schema.rows import Stamp, project
 from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES, TABLES
@@ -99,11 +99,11 @@ def columns_of(path):
 
 def test_the_committed_file_is_what_the_code_says():
     text = COMMITTED.read_text(encoding="utf-8")
-    assert text == render(), "run: python -m schema.metadata > datasette_metadata.json"
+    assert text == render_metadata(), "run: make describe"
 
 
 def test_the_command_prints_the_file():
-    command = [sys.executable, "-m", "schema.metadata"]
+    command = [sys.executable, "-m", "schema.describe", "metadata"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
     assert printed == COMMITTED.read_bytes()
 
