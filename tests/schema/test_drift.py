@@ -10,6 +10,7 @@ from receiver.sandbox.days import day
 from receiver.store import migrate, rebuild, receive
 from schema.events import EVENTS
 from schema.products import product_family
+from schema.sql.macros import unknown_event
 from tests.support.engines import url_of
 from tests.support.storing import stored
 from tests.support.webhooks import PAYLOADS
@@ -232,6 +233,17 @@ def test_the_view_reads_no_table_from_end_to_end(db):
     ):
         assert any(p.startswith(f"SCAN {name} USING") and index in p for p in plan), plan
     assert not [p for p in plan if p.startswith(("SCAN o", "SCAN e")) and "INDEX" not in p]
+
+
+def test_an_event_learned_later_is_known_and_the_index_stays(db):
+    condition = unknown_event("o", [*EVENTS, "call_paused"])
+    plan = db.execute(f"EXPLAIN QUERY PLAN SELECT * FROM observations o WHERE {condition}")
+    assert "observations_unknown_event" in plan.fetchone()["detail"]
+    found = db.execute(
+        f"SELECT o.event FROM (SELECT 'call_paused' AS event UNION SELECT 'call_ended' "
+        f"UNION SELECT 'of_tomorrow') o WHERE {condition}"
+    )
+    assert [row["event"] for row in found] == ["of_tomorrow"]
 
 
 # -- the command ---------------------------------------------------------------------------------
