@@ -8,12 +8,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: its key, then every column with a sentence. The key's columns come first."""
+    """A table: its key, then every column with a sentence. The key's columns come first.
+
+    `open` are the columns that a person sees who must see no personal data, `hidden` those that
+    read as null for that person. schema/personal.py says what the others show.
+    """
 
     name: str
     key: tuple[str, ...]
     description: str
     columns: dict[str, str]
+    open: str = ""
+    hidden: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,6 +59,11 @@ OBSERVATIONS = Table(
         "problem": "Why the body is quarantined; null for a body that was understood.",
         "body": "The body, compressed with zstd; null once compacted or erased. Not readable here.",
     },
+    open=(
+        "entity_id body_sha256 source entity_type event level observed_at first_received_at "
+        "last_received_at times_received key_id body_bytes problem"
+    ),
+    hidden="body",
 )
 
 CALLS = Table(
@@ -92,6 +103,14 @@ CALLS = Table(
         "observed_at": _OBSERVED,
         "updated_at": _UPDATED,
     },
+    open=(
+        "call_id call_type call_status direction agent_id agent_version agent_name agent_tag "
+        "start_timestamp end_timestamp duration_ms disconnection_reason transfer_end_timestamp "
+        "combined_cost_cents cost_is_final total_duration_seconds "
+        "total_duration_unit_price_cents_per_second llm_requests llm_tokens_average "
+        "data_storage_setting opt_in_signed_url batch_call_id level observed_at updated_at"
+    ),
+    hidden="twilio_call_sid extra",
 )
 
 ANALYSES = Table(
@@ -107,6 +126,8 @@ ANALYSES = Table(
         "custom_analysis_data": "JSON of the fields you defined; also in attributes.",
         "extra": _EXTRA,
     },
+    open="call_id user_sentiment call_successful in_voicemail",
+    hidden="call_summary custom_analysis_data extra",
 )
 
 TRANSCRIPTS = Table(
@@ -114,6 +135,8 @@ TRANSCRIPTS = Table(
     ("call_id",),
     "The conversation as one text, searchable.",
     {"call_id": _CALL_ID, "transcript": "Lines of Agent: … and User: …."},
+    open="call_id",
+    hidden="transcript",
 )
 
 UTTERANCES = Table(
@@ -129,6 +152,8 @@ UTTERANCES = Table(
         "word_count": "How many words.",
         "metadata": "JSON that Retell adds, such as response_id and interrupt_id.",
     },
+    open="call_id track position role start_seconds end_seconds word_count",
+    hidden="metadata",
 )
 
 UTTERANCE_WORDS = Table(
@@ -136,6 +161,7 @@ UTTERANCE_WORDS = Table(
     ("call_id", "track", "position"),
     "The words of an utterance with their times; the view words has a row for each.",
     _ENTRY_KEY | {"words": "JSON [[word, start_seconds, end_seconds], …]."},
+    open="call_id track position",
 )
 
 TOOL_CALLS = Table(
@@ -157,6 +183,10 @@ TOOL_CALLS = Table(
         "result_at_seconds": "When the result came, in seconds from the call's start.",
         "duration_ms": "From invocation to result, in milliseconds.",
     },
+    open=(
+        "call_id track position tool_call_id name type invoked_at_seconds after_utterance "
+        "after_word result_position successful result_at_seconds duration_ms"
+    ),
 )
 
 NODE_TRANSITIONS = Table(
@@ -172,6 +202,10 @@ NODE_TRANSITIONS = Table(
         "transition_type": "normal, global, global_go_back or interrupt_go_back.",
         "time_seconds": "When, in seconds from the call's start.",
     },
+    open=(
+        "call_id track position former_node_id former_node_name new_node_id new_node_name "
+        "transition_type time_seconds"
+    ),
 )
 
 MARKERS = Table(
@@ -184,6 +218,7 @@ MARKERS = Table(
         "time_seconds": "When, in seconds from the call's start.",
         "body": "The digit or text; JSON of the entry where it says more than that.",
     },
+    open="call_id track position role time_seconds",
 )
 
 PRODUCT_COSTS = Table(
@@ -198,6 +233,7 @@ PRODUCT_COSTS = Table(
         "unit_price_cents_per_second": "Unit price in cents per second.",
         "is_transfer_leg_cost": "1 if it belongs to a transferred leg.",
     },
+    open="call_id position product cost_cents unit_price_cents_per_second is_transfer_leg_cost",
 )
 
 LATENCIES = Table(
@@ -216,6 +252,7 @@ LATENCIES = Table(
         "num": "How many were measured.",
         "samples_ms": "JSON list of all measurements.",
     },
+    open="call_id component p50_ms p90_ms p95_ms p99_ms min_ms max_ms num samples_ms",
 )
 
 ATTRIBUTES = Table(
@@ -230,6 +267,8 @@ ATTRIBUTES = Table(
         "value": "Its value as text; JSON for objects and lists; null for null.",
         "value_type": "string, integer, number, boolean, null, object or array.",
     },
+    open="call_id source name value_type",
+    hidden="value",
 )
 
 MEDIA = Table(
@@ -242,6 +281,8 @@ MEDIA = Table(
         "scrubbed_recording_multi_channel, public_log or knowledge_base_retrieved_contents.",
         "url": "The link.",
     },
+    open="call_id kind",
+    hidden="url",
 )
 
 TRANSFERS = Table(
@@ -256,6 +297,8 @@ TRANSFERS = Table(
         "destination": "Number, with ;ext= and the extension if there is one, or SIP address.",
         "option": "JSON of the transfer's settings.",
     },
+    open="call_id body_sha256 event observed_at",
+    hidden="option",
 )
 
 CALL_METRICS = Table(
@@ -276,6 +319,11 @@ CALL_METRICS = Table(
         "tool_calls": "Tools invoked.",
         "failed_tool_calls": "Tools that did not run.",
     },
+    open=(
+        "call_id agent_talk_seconds user_talk_seconds silence_seconds turns interruptions "
+        "longest_monologue_seconds first_response_seconds agent_words_per_minute "
+        "user_words_per_minute tool_calls failed_tool_calls"
+    ),
 )
 
 _UNKNOWN = {
@@ -294,6 +342,7 @@ UNKNOWNS = Table(
         **_UNKNOWN,
         "seen_at": "Start of the call, or when it was reported, in milliseconds since the epoch.",
     },
+    open="call_id place what seen_at",
 )
 
 CHATS = Table(
@@ -326,6 +375,15 @@ CHATS = Table(
         "observed_at": _OBSERVED,
         "updated_at": _UPDATED,
     },
+    open=(
+        "chat_id chat_type chat_status agent_id version agent_name agent_tag start_timestamp "
+        "end_timestamp combined_cost_cents user_sentiment chat_successful product_costs level "
+        "observed_at updated_at"
+    ),
+    hidden=(
+        "chat_summary custom_analysis_data metadata retell_llm_dynamic_variables "
+        "collected_dynamic_variables custom_attributes transcript extra"
+    ),
 )
 
 CHAT_MESSAGES = Table(
@@ -347,6 +405,10 @@ CHAT_MESSAGES = Table(
         "successful": "1 if the tool ran.",
         "extra": "JSON of the entry's other keys.",
     },
+    open=(
+        "chat_id track position message_id role created_timestamp tool_call_id name type successful"
+    ),
+    hidden="extra",
 )
 
 CHAT_UNKNOWNS = Table(
@@ -358,6 +420,7 @@ CHAT_UNKNOWNS = Table(
         **_UNKNOWN,
         "seen_at": "Start of the chat, or when it was reported, in milliseconds since the epoch.",
     },
+    open="chat_id place what seen_at",
 )
 
 DISCONNECTION_REASONS = Table(
@@ -369,6 +432,7 @@ DISCONNECTION_REASONS = Table(
         "category": "user, agent, transfer, not_connected, limit, error, or unknown.",
         "description": "What it means.",
     },
+    open="reason category description",
 )
 
 ERASURES = Table(
@@ -380,6 +444,8 @@ ERASURES = Table(
         "erased_at": "When, in milliseconds since the epoch.",
         "reason": "Why, in the operator's words.",
     },
+    open="entity_id erased_at",
+    hidden="reason",
 )
 
 UPSTREAM_CALLS = Table(
@@ -392,6 +458,7 @@ UPSTREAM_CALLS = Table(
         "gone_at": "When Retell said that it does not have the call, in milliseconds since the "
         "epoch: deleted there, or past its retention. It is kept here and not asked for again.",
     },
+    open="call_id asked_at gone_at",
 )
 
 SYNCS = Table(
@@ -414,6 +481,10 @@ SYNCS = Table(
         "gone": "Calls that Retell does not have any more.",
         "failed": "Calls that could not be fetched.",
     },
+    open=(
+        "agent_id key_id since until next_day started_at finished_at found new changed unchanged "
+        "gone failed"
+    ),
 )
 
 COVERAGE = Table(
@@ -441,6 +512,11 @@ COVERAGE = Table(
         "key_id": "The key that it was compared with: the first 8 hex digits of the key's SHA-256. "
         "Null if an older version compared it.",
     },
+    open=(
+        "day agent_id agent_name listed stored ended with_transcript analysed with_final_cost "
+        "missing incomplete gone_upstream erased missing_call_ids incomplete_call_ids checked_at "
+        "key_id"
+    ),
 )
 
 _HOUR = "The local hour: its first millisecond since the epoch."

@@ -33,7 +33,7 @@ def test_every_column_is_either_open_or_personal():
         is_open, personal = OPEN.get(table.name, set()), set(PERSONAL.get(table.name, {}))
         assert not is_open & personal, table.name
         undecided = set(table.names) ^ (is_open | personal)
-        assert not undecided, f"{table.name}: decide in schema/personal.py about {undecided}"
+        assert not undecided, f"{table.name}: open or hidden? {undecided}"
     assert {*OPEN, *PERSONAL} == {table.name for table in (*TABLES, *ROLLUP_TABLES)}
 
 
