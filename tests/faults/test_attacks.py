@@ -11,8 +11,8 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
-from receiver.webhook.probe import PROBE_EVENT
 
+from receiver.webhook.signature import PROBE_EVENT
 from tests.faults.checking import check
 from tests.faults.harness import pair, sha256
 from tests.faults.load import Load
