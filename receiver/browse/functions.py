@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from receiver.store.connection import Connection
+from receiver.store.connection import sqlite3
 
 _TEXT = """
     char concat concat_ws format glob hex instr length like lower ltrim match octet_length printf
@@ -91,7 +91,7 @@ def is_past_deadline() -> bool:
     return deadline is not None and time.perf_counter() >= deadline
 
 
-def replace_costly(connection: Connection) -> None:
+def replace_costly(connection: sqlite3.Connection) -> None:
     """Put linear functions in place of SQLite's quadratic ones."""
     for name, arguments, function in (
         ("instr", 2, _instr),

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from receiver.browse.functions import FUNCTIONS, PRAGMAS, TABLE_FUNCTIONS, replace_costly
-from receiver.store.connection import Connection, sqlite3
+from receiver.store.connection import sqlite3
 from receiver.store.sql import quoted
 from schema.personal import shown
 from schema.tables import PRIVATE, ROLLUP_TABLES, TABLES
@@ -44,7 +44,7 @@ def goes_past(sql: str) -> bool:
     return bool(_SCHEMA.search(sql) or of_statistics)
 
 
-def guard(connection: Connection, *, is_masked: bool) -> None:
+def guard(connection: sqlite3.Connection, *, is_masked: bool) -> None:
     """Put the views in front of the tables, and let the connection do nothing but read."""
     for statement in _masks(connection) if is_masked else _covers(connection):
         connection.execute(statement)
@@ -52,7 +52,7 @@ def guard(connection: Connection, *, is_masked: bool) -> None:
     connection.set_authorizer(_authorizer(connection, is_masked=is_masked))
 
 
-def _authorizer(connection: Connection, *, is_masked: bool) -> Authorizer:
+def _authorizer(connection: sqlite3.Connection, *, is_masked: bool) -> Authorizer:
     """What SQLite asks about each statement before it runs."""
     modules = _modules(connection) - TABLE_FUNCTIONS
     decide = _authorize_masked if is_masked else _authorize
@@ -71,7 +71,7 @@ def _authorizer(connection: Connection, *, is_masked: bool) -> Authorizer:
     return authorize
 
 
-def _modules(connection: Connection) -> frozenset[str]:
+def _modules(connection: sqlite3.Connection) -> frozenset[str]:
     """Modules of virtual tables, each of which may be a table-valued function too."""
     rows = connection.execute("SELECT name FROM pragma_module_list").fetchall()
     return frozenset(name.lower() for (name,) in rows) | _LATE_MODULES
@@ -82,7 +82,7 @@ def _is_module(name: str, modules: frozenset[str]) -> bool:
     return name in modules or (name.startswith("pragma_") and name not in TABLE_FUNCTIONS)
 
 
-def _covers(connection: Connection) -> list[str]:
+def _covers(connection: sqlite3.Connection) -> list[str]:
     """Tables without their private columns; nothing of the full-text index's own tables, which
     keep words of erased calls for a while."""
     covered = [
@@ -92,7 +92,7 @@ def _covers(connection: Connection) -> list[str]:
     return [*covered, *map(_nothing, _tables(connection, "shadow"))]
 
 
-def _masks(connection: Connection) -> list[str]:
+def _masks(connection: sqlite3.Connection) -> list[str]:
     """Every table without personal data, nothing of tables that are not known, and every view
     anew, so that it reads the tables like this."""
     views = connection.execute("SELECT sql FROM main.sqlite_master WHERE type = 'view'").fetchall()
@@ -105,7 +105,7 @@ def _masks(connection: Connection) -> list[str]:
     ]
 
 
-def _tables(connection: Connection, *types: str) -> list[str]:
+def _tables(connection: sqlite3.Connection, *types: str) -> list[str]:
     found = connection.execute("PRAGMA main.table_list").fetchall()
     return [
         name for _, name, type_, *_ in found if type_ in types and not name.startswith("sqlite_")

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
-from receiver.store.connection import Connection, sqlite3
+from receiver.store.connection import sqlite3
 
 # Numbers of SQLite's limits. Source: https://www.sqlite.org/c3ref/c_limit_attached.html
 _LENGTH, _SQL_LENGTH, _VDBE_OP, _ATTACHED = 0, 1, 5, 7
@@ -21,7 +21,7 @@ _opening = threading.local()
 _installing = threading.Lock()
 
 
-def connect_bounded(path: Path, *, max_value_bytes: int) -> Connection:
+def connect_bounded(path: Path, *, max_value_bytes: int) -> sqlite3.Connection:
     """Open `path` for reading by any thread, for values up to this size. Raises sqlite3.Error."""
     limits = {
         _LENGTH: max_value_bytes,

@@ -1,8 +1,9 @@
 """Opening the SQLite file so that a commit is durable, and knowing which SQLite that is."""
 
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from receiver.errors import CopyWithoutBodies, ForeignDatabase, NotStored
@@ -14,7 +15,33 @@ else:
     # pysqlite3 where it is installed, else the standard library: the same choice as Datasette's.
     from sqlite_utils.utils import sqlite3
 
-Connection = sqlite3.Connection
+
+class Connection(sqlite3.Connection):
+    """A connection as `receiver/store/protocols.py` has it."""
+
+    def upsert(self, table: str, rows: Iterable[tuple[Any, ...]], /) -> None:
+        """Insert rows of a call or chat, or update those with their keys."""
+        self.executemany(sql.UPSERT[table], rows)
+
+    def savepoint(self) -> None:
+        """Set the one savepoint there is."""
+        self.execute("SAVEPOINT part")
+
+    def release_savepoint(self) -> None:
+        """Keep what was done since the savepoint."""
+        self.execute("RELEASE part")
+
+    def roll_back_to_savepoint(self) -> None:
+        """Undo what was done since the savepoint, and release it."""
+        self.execute("ROLLBACK TO part")
+        self.execute("RELEASE part")
+
+    def lock_hour(self, _at: int, /) -> None:
+        """No-op: BEGIN IMMEDIATE already locks the database."""
+
+    def lock_reasons(self, *, shared: bool) -> None:
+        """No-op: BEGIN IMMEDIATE already locks the database."""
+
 
 # Two writers can hit a bug in resetting the write-ahead log from 3.7.0 up to before this version.
 # Source: https://www.sqlite.org/wal.html
@@ -140,6 +167,7 @@ def connect(
         check_same_thread=False,
         # Every statement of one event stays prepared.
         cached_statements=256,
+        factory=Connection,
     )
     try:
         # Before anything is set: setting the journal mode writes to the file.
@@ -157,7 +185,8 @@ def connect(
 
 def connect_readonly(path: Path) -> Connection:
     """Open `path` for reading. Raises sqlite3.Error."""
-    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+    uri = f"file:{quote(str(path))}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, factory=Connection)
 
 
 def result_code(error: Exception) -> int:

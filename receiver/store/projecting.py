@@ -88,7 +88,7 @@ def undone(connection: Connection, work: Callable[[], None]) -> str | None:
     The class alone: a message could repeat what the call says. Raises the driver's error if the
     disk, the file or the server is at fault.
     """
-    connection.execute("SAVEPOINT undone")
+    connection.savepoint()
     try:
         work()
     except (connection.OperationalError, connection.InternalError):
@@ -96,10 +96,9 @@ def undone(connection: Connection, work: Callable[[], None]) -> str | None:
     except Exception as error:
         if type(error) is connection.DatabaseError:  # a corrupt file
             raise
-        connection.execute("ROLLBACK TO undone")
-        connection.execute("RELEASE undone")
+        connection.roll_back_to_savepoint()
         return type(error).__name__
-    connection.execute("RELEASE undone")
+    connection.release_savepoint()
     return None
 
 
@@ -212,12 +211,15 @@ def _note_reason(connection: Connection, reason: str | None, *, before: str | No
     if before == reason:
         # Whoever stored it has added it, and nobody drops the reason of a call.
         return
-    # The last call that has it first: on a server, this waits for whoever is adding a reason.
-    if _is_unknown(before) and not _finds(connection, sql.CALL_WITH_REASON, before):
-        connection.execute(sql.DROP_REASON, (before,))
-    # In a cluster, an insertion is written to every node, also one that changes nothing.
-    if _is_unknown(reason) and not _finds(connection, sql.HAS_REASON, reason):
-        connection.execute(sql.ADD_REASON, (reason, *UNKNOWN))
+    if _is_unknown(before):
+        connection.lock_reasons(shared=False)
+        if not _finds(connection, sql.CALL_WITH_REASON, before):
+            connection.execute(sql.DROP_REASON, (before,))
+    if _is_unknown(reason):
+        connection.lock_reasons(shared=True)
+        # In a cluster, an insertion is written to every node, also one that changes nothing.
+        if not _finds(connection, sql.HAS_REASON, reason):
+            connection.execute(sql.ADD_REASON, (reason, *UNKNOWN))
 
 
 def _is_unknown(reason: str | None) -> bool:

@@ -1,6 +1,6 @@
 """What the merge needs of a connection: the few methods that every engine's has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 # Retell waits 10 s for an answer: a refusal must reach it well before.
@@ -52,3 +52,28 @@ class Connection(Protocol):
 
     def executemany(self, statement: str, parameters: Any, /) -> Any:
         """Carry out a statement for each of several parameters."""
+
+    def upsert(self, table: str, rows: Iterable[tuple[Any, ...]], /) -> None:
+        """Insert rows of a call or chat, or update those with their keys."""
+
+    def savepoint(self) -> None:
+        """Set the one savepoint there is."""
+
+    def release_savepoint(self) -> None:
+        """Keep what was done since the savepoint."""
+
+    def roll_back_to_savepoint(self) -> None:
+        """Undo what was done since the savepoint, and release it."""
+
+    def lock_hour(self, at: int, /) -> None:
+        """Share the hour of a time with others that write calls, until the transaction ends.
+
+        Whoever rolls the hour up has it alone.
+        """
+
+    def lock_reasons(self, *, shared: bool) -> None:
+        """Lock what decides which unknown reasons are stored, until the transaction ends.
+
+        Those that add one share the lock, and one that drops some has it alone: it waits for calls
+        that are not committed yet.
+        """

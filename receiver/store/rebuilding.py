@@ -116,6 +116,7 @@ def _rebuild_rest(store: AnyStore, connection: Connection) -> None:
             # It may have been reported while its lock was waited for.
             if not known_observations(connection, entity_id):
                 remove(connection, entity_id, _TABLES[entity_type])
+    connection.lock_reasons(shared=False)
     used = [reason for (reason,) in connection.execute(sql.USED_REASONS).fetchall()]
     reasons = dict.fromkeys(used, UNKNOWN) | REASONS
     connection.executemany(sql.SEED_REASON, [(r, *meaning) for r, meaning in reasons.items()])

@@ -6,13 +6,13 @@ from schema.sql.macros import plain
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table
 
 
-def upsert(table: Table) -> str:
-    """Insert a row, or update every column of the row with its key."""
+def upsert(table: Table, rows: int = 1) -> str:
+    """Insert rows, or update every column of those with their keys."""
     rest = [name for name in table.names if name not in table.key]
     update = f"UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in rest)}" if rest else "NOTHING"
+    row = f"({', '.join('?' * len(table.names))})"
     return (
-        f"INSERT INTO {table.name} ({', '.join(table.names)}) "
-        f"VALUES ({', '.join('?' * len(table.names))}) "
+        f"INSERT INTO {table.name} ({', '.join(table.names)}) VALUES {', '.join([row] * rows)} "
         f"ON CONFLICT ({', '.join(table.key)}) DO {update}"
     )
 

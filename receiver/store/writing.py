@@ -41,7 +41,7 @@ def write(
         stored = []
         if is_new:
             if wanted:
-                connection.executemany(sql.UPSERT[table], wanted)
+                connection.upsert(table, wanted)
         else:
             stored = _of_parts(table, asked[table].fetchall(), None if is_whole else parts)
             _replace(connection, table, stored, wanted)
@@ -64,7 +64,7 @@ def _replace(connection: Connection, table: str, stored: list[Row], wanted: list
     if gone := before.keys() - after.keys():
         connection.executemany(sql.DELETE[table], sorted(gone))
     if changed := [row for key, row in after.items() if before.get(key) != row]:
-        connection.executemany(sql.UPSERT[table], changed)
+        connection.upsert(table, changed)
 
 
 def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> None:
@@ -82,6 +82,7 @@ def _unsettle(connection: Connection, calls: Iterable[Row]) -> None:
     for at in sorted({at for row in calls if (at := _time(row)) is not None}):
         # No number leaves the 64 bits that every engine has.
         since = max(at - rollup_sql.HOUR_MS + 1, -(2**63))
+        connection.lock_hour(at)
         connection.execute(rollup_sql.UNSETTLE_HOUR, {"since": since, "at": at})
         connection.execute(rollup_sql.UNSETTLE_DAY, {"at": at})
 

@@ -20,12 +20,12 @@ Store._check_identity = lambda self: None
 
 DEFERRED_BEGIN = """
 from receiver.store import connection
-from receiver.store.connection import sqlite3
-class Deferred(sqlite3.Connection):
+from receiver.store.connection import Connection, sqlite3
+class Deferred(Connection):
     def execute(self, statement, *rest):
         return super().execute(statement.replace("BEGIN IMMEDIATE", "BEGIN"), *rest)
 genuine = sqlite3.connect
-sqlite3.connect = lambda *a, **k: genuine(*a, **k, factory=Deferred)
+sqlite3.connect = lambda *a, **k: genuine(*a, **k | {"factory": Deferred})
 """
 
 # The answer does not wait for the commit, which follows a moment later.

@@ -10,7 +10,7 @@ import receiver.store.store
 import schema.merge
 from receiver.errors import StoreUnavailable
 from receiver.store import Outcome, Store
-from receiver.store.connection import sqlite3
+from receiver.store.connection import Connection, sqlite3
 from tests.simulation.world import DiskLog
 
 Patch = Callable[..., None]
@@ -19,12 +19,12 @@ Patch = Callable[..., None]
 def _executing(patch: Patch, change: Callable[..., Any]) -> None:
     """Let `change(connection, execute, statement, ...)` stand before every statement."""
 
-    class Changed(sqlite3.Connection):
+    class Changed(Connection):
         def execute(self, *args):
             return change(super().execute, *args)
 
     genuine = sqlite3.connect
-    patch(sqlite3, "connect", lambda *a, **k: genuine(*a, **k, factory=Changed))
+    patch(sqlite3, "connect", lambda *a, **k: genuine(*a, **k | {"factory": Changed}))
 
 
 def synchronous_normal(patch: Patch) -> None:

@@ -90,8 +90,7 @@ def lists_mixed_in_the_tables(patch):
     """Rows are upserted, and those of the longer list before are left standing."""
 
     def replace_without_deleting(connection, table, stored, wanted):
-        upsert = receiver.store.sql.UPSERT[table]
-        connection.executemany(upsert, [row for row in wanted if row not in stored])
+        connection.upsert(table, [row for row in wanted if row not in stored])
 
     patch(receiver.store.writing, "_replace", replace_without_deleting)
 

@@ -212,9 +212,11 @@ class Server:
 
     def statements(self, _store: Any, monkeypatch: Any) -> list[str]:
         from receiver.store.postgres.connection import Session
+        from receiver.store.sql import UPSERT
 
         said: list[str] = []
         execute, executemany = Session.execute, Session.executemany
+        upsert = Session.upsert
 
         def heard(session, statement, parameters=(), /):
             said.append(statement)
@@ -225,7 +227,13 @@ class Server:
             said.extend([statement] * len(parameters))
             executemany(session, statement, parameters)
 
+        def heard_rows(session, table, rows, /):
+            rows = list(rows)
+            said.extend([UPSERT[table]] * len(rows))
+            upsert(session, table, rows)
+
         monkeypatch.setattr(Session, "execute", heard)
+        monkeypatch.setattr(Session, "upsert", heard_rows)
         monkeypatch.setattr(Session, "executemany", heard_often)
         return said
 

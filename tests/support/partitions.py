@@ -15,7 +15,7 @@ from receiver.store import migrate
 from receiver.store.postgres import migrate as migrating
 from receiver.store.postgres.citus_layout import DISTRIBUTED
 from receiver.store.postgres.connection import Session
-from receiver.store.postgres.dialect import tables, translate
+from receiver.store.postgres.dialect import tables
 from tests.support.postgres import Cluster
 
 PARTS = 4
@@ -59,8 +59,7 @@ def touched(session: Session, statement: str, values: Any) -> tuple[set[int], se
 
     A row that is inserted goes to the part of its first column.
     """
-    explain = f"EXPLAIN (FORMAT JSON) {translate(statement)}"
-    ((found,),) = session.raw.execute(explain, values, prepare=False).fetchall()
+    ((found,),) = session.execute(f"EXPLAIN (FORMAT JSON) {statement}", values).fetchall()
     names = set(_relations(found[0]["Plan"]))
     parts = {int(part[2]) for name in names if (part := _PART.fullmatch(name))}
     into = _ONE_ROW.match(statement)

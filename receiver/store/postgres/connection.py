@@ -1,23 +1,24 @@
 """Connections to the server: transactions whose commit is durable, and how values are sent."""
 
+import itertools
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import psycopg
 from psycopg import errors, pq
-from psycopg.abc import PQGen
 from psycopg.adapt import Buffer, Dumper
 from psycopg.types.string import BytesBinaryDumper
 
 from receiver.addresses import PostgresUrl
 from receiver.errors import CallhouseError, DatabaseAway, DatabaseRefused
+from receiver.store import sql
 from receiver.store.postgres import advisory_locks
-from receiver.store.postgres.dialect import together, translate
 
 # How long a start of a conversation may take, and how long one side may be silent in it.
 CONNECT_SECONDS = 3
@@ -38,10 +39,15 @@ logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 # it (jit) takes longer than to evaluate it.
 _SETTINGS = (
     "SELECT set_config('synchronous_commit', 'on', true), set_config('jit', 'off', true), "
-    "set_config('lock_timeout', %s, true)"
+    "set_config('lock_timeout', ?, true)"
 )
-_OF_SAVEPOINTS = ("SAVEPOINT ", "RELEASE ", "ROLLBACK TO ")
 _READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED"
+
+# Text in quotes, and SQLite's placeholders. `::` is a cast.
+_TOKEN = re.compile(r"'(?:[^']|'')*'|\?|(?<!:):([a-z_][a-z0-9_]*)")
+# At most so many rows in a statement. Each number of rows is another prepared statement, so it is
+# a power of two.
+_MOST_ROWS = 64
 
 
 class _Plain(Dumper):
@@ -73,19 +79,30 @@ class _Raw(psycopg.Connection[tuple[Any, ...]]):
             raise
 
 
-class _Pipeline(psycopg.Pipeline):
-    """Sends when an answer is waited for, or libpq has 64 kB to send: psycopg's own sends each
-    statement by itself."""
-
-    def _communicate_gen(self) -> PQGen[None]:
-        while self.command_queue:
-            self.command_queue.popleft()()
-        return
-        yield
-
-
 class SavepointNeeded(psycopg.DataError):
-    """A part of a pipelined transaction failed for its content, and is to be undone alone."""
+    """A part of a transaction failed for its content, in a pipeline, which has no savepoint."""
+
+
+@cache
+def numbered(statement: str) -> tuple[str, tuple[str, ...]]:
+    """A statement with placeholders `$1`, and its names in their order, if it has any."""
+    names: list[str] = []
+    count = itertools.count(1)
+
+    def number(match: re.Match[str]) -> str:
+        name = match[1]
+        if name is None:
+            return f"${next(count)}" if match[0] == "?" else match[0]
+        if name not in names:
+            names.append(name)
+        return f"${names.index(name) + 1}"
+
+    return _TOKEN.sub(number, statement), tuple(names)
+
+
+@cache
+def _upsert(table: str, rows: int) -> str:
+    return sql.upsert(sql.ENTITY_TABLES[table], rows)
 
 
 class Session:
@@ -98,14 +115,15 @@ class Session:
     def __init__(self, raw: _Raw, lock_seconds: float) -> None:
         self.raw = raw
         self._lock_timeout = f"{round(lock_seconds * 1000)}ms"
-        self._settings: psycopg.Cursor[Any] | None = None
+        self._settings: psycopg.RawCursor[Any] | None = None
+        self._is_pipelined = False
         # When it was used last, by the clock that only goes forward.
         self.used_at = time.monotonic()
 
     def begin(self, statement: str = _READ_COMMITTED) -> None:
         """Begin a transaction whose commit is durable. Raises psycopg.Error."""
         self.execute(statement)
-        self._settings = self.raw.execute(_SETTINGS, (self._lock_timeout,))
+        self._settings = self.execute(_SETTINGS, (self._lock_timeout,))
 
     def commit(self) -> None:
         """Commit, unless the server has not taken the settings. Raises psycopg.Error."""
@@ -136,48 +154,69 @@ class Session:
     @contextmanager
     def pipeline(self) -> Iterator[None]:
         """Send statements without waiting for the answers to those before. Raises psycopg.Error."""
-        raw = self.raw
-        raw._pipeline = _Pipeline(raw)
+        self._is_pipelined = True
         try:
-            with raw._pipeline:
+            with self.raw.pipeline():
                 yield
         finally:
-            raw._pipeline = None
+            self._is_pipelined = False
 
-    def execute(self, statement: str, parameters: Any = (), /) -> psycopg.Cursor[Any]:
-        """Carry out a statement of SQLite's. Raises psycopg.Error."""
+    def execute(self, statement: str, parameters: Any = (), /) -> psycopg.RawCursor[Any]:
+        """Carry out a statement with `?` or `:name`. Raises psycopg.Error."""
+        text, names = numbered(statement)
+        return self._execute(text, [parameters[name] for name in names] if names else parameters)
+
+    def executemany(self, statement: str, parameters: Any, /) -> None:
+        """The same for each of several parameters, which are sequences."""
+        if rows := list(parameters):
+            psycopg.RawCursor(self.raw).executemany(numbered(statement)[0], rows)
+
+    def upsert(self, table: str, rows: Iterable[tuple[Any, ...]], /) -> None:
+        """Insert rows of a call or chat, or update those with their keys, many in a statement."""
+        width = len(sql.ENTITY_TABLES[table].key)
+        # A statement may not change a row twice: of rows with one key the last counts.
+        left = [*{row[:width]: row for row in rows}.values()]
+        while left:
+            count = min(_MOST_ROWS, 1 << len(left).bit_length() - 1)
+            some, left = left[:count], left[count:]
+            text, _ = numbered(_upsert(table, count))
+            self._execute(text, [value for row in some for value in row])
+
+    def _execute(self, text: str, values: Sequence[Any]) -> psycopg.RawCursor[Any]:
         try:
-            if turn := advisory_locks.before(statement, parameters):
-                self.raw.execute(*turn)
-            if statement.startswith(_OF_SAVEPOINTS):
-                return self._savepoint(statement)
-            return self.raw.execute(translate(statement), parameters)
+            return psycopg.RawCursor(self.raw).execute(text, values)
         except errors.ProgramLimitExceeded as error:
             # A value is too long for an index: the content's fault, not the server's.
             raise psycopg.DataError("too long for an index") from error
 
-    def executemany(self, statement: str, parameters: Any, /) -> None:
-        """The same for each of several parameters, insertions many rows at a time."""
-        rows = list(parameters)
-        try:
-            for several, values in together(statement, rows):
-                psycopg.RawCursor(self.raw).execute(several, values)
-                rows = []
-            if rows:
-                with self.raw.cursor() as cursor:
-                    cursor.executemany(translate(statement), rows)
-        except errors.ProgramLimitExceeded as error:
-            raise psycopg.DataError("too long for an index") from error
+    # No savepoints in a pipeline: they would cost two statements and a transaction id for each
+    # event, and an error ends the pipeline anyway. psycopg forgets its prepared statements after
+    # ROLLBACK TO, so none of these is one.
 
-    def _savepoint(self, statement: str) -> psycopg.Cursor[Any]:
-        """No savepoints in a pipeline: they would cost two statements and a transaction id for each
-        event, and an error ends the pipeline anyway."""
-        if self.raw._pipeline is None:
-            # psycopg forgets its prepared statements after a rollback: this must be none of them.
-            return self.raw.execute(statement, prepare=False)
-        if statement.startswith("ROLLBACK TO "):
+    def savepoint(self) -> None:
+        """Set the one savepoint there is; none in a pipeline."""
+        if not self._is_pipelined:
+            self.raw.execute("SAVEPOINT part", prepare=False)
+
+    def release_savepoint(self) -> None:
+        """Keep what was done since the savepoint."""
+        if not self._is_pipelined:
+            self.raw.execute("RELEASE part", prepare=False)
+
+    def roll_back_to_savepoint(self) -> None:
+        """Undo what was done since the savepoint. Raises SavepointNeeded in a pipeline."""
+        if self._is_pipelined:
             raise SavepointNeeded("this has to be done one statement at a time")
-        return self.raw.cursor()
+        self.raw.execute("ROLLBACK TO part", prepare=False)
+        self.raw.execute("RELEASE part", prepare=False)
+
+    def lock_hour(self, at: int, /) -> None:
+        """Share the hour of a time with others that write calls, until the transaction ends."""
+        self.execute(advisory_locks.SHARE_HOUR, (advisory_locks.hour_key(at),))
+
+    def lock_reasons(self, *, shared: bool) -> None:
+        """Lock what decides which unknown reasons are stored, until the transaction ends."""
+        self.execute(advisory_locks.SHARE_REASONS if shared else advisory_locks.LOCK_REASONS)
 
     @property
     def is_sound(self) -> bool:

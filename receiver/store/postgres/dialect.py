@@ -5,62 +5,7 @@ SQLite's, and written so that little has to change. What is not known here is an
 """
 
 import re
-from collections.abc import Container, Iterator
-from functools import cache
-from typing import Any
-
-_TOKEN = re.compile(r"'(?:[^']|'')*'|\?|(?<!:):([a-z_][a-z0-9_]*)|%")
-
-
-@cache
-def translate(statement: str) -> str:
-    """A statement with `?` or `:name` as psycopg takes it."""
-    return _TOKEN.sub(_placeholder, statement)
-
-
-def _placeholder(match: re.Match[str]) -> str:
-    token = match[0]
-    if token == "?":
-        return "%s"
-    return f"%({match[1]})s" if match[1] else token.replace("%", "%%")
-
-
-_INSERT = re.compile(
-    r"(?P<begin>INSERT INTO \w+ \((?P<names>[\w, ]+)\) VALUES )(?P<row>\([?, ]+\))"
-    r"(?P<end> ON CONFLICT \((?P<key>[\w, ]+)\).*)",
-    re.DOTALL,
-)
-# Every number of rows is a statement of its own to the server; so only these are.
-_AT_ONCE = (64, 32, 16, 8, 4, 2, 1)
-
-
-def together(statement: str, rows: list[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:
-    """An insertion of rows as few statements of many rows each, with what each of them binds.
-
-    Of rows with one key the last counts, as if they came one after the other: a statement may not
-    touch a row twice. Yields nothing for a statement that is no insertion with a key.
-    """
-    found = _INSERT.fullmatch(statement)
-    if found is None:
-        return
-    names = found["names"].split(", ")
-    key = [names.index(name) for name in found["key"].split(", ")]
-    left = [*{tuple(row[n] for n in key): row for row in rows}.values()]
-    for count in _AT_ONCE:
-        while len(left) >= count:
-            several, left = left[:count], left[count:]
-            yield _several(statement, count), [value for row in several for value in row]
-
-
-@cache
-def _several(statement: str, count: int) -> str:
-    found = _INSERT.fullmatch(statement)
-    assert found, "looked at before"
-    said = translate(found["begin"] + ", ".join([found["row"]] * count) + found["end"])
-    # Numbered as the server has them: psycopg reads a long statement anew at each use otherwise.
-    number = iter(range(1, said.count("%s") + 1))
-    return re.sub("%s", lambda _: f"${next(number)}", said)
-
+from collections.abc import Container
 
 _TYPES = {
     # Every engine sorts and compares text byte by byte, as SQLite does.

@@ -15,8 +15,7 @@ from receiver.store import days, sql
 from receiver.store.day_sql import Kept
 from receiver.store.days import Made, Part
 from receiver.store.postgres import advisory_locks, export_sql
-from receiver.store.postgres.connection import Session, said
-from receiver.store.postgres.dialect import translate
+from receiver.store.postgres.connection import Session, numbered, said
 from receiver.store.postgres.redaction import Cover
 from receiver.store.postgres.views import selects
 from receiver.store.snapshots import Result, Row, another_is_running, increment, select
@@ -70,15 +69,15 @@ class ServerSnapshot:
 
     def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Made]:
         """Every part of the tables by day, and what it is made from."""
-        return days.made(self._read, self._kept, progress=progress)
+        return days.made(self._rows, self._kept, progress=progress)
 
     def read_part(self, table: Table, part: Part, of: Made) -> Result:
         """A table's rows of a part."""
         query, bound = days.query(table, part, of, self._kept)
         if table.name not in self._types:
-            found = self._columns(translate(query), bound)
+            found = self._columns(query, bound)
             self._types[table.name] = [export_sql.type_of(c.type_code)[0] for c in found]
-        rows = self._read(query, bound)
+        rows = self._rows(query, bound)
         if table is OBSERVATIONS:
             rows = days.with_bodies(rows)
         return Result(list(table.names), self._types[table.name], rows)
@@ -93,24 +92,29 @@ class ServerSnapshot:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """By a lock in the database, which every machine sees."""
-        if self._fetch(advisory_locks.EXPORT_DAYS).fetchone() != (True,):
+        if self._fetch(advisory_locks.TRY_EXPORT_DAYS).fetchone() != (True,):
             raise another_is_running()
         yield
 
     def _columns(self, query: str, bound: Bound = None) -> list[psycopg.Column]:
         return self._fetch(f"{query} LIMIT 0", bound).description or []
 
-    def _fetch(self, query: str, bound: Bound = None) -> psycopg.Cursor[Row]:
+    def _fetch(self, query: str, bound: Bound = None) -> psycopg.RawCursor[Row]:
         """Carry out one statement: the protocol that binary results need takes no more."""
-        return self._session.raw.execute(query, bound, binary=True, prepare=False)
-
-    def _read(self, statement: str, bound: Mapping[str, int]) -> Iterator[Row]:
-        """A statement of ours."""
-        return self._rows(translate(statement), bound)
+        cursor = psycopg.RawCursor(self._session.raw)
+        return cursor.execute(*_bind(query, bound), binary=True, prepare=False)
 
     def _rows(self, query: str, bound: Bound = None) -> Iterator[Row]:
-        with self._session.raw.cursor() as cursor:
-            yield from cursor.stream(query, bound, binary=True)
+        with psycopg.RawCursor(self._session.raw) as cursor:
+            yield from cursor.stream(*_bind(query, bound), binary=True)
+
+
+def _bind(query: str, bound: Bound) -> tuple[str, list[int] | None]:
+    """A query and its values; one that anybody wrote has none, and stays as it is."""
+    if bound is None:
+        return query, None
+    text, names = numbered(query)
+    return text, [bound[name] for name in names]
 
 
 @contextmanager

@@ -76,10 +76,10 @@ class PostgresStore:
         self, connection: protocols.Connection, timezone: str, since: int, last: int
     ) -> bool:
         """Wait for everybody who has written a call of these hours, and let the next ones wait."""
-        if connection.execute(advisory_locks.ADD_UP).fetchone() == (False,):
+        if connection.execute(advisory_locks.TRY_ROLL_UP).fetchone() == (False,):
             return False
-        for statement, key in advisory_locks.hold(since, last):
-            connection.execute(statement, key)
+        for key in advisory_locks.hour_keys(since, last):
+            connection.execute(advisory_locks.LOCK_HOUR, (key,))
         return figures_are_ours(connection, timezone)
 
     def lock(self, connection: protocols.Connection, entity_ids: Iterable[str]) -> None:

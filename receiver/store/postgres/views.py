@@ -30,7 +30,7 @@ def refresh(session: Session, timezone: str) -> None:
     found = dict(session.execute(_FOUND).fetchall())
     if marks.items() <= found.items():
         return
-    session.execute(advisory_locks.STOP_ADDING_UP)
+    session.execute(advisory_locks.STOP_ROLLING_UP)
     # What was added up meant something else, or other days.
     if any(found.get(rollup.hourly) != marks[rollup.hourly] for rollup in ROLLUPS):
         session.execute(rollup_sql.UNSETTLE_HOURS)

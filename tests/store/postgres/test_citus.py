@@ -17,7 +17,6 @@ from receiver.store import distribute, migrate, roll_up, show, sql, state_of
 from receiver.store.engine import engine
 from receiver.store.postgres.citus_layout import DISTRIBUTED
 from receiver.store.postgres.connection import Session
-from receiver.store.postgres.dialect import translate
 from receiver.store.postgres.distributing import How
 from receiver.store.upstream import SyncRow, here, keep, open_calls, said_of, started_calls
 from receiver.transfer import compare, copy
@@ -88,7 +87,7 @@ def test_eight_processes_leave_the_tables_of_a_file(cluster, path):
 
 def tasks(session: Session, statement, values) -> list[str]:
     """How many shards a statement is sent to; nothing for one about the coordinator alone."""
-    found = session.raw.execute(f"EXPLAIN {translate(statement)}", values, prepare=False)
+    found = session.execute(f"EXPLAIN {statement}", values)
     return re.findall(r"Task Count: (\d+)", "\n".join(line for (line,) in found))
 
 

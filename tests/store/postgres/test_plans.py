@@ -41,6 +41,7 @@ class Spy:
         self.said: list[tuple[int, str, object]] = []
         self.units = 0
         execute, executemany = Session.execute, Session.executemany
+        upsert = Session.upsert
 
         def one(session, statement, values=()):
             self.units += statement.startswith("BEGIN")
@@ -52,7 +53,13 @@ class Spy:
             self.said += [(self.units, statement, values) for values in several]
             return executemany(session, statement, several)
 
+        def rows(session, table, several):
+            several = list(several)
+            self.said += [(self.units, sql.UPSERT[table], values) for values in several]
+            return upsert(session, table, several)
+
         patch.setattr(Session, "execute", one)
+        patch.setattr(Session, "upsert", rows)
         patch.setattr(Session, "executemany", many)
 
 

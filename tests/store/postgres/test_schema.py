@@ -22,7 +22,8 @@ from receiver.store import (
     sql,
 )
 from receiver.store.migrate import scripts
-from receiver.store.postgres.dialect import tables, together, translate
+from receiver.store.postgres.connection import numbered
+from receiver.store.postgres.dialect import tables
 from schema.sql.zones import Zone
 from schema.tables import ROLLUP_TABLES, TABLES
 from tests.store.test_migrations import FIRST_COLUMNS
@@ -166,21 +167,50 @@ def test_nothing_counts_up_and_nothing_reads_a_clock(pg, catalog):
         assert {name for (name,) in found} == {table.name for table in ALL_TABLES} | OURS
 
 
-# -- SQLite's words ------------------------------------------------------------------------------
+# -- statements ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        ("SELECT ? AS id", "SELECT %s AS id"),
-        ("hour BETWEEN :at - 1 AND :at", "hour BETWEEN %(at)s - 1 AND %(at)s"),
-        ("SELECT '?', ':a', 1 % 2", "SELECT '?', ':a', 1 %% 2"),
-        ("LIKE 'a%'", "LIKE 'a%%'"),
-        ("SELECT max(x), x::text", "SELECT max(x), x::text"),
+        ("SELECT ? AS id, ?", ("SELECT $1 AS id, $2", ())),
+        ("x > :a1 AND y = :b AND z > :a1", ("x > $1 AND y = $2 AND z > $1", ("a1", "b"))),
+        ("SELECT '?', ':a', 1 % 2", ("SELECT '?', ':a', 1 % 2", ())),
+        ("SELECT max(x), x::text", ("SELECT max(x), x::text", ())),
     ],
 )
-def test_a_statement_is_said_to_postgresql(statement, expected):
-    assert translate(statement) == expected
+def test_placeholders_are_numbered(statement, expected):
+    assert numbered(statement) == expected
+
+
+def upserted(pg, rows):
+    """The rows that are stored after an upsert, and how many statements it took."""
+    with looking(pg) as session:
+        session.upsert("transcripts", rows)
+        prepared = session.execute(
+            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'INSERT INTO trans%'"
+        ).fetchone()[0]
+        return sorted(session.execute("SELECT call_id, transcript FROM transcripts")), prepared
+
+
+@pytest.fixture
+def of_calls(pg):
+    with looking(pg) as session:
+        session.execute(
+            "INSERT INTO calls (call_id) SELECT 'c' || n FROM generate_series(10, 80) n"
+        )
+    return [(f"c{n}", f"said {n}") for n in range(10, 81)]
+
+
+def test_rows_are_inserted_in_few_statements(pg, of_calls):
+    assert upserted(pg, of_calls) == (of_calls, len(["64 rows", "4 rows", "2 rows", "1 row"]))
+
+
+def test_of_rows_with_one_key_the_last_is_inserted(pg, of_calls):
+    assert upserted(pg, [*of_calls, ("c10", "later")]) == ([("c10", "later"), *of_calls[1:]], 4)
+
+
+# -- migrations ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -378,25 +408,3 @@ def test_a_server_that_is_away_is_named_without_what_it_said():
     with pytest.raises(StoreUnavailable, match="no connection to the server") as caught:
         show(where, "c")
     assert "hunter2" not in str(caught.value)
-
-
-INSERT = "INSERT INTO t (a, b, c) VALUES (?, ?, ?) ON CONFLICT (b) DO UPDATE SET c = excluded.c"
-
-
-def test_rows_are_inserted_in_few_statements_each_row_once():
-    given = [(n, f"b{n}", 0) for n in range(71)]
-    done = list(together(INSERT, given))
-    assert [
-        values for _, several in done for values in zip(*[iter(several)] * 3, strict=True)
-    ] == given
-    assert [said.count("($") for said, _ in done] == [64, 4, 2, 1]
-    assert done[2][0].startswith("INSERT INTO t (a, b, c) VALUES ($1, $2, $3), ($4, $5, $6) ON ")
-
-
-def test_of_rows_with_one_key_the_last_is_inserted():
-    [(_, values)] = together(INSERT, [(1, "x", 1), (2, "x", 2)])
-    assert values == [2, "x", 2]
-
-
-def test_what_is_no_insertion_with_a_key_is_left_to_one_statement_a_row():
-    assert list(together("DELETE FROM t WHERE a = ?", [(1,), (2,)])) == []

@@ -13,12 +13,12 @@ from decimal import Decimal
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-import receiver.store.postgres.advisory_locks
 from receiver.errors import StoreBusy
 from receiver.sandbox.days import day
 from receiver.store import Outcome, migrate, open_store, receive
 from receiver.store.engine import reading
 from receiver.store.observing import observe
+from receiver.store.postgres.connection import Session
 from receiver.store.rollup_sql import FILL_HOUR, SETTLE_HOUR
 from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES
@@ -294,7 +294,7 @@ def test_adding_up_waits_for_a_call_that_is_being_written(pg):
 
 
 def test_without_the_lock_a_call_is_in_no_figure(pg, monkeypatch):
-    monkeypatch.setattr(receiver.store.postgres.advisory_locks, "_SHARE_HOUR", "SELECT %s::bigint")
+    monkeypatch.setattr(Session, "lock_hour", lambda *_: None)
     assert write_while_adding_up(pg, is_done) == [[1.0]]
 
 

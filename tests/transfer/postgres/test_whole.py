@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from receiver.errors import ExportFailed
-from receiver.store.postgres.advisory_locks import EXPORT_DAYS
+from receiver.store.postgres.advisory_locks import TRY_EXPORT_DAYS
 from receiver.transfer import Export
 from receiver.transfer import export as write
 from tests.support.exporting import settings_of
@@ -132,7 +132,7 @@ def test_a_server_that_is_away_or_empty_is_said_to_be(postgres, run, monkeypatch
 def test_two_runs_by_day_do_not_write_over_each_other(run, pg, tmp_path):
     with looking(pg) as session:
         session.raw.execute("BEGIN")
-        session.raw.execute(EXPORT_DAYS)
+        session.raw.execute(TRY_EXPORT_DAYS)
         result = run("--parquet", tmp_path / "lake", "--partition", "day")
         assert (result.exit_code, "is running" in result.output) == (1, True)
     assert run("--parquet", tmp_path / "lake", "--partition", "day").exit_code == 0
