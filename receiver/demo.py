@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
-from datasette_auth_passwords.utils import hash_password
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from receiver.addresses import Bind, require_free
+from receiver.browse.access import hash_password
 from receiver.config import Settings
 from receiver.errors import DemoFailed, SettingsError
 from receiver.sandbox.deliveries import Delivery

@@ -7,7 +7,7 @@ import click
 import pytest
 
 from benchmarks import capacity
-from receiver.access import ROLES
+from receiver.browse.access import ROLES
 from receiver.browse.charts import DASHBOARDS
 from receiver.browse.pages import DATABASE_OF_ROLE
 from receiver.cli import main

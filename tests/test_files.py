@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from receiver import access, config
+from receiver import config
+from receiver.browse import access
 from receiver.browse.server import _secret
 from receiver.errors import SettingsError
 from receiver.files import atomic_write
@@ -71,7 +72,7 @@ def test_empty_secret_is_refused(tmp_path, settings):
 def test_users_added_at_once_are_all_there(tmp_path):
     environ = environment(CALLHOUSE_DATABASE_URL=f"sqlite:///{tmp_path}/retell.db")
     script = (
-        "import sys\nfrom receiver import access\nfrom pathlib import Path\n"
+        "import sys\nfrom receiver.browse import access\nfrom pathlib import Path\n"
         "for n in range(10):\n"
         "    with access.changing(Path(sys.argv[1])) as known:\n"
         "        known.users[f'{sys.argv[2]}-{n}'] = access.User('reader', 'hash')\n"

@@ -13,6 +13,15 @@ MAX_FUNCTION_LINES = 60
 LONG_FILES = {"schema/tables.py"}
 
 
+# What Datasette documents for plugins; all else belongs in datasette_compat.py.
+PUBLIC_DATASETTE = {
+    "datasette": {"Forbidden", "NotFound", "Request", "Response", "hookimpl"},
+    "datasette.app": {"Datasette"},
+    "datasette.utils": {"tilde_decode", "tilde_encode"},
+    "datasette_auth_passwords.utils": {"hash_password", "verify_password"},
+}
+
+
 def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -59,6 +68,27 @@ def test_schema_does_no_io_and_knows_nothing_of_the_receiver():
 def test_only_the_two_apps_know_flask():
     apps = {"receiver/webhook/app.py", "receiver/sandbox/app.py"}
     assert {name(path) for path in SOURCES if "flask" in roots(path)} == apps
+
+
+def test_only_browse_knows_datasette():
+    for path in outside("receiver/browse/"):
+        assert not [root for root in roots(path) if root.startswith("datasette")], name(path)
+
+
+def test_one_file_depends_on_datasette_internals():
+    for path in ROOT.glob("receiver/browse/**/*.py"):
+        if path.name == "datasette_compat.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            where = f"{name(path)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Import):
+                assert not [a.name for a in node.names if a.name.startswith("datasette")], where
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("datasette"):
+                names = {alias.name for alias in node.names}
+                assert names <= PUBLIC_DATASETTE.get(node.module, set()), where
+            elif isinstance(node, ast.Attribute) and re.match("_[a-z]", node.attr):
+                # os._exit is documented; every other private name is someone else's.
+                assert ast.unparse(node.value) in ("self", "os"), where
 
 
 def test_only_store_imports_a_database_driver():

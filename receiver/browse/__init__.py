@@ -15,11 +15,12 @@ from receiver.browse.call_page import call_json, call_page
 from receiver.browse.cells import cell
 from receiver.browse.chat_page import chat_page
 from receiver.browse.dashboards import dashboard, dashboards
+from receiver.browse.datasette_compat import TemplateNonces
 from receiver.browse.door import actor_of, door
 from receiver.browse.failing import failed
 from receiver.browse.home import home
 from receiver.browse.login import login, logout
-from receiver.browse.policy import App, Nonces, protected
+from receiver.browse.policy import App, protected
 from receiver.browse.search import search_page
 from receiver.browse.spoken import spoken
 from schema.questions import questions
@@ -94,8 +95,8 @@ def asgi_wrapper(datasette: "Datasette") -> "Callable[[App], App]":
 @hookimpl
 def prepare_jinja2_environment(env: Environment, datasette: "Datasette") -> None:
     """Our way to write times, lengths and money, in our templates and Datasette's."""
-    env.add_extension(Nonces)
-    zone = env.globals["timezone"] = pages.configured_timezone(datasette)
+    env.add_extension(TemplateNonces)
+    zone = datasette.callhouse_timezone = pages.configured_timezone(datasette)
     env.filters |= {
         "when": lambda ms, *form: text.when(ms, zone, *form),
         "clock": text.clock,

@@ -4,18 +4,18 @@ import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import datasette_dashboards
-from datasette import NotFound, Request
+from datasette import NotFound
 
 from receiver.browse import queries
 from receiver.browse.charts import DASHBOARDS, configuration, sql
 from receiver.browse.charts.macros import Days, expand
 from receiver.browse.comparison import MEASURES, compared
+from receiver.browse.datasette_compat import dashboard_list, dashboard_view, filtered_query
 from receiver.browse.pages import Reader, require_reader, rows, timezone
 from receiver.browse.periods import day_of, midnight
 
 if TYPE_CHECKING:
-    from datasette import Response
+    from datasette import Request, Response
     from datasette.app import Datasette
 
 DIRECTIONS = {"inbound": "inbound", "outbound": "outbound", "web": "web calls"}
@@ -24,39 +24,17 @@ _DAYS, _DAYS_OF_VERSIONS = 30, 90
 _SPANS = {"7 days": 7, "30 days": 30, "90 days": 90, "A year": 365}
 
 
-class _Configured:
-    """A Datasette whose configuration of datasette-dashboards is made for one reader, and whose
-    templates for it are ours: between those of two plugins Datasette takes either."""
-
-    def __init__(self, datasette: "Datasette", dashboards: dict[str, Any]) -> None:
-        self._datasette, self._dashboards = datasette, dashboards
-
-    def plugin_config(self, _: str) -> dict[str, Any]:
-        """The dashboards."""
-        return self._dashboards
-
-    async def render_template(self, template: str, *context: Any, **request: Any) -> str:
-        """The page by our template of the same name."""
-        page: str = await self._datasette.render_template(
-            f"dashboards/{template}", *context, **request
-        )
-        return page
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._datasette, name)
-
-
-async def dashboards(datasette: "Datasette", request: Request) -> "Response":
+async def dashboards(datasette: "Datasette", request: "Request") -> "Response":
     """`/-/dashboards`: which there are. Raises Forbidden."""
     await require_reader(datasette, request)
     listed = {
         name: {"title": dashboard.title, "description": dashboard.description}
         for name, dashboard in DASHBOARDS.items()
     }
-    return await datasette_dashboards.dashboard_list(request, _Configured(datasette, listed))
+    return await dashboard_list(datasette, request, listed)
 
 
-async def dashboard(datasette: "Datasette", request: Request) -> "Response":
+async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
     """`/-/dashboards/<name>`. Raises Forbidden or NotFound."""
     reader = await require_reader(datasette, request)
     name = request.url_vars["slug"]
@@ -84,25 +62,15 @@ async def dashboard(datasette: "Datasette", request: Request) -> "Response":
         "keeps": urlencode({name: value for name, value in chosen.items() if value}),
     }
     if is_comparison:
-        found = await rows(reader, _chosen_only(expand(sql("versions"), days), chosen), chosen)
+        found = await rows(reader, filtered_query(expand(sql("versions"), days), chosen), chosen)
         configured["versions"] = compared(found, only_newest=not chosen["agent"])
         configured["measures"] = [measure.name for measure in MEASURES]
-    return await datasette_dashboards.dashboard_view(
-        _asking(request, chosen), _Configured(datasette, {name: configured})
-    )
+    return await dashboard_view(datasette, request, {name: configured}, chosen)
 
 
-def _chosen_only(query: str, chosen: dict[str, str]) -> str:
-    return datasette_dashboards.replace_opts_in_query(query, chosen)
-
-
-def _asking(request: Request, chosen: dict[str, str]) -> Request:
-    """The request with every filter in its address, so that the view need not send it round."""
-    query = urlencode(chosen).encode()
-    return Request(request.scope | {"query_string": query}, request.receive)
-
-
-async def _days(reader: Reader, request: Request, count: int) -> tuple[datetime.date | None, Days]:
+async def _days(
+    reader: Reader, request: "Request", count: int
+) -> tuple[datetime.date | None, Days]:
     """The first day with calls, and the days that are asked for: by default the last so many up to
     the last with calls, and not to today, for an old file has something to say too."""
     zone = timezone(reader.datasette)

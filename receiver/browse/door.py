@@ -5,7 +5,6 @@ Anonymous requests for pages are redirected to the login, all others of theirs g
 """
 
 import json
-from contextvars import ContextVar
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,8 @@ from urllib.parse import parse_qs, parse_qsl, quote
 
 from datasette import Response
 
-from receiver.access import Access
+from receiver.browse.access import Access
+from receiver.browse.datasette_compat import COOKIES, is_csv_request, login_of_request
 from receiver.browse.pages import access
 from receiver.browse.policy import App, Receive, Send
 from receiver.browse.sessions import COOKIE, Attempts, Sessions
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 # More than any form of ours sends, and any SQL that an assistant writes.
 MAX_BODY_BYTES = 64 * 1024
-# Who is asking, for limits per login.
-login_of_request: ContextVar[str] = ContextVar("login_of_request", default="")
-# Whether the answer is CSV, in which there is no place for an error.
-csv_is_asked: ContextVar[bool] = ContextVar("csv_is_asked", default=False)
 
 _MCP = "/-/mcp"
 # Forms. Everything else is read with GET.
@@ -34,7 +30,7 @@ _POSTED = ("/-/login", "/-/logout")
 _PUBLIC = frozenset({"/-/login", "/-/logout", "/robots.txt", "/favicon.ico"})
 _PUBLIC_FOLDERS = ("/-/static/", "/-/static-plugins/")
 _DATA_SUFFIXES = (".json", ".jsono", ".csv", ".db")
-_COOKIES = (COOKIE, "ds_csrftoken", "ds_messages")
+_COOKIES = (COOKIE, *COOKIES)
 _JSON = "application/json"
 _MAX_NEXT = 2_000
 
@@ -72,7 +68,7 @@ def door(datasette: "Datasette", app: App) -> App:
         if refusal is None:
             visit.scope["actor"] = actor = actor_of(datasette, visit.headers)
             login_of_request.set(str((actor or {}).get("id", "")))
-            csv_is_asked.set(_is_csv(visit))
+            is_csv_request.set(_is_csv(visit))
             refusal = _refused_as(datasette, visit, actor)
         if refusal is None and scope["method"] not in ("GET", "HEAD"):
             receive, refusal = await _bounded(visit, receive)

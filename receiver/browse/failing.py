@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasette import Response
-from datasette.database import QueryInterrupted
+
+from receiver.browse.datasette_compat import QueryInterrupted
 
 if TYPE_CHECKING:
     from datasette import Request
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("callhouse.browse")
 _OURS = Path(__file__).parents[1]
 # They run what others ask.
-_RUNNERS = ("warehouse.py", "pool.py")
+_RUNNERS = ("datasette_compat.py", "pool.py")
 
 
 async def failed(datasette: "Datasette", request: "Request", exception: Exception) -> Response:

@@ -9,9 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import datasette.views.table
-from datasette.filters import Filters
-
 from receiver.browse.cells import FLAGS, ISO_COLUMNS, TIME_COLUMNS, TONES
 
 _COMPARISONS = frozenset({"exact", "not", "gt", "gte", "lt", "lte", "in", "notin"})
@@ -24,30 +21,6 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?))?(?: [A-Z][A-
 _BOUNDS = {"gt": ("gte", True), "gte": ("gte", False), "lt": ("lt", False), "lte": ("lt", True)}
 # A view's column without a type, so that it can be sorted by an index: compared as a number.
 _UNTYPED = frozenset({"started_at_ms"})
-
-
-def install(zone: ZoneInfo) -> None:
-    """Let Datasette's tables filter by what cells show in this time zone."""
-
-    class ShownFilters(Filters):
-        """Filters with their values converted to stored ones."""
-
-        def build_where_clauses(self, table: str) -> tuple[list[str], dict[str, Any]]:
-            """The conditions and their parameters."""
-            clauses: list[str] = []
-            params: dict[str, Any] = {}
-            for column, shown_lookup, shown in self.selections():
-                for lookup, value in stored(column, shown_lookup, shown, zone):
-                    if (found := self._filters_by_key.get(lookup)) is None:
-                        continue
-                    clause, given = found.where_clause(table, column, value, len(params))
-                    clauses.append(clause)
-                    for one in given if isinstance(given, list) else [given]:
-                        if one is not None:
-                            params[f"p{len(params)}"] = _typed(column, one)
-            return clauses, params
-
-    datasette.views.table.Filters = ShownFilters
 
 
 def stored(column: str, lookup: str, shown: str, zone: ZoneInfo) -> Iterator[tuple[str, str]]:
@@ -111,7 +84,8 @@ def _times(
         yield lookup, time[0]
 
 
-def _typed(column: str, value: Any) -> Any:
+def typed(column: str, value: Any) -> Any:
+    """The parameter as its column compares it: a column of a view may have no type."""
     if column in _UNTYPED and isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value):
         return float(value) if "." in value else int(value)
     return value

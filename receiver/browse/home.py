@@ -6,10 +6,10 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from datasette import Forbidden
-from datasette.database import QueryInterrupted
 
 from receiver import clock
 from receiver.browse import queries
+from receiver.browse.datasette_compat import QueryInterrupted
 from receiver.browse.pages import Reader, require_reader, rows, timezone
 from receiver.browse.periods import Figure, Period, day_of, figures, periods
 

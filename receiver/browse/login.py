@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasette import Response
 
-from receiver.access import ADMIN
+from receiver.browse.access import ADMIN
 from receiver.browse.door import Door
 from receiver.browse.pages import access
 from receiver.browse.sessions import COOKIE, SESSION_SECONDS

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from datasette import NotFound
 from datasette.utils import tilde_encode
 
-from receiver.access import Access
+from receiver.browse.access import Access
 
 if TYPE_CHECKING:
     from datasette import Request
@@ -77,7 +77,7 @@ def configured_timezone(datasette: "Datasette") -> ZoneInfo:
 
 def timezone(datasette: "Datasette") -> ZoneInfo:
     """The same, kept since the start: reading configuration takes too long for each cell."""
-    zone: ZoneInfo = datasette.jinja_env.globals["timezone"]
+    zone: ZoneInfo = datasette.callhouse_timezone
     return zone
 
 

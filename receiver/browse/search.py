@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from datasette import Response
-from datasette.database import QueryInterrupted
 
 from receiver.browse import queries
+from receiver.browse.datasette_compat import QueryInterrupted
 from receiver.browse.pages import Reader, require_reader, rows, timezone
 from receiver.browse.search_query import Hit, hits, to_fts5
 from receiver.errors import QueryNotUnderstood

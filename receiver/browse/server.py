@@ -1,40 +1,32 @@
 """Datasette on the live file, closed to everybody without a login."""
 
-import csv
 import hashlib
 import json
 import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 from zoneinfo import ZoneInfo
 
-# In this order: datasette.app loads the plugins, and its own error pages are one of them.
-import datasette.app
-import datasette.handle_exception
-import datasette.views.base
-from datasette_auth_passwords.utils import hash_password
+from datasette.app import Datasette
 
-from receiver import access
 from receiver.addresses import require_free
-from receiver.browse import filters, listening
+from receiver.browse import access, listening
+from receiver.browse.access import hash_password
+from receiver.browse.datasette_compat import GuardedDatabase, patch_datasette
 from receiver.browse.door import Door
 from receiver.browse.pages import DATABASE, MASKED, PLUGIN
 from receiver.browse.pool import QueryPool
 from receiver.browse.sessions import Attempts, Sessions
-from receiver.browse.warehouse import Warehouse
 from receiver.config import Settings, shipped
 from receiver.errors import CopyWithoutBodies, SettingsError
 from receiver.files import atomic_write, locked
 from receiver.store import Store, check_schema, keep_rolled_up, migrate
 from receiver.store.bounded import limit_memory
 from receiver.store.connection import sqlite3
-from receiver.transfer.formats import defused
 
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.
@@ -118,45 +110,27 @@ def _adding_up(settings: Settings) -> Iterator[None]:
         store.close()
 
 
-def serving(settings: Settings, *, password_hash: str | None) -> datasette.app.Datasette:
+def serving(settings: Settings, *, password_hash: str | None) -> Datasette:
     """A Datasette on the configured file, whole and without personal data."""
-    # What Datasette prints when a page fails holds values: call records. We log what and where.
-    datasette.handle_exception.rich = None
-    datasette.handle_exception.traceback = SimpleNamespace(print_exc=lambda: None)
     metadata = json.loads(shipped("datasette_metadata.json").read_text(encoding="utf-8"))
     metadata["plugins"] = {PLUGIN: {"timezone": settings.timezone}}
     metadata["databases"][MASKED] = metadata["databases"][DATABASE]
-    filters.install(ZoneInfo(settings.timezone))
-    datasette.views.base.csv = SimpleNamespace(writer=_CsvWriter)
-    served = datasette.app.Datasette(
-        [], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=_secret(settings)
-    )
+    patch_datasette(ZoneInfo(settings.timezone))
+    secret = _secret(settings)
+    served = Datasette([], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=secret)
     # What Datasette serves for want of a file.
     served.remove_database("_memory")
     pool = QueryPool(given_up_after=2 * _DATASETTE_SETTINGS["sql_time_limit_ms"] / 1000)
     for name in (DATABASE, MASKED):
-        file = Warehouse(served, str(settings.database_path), pool, is_masked=name == MASKED)
-        served.add_database(file, name=name)
+        path = str(settings.database_path)
+        database = GuardedDatabase(served, path, pool, is_masked=name == MASKED)
+        served.add_database(database, name=name)
     known = access.path_beside(settings.database_path)
     served.callhouse_access = access.Access(known, admin_password_hash=password_hash)
     ended = settings.database_path.with_suffix(".sessions")
-    sessions = Sessions(ended, secret=served._secret, access=served.callhouse_access)
+    sessions = Sessions(ended, secret=secret, access=served.callhouse_access)
     served.callhouse_door = Door(served.callhouse_access, sessions, Attempts())
     return served
-
-
-class _CsvWriter:
-    """Stands in for `csv.writer` on Datasette's pages, where `out.write` is a coroutine.
-
-    Cells are defused as in exports.
-    """
-
-    def __init__(self, out: Any) -> None:
-        self._writer = csv.writer(out)
-
-    def writerow(self, row: Iterable[object]) -> Any:
-        """The coroutine that writes a row."""
-        return self._writer.writerow(list(map(defused, row)))
 
 
 def _login(settings: Settings) -> tuple[str | None, str | None]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from receiver.access import Access
+from receiver.browse.access import Access
 from receiver.files import atomic_write
 
 COOKIE = "ds_actor"

@@ -13,7 +13,7 @@ from receiver.cli.tables import print_table
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
-    from receiver.access import Token, User
+    from receiver.browse.access import Token, User
 
 _role = click.option(
     "--role",
@@ -47,7 +47,7 @@ def add_user(name: str, role: str) -> None:
     Example:
       callhouse user add jane --role masked
     """
-    from receiver import access
+    from receiver.browse import access
 
     path = _path()
     name = access.require_name(name)
@@ -69,7 +69,7 @@ def list_users() -> None:
     Example:
       callhouse user list
     """
-    from receiver import access
+    from receiver.browse import access
 
     _print(
         access.load(_path()).users, "No users; `callhouse user add NAME --role reader` adds one."
@@ -110,7 +110,7 @@ def add_token(name: str, role: str) -> None:
     Example:
       callhouse token add spreadsheet --role masked
     """
-    from receiver import access
+    from receiver.browse import access
 
     path = _path()
     name = access.require_name(name)
@@ -131,7 +131,7 @@ def list_tokens() -> None:
     Example:
       callhouse token list
     """
-    from receiver import access
+    from receiver.browse import access
 
     known = access.load(_path())
     _print(known.tokens, "No tokens; `callhouse token add NAME --role masked` makes one.")
@@ -152,7 +152,7 @@ def remove_token(name: str) -> None:
 
 def _remove(kind: str, name: str) -> None:
     """Raises SettingsError where there is none of this name."""
-    from receiver import access
+    from receiver.browse import access
 
     path = _path()
     with access.changing(path) as known:
@@ -165,7 +165,7 @@ def _remove(kind: str, name: str) -> None:
 
 def _path() -> Path:
     """The file of users and tokens. Raises SettingsError where there is no folder for it."""
-    from receiver import access
+    from receiver.browse import access
 
     path = access.path_beside(config.load().database_path)
     if not path.parent.is_dir():
@@ -189,7 +189,7 @@ def _asked_password() -> str:
 
 def _print(known: "Mapping[str, User | Token]", none: str) -> None:
     """A line for each name with its role and what it sees."""
-    from receiver.access import ROLES
+    from receiver.browse.access import ROLES
 
     if not known:
         click.echo(none)

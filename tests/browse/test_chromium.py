@@ -9,9 +9,9 @@ import wave
 from contextlib import closing
 
 import pytest
-from datasette_auth_passwords.utils import hash_password
 
-from receiver import access
+from receiver.browse import access
+from receiver.browse.access import hash_password
 from receiver.browse.charts import DASHBOARDS
 from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from receiver import access, config
+from receiver import config
+from receiver.browse import access
 from receiver.browse.charts import DASHBOARDS
 from receiver.browse.server import serving
 from receiver.sandbox.days import day

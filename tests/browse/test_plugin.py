@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.browse import server, warehouse
+from receiver.browse import datasette_compat, server
 from receiver.browse.server import serving
 from receiver.store import migrate, receive
 from tests.support.browsing import visiting
@@ -88,7 +88,7 @@ def test_a_call_id_with_markup_stays_text(browse, store):
 
 def test_rows_are_counted_until_the_file_is_large(browse, call, monkeypatch):
     assert "1 row" in browse("/retell").text
-    monkeypatch.setattr(warehouse, "COUNTED_BYTES", 0)
+    monkeypatch.setattr(datasette_compat, "MAX_COUNTED_FILE_BYTES", 0)
     page = browse("/retell").text
     assert "Many rows" in page
     assert "1 row" not in page

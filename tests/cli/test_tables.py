@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from rich.cells import cell_len
 from rich.console import Console
 
-from receiver import access
+from receiver.browse import access
 from receiver.cli import access as access_command
 from receiver.cli import copying, fetching, main, tables, webhook
 from receiver.retell.coverage import Report, Row

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 import httpx
 import pytest
 
-from receiver import access
+from receiver.browse import access
 from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 from tests.faults.checking import check

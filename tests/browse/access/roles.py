@@ -5,9 +5,8 @@ import json
 from contextlib import contextmanager
 from urllib.parse import quote
 
-from datasette_auth_passwords.utils import hash_password
-
-from receiver import access
+from receiver.browse import access
+from receiver.browse.access import hash_password
 from receiver.browse.charts import DASHBOARDS
 from receiver.browse.server import serving
 from schema.questions import questions

@@ -12,8 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from receiver import access
-from receiver.browse import listening, pool
+from receiver.browse import access, listening, pool
 from receiver.browse.pool import QueryPool, TooManyQueries
 from receiver.store import migrate
 from tests.support import running

@@ -5,7 +5,7 @@ import stat
 import pytest
 from click.testing import CliRunner
 
-from receiver import access
+from receiver.browse import access
 from receiver.cli import main
 from receiver.errors import SettingsError
 

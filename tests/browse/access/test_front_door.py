@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from receiver import access
+from receiver.browse import access
 from receiver.browse.login import own_path
 from receiver.browse.pages import DATABASE, MASKED
 from receiver.browse.server import serving

@@ -5,9 +5,9 @@ import importlib.util
 
 import httpx
 import pytest
-from datasette_auth_passwords.utils import hash_password
 
-from receiver import access
+from receiver.browse import access
+from receiver.browse.access import hash_password
 from receiver.browse.pages import DATABASE, MASKED
 from tests.browse.access.roles import (
     NUMBER,

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasette_auth_passwords.utils import hash_password, verify_password
+from datasette_auth_passwords.utils import hash_password as hash_password
+from datasette_auth_passwords.utils import verify_password
 
 from receiver.errors import SettingsError
 from receiver.files import atomic_write, locked

@@ -1,0 +1,357 @@
+"""Everything that depends on Datasette's internals, so that a new version touches one file.
+
+Written for Datasette 0.65 and datasette-dashboards 0.8. The rest of callhouse uses the documented
+API alone: plugin hooks, Response, Request, the exceptions, the client, tilde encoding. Templates
+named base, index, table, row and login replace Datasette's and use the same context.
+"""
+
+import asyncio
+import csv
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from contextvars import ContextVar
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+import datasette_dashboards
+from datasette import Request
+from datasette.database import Database, Results, connections
+from datasette.database import QueryInterrupted as QueryInterrupted
+from datasette.filters import Filters
+from datasette.utils import get_all_foreign_keys, get_outbound_foreign_keys, sqlite_timelimit
+from datasette.views.base import DatasetteError
+from jinja2 import Environment
+from jinja2.ext import Extension
+
+from receiver.browse.filters import stored, typed
+from receiver.browse.functions import MAX_VALUE_BYTES, is_past_deadline, set_deadline
+from receiver.browse.pool import QueryPool, TooManyQueries
+from receiver.browse.privacy import goes_past, guard
+from receiver.store.bounded import connect_bounded
+from receiver.store.connection import Connection, sqlite3
+from receiver.store.log import Identity, identity
+from receiver.store.reading import connect_readonly
+from receiver.transfer.formats import defused
+from schema.tables import CALL_TABLES, OBSERVATIONS, ROLLUP_TABLES, TABLES
+
+if TYPE_CHECKING:
+    from datasette import Response
+    from datasette.app import Datasette
+
+# Datasette's own cookies: the form token and messages shown once.
+COOKIES = ("ds_csrftoken", "ds_messages")
+# Of the current request: its login, for limits per login, and whether the response is CSV.
+login_of_request: ContextVar[str] = ContextVar("login_of_request", default="")
+is_csv_request: ContextVar[bool] = ContextVar("is_csv_request", default=False)
+
+# Datasette counts the rows of every table on its pages; beyond this file size, that takes too long.
+MAX_COUNTED_FILE_BYTES = 500_000_000
+# Four bytes a character: as large as the largest value can be in memory.
+MAX_RESULT_BYTES = 4 * MAX_VALUE_BYTES
+# Waiting for a thread, and the time limit of the query.
+ANSWERED_SECONDS = 25.0
+
+# The count on the page of a table, as Datasette writes it; SQL of a person ends differently.
+_COUNT = re.compile(r"select count\(\*\) from (\w+) ")
+_MANY_ROWS_PER_CALL = {t.name for t in (OBSERVATIONS, *CALL_TABLES) if len(t.key) > 1}
+_KEYS = {table.name: list(table.key) for table in (*TABLES, *ROLLUP_TABLES)}
+
+
+class GuardedDatabase(Database):
+    """The calls database in Datasette: read-only, limited, with or without personal data."""
+
+    def __init__(
+        self, datasette: "Datasette", path: str, pool: QueryPool, *, is_masked: bool
+    ) -> None:
+        super().__init__(datasette, path=path, is_mutable=True)
+        self.is_masked = is_masked
+        self._pool = pool
+
+    def close(self) -> None:
+        """Close every connection and let the threads end."""
+        self._pool.close()
+        super().close()
+
+    def connect(self, **_: bool) -> Any:
+        """Open a guarded read-only connection, also where Datasette asks for a writable one."""
+        connection = connect_bounded(Path(self.path), max_value_bytes=MAX_VALUE_BYTES)
+        self._all_file_connections.append(connection)
+        guard(connection, is_masked=self.is_masked)
+        return connection
+
+    async def execute_fn(self, fn: Callable[[Connection], Any]) -> Any:
+        """Run a function with a connection, in a thread of the login that asks.
+
+        Raises QueryInterrupted if there is no result in time.
+        """
+
+        def in_thread() -> Any:
+            files = self._files()
+            connection, opened = getattr(connections, self.name, (None, None))
+            if connection is not None and opened != files:
+                # The file was replaced: this connection would read the old one.
+                self._all_file_connections.remove(connection)
+                connection.close()
+                connection = None
+            if connection is None:
+                connection = self.connect()
+                self.ds._prepare_connection(connection, self.name)
+                setattr(connections, self.name, (connection, files))
+            return fn(connection)
+
+        try:
+            future = self._pool.submit(login_of_request.get(), in_thread)
+            return await asyncio.wait_for(asyncio.wrap_future(future), ANSWERED_SECONDS)
+        except (TimeoutError, TooManyQueries):
+            raise QueryInterrupted(None, "", None) from None
+
+    def _files(self) -> tuple[Identity, Identity]:
+        path = Path(self.path)
+        return identity(path), identity(path.with_name(path.name + "-wal"))
+
+    async def execute(
+        self,
+        sql: str,
+        params: Any = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Run a query as Datasette does, with limits, and without logging SQL that fails: it may
+        contain phone numbers and names.
+
+        Raises OperationalError, which Datasette shows as an error of the query.
+        """
+        if goes_past(sql):
+            raise sqlite3.OperationalError(
+                "name tables without a schema: calls, not main.calls; "
+                "where a text has the word main, write the text as a parameter, :text"
+            )
+        counted = _COUNT.fullmatch(sql)
+        if counted and counted[1] in _MANY_ROWS_PER_CALL and self.size > MAX_COUNTED_FILE_BYTES:
+            # SQLite cannot be interrupted while it counts, and reads the whole table for it.
+            raise QueryInterrupted(None, sql, None)
+        limit_ms = self.ds.sql_time_limit_ms
+        limit_ms = min(options.get("custom_time_limit") or limit_ms, limit_ms)
+        max_rows = None
+        if truncate and self.ds.max_returned_rows:
+            # One row beyond the page shows whether there are more.
+            is_page = self.ds.max_returned_rows == (options.get("page_size") or self.ds.page_size)
+            max_rows = self.ds.max_returned_rows + is_page
+        try:
+            return await self.execute_fn(
+                lambda connection: _run_query(connection, sql, params, limit_ms, max_rows)
+            )
+        except sqlite3.OperationalError as error:
+            if is_csv_request.get():
+                # Datasette would respond 200 with an empty body.
+                raise DatasetteError(str(error), title="Invalid SQL", status=400) from None
+            raise
+
+    async def primary_keys(self, table: str) -> list[str]:
+        """The table's key, also where a temporary view hides it."""
+        return _KEYS.get(table) or await super().primary_keys(table)
+
+    async def foreign_keys_for_table(self, table: str) -> list[dict[str, str]]:
+        """The table's foreign keys, also where a temporary view hides them."""
+        found: list[dict[str, str]] = await self._read_schema(
+            lambda unguarded: get_outbound_foreign_keys(unguarded, table)
+        )
+        return found
+
+    async def get_all_foreign_keys(self) -> dict[str, Any]:
+        """Incoming and outgoing foreign keys of every table."""
+        found: dict[str, Any] = await self._read_schema(get_all_foreign_keys)
+        return found
+
+    async def _read_schema(self, read: Callable[[Connection], Any]) -> Any:
+        """Read the schema on a connection without the temporary views."""
+
+        def in_thread(_: Connection) -> Any:
+            with closing(connect_readonly(Path(self.path))) as unguarded:
+                return read(unguarded)
+
+        return await self.execute_fn(in_thread)
+
+    async def fts_table(self, table: str) -> str | None:
+        """The full-text index of a table. Masked readers have none: it contains every word."""
+        return None if self.is_masked else await super().fts_table(table)
+
+    async def table_counts(self, limit: int = 10) -> dict[str, int | None]:
+        """Rows per table; None for every table of a large file, as SQLite cannot be interrupted
+        while it counts."""
+        if self.size > MAX_COUNTED_FILE_BYTES:
+            return dict.fromkeys(await self.table_names())
+        counts: dict[str, int | None] = await super().table_counts(limit)
+        return counts
+
+
+def _run_query(
+    connection: Connection, sql: str, params: Any, limit_ms: int, max_rows: int | None
+) -> Results:
+    """The rows of a query, at most `max_rows`.
+
+    Raises QueryInterrupted after the time limit, OperationalError for every other failure.
+    """
+    set_deadline(time.perf_counter() + limit_ms / 1000)
+    try:
+        with sqlite_timelimit(connection, limit_ms):
+            cursor = connection.cursor()
+            rows, size = [], 0
+            for row in cursor.execute(sql, params if params is not None else {}):
+                size += sum(map(sys.getsizeof, row))
+                if size > MAX_RESULT_BYTES:
+                    raise sqlite3.OperationalError(
+                        f"the result is larger than {MAX_RESULT_BYTES // 1_000_000} MB: "
+                        "select fewer rows or columns"
+                    )
+                rows.append(row)
+                if max_rows is not None and len(rows) > max_rows:
+                    return Results(rows[:max_rows], True, cursor.description)
+            return Results(rows, False, cursor.description)
+    except MemoryError:
+        raise sqlite3.OperationalError(
+            "the query needs more memory than there is for all queries: narrow it down"
+        ) from None
+    except (sqlite3.DatabaseError, sqlite3.Warning) as error:
+        if error.args == ("interrupted",) or is_past_deadline():
+            raise QueryInterrupted(error, sql, params) from error
+        if not isinstance(error, sqlite3.OperationalError):
+            # Datasette shows an OperationalError as an error of the query, others as a 500.
+            raise sqlite3.OperationalError(str(error)) from error
+        raise
+    finally:
+        set_deadline(None)
+
+
+def patch_datasette(zone: ZoneInfo) -> None:
+    """Replace what Datasette offers no hook for: error output, CSV cells, values of filters."""
+    # Imported here: these modules load the plugins, and callhouse's may be half imported now.
+    import datasette.handle_exception
+    import datasette.views.base
+    import datasette.views.table
+
+    # Datasette prints a failed page's variables: call records. callhouse logs type and line.
+    datasette.handle_exception.rich = None
+    datasette.handle_exception.traceback = SimpleNamespace(print_exc=lambda: None)
+    datasette.views.base.csv = SimpleNamespace(writer=_CsvWriter)
+    datasette.views.table.Filters = type("Filters", (_DisplayFilters,), {"zone": zone})
+
+
+class _CsvWriter:
+    """Replaces `csv.writer` on Datasette's pages, where `out.write` is a coroutine.
+
+    Escapes cells that a spreadsheet would run as formulas, as exports do.
+    """
+
+    def __init__(self, out: Any) -> None:
+        self._writer = csv.writer(out)
+
+    def writerow(self, row: Iterable[object]) -> Any:
+        """Return the coroutine that writes a row."""
+        return self._writer.writerow(list(map(defused, row)))
+
+
+class _DisplayFilters(Filters):
+    """Filters of a table's page that accept values as its cells show them."""
+
+    zone: ZoneInfo
+
+    def build_where_clauses(self, table: str) -> tuple[list[str], dict[str, Any]]:
+        """The conditions and their parameters."""
+        clauses: list[str] = []
+        params: dict[str, Any] = {}
+        for column, shown_lookup, shown in self.selections():
+            for lookup, value in stored(column, shown_lookup, shown, self.zone):
+                if (found := self._filters_by_key.get(lookup)) is None:
+                    continue
+                clause, given = found.where_clause(table, column, value, len(params))
+                clauses.append(clause)
+                for one in given if isinstance(given, list) else [given]:
+                    if one is not None:
+                        params[f"p{len(params)}"] = typed(column, one)
+        return clauses, params
+
+
+# The nonce of the current response, which its Content-Security-Policy allows.
+csp_nonce: ContextVar[str] = ContextVar("csp_nonce", default="")
+# The style element that Datasette's SQL editor (cm-resize) adds: empty, then with its rules.
+EDITOR_STYLE_HASHES = (
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' "
+    "'sha256-38xqj8N9cygggde3AvM+xVgS15DUXTOhM9fjk0hLOS0='"
+)
+_INLINE = re.compile(r"<(script|style)(?=[\s>{])")
+_STYLE_ATTRIBUTE = re.compile(r'\sstyle="(?:\{\{.*?\}\}|[^"{])*"')
+
+
+class TemplateNonces(Extension):
+    """Lets Datasette's templates work under a strict Content-Security-Policy.
+
+    Inline scripts and styles get the nonce. It is added to the source of templates and never to
+    rendered pages, so that markup in a transcript gets none. Style attributes are removed:
+    callhouse.css replaces them.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        environment.globals["csp_nonce"] = csp_nonce.get
+
+    def preprocess(self, source: str, *_: object, **__: object) -> str:
+        """Called by Jinja with each template before it is compiled."""
+        source = _INLINE.sub(r'<\1 nonce="{{ csp_nonce() }}"', source)
+        return _STYLE_ATTRIBUTE.sub("", source)
+
+
+class _WithDashboards:
+    """A Datasette with dashboards configured for one reader, and callhouse's templates for them.
+
+    Where two plugins have a template of one name, Datasette may choose either.
+    """
+
+    def __init__(self, datasette: "Datasette", dashboards: dict[str, Any]) -> None:
+        self._datasette, self._dashboards = datasette, dashboards
+
+    def plugin_config(self, _: str) -> dict[str, Any]:
+        """The dashboards."""
+        return self._dashboards
+
+    async def render_template(self, template: str, *context: Any, **request: Any) -> str:
+        """Render callhouse's template of the same name."""
+        page: str = await self._datasette.render_template(
+            f"dashboards/{template}", *context, **request
+        )
+        return page
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._datasette, name)
+
+
+async def dashboard_list(
+    datasette: "Datasette", request: "Request", dashboards: dict[str, Any]
+) -> "Response":
+    """The page of datasette-dashboards that lists dashboards."""
+    return await datasette_dashboards.dashboard_list(
+        request, _WithDashboards(datasette, dashboards)
+    )
+
+
+async def dashboard_view(
+    datasette: "Datasette", request: "Request", dashboards: dict[str, Any], filters: dict[str, str]
+) -> "Response":
+    """The page of datasette-dashboards for the dashboard that the request names."""
+    # With every filter in the address, the view does not redirect to add its defaults.
+    query = urlencode(filters).encode()
+    request = Request(request.scope | {"query_string": query}, request.receive)
+    return await datasette_dashboards.dashboard_view(
+        request, _WithDashboards(datasette, dashboards)
+    )
+
+
+def filtered_query(sql: str, filters: dict[str, str]) -> str:
+    """The SQL of a chart without the [[ ]] whose filter has no value."""
+    return str(datasette_dashboards.replace_opts_in_query(sql, filters))
