@@ -30,7 +30,9 @@ async def measure(path: Path, console: Console) -> None:
     os.environ["CALLHOUSE_DATABASE_URL"] = f"sqlite:///{path}"
     os.environ["RETELL_API_KEY"] = KEY
     served = serving(config.load(), password_hash="unused")
-    session = served.callhouse_door.sessions.start(served.callhouse_access.admin_actor)
+    session = served.callhouse_authentication.sessions.start(
+        served.callhouse_authentication.access.admin_actor
+    )
     cookies = {"ds_actor": session}
     table = Table(title="Pages of the browser")
     for column in ("page", "status", "first ms", "second ms", "peak MB"):

@@ -74,7 +74,7 @@ def test_users_added_at_once_are_all_there(tmp_path):
     script = (
         "import sys\nfrom receiver.browse import access\nfrom pathlib import Path\n"
         "for n in range(10):\n"
-        "    with access.changing(Path(sys.argv[1])) as known:\n"
+        "    with access.edit(Path(sys.argv[1])) as known:\n"
         "        known.users[f'{sys.argv[2]}-{n}'] = access.User('reader', 'hash')\n"
     )
     path = tmp_path / "retell.access"

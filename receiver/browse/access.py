@@ -1,8 +1,7 @@
-"""Who may browse: named users and tokens, kept beside the database for its owner alone.
+"""Users and tokens that may browse, in a file beside the database that its owner alone may read.
 
 The file is JSON: {"users": {name: {"role", "password_hash"}}, "tokens": {name: {"role",
-"token_sha256"}}}. Passwords are hashed slowly; a token is random and long, so that a plain SHA-256
-of it gives nothing away.
+"token_sha256"}}}. Passwords have a slow hash; tokens are long and random, so SHA-256 is enough.
 """
 
 import hashlib
@@ -21,76 +20,76 @@ from datasette_auth_passwords.utils import verify_password
 from receiver.errors import SettingsError
 from receiver.files import atomic_write, locked
 
-# What a role sees is decided by the database it is let into.
+# A role has the database of the same name, which decides what it sees.
 ROLES = {
     "reader": "everything but raw bodies",
     "masked": "no personal data",
 }
 # The login of CALLHOUSE_BROWSE_PASSWORD.
 ADMIN = "admin"
-# No password's hash, and as slow to compare: an unknown name takes as long as a known one.
-_NOBODY = "pbkdf2_sha256$480000$salt$none"
+# Matches no password. An unknown name takes as long to check as a known one.
+_UNKNOWN_USER_HASH = "pbkdf2_sha256$480000$salt$none"
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody with a password."""
+    """A person with a password."""
 
     role: str
     password_hash: str
 
     @property
     def session(self) -> str:
-        """What a login cookie must carry: another password ends the sessions of the one before."""
+        """What a login cookie must contain: a new password ends the sessions of the old one."""
         return fingerprint(self.password_hash)
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A program's key."""
+    """The key of a program."""
 
     role: str
     token_sha256: str
 
 
 @dataclass(slots=True)
-class Known:
-    """Everybody, by name."""
+class AccessList:
+    """All users and tokens, by name."""
 
     users: dict[str, User] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
 
 
 def path_beside(database: Path) -> Path:
-    """The file for a database: retell.access beside retell.db."""
+    """The file of a database: retell.access beside retell.db."""
     return database.with_suffix(".access")
 
 
-def load(path: Path) -> Known:
-    """Read the file; nobody is known without one. Raises SettingsError if it makes no sense."""
+def load(path: Path) -> AccessList:
+    """Read the file; without one, nobody is known. Raises SettingsError if it is damaged."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return Known(
-            users={name: User(**user) for name, user in said["users"].items()},
-            tokens={name: Token(**token) for name, token in said["tokens"].items()},
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return AccessList(
+            users={name: User(**user) for name, user in content["users"].items()},
+            tokens={name: Token(**token) for name, token in content["tokens"].items()},
         )
     except FileNotFoundError:
-        return Known()
+        return AccessList()
     except (ValueError, TypeError, KeyError, AttributeError):
         raise SettingsError(
-            f"{path} is damaged", hint="Delete it, and add users and tokens again."
+            f"{path} is damaged", hint="Delete it, then add users and tokens again."
         ) from None
 
 
-def save(path: Path, known: Known) -> None:
+def save(path: Path, known: AccessList) -> None:
     """Replace the file atomically."""
     with atomic_write(path) as new:
         new.write_text(json.dumps(asdict(known), indent=2), encoding="utf-8")
 
 
 @contextmanager
-def changing(path: Path) -> Iterator[Known]:
-    """Everybody, to be changed and then saved; one process at a time. Raises SettingsError."""
+def edit(path: Path) -> Iterator[AccessList]:
+    """Yield the list for changes, then save it; one process at a time. Raises SettingsError."""
     with locked(path):
         known = load(path)
         yield known
@@ -98,20 +97,20 @@ def changing(path: Path) -> Iterator[Known]:
 
 
 def require_name(name: str) -> str:
-    """The name, if it can be one. Raises SettingsError."""
+    """Validate and return a name. Raises SettingsError."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
         raise SettingsError(
-            "this cannot be a name", hint="Take lower-case letters, digits, dots and hyphens."
+            "not a valid name", hint="Use lower-case letters, digits, dots and hyphens."
         )
     if name == ADMIN:
         raise SettingsError(
-            "admin is the login of CALLHOUSE_BROWSE_PASSWORD", hint="Take another name."
+            "the name admin belongs to CALLHOUSE_BROWSE_PASSWORD", hint="Choose another name."
         )
     return name
 
 
 def new_password() -> str:
-    """One that nobody guesses."""
+    """A random password."""
     return secrets.token_urlsafe(12)
 
 
@@ -121,24 +120,24 @@ def new_user(role: str, password: str) -> User:
 
 
 def new_token(role: str) -> tuple[Token, str]:
-    """A token as it is kept, and as it is told once."""
+    """A token to store, and its text, which is shown once."""
     token = f"callhouse_{secrets.token_urlsafe(32)}"
     return Token(role, _sha256(token)), token
 
 
 class Access:
-    """Asks the file, read anew when it has changed: who is removed is out with the next request."""
+    """Checks logins against the file. Changes apply from the next request."""
 
     def __init__(self, path: Path, *, admin_password_hash: str | None) -> None:
         self._path = path
         self._admin_password_hash = admin_password_hash
         self._admin_session = fingerprint(admin_password_hash) if admin_password_hash else ""
         self._stamp: tuple[int, int] | None = None
-        self._known = Known()
+        self._known = AccessList()
 
     @property
-    def known(self) -> Known:
-        """Everybody as of now. Raises SettingsError if the file makes no sense."""
+    def known(self) -> AccessList:
+        """The current users and tokens. Raises SettingsError if the file is damaged."""
         try:
             stat = self._path.stat()
             stamp = (stat.st_ino, stat.st_mtime_ns)
@@ -149,7 +148,7 @@ class Access:
         return self._known
 
     def role(self, actor: dict[str, Any] | None) -> str | None:
-        """The role of an actor of Datasette; None for nobody and for who is no longer known."""
+        """The role of an actor of Datasette; None for nobody and for removed users."""
         name = str((actor or {}).get("id"))
         if name == ADMIN:
             is_current = (actor or {}).get("session") == self._admin_session
@@ -163,10 +162,13 @@ class Access:
     def log_in(self, name: str, password: str) -> dict[str, str] | None:
         """The actor for a login cookie; None if the password is wrong."""
         if name == ADMIN:
-            is_right = verify_password(password, self._admin_password_hash or _NOBODY)
+            is_right = verify_password(password, self._admin_password_hash or _UNKNOWN_USER_HASH)
             return self.admin_actor if is_right else None
         user = self.known.users.get(name)
-        if not verify_password(password, user.password_hash if user else _NOBODY) or not user:
+        if (
+            not verify_password(password, user.password_hash if user else _UNKNOWN_USER_HASH)
+            or not user
+        ):
             return None
         return {"id": name, "session": user.session}
 
@@ -176,16 +178,16 @@ class Access:
         return {"id": ADMIN, "session": self._admin_session} if self._admin_session else None
 
     def actor_of_token(self, token: str) -> dict[str, str] | None:
-        """The actor that carries this token; None if nobody does."""
+        """The actor of this token, or None."""
         digest = _sha256(token)
-        for name, kept in self.known.tokens.items():
-            if secrets.compare_digest(kept.token_sha256, digest):
+        for name, stored in self.known.tokens.items():
+            if secrets.compare_digest(stored.token_sha256, digest):
                 return {"id": f"token:{name}"}
         return None
 
 
 def fingerprint(password_hash: str) -> str:
-    """What a login cookie carries of the password: another password ends its sessions."""
+    """The part of the password hash that a login cookie contains."""
     return _sha256(password_hash)[:16]
 
 

@@ -29,10 +29,10 @@ from datasette.views.base import DatasetteError
 from jinja2 import Environment
 from jinja2.ext import Extension
 
-from receiver.browse.filters import stored, typed
+from receiver.browse.formatting import filter_parameter, parse_filter
 from receiver.browse.functions import MAX_VALUE_BYTES, is_past_deadline, set_deadline
 from receiver.browse.pool import QueryPool, TooManyQueries
-from receiver.browse.privacy import goes_past, guard
+from receiver.browse.privacy import bypasses_views, guard
 from receiver.store.bounded import connect_bounded
 from receiver.store.connection import Connection, sqlite3
 from receiver.store.log import Identity, identity
@@ -127,7 +127,7 @@ class GuardedDatabase(Database):
 
         Raises OperationalError, which Datasette shows as an error of the query.
         """
-        if goes_past(sql):
+        if bypasses_views(sql):
             raise sqlite3.OperationalError(
                 "name tables without a schema: calls, not main.calls; "
                 "where a text has the word main, write the text as a parameter, :text"
@@ -267,14 +267,14 @@ class _DisplayFilters(Filters):
         clauses: list[str] = []
         params: dict[str, Any] = {}
         for column, shown_lookup, shown in self.selections():
-            for lookup, value in stored(column, shown_lookup, shown, self.zone):
+            for lookup, value in parse_filter(column, shown_lookup, shown, self.zone):
                 if (found := self._filters_by_key.get(lookup)) is None:
                     continue
                 clause, given = found.where_clause(table, column, value, len(params))
                 clauses.append(clause)
                 for one in given if isinstance(given, list) else [given]:
                     if one is not None:
-                        params[f"p{len(params)}"] = typed(column, one)
+                        params[f"p{len(params)}"] = filter_parameter(column, one)
         return clauses, params
 
 

@@ -1,9 +1,9 @@
-"""Which SQL functions, table-valued functions and pragmas browsing may use: those listed here.
+"""The SQL functions, table-valued functions and pragmas that browsing may use.
 
-Everything else is refused, also what a later SQLite or a plugin adds, because some functions reach
-into memory (`fts3_tokenizer` installs a pointer), load code or have no bound on their cost. Those
-that SQLite computes in one step of quadratic cost are replaced by Python's, which are linear and
-check the deadline of the query: SQLite itself looks at the clock only between steps.
+All others are denied, including those that a later SQLite or a plugin adds: some access memory
+(`fts3_tokenizer` installs a pointer), load code or have unbounded cost. Functions that SQLite
+computes in one step of quadratic cost are replaced by linear ones in Python, which check the
+deadline of the query: SQLite checks the time only between steps.
 """
 
 import re
@@ -34,16 +34,16 @@ _AGGREGATES_AND_WINDOWS = """
     avg count cume_dist dense_rank first_value group_concat lag last_value lead max min nth_value
     ntile percent_rank rank row_number string_agg sum total
 """
-# Without json_patch, whose cost is the product of both objects' keys, and without jsonb_..., which
-# write SQLite's own binary form.
+# Without json_patch, whose cost is the product of both objects' keys, and without jsonb_..., whose
+# results are binary.
 _JSON = """
     -> ->> json json_array json_array_insert json_array_length json_error_position json_extract
     json_group_array json_group_object json_insert json_object json_pretty json_quote json_remove
     json_replace json_set json_type json_valid
 """
-# Of the full-text index; only on its table.
+# For the full-text index.
 _FULL_TEXT = "bm25 highlight snippet"
-# Its page of versions, and the search of a table.
+# Used by Datasette's page of versions and its search in a table.
 _DATASETTE = "escape_fts sqlite_version"
 
 FUNCTIONS = frozenset(
@@ -54,8 +54,8 @@ FUNCTIONS = frozenset(
     )
     for name in group.split()
 )
-# What Datasette asks to learn the schema, and what the full-text index asks before it reads; people
-# may ask less, by Datasette's own list.
+# Used by Datasette to read the schema and by the full-text index. SQL of people may use fewer, by
+# Datasette's own list.
 PRAGMAS = frozenset(
     {
         "data_version",
@@ -66,33 +66,33 @@ PRAGMAS = frozenset(
 )
 TABLE_FUNCTIONS = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for name in PRAGMAS)})
 
-# Pages show values of 16 MiB, as large as a body; nothing in a query becomes longer than this.
+# A body of 16 MiB fits into a value.
 MAX_VALUE_BYTES = 20_000_000
 MAX_PATTERN = 1_000
 _MAX_TRIMMED = 1_000
-# Steps that matching a pattern with single wildcards may take.
+# Limit of steps for matching a pattern with single wildcards.
 _MAX_STEPS = 50_000_000
 
 _query = threading.local()
 
 
-class TimeIsUp(Exception):
-    """A function noticed that its query has run past its deadline."""
+class DeadlineExceeded(Exception):
+    """A function noticed that its query is past its deadline."""
 
 
 def set_deadline(at: float | None) -> None:
-    """Until when this thread's query may run, by time.perf_counter()."""
+    """Set when this thread's query must end, by time.perf_counter()."""
     _query.deadline = at
 
 
 def is_past_deadline() -> bool:
-    """Whether this thread's query has run past its deadline."""
+    """Whether this thread's query is past its deadline."""
     deadline = getattr(_query, "deadline", None)
     return deadline is not None and time.perf_counter() >= deadline
 
 
-def replace_costly(connection: sqlite3.Connection) -> None:
-    """Put linear functions in place of SQLite's quadratic ones."""
+def replace_slow_functions(connection: sqlite3.Connection) -> None:
+    """Replace SQLite's quadratic functions by linear ones."""
     for name, arguments, function in (
         ("instr", 2, _instr),
         ("replace", 3, _replace),
@@ -103,15 +103,15 @@ def replace_costly(connection: sqlite3.Connection) -> None:
         ("like", 3, _like),
         ("glob", 2, _glob),
     ):
-        checked = _checked(function)
-        # Indices and views use some of them: the same arguments give the same result.
+        checked = _with_deadline(function)
+        # Deterministic: indexes and views use some of them.
         connection.create_function(name, arguments, checked, deterministic=True)
 
 
-def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
+def _with_deadline(function: Callable[..., Any]) -> Callable[..., Any]:
     def check(*values: Any) -> Any:
         if is_past_deadline():
-            raise TimeIsUp
+            raise DeadlineExceeded
         return function(*values)
 
     return check
@@ -178,15 +178,15 @@ def _glob(pattern: Any, value: Any) -> bool | None:
 
 
 def _folded(text: str) -> str:
-    """Lower case as SQLite's LIKE has it: of ASCII alone."""
+    """Lower case as in SQLite's LIKE: ASCII alone."""
     if text.isascii():
         return text.lower()
     return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
-# Between two wildcards for any length: a text, or a regular expression of as many characters.
+# The text between two % or *: a literal, or a regular expression, and its length in characters.
 _Part = tuple[str, re.Pattern[str] | None, int]
-# One character of a part: as an expression, and as itself unless it is a wildcard.
+# One character of a part: its expression, and the character itself unless it is a wildcard.
 _Element = tuple[str, str | None]
 _ANY: _Element = (".", None)
 _NEVER: _Element = ("(?!)", None)
@@ -239,7 +239,7 @@ def _glob_parts(pattern: str) -> list[_Part]:
 
 
 def _set(text: str) -> str:
-    """A set of GLOB as one of a regular expression."""
+    """A character set of GLOB as a regular expression."""
     negation, members = ("^", text[1:]) if text.startswith("^") else ("", text)
     ranges, at = [], 0
     while at < len(members):
@@ -269,8 +269,8 @@ def _require_short(pattern: str) -> None:
 
 
 def _matches(text: str, parts: list[_Part]) -> bool:
-    """The first part begins the text, the last ends it, each between is next found after the one
-    before: no choice is ever taken back."""
+    """Match the first part at the start, the last at the end, and each other part at its first
+    occurrence after the one before: no backtracking."""
     steps = sum(length for _, expression, length in parts if expression) * len(text)
     if steps > _MAX_STEPS:
         raise ValueError("LIKE or GLOB pattern too complex for a text of this length")

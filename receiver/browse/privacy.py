@@ -1,21 +1,26 @@
-"""What nobody reads by browsing, and what one sees who must see no personal data.
+"""Hide private columns from every reader, and personal data from masked readers.
 
-On each connection, temporary views stand in front of the tables. A name without a schema means the
-temporary one to SQLite, so that pages and SQL get what the view shows; `goes_past` refuses the
-names that would go past it. An authorizer alone does not hold: SQLite asks it nothing about a
-column of FULL JOIN … USING, and takes the name of a CTE for that of a view.
+Each connection has temporary views with the names of the tables. SQLite resolves a name without a
+schema to the temporary view, so pages and SQL read the views; `bypasses_views` detects SQL that
+names the schema. An authorizer alone is not enough: SQLite does not ask it about a column of
+FULL JOIN … USING, and takes the name of a CTE for that of a view.
 """
 
 import re
 from collections.abc import Callable
 
-from receiver.browse.functions import FUNCTIONS, PRAGMAS, TABLE_FUNCTIONS, replace_costly
+from receiver.browse.functions import (
+    FUNCTIONS,
+    PRAGMAS,
+    TABLE_FUNCTIONS,
+    replace_slow_functions,
+)
 from receiver.store.connection import sqlite3
 from receiver.store.sql import quoted
 from schema.personal import shown
 from schema.tables import PRIVATE, ROLLUP_TABLES, TABLES
 
-# Modules that some builds of SQLite have without listing them.
+# Modules that some builds of SQLite have but do not list.
 _LATE_MODULES = frozenset(
     {"dbstat", "sqlite_dbpage", "sqlite_stmt", "bytecode", "tables_used", "generate_series"}
 )
@@ -32,28 +37,28 @@ _READING = frozenset(
     }
 )
 _SCHEMA = re.compile(r"\bmain\b", re.IGNORECASE | re.ASCII)
-# Statistics of an index are samples of its values, and no view can stand in front of them.
-# Datasette itself asks for their names, and for tables made USING FTS.
+# Statistics of an index contain samples of its values, and no view can hide them. Datasette itself
+# reads their names, and looks for tables created USING FTS.
 _STATISTICS = re.compile(r"sqlite_stat", re.IGNORECASE)
 _SHARED_COLUMN = re.compile(r"\busing\b(?!\s+fts)|\bnatural\b", re.IGNORECASE | re.ASCII)
 
 
-def goes_past(sql: str) -> bool:
-    """Whether SQL could reach past the temporary views. It is not parsed: a literal counts too."""
-    of_statistics = _STATISTICS.search(sql) and _SHARED_COLUMN.search(sql)
-    return bool(_SCHEMA.search(sql) or of_statistics)
+def bypasses_views(sql: str) -> bool:
+    """Whether SQL could bypass the temporary views. Not parsed: the word in a literal counts."""
+    joins_statistics = _STATISTICS.search(sql) and _SHARED_COLUMN.search(sql)
+    return bool(_SCHEMA.search(sql) or joins_statistics)
 
 
 def guard(connection: sqlite3.Connection, *, is_masked: bool) -> None:
-    """Put the views in front of the tables, and let the connection do nothing but read."""
-    for statement in _masks(connection) if is_masked else _covers(connection):
+    """Create the temporary views, and restrict the connection to reading them."""
+    for statement in _masked_views(connection) if is_masked else _reader_views(connection):
         connection.execute(statement)
-    replace_costly(connection)
+    replace_slow_functions(connection)
     connection.set_authorizer(_authorizer(connection, is_masked=is_masked))
 
 
 def _authorizer(connection: sqlite3.Connection, *, is_masked: bool) -> Authorizer:
-    """What SQLite asks about each statement before it runs."""
+    """The function that SQLite asks about each statement before it runs."""
     modules = _modules(connection) - TABLE_FUNCTIONS
     decide = _authorize_masked if is_masked else _authorize
 
@@ -72,7 +77,7 @@ def _authorizer(connection: sqlite3.Connection, *, is_masked: bool) -> Authorize
 
 
 def _modules(connection: sqlite3.Connection) -> frozenset[str]:
-    """Modules of virtual tables, each of which may be a table-valued function too."""
+    """Modules of virtual tables; each may also be a table-valued function."""
     rows = connection.execute("SELECT name FROM pragma_module_list").fetchall()
     return frozenset(name.lower() for (name,) in rows) | _LATE_MODULES
 
@@ -82,23 +87,23 @@ def _is_module(name: str, modules: frozenset[str]) -> bool:
     return name in modules or (name.startswith("pragma_") and name not in TABLE_FUNCTIONS)
 
 
-def _covers(connection: sqlite3.Connection) -> list[str]:
-    """Tables without their private columns; nothing of the full-text index's own tables, which
-    keep words of erased calls for a while."""
-    covered = [
+def _reader_views(connection: sqlite3.Connection) -> list[str]:
+    """Tables without their private columns; the full-text index's own tables empty, as they retain
+    words of erased calls for a while."""
+    views = [
         _view(table, [f"NULL AS {n}" if (table, n) in PRIVATE else n for n in _KNOWN[table].names])
         for table in {table for table, _ in PRIVATE}
     ]
-    return [*covered, *map(_nothing, _tables(connection, "shadow"))]
+    return [*views, *map(_empty_view, _tables(connection, "shadow"))]
 
 
-def _masks(connection: sqlite3.Connection) -> list[str]:
-    """Every table without personal data, nothing of tables that are not known, and every view
-    anew, so that it reads the tables like this."""
+def _masked_views(connection: sqlite3.Connection) -> list[str]:
+    """Tables without personal data, unknown tables empty, and every view again, so that it reads
+    these."""
     views = connection.execute("SELECT sql FROM main.sqlite_master WHERE type = 'view'").fetchall()
     return [
         *(
-            _view(name, shown(_KNOWN[name])) if name in _KNOWN else _nothing(name)
+            _view(name, shown(_KNOWN[name])) if name in _KNOWN else _empty_view(name)
             for name in _tables(connection, "table", "virtual", "shadow")
         ),
         *(re.sub("^CREATE VIEW", "CREATE TEMP VIEW", sql) for (sql,) in views),
@@ -117,15 +122,15 @@ def _view(name: str, columns: list[str]) -> str:
     return f"{view} SELECT {', '.join(columns)} FROM main.{quoted(name)}"
 
 
-def _nothing(name: str) -> str:
-    # Datasette orders a table without a primary key by its rowid, which a view does not have.
+def _empty_view(name: str) -> str:
+    # Datasette sorts a table without a primary key by rowid, which views lack.
     return f"CREATE TEMP VIEW {quoted(name)} AS SELECT NULL AS rowid WHERE 0"
 
 
 def _authorize(
     action: int, table: str | None, column: str | None, _schema: str | None, _inside: str | None
 ) -> int:
-    """SQLite's authorizer, behind the views: nothing but reading, and nothing private."""
+    """Allow reading alone; private columns read as NULL."""
     if action not in _READING:
         return sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_READ and (table, column) in PRIVATE:
@@ -136,8 +141,8 @@ def _authorize(
 def _authorize_masked(
     action: int, table: str | None, column: str | None, schema: str | None, inside: str | None
 ) -> int:
-    """The same, and of the file's tables what the view of the same name reads of them."""
-    # Without a column, rows are counted and nothing of them is read.
+    """The same; and only the view of the same name may read one of the file's tables."""
+    # An empty column name: rows are counted, and no value is read.
     if action == sqlite3.SQLITE_READ and schema == "main" and table and column:
         is_schema = table in ("sqlite_master", "sqlite_schema")
         is_function = table in TABLE_FUNCTIONS

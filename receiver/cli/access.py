@@ -54,7 +54,7 @@ def add_user(name: str, role: str) -> None:
     password = _asked_password()
     made = None if password else access.new_password()
     added = access.new_user(role, password or str(made))
-    with access.changing(path) as known:
+    with access.edit(path) as known:
         known.users[name] = added
     click.echo(f"{name} may log in as {role}: sees {access.ROLES[role]}.")
     if made:
@@ -114,7 +114,7 @@ def add_token(name: str, role: str) -> None:
 
     path = _path()
     name = access.require_name(name)
-    with access.changing(path) as known:
+    with access.edit(path) as known:
         if name in known.tokens:
             raise SettingsError(
                 f"there is a token {name}", hint="Remove it first, or take a new name."
@@ -155,7 +155,7 @@ def _remove(kind: str, name: str) -> None:
     from receiver.browse import access
 
     path = _path()
-    with access.changing(path) as known:
+    with access.edit(path) as known:
         names = known.users if kind == "user" else known.tokens
         if names.pop(name, None) is None:
             raise SettingsError(

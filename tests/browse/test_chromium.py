@@ -74,7 +74,7 @@ def site(tmp_path_factory):
         spoken = json.dumps({"event": "call_ended", "call": spoken_call()}).encode()
         for body, at in [*bodies, (spoken, START + 10**8)]:
             store.add(receive(body, source="webhook", observed_at=at, received_at=at))
-    known = access.Known(
+    known = access.AccessList(
         users={"max": access.User("masked", hash_password(PASSWORD, iterations=1))}
     )
     access.save(access.path_beside(path), known)

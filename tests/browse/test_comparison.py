@@ -2,10 +2,10 @@
 
 import pytest
 
-from receiver.browse.comparison import (
-    FEWEST,
+from receiver.browse.charts.versions import (
+    MIN_CALLS,
     Estimate,
-    compared,
+    compare_versions,
     difference,
     mean,
     share,
@@ -75,11 +75,11 @@ def test_nothing_measured_is_no_estimate(nothing):
     ],
 )
 def test_a_verdict_needs_an_interval_without_zero(low, high, better, word):
-    assert verdict(Estimate((low + high) / 2, low, high, FEWEST), better)[0] == word
+    assert verdict(Estimate((low + high) / 2, low, high, MIN_CALLS), better)[0] == word
 
 
 def test_few_calls_prove_nothing():
-    assert verdict(Estimate(0.5, 0.4, 0.6, FEWEST - 1), 1) == ("not yet known", "")
+    assert verdict(Estimate(0.5, 0.4, 0.6, MIN_CALLS - 1), 1) == ("not yet known", "")
 
 
 def row(agent, version, successful, judged=100, **also):
@@ -106,7 +106,7 @@ def row(agent, version, successful, judged=100, **also):
 
 
 def test_each_version_stands_against_the_one_before_it_the_newest_first():
-    found = compared([row("a", 0, 50), row("a", 3, 80), row("a", 4, 60)], only_newest=False)
+    found = compare_versions([row("a", 0, 50), row("a", 3, 80), row("a", 4, 60)], only_newest=False)
     assert [(v.version, v.before) for v in found] == [(4, 3), (3, 0), (0, None)]
     assert [v.cells[0].verdict for v in found] == ["worse", "better", ""]
     assert [v.cells[0].estimate for v in found] == ["60 %", "80 %", "50 %"]
@@ -123,18 +123,18 @@ def test_of_all_agents_the_newest_change_of_each_the_largest_first():
         row("b", 8, 400, judged=1000),
         row("c", 0, 50),
     ]
-    found = compared(rows, only_newest=True)
+    found = compare_versions(rows, only_newest=True)
     assert [(v.agent_id, v.version, v.before) for v in found] == [("b", 8, 7), ("a", 2, 1)]
 
 
 def test_what_was_not_measured_is_left_out():
-    [version] = compared([row("a", 1, 5)], only_newest=False)
+    [version] = compare_versions([row("a", 1, 5)], only_newest=False)
     assert version.cells[3] is None
     assert version.cells[0].change == ""
 
 
 def test_drawings_of_a_measure_share_a_scale():
-    found = compared([row("a", 1, 20), row("a", 2, 80)], only_newest=False)
+    found = compare_versions([row("a", 1, 20), row("a", 2, 80)], only_newest=False)
     cells = [version.cells[0] for version in found]
     assert min(cell.low for cell in cells) == 0
     assert max(cell.high for cell in cells) == pytest.approx(100)

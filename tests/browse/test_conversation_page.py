@@ -4,11 +4,10 @@ import json
 
 import pytest
 
-from receiver.browse.bar import bar
-from receiver.browse.call_object import call_object
-from receiver.browse.call_view import call_view
-from receiver.browse.conversation import Note, ToolCall, Turn, conversation
-from receiver.browse.spoken import spoken
+from receiver.browse.pages.call_object import call_object
+from receiver.browse.pages.calls import call_view
+from receiver.browse.pages.conversation import Note, ToolCall, Turn, conversation, words_markup
+from receiver.browse.pages.speaker_timeline import speaker_timeline
 from schema.rows import Stamp, project
 from schema.tables import CALL_TABLES
 from tests.support.spelling import spelled
@@ -60,7 +59,7 @@ def test_a_tool_stands_at_the_word_at_which_it_was_invoked():
     [turn] = entries(said("agent", "let me look that up", 1.0), invoked("look_up", 2.1))
     [tool] = turn.tools
     assert tool.after_word == 2
-    assert '<span data-start=2.00 data-end=2.50>look</span> <a class="mark"' in spoken(turn)
+    assert '<span data-start=2.00 data-end=2.50>look</span> <a class="mark"' in words_markup(turn)
 
 
 def test_a_tool_before_the_first_word_stands_before_the_first_turn():
@@ -78,7 +77,7 @@ def test_a_tool_says_what_came_of_it():
     calls = [invoked(name, 1.2) for name in (*answers, "silent")]
     [turn] = entries(said("agent", "one moment", 1.0), *calls, *answers.values())
     assert {tool.name: tool.outcome for tool in turn.tools} == {
-        "ran": "done", "broke": "failed", "refused": "said no", "silent": "no result",
+        "ran": "done", "broke": "failed", "refused": "unsuccessful", "silent": "no result",
     }  # fmt: skip
 
 
@@ -94,13 +93,13 @@ def test_words_keep_the_spaces_of_the_content():
 def test_without_words_that_fit_the_content_is_shown_whole(words):
     [turn] = entries({"role": "user", "content": "Hello there.", "words": words})
     assert turn.words == [("Hello there.", None, None)]
-    assert spoken(turn) == "Hello there."
+    assert words_markup(turn) == "Hello there."
 
 
 def test_markup_in_what_was_said_stays_text():
     evil = "<script>alert(1)</script>"
     [turn] = entries(said("user", f"{evil} & more", 0.0), invoked('"><script>', 0.2))
-    markup = spoken(turn)
+    markup = words_markup(turn)
     assert "<script" not in markup
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in markup
     assert "&amp;" in markup
@@ -149,7 +148,7 @@ def test_the_bar_has_lanes_silences_interruptions_and_answers():
         invoked("book", 10.5),
         result("book", 12.5, "{}"),
         duration_ms=20_000,
-    ).bar
+    ).timeline
     assert [(s.x, s.width) for s in drawn.agent] == [(0, 15), (50, 5)]
     assert [(s.x, s.width) for s in drawn.user] == [(10, 7.5)]
     assert [(s.x, s.width) for s in drawn.silences] == [(17.5, 32.5), (55, 45)]
@@ -166,25 +165,25 @@ def test_labels_of_a_long_bar_stay_few():
             [{"position": 0, "role": "user", "content": "hi", "start_seconds": 0.0,
               "end_seconds": 1.0}], [], [], [], [],
         )  # fmt: skip
-        assert len(bar(spoken_once, seconds).ticks) <= 9
+        assert len(speaker_timeline(spoken_once, seconds).ticks) <= 9
 
 
 def test_without_times_there_is_no_bar():
-    assert view({"role": "user", "content": "hello"}).bar is None
-    assert view().bar is None
+    assert view({"role": "user", "content": "hello"}).timeline is None
+    assert view().timeline is None
 
 
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
         ({"call_status": "not_connected"}, "never connected"),
-        ({"call_status": "ongoing", "start_timestamp": 1}, "still going on"),
-        ({"data_storage_setting": "basic_attributes_only"}, "keep no transcript"),
-        ({"call_status": "ended", "start_timestamp": 1}, "Nothing was said"),
+        ({"call_status": "ongoing", "start_timestamp": 1}, "in progress"),
+        ({"data_storage_setting": "basic_attributes_only"}, "excludes transcripts"),
+        ({"call_status": "ended", "start_timestamp": 1}, "Nobody spoke"),
     ],
 )
 def test_a_call_without_words_says_why(fields, why):
-    assert why in view(**fields).silence
+    assert why in view(**fields).why_empty
 
 
 def test_titles_name_the_other_end():
@@ -216,7 +215,7 @@ def test_scrubbed_variants_are_shown_on_request_or_where_there_is_nothing_else()
     assert view(plain, **both).recordings == [("Recording", "https://m.example/a.wav")]
     shown = view(plain, scrubbed=True, **both)
     assert shown.recordings == [("Recording", "https://m.example/b.wav")]
-    assert "[NAME]" in spoken(shown.conversation.turns[0])
+    assert "[NAME]" in words_markup(shown.conversation.turns[0])
     assert shown.variants == ["plain", "scrubbed"]
     assert view(scrubbed_transcript_with_tool_calls=[clean]).is_scrubbed
     assert not view(plain, scrubbed=True).is_scrubbed

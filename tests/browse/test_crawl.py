@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from receiver.browse.text import clock, dollars
+from receiver.browse.formatting import format_dollars, format_duration
 from receiver.sandbox.days import day
 from receiver.store import migrate, open_store, receive
 from schema.disconnection_reasons import REASONS
@@ -244,7 +244,7 @@ def expected_figures(calls) -> dict[str, str]:
     return {
         "Calls": f"{len(calls):,}",
         "Minutes": f"{minutes:,.0f}",
-        "Cost": dollars(sum(call.cents or 0 for call in calls)),
+        "Cost": format_dollars(sum(call.cents or 0 for call in calls)),
         "Success": f"{100 * sum(judged) / len(judged):.0f} %",
     }
 
@@ -269,12 +269,12 @@ def test_every_call_page_has_the_figures_of_its_bodies(site):
             assert f"{call.at:%H:%M:%S}" in facts, call_id
         duration = call.fields.get("duration_ms")
         if duration is not None and "start_timestamp" in call.fields:
-            assert f"<span>{clock(duration / 1000)} <small>long" in facts, call_id
+            assert f"<span>{format_duration(duration / 1000)} <small>long" in facts, call_id
         if call.cents is not None:
-            assert f">{dollars(call.cents)}" in facts, call_id
+            assert f">{format_dollars(call.cents)}" in facts, call_id
         costs = (call.fields.get("call_cost") or {}).get("product_costs") or []
         for cost in costs:
-            assert f">{dollars(cost['cost'])}</td>" in page, (call_id, cost)
+            assert f">{format_dollars(cost['cost'])}</td>" in page, (call_id, cost)
         for name, latency in (call.fields.get("latency") or {}).items():
             if isinstance(latency, dict) and latency.get("p50") is not None:
                 wait = latency["p50"]

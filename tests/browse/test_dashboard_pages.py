@@ -39,7 +39,7 @@ def path(tmp_path_factory):
 def visiting(path, timezone="Europe/Berlin"):
     """Yield get(path, name): as jane who reads, as max who sees no personal data, or as nobody."""
     environ = {"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"}
-    tokens, known = {}, access.Known()
+    tokens, known = {}, access.AccessList()
     for name, role in (("jane", "reader"), ("max", "masked")):
         known.tokens[name], tokens[name] = access.new_token(role)
     access.save(access.path_beside(path), known)
@@ -221,8 +221,8 @@ def test_days_the_wrong_way_round_are_turned(get):
 
 
 def test_a_chart_that_cannot_be_filtered_says_so(get):
-    assert "only the days are filtered" not in get("/-/dashboards/speed").text
-    assert "only the days are filtered" in get("/-/dashboards/speed?direction=inbound").text
+    assert "this chart filters by days alone" not in get("/-/dashboards/speed").text
+    assert "this chart filters by days alone" in get("/-/dashboards/speed?direction=inbound").text
 
 
 # Nothing there, and much
@@ -232,7 +232,7 @@ def test_a_file_without_a_call_says_so(get_new):
     for slug in DASHBOARDS:
         page = get_new(f"/-/dashboards/{slug}")
         assert page.status_code == 200
-        assert "No call has arrived yet" in page.text
+        assert "No calls yet" in page.text
         assert sources(page) == []
 
 
@@ -276,7 +276,7 @@ def cells(page):
 
 def test_a_better_version_shows_as_better_and_the_rest_as_not_yet_known(get_new, two_versions):
     page = cells(get_new("/-/dashboards/versions"))
-    assert page.startswith("Dental v4 version 4 against 3")
+    assert page.startswith("Dental v4 version 4, compared with 3")
     assert "75 % 60 % to 86 % better +29 to +65 points" in page
     assert "0 % 0 % to 8.8 % not yet known" in page
     assert "$0.120 $0.116 to $0.124 not yet known" in page
@@ -284,7 +284,7 @@ def test_a_better_version_shows_as_better_and_the_rest_as_not_yet_known(get_new,
 
 def test_an_agent_has_all_its_versions(get_new, two_versions):
     page = cells(get_new("/-/dashboards/versions?agent=agent_1&version=3"))
-    assert page.index("version 4 against 3") < page.index("version 3")
+    assert page.index("version 4, compared with 3") < page.index("version 3")
     assert page.count("better") == 1
 
 
@@ -295,7 +295,7 @@ def test_a_masked_login_compares_versions_too(get_new, two_versions):
 
 def test_where_nothing_can_be_compared_it_says_so(get_new, store):
     stored(store, simple("call_1", agent_version=1))
-    assert "nothing to compare" in get_new("/-/dashboards/versions").text
+    assert "No agent has connected calls of two versions" in get_new("/-/dashboards/versions").text
     one = get_new("/-/dashboards/versions?agent=agent_1").text
-    assert "Every version" in one
+    assert "All versions" in one
     assert "not yet known</span>" not in one

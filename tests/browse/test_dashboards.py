@@ -12,7 +12,7 @@ from datasette_dashboards import replace_opts_in_query
 
 from receiver.browse.charts import DASHBOARDS, configuration, sql
 from receiver.browse.charts.macros import Days, expand
-from receiver.browse.periods import midnight
+from receiver.browse.formatting import midnight_ms
 from schema.sql.zones import Zone
 from tests.support.viewing import SQLITES, a_world, add, ms
 
@@ -26,7 +26,7 @@ def days(since="2026-05-09", until="2026-05-10", timezone="UTC"):
     """Days as the page makes them."""
     first, last = date.fromisoformat(since), date.fromisoformat(until)
     after = date.fromordinal(last.toordinal() + 1)
-    ends = [midnight(day, ZoneInfo(timezone)) for day in (first, after)]
+    ends = [midnight_ms(day, ZoneInfo(timezone)) for day in (first, after)]
     return Days(first, last, *ends, timezone)
 
 
@@ -212,7 +212,7 @@ def test_components_have_the_average_of_their_calls_percentiles(world):
 def test_tools_that_fail_are_told_from_those_that_ran_and_said_no(world):
     assert ask(world, "tool_failures") == [
         ("book", "did not run", 1, 2, 0.5),
-        ("book", "ran and said no", 1, 2, 0.5),
+        ("book", "ran without success", 1, 2, 0.5),
     ]
 
 
@@ -222,9 +222,9 @@ def test_tools_have_their_average_time(world):
 
 def test_a_node_is_left_or_it_is_where_the_call_ended(world):
     assert ask(world, "node_visits") == [
-        ("Book", "went on", 0, 1),
+        ("Book", "continued", 0, 1),
         ("Book", "ended there", 1, 1),
-        ("Greet", "went on", 1, 1),
+        ("Greet", "continued", 1, 1),
         ("Greet", "ended there", 0, 1),
     ]
     assert ask(world, "node_steps") == [("Greet → Book", 1, 1, 1.0)]
@@ -245,8 +245,8 @@ def test_steps_have_their_share_of_the_ways_out_of_a_node(world):
         ("Pay → Greet", 1, 1, 1.0),
     ]
     visits = {(node, what): times for node, what, times, _ in ask(world, "node_visits")}
-    assert visits["Greet", "went on"] == 4
-    assert (visits["Pay", "went on"], visits["Pay", "ended there"]) == (1, 1)
+    assert visits["Greet", "continued"] == 4
+    assert (visits["Pay", "continued"], visits["Pay", "ended there"]) == (1, 1)
     assert visits["Book", "ended there"] == 2
 
 
@@ -380,7 +380,7 @@ def test_a_dashboard_is_in_the_words_of_datasette_dashboards():
 
 
 def test_only_percentiles_of_every_answer_cannot_be_told_apart_by_agent():
-    assert [chart.title for chart in CHARTS if chart.is_of_all] == ["Time to answer"]
+    assert [chart.title for chart in CHARTS if chart.ignores_agent] == ["Time to answer"]
 
 
 def test_every_file_of_sql_is_asked():

@@ -6,8 +6,8 @@ import tracemalloc
 import pytest
 
 from receiver import config
-from receiver.browse.bounded import MAX_ENTRIES, page_of
 from receiver.browse.charts import DASHBOARDS
+from receiver.browse.pages.conversation import MAX_ENTRIES, page_of
 from tests.browse.test_our_pages import START, simple
 from tests.support.browsing import visiting
 from tests.support.storing import stored

@@ -114,7 +114,7 @@ def test_a_call_shows_who_when_how_it_ended_and_what_it_cost(browse, store):
         "Call from +14155550123",
         "Dental",
         "Tue 12 May 2026, 02:00:00 CEST",
-        "user hangup",
+        "User hung up",
         "$0.12",
         'title="12.34 cents"',
         'id="turn-0"',
@@ -260,8 +260,8 @@ def test_hits_are_marked(browse, three):
 def test_words_that_are_no_query_get_a_hint_and_no_error_page(browse, three, query):
     page = browse(f"/-/search?{query}")
     assert page.status_code == 400
-    assert "This cannot be searched for" in page.text
-    assert "<h1>Search what was said</h1>" in page.text
+    assert "The search cannot be read" in page.text
+    assert "<h1>Search transcripts</h1>" in page.text
 
 
 def test_more_results_are_a_page_further(browse, store):
@@ -274,18 +274,18 @@ def test_more_results_are_a_page_further(browse, store):
 
 
 def test_search_says_when_it_would_take_too_long_to_sort(browse, three, monkeypatch):
-    from receiver.browse import search
+    from receiver.browse.pages import search
 
-    rows = search.rows
+    fetch_rows = search.fetch_rows
 
     async def slow(datasette, sql, params=None, **limits):
         if "ORDER BY c.started_at_ms" in sql:
             raise search.QueryInterrupted(None, sql, params)
-        return await rows(datasette, sql, params, **limits)
+        return await fetch_rows(datasette, sql, params, **limits)
 
-    monkeypatch.setattr(search, "rows", slow)
+    monkeypatch.setattr(search, "fetch_rows", slow)
     page = browse("/-/search?q=crown")
-    assert "Narrow it down" in page.text
+    assert "Narrow the search" in page.text
     assert found(page) == [("call_2", "0"), ("call_2", "1"), ("call_1", "1")]
 
 
@@ -295,12 +295,12 @@ def test_search_says_when_it_would_take_too_long_to_sort(browse, three, monkeypa
 def test_home_without_a_call_says_what_to_do(browse):
     page = browse("/")
     assert page.status_code == 200
-    assert "No call has arrived yet" in page.text
+    assert "No calls yet" in page.text
 
 
 def test_home_leaves_out_what_takes_too_long(browse, three, monkeypatch):
     # By its name in `sys.modules`: the package has a function of the same name.
-    monkeypatch.setattr(sys.modules["receiver.browse.home"], "_LIMIT_MS", -1)
+    monkeypatch.setattr(sys.modules["receiver.browse.pages.home"], "_LIMIT_MS", -1)
     page = browse("/")
     assert page.status_code == 200
     assert "call_2" in page.text
@@ -336,5 +336,5 @@ def test_what_datasettes_own_pages_offer_is_still_there(browse, three):
     ):
         assert part in page, part
     assert "What the columns mean" in page
-    assert "Search what was said" in page
+    assert "Search transcripts" in page
     assert "utterances" in browse("/retell/calls/call_1").text

@@ -5,9 +5,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from receiver.browse.cells import cell
-from receiver.browse.periods import figures, periods
-from receiver.browse.text import clock, dollars, length, when
+from receiver.browse.formatting import (
+    format_cell,
+    format_dollars,
+    format_duration,
+    format_milliseconds,
+    format_time,
+)
+from receiver.browse.pages.home import figures, periods
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = 3_600_000
@@ -90,29 +95,34 @@ def test_a_figure_that_took_too_long_says_so():
     ],
 )
 def test_cents_are_written_as_dollars(cents, text):
-    assert dollars(cents) == text
+    assert format_dollars(cents) == text
 
 
 def test_times_and_lengths_are_written_for_people():
-    assert [clock(s) for s in (0, 59.9, 65, 3600, 7_207)] == [
+    assert [format_duration(s) for s in (0, 59.9, 65, 3600, 7_207)] == [
         "0:00",
         "0:59",
         "1:05",
         "1:00:00",
         "2:00:07",
     ]
-    assert [length(ms) for ms in (840, 1000, 12_345, None)] == ["840 ms", "1.0 s", "12.3 s", ""]
-    assert when(ms("2026-05-12T12:52:42+00:00"), BERLIN) == (
+    assert [format_milliseconds(ms) for ms in (840, 1000, 12_345, None)] == [
+        "840 ms",
+        "1.0 s",
+        "12.3 s",
+        "",
+    ]
+    assert format_time(ms("2026-05-12T12:52:42+00:00"), BERLIN) == (
         '<time datetime="2026-05-12T12:52:42.000Z" '
         'title="2026-05-12T12:52:42.000Z = 1778590362000 ms">2026-05-12 14:52:42 CEST</time>'
     )
-    assert "UTC-03" in when(0, ZoneInfo("America/Argentina/Buenos_Aires"))
-    assert when(10**18, BERLIN) is None
+    assert "UTC-03" in format_time(0, ZoneInfo("America/Argentina/Buenos_Aires"))
+    assert format_time(10**18, BERLIN) is None
 
 
 def shown(value, column, table=None, **row):
     urls = {"call": "/-/call/{}".format, "chat": "/-/chat/{}".format}
-    return cell(value, column, table, {column: value, **row}, BERLIN, urls)
+    return format_cell(value, column, table, {column: value, **row}, BERLIN, urls)
 
 
 def test_cells_are_written_by_the_name_of_their_column():

@@ -36,7 +36,7 @@ def browsing(db_path, tmp_path):
             at = delivery.at_ms
             store.add(receive(delivery.body, source="webhook", observed_at=at, received_at=at))
             seeded.add(sha256(delivery.body))
-    known, tokens = access.Known(), []
+    known, tokens = access.AccessList(), []
     for name in ("ann", "bob", "cy"):
         known.tokens[name], token = access.new_token("reader")
         tokens.append(token)

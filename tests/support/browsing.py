@@ -27,7 +27,9 @@ NEEDS_BROWSER = [
 
 def session_of_admin(served):
     """A login cookie of admin, as the login page sets it."""
-    return served.callhouse_door.sessions.start(served.callhouse_access.admin_actor)
+    return served.callhouse_authentication.sessions.start(
+        served.callhouse_authentication.access.admin_actor
+    )
 
 
 @contextmanager

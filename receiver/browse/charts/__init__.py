@@ -1,7 +1,4 @@
-"""Dashboards: which there are, the charts of each, and their SQL, a file each.
-
-`configuration` writes one as datasette-dashboards has it in its configuration.
-"""
+"""The dashboards and their charts; each chart has a file of SQL beside this one."""
 
 import importlib.resources
 from collections.abc import Callable
@@ -12,13 +9,13 @@ from typing import Any
 from receiver.browse.charts import vega
 from receiver.browse.charts.macros import Days, expand
 
-_WAYS_TO_END = "By what ended the call; not_connected are those that nobody answered."
+_OUTCOME = "By what ended the call. Not connected: nobody answered."
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A question and how its answer is drawn: `query` is the name of a file of SQL, `display`
-    makes the Vega-Lite specification for some days."""
+    """A chart: `query` is the name of its SQL file, `display` returns the Vega-Lite specification
+    for the chosen days."""
 
     title: str
     description: str
@@ -27,14 +24,14 @@ class Chart:
     is_wide: bool = False
 
     @property
-    def is_of_all(self) -> bool:
-        """Whether only days can be chosen, not agent, version and direction."""
+    def ignores_agent(self) -> bool:
+        """Whether the chart filters by days alone, not by agent, version and direction."""
         return "chosen(" not in sql(self.query)
 
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """A page of charts."""
+    """A page of charts. The page `versions` has a table instead."""
 
     title: str
     description: str
@@ -43,7 +40,7 @@ class Dashboard:
 
 @cache
 def sql(name: str) -> str:
-    """The SQL of a file, with its words."""
+    """The SQL of a file, with its macros."""
     file = importlib.resources.files("receiver.browse") / "charts" / f"{name}.sql"
     return file.read_text(encoding="utf-8").strip().rstrip(";")
 
@@ -51,11 +48,11 @@ def sql(name: str) -> str:
 DASHBOARDS = {
     "volume": Dashboard(
         "Volume",
-        "How many calls there are, when, and how they end.",
+        "How many calls there are, when they come, and how they end.",
         {
             "calls": Chart(
                 "Calls by outcome",
-                _WAYS_TO_END,
+                _OUTCOME,
                 "calls_by_outcome",
                 lambda days: vega.stacked(days, "outcome", "calls", vega.OUTCOMES, "minutes"),
                 is_wide=True,
@@ -64,20 +61,20 @@ DASHBOARDS = {
                 "When people call",
                 "Calls in each hour of the week.",
                 "hour_of_week",
-                lambda _: vega.week("calls", ",d"),
+                lambda _: vega.week_heatmap("calls", ",d"),
             ),
             "successful_hours": Chart(
                 "When calls succeed",
                 "Share of connected, analysed calls in which the agent reached its goal, in each "
                 "hour of the week.",
                 "hour_of_week",
-                lambda _: vega.week("success", ".0%"),
+                lambda _: vega.week_heatmap("success", ".0%"),
             ),
         },
     ),
     "cost": Dashboard(
         "Cost",
-        "What the money goes to. In US dollars, without your own carrier's charges.",
+        "Cost in US dollars, without the charges of your own carrier.",
         {
             "days": Chart(
                 "Cost by product",
@@ -96,7 +93,7 @@ DASHBOARDS = {
             ),
             "agents": Chart(
                 "Agents",
-                "What the calls of each agent cost; point at one for the cost of a call and of a "
+                "Cost of each agent's calls. Point at a bar for the cost per call and per "
                 "successful call.",
                 "cost_by_agent",
                 lambda _: vega.ranked(
@@ -116,14 +113,14 @@ DASHBOARDS = {
         {
             "success": Chart(
                 "Success",
-                "Share of connected, analysed calls in which the agent reached its goal. Where "
-                "there are few calls the band is wide: it holds the true share 95 times of 100.",
+                "Share of connected, analysed calls in which the agent reached its goal, with its "
+                "95 % confidence interval: few calls make it wide.",
                 "success_by_day",
                 lambda days: vega.share_with_band(days, "success", "successful", "judged"),
             ),
             "sentiment": Chart(
                 "Sentiment",
-                "How callers felt, as shares of connected calls with any sentiment.",
+                "Sentiment of callers, as shares of connected calls with a sentiment.",
                 "sentiment_by_day",
                 lambda days: vega.stacked(
                     days, "sentiment", "share", vega.SENTIMENTS, "calls", form=".0%", most=1
@@ -131,7 +128,7 @@ DASHBOARDS = {
             ),
             "reasons": Chart(
                 "Disconnection reasons",
-                "Why calls ended, in the colour of their outcome.",
+                "Why calls ended, coloured by outcome.",
                 "disconnection_reasons",
                 lambda _: vega.ranked(
                     "reason", "calls", ",d", colour=vega.OUTCOMES, share=".1%", description=""
@@ -146,21 +143,21 @@ DASHBOARDS = {
         {
             "answers": Chart(
                 "Time to answer",
-                "From the end of the caller's words to the agent's, over every answer: half are "
-                "quicker than p50, 95 of 100 quicker than p95.",
+                "From the end of the caller's words to the agent's answer, over all answers: half "
+                "are faster than p50, 95 % are faster than p95.",
                 "answer_percentiles",
                 lambda days: vega.lines(days, "percentile", "ms", vega.PERCENTILES, "answers"),
                 is_wide=True,
             ),
             "medians": Chart(
                 "Median by component",
-                "Average over calls of the call's median.",
+                "The median of each call, averaged over calls.",
                 "latency_by_component",
                 lambda days: vega.lines(days, "component", "p50_ms", None, "calls"),
             ),
             "tails": Chart(
                 "95th percentile by component",
-                "Average over calls of the call's 95th percentile.",
+                "The 95th percentile of each call, averaged over calls.",
                 "latency_by_component",
                 lambda days: vega.lines(days, "component", "p95_ms", None, "calls"),
             ),
@@ -168,14 +165,16 @@ DASHBOARDS = {
     ),
     "flow": Dashboard(
         "Tools and flow",
-        "Which tools fail, which keep callers waiting, and how far conversations come.",
+        "Which tools fail, which are slow, and how far conversations get.",
         {
             "failures": Chart(
                 "Tools that fail",
-                'Share of uses that did not run, or ran and answered "success": false. The twenty '
-                "that failed most often.",
+                'Share of tool calls that did not run, or ran and returned "success": false. The '
+                "twenty tools that failed most often.",
                 "tool_failures",
-                lambda _: vega.parts("tool", "share", ".1%", vega.FAILURES, times=",d", uses=",d"),
+                lambda _: vega.stacked_bars(
+                    "tool", "share", ".1%", vega.FAILURES, times=",d", uses=",d"
+                ),
             ),
             "durations": Chart(
                 "Tools that take long",
@@ -184,16 +183,16 @@ DASHBOARDS = {
                 lambda _: vega.ranked("tool", "average_ms", ",d", uses=",d", longest_ms=",d"),
             ),
             "nodes": Chart(
-                "How far conversations come",
+                "How far conversations get",
                 "How often each node of a flow was visited, and how often the call ended there. "
-                "Choose an agent: nodes of the same name are counted together.",
+                "Choose an agent first: nodes of the same name are counted together.",
                 "node_visits",
-                lambda _: vega.parts("node", "times", ",d", vega.VISITS, visits=",d"),
+                lambda _: vega.stacked_bars("node", "times", ",d", vega.VISITS, visits=",d"),
             ),
             "steps": Chart(
                 "Where they go next",
-                "How often each step was taken; point at one for its share of the steps out of "
-                "that node.",
+                "How often each transition was taken. Point at a bar for its share of the "
+                "transitions out of that node.",
                 "node_steps",
                 lambda _: vega.ranked("step", "times", ",d", calls=",d", share=".0%"),
             ),
@@ -201,13 +200,13 @@ DASHBOARDS = {
     ),
     "versions": Dashboard(
         "Versions",
-        "Each version of an agent against the one before it: what a changed prompt did.",
+        "Each version of an agent compared with the version before: what a changed prompt did.",
     ),
 }
 
 
 def configuration(name: str, database: str, days: Days) -> dict[str, Any]:
-    """A dashboard in datasette-dashboards' words, over a database of Datasette's."""
+    """The dashboard as datasette-dashboards is configured, on one of Datasette's databases."""
     dashboard = DASHBOARDS[name]
     return {
         "title": dashboard.title,
@@ -221,7 +220,7 @@ def configuration(name: str, database: str, days: Days) -> dict[str, Any]:
                 "library": "vega-lite",
                 "display": chart.display(days),
                 "is_wide": chart.is_wide,
-                "is_of_all": chart.is_of_all,
+                "ignores_agent": chart.ignores_agent,
             }
             for slug, chart in dashboard.charts.items()
         },

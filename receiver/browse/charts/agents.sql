@@ -2,7 +2,7 @@ SELECT a.agent_id, agent_label(a) AS agent
 FROM (
     SELECT
         agent_id,
-        -- With max(), SQLite takes the name of the row that has it: the newest.
+        -- With max(), SQLite takes the other columns from the row of the maximum: the newest name.
         max(agent_version) AS newest_version,
         coalesce(agent_name, agent_id) AS name
     FROM (

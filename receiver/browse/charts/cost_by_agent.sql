@@ -16,7 +16,7 @@ WITH
     agents AS (
         SELECT
             agent_id,
-            -- With max(), SQLite takes the name of the row that has it: the newest.
+            -- With max(), SQLite takes the other columns from the row of the maximum: the newest name.
             max(agent_version) AS newest_version,
             coalesce(agent_name, agent_id, 'unknown') AS name,
             sum(calls) AS calls,

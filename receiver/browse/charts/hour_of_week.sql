@@ -1,4 +1,4 @@
--- Added up by the hour first: what is told apart within it is two hundred times as many rows.
+-- Sum by hour first: that leaves two hundred times fewer rows.
 WITH hours AS (
     SELECT
         h.hour,

@@ -1,14 +1,13 @@
-"""The words of the dashboards' SQL, replaced for the days that a reader looks at.
+"""Macros for the dashboards' SQL, expanded for the chosen days.
 
-    in_days(h)      whether a row of a daily view is of these days
-    in_hours(h)     whether a row of an hourly view is of an hour of them
-    chosen(h)       whether it is of the agent, version and direction that were chosen, if any were
-    period(X)       the day X, or the first day of its week or month where there are many days
-    local_ms(X)     X, in milliseconds, moved so that it reads as local time where UTC is read
-    agent_label(a)  the name of an agent, with the end of its agent_id where others have that name
+    in_days(h)      whether a row of a daily view is within the days
+    in_hours(h)     whether a row of an hourly view is within the days
+    chosen(h)       whether a row matches the chosen agent, version and direction
+    period(X)       the day X, or with many days the first day of its week or month
+    local_ms(X)     X in milliseconds, shifted so that it reads as local time in UTC
+    agent_label(a)  the name of an agent, with the end of its id if several have that name
 
-and those of schema/sql/macros.py. What stands in [[ ]] is datasette-dashboards' own: it is left out
-unless its parameter has a value.
+and those of schema/sql/macros.py. datasette-dashboards removes [[ ]] whose parameter has no value.
 """
 
 import re
@@ -28,8 +27,8 @@ _LABEL = (
     r"iif(count(*) OVER (PARTITION BY \1.name) > 1, "
     r"\1.name || ' …' || substr(\1.agent_id, -4), \1.name)"
 )
-# As many days, then weeks, as fit on a chart and in an answer of Datasette's with eight rows each.
-_MOST_DAYS, _MOST_WEEKS = 92, 105
+# More do not fit on a chart, nor into Datasette's limit of rows with eight rows each.
+_MAX_DAYS, _MAX_WEEKS = 92, 105
 _PERIODS = {
     "day": r"\1",
     "week": r"date(\1, 'weekday 0', '-6 days')",
@@ -39,8 +38,8 @@ _PERIODS = {
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """The days that a reader looks at, both ends included; `since_ms` is the first millisecond of
-    the first, `until_ms` that of the day after the last. Dates are local to `timezone`."""
+    """The chosen days, both inclusive, in `timezone`. `since_ms` is the start of the first day,
+    `until_ms` the end of the last."""
 
     since: date
     until: date
@@ -50,15 +49,15 @@ class Days:
 
     @property
     def step(self) -> str:
-        """What charts over time show: each day, week or month."""
+        """The unit of charts over time: day, week or month."""
         days = (self.until - self.since).days + 1
-        if days <= _MOST_DAYS:
+        if days <= _MAX_DAYS:
             return "day"
-        return "week" if days <= 7 * _MOST_WEEKS else "month"
+        return "week" if days <= 7 * _MAX_WEEKS else "month"
 
 
 def expand(sql: str, days: Days) -> str:
-    """Replace the words; `:since`, `:until` and what [[ ]] holds stay."""
+    """Expand the macros; the parameters and [[ ]] stay."""
     hours = rf"\1.hour >= {days.since_ms} AND \1.hour < {days.until_ms}"
 
     def local_ms(match: re.Match[str]) -> str:

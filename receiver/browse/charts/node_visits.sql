@@ -6,19 +6,19 @@ WITH
         GROUP BY 1, 2
     ),
     nodes AS (
-        SELECT node, sum(entered) AS entered, sum(went_on) AS went_on
+        SELECT node, sum(entered) AS entered, sum(continued) AS continued
         FROM (
-            SELECT new_node AS node, steps AS entered, 0 AS went_on FROM steps
+            SELECT new_node AS node, steps AS entered, 0 AS continued FROM steps
             UNION ALL
             SELECT former_node, 0, steps FROM steps
         )
         WHERE node IS NOT NULL
         GROUP BY node
-        -- A conversation begins in its first node without a step into it.
-        ORDER BY max(sum(entered), sum(went_on)) DESC
+        -- A conversation starts in its first node without a transition into it.
+        ORDER BY max(sum(entered), sum(continued)) DESC
         LIMIT 25
     )
-SELECT node, 'went on' AS what, went_on AS times, max(entered, went_on) AS visits FROM nodes
+SELECT node, 'continued' AS what, continued AS times, max(entered, continued) AS visits FROM nodes
 UNION ALL
-SELECT node, 'ended there', max(entered - went_on, 0), max(entered, went_on) FROM nodes
-ORDER BY visits DESC, node, what DESC;
+SELECT node, 'ended there', max(entered - continued, 0), max(entered, continued) FROM nodes
+ORDER BY visits DESC, node, what;

@@ -16,6 +16,6 @@ SELECT coalesce(name, 'unknown') AS tool, 'did not run' AS what, failed AS times
     round(1.0 * failed / uses, 4) AS share
 FROM tools
 UNION ALL
-SELECT coalesce(name, 'unknown'), 'ran and said no', said_no, uses, round(1.0 * said_no / uses, 4)
+SELECT coalesce(name, 'unknown'), 'ran without success', said_no, uses, round(1.0 * said_no / uses, 4)
 FROM tools
 ORDER BY 1, 2;

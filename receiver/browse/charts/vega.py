@@ -1,6 +1,6 @@
-"""Vega-Lite specifications: a helper for each way to draw. Colours are those of callhouse.css.
+"""Vega-Lite specifications, a function for each type of chart. Colours are names in callhouse.css.
 
-Axes, fonts and what depends on the width of a page are for static/charts.js.
+static/charts.js sets axes, fonts and what depends on the width of the page.
 """
 
 from datetime import date
@@ -23,8 +23,8 @@ OUTCOMES = {
 }
 SENTIMENTS = {"positive": "--good", "neutral": "--c8", "negative": "--bad", "unknown": "--line"}
 PERCENTILES = {"p50": "--c1", "p90": "--c4", "p95": "--c2", "p99": "--bad"}
-FAILURES = {"did not run": "--bad", "ran and said no": "--c2"}
-VISITS = {"went on": "--c1", "ended there": "--c2"}
+FAILURES = {"did not run": "--bad", "ran without success": "--c2"}
+VISITS = {"continued": "--c1", "ended there": "--c2"}
 _ANY = [f"var(--c{n})" for n in range(1, 9)]
 
 _WEEKDAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
@@ -45,7 +45,7 @@ def stacked(
     form: str = ",d",
     most: float | None = None,
 ) -> Spec:
-    """Bars over time, of one colour for each kind."""
+    """Stacked bars over time, a colour for each kind."""
     half = 0.43 * _STEP_MS[days.step]
     scale = {"scale": {"domainMax": most}} if most else {}
     order = [{"field": "rank" if colours else kind}]
@@ -85,7 +85,7 @@ def lines(days: Days, kind: str, amount: str, colours: Colours | None, *also: st
 
 
 def share_with_band(days: Days, share: str, part: str, whole: str) -> Spec:
-    """A share over time in a band of 95 percent, by Wilson's score."""
+    """A share over time with its 95 % confidence interval, by Wilson's score."""
     z2 = 1.96**2
     p, n = f"datum.{share}", f"datum.{whole}"
     centre = f"({p} + {z2 / 2} / {n}) / (1 + {z2} / {n})"
@@ -121,11 +121,11 @@ def share_with_band(days: Days, share: str, part: str, whole: str) -> Spec:
     }
 
 
-def week(amount: str, form: str) -> Spec:
-    """Days of the week by hours of the day, the darker the more."""
+def week_heatmap(amount: str, form: str) -> Spec:
+    """Days of the week by hours of the day; darker is more."""
     return {
         "height": {"step": 26},
-        # No call is not the same as none of them.
+        # Without calls there is no share; that differs from 0 %.
         "transform": [{"filter": f"isValid(datum.{amount})"}],
         "mark": {"type": "rect", "color": "var(--c1)"},
         "encoding": {
@@ -162,19 +162,18 @@ def week(amount: str, form: str) -> Spec:
 def ranked(
     label: str, amount: str, form: str, *, colour: Colours | None = None, **also: str
 ) -> Spec:
-    """Horizontal bars, in the order of the answer; `also` names what is told besides, and how it is
-    written."""
+    """Horizontal bars in the order of the rows; `also` adds names and formats to the tooltip."""
     bars = {"color": _colour("outcome", colour)} if colour else {}
     return {
         "height": {"step": _ROW_HEIGHT},
         "mark": {"type": "bar", "color": "var(--c1)"},
-        "encoding": _across(label, amount, form, also) | bars,
+        "encoding": _horizontal(label, amount, form, also) | bars,
     }
 
 
-def parts(label: str, amount: str, form: str, colours: Colours, **also: str) -> Spec:
-    """Horizontal bars of parts, each the colour of its `what`; the longest first."""
-    encoding = _across(label, amount, form, also)
+def stacked_bars(label: str, amount: str, form: str, colours: Colours, **also: str) -> Spec:
+    """Horizontal stacked bars, a colour for each `what`; the longest first."""
+    encoding = _horizontal(label, amount, form, also)
     encoding["y"]["sort"] = {"op": "sum", "field": amount, "order": "descending"}
     encoding["tooltip"].insert(1, _words("what"))
     encoding |= {"color": _colour("what", colours), "order": {"field": "rank"}}
@@ -186,7 +185,7 @@ def parts(label: str, amount: str, form: str, colours: Colours, **also: str) -> 
     }
 
 
-def _across(label: str, amount: str, form: str, also: dict[str, str]) -> Spec:
+def _horizontal(label: str, amount: str, form: str, also: dict[str, str]) -> Spec:
     return {
         "y": {"field": label, "type": "nominal", "sort": None, "title": None},
         "x": _amount(amount, form),
@@ -199,7 +198,7 @@ def _across(label: str, amount: str, form: str, also: dict[str, str]) -> Spec:
 
 
 def _time(days: Days) -> Spec:
-    """The axis of time: all of the days, those without a call too."""
+    """The time axis over all days, also those without a call."""
     first, last = (_DAY_MS * (day - date(1970, 1, 1)).days for day in (days.since, days.until))
     short = (days.until - days.since).days < 10
     return {
@@ -208,7 +207,7 @@ def _time(days: Days) -> Spec:
         "scale": {
             "type": "utc",
             "nice": False,
-            # As expressions: numbers would be taken for parts of dates, and warned of beside x2.
+            # Expressions, as Vega-Lite takes numbers for parts of dates and warns about x2.
             "domainMin": {"expr": f"{first - _STEP_MS[days.step] // 2}"},
             "domainMax": {"expr": f"{last + _STEP_MS[days.step] // 2}"},
         },
@@ -218,7 +217,7 @@ def _time(days: Days) -> Spec:
 
 
 def _rank(kind: str, colours: Colours) -> Spec:
-    """Stacks are in the order of the legend, and not of the alphabet."""
+    """Order stacks as in the legend instead of by alphabet."""
     order = "[" + ", ".join(f"'{name}'" for name in colours) + "]"
     return {"calculate": f"indexof({order}, datum.{kind})", "as": "rank"}
 

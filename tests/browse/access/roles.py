@@ -107,7 +107,7 @@ PERSONAL_TEXTS = (SECRET, NUMBER, "4155550123", "14155550199")
 def acquainted(db_path) -> dict[str, str]:
     """Jane reads, Max sees no personal data; each with a token of the name. Returns the tokens."""
     tokens = {}
-    everybody = access.Known()
+    everybody = access.AccessList()
     for name, role in (("jane", "reader"), ("max", "masked")):
         everybody.users[name] = access.User(role, HASH)
         everybody.tokens[name], tokens[name] = access.new_token(role)

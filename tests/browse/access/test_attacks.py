@@ -48,7 +48,7 @@ class started:
     def __init__(self, folder, tokens):
         path = folder / "retell.db"
         migrate(path, timezone="UTC")
-        known = access.Known()
+        known = access.AccessList()
         for name in ("ann", "bob", "cy"):
             known.tokens[name], tokens[name] = access.new_token("reader")
         access.save(access.path_beside(path), known)

@@ -7,10 +7,9 @@ from urllib.parse import quote
 import pytest
 
 from receiver.browse import access
-from receiver.browse.login import own_path
 from receiver.browse.pages import DATABASE, MASKED
+from receiver.browse.pages.login import SESSION_SECONDS, Attempts, Sessions, local_path
 from receiver.browse.server import serving
-from receiver.browse.sessions import SESSION_SECONDS, Attempts, Sessions
 from tests.browse.access.roles import HASH, PASSWORD, hash_password
 
 # Datasette serves files.
@@ -73,12 +72,12 @@ def test_anonymous_page_request_goes_to_login_and_back(ask, log_in, path):
     ],
 )
 def test_login_leads_to_no_address_that_is_not_ours(text):
-    assert own_path(text) == "/"
+    assert local_path(text) == "/"
 
 
 def test_login_leads_to_our_own_addresses():
     for path in ("/", "/retell/calls?a=1&b=%20~", "/-/call/x", "/-/login2", "/a;b,c=(d)'"):
-        assert own_path(path) == path
+        assert local_path(path) == path
 
 
 @pytest.mark.parametrize(
@@ -110,7 +109,7 @@ def test_login_form_has_autocomplete_and_focus(ask, settings, served):
     assert 'autocomplete="username"' in page
     assert 'autocomplete="current-password"' in page
     assert page.count("autofocus") == 1
-    access.save(access.path_beside(settings.database_path), access.Known())
+    access.save(access.path_beside(settings.database_path), access.AccessList())
     page = ask("GET", "/-/login").text
     assert 'value="admin"' in page
     assert page.index("autofocus") > page.index("id_password")
@@ -120,7 +119,7 @@ def test_page_of_another_role_is_a_403_with_navigation(ask, log_in):
     cookies = {"ds_actor": log_in("max").cookies["ds_actor"]}
     answer = ask("GET", f"/{DATABASE}/calls", cookies=cookies)
     assert answer.status_code == 403
-    assert "Your login does not see this page" in answer.text
+    assert "Your role does not allow this page" in answer.text
     assert f"/{MASKED}/call_log" in answer.text
 
 

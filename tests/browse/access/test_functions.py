@@ -128,7 +128,7 @@ CALLS = (
 
 def test_replaced_functions_give_what_those_of_sqlite_give():
     own, replaced = sqlite3.connect(":memory:"), sqlite3.connect(":memory:")
-    functions.replace_costly(replaced)
+    functions.replace_slow_functions(replaced)
     chance = random.Random(3)
     odd = [None, 0, 12, -1.5, 1e300, 2.0, b"ab", b"", "Äö", "aé", "a\nb"]
     for _ in range(4_000):
@@ -148,7 +148,7 @@ def test_replaced_functions_give_what_those_of_sqlite_give():
 def test_costly_functions_are_linear_and_bounded():
     """SQLite's own take minutes for each of these, or gigabytes."""
     connection = sqlite3.connect(":memory:")
-    functions.replace_costly(connection)
+    functions.replace_slow_functions(connection)
     long, half = "a" * 10_000_000, "a" * 5_000_000 + "b"
     given = {"x": long, "y": half}
     assert connection.execute("select instr(:x, :y)", given).fetchone() == (0,)

@@ -8,8 +8,7 @@ from datasette import Request
 from datasette.database import QueryInterrupted
 
 from receiver.browse.charts import DASHBOARDS
-from receiver.browse.failing import failed
-from receiver.browse.pages import DATABASE, MASKED
+from receiver.browse.pages import DATABASE, MASKED, error_page
 from schema.questions import questions
 from tests.browse.access.roles import SECRET
 
@@ -157,7 +156,9 @@ async def answered(app, scope, body):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_odd_requests_get_no_500_and_leave_no_traceback(served, known, capfd, caplog):
     chance = random.Random(8)
-    session = served.callhouse_door.sessions.start(served.callhouse_access.admin_actor)
+    session = served.callhouse_authentication.sessions.start(
+        served.callhouse_authentication.access.admin_actor
+    )
     logins = [
         [],
         [(b"authorization", f"Bearer {known['max']}".encode())],
@@ -183,7 +184,7 @@ def test_odd_requests_get_no_500_and_leave_no_traceback(served, known, capfd, ca
 
 def test_a_query_without_an_answer_in_time_is_a_503(served):
     error = QueryInterrupted(None, "select 1", None)
-    answer = asyncio.run(failed(served, Request.fake("/-/call/x.json"), error))
+    answer = asyncio.run(error_page(served, Request.fake("/-/call/x.json"), error))
     assert answer.status == 503
     assert "takes too long" in answer.body
 
@@ -193,7 +194,7 @@ def test_the_log_of_a_failure_has_its_place_and_no_values(served, caplog):
         int(SECRET)
     except ValueError as raised:
         error = raised
-    answer = asyncio.run(failed(served, Request.fake("/x.json"), error))
+    answer = asyncio.run(error_page(served, Request.fake("/x.json"), error))
     assert answer.status == 400
     assert "ValueError at test_odd_requests.py" in caplog.text
     assert SECRET not in caplog.text + answer.body

@@ -1,6 +1,6 @@
-"""The tables' rows of one call -> the call object in Retell's shape, as far as columns keep it.
+"""The rows of one call -> the call object in Retell's format, as far as columns have its values.
 
-What a reader may see: raw bodies, with the keys to web calls, stay private. Pure.
+Readers get this instead of the raw bodies, which contain access tokens of web calls. Pure.
 """
 
 import json
@@ -12,7 +12,7 @@ from schema.parts import TRACKS
 Row = Mapping[str, Any]
 Tables = Mapping[str, list[dict[str, Any]]]
 
-# Columns of calls that are ours, or that belong into a part of the object.
+# Columns of calls that Retell does not have, or that belong into a nested object.
 _NOT_FIELDS = frozenset({
     "extra", "level", "observed_at", "updated_at", "cost_is_final", "combined_cost_cents",
     "total_duration_seconds", "total_duration_unit_price_cents_per_second", "llm_requests",
@@ -22,7 +22,7 @@ _JSON_TYPES = frozenset({"boolean", "integer", "number", "object", "array", "nul
 
 
 def call_object(tables: Tables, *, transcripts: bool = True) -> dict[str, Any]:
-    """Retell's names, nesting and units; what is not known is left out."""
+    """The call with Retell's names, nesting and units, without unknown values."""
     call = tables["calls"][0]
     fields = {name: value for name, value in call.items() if name not in _NOT_FIELDS}
     if call["opt_in_signed_url"] is not None:
@@ -33,7 +33,7 @@ def call_object(tables: Tables, *, transcripts: bool = True) -> dict[str, Any]:
     fields |= {f"{row['kind']}_url": row["url"] for row in tables["media"]}
     fields["latency"] = {row["component"]: _latency(row) for row in tables["latencies"]} or None
     fields["call_cost"] = _cost(call, tables["product_costs"])
-    fields["llm_token_usage"] = _said(
+    fields["llm_token_usage"] = _known(
         {"average": call["llm_tokens_average"], "num_requests": call["llm_requests"]}
     )
     if tables["analyses"]:
@@ -42,10 +42,11 @@ def call_object(tables: Tables, *, transcripts: bool = True) -> dict[str, Any]:
         fields["transcript"] = tables["transcripts"][0]["transcript"]
     for track, names in TRACKS.items() if transcripts else ():
         fields[names[0]] = _entries(tables, track) or None
-    return _said(fields | json.loads(call["extra"] or "{}")) or {}
+    return _known(fields | json.loads(call["extra"] or "{}")) or {}
 
 
-def _said(fields: Mapping[str, Any]) -> dict[str, Any] | None:
+def _known(fields: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fields that have a value; None if none has."""
     return {name: value for name, value in fields.items() if value is not None} or None
 
 
@@ -62,12 +63,12 @@ def _attributes(rows: Iterable[Row]) -> dict[str, Any]:
 def _latency(row: Row) -> dict[str, Any] | None:
     names = ("p50", "p90", "p95", "p99", "min", "max")
     values = json.loads(row["samples_ms"]) if row["samples_ms"] else None
-    return _said({n: row[f"{n}_ms"] for n in names} | {"num": row["num"], "values": values})
+    return _known({n: row[f"{n}_ms"] for n in names} | {"num": row["num"], "values": values})
 
 
 def _cost(call: Row, products: Iterable[Row]) -> dict[str, Any] | None:
     parts = [
-        _said(
+        _known(
             {
                 "product": row["product"],
                 "cost": row["cost_cents"],
@@ -77,7 +78,7 @@ def _cost(call: Row, products: Iterable[Row]) -> dict[str, Any] | None:
         )
         for row in products
     ]
-    return _said(
+    return _known(
         {
             "combined_cost": call["combined_cost_cents"],
             "total_duration_seconds": call["total_duration_seconds"],
@@ -89,7 +90,7 @@ def _cost(call: Row, products: Iterable[Row]) -> dict[str, Any] | None:
 
 def _analysis(row: Row) -> dict[str, Any] | None:
     custom = json.loads(row["custom_analysis_data"] or "null")
-    return _said(
+    return _known(
         {
             "call_summary": row["call_summary"],
             "user_sentiment": row["user_sentiment"],
@@ -106,7 +107,7 @@ def _flag(value: int | None) -> bool | None:
 
 
 def _entries(tables: Tables, track: str) -> list[dict[str, Any]]:
-    """One transcript list, its entries of all kinds in their order again."""
+    """One transcript list, its entries of all kinds in their original order."""
     placed: list[tuple[int, dict[str, Any]]] = []
     of_track = {name: [r for r in tables[name] if r["track"] == track] for name in _KINDS}
     words = {row["position"]: row["words"] for row in of_track["utterance_words"]}
@@ -122,7 +123,7 @@ def _entries(tables: Tables, track: str) -> list[dict[str, Any]]:
         key = "digit" if row["role"] == "dtmf" else "content"
         entry = {"role": row["role"], key: row["body"], "time_sec": row["time_seconds"]}
         placed.append((row["position"], entry))
-    return [_said(entry) or {} for _, entry in sorted(placed, key=lambda item: item[0])]
+    return [_known(entry) or {} for _, entry in sorted(placed, key=lambda item: item[0])]
 
 
 _KINDS = ("utterances", "utterance_words", "tool_calls", "node_transitions", "markers")
@@ -130,7 +131,7 @@ _KINDS = ("utterances", "utterance_words", "tool_calls", "node_transitions", "ma
 
 def _utterance(row: Row, words: str | None) -> dict[str, Any]:
     timed = [
-        _said(dict(zip(("word", "start", "end"), w, strict=True)))
+        _known(dict(zip(("word", "start", "end"), w, strict=True)))
         for w in json.loads(words or "[]")
     ]
     metadata = json.loads(row["metadata"] or "null")

@@ -1,28 +1,28 @@
-"""A conversation -> the geometry of the bar: who speaks when, over the length of the call. Pure.
+"""A conversation -> the timeline of who speaks when, as a drawing. Pure.
 
-x and widths are percent of the call's length, so that the drawing stretches without distortion.
+x and widths are percent of the call's length, so that the drawing scales without distortion.
 """
 
 from dataclasses import dataclass
 from math import ceil
 
-from receiver.browse.conversation import PAUSE_SECONDS, Conversation, ToolCall, Turn
-from receiver.browse.text import clock, length
+from receiver.browse.formatting import format_duration, format_milliseconds
+from receiver.browse.pages.conversation import PAUSE_SECONDS, Conversation, ToolCall, Turn
 
 _MIN_WIDTH = 0.15
-# Distances between two labels that read as times, in seconds.
+# Distances between two labels of the time axis, in seconds.
 _STEPS = (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
-_MOST_TICKS = 8
-# Of a call of many thousand turns, no more is drawn in a lane.
-_MOST_DRAWN = 3000
+_MAX_TICKS = 8
+# A lane draws no more spans, for calls of many thousand turns.
+_MAX_DRAWN = 3000
 _MAX_LABEL = 120
-# An answer this late stands at the top of its lane.
+# A wait this long is drawn at the top of its lane.
 _SLOWEST_MS = 4_000
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of time: speech, silence or a tool at work; `kind` is its class in the drawing."""
+    """Speech, silence or a tool call over time; `kind` is its CSS class."""
 
     x: float
     width: float
@@ -33,7 +33,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A moment. `level` is 0 at the bottom of its lane, 1 at the top."""
+    """A point in time. `level` is 0 at the bottom of its lane, 1 at the top."""
 
     x: float
     start: float
@@ -42,7 +42,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class SpeakerTimeline:
     """Everything drawn, each lane in order of time."""
 
     seconds: float
@@ -57,39 +57,41 @@ class Bar:
 
     @property
     def note(self) -> str:
-        """What is not drawn."""
-        return f"The first {_MOST_DRAWN:,} turns are drawn." if self.is_cut else ""
+        """Which part is drawn, if not everything is."""
+        return f"The first {_MAX_DRAWN:,} turns are drawn." if self.is_cut else ""
 
     @property
     def summary(self) -> str:
-        """What the drawing shows, for who cannot see it."""
+        """The drawing as text, for screen readers."""
         return (
-            f"Over {clock(self.seconds)}: {len(self.agent)} utterances of the agent, "
-            f"{len(self.user)} of the other side, {len(self.silences)} silences of "
+            f"Over {format_duration(self.seconds)}: {len(self.agent)} utterances of the agent, "
+            f"{len(self.user)} of the user, {len(self.silences)} silences of "
             f"{PAUSE_SECONDS:.0f} seconds or more, {len(self.interruptions)} interruptions, "
             f"{len(self.tools)} tool calls. {self.note}"
         ).rstrip()
 
 
-def bar(conversation: Conversation, duration_seconds: float | None) -> Bar | None:
-    """Draw it; None if no time is known of anything that was said."""
+def speaker_timeline(
+    conversation: Conversation, duration_seconds: float | None
+) -> SpeakerTimeline | None:
+    """Lay out the timeline; None without the time of any utterance."""
     turns = [turn for turn in conversation.turns if turn.start is not None and turn.end is not None]
     seconds = max([duration_seconds or 0.0, *(turn.end or 0.0 for turn in turns)])
     if not turns or not seconds:
         return None
     tools = [tool for tool in conversation.tools if tool.seconds is not None]
     silences = _silences(turns, seconds)
-    is_cut = max(len(turns), len(tools), len(silences)) > _MOST_DRAWN
-    turns, tools, silences = turns[:_MOST_DRAWN], tools[:_MOST_DRAWN], silences[:_MOST_DRAWN]
+    is_cut = max(len(turns), len(tools), len(silences)) > _MAX_DRAWN
+    turns, tools, silences = turns[:_MAX_DRAWN], tools[:_MAX_DRAWN], silences[:_MAX_DRAWN]
     scale = 100 / seconds
-    return Bar(
+    return SpeakerTimeline(
         seconds=seconds,
         agent=[_speech(turn, scale) for turn in turns if turn.role == "agent"],
         user=[_speech(turn, scale) for turn in turns if turn.role != "agent"],
         silences=silences,
         tools=[_tool(tool, scale) for tool in tools],
         interruptions=[
-            Point(t.start * scale, t.start, f"{clock(t.start)} {t.speaker} interrupts")
+            Point(t.start * scale, t.start, f"{format_duration(t.start)} {t.speaker} interrupts")
             for t in turns
             if t.interrupts and t.start is not None
         ],
@@ -97,7 +99,7 @@ def bar(conversation: Conversation, duration_seconds: float | None) -> Bar | Non
             Point(
                 t.start * scale,
                 t.start,
-                f"{clock(t.start)} answered after {length(t.answered_ms)}",
+                f"{format_duration(t.start)} answered after {format_milliseconds(t.answered_ms)}",
                 min(1.0, t.answered_ms / _SLOWEST_MS),
             )
             for t in turns
@@ -122,24 +124,27 @@ def _tool(tool: ToolCall, scale: float) -> Span:
 
 def _span(start: float, end: float, scale: float, kind: str, label: str) -> Span:
     width = max(_MIN_WIDTH, (end - start) * scale)
-    label = f"{clock(start)} {label[:_MAX_LABEL]}"
+    label = f"{format_duration(start)} {label[:_MAX_LABEL]}"
     return Span(start * scale, width, start, kind.replace(" ", "-"), label)
 
 
 def _silences(turns: list[Turn], seconds: float) -> list[Span]:
-    """From the end of all speech before to the next, the end of the call included."""
+    """The gaps between utterances, and the one before the end of the call."""
     found, until, scale = [], 0.0, 100 / seconds
     spoken = sorted((turn.start or 0.0, turn.end or 0.0) for turn in turns)
     for start, end in [*spoken, (seconds, seconds)]:
         if start - until >= PAUSE_SECONDS:
-            label = f"nobody speaks for {start - until:.0f} s"
+            label = f"silence of {start - until:.0f} s"
             found.append(_span(until, start, scale, "silence", label))
         until = max(until, end)
     return found
 
 
 def _ticks(seconds: float) -> list[Point]:
-    # Days and years of a call are a mistake of the sender's, and get whole hours.
-    hours = 3600 * ceil(seconds / _MOST_TICKS / 3600)
-    step = next((s for s in _STEPS if seconds / s <= _MOST_TICKS), hours)
-    return [Point(100 * at / seconds, at, clock(at)) for at in range(0, int(seconds) + 1, step)]
+    # Impossible lengths, of days or years, get multiples of whole hours.
+    hours = 3600 * ceil(seconds / _MAX_TICKS / 3600)
+    step = next((s for s in _STEPS if seconds / s <= _MAX_TICKS), hours)
+    return [
+        Point(100 * at / seconds, at, format_duration(at))
+        for at in range(0, int(seconds) + 1, step)
+    ]

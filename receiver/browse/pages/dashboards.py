@@ -1,4 +1,4 @@
-"""Our dashboards, shown by datasette-dashboards' own view to whoever may see their database."""
+"""/-/dashboards: callhouse's dashboards, rendered by the view of datasette-dashboards."""
 
 import datetime
 from typing import TYPE_CHECKING, Any
@@ -6,26 +6,26 @@ from urllib.parse import urlencode
 
 from datasette import NotFound
 
-from receiver.browse import queries
 from receiver.browse.charts import DASHBOARDS, configuration, sql
 from receiver.browse.charts.macros import Days, expand
-from receiver.browse.comparison import MEASURES, compared
+from receiver.browse.charts.versions import MEASURES, compare_versions
 from receiver.browse.datasette_compat import dashboard_list, dashboard_view, filtered_query
-from receiver.browse.pages import Reader, require_reader, rows, timezone
-from receiver.browse.periods import day_of, midnight
+from receiver.browse.formatting import local_day, midnight_ms
+from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
+from receiver.browse.pages.home import FIRST_AND_LAST
 
 if TYPE_CHECKING:
     from datasette import Request, Response
     from datasette.app import Datasette
 
 DIRECTIONS = {"inbound": "inbound", "outbound": "outbound", "web": "web calls"}
-# What is shown of a file that nobody has chosen days of: a change needs a while to prove itself.
-_DAYS, _DAYS_OF_VERSIONS = 30, 90
+# Shown by default. Comparing versions needs more calls.
+_DEFAULT_DAYS, _DEFAULT_DAYS_OF_VERSIONS = 30, 90
 _SPANS = {"7 days": 7, "30 days": 30, "90 days": 90, "A year": 365}
 
 
 async def dashboards(datasette: "Datasette", request: "Request") -> "Response":
-    """`/-/dashboards`: which there are. Raises Forbidden."""
+    """`/-/dashboards`: the list. Raises Forbidden."""
     await require_reader(datasette, request)
     listed = {
         name: {"title": dashboard.title, "description": dashboard.description}
@@ -41,7 +41,8 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
     if name not in DASHBOARDS:
         raise NotFound("There is no such dashboard.")
     is_comparison = name == "versions"
-    first, days = await _days(reader, request, _DAYS_OF_VERSIONS if is_comparison else _DAYS)
+    count = _DEFAULT_DAYS_OF_VERSIONS if is_comparison else _DEFAULT_DAYS
+    first, days = await _chosen_days(reader, request, count)
     chosen = {
         "since": days.since.isoformat(),
         "until": days.until.isoformat(),
@@ -59,35 +60,36 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         "spans": _spans(first, days, chosen),
         "timezone": days.timezone,
         "has_calls": first is not None,
-        "keeps": urlencode({name: value for name, value in chosen.items() if value}),
+        "query": urlencode({name: value for name, value in chosen.items() if value}),
     }
     if is_comparison:
-        found = await rows(reader, filtered_query(expand(sql("versions"), days), chosen), chosen)
-        configured["versions"] = compared(found, only_newest=not chosen["agent"])
+        query = filtered_query(expand(sql("versions"), days), chosen)
+        found = await fetch_rows(reader, query, chosen)
+        configured["versions"] = compare_versions(found, only_newest=not chosen["agent"])
         configured["measures"] = [measure.name for measure in MEASURES]
     return await dashboard_view(datasette, request, {name: configured}, chosen)
 
 
-async def _days(
+async def _chosen_days(
     reader: Reader, request: "Request", count: int
 ) -> tuple[datetime.date | None, Days]:
-    """The first day with calls, and the days that are asked for: by default the last so many up to
-    the last with calls, and not to today, for an old file has something to say too."""
+    """The first day with calls, and the chosen days: by default `count` days up to the last day
+    with calls, so that an old file has charts too."""
     zone = timezone(reader.datasette)
-    [ends] = await rows(reader, queries.ENDS)
+    [ends] = await fetch_rows(reader, FIRST_AND_LAST)
     if ends["last"] is None:
         first, last = None, datetime.datetime.now(zone).date()
     else:
-        first, last = day_of(ends["first"], zone), day_of(ends["last"], zone)
+        first, last = local_day(ends["first"], zone), local_day(ends["last"], zone)
     until = _date(request.args.get("until")) or last
     since = _date(request.args.get("since")) or until - datetime.timedelta(days=count - 1)
     since, until = min(since, until), max(since, until)
     after = until + datetime.timedelta(days=1)
-    return first, Days(since, until, midnight(since, zone), midnight(after, zone), zone.key)
+    return first, Days(since, until, midnight_ms(since, zone), midnight_ms(after, zone), zone.key)
 
 
 def _date(text: str | None) -> datetime.date | None:
-    """A day of a year with four digits, around which there are others."""
+    """The day, if it is valid and in the years 1971 to 9998."""
     try:
         found = datetime.date.fromisoformat(text or "")
     except ValueError:
@@ -98,26 +100,30 @@ def _date(text: str | None) -> datetime.date | None:
 async def _filters(
     reader: Reader, days: Days, chosen: dict[str, str], *, has_version: bool
 ) -> dict[str, Any]:
-    """The filters in datasette-dashboards' words; options are pairs of value and name, for names
-    are for people and ids for queries."""
+    """The filters in the format of datasette-dashboards, except that options are pairs of value and
+    label: queries need ids, people read names."""
     agents = [
         (row["agent_id"], row["agent"])
-        for row in await rows(reader, expand(sql("agents"), days), chosen)
+        for row in await fetch_rows(reader, expand(sql("agents"), days), chosen)
     ]
     versions = []
     if chosen["agent"]:
         query = expand(sql("agent_versions"), days)
         versions = [
-            (str(r["version"]), str(r["version"])) for r in await rows(reader, query, chosen)
+            (str(r["version"]), str(r["version"])) for r in await fetch_rows(reader, query, chosen)
         ]
     filters: dict[str, Any] = {
         "since": {"name": "From", "type": "date"},
         "until": {"name": "To", "type": "date"},
-        "agent": {"name": "Agent", "type": "select", "options": _with(agents, chosen["agent"])},
+        "agent": {
+            "name": "Agent",
+            "type": "select",
+            "options": _with_chosen(agents, chosen["agent"]),
+        },
         "version": {
             "name": "Version",
             "type": "select",
-            "options": _with(versions, chosen["version"]),
+            "options": _with_chosen(versions, chosen["version"]),
             "needs": "" if chosen["agent"] else "choose an agent first",
         },
         "direction": {"name": "Direction", "type": "select", "options": [*DIRECTIONS.items()]},
@@ -127,8 +133,8 @@ async def _filters(
     return filters
 
 
-def _with(options: list[tuple[str, str]], value: str) -> list[tuple[str, str]]:
-    """What was chosen stays in the form, also where no call of these days has it."""
+def _with_chosen(options: list[tuple[str, str]], value: str) -> list[tuple[str, str]]:
+    """The options, with the chosen one even if no call of these days has it."""
     known = not value or any(value == option for option, _ in options)
     return options if known else [*options, (value, value)]
 
@@ -136,7 +142,7 @@ def _with(options: list[tuple[str, str]], value: str) -> list[tuple[str, str]]:
 def _spans(
     first: datetime.date | None, days: Days, chosen: dict[str, str]
 ) -> list[tuple[str, str, bool]]:
-    """Name, query and whether it is what is shown: days up to the last that is shown."""
+    """Links to 7 days, 30 days, ...: name, query string, whether it is the current one."""
     starts = {
         name: days.until - datetime.timedelta(days=count - 1) for name, count in _SPANS.items()
     }

@@ -1,7 +1,7 @@
-"""A version of an agent against the one before it: figures, their intervals, a verdict. Pure.
+"""Compare each version of an agent with the version before: figures, intervals, verdict. Pure.
 
-Intervals are of 95 percent: Wilson's score for shares (Wilson 1927), the normal one for means. That
-of a difference combines the two (Zou and Donner 2008; for shares it is Newcombe's 1998, method 10).
+Confidence intervals are 95 %: Wilson's score for shares (Wilson 1927), normal for means. The
+interval of a difference combines two (Zou and Donner 2008; for shares, Newcombe 1998, method 10).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,14 +11,14 @@ from math import hypot, sqrt
 from typing import Any
 
 _Z = 1.96
-# Below as many calls on either side, nothing is said: a mean of few is anything.
-FEWEST = 30
+# With fewer calls on either side there is no verdict.
+MIN_CALLS = 30
 UNKNOWN = "not yet known"
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What was measured, and between which ends the truth lies; `count` is of how many calls."""
+    """A measured value with its confidence interval, over `count` calls."""
 
     value: float
     low: float
@@ -28,7 +28,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Something to compare by. `better` is 1 where more is better, -1 where less is, else 0."""
+    """A figure to compare. `better`: 1 where more is better, -1 where less is better, else 0."""
 
     name: str
     estimate: Callable[[Mapping[str, Any]], Estimate | None]
@@ -39,8 +39,9 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A measure of one version in words, and how it differs from the version before, if one is
-    known. `low`, `value` and `high` are percent of the width of the column's drawing.
+    """A formatted measure of one version, and its difference from the version before, if any.
+
+    `low`, `value` and `high` are percent of the width of the column's drawing.
     """
 
     measure: str
@@ -57,7 +58,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of an agent in a line of the table; a cell is None where nothing was measured."""
+    """A row of the table; a cell is None where nothing was measured."""
 
     agent_id: str
     agent: str
@@ -70,7 +71,7 @@ class Version:
 
 
 def share(part: float | None, count: int | None) -> Estimate | None:
-    """Of `count` calls, `part` had it."""
+    """The share `part` of `count` calls."""
     if not count:
         return None
     p, n, z2 = (part or 0) / count, count, _Z * _Z
@@ -80,18 +81,18 @@ def share(part: float | None, count: int | None) -> Estimate | None:
 
 
 def mean(total: float | None, squares: float | None, count: int | None) -> Estimate | None:
-    """The mean of `count` values, by their sum and the sum of their squares."""
+    """The mean of `count` values, from their sum and the sum of their squares."""
     if not count or total is None or squares is None:
         return None
     value = total / count
-    # A sum of floats may fall short of what it stands for by a hair.
+    # Rounding may leave a tiny negative number.
     spread = max(0.0, squares - total * value) / max(1, count - 1)
     reach = _Z * sqrt(spread / count)
     return Estimate(value, value - reach, value + reach, count)
 
 
 def difference(before: Estimate, now: Estimate) -> Estimate:
-    """How much more it is now."""
+    """The difference, now minus before."""
     value = now.value - before.value
     return Estimate(
         value,
@@ -102,8 +103,8 @@ def difference(before: Estimate, now: Estimate) -> Estimate:
 
 
 def verdict(change: Estimate, better: int) -> tuple[str, str]:
-    """better, worse, more, fewer or not yet known; and its tone: good, bad or none."""
-    if change.count < FEWEST or change.low <= 0 <= change.high:
+    """better, worse, more, fewer or not yet known; and its tone: good, bad or empty."""
+    if change.count < MIN_CALLS or change.low <= 0 <= change.high:
         return UNKNOWN, ""
     sign = 1 if change.low > 0 else -1
     if not better:
@@ -163,9 +164,9 @@ MEASURES = (
 )
 
 
-def compared(found: Iterable[Mapping[str, Any]], *, only_newest: bool) -> list[Version]:
-    """The versions of `found`, which are the rows of charts/versions.sql in their order;
-    of each agent the newest first, or `only_newest`, of agents that have another version before."""
+def compare_versions(found: Iterable[Mapping[str, Any]], *, only_newest: bool) -> list[Version]:
+    """The versions in `found`, the ordered rows of charts/versions.sql: the newest of each agent
+    first. `only_newest`: one version per agent, of agents with an earlier version."""
     pairs: list[tuple[Mapping[str, Any] | None, Mapping[str, Any]]] = []
     for _, versions in groupby(found, key=lambda row: row["agent_id"]):
         of_agent = list(pairwise([None, *versions]))[::-1]
@@ -195,7 +196,7 @@ def compared(found: Iterable[Mapping[str, Any]], *, only_newest: bool) -> list[V
 
 
 def _scale(column: Iterable[Estimate | None]) -> tuple[float, float]:
-    """From the lowest end of a column to the highest."""
+    """Start and width of a column's intervals."""
     known = [estimate for estimate in column if estimate]
     low = min((estimate.low for estimate in known), default=0.0)
     high = max((estimate.high for estimate in known), default=1.0)

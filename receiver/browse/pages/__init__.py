@@ -1,0 +1,143 @@
+"""The pages of callhouse, and what they share: the reader, queries, addresses, error pages."""
+
+import logging
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from datasette import NotFound, Response
+from datasette.utils import tilde_encode
+
+from receiver.browse.datasette_compat import QueryInterrupted
+
+if TYPE_CHECKING:
+    from datasette import Request
+    from datasette.app import Datasette
+
+    from receiver.browse.pages.login import Authentication
+
+_log = logging.getLogger("callhouse.browse")
+
+# The name in every URL and in datasette_metadata.json, whatever the name of the file.
+DATABASE = "retell"
+# The same file without personal data.
+MASKED = "retell_masked"
+DATABASE_OF_ROLE = {"reader": DATABASE, "masked": MASKED}
+PLUGIN = "callhouse"
+
+_RECEIVER = Path(__file__).parents[2]
+# They run SQL and functions that readers wrote: what fails there is no fault of callhouse.
+_RUN_QUERIES = ("datasette_compat.py", "pool.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Somebody who may read one of the databases."""
+
+    datasette: "Datasette"
+    database: str
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether personal data is hidden."""
+        return self.database == MASKED
+
+
+def authentication(datasette: "Datasette") -> "Authentication | None":
+    """Users, sessions and failed logins; None on a Datasette that `serving` did not create."""
+    return getattr(datasette, "callhouse_authentication", None)
+
+
+def database_of(datasette: "Datasette", actor: dict[str, Any] | None) -> str | None:
+    """The one database that an actor may read, or None."""
+    known = authentication(datasette)
+    if known is None:
+        return DATABASE
+    role = known.access.role(actor)
+    return DATABASE_OF_ROLE[role] if role else None
+
+
+async def require_reader(datasette: "Datasette", request: "Request") -> Reader:
+    """The reader behind a request. Raises Forbidden if they may read no database."""
+    database = database_of(datasette, request.actor) or DATABASE
+    await datasette.ensure_permissions(
+        request.actor, [("view-database", database), "view-instance"]
+    )
+    return Reader(datasette, database)
+
+
+async def fetch_rows(
+    reader: Reader, sql: str, params: Any = None, *, limit_ms: int | None = None
+) -> list[dict[str, Any]]:
+    """Run a query on the reader's database.
+
+    Raises QueryInterrupted after `limit_ms`, by default after Datasette's limit.
+    """
+    database = reader.datasette.get_database(reader.database)
+    result = await database.execute(sql, params, custom_time_limit=limit_ms)
+    return [dict(row) for row in result.rows]
+
+
+def configured_timezone(datasette: "Datasette") -> ZoneInfo:
+    """The time zone of pages, which `serving` puts into the plugin's configuration."""
+    return ZoneInfo((datasette.plugin_config(PLUGIN) or {}).get("timezone", "UTC"))
+
+
+def timezone(datasette: "Datasette") -> ZoneInfo:
+    """The time zone of pages, cached: reading the configuration is too slow for each cell."""
+    zone: ZoneInfo = datasette.callhouse_timezone
+    return zone
+
+
+def call_url(datasette: "Datasette", call_id: str) -> str:
+    """The page of a call: under /-/, where it cannot collide with a table."""
+    return str(datasette.urls.path(f"/-/call/{tilde_encode(call_id)}"))
+
+
+def chat_url(datasette: "Datasette", chat_id: str) -> str:
+    """The page of a chat."""
+    return str(datasette.urls.path(f"/-/chat/{tilde_encode(chat_id)}"))
+
+
+async def not_served() -> None:
+    """The handler of pages that are switched off. Raises NotFound."""
+    raise NotFound("There is no such page.")
+
+
+async def forbidden_page(datasette: "Datasette", request: "Request") -> Response:
+    """The 403 for a page that this role may not read, with the usual navigation."""
+    error = (
+        "Your role does not allow this page. "
+        "Ask the operator of callhouse for another role if you need it."
+    )
+    context = {"title": "Not allowed", "error": error, "status": 403}
+    body = await datasette.render_template("error.html", context, request=request)
+    return Response.html(body, 403)
+
+
+async def error_page(datasette: "Datasette", request: "Request", exception: Exception) -> Response:
+    """503 for a query over its time limit, 500 for a fault of callhouse, else 400: Datasette raises
+    on parameters that it cannot parse. Logs where it failed, without values."""
+    frames = traceback.extract_tb(exception.__traceback__)
+    is_fault = any(
+        Path(frame.filename).is_relative_to(_RECEIVER) and not frame.filename.endswith(_RUN_QUERIES)
+        for frame in frames
+    )
+    if isinstance(exception, QueryInterrupted):
+        status, title = 503, "This takes too long"
+        error = "Try again in a moment, or narrow the query down."
+    elif is_fault:
+        status, title = 500, "This page failed"
+        error = "The log of browse says where it failed."
+    else:
+        status, title = 400, "This address cannot be read"
+        error = "One of its parameters has an invalid value."
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    _log.warning("%s: %s at %s", status, type(exception).__name__, where)
+    context = {"ok": False, "error": error, "status": status, "title": title}
+    if request.path.endswith(".json"):
+        return Response.json(context, status=status)
+    page = await datasette.render_template("error.html", context, request=request)
+    return Response.html(page, status)

@@ -1,0 +1,333 @@
+"""The pages of one call and of one chat: /-/call/<call_id>, the same as JSON, /-/chat/<chat_id>."""
+
+import json
+import re
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from datasette import NotFound, Response
+from datasette.utils import tilde_decode
+
+from receiver.browse.formatting import label
+from receiver.browse.pages import Reader, fetch_rows, require_reader
+from receiver.browse.pages.call_object import call_object
+from receiver.browse.pages.conversation import (
+    MAX_CHARACTERS,
+    Conversation,
+    Entry,
+    Page,
+    conversation,
+    entry_weight,
+    limited,
+    page_of,
+    parse_number,
+    row_weight,
+    shorten,
+)
+from receiver.browse.pages.speaker_timeline import SpeakerTimeline, speaker_timeline
+from receiver.store.sql import SELECT
+from schema.tables import CALL_TABLES
+
+if TYPE_CHECKING:
+    from datasette import Request
+    from datasette.app import Datasette
+
+Row = Mapping[str, Any]
+Tables = Mapping[str, list[dict[str, Any]]]
+
+# call_log is used where a call's time or its other number decides: its columns are the expressions
+# of indexes, so that each query reads no more than it shows.
+_NEIGHBOUR = """
+SELECT call_id, started_at_ms AS at FROM call_log
+WHERE who = :value AND started_at_ms {than}= :at AND (started_at_ms, call_id) {than} (:at, :call_id)
+ORDER BY started_at_ms {order}, call_id {order} LIMIT 1
+"""
+_PREVIOUS_OF_NUMBER = _NEIGHBOUR.format(than="<", order="DESC")
+_NEXT_OF_NUMBER = _NEIGHBOUR.format(than=">", order="ASC")
+# By the agent's id, as its name may change. Skips calls that never connected.
+_AGENT_NEIGHBOUR = """
+SELECT call_id, start_timestamp AS at FROM calls
+WHERE agent_id = :value AND (start_timestamp, call_id) {than} (:at, :call_id)
+ORDER BY start_timestamp {order}, call_id {order} LIMIT 1
+"""
+_PREVIOUS_OF_AGENT = _AGENT_NEIGHBOUR.format(than="<", order="DESC")
+_NEXT_OF_AGENT = _AGENT_NEIGHBOUR.format(than=">", order="ASC")
+_REASON = "SELECT category, description FROM disconnection_reasons WHERE reason = ?"
+_ERASED = "SELECT 1 FROM erasures WHERE entity_id = ?"
+# Numbers and addresses that identify one caller: "anonymous" is many people.
+_IS_NUMBER = re.compile(r"\+?[0-9]{6,}|.*@.*")
+
+_TRACK_TABLES = ("utterances", "utterance_words", "tool_calls", "node_transitions", "markers")
+_RECORDINGS = {"recording": "Recording", "recording_multi_channel": "Two channels"}
+_DOCUMENTS = {
+    "public_log": "Retell's log",
+    "knowledge_base_retrieved_contents": "Retrieved from the knowledge base",
+}
+_ATTRIBUTES = {
+    "retell_llm_dynamic_variables": "Variables given",
+    "collected_dynamic_variables": "Variables collected",
+    "metadata": "Metadata",
+    "custom_attributes": "Custom attributes",
+    "custom_sip_headers": "SIP headers",
+}
+# JSON columns of chats.
+_CHAT_ATTRIBUTES = {
+    "custom_analysis_data": "Analysis",
+    "retell_llm_dynamic_variables": "Variables given",
+    "collected_dynamic_variables": "Variables collected",
+    "metadata": "Metadata",
+    "custom_attributes": "Custom attributes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CallView:
+    """What the page of a call shows; rows as in the tables."""
+
+    call: Row
+    title: str
+    who: str | None
+    analysis: Row
+    metrics: Row
+    is_scrubbed: bool
+    variants: list[str]
+    before: list[Entry]
+    conversation: Conversation
+    page: Page[Entry]
+    after: list[Entry]
+    timeline: SpeakerTimeline | None
+    recordings: list[tuple[str, str]]
+    documents: list[tuple[str, str]]
+    costs: list[dict[str, Any]]
+    latencies: list[dict[str, Any]]
+    analysis_fields: list[dict[str, Any]]
+    attributes: list[tuple[str, list[dict[str, Any]]]]
+    transfers: list[dict[str, Any]]
+
+    @property
+    def started_at(self) -> int | None:
+        """Start of the call, or the report of one that never connected; milliseconds."""
+        return self.call["start_timestamp"] or self.call["observed_at"] or None
+
+    @property
+    def why_empty(self) -> str:
+        """Why there is no conversation."""
+        if self.call["call_status"] in ("registered", "ongoing"):
+            return "The call is in progress, as far as Retell has reported."
+        if self.call["data_storage_setting"] == "basic_attributes_only":
+            return "The agent's storage setting excludes transcripts."
+        if self.call["start_timestamp"] is None:
+            return "The call never connected."
+        return "Nobody spoke, or Retell sent no transcript."
+
+
+async def call_page(datasette: "Datasette", request: "Request") -> Response:
+    """The page of a call. Raises Forbidden, NotFound."""
+    reader = await require_reader(datasette, request)
+    call_id = tilde_decode(request.url_vars["call_id"])
+    tables = await _fetch_tables(reader, call_id)
+    view = call_view(
+        tables,
+        scrubbed=reader.is_masked or "scrubbed" in request.args,
+        number=parse_number(request.args.get("page")) or 1,
+        position=parse_number(request.args.get("at")),
+    )
+    # Without transcripts, which the page shows as the conversation.
+    shown = json.dumps(call_object(tables, transcripts=False), indent=2, ensure_ascii=False)
+    reasons = await fetch_rows(reader, _REASON, [view.call["disconnection_reason"]])
+    context = {
+        "view": view,
+        "reason": next(iter(reasons), {}),
+        "neighbours": await _fetch_neighbours(reader, view),
+        "object": shown if len(shown) <= MAX_CHARACTERS else f"{shown[:MAX_CHARACTERS]}…",
+        "database": reader.database,
+    }
+    return Response.html(await datasette.render_template("call.html", context, request=request))
+
+
+async def call_json(datasette: "Datasette", request: "Request") -> Response:
+    """The call object. Raises Forbidden, NotFound."""
+    reader = await require_reader(datasette, request)
+    tables = await _fetch_tables(reader, tilde_decode(request.url_vars["call_id"]))
+    return Response.json(call_object(tables))
+
+
+async def _fetch_tables(reader: Reader, call_id: str) -> dict[str, list[dict[str, Any]]]:
+    """Every table's rows of the call."""
+    tables = {t.name: await fetch_rows(reader, SELECT[t.name], [call_id]) for t in CALL_TABLES}
+    if not tables["calls"]:
+        raise await _not_found(reader, "call", call_id)
+    return tables
+
+
+async def _not_found(reader: Reader, kind: str, entity_id: str) -> NotFound:
+    if await fetch_rows(reader, _ERASED, [entity_id]):
+        return NotFound(f"This {kind} was erased.")
+    return NotFound(f"No {kind} with this id is stored.")
+
+
+async def _fetch_neighbours(reader: Reader, view: CallView) -> list[dict[str, Any]]:
+    """Previous and next call of the number and of the agent, as far as there are any."""
+    wanted = []
+    if _IS_NUMBER.fullmatch(view.who or ""):
+        wanted.append(("This number", _PREVIOUS_OF_NUMBER, _NEXT_OF_NUMBER, view.who))
+    if view.call["agent_id"]:
+        agent_id = view.call["agent_id"]
+        wanted.append(("This agent", _PREVIOUS_OF_AGENT, _NEXT_OF_AGENT, agent_id))
+    found = []
+    for of, previous_sql, next_sql, value in wanted:
+        params = {"value": value, "at": view.started_at, "call_id": view.call["call_id"]}
+        before = await fetch_rows(reader, previous_sql, params)
+        after = await fetch_rows(reader, next_sql, params)
+        if before or after:
+            pair = {"previous": next(iter(before), None), "next": next(iter(after), None)}
+            found.append({"of": of, **pair})
+    return found
+
+
+def call_view(
+    tables: Tables, *, scrubbed: bool, number: int = 1, position: int | None = None
+) -> CallView:
+    """What to show of a call: page `number` of its conversation, or the page of the entry at
+    `position`. `scrubbed`: the variant from which Retell removed personal data."""
+    tables = {name: [shorten(row) for row in rows] for name, rows in tables.items()}
+    call = tables["calls"][0]
+    variants = _variants(tables)
+    is_scrubbed = "scrubbed" in variants and (scrubbed or "plain" not in variants)
+    prefix = "scrubbed_" if is_scrubbed else ""
+    session = _track(tables, f"{prefix}session")
+    index = None
+    if position is not None:
+        index = bisect_left([entry.position for entry in session.entries], position)
+    duration_ms = call["duration_ms"]
+    urls = {row["kind"]: row["url"] for row in tables["media"] if _is_web(row["url"])}
+    who = call["from_number"] if call["direction"] == "inbound" else call["to_number"]
+    latencies = sorted(tables["latencies"], key=lambda row: row["component"] != "e2e")
+    analysis = [r for r in tables["attributes"] if r["source"] == "custom_analysis_data"]
+    return CallView(
+        call=call,
+        title=_title(call, who),
+        who=who,
+        analysis=next(iter(tables["analyses"]), {}),
+        metrics=next(iter(tables["call_metrics"]), {}),
+        is_scrubbed=is_scrubbed,
+        variants=variants,
+        before=_limited_track(tables, f"{prefix}pre_session"),
+        conversation=session,
+        page=page_of(session.entries, number, entry_weight, index=index),
+        after=_limited_track(tables, f"{prefix}post_session"),
+        timeline=speaker_timeline(session, None if duration_ms is None else duration_ms / 1000),
+        recordings=[(n, urls[prefix + k]) for k, n in _RECORDINGS.items() if prefix + k in urls],
+        documents=[(n, urls[k]) for k, n in _DOCUMENTS.items() if k in urls],
+        costs=limited(tables["product_costs"], row_weight),
+        latencies=limited(latencies, row_weight),
+        analysis_fields=limited(analysis, row_weight),
+        attributes=_attributes(tables["attributes"]),
+        transfers=limited(
+            sorted(tables["transfers"], key=lambda row: row["observed_at"]), row_weight
+        ),
+    )
+
+
+def _track(tables: Tables, name: str) -> Conversation:
+    """The conversation of one track."""
+    parts = [[row for row in tables[t] if row["track"] == name] for t in _TRACK_TABLES]
+    found = conversation(*parts)
+    for turn in found.turns:
+        turn.tools = limited(turn.tools, entry_weight)
+    return found
+
+
+def _limited_track(tables: Tables, name: str) -> list[Entry]:
+    """The entries before or after the call."""
+    return limited(_track(tables, name).entries, entry_weight)
+
+
+def _variants(tables: Tables) -> list[str]:
+    """plain and scrubbed, as far as there is a transcript or a recording of the variant."""
+    found = {row["track"].startswith("scrubbed_") for t in _TRACK_TABLES for row in tables[t]}
+    for row in tables["media"]:
+        if row["kind"].removeprefix("scrubbed_") in _RECORDINGS:
+            found.add(row["kind"].startswith("scrubbed_"))
+    return [name for name, flag in (("plain", False), ("scrubbed", True)) if flag in found]
+
+
+def _title(call: Row, who: str | None) -> str:
+    if call["call_type"] == "web_call":
+        return "Web call"
+    number = who or "an unknown number"
+    return f"{'Call from' if call['direction'] == 'inbound' else 'Call to'} {number}"
+
+
+def _is_web(url: str | None) -> bool:
+    return bool(url) and str(url).startswith(("https://", "http://", "/"))
+
+
+def _attributes(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Label and rows of each source that has any, except the custom analysis."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in _ATTRIBUTES}
+    for row in rows:
+        if row["source"] != "custom_analysis_data":
+            found.setdefault(row["source"], []).append(row)
+    return [
+        (_ATTRIBUTES.get(source) or label(source), limited(rows, row_weight))
+        for source, rows in found.items()
+        if rows
+    ]
+
+
+async def chat_page(datasette: "Datasette", request: "Request") -> Response:
+    """The page of a chat. Raises Forbidden, NotFound."""
+    reader = await require_reader(datasette, request)
+    chat_id = tilde_decode(request.url_vars["chat_id"])
+    found = await fetch_rows(reader, SELECT["chats"], [chat_id])
+    if not found:
+        raise await _not_found(reader, "chat", chat_id)
+    [chat] = found
+    messages = [
+        shorten(row) for row in await fetch_rows(reader, SELECT["chat_messages"], [chat_id])
+    ]
+    scrubbed = reader.is_masked or "scrubbed" in request.args
+    costs = json.loads(chat["product_costs"] or "[]")
+    context = {
+        "chat": shorten(chat),
+        **_messages(messages, scrubbed, parse_number(request.args.get("page")) or 1),
+        "fields": [
+            (name, limited(map(shorten, values), row_weight))
+            for column, name in _CHAT_ATTRIBUTES.items()
+            if (values := _pairs(chat[column]))
+        ],
+        "costs": limited(map(shorten, costs), row_weight),
+        "database": reader.database,
+    }
+    return Response.html(await datasette.render_template("chat.html", context, request=request))
+
+
+def _pairs(text: str | None) -> list[dict[str, str]]:
+    """Name and value of each key of a JSON object."""
+    values = json.loads(text or "{}")
+    return [
+        {"name": name, "value": "–" if value is None or value == "" else str(value)}
+        for name, value in values.items()
+    ]
+
+
+def _messages(messages: list[dict[str, Any]], scrubbed: bool, number: int) -> dict[str, Any]:
+    """The messages of each part of a chat, as written or with personal data removed."""
+    tracks: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(messages, key=lambda row: int(row["position"])):
+        tracks.setdefault(row["track"], []).append(row)
+    has = {name.startswith("scrubbed_") for name in tracks}
+    is_scrubbed = True in has and (scrubbed or False not in has)
+    prefix = "scrubbed_" if is_scrubbed else ""
+    page = page_of(tracks.get(f"{prefix}session", []), number, row_weight)
+    parts = {
+        "Before the chat": limited(tracks.get(f"{prefix}pre_session", []), row_weight),
+        "Messages": page.items,
+        "After the chat": limited(tracks.get(f"{prefix}post_session", []), row_weight),
+    }
+    return {
+        "parts": parts, "page": page, "is_scrubbed": is_scrubbed, "has_variants": len(has) == 2,
+    }  # fmt: skip
