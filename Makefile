@@ -63,6 +63,7 @@ describe: $(VENV)/.installed ## Write datasette_metadata.json and the generated 
 	@$(BIN)/python -m schema.describe questions > build.tmp && mv build.tmp docs/reference/questions.md
 	@$(BIN)/python -m receiver.cli.document commands > build.tmp && mv build.tmp docs/reference/commands.md
 	@$(BIN)/python -m receiver.cli.document settings > build.tmp && mv build.tmp docs/reference/settings.md
+	@$(BIN)/python -m receiver.cli.document dashboards > build.tmp && mv build.tmp docs/reference/dashboards.md
 
 bench: $(VENV)/.installed ## Speed against a bare endpoint and the ten-minute version (needs wrk)
 	@$(BIN)/python -m benchmarks.run

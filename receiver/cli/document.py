@@ -1,6 +1,7 @@
-"""The commands and the settings as pages of documentation.
+"""The commands, the settings and the dashboards as pages of documentation.
 
-`python -m receiver.cli.document commands` (or `settings`) prints a page of docs/reference/.
+`python -m receiver.cli.document commands` (`settings`, `dashboards`) prints a page of
+docs/reference/. `make describe` writes all three.
 """
 
 import inspect
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 
 import click
 
+from receiver.browse.charts import DASHBOARDS
 from receiver.cli import main
 from receiver.config import SETTINGS
 
@@ -31,6 +33,11 @@ directory. The environment overrides the file. An unknown name that begins with 
 | name | default | meaning |
 |---|---|---|
 """
+_DASHBOARDS = """# Dashboards
+
+The charts of each dashboard, with the file in `receiver/browse/charts/` that has the SQL of each.
+[Pages](browsing.md#dashboards--dashboards) says how to choose days, agents and versions.
+"""
 
 
 def settings() -> str:
@@ -51,6 +58,20 @@ def commands() -> str:
     )
     sections = (_section(*each) for each in _walk(main, "callhouse"))
     return _COMMANDS + "".join([*rows, *sections])
+
+
+def dashboards() -> str:
+    """Markdown with a section for each dashboard and a row for each of its charts."""
+    parts = [_DASHBOARDS]
+    for dashboard in DASHBOARDS.values():
+        rows = (
+            f"| {chart.title} | {chart.description} | `{chart.query}.sql` |\n"
+            for chart in dashboard.charts.values()
+        )
+        table = "| chart | shows | file |\n|---|---|---|\n" + "".join(rows)
+        parts.append(f"\n## {dashboard.title}\n\n{dashboard.description}\n")
+        parts.append("\n" + table if dashboard.charts else "")
+    return "".join(parts)
 
 
 def _walk(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
@@ -90,4 +111,5 @@ def _row(option: str, meaning: str) -> str:
 
 
 if __name__ == "__main__":
-    print({"commands": commands, "settings": settings}[sys.argv[1]](), end="")
+    pages = {"commands": commands, "settings": settings, "dashboards": dashboards}
+    print(pages[sys.argv[1]](), end="")
