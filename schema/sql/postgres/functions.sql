@@ -1,18 +1,19 @@
 -- SQLite's functions, as far as views and rollups call them. Each returns what SQLite's returns.
+-- CREATE OR REPLACE cannot rename a parameter or change a type: such a function has to be dropped first.
 
 -- NULL for a time that no calendar has.
-CREATE OR REPLACE FUNCTION strftime(format text, seconds bigint, unixepoch text) RETURNS text
+CREATE OR REPLACE FUNCTION strftime(form text, seconds bigint, unixepoch text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT CASE WHEN seconds BETWEEN -62167219200 AND 253402300799 THEN
         to_char(timestamp 'epoch' + seconds * interval '1 second',
             replace(replace(replace(replace(replace(replace(replace(replace(
-                format, 'T', '"T"'), 'Z', '"Z"'), '%Y', 'YYYY'), '%m', 'MM'), '%d', 'DD'),
+                form, 'T', '"T"'), 'Z', '"Z"'), '%Y', 'YYYY'), '%m', 'MM'), '%d', 'DD'),
                 '%H', 'HH24'), '%M', 'MI'), '%S', 'SS'))
     END
 $$;
 
 -- The one format that is used is '%d:%02d:%02d'.
-CREATE OR REPLACE FUNCTION printf(format text, first bigint, second bigint, third bigint)
+CREATE OR REPLACE FUNCTION printf(form text, first bigint, second bigint, third bigint)
 RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT first || ':' || lpad(second::text, 2, '0') || ':' || lpad(third::text, 2, '0')
 $$;
