@@ -5,7 +5,7 @@ parts, so that whatever is of one call lies in the parts of one number.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -15,11 +15,10 @@ from receiver.store import migrate
 from receiver.store.postgres import migrate as migrating
 from receiver.store.postgres.citus_layout import DISTRIBUTED
 from receiver.store.postgres.connection import Session
-from receiver.store.postgres.dialect import tables
 from tests.support.postgres import Cluster
 
 PARTS = 4
-_TABLE = re.compile(r"CREATE TABLE (\w+) ")
+_TABLE = re.compile(r"^CREATE TABLE (\w+) ", re.MULTILINE)
 _PART = re.compile(r"(\w+)_part_(\d)")
 _ONE_ROW = re.compile(r"INSERT INTO (\w+) \((\w+)\b[^()]*\) VALUES \(\?")
 _PART_OF = """
@@ -28,14 +27,14 @@ _PART_OF = """
 """
 
 
-def _partitioned(statements: list[str]) -> Iterator[str]:
+def _partitioned(statements: Iterable[str]) -> Iterator[str]:
     for statement in statements:
-        made = _TABLE.match(statement)
+        made = _TABLE.search(statement)
         column = made and DISTRIBUTED.get(made[1])
         if not column:
             yield statement
             continue
-        yield f"{statement} PARTITION BY HASH ({column})"
+        yield f"{statement.rstrip().rstrip(';')} PARTITION BY HASH ({column})"
         for n in range(PARTS):
             yield (
                 f"CREATE TABLE {made[1]}_part_{n} PARTITION OF {made[1]} "
@@ -47,9 +46,10 @@ def partitioned(server: Cluster) -> PostgresUrl:
     """A new database with this version's tables, in parts."""
     where = server.create()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(migrating, "tables", lambda script: list(_partitioned(tables(script))))
-        ours = _partitioned(list(migrating._OURS.values()))
-        patch.setattr(migrating, "_OURS", {_TABLE.match(made)[1]: made for made in ours})
+        tables = migrating.tables
+        patch.setattr(migrating, "tables", lambda script, **_: _partitioned(tables(script)))
+        own = _partitioned(migrating.OWN.values())
+        patch.setattr(migrating, "OWN", {statement.split()[2]: statement for statement in own})
         migrate(where, timezone="UTC")
     return where
 

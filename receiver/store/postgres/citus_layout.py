@@ -1,7 +1,14 @@
-"""Where the tables lie in a Citus cluster."""
+"""Where the tables are stored in a Citus cluster."""
 
 from receiver.store.postgres.connection import Session
-from schema.tables import DISCONNECTION_REASONS, ROLLUP_TABLES, TABLES
+from schema.tables import (
+    CALL_TABLES,
+    CHAT_TABLES,
+    DISCONNECTION_REASONS,
+    ROLLUP_TABLES,
+    TABLES,
+    Table,
+)
 
 # What every transaction about calls begins with.
 LOCKS = "entity_locks"
@@ -10,6 +17,8 @@ _ENTITY_COLUMNS = ("call_id", "chat_id", "entity_id")
 DISTRIBUTED = {LOCKS: "entity_id"} | {
     table.name: table.key[0] for table in TABLES if table.key[0] in _ENTITY_COLUMNS
 }
+# A table of parts of a call or chat -> the table that it refers to.
+PARENTS = {table.name: tables[0] for tables in (CALL_TABLES, CHAT_TABLES) for table in tables[1:]}
 # Read together with calls, by views, and seldom written.
 REFERENCE = (DISCONNECTION_REASONS.name,)
 # Written with every call, one row of some hour, or by nobody but `sync` and `coverage`. A reference
@@ -33,3 +42,8 @@ def is_distributed(session: Session) -> bool:
     return session.raw.execute(_HAS_CITUS).fetchone() == (True,) and session.raw.execute(
         _IS_DISTRIBUTED
     ).fetchone() == (1,)
+
+
+def reference(parent: Table) -> str:
+    """The foreign key to a parent, as migrations write it."""
+    return f"REFERENCES {parent.name} ({parent.key[0]})"

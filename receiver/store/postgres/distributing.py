@@ -7,11 +7,16 @@ import psycopg
 
 from receiver.addresses import PostgresUrl
 from receiver.errors import NoCluster
-from receiver.store.migrate import scripts
 from receiver.store.postgres import advisory_locks
-from receiver.store.postgres.citus_layout import DISTRIBUTED, LOCAL, LOCKS, REFERENCE
+from receiver.store.postgres.citus_layout import (
+    DISTRIBUTED,
+    LOCAL,
+    LOCKS,
+    PARENTS,
+    REFERENCE,
+    reference,
+)
 from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, unusable
-from receiver.store.postgres.dialect import apart, tables
 from receiver.store.postgres.migrate import LOCK_SECONDS, check
 from receiver.store.postgres.views import refresh
 
@@ -153,10 +158,9 @@ def _distribute(session: Session, before: dict[str, tuple[str, str | None]]) -> 
 
 
 def _add_references(session: Session, table: str) -> None:
-    """Let a part refer to its whole, if it was made in a cluster that held the whole already."""
-    if session.raw.execute(_REFERS, (table,)).fetchone() == (0,):
-        for script in scripts().values():
-            for statement in tables(script):
-                for reference in apart(statement, DISTRIBUTED)[1]:
-                    if reference.split()[2] == table:
-                        session.raw.execute(reference)
+    """Add the foreign key of a table that was created after its parent was distributed."""
+    parent = PARENTS.get(table)
+    if parent and session.raw.execute(_REFERS, (table,)).fetchone() == (0,):
+        session.raw.execute(
+            f"ALTER TABLE {table} ADD FOREIGN KEY ({parent.key[0]}) {reference(parent)}"
+        )

@@ -1,6 +1,8 @@
-"""Bringing a PostgreSQL database to this version's schema, once, however many processes start."""
+"""Migrate a PostgreSQL database to this version's schema, once, however many processes start."""
 
-from collections.abc import Iterable
+import re
+import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import psycopg
@@ -10,47 +12,52 @@ from receiver.errors import ForeignDatabase, SchemaMismatch
 from receiver.store import sql
 from receiver.store.migrate import newer, require, scripts
 from receiver.store.postgres import advisory_locks
-from receiver.store.postgres.citus_layout import DISTRIBUTED, is_distributed
+from receiver.store.postgres.citus_layout import PARENTS, is_distributed, reference
 from receiver.store.postgres.connection import Session, connect
-from receiver.store.postgres.dialect import apart, tables
 from receiver.store.postgres.views import refresh
 from schema.disconnection_reasons import REASONS
-from schema.sql.views import views
+from schema.sql.views import read, views
 from schema.tables import ROLLUP_TABLES, TABLES
 
 # How long a start waits for another one that migrates.
 LOCK_SECONDS = 30.0
+_MIGRATIONS = (
+    'CREATE TABLE callhouse_migrations (name TEXT COLLATE "C" PRIMARY KEY, '
+    "applied_at TEXT NOT NULL)"
+)
 _APPLIED = "SELECT name FROM callhouse_migrations"
-_IS_THERE = "SELECT to_regclass(?) IS NOT NULL"
 _NOTE = "INSERT INTO callhouse_migrations (name, applied_at) VALUES (?, ?)"
 _REASONS = "SELECT reason, category, description FROM disconnection_reasons"
-# Beside the schema's tables: which migrations have been made, and a row for each call, chat or
-# other entity that its transactions wait at. Keys as everywhere: nothing serial.
-_OURS = {
-    "callhouse_migrations": 'CREATE TABLE callhouse_migrations (name TEXT COLLATE "C" PRIMARY KEY, '
-    "applied_at TEXT NOT NULL)",
-    "entity_locks": 'CREATE TABLE entity_locks (entity_id TEXT COLLATE "C" PRIMARY KEY)',
+_RELATIONS = "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+
+# Name of each table or index of PostgreSQL's own -> the statement that creates it.
+OWN = {
+    name: statement
+    for statement, name in re.findall(
+        r"^(CREATE \w+ (\w+) .*?);$", read("postgres/tables.sql"), re.MULTILINE | re.DOTALL
+    )
 }
-# What a mirror asks every few seconds. A file is asked by nobody, so it does not pay for them.
-_INDEXES = {
-    "observations_last_received_at": "CREATE INDEX observations_last_received_at "
-    "ON observations (last_received_at)",
-    "upstream_calls_asked_at": "CREATE INDEX upstream_calls_asked_at ON upstream_calls (asked_at)",
-}
-_RELATIONS = (
-    "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace "
-    "AND relkind IN ('r', 'v', 'm', 'p', 'f')"
-)
-# Pages of Datasette find calls in a file by these, and nothing that asks a server uses them. Every
-# event of a call would have to write to each: they refer to times that each event changes.
-_OF_PAGES = (
+# Datasette's pages search calls in a file by these indexes, and nothing that asks a server does.
+# Each event of a call would have to write to all of them: each contains a time that it changes.
+_OF_PAGES = {
     "calls_start_timestamp",
     "calls_agent",
     "calls_agent_name",
     "calls_from_number",
     "calls_direction",
     "calls_customer",
-)
+}
+# What STRICT tables of SQLite call a type. Text is compared byte by byte, as SQLite does.
+_TYPES = {
+    "TEXT": 'TEXT COLLATE "C"',
+    "INTEGER": "BIGINT",
+    "REAL": "DOUBLE PRECISION",
+    "BLOB": "BYTEA",
+    " STRICT": "",
+    " STRICT, WITHOUT ROWID": "",
+}
+_TYPE = re.compile(r"\b(?:TEXT|INTEGER|REAL|BLOB)\b| STRICT(?:, WITHOUT ROWID)?")
+_CREATED = re.compile(r"^CREATE (?:VIRTUAL )?(\w+) (\w+)", re.MULTILINE)
 
 
 def migrate(where: PostgresUrl, timezone: str) -> list[str]:
@@ -64,16 +71,15 @@ def migrate(where: PostgresUrl, timezone: str) -> list[str]:
     try:
         with session.transaction():
             session.execute(advisory_locks.CHANGE_TABLES)
-            _refuse_others(session)
-            _make(session, _OURS)
+            if "callhouse_migrations" not in _relations(session):
+                _refuse_others(session)
+                session.raw.execute(_MIGRATIONS)
             before = applied(session)
             if newer(before):
                 # Reasons and views are the newer version's.
                 require(before)
                 return []
             new = _migrate(session, before)
-            _make(session, _INDEXES)
-            _drop(session, _OF_PAGES)
             _seed_reasons(session)
             refresh(session, timezone)
             return new
@@ -81,43 +87,58 @@ def migrate(where: PostgresUrl, timezone: str) -> list[str]:
         session.close()
 
 
+def _relations(session: Session) -> set[str]:
+    return {name for (name,) in session.execute(_RELATIONS)}
+
+
 def _refuse_others(session: Session) -> None:
-    if session.execute(_IS_THERE, ("callhouse_migrations",)).fetchone() == (True,):
-        return
     # Views too: `refresh` drops what has their names.
-    names = {table.name for table in (*TABLES, *ROLLUP_TABLES)} | {*views(), "entity_locks"}
-    taken = sorted(name for (name,) in session.execute(_RELATIONS) if name in names)
-    if taken:
+    ours = {table.name for table in (*TABLES, *ROLLUP_TABLES)} | {*views(), "entity_locks"}
+    if taken := sorted(ours & _relations(session)):
         raise ForeignDatabase(
             f"the database has tables or views of another program: {', '.join(taken)}",
             hint="Create a database for callhouse alone, as docs/how-to/postgres.md says.",
         )
 
 
-def _make(session: Session, statements: dict[str, str]) -> None:
-    """Create the tables or indexes with these names that are not there."""
-    for name, statement in statements.items():
-        if session.execute(_IS_THERE, (name,)).fetchone() == (False,):
-            session.raw.execute(statement)
-
-
-def _drop(session: Session, indexes: Iterable[str]) -> None:
-    for name in indexes:
-        if session.execute(_IS_THERE, (name,)).fetchone() == (True,):
-            session.raw.execute(f"DROP INDEX {name}")
-
-
 def _migrate(session: Session, before: set[str]) -> list[str]:
-    ours = scripts()
-    new = [name for name in ours if name not in before]
-    # A cluster takes no key from a new table to one that it holds: `distribute` adds it.
-    held = DISTRIBUTED if new and is_distributed(session) else {}
-    for name in new:
-        for statement in tables(ours[name]):
-            # Without parameters: nothing in it is a placeholder.
-            session.raw.execute(apart(statement, held)[0], prepare=False)
+    new = {name: script for name, script in scripts().items() if name not in before}
+    in_cluster = bool(new) and is_distributed(session)
+    for name, script in new.items():
+        for statement in tables(script, in_cluster=in_cluster):
+            session.raw.execute(statement, prepare=False)
         session.execute(_NOTE, (name, datetime.now(UTC).isoformat()))
-    return new
+    found = _relations(session)
+    for name, statement in OWN.items():
+        if name not in found:
+            session.raw.execute(statement, prepare=False)
+    # Older versions created them.
+    for name in _OF_PAGES & found:
+        session.raw.execute(f"DROP INDEX {name}")
+    return list(new)
+
+
+def tables(script: str, *, in_cluster: bool = False) -> Iterator[str]:
+    """The statements of a migration as PostgreSQL takes them, without those that are SQLite's.
+
+    A cluster takes no foreign key from a new table to one that it holds: `distribute` adds it.
+    """
+    for statement in _statements(script):
+        created = _CREATED.search(statement)
+        if created and (created[1] == "TRIGGER" or created[2] in OWN.keys() | _OF_PAGES):
+            continue
+        for parent in PARENTS.values() if in_cluster else ():
+            statement = statement.replace(f" {reference(parent)}", "")
+        yield _TYPE.sub(lambda match: _TYPES[match[0]], statement)
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def _seed_reasons(session: Session) -> None:

@@ -16,10 +16,9 @@ from receiver.cli import main
 from receiver.errors import DatabaseAway, NoCluster, SchemaMismatch
 from receiver.store import distribute, migrate, roll_up
 from receiver.store.migrate import scripts
-from receiver.store.postgres import distributing
 from receiver.store.postgres import migrate as migrating
-from receiver.store.postgres.citus_layout import DISTRIBUTED, LOCAL, REFERENCE
-from schema.tables import CALL_TABLES, CHAT_TABLES
+from receiver.store.postgres.citus_layout import DISTRIBUTED, LOCAL, PARENTS, REFERENCE
+from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES
 from tests.store.postgres.test_views import VIEWS, differing
 from tests.support import citus
 from tests.support.histories import deliver, dump_of, seeded
@@ -148,10 +147,11 @@ def test_a_part_of_a_later_version_is_local_until_it_is_distributed(cluster, mon
     distribute(cluster, timezone="UTC")
     later = {**scripts(), "9999_novelties": NOVELTY}
     shared = sys.modules["receiver.store.migrate"]
-    for module in (shared, migrating, distributing):
+    for module in (shared, migrating):
         monkeypatch.setattr(module, "scripts", lambda: later)
     assert migrate(cluster, timezone="UTC") == ["9999_novelties"]
     monkeypatch.setitem(DISTRIBUTED, "novelties", "call_id")
+    monkeypatch.setitem(PARENTS, "novelties", CALLS)
     with looking(cluster) as session:
         assert session.raw.execute(FOREIGN_KEYS, ("novelties",)).fetchall() == []
         assert [p.table for p in distribute(cluster, timezone="UTC") if p.is_new] == ["novelties"]
