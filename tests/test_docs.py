@@ -26,6 +26,8 @@ from schema.tables import ROLLUP_TABLES, TABLES
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 DOCS = {
     str(path.relative_to(ROOT / "docs")): path.read_text(encoding="utf-8")
     for path in ROOT.glob("docs/**/*.md")
@@ -179,9 +181,25 @@ def test_the_table_of_capacity_is_worked_out_from_the_measured_figures():
     assert "\n".join(capacity.rows()) in DOCS["explanation/capacity.md"]
 
 
-def test_rooms_named_in_the_docs_exist():
-    for path in re.findall(r"`((?:receiver|schema)/[\w./]*)`", DOCS["explanation/how-it-works.md"]):
-        assert (ROOT / path).exists(), path
+def test_paths_named_in_documents_exist():
+    pages = {**ALL_PAGES, "CONTRIBUTING.md": CONTRIBUTING, "SECURITY.md": SECURITY}
+    named = [
+        (page, path)
+        for page, text in pages.items()
+        for path in re.findall(r"\b((?:receiver|schema|tests|docs|benchmarks)/[\w./-]*\w/?)", text)
+    ]
+    assert len(named) > 100
+    missing = {each for each in named if not (ROOT / each[1]).exists()}
+    # The file that the chart of CONTRIBUTING would have.
+    assert missing == {("CONTRIBUTING.md", "receiver/browse/charts/voicemails_by_day.sql")}
+
+
+def test_functions_of_the_traced_webhook_exist():
+    rows = re.findall(r"^\| [^|]+ \| `([\w.]+)` \| `(\S+\.py)` \|$", CONTRIBUTING, re.M)
+    assert len(rows) > 8
+    for function, path in rows:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert re.search(rf"^ *def {function.rpartition('.')[2]}\(", text, re.M), function
 
 
 @pytest.fixture(scope="module")
