@@ -85,16 +85,24 @@ def retired(candidate: Observation, higher: Iterable[Observation]) -> bool:
     """
     if candidate.event is None or candidate.event.envelope or is_transfer(candidate.event.event):
         return False
-    carried: set[str] = set()
-    for observation in higher:
-        if observation.level > candidate.level:
-            carried |= observation.fields.keys()
-    return candidate.fields.keys() <= carried
+    return not adds_fields(candidate, (o for o in higher if o.level > candidate.level))
+
+
+def adds_fields(candidate: Observation, others: Iterable[Observation]) -> bool:
+    """Whether `candidate` carries a field that none of the others carries."""
+    missing = set(candidate.fields)
+    for other in others:
+        missing -= other.fields.keys()
+        if not missing:
+            return False
+    return bool(missing)
 
 
 def compactable(observations: Sequence[Observation]) -> list[Observation]:
     """The observations whose bodies the others make superfluous."""
-    return [o for o in observations if retired(o, observations)]
+    # One observation of each level and set of fields stands for all that carry the same.
+    carriers = {(o.level, frozenset(o.fields)): o for o in observations}
+    return [o for o in observations if retired(o, carriers.values())]
 
 
 def is_transfer(event: str | None) -> bool:

@@ -87,6 +87,14 @@ def transfer_rows(call_id: str, observations: Iterable[Observation]) -> list[Row
     return list(steps.values())
 
 
+def with_transfer(stored: Iterable[Row], step: Row) -> list[Row]:
+    """The rows of reported steps with one more; of a step reported twice the earlier."""
+    rows = {row[1]: row for row in stored}
+    before = rows.get(step[1], step)
+    rows[step[1]] = min(before, step, key=lambda row: row[3])
+    return list(rows.values())
+
+
 def _analysis(call_id: str, analysis: CallAnalysis) -> Rows:
     custom = analysis.custom_analysis_data
     row = (

@@ -68,12 +68,10 @@ _COLUMNS = {
     for column in CALLS.names
     if column not in _DERIVED
 }
+# Choices of fields of which the first that is carried decides.
+_CHOICES = {choices for choices in (*SLICES.values(), *_COLUMNS.values()) if len(choices) > 1}
 # A second choice -> the field that decides in its place where it is carried.
-_FIRST = {
-    second: choices[0]
-    for choices in (*SLICES.values(), *_COLUMNS.values())
-    for second in choices[1:]
-}
+_FIRST = {second: first for first, *rest in _CHOICES for second in rest}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +148,7 @@ def project_newest(
     spelled the same are there already. `envelope` are the keys beside the call; `ready` is all that
     the fields say, if they were read before.
     """
-    if not all(_is_decided(f, fields) for f in (*SLICES.values(), *_COLUMNS.values())):
+    if not all(_is_decided(choices, fields) for choices in _CHOICES):
         return None
     fields = {k: said for k, said in _deciding(fields).items() if before.get(k) != said}
     ready = ready or read(call_id, fields)

@@ -16,8 +16,9 @@ from schema.rows import Stamp
 ENTITY_TYPES = ("call", "chat")
 # Up to so many observations of an entity are all looked at when one more comes.
 MANY = 64
-# So many bodies, at most, are read of a level below or above for the sake of one more.
-SOME = 200
+# Of more, so many of the highest are looked at; so many when the call reaches a higher level, where
+# their bodies may become superfluous.
+FEW, SOME = 16, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +56,11 @@ def some_known(connection: Connection, entity_id: str) -> list[Known] | None:
     return [Known(*row) for row in found] if len(found) <= MANY else None
 
 
-def deciding(connection: Connection, entity_id: str, entity_type: str, level: int) -> list[Known]:
-    """Of an entity with many observations those that can decide about one more of this level."""
-    usable = (entity_id, entity_type)
-    asked = [
-        connection.execute(sql.HIGHEST_KNOWN, usable),
-        connection.execute(sql.NEWEST_KNOWN, usable),
-        connection.execute(sql.LOWER_KNOWN, (*usable, level, SOME)),
-        connection.execute(sql.HIGHER_KNOWN, (*usable, level, SOME)),
-        connection.execute(sql.EQUAL_KNOWN, (*usable, level)),
-    ]
-    return list(dict.fromkeys(Known(*row) for answer in asked for row in answer.fetchall()))
+def highest_bodies(connection: Connection, call_id: str, *, level: int, count: int) -> list[Known]:
+    """The highest observations whose bodies are stored, highest first, of a call of this level."""
+    query = sql.HIGHEST_OPEN_BODIES if level < 3 else sql.HIGHEST_BODIES
+    found = connection.execute(query, (call_id, "call", count)).fetchall()
+    return [Known(*row) for row in found]
 
 
 def twin_of(connection: Connection, key: tuple[str, str, str]) -> Known | None:
@@ -84,6 +79,8 @@ def load(
     connection: Connection, entity_id: str, known: Known, *, verbatim: bool = False
 ) -> Observation:
     """The observation with what its body carries; with nothing if the body is gone."""
+    if not known.has_body:
+        return known.bare()
     key = (entity_id, known.body_sha256, known.source)
     (body,) = connection.execute(sql.BODY, key).fetchone()
     if body is None:

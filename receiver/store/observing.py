@@ -10,7 +10,7 @@ from enum import Enum
 import zstandard
 
 from receiver.store import sql
-from receiver.store.observations import Known, deciding, known_observations, some_known, twin_of
+from receiver.store.observations import Known, known_observations, some_known, twin_of
 from receiver.store.projecting import attempt
 from receiver.store.protocols import Connection
 from schema import limits, merge
@@ -88,10 +88,8 @@ def observe(connection: Connection, received: Received) -> Outcome:
     else:
         twin = next((k for k in known if (k.body_sha256, k.source) == key[1:]), None)
     if twin is None:
-        if known is None:
-            known = deciding(connection, event.entity_id, event.entity_type, received.level)
         _insert(connection, received, erased=erased)
-        known.append(_as_known(received))
+        known = [*(known or ()), _as_known(received)]
     else:
         moved = _repeated(received, twin)
         repeated = {

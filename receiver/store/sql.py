@@ -55,17 +55,15 @@ KNOWN = (
     "SELECT body_sha256, source, entity_type, event, level, observed_at, first_received_at, "
     "problem, body IS NOT NULL FROM observations WHERE entity_id = ?"
 )
-# Of a call with many observations only what can decide about one more: the highest, the newest, and
-# of each other level some whose bodies are here; of its own level one, which says that it is there.
 SOME_KNOWN = f"{KNOWN} ORDER BY body_sha256, source LIMIT ?"
 TWIN_KNOWN = f"{KNOWN} AND body_sha256 = ? AND source = ?"
-_USABLE = f"AND entity_type = ? AND (problem IS NULL OR substr(problem, 1, {len(CUT)}) = '{CUT}')"
-_RANK = "level DESC, observed_at DESC, source DESC, body_sha256 DESC"
-HIGHEST_KNOWN = f"{KNOWN} {_USABLE} ORDER BY {_RANK} LIMIT 1"
-NEWEST_KNOWN = f"{KNOWN} {_USABLE} ORDER BY first_received_at DESC LIMIT 1"
-LOWER_KNOWN = f"{KNOWN} {_USABLE} AND body IS NOT NULL AND level < ? LIMIT ?"
-HIGHER_KNOWN = f"{KNOWN} {_USABLE} AND body IS NOT NULL AND level > ? LIMIT ?"
-EQUAL_KNOWN = f"{KNOWN} {_USABLE} AND body IS NOT NULL AND level = ? LIMIT 1"
+HIGHEST_BODIES = (
+    f"{KNOWN} AND body IS NOT NULL "
+    f"AND entity_type = ? AND (problem IS NULL OR substr(problem, 1, {len(CUT)}) = '{CUT}') "
+    "ORDER BY level DESC, observed_at DESC, source DESC, body_sha256 DESC LIMIT ?"
+)
+# The same of a call that was not analysed, by the index observations_open.
+HIGHEST_OPEN_BODIES = HIGHEST_BODIES.replace("ORDER BY", "AND level < 3 ORDER BY")
 BODY = "SELECT body FROM observations WHERE entity_id = ? AND body_sha256 = ? AND source = ?"
 DROP_BODY = (
     "UPDATE observations SET body = NULL WHERE entity_id = ? AND body_sha256 = ? AND source = ?"

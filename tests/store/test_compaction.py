@@ -1,11 +1,14 @@
 """Which bodies the others make superfluous."""
 
+from hashlib import sha256
+
 import pytest
 
-from receiver.store.observations import SOME, deciding
+from receiver.store import receive, sql
+from receiver.store.observations import SOME
 from schema.merge import Observation, compactable, retired
 from tests.support.histories import blank_file
-from tests.support.observing import FIRST, SECOND, add, fold, seen
+from tests.support.observing import FIRST, SECOND, add, encoded, fold, seen
 from tests.support.storing import rows
 
 
@@ -104,12 +107,84 @@ def test_hundred_transcript_updates_leave_no_body_behind(store, db):
     assert db.execute("SELECT count(*) FROM utterances").fetchone()[0] == 100
 
 
-def test_event_of_a_long_call_looks_at_few_observations(store):
-    for n in range(1, 301):
+@pytest.fixture
+def long_call(store):
+    """A store with a call of 100 events, one every second millisecond."""
+    for n in range(2, 202, 2):
+        add(store, "transcript_updated", n, call_status="ongoing", transcript=f"{n}")
+    return store
+
+
+def reads(said) -> list[str]:
+    return [s for s in said if s.startswith("SELECT") and "FROM observations" in s]
+
+
+def bodies(said) -> int:
+    return sum(s.startswith("SELECT body FROM") for s in said)
+
+
+TRANSFER = {"beside": {"transfer_destination": "+1"}}
+
+
+@pytest.mark.parametrize(
+    ("event", "at", "how", "read"),
+    [
+        ("transcript_updated", 700, {}, 0),
+        ("transcript_updated", 101, {}, 1),
+        ("transfer_started", 700, TRANSFER, 0),
+        ("transfer_started", 101, TRANSFER, 1),
+    ],
+    ids=["newest", "late", "transfer", "late transfer"],
+)
+def test_event_of_a_long_call_reads_a_body_at_most(
+    long_call, db, engine, monkeypatch, event, at, how, read
+):
+    said = engine.statements(long_call, monkeypatch)
+    body = encoded(event, call_status="ongoing", transcript="new", **how)
+    long_call.add(receive(body, source="webhook", observed_at=at, received_at=at))
+    # Of the many, only those are asked for that a limit or a key names.
+    assert [s for s in reads(said) if "LIMIT" not in s and "body_sha256 =" not in s] == []
+    assert bodies(said) == read
+    assert rows(db, "SELECT transcript FROM transcripts") == [("new" if at == 700 else "200",)]
+    assert rows(db, "SELECT observed_at, updated_at FROM calls") == [(max(at, 200), max(at, 200))]
+    found = rows(db, "SELECT event, observed_at, destination FROM transfers")
+    assert found == ([(event, at, "+1")] if how else [])
+
+
+def test_late_event_of_a_long_call_with_a_field_of_its_own_is_folded(long_call, db):
+    add(long_call, "transcript_updated", 101, transcript="late", agent_name="a")
+    assert rows(
+        db, "SELECT agent_name, transcript FROM calls JOIN transcripts USING (call_id)"
+    ) == [("a", "200")]
+
+
+def test_late_event_of_an_analysed_long_call_leaves_no_body(long_call, db, engine, monkeypatch):
+    add(long_call, "call_analyzed", 700, call_status="ended", transcript="all")
+    said = engine.statements(long_call, monkeypatch)
+    add(long_call, "transcript_updated", 101, transcript="late")
+    assert bodies(said) == 1
+    assert rows(db, "SELECT body IS NULL FROM observations WHERE observed_at = 101") == [(1,)]
+    assert rows(db, "SELECT level, observed_at FROM calls") == [(3, 700)]
+
+
+def test_events_of_one_time_in_a_long_call_are_told_apart(store, db):
+    sent = [f"{n}" for n in range(70)]
+    for text in sent:
+        add(store, "transcript_updated", 5, transcript=text)
+    winner = max(
+        sent, key=lambda t: sha256(encoded("transcript_updated", transcript=t)).hexdigest()
+    )
+    assert rows(db, "SELECT transcript FROM transcripts") == [(winner,)]
+
+
+def test_lowest_body_of_a_long_call_goes_when_it_ends(store, db):
+    add(store, "an_event_of_tomorrow", 1, agent_name="a")
+    for n in range(2, 72):
         add(store, "transcript_updated", n, transcript=f"{n}")
-    found = store.run(lambda connection: deciding(connection, "c", "call", 1))
-    assert 300 in {k.observed_at for k in found}
-    assert len(found) <= 3
+    kept = "SELECT event FROM observations WHERE body IS NOT NULL ORDER BY level LIMIT 1"
+    assert rows(db, kept) == [("an_event_of_tomorrow",)]
+    add(store, "call_ended", 100, transcript="all", agent_name="b")
+    assert rows(db, kept) == [("call_ended",)]
 
 
 def test_end_of_a_long_call_reads_few_bodies(store, db, engine, monkeypatch):
@@ -122,3 +197,12 @@ def test_end_of_a_long_call_reads_few_bodies(store, db, engine, monkeypatch):
     (kept,) = db.execute("SELECT count(*) FROM observations WHERE body IS NOT NULL").fetchone()
     # The highest and the newest may come on top.
     assert 299 - SOME <= kept <= 301 - SOME
+
+
+@pytest.mark.sqlite
+def test_highest_bodies_of_a_long_call_are_found_by_index(db):
+    query = f"EXPLAIN QUERY PLAN {sql.HIGHEST_OPEN_BODIES}"
+    plan = [row["detail"] for row in db.execute(query, ("c", "call", 17))]
+    assert plan[0].startswith("SEARCH observations USING INDEX observations_open (entity_id=? AND ")
+    # Those of one time alone are sorted.
+    assert plan[1:] in ([], ["USE TEMP B-TREE FOR LAST 2 TERMS OF ORDER BY"])

@@ -197,7 +197,8 @@ CORPUS = {
     ],
     "a shorter list before the longer": [
         Delivery("call_ended", {SCRUBBED: said("c")}, at=1),
-        Delivery("call_ended", {SCRUBBED: said("a", "b")}, at=0),
+        # With a field of its own, so that both are folded.
+        Delivery("call_ended", {SCRUBBED: said("a", "b"), "agent_name": "a"}, at=0),
     ],
     "a field of the lower alone": [
         Delivery("call_started", {"agent_name": "a"}, at=0),

@@ -79,7 +79,9 @@ EVENTS = {
         "call_started", "call_ended", "call_analyzed", "transcript_updated", "transfer_started",
         "an_event_of_tomorrow",
     ],
-    "chat": ["chat_started", "chat_ended", "chat_analyzed", "transcript_updated"],
+    "chat": [
+        "chat_started", "chat_ended", "chat_analyzed", "transcript_updated", "transfer_started",
+    ],
 }  # fmt: skip
 FIELDS = {"call": CALL_FIELDS, "chat": CHAT_FIELDS}
 # Of these, one stands in for the other.

@@ -124,6 +124,7 @@ SPAN = {"low": 5, "high": 9, "agent": None, "key": "k"}
         ("SELECT * FROM calls WHERE updated_at >= ?", (5,), "calls_updated_at"),
         ("SELECT * FROM needs_attention", (), "calls_unfinished"),
         (rollup_sql.unsettled_hours(Zone("UTC")), {"now": 9, "quiet_since": 5}, "calls_at"),
+        (sql.HIGHEST_OPEN_BODIES, ("c", "call", 17), "observations_open"),
     ],
 )
 def test_what_asks_a_server_finds_calls_by_index(pg, query, values, index):
