@@ -106,3 +106,16 @@ def test_no_leftovers():
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\b(TODO|FIXME|XXX|HACK)\b", text), name(path)
+
+
+def test_no_test_imports_another_test():
+    """A test module is imported by pytest alone; what several need is in tests/support/."""
+    for path in ROOT.glob("tests/**/*.py"):
+        modules = {
+            f"{node.module}.{alias.name}"
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        found = {module for module in imports(path) | modules if ".test_" in f".{module}"}
+        assert found == set(), name(path)

@@ -15,7 +15,7 @@ from receiver.browse.charts import DASHBOARDS
 from receiver.browse.server import serving
 from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
-from tests.browse.test_our_pages import START, simple
+from tests.support.browsing import START, simple
 from tests.support.storing import stored
 from tests.support.webhooks import KEY
 

@@ -8,8 +8,7 @@ import pytest
 from receiver import config
 from receiver.browse.charts import DASHBOARDS
 from receiver.browse.pages.conversation import MAX_ENTRIES, page_of
-from tests.browse.test_our_pages import START, simple
-from tests.support.browsing import visiting
+from tests.support.browsing import START, simple, visiting
 from tests.support.storing import stored
 from tests.support.webhooks import KEY
 

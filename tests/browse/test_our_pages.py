@@ -8,13 +8,12 @@ import pytest
 from receiver import config
 from receiver.sandbox.days import day
 from receiver.store import receive
-from tests.support.browsing import visiting
+from tests.support.browsing import START, simple, visiting
 from tests.support.storing import stored
 from tests.support.webhooks import KEY, payload
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
-START = 1_778_544_000_000
 
 
 @pytest.fixture
@@ -34,32 +33,6 @@ def call(store):
     event = payload("event-call_analyzed")
     stored(store, event)
     return event["call"]
-
-
-def simple(call_id="call_1", *lines, **fields):
-    """A call_ended event whose turns are (role, text)."""
-    turns = [
-        {
-            "role": role,
-            "content": text,
-            "words": [{"word": text, "start": float(n), "end": n + 0.9}],
-        }
-        for n, (role, text) in enumerate(lines)
-    ]
-    call = {
-        "call_id": call_id,
-        "call_status": "ended",
-        "direction": "inbound",
-        "from_number": "+14155550123",
-        "agent_id": "agent_1",
-        "agent_name": "Dental",
-        "start_timestamp": START,
-        "duration_ms": 20_000,
-        "disconnection_reason": "user_hangup",
-        "transcript": "".join(f"{role.title()}: {text}\n" for role, text in lines),
-        "transcript_with_tool_calls": turns,
-    }
-    return {"event": "call_ended", "call": call | fields}
 
 
 # Who may see

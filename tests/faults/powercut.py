@@ -7,9 +7,17 @@ twice, with nothing and with some of what was never synced, and the event must b
 
 import random
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
+
+from receiver.store.connection import connect, sqlite3
+from tests.faults.checking import check
+from tests.faults.load import Load
 
 CALLS = "pwrite64,write,fsync,fdatasync,ftruncate,unlink,sendto,recvfrom"
 PREFIX = ("strace", "-f", "-y", "-xx", "-s", "4000000", "-e", f"trace={CALLS}", "-o")
@@ -124,3 +132,64 @@ def _disk(file, call, pid, rest, syncing, *, began, is_done) -> None:
         file.pending.append((int(re.search(r">, (\d+)", rest)[1]), None))
     else:
         assert call != "write", "the database is written in a way that the trace cannot follow"
+
+
+def can_trace() -> bool:
+    if shutil.which("strace") is None:
+        return False
+    return (
+        subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True).returncode == 0
+    )
+
+
+needs_strace = pytest.mark.skipif(
+    not can_trace(), reason="waits for strace and the right to trace a process"
+)
+
+
+def traced_load(serve, db_path, *, pairs=40, patch=""):
+    """Post under strace; return the load, the trace and the files as they were before."""
+    begin = {str(db_path): File(bytearray(db_path.read_bytes()))}
+    begin[f"{db_path}-wal"] = File()
+    trace = db_path.with_name("trace")
+    server = serve(prefix=(*PREFIX, str(trace)), patch=patch).start()
+    load = Load(server, clients=4, pairs=pairs).run()
+    server.stop()
+    return load, trace, begin
+
+
+def check_images(db_path, load, trace, files):
+    """Look for each acknowledged event in the images of the moment of its answer."""
+    chance = random.Random(1)
+    folder = db_path.with_name("image")
+    acked, images, lost = set(), 0, 0
+    for sha in acknowledged(trace, files):
+        acked.add(sha)
+        for some in (None, chance):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            for path, file in files.items():
+                image = file.image(some)
+                if image:
+                    (folder / path.rpartition("/")[2]).write_bytes(image)
+            lost += not is_in(folder / db_path.name, sha)
+            images += 1
+    assert acked == load.acked, "the trace and the clients disagree"
+    assert not lost, f"{lost} of {images} images lack the acknowledged event"
+    # The whole of the last one.
+    check(folder / db_path.name, acked, load.sent)
+
+
+def is_in(path, sha) -> bool:
+    connection = connect(path, busy_timeout_ms=0)
+    try:
+        found = connection.execute(
+            "SELECT 1 FROM observations WHERE body_sha256 = ?", (sha,)
+        ).fetchone()
+        return found is not None and connection.execute("PRAGMA quick_check").fetchall() == [
+            ("ok",)
+        ]
+    except sqlite3.DatabaseError:
+        return False
+    finally:
+        connection.close()

@@ -16,7 +16,7 @@ from receiver.webhook.signature import PROBE_EVENT
 from tests.faults.checking import check
 from tests.faults.harness import pair, sha256
 from tests.faults.load import Load
-from tests.faults.test_sockets import CHUNKED, connect_to, request, status, talk
+from tests.faults.sockets import CHUNKED, connect_to, request, status, talk
 from tests.support.running import wait_until
 
 pytestmark = pytest.mark.slow

@@ -8,41 +8,10 @@ import pytest
 from receiver.store.connection import connect_readonly
 from tests.faults.checking import check
 from tests.faults.load import Load
+from tests.faults.scenarios import check_unlinked
 from tests.support.running import wait_until
 
 pytestmark = pytest.mark.slow
-
-
-def aside(db_path):
-    """Where the file, its log and its index go when somebody moves them together."""
-    folder = db_path.with_name("aside")
-    folder.mkdir()
-    return folder
-
-
-def check_unlinked(server, db_path, new_database):
-    """Remove the file under load, later put a migrated one in its place."""
-    folder = aside(db_path)
-    with Load(server, clients=4) as load:
-        wait_until(lambda: load.statuses[204] > 20)
-        # All three at once as far as that can be; what is acknowledged by then is in them.
-        for suffix in ("", "-wal", "-shm"):
-            os.rename(f"{db_path}{suffix}", folder / f"{db_path.name}{suffix}")
-        wait_until(lambda: load.statuses[503] > 20, seconds=5)
-        refused = server.health()
-        acked = set(load.acked)
-        wait_until(lambda: load.statuses[503] > 60, seconds=5)
-        assert load.acked == acked, "acknowledged into a file that is not there"
-    assert refused[0] == 503
-    assert not refused[1]["writable"]
-    shutil.copy(new_database, db_path)
-    after = Load(server, clients=4, pairs=5, name="after").run()
-    # Each worker may refuse once, when it notices.
-    assert set(after.statuses) <= {204, 503}, after.statuses
-    assert after.statuses[503] <= 2 * 4
-    check(db_path, after.acked, after.sent)
-    check(folder / db_path.name, load.acked, load.sent)
-    wait_until(lambda: server.health()[0] == 200)
 
 
 def test_a_removed_file_is_never_acknowledged_into(server, db_path, new_database):

@@ -1,7 +1,6 @@
 """kill -9 and signals under load: what was acknowledged is there."""
 
 import os
-import random
 import signal
 import time
 
@@ -11,30 +10,8 @@ import pytest
 from receiver.store.connection import connect
 from tests.faults.checking import check
 from tests.faults.load import Load
+from tests.faults.scenarios import check_kills
 from tests.support.running import wait_until
-
-
-def check_kills(server, db_path, *, kills, seed):
-    """Kill a worker, everything, the master, in turn; start again and look."""
-    chance = random.Random(seed)
-    with Load(server, clients=6) as load:
-        for n in range(kills):
-            time.sleep(chance.uniform(0.2, 0.6))
-            what = ("worker", "tree", "master")[n % 3]
-            if what == "worker":
-                os.kill(chance.choice(server.workers()), signal.SIGKILL)
-            else:
-                if what == "tree":
-                    server.kill_tree()
-                else:
-                    server.signal(signal.SIGKILL)
-                    server.process.wait(10)
-                server.start()
-        before = load.statuses[204]
-        wait_until(lambda: load.statuses[204] > before + 20)
-    server.stop()
-    assert load.statuses["unknown"] + load.statuses["not sent"] > 0, "no kill hit the load"
-    check(db_path, load.acked, load.sent)
 
 
 @pytest.mark.parametrize(("kills", "seed"), [(3, 1), pytest.param(20, 2, marks=pytest.mark.slow)])

@@ -1,8 +1,6 @@
 """Somebody else uses the file: a writer for too long, a reader for long."""
 
 import time
-from contextlib import contextmanager
-from threading import Timer
 
 import pytest
 
@@ -11,34 +9,12 @@ from receiver.webhook.health import REFUSED
 from tests.faults.checking import check
 from tests.faults.harness import pair
 from tests.faults.load import Load
+from tests.faults.scenarios import check_short_lock, write_lock
 from tests.support.running import wait_until
 
 pytestmark = pytest.mark.slow
 
 MIB = 1024 * 1024
-
-
-@contextmanager
-def write_lock(db_path, seconds):
-    holder = connect(db_path, busy_timeout_ms=5000)
-    holder.execute("BEGIN IMMEDIATE")
-    timer = Timer(seconds, holder.execute, ("ROLLBACK",))
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.join()
-        holder.close()
-
-
-def check_short_lock(server, db_path):
-    # Connections are open before the lock is taken, as they are in service.
-    first = Load(server, clients=8, pairs=1, name="first").run()
-    with write_lock(db_path, 2):
-        load = Load(server, clients=16, pairs=1).run()
-    assert load.statuses == {204: 32}, load.statuses
-    assert max(load.seconds) < 5
-    check(db_path, load.acked | first.acked, load.sent | first.sent)
 
 
 def test_a_lock_of_two_seconds_is_waited_for(server, db_path):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.faults import test_files, test_kill, test_lock
 from tests.faults.load import Load
-from tests.faults.test_power_cut import check_images, needs_strace, traced_load
+from tests.faults.powercut import check_images, needs_strace, traced_load
+from tests.faults.scenarios import check_kills, check_short_lock, check_unlinked
 
 pytestmark = pytest.mark.slow
 
@@ -66,19 +66,19 @@ def test_power_cut_finds(serve, db_path, patch):
 def test_kill_finds_an_acknowledgement_before_the_commit(serve, db_path):
     server = serve(patch=ACKNOWLEDGED_BEFORE_COMMIT).start()
     with pytest.raises(AssertionError, match="acknowledged events are lost"):
-        test_kill.check_kills(server, db_path, kills=6, seed=1)
+        check_kills(server, db_path, kills=6, seed=1)
 
 
 def test_replacement_finds_a_missing_identity_check(serve, db_path, new_database):
     server = serve(patch=NO_IDENTITY_CHECK).start()
     with pytest.raises(AssertionError):
-        test_files.check_unlinked(server, db_path, new_database)
+        check_unlinked(server, db_path, new_database)
 
 
 def test_lock_finds_a_deferred_begin(serve, db_path):
     server = serve(patch=DEFERRED_BEGIN).start()
     with pytest.raises(AssertionError):
-        test_lock.check_short_lock(server, db_path)
+        check_short_lock(server, db_path)
 
 
 def test_search_of_the_output_finds_a_body_in_the_log(serve, db_path):

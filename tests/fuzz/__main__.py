@@ -19,7 +19,7 @@ def main(seconds: int, names: list[str]) -> int:
     # The targets use what the tests share.
     sys.path.insert(0, str(TESTS.parent))
     from tests.fuzz.targets import TARGETS, seeds
-    from tests.schema.test_json import TOKENS
+    from tests.support.json_bodies import TOKENS
 
     failed = 0
     for name in names or TARGETS:

@@ -18,7 +18,7 @@ from schema.disconnection_reasons import REASONS
 from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES, TABLES
 from tests.support import ROOT
-from tests.support.tables import dump
+from tests.support.tables import FIRST_COLUMNS, dump
 from tests.support.webhooks import PAYLOADS
 
 # tests/store/postgres/test_schema.py is about those of a server.
@@ -28,7 +28,6 @@ MIGRATIONS = sorted((ROOT / "schema" / "sql" / "migrations").glob("*.sql"))
 # The package gives the same name to the function in it.
 MIGRATE = importlib.import_module("receiver.store.migrate")
 ALL_TABLES = (*TABLES, *ROLLUP_TABLES)
-FIRST_COLUMNS = {"call_id", "chat_id", "entity_id", "reason", "agent_id", "day"}
 
 
 @pytest.fixture

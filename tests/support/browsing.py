@@ -1,4 +1,4 @@
-"""Datasette as callhouse serves it, in process, and a visitor; and a real browser for its pages."""
+"""Datasette as callhouse serves it, in process, a visitor, simple calls, and a real browser."""
 
 import asyncio
 import importlib.util
@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import pytest
 
 from receiver.browse.server import serving
+
+# When the calls of `simple` began.
+START = 1_778_544_000_000
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
@@ -46,3 +49,29 @@ def visiting(settings):
     finally:
         for database in served.databases.values():
             database.close()
+
+
+def simple(call_id="call_1", *lines, **fields):
+    """A call_ended event whose turns are (role, text)."""
+    turns = [
+        {
+            "role": role,
+            "content": text,
+            "words": [{"word": text, "start": float(n), "end": n + 0.9}],
+        }
+        for n, (role, text) in enumerate(lines)
+    ]
+    call = {
+        "call_id": call_id,
+        "call_status": "ended",
+        "direction": "inbound",
+        "from_number": "+14155550123",
+        "agent_id": "agent_1",
+        "agent_name": "Dental",
+        "start_timestamp": START,
+        "duration_ms": 20_000,
+        "disconnection_reason": "user_hangup",
+        "transcript": "".join(f"{role.title()}: {text}\n" for role, text in lines),
+        "transcript_with_tool_calls": turns,
+    }
+    return {"event": "call_ended", "call": call | fields}

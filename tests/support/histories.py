@@ -20,7 +20,9 @@ from receiver.store import show as show_stored
 from receiver.store.engine import reading
 from tests.support.engines import Engine, Files
 from tests.support.naive_model import Delivery, shown, tables
+from tests.support.storing import add
 from tests.support.tables import dump
+from tests.support.webhooks import PAYLOADS
 
 
 def said(*contents: str) -> list[dict[str, Any]]:
@@ -250,3 +252,15 @@ def differences_in(where: Location, history: list[Delivery]) -> set[str]:
         return differences(where, history)
     finally:
         store.close()
+
+
+def deliver_every_kind(store):
+    """Calls, chats, transfers, alerts, repeated, broken and unknown ones; erased and not."""
+    for path in sorted(PAYLOADS.glob("*.json"))[::4]:
+        store.add(receive(path.read_bytes(), source="webhook", observed_at=5, received_at=6))
+    for body in (b"not JSON", b'{"event": "alert_triggered"}', b'{"event": "call_inbound"}'):
+        store.add(receive(body, source="webhook", observed_at=5, received_at=6))
+    deliver(store, [*seeded(7, 60), WHOLE])
+    # Its reason is left by the last call that had it.
+    add(store, "call_ended", "whole", at=9, disconnection_reason="user_hangup")
+    deliver(store, seeded(9, 10))

@@ -1,10 +1,13 @@
 """Events of calls for the tests of the store, and looks into its tables."""
 
 import json
+import random
 from contextlib import contextmanager
 
 import receiver.store.projecting
-from receiver.store import receive
+from receiver.store import open_store, receive
+from receiver.store.connection import connect
+from receiver.store.engine import reading
 
 
 def body_of(event, call_id="c", *, beside=None, **fields) -> bytes:
@@ -60,3 +63,39 @@ def plant(monkeypatch, error):
             raise error
 
     monkeypatch.setattr(receiver.store.projecting, "write", failing_write)
+
+
+def incompressible(size) -> str:
+    return "".join(chr(n) for n in random.Random(1).choices(range(0x4E00, 0x9FFF), k=size))
+
+
+# Rows that no observation speaks of.
+UPSTREAM = [
+    "INSERT INTO upstream_calls VALUES ('c', 5, NULL)",
+    "INSERT INTO upstream_calls VALUES ('never here', NULL, 7)",
+    "INSERT INTO syncs (agent_id, key_id, since, until, next_day, started_at) "
+    "VALUES ('', 'k', '', '', 'x', 3)",
+    "INSERT INTO coverage (day, agent_id, listed, checked_at) VALUES ('2026-05-01', 'a', 3, 9)",
+]
+ERASE = "INSERT INTO erasures VALUES (?, ?, 'asked for')"
+
+
+def in_store(where, work):
+    store = open_store(where)
+    try:
+        return work(store)
+    finally:
+        store.close()
+
+
+def write(path, *statements):
+    db = connect(path, busy_timeout_ms=5000)
+    for statement in statements:
+        db.execute(statement)
+    db.close()
+
+
+def bodies(where):
+    with reading(where) as connection:
+        found = connection.execute("SELECT body_sha256, source, body FROM observations")
+        return sorted(map(tuple, found), key=repr)

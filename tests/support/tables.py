@@ -4,6 +4,9 @@ from schema.rows import Stamp, project
 from schema.tables import OBSERVATIONS, TABLES
 from tests.support.spelling import spelled
 
+# Each key begins with one of these, by which a cluster distributes the rows.
+FIRST_COLUMNS = {"call_id", "chat_id", "entity_id", "reason", "agent_id", "day"}
+
 
 def call_rows(table: str, part: str | None = None, **fields) -> list[dict]:
     """The rows of one table, or of one part of it, that a call with these fields has."""

@@ -10,28 +10,25 @@ from click.testing import CliRunner
 import receiver.store.copying
 from receiver.cli import main
 from receiver.errors import NotStored, StoreUnavailable
-from receiver.store import Outcome, open_store, receive
-from receiver.store.connection import connect
-from receiver.store.engine import reading
+from receiver.store import Outcome, receive
 from receiver.store.postgres.store import PostgresStore
 from receiver.transfer import compare, copy
 from schema.tables import TABLES
-from tests.store.postgres.test_merge import incompressible
 from tests.support.histories import blank_file, deliver, dump_of, seeded
 from tests.support.postgres import looking, name_of
-from tests.support.storing import add, body_of
+from tests.support.storing import (
+    ERASE,
+    UPSTREAM,
+    add,
+    bodies,
+    body_of,
+    in_store,
+    incompressible,
+    write,
+)
 from tests.support.webhooks import PAYLOADS
 
 HISTORY = seeded(7, 40)
-# Rows that no observation speaks of.
-UPSTREAM = [
-    "INSERT INTO upstream_calls VALUES ('c', 5, NULL)",
-    "INSERT INTO upstream_calls VALUES ('never here', NULL, 7)",
-    "INSERT INTO syncs (agent_id, key_id, since, until, next_day, started_at) "
-    "VALUES ('', 'k', '', '', 'x', 3)",
-    "INSERT INTO coverage (day, agent_id, listed, checked_at) VALUES ('2026-05-01', 'a', 3, 9)",
-]
-ERASE = "INSERT INTO erasures VALUES (?, ?, 'asked for')"
 
 
 @pytest.fixture
@@ -45,27 +42,6 @@ def copied(source, target):
     """Copy and compare; what the comparison found, and how many were copied."""
     done = copy(source, target, timezone="UTC", progress=lambda *_: None)
     return compare(source, target, progress=lambda *_: None), done.entities
-
-
-def in_store(where, work):
-    store = open_store(where)
-    try:
-        return work(store)
-    finally:
-        store.close()
-
-
-def write(path, *statements):
-    db = connect(path, busy_timeout_ms=5000)
-    for statement in statements:
-        db.execute(statement)
-    db.close()
-
-
-def bodies(where):
-    with reading(where) as connection:
-        found = connection.execute("SELECT body_sha256, source, body FROM observations")
-        return sorted(map(tuple, found), key=repr)
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,8 @@ from tests.support.browsing import visiting
 from tests.support.histories import deliver, dump_of, seeded
 from tests.support.postgres import cluster, name_of
 from tests.support.running import wait_until
-from tests.support.storing import add
+from tests.support.storing import ERASE, UPSTREAM, add, bodies, in_store
 from tests.support.webhooks import NOW_MS, PAYLOADS
-from tests.transfer.test_copy import ERASE, UPSTREAM, bodies, in_store
 
 HISTORY = seeded(11, 40)
 MINUTE_MS = 60_000

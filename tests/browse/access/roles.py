@@ -178,3 +178,7 @@ def pages(database):
     yield f"/{database}/transcripts_fts_data"
     yield f"/{database}/transcripts_fts"
     yield f"/{database}.db"
+
+
+def ask(visit, sql, name, database):
+    return visit(f"/{database}.json?_shape=arrays&sql={quote(sql)}", name)

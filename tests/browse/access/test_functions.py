@@ -10,7 +10,7 @@ from receiver.browse import functions
 from receiver.browse.pages import DATABASE, MASKED
 from receiver.browse.privacy import guard
 from receiver.store.connection import sqlite3
-from tests.browse.access.test_sql import ask
+from tests.browse.access.roles import ask
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite

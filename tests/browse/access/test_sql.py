@@ -7,14 +7,10 @@ import pytest
 
 from receiver.browse.pages import DATABASE, MASKED
 from receiver.store.connection import connect
-from tests.browse.access.roles import NUMBER, PERSONAL_TEXTS, SECRET
+from tests.browse.access.roles import NUMBER, PERSONAL_TEXTS, SECRET, ask
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
-
-
-def ask(visit, sql, name, database):
-    return visit(f"/{database}.json?_shape=arrays&sql={quote(sql)}", name)
 
 
 # No personal data, by SQL

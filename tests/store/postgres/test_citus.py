@@ -21,13 +21,20 @@ from receiver.store.postgres.distributing import How
 from receiver.store.upstream import SyncRow, here, keep, open_calls, said_of, started_calls
 from receiver.transfer import compare, copy
 from schema.tables import TABLES
-from tests.store.postgres.test_merge import by_processes
-from tests.store.postgres.test_plans import OF_MANY_CALLS, WRITES, Spy, events
-from tests.store.postgres.test_views import VIEWS, differing
-from tests.support.histories import WHOLE, blank_file, deliver, dump_of, rebuilt, seeded
+from tests.support.histories import (
+    WHOLE,
+    blank_file,
+    deliver,
+    deliver_every_kind,
+    dump_of,
+    rebuilt,
+    seeded,
+)
+from tests.support.parity import VIEWS, differing
 from tests.support.postgres import looking
-from tests.support.storing import add
-from tests.transfer.test_copy import in_store
+from tests.support.processes import by_processes
+from tests.support.statements import OF_MANY_CALLS, WRITES, Spy
+from tests.support.storing import add, in_store
 
 SCHEMA = "callhouse_test"
 BEFORE, AFTER = seeded(7, 40), [*seeded(11, 60), WHOLE] * 2
@@ -94,8 +101,8 @@ def tasks(session: Session, statement, values) -> list[str]:
 def test_every_write_is_sent_to_one_shard(cluster, path):
     with pytest.MonkeyPatch.context() as patch:
         spy = Spy(patch)
-        in_store(cluster, events)
-    in_store(path, events)
+        in_store(cluster, deliver_every_kind)
+    in_store(path, deliver_every_kind)
     wrong = {}
     with looking(cluster) as session:
         for _, statement, values in spy.said:

@@ -19,12 +19,12 @@ from receiver.store.migrate import scripts
 from receiver.store.postgres import migrate as migrating
 from receiver.store.postgres.citus_layout import DISTRIBUTED, LOCAL, PARENTS, REFERENCE
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES
-from tests.store.postgres.test_views import VIEWS, differing
 from tests.support import citus
 from tests.support.histories import deliver, dump_of, seeded
+from tests.support.parity import VIEWS, differing
 from tests.support.postgres import looking
 from tests.support.running import wait_until
-from tests.transfer.test_copy import in_store
+from tests.support.storing import in_store
 
 TABLES = (
     "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"

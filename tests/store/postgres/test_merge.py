@@ -4,27 +4,21 @@ Goal: no history is found in which the tables differ from the naive model, or fr
 the histories of support/histories.py, through the real store, on a real server, by eight processes.
 """
 
-import multiprocessing
-import random
-
 import pytest
 
-from receiver.errors import StoreUnavailable
 from receiver.sandbox.days import day
 from receiver.store import Outcome, open_store, read_drift, rebuild, receive
-from receiver.store.postgres.store import PostgresStore
 from tests.support.histories import (
     blank_file,
-    deliver,
     differences,
     dump_of,
     seeded,
 )  # fmt: skip
 from tests.support.naive_model import Delivery
-from tests.support.storing import add, body_of
+from tests.support.processes import by_processes
+from tests.support.storing import add, body_of, incompressible
 from tests.support.webhooks import PAYLOADS
 
-PROCESSES = 8
 DAY_MS = 1_778_544_000_000
 
 
@@ -77,10 +71,6 @@ def test_what_an_engine_could_refuse_is_stored_as_on_sqlite(pg, db_path, fields)
     assert dump_of(pg) == dump_of(db_path)
 
 
-def incompressible(size) -> str:
-    return "".join(chr(n) for n in random.Random(1).choices(range(0x4E00, 0x9FFF), k=size))
-
-
 def test_what_no_index_holds_is_kept_and_said(pg):
     """A name of thousands of characters is stored on SQLite; here the body is kept without rows."""
     store, long = open_store(pg), incompressible(5000)
@@ -103,42 +93,6 @@ def test_what_no_index_holds_is_kept_and_said(pg):
 
 
 # -- eight processes -----------------------------------------------------------------------------
-
-
-def deliver_shares(where, shares, barrier, unlocked) -> None:
-    """One process: its share of each round, begun together with the others."""
-    if unlocked:
-        PostgresStore.lock = lambda *_: None
-    store = open_store(where, busy_seconds=60)
-    for share in shares:
-        barrier.wait(timeout=60)
-        for delivery in share:
-            try:
-                deliver(store, [delivery])
-            except StoreUnavailable:
-                # Without the lock, two can insert the same.
-                assert unlocked
-    store.close()
-
-
-def by_processes(where, rounds, *, unlocked=False) -> None:
-    """Deliver each round's deliveries, shuffled, from eight processes at a time."""
-    fork = multiprocessing.get_context("fork")
-    barrier = fork.Barrier(PROCESSES)
-    chance = random.Random(1)
-    rounds = [chance.sample(history, len(history)) for history in rounds]
-    processes = [
-        fork.Process(
-            target=deliver_shares,
-            args=(where, [history[n::PROCESSES] for history in rounds], barrier, unlocked),
-        )
-        for n in range(PROCESSES)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-    assert [process.exitcode for process in processes] == [0] * PROCESSES
 
 
 def of_one_call(id, size):

@@ -11,56 +11,28 @@ import pytest
 
 from receiver.store import copying, receive, rollup_sql, show, sql, state_of
 from receiver.store.postgres.citus_layout import LOCAL, REFERENCE
-from receiver.store.postgres.connection import Session
 from receiver.store.rollups import roll_up
 from receiver.store.upstream import SyncRow, here, keep, put_coverage, said_of
 from receiver.transfer import copy
 from schema.tables import COVERAGE, SYNCS, UPSTREAM_CALLS
-from tests.support.histories import WHOLE, blank_file, deliver, dump_of, rebuilt, seeded
+from tests.support.histories import (
+    WHOLE,
+    blank_file,
+    deliver,
+    deliver_every_kind,
+    dump_of,
+    rebuilt,
+    seeded,
+)
 from tests.support.partitions import partitioned, touched
 from tests.support.postgres import looking, name_of
-from tests.support.storing import add
-from tests.support.webhooks import PAYLOADS
-from tests.transfer.test_copy import ERASE, UPSTREAM, in_store, write
+from tests.support.statements import OF_MANY_CALLS, WRITES, Spy
+from tests.support.storing import ERASE, UPSTREAM, add, in_store, write
 
-WRITES = ("INSERT", "UPDATE", "DELETE")
-# Statements about no call alone, and why each may read or write more than one part.
-OF_MANY_CALLS = {
-    sql.CALL_WITH_REASON: "A reason that no version knows goes with the last call that has it.",
-}
 # Adding up reads the calls of an hour, and writes to the coordinator alone.
 ADDING_UP = {*rollup_sql.FILL_HOUR, *rollup_sql.FILL_DAY}
 # Written to files and their copies only.
 OF_FILES = {sql.REINDEX_TRANSCRIPTS, sql.DROP_BODIES}
-
-
-class Spy:
-    """What a session is told: statements with their values, by transaction."""
-
-    def __init__(self, patch):
-        self.said: list[tuple[int, str, object]] = []
-        self.units = 0
-        execute, executemany = Session.execute, Session.executemany
-        upsert = Session.upsert
-
-        def one(session, statement, values=()):
-            self.units += statement.startswith("BEGIN")
-            self.said.append((self.units, statement, values))
-            return execute(session, statement, values)
-
-        def many(session, statement, several):
-            several = list(several)
-            self.said += [(self.units, statement, values) for values in several]
-            return executemany(session, statement, several)
-
-        def rows(session, table, several):
-            several = list(several)
-            self.said += [(self.units, sql.UPSERT[table], values) for values in several]
-            return upsert(session, table, several)
-
-        patch.setattr(Session, "execute", one)
-        patch.setattr(Session, "upsert", rows)
-        patch.setattr(Session, "executemany", many)
 
 
 @pytest.fixture(scope="module")
@@ -102,21 +74,9 @@ def check(where, said):
     return units
 
 
-def events(store):
-    """Calls, chats, transfers, alerts, repeated, broken and unknown ones; erased and not."""
-    for path in sorted(PAYLOADS.glob("*.json"))[::4]:
-        store.add(receive(path.read_bytes(), source="webhook", observed_at=5, received_at=6))
-    for body in (b"not JSON", b'{"event": "alert_triggered"}', b'{"event": "call_inbound"}'):
-        store.add(receive(body, source="webhook", observed_at=5, received_at=6))
-    deliver(store, [*seeded(7, 60), WHOLE])
-    # Its reason is left by the last call that had it.
-    add(store, "call_ended", "whole", at=9, disconnection_reason="user_hangup")
-    deliver(store, seeded(9, 10))
-
-
 @pytest.mark.slow
 def test_an_event_reads_and_writes_the_part_of_its_call_alone(in_parts, spy):
-    in_store(in_parts, events)
+    in_store(in_parts, deliver_every_kind)
     units = check(in_parts, spy.said)
     assert len(units) > 100
     assert {len(parts) for parts in units.values()} == {1}
@@ -147,11 +107,11 @@ def test_every_other_write_is_about_one_call_or_about_none(in_parts, spy):
         # And a call takes its hour back.
         add(store, "call_ended", "late", at=9)
 
-    in_store(in_parts, events)
+    in_store(in_parts, deliver_every_kind)
     for work in (sync, add_up):
         in_store(in_parts, work)
     with blank_file() as path:
-        in_store(path, events)
+        in_store(path, deliver_every_kind)
         in_store(path, lambda s: s.run(lambda c: c.execute(ERASE, ("whole", 1)) and None))
         write(path, *UPSTREAM, "UPDATE upstream_calls SET asked_at = 9")
         copy(path, in_parts, timezone="UTC", progress=lambda *_: None)

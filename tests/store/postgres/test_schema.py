@@ -25,10 +25,10 @@ from receiver.store.migrate import scripts
 from receiver.store.postgres.connection import numbered
 from schema.sql.zones import Zone
 from schema.tables import ROLLUP_TABLES, TABLES
-from tests.store.test_migrations import FIRST_COLUMNS
 from tests.support import ROOT
 from tests.support.postgres import execute, looking, programs
 from tests.support.storing import add
+from tests.support.tables import FIRST_COLUMNS
 
 ALL_TABLES = (*TABLES, *ROLLUP_TABLES)
 # What PostgreSQL has beside the tables of the schema.

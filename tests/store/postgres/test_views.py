@@ -1,163 +1,36 @@
 """The views on PostgreSQL: SQLite's rows, whatever is stored and whatever is added up.
 
 Goal: no calls are found of which a view says something else than on SQLite. Method: the same bodies
-to both, of all shapes that a view reads, and the acts of tests/schema/test_rollups.py.
+to both, of all shapes that a view reads, and the acts of tests/support/rolling_up.py.
 """
 
-import math
 import random
-import re
 import threading
-from decimal import Decimal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from receiver.errors import StoreBusy
-from receiver.sandbox.days import day
 from receiver.store import Outcome, migrate, open_store, receive
 from receiver.store.engine import reading
 from receiver.store.observing import observe
 from receiver.store.postgres.connection import Session
 from receiver.store.rollup_sql import FILL_HOUR, SETTLE_HOUR
-from schema.sql.views import views
 from schema.tables import ROLLUP_TABLES
-from tests.schema.test_rollups import HOUR_MS, SUMS, THAT_EVENING, added_up, run, runs
 from tests.support.histories import blank_file
+from tests.support.parity import DAY_MS, VIEWS, differing, rows_of, tell
 from tests.support.postgres import looking
+from tests.support.rolling_up import HOUR_MS, SUMS, THAT_EVENING, added_up, run, runs
 from tests.support.running import wait_until
 from tests.support.storing import add, body_of
-from tests.support.viewing import (
-    HANGUP,
-    NO_ANSWER,
-    ONGOING,
-    TRANSFERRED,
-    UNANALYSED,
-    answered,
-    invoked,
-)
-from tests.support.webhooks import PAYLOADS
 
-DAY_MS = 1_778_544_000_000
 # Half hours, a midnight that is skipped, one that is there twice.
 ZONES = ["Australia/Lord_Howe", "America/Santiago", "America/Havana"]
-VIEWS = [f"SELECT * FROM {name}" for name in views()]
-# Figures that no view rounds yet: their last digits depend on the order in which they are added.
-UNROUNDED = re.compile(r"\b(hourly|daily|rollup)_(?!summary)")
 SETTLED = ["SELECT * FROM rollup_hours", "SELECT * FROM rollup_days"]
 ADDED_UP = [
     f"SELECT {', '.join(name for name in table.names if name != 'position')} FROM {table.name}"
     for table in ROLLUP_TABLES
 ]
-
-SAID_NO = [
-    '{"success": false}',
-    ' {"a": "\\ud83d \\u0000 \\\\u0041", "success" : false } ',
-    '{"success": false, "success": true}',
-    '{"success": true, "success": false}',
-    '{"success": "false"}',
-    '{"success": 0}',
-    '{"success": null}',
-    '{"x": {"success": false}}',
-    '[{"success": false}]',
-    '{"success": false',
-    "{'success': false}",
-    "false",
-    "",
-    None,
-]
-ODD = {
-    "tools": {
-        "transcript_with_tool_calls": [
-            entry
-            for n, result in enumerate(SAID_NO)
-            for entry in (
-                invoked(f"t{n}", "look", "custom", n),
-                answered(f"t{n}", result, n + 0.25, successful=True),
-            )
-        ],
-        "start_timestamp": DAY_MS,
-    },
-    "waits": {
-        "latency": {
-            "e2e": {"p50": 0.5, "values": [
-                1, 2.5, 9.99, 999.5, 1000, 9999.99, 1e300, -1e300, -20, 10**25, -(10**25), 5e-324,
-                2**53 + 1, 2**63 - 1, 9.007199254740993e15, True, None, "x\0\ud800", "5", [1], {},
-            ]},
-            "llm": {"values": {"a": 1}},
-        },
-        "start_timestamp": DAY_MS + 1,
-    },
-    "words": {
-        "transcript_object": [
-            {"role": "agent", "content": "x", "words": [
-                {"word": "a\0b\ud800\U0001f600\\u0000\"\x01", "start": 0.1, "end": 7},
-                {"word": "", "start": None}, {"start": 1e22}, None, {"word": "ä"},
-            ]},
-            {"role": "user", "content": "y", "words": "none"},
-        ],
-    },
-    "far": {
-        "start_timestamp": -(2**63), "duration_ms": 2**62, "call_cost": {"combined_cost": 1e308},
-    },
-    "further": {"start_timestamp": 2**62, "duration_ms": 2**62, "agent_id": "z"},
-    "before": {"start_timestamp": -1, "duration_ms": 5},
-}  # fmt: skip
-
-
-def tell(where) -> None:
-    """A day, every payload, a small world and odd shapes."""
-    store = open_store(where)
-    bodies = [path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))]
-    bodies += [delivery.body for delivery in day(1, day_start_ms=DAY_MS, calls=40)]
-    for n, body in enumerate(bodies):
-        store.add(receive(body, source="webhook", observed_at=DAY_MS + n, received_at=DAY_MS))
-    world = {"a": HANGUP, "b": TRANSFERRED, "c": NO_ANSWER, "d": ONGOING, "e": UNANALYSED} | ODD
-    for call_id, fields in world.items():
-        add(store, "call_ended", call_id, at=DAY_MS, **fields)
-    store.close()
-
-
-def rows_of(where, query) -> list[list]:
-    """Its rows; a number is one, whatever its type. SQLite's sums of nothing can be integers."""
-    with reading(where) as connection:
-        rows = connection.execute(query).fetchall()
-    return sorted(([_plain(value) for value in row] for row in rows), key=_place)
-
-
-def _plain(value):
-    if isinstance(value, str | None):
-        return value
-    # A sum of integers, of the tests' own, is a Decimal.
-    assert isinstance(value, int | float | Decimal), type(value)
-    return float(value)
-
-
-def _place(row):
-    """What rows are told apart by is text or an integer."""
-    is_sum = [isinstance(value, float) and not value.is_integer() for value in row]
-    return [repr(f"{v:.6g}" if rough else v) for v, rough in zip(row, is_sum, strict=True)]
-
-
-def _alike(one, other, *, exact) -> bool:
-    if exact or not isinstance(one, float) or not isinstance(other, float):
-        return one == other
-    return math.isclose(one, other, rel_tol=1e-12)
-
-
-def differing(pg, path, queries) -> set[str]:
-    """Queries to which the engines have different answers; what is rounded is equal to the bit."""
-    return {
-        query
-        for query in queries
-        for rows in [[rows_of(where, query) for where in (pg, path)]]
-        if [len(row) for row in rows[0]] != [len(row) for row in rows[1]]
-        or not all(
-            _alike(*values, exact=not UNROUNDED.search(query))
-            for pair in zip(*rows, strict=True)
-            for values in zip(*pair, strict=True)
-        )
-    }
 
 
 @pytest.mark.slow

@@ -11,9 +11,9 @@ from receiver.transfer import Export, export_partitions
 from receiver.transfer import export as write
 from schema.sql.views import views
 from schema.tables import TABLES
-from tests.store.postgres.test_views import tell
 from tests.support.exporting import settings_of, silent
 from tests.support.histories import deliver, seeded
+from tests.support.parity import tell
 
 NAMES = [*(table.name for table in TABLES), *views()]
 # The last digits of a sum depend on the order in which it is added.
