@@ -1,1 +1,4 @@
-"""How calls get in, out and looked at: signature, store, HTTP, command line, browsing."""
+"""How calls are received, stored, fetched, exported and browsed. A room for each.
+
+In: webhooks, Retell's API, the command line. Out: tables, pages and files.
+"""

@@ -8,7 +8,7 @@ import schema
 
 
 def main() -> None:
-    """Run the command. Exits with status 2 if another package named `schema` is in the way."""
+    """Run the command. Exits with status 2 if another package named `schema` is imported."""
     ours = Path(__file__).parent.parent / "schema"
     if list(map(Path, getattr(schema, "__path__", []))) != [ours]:
         print(
@@ -18,7 +18,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    # Only their owner can read the files that this process, or one that it starts, makes.
+    # Files that this process and its children create are readable only by their owner.
     os.umask(0o077)
     try:
         # Imported here: it imports `schema`.

@@ -1,4 +1,4 @@
-"""Addresses: to listen on, and of databases."""
+"""Parse addresses to listen on, URLs and database URLs."""
 
 import os
 import re
@@ -32,7 +32,7 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class PostgresUrl:
-    """Where a PostgreSQL database is. As text it shows no password."""
+    """The URL of a PostgreSQL database. `str()` omits the password."""
 
     url: str = field(repr=False)
 
@@ -58,7 +58,7 @@ def files_beside(database: Path) -> list[Path]:
 
 
 def parse_database(url: str) -> Location:
-    """CALLHOUSE_DATABASE_URL as a place. Raises ValueError."""
+    """Parse CALLHOUSE_DATABASE_URL. Raises ValueError."""
     if re.match(r"postgres(ql)?://.", url):
         return PostgresUrl(url)
     prefix = "sqlite:///"
@@ -73,30 +73,30 @@ def parse_database(url: str) -> Location:
 
 
 def require_database_file(path: Path) -> None:
-    """Raise ValueError for what cannot be a database file: a device, a folder, or the name of a
-    file that is kept beside a database."""
+    """Raise ValueError unless `path` can be a database file: not a device or folder, and not named
+    as a file beside a database."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError("it must be a regular file, not a folder, a device or a pipe")
     if end := next((end for end in (*_APPENDED, *_ENDINGS) if path.name.endswith(end)), None):
         raise ValueError(
-            f"its name must not end in {end}, which is kept for a file beside a database"
+            f"its name must not end in {end}, which is reserved for files beside a database"
         )
 
 
 def parse_base_url(url: str) -> str:
-    """RETELL_BASE_URL without a slash at its end. Raises ValueError."""
+    """Parse RETELL_BASE_URL; the result has no trailing slash. Raises ValueError."""
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         is_address = False
     if not is_address or "@" in url or re.search(r"[\s?#]", url):
-        raise ValueError("it must be a web address, such as https://api.retellai.com")
+        raise ValueError("it must be a URL, such as https://api.retellai.com")
     return url.rstrip("/")
 
 
 def parse_bind(text: str) -> Bind:
-    """HOST:PORT as an address. Raises ValueError."""
+    """Parse HOST:PORT. Raises ValueError."""
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]+):([0-9]{1,5})", text)
     if match is None or int(match[2]) > 65535:
         raise ValueError("it must be HOST:PORT, such as 127.0.0.1:8000")
@@ -104,7 +104,7 @@ def parse_bind(text: str) -> Bind:
 
 
 def require_free(bind: Bind, setting: str) -> None:
-    """Raise SettingsError if somebody listens on `bind` already, or it is not this machine's."""
+    """Raise SettingsError if `bind` is in use or not an address of this machine."""
     family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -113,5 +113,5 @@ def require_free(bind: Bind, setting: str) -> None:
         except OSError as error:
             raise SettingsError(
                 f"cannot listen on {bind}: {error.strerror}",
-                hint=f"Stop what listens there, or set {setting} to another address.",
+                hint=f"Stop the program that listens there, or set {setting} to another address.",
             ) from None

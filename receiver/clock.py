@@ -1,4 +1,4 @@
-"""The clock that commands use; everything that needs the time takes it as an argument."""
+"""The one clock. Functions that need the time get it, or this function, as an argument."""
 
 import time
 

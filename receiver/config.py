@@ -18,7 +18,7 @@ from receiver.addresses import Bind, Location, parse_base_url, parse_bind, parse
 from receiver.errors import SettingsError
 
 T = TypeVar("T")
-_KEY_HINT = "Set it to the API key that carries the webhook badge in Retell's dashboard."
+_KEY_HINT = "Set it to the API key with the webhook badge in Retell's dashboard."
 # What `datasette hash-password` prints: algorithm, iterations, salt, 32 bytes in base64.
 _PASSWORD_HASH = re.compile(r"pbkdf2_sha256\$[1-9][0-9]{0,8}\$[^$\s]+\$[A-Za-z0-9+/]{43}=")
 # Settings of Retell's own client for Python, which may share an environment with callhouse.
@@ -33,7 +33,7 @@ _OF_A_SERVICE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One environment variable: its default as text, and what it means."""
+    """One environment variable: its default as text, and its meaning."""
 
     name: str
     default: str | None
@@ -56,18 +56,18 @@ SETTINGS = (
     Setting(
         "CALLHOUSE_DATABASE_URL",
         "sqlite:///data/retell.db",
-        "Where calls stay: a SQLite file, or a PostgreSQL database as postgresql://user@host/name.",
+        "Where calls are stored: a SQLite file, or a PostgreSQL database as postgresql://user@host/name.",
     ),
-    Setting("CALLHOUSE_BIND", "127.0.0.1:8000", "Address of the receiver; PORT wins for the port."),
+    Setting(
+        "CALLHOUSE_BIND", "127.0.0.1:8000", "Address of the receiver; PORT overrides the port."
+    ),
     Setting(
         "CALLHOUSE_HEALTH_BIND",
         "",
-        "Address of its own for /healthz and /metrics, with another port; the receiver's address "
-        "then answers 404 for both. Empty: the receiver's address.",
+        "Separate address for /healthz and /metrics, with another port; the receiver's address "
+        "answers 404 for both then. Empty: the receiver's address.",
     ),
-    Setting(
-        "CALLHOUSE_BROWSE_BIND", "127.0.0.1:8001", "Address of Datasette; PORT wins for the port."
-    ),
+    Setting("CALLHOUSE_BROWSE_BIND", "127.0.0.1:8001", "Address of Datasette; PORT sets the port."),
     Setting("CALLHOUSE_WORKERS", "", "Receiver processes; one per core when empty."),
     Setting(
         "CALLHOUSE_CONNECTIONS", "8", "Connections to PostgreSQL that each receiver process has."
@@ -82,17 +82,17 @@ SETTINGS = (
         "CALLHOUSE_BROWSE_PASSWORD",
         None,
         "Password of the login `admin`. Without one and without users (`callhouse user`), browse "
-        "makes one for a loopback address and prints it, and refuses any other address.",
+        "generates and prints one on a loopback address, and does not start on any other.",
     ),
     Setting(
         "CALLHOUSE_BROWSE_PASSWORD_HASH",
         None,
-        "The same as a hash, from `datasette hash-password`; wins over the password.",
+        "Its hash, from `datasette hash-password`; overrides the password.",
     ),
     Setting(
         "CALLHOUSE_SECRET",
         None,
-        "Signs the login cookies. Without one, it is made once beside the database, mode 600.",
+        "Signs the login cookies. Without one, it is generated in a file beside the database.",
     ),
     Setting("CALLHOUSE_TIMEZONE", "UTC", "IANA time zone in which views show times and cut days."),
 )
@@ -100,7 +100,7 @@ SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What SETTINGS says, parsed."""
+    """The parsed values of SETTINGS."""
 
     api_key: str | None
     webhook_keys: tuple[str, ...]
@@ -123,25 +123,25 @@ class Settings:
         """The SQLite file. Raises SettingsError if the database is on a server."""
         if not isinstance(self.database, Path):
             raise SettingsError(
-                "this needs a database in a file, and CALLHOUSE_DATABASE_URL names a server",
+                "this needs a SQLite file, but CALLHOUSE_DATABASE_URL names a server",
                 hint="`callhouse mirror` keeps such a file current (docs/how-to/postgres.md).",
             )
         return self.database
 
     @property
     def counters_path(self) -> Path:
-        """Where this machine counts what it answered: beside the file, else in data/."""
+        """The file with this machine's counters: beside the database file, else in data/."""
         beside = self.database if isinstance(self.database, Path) else Path("data/retell.db")
         return beside.with_suffix(".counters")
 
     def require_keys(self) -> tuple[str, ...]:
-        """The keys that verify events. Raises SettingsError when there is none."""
+        """The keys that verify events. Raises SettingsError if there is none."""
         if not self.webhook_keys:
             raise SettingsError("RETELL_API_KEY is not set", hint=_KEY_HINT)
         return self.webhook_keys
 
     def require_api_key(self) -> str:
-        """The key that calls the API. Raises SettingsError when there is none."""
+        """The key that calls the API. Raises SettingsError if there is none."""
         if not self.api_key:
             raise SettingsError("RETELL_API_KEY is not set", hint=_KEY_HINT)
         return self.api_key
@@ -182,13 +182,13 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
 
 
 def shipped(name: str) -> Path:
-    """Path of a file that stands at the top of a checkout, and in the package of a wheel."""
+    """Path of a file that is at the top of a checkout, and in the package of a wheel."""
     package = Path(__file__).parent
     return next(p for p in (package / name, package.parent / name) if p.exists())
 
 
 def _from_file(dotenv: Path) -> dict[str, str]:
-    """What the file says, as it stands there: a password may hold ${…}."""
+    """The values of the file, without expansion: a password may contain ${…}."""
     try:
         text = dotenv.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -198,26 +198,26 @@ def _from_file(dotenv: Path) -> dict[str, str]:
     except OSError as error:
         raise SettingsError(
             f"{dotenv} cannot be read: {error.strerror}",
-            hint="callhouse reads settings from this file: make it readable, or move it away.",
+            hint="callhouse reads settings from this file: make it readable, or move it.",
         ) from None
-    said = {}
+    found = {}
     for binding in parse_stream(io.StringIO(text, newline="")):
         is_wrong = binding.error or (binding.key is not None and binding.value is None)
         if is_wrong:
             written = binding.original.string
             blank = written[: len(written) - len(written.lstrip())]
-            # The line itself is not repeated: it may hold a key.
+            # The line is not repeated: it may contain a key.
             raise SettingsError(
                 f"{dotenv}, line {binding.original.line + blank.count(chr(10))}, is not NAME=value",
-                hint="Write one setting a line; quotation marks that open must close.",
+                hint="Write one setting per line, and close quotation marks.",
             )
         if binding.key is not None:
-            said[binding.key] = binding.value or ""
-    return said
+            found[binding.key] = binding.value or ""
+    return found
 
 
 def _refuse_undecodable(values: Mapping[str, str]) -> None:
-    """A key with bytes that are no text would fail at each event instead of here."""
+    """Raise SettingsError here for a key that is not UTF-8, not at each event."""
     for setting in SETTINGS:
         if re.search("[\ud800-\udfff]", values.get(setting.name, "")):
             raise SettingsError(f"{setting.name} is not UTF-8")
@@ -238,7 +238,7 @@ def _refuse_unknown(values: Mapping[str, str]) -> None:
 
 
 def _services(values: Mapping[str, str]) -> list[str]:
-    """What the variables of each service of Kubernetes begin with: one of them is its address."""
+    """The prefixes of Kubernetes' variables: each service has one with its address."""
     found = []
     for name, value in values.items():
         if name.endswith("_SERVICE_HOST"):
@@ -252,8 +252,8 @@ def _parse(name: str, value: Callable[[str], str], parse: Callable[[str], T]) ->
     try:
         return parse(value(name))
     except ValueError as error:
-        # The value itself is not repeated: it may hold a password.
-        raise SettingsError(f"{name} is not usable: {error}") from None
+        # The value is not repeated: it may contain a password.
+        raise SettingsError(f"{name} is not valid: {error}") from None
 
 
 def _positive(text: str) -> int:
@@ -274,11 +274,11 @@ def _with_port(bind: Bind, port: str) -> Bind:
     try:
         return parse_bind(f"[{bind.host}]:{port}" if ":" in bind.host else f"{bind.host}:{port}")
     except ValueError:
-        raise SettingsError("PORT is not usable: it must be a port number") from None
+        raise SettingsError("PORT is not valid: it must be a port number") from None
 
 
 def timezone_name(name: str) -> str:
-    """The name of an IANA time zone. Raises ValueError for any other."""
+    """Return the name. Raises ValueError if it is not an IANA time zone."""
     try:
         ZoneInfo(name)
     except (ValueError, OSError, KeyError):
@@ -292,7 +292,7 @@ def _health_bind(value: Callable[[str], str], receiver: Bind) -> Bind | None:
     bind = _parse("CALLHOUSE_HEALTH_BIND", value, parse_bind)
     if bind.port == receiver.port:
         raise SettingsError(
-            "CALLHOUSE_HEALTH_BIND is not usable: it must be another port than CALLHOUSE_BIND"
+            "CALLHOUSE_HEALTH_BIND is not valid: it must be another port than CALLHOUSE_BIND"
         )
     return bind
 

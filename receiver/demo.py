@@ -1,4 +1,7 @@
-"""The whole thing on this machine: a local Retell, receiver, Datasette and a day of calls."""
+"""The demo: a local Retell, the receiver and Datasette on this machine, with a day of calls.
+
+In: settings, a seed and a date. Out: a database in callhouse-demo/, and Datasette to browse it.
+"""
 
 import os
 import secrets
@@ -27,9 +30,9 @@ from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
 from receiver.store.reading import connect_readonly
 
-# Under the current folder; made anew by each run.
+# In the current folder; replaced by each run.
 FOLDER = Path("callhouse-demo")
-# Calls that are placed while somebody watches: how they go, how fast, and how far apart.
+# Scenarios of the calls placed at the end, their speed and the pause between them.
 LIVE_CALLS = ("answered", "voicemail", "transfer", "busy", "hang-up", "answered")
 LIVE_NUMBER = "+12065550117"
 LIVE_SPEED = 10.0
@@ -62,7 +65,7 @@ def run(
         "CALLHOUSE_DATABASE_URL": f"sqlite:///{database}",
         "CALLHOUSE_BIND": str(settings.bind),
         "CALLHOUSE_BROWSE_BIND": str(settings.browse_bind),
-        # The day is over: its events are signed when they happened, so that it reads as one.
+        # Events are signed when they happened, long ago for the receiver.
         "CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS": str(10 * 365 * 86_400),
         "CALLHOUSE_BROWSE_PASSWORD_HASH": hash_password(password),
         "PORT": "",
@@ -102,7 +105,7 @@ def _require_addresses(settings: Settings) -> None:
 
 
 def _start_of(date: str | None) -> int:
-    """The UTC midnight a day starts with, in milliseconds; yesterday's without a date."""
+    """The UTC midnight of a day in milliseconds; yesterday's without a date."""
     try:
         start = (
             datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC)
@@ -119,8 +122,8 @@ def _fresh_database(settings: Settings) -> Path:
     folder = FOLDER.resolve()
     if settings.counters_path.resolve().is_relative_to(folder):
         raise SettingsError(
-            f"the configured database lies in {FOLDER}, which the demo makes anew",
-            hint="Set CALLHOUSE_DATABASE_URL to another place.",
+            f"the configured database is in {FOLDER}, which the demo replaces",
+            hint="Set CALLHOUSE_DATABASE_URL to another folder.",
         )
     folder.mkdir(exist_ok=True)
     for old in folder.glob("retell.*"):
@@ -132,7 +135,7 @@ def _fresh_database(settings: Settings) -> Path:
 def _process(command: str, environ: dict[str, str], bind: Bind) -> Iterator[None]:
     """Run `callhouse COMMAND` until the block ends; enter the block once it listens."""
     log = FOLDER / f"{command}.log"
-    # One of an older version may be readable by others.
+    # A log of an older version may be readable by others.
     log.unlink(missing_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -140,7 +143,7 @@ def _process(command: str, environ: dict[str, str], bind: Bind) -> Iterator[None
             env=environ,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # Ctrl-C is the demo's to handle: it stops its processes in order.
+            # The demo handles Ctrl-C and stops its processes in order.
             start_new_session=True,
         )
     try:
@@ -161,13 +164,13 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], bind: Bind, log: Pa
         with suppress(OSError), socket.create_connection((bind.host, bind.port), timeout=1):
             return
         time.sleep(0.05)
-    raise DemoFailed(f"nothing answers on {bind}", hint=f"{log} says why.")
+    raise DemoFailed(f"no process listens on {bind}", hint=f"See {log}.")
 
 
 def _live_a_day(
     sandbox: Sandbox, day_start_ms: int, calls: int, progress: Callable[[], Progress]
 ) -> None:
-    """Have a day reported that is over, and wait until it is."""
+    """Have the events of a past day sent, and wait until all are."""
     with progress() as bar:
         planned = sandbox.populate(
             calls=calls, day_start_ms=day_start_ms, deliver=True, odd=True, backdated=True
@@ -176,7 +179,7 @@ def _live_a_day(
         while not bar.finished:
             bar.update(task, completed=min(len(sandbox.deliveries), planned))
             time.sleep(0.1)
-        # What is not answered is found missing afterwards, and counted.
+        # Events that were not accepted are counted afterwards.
         sandbox.settle()
 
 
@@ -241,8 +244,7 @@ def _where(settings: Settings, password: str, sandbox: Sandbox) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C stop the demo even where a shell has switched it off for a command in the
-    background."""
+    """Let Ctrl-C stop the demo also where the shell ignores it for background commands."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

@@ -1,38 +1,38 @@
 """Every error callhouse raises on purpose, in one tree.
 
 CallhouseError
-├── SettingsError            an environment variable or argument is unusable
-│   ├── UnusableCall         a call that Retell would refuse, or read otherwise than meant
-│   ├── NoCluster            the database is none that tables can be distributed over
-│   ├── DatabaseRefused      a database on a server cannot be used as its URL says
-│   ├── ForeignDatabase      the database is another program's, or the file is none
-│   └── CopyWithoutBodies    the file is a copy that has no raw bodies
+├── SettingsError            an environment variable or argument is invalid
+│   ├── UnusableCall         a call that Retell would reject or misread
+│   ├── NoCluster            the database is not the coordinator of a Citus cluster
+│   ├── DatabaseRefused      the server rejects the database's URL or role
+│   ├── ForeignDatabase      the database is another program's, or the file is not a database
+│   └── CopyWithoutBodies    the file is a copy without raw bodies
 ├── SignatureError           the request is not Retell's; nothing of it is stored
 │   ├── MissingSignature
 │   ├── MalformedSignature
-│   ├── ForgedSignature      no accepted key makes this digest
+│   ├── ForgedSignature      made with another key, or for another body
 │   └── StaleSignature       authentic, but its time is outside the tolerance
 ├── BodyTooLarge             over CALLHOUSE_MAX_BODY_BYTES
 ├── BodyTooSlow              the body did not arrive in time
 ├── BodyUnreadable           the body ended early, or its chunks are malformed
-├── Overloaded               the worker has no memory left for another body now
+├── Overloaded               the worker has no memory for another body now
 ├── StoreUnavailable         the event could not be stored now; a retry can help
 │   ├── StoreBusy            another process held the write lock too long
-│   │   └── LogDeleted       another process has a write-ahead log that was deleted
+│   │   └── LogDeleted       the write-ahead log was deleted while another process has it open
 │   ├── StoreReplaced        the database file was moved, deleted or replaced
-│   ├── DatabaseAway         a database on a server could not be used
+│   ├── DatabaseAway         no connection to a database on a server
 │   ├── DatabaseUnreadable   a database file could not be read
 │   └── SchemaMismatch       the file's schema is not this version's
-├── FileUnusable             a file, or what the command prints to, cannot be read or written
-├── NotStored                nothing in the warehouse has this id
-├── ExportFailed             an export could not be written whole; nothing of it was kept
-├── CopyStopped              a copy into another database could not go on
+├── FileUnusable             a file, or the output of a command, cannot be read or written
+├── NotStored                nothing with this id is stored
+├── ExportFailed             an export could not be written; nothing of it was kept
+├── CopyStopped              a copy into another database could not continue
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
-├── QueryNotUnderstood       words to search for cannot be read as a query
+├── QueryNotUnderstood       a search query cannot be parsed
 ├── PlacementUnknown         a call may have been placed, or not
 ├── PlacedButNotStored       a call was placed, and could not be stored
-├── ListStopped              a list of calls cannot go on now
-├── RetellError              Retell's API did not do what was asked; nothing else went wrong
+├── ListStopped              a list of calls cannot continue now
+├── RetellError              a request to Retell's API failed
 │   ├── BadRequest           400
 │   ├── KeyRefused           401, 403
 │   ├── PaymentRequired      402
@@ -41,14 +41,14 @@ CallhouseError
 │   ├── RateLimited          429
 │   ├── RetellFailed         5xx
 │   ├── RetellUnreachable    no connection: nothing was sent
-│   ├── RetellSilent         sent, and no answer came
-│   └── UnexpectedAnswer     an answer that Retell does not document
-├── Refusal                  the sandbox refuses a request, as Retell does
-└── DemoFailed               a process of the demo did not come up, or an event was not stored
+│   ├── RetellSilent         sent, but no response was received
+│   └── UnexpectedAnswer     a response that Retell does not document
+├── Refusal                  an error response of the sandbox
+└── DemoFailed               a process of the demo did not start, or an event was not stored
 
-Each carries `status` (the HTTP answer), `hint` (what to do next) and `retry` (whether sending the
-same again can help). Messages never contain bodies, phone numbers or keys. A RetellError says in
-`answered` what Retell answered, and in `wait_seconds` when it wants to be asked again.
+Each has a message for a person, `hint` (what to do next), `status` (of the HTTP response) and
+`retry` (whether sending the same again can help). Messages never contain bodies, phone numbers or
+keys. A RetellError has Retell's status in `answered`, and in `wait_seconds` how long to wait.
 """
 
 from collections.abc import Mapping
@@ -69,40 +69,40 @@ class CallhouseError(Exception):
 
 
 class SettingsError(CallhouseError):
-    """An environment variable or argument is unusable."""
+    """An environment variable or argument is invalid."""
 
 
 class UnusableCall(SettingsError):
-    """A call that Retell would refuse, or read otherwise than meant; nothing was sent."""
+    """A call that Retell would reject or misread; nothing was sent."""
 
 
 class NoCluster(SettingsError):
-    """The database is none that tables can be distributed over; nothing was changed."""
+    """The database is not the coordinator of a Citus cluster; nothing was changed."""
 
     hint = (
-        "Let CALLHOUSE_DATABASE_URL name the coordinator of a Citus cluster "
+        "Set CALLHOUSE_DATABASE_URL to the coordinator of a Citus cluster "
         "(docs/how-to/postgres.md). Everything else works on SQLite and PostgreSQL without Citus."
     )
 
 
 class DatabaseRefused(SettingsError):
-    """A database on a server cannot be used as its URL says."""
+    """The server rejects the database's URL or role."""
 
     hint = "Correct the database's URL or the server's access rules (docs/how-to/postgres.md)."
 
 
 class ForeignDatabase(SettingsError):
-    """The database belongs to another program, or the file is no database; nothing was changed."""
+    """The database is another program's, or the file is not a database; nothing was changed."""
 
-    hint = "Let CALLHOUSE_DATABASE_URL name a file or database that only callhouse uses."
+    hint = "Set CALLHOUSE_DATABASE_URL to a file or database that only callhouse uses."
 
 
 class CopyWithoutBodies(SettingsError):
-    """The file is a copy made by `callhouse export`, which left the raw bodies out."""
+    """The file is a copy made by `callhouse export`, without raw bodies."""
 
     hint = (
         "It can be browsed and exported. To receive, rebuild, show, sync or copy, use the original "
-        "database, or a whole copy: callhouse export --private --to copy.db"
+        "database, or a complete copy: callhouse export --private --to copy.db"
     )
 
 
@@ -125,21 +125,21 @@ class MalformedSignature(SignatureError):
 
 
 class ForgedSignature(SignatureError):
-    """No accepted key makes this digest of these bytes."""
+    """The digest was made with another key, or for another body."""
 
     hint = (
-        "Set RETELL_API_KEY to the key that carries the webhook badge, and make sure that no "
-        "proxy rewrites the body."
+        "Set RETELL_API_KEY to the key with the webhook badge, and check that no proxy changes the "
+        "body."
     )
-    # The hash of what arrived: whoever sent it can tell whether it was changed on the way.
+    # The hash of the received body: the sender can check whether it was changed on the way.
     body_sha256: str | None = None
 
 
 class StaleSignature(SignatureError):
-    """The digest is right, its time is too far from this machine's clock."""
+    """The digest is right, but its time is too far from this machine's clock."""
 
     hint = "Check this machine's clock, or raise CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS."
-    # Whether the body is stored already, so that nothing was lost.
+    # Whether the body is stored already.
     is_replay = False
 
 
@@ -154,18 +154,18 @@ class BodyTooSlow(CallhouseError):
     """The body stalled, or arrived too slowly."""
 
     status = 408
-    hint = "Send the body at once, and at 50 KB/s or more."
+    hint = "Send the body at 50 KB/s or more, without pauses."
 
 
 class BodyUnreadable(CallhouseError):
     """The body ended early, or its chunks are malformed."""
 
     status = 400
-    hint = "Send the whole body, with its length or in chunks as RFC 9112 has them."
+    hint = "Send the complete body, with its length or in valid chunks (RFC 9112)."
 
 
 class Overloaded(CallhouseError):
-    """The worker has no memory left for another body now."""
+    """The worker has no memory for another body now."""
 
     status = 503
     retry = True
@@ -185,7 +185,7 @@ class StoreBusy(StoreUnavailable):
 
 
 class LogDeleted(StoreBusy):
-    """The write-ahead log was deleted, and only another process can put it back."""
+    """The write-ahead log was deleted while another process has it open."""
 
     hint = (
         "If it lasts, restart everything that has the database open: serve, browse and others. "
@@ -198,9 +198,9 @@ class StoreReplaced(StoreUnavailable):
 
 
 class DatabaseAway(StoreUnavailable):
-    """A database on a server could not be used."""
+    """No connection to a database on a server."""
 
-    hint = "Check that CALLHOUSE_DATABASE_URL names it, and that the server runs and lets you in."
+    hint = "Check CALLHOUSE_DATABASE_URL, and that the server runs and accepts the role."
 
 
 class DatabaseUnreadable(StoreUnavailable):
@@ -216,37 +216,34 @@ class SchemaMismatch(StoreUnavailable):
 
 
 class FileUnusable(CallhouseError):
-    """A file, or what a command prints to, cannot be read or written."""
+    """A file, or the output of a command, cannot be read or written."""
 
-    hint = "Look at the disk, and whether the path is a file that you may read and write."
+    hint = "Check the disk, and that the path is a file you can read and write."
 
 
 class NotStored(CallhouseError):
-    """Nothing in the warehouse has this id."""
+    """Nothing with this id is stored."""
 
     status = 404
 
 
 class NotAnEvent(CallhouseError):
-    """The file holds neither a webhook body nor a call or chat object."""
+    """The file contains neither a webhook body nor a call or chat object."""
 
-    hint = 'send takes webhook bodies ({"event": …}) and call or chat objects.'
+    hint = 'send accepts webhook bodies ({"event": …}) and call or chat objects.'
 
 
 class QueryNotUnderstood(CallhouseError):
-    """The words to search for cannot be read as a query."""
+    """A search query cannot be parsed."""
 
     status = 400
-    hint = (
-        'Write words, a "phrase in quotation marks", the begin* of a word, or -without a word; '
-        "OR and parentheses stand between them."
-    )
+    hint = 'Use words, "a phrase", prefix* and -excluded, combined with OR and parentheses.'
 
 
 class ExportFailed(CallhouseError):
-    """An export could not be written whole."""
+    """An export could not be written."""
 
-    hint = "Nothing of it was kept. Look at the disk, then export again."
+    hint = "Nothing of it was kept. Check the disk, then export again."
 
 
 class CopyStopped(CallhouseError):
@@ -259,7 +256,7 @@ class CopyStopped(CallhouseError):
 
 
 class DemoFailed(CallhouseError):
-    """One of the demo's processes did not come up, or an event was not stored."""
+    """A process of the demo did not start, or an event was not stored."""
 
 
 class PlacementUnknown(CallhouseError):
@@ -269,7 +266,7 @@ class PlacementUnknown(CallhouseError):
 class PlacedButNotStored(CallhouseError):
     """A call was placed, and could not be stored."""
 
-    hint = "Do not place it again: its webhooks bring it, or `callhouse sync`."
+    hint = "Do not place it again. Its webhooks, or `callhouse sync`, will store it."
 
 
 class ListStopped(CallhouseError):
@@ -279,7 +276,7 @@ class ListStopped(CallhouseError):
 
 
 class RetellError(CallhouseError):
-    """Retell's API did not do what was asked."""
+    """A request to Retell's API failed."""
 
     def __init__(
         self, message: str, *, answered: int | None = None, wait_seconds: float | None = None
@@ -290,32 +287,32 @@ class RetellError(CallhouseError):
 
     @property
     def may_have_happened(self) -> bool:
-        """Whether Retell may have done it all the same: the answer got lost, or says nothing."""
+        """Whether Retell may have done it although there is no usable response."""
         return self.answered is not None and (self.answered < 300 or self.answered >= 500)
 
 
 class BadRequest(RetellError):
-    """Retell finds the request malformed, or forbids it to this contact."""
+    """Retell finds the request malformed, or blocks this contact."""
 
-    hint = "Correct the argument that Retell names; numbers are written as +14155550123."
+    hint = "Correct the argument that Retell names. Numbers are written as +14155550123."
 
 
 class KeyRefused(RetellError):
-    """Retell does not know the key, or it may not do this."""
+    """Retell does not know the key, or the key has no permission for this."""
 
-    hint = "Set RETELL_API_KEY to a key of this account, whole and without spaces."
+    hint = "Set RETELL_API_KEY to a key of this account, complete and without spaces."
 
 
 class PaymentRequired(RetellError):
-    """The account cannot pay."""
+    """The account has no payment method or credit."""
 
-    hint = "Add a payment method, or credit, in Retell's dashboard under Billing."
+    hint = "Add a payment method or credit in Retell's dashboard, under Billing."
 
 
 class NotAtRetell(RetellError):
     """Retell has nothing with this id."""
 
-    hint = "Check the id; what was deleted or outlived its retention is gone at Retell."
+    hint = "Check the id. Retell may have deleted it, or its retention has ended."
 
 
 class UnusableReference(RetellError):
@@ -325,42 +322,42 @@ class UnusableReference(RetellError):
 
 
 class RateLimited(RetellError):
-    """Too many requests, or as many calls going on as the account may have."""
+    """Too many requests, or too many concurrent calls."""
 
     retry = True
-    hint = "Nothing was done. Try again later, more slowly, or raise the account's concurrency."
+    hint = "Nothing was done. Retry later, more slowly, or raise the account's concurrency."
 
 
 class RetellFailed(RetellError):
-    """Retell had an error of its own."""
+    """Retell had an internal error."""
 
     retry = True
-    hint = "Try again in a minute; https://status.retellai.com says whether it is known."
+    hint = "Retry in a minute, and see https://status.retellai.com."
 
 
 class RetellUnreachable(RetellError):
-    """Nobody answered; nothing was sent."""
+    """No connection; nothing was sent."""
 
     retry = True
     hint = "Check the network and RETELL_BASE_URL."
 
 
 class RetellSilent(RetellError):
-    """The request was sent and no answer came."""
+    """The request was sent, but no response was received."""
 
     retry = True
     may_have_happened = True
-    hint = "Check the network, and look what became of it before you send it again."
+    hint = "Check the network, and check at Retell whether it was done before you repeat it."
 
 
 class UnexpectedAnswer(RetellError):
-    """An answer that Retell's API does not document."""
+    """A response that Retell's API does not document."""
 
-    hint = "Check RETELL_BASE_URL: something else than Retell's API seems to answer there."
+    hint = "Check RETELL_BASE_URL: it may not be Retell's API."
 
 
 class Refusal(CallhouseError):
-    """The sandbox refuses a request, as Retell does; with the answer's status and headers."""
+    """An error response of the sandbox, as Retell's, with its status and headers."""
 
     def __init__(
         self, status: int, message: str, headers: Mapping[str, str] = MappingProxyType({})

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from schema import drift
 from schema.events import Fields, values
+from schema.merge import began_at
 from schema.models import Chat, Entry
 from schema.parts import Rows
 from schema.rows import Stamp
@@ -48,9 +49,7 @@ def project_chat(chat_id: str, fields: Fields, stamp: Stamp, envelope: Iterable[
         for entry, message in zip(said.get(field) or (), getattr(chat, field) or (), strict=False):
             if message is not None:
                 unknown += drift.in_times(entry, message)
-    seen_at = stamp.observed_at or None
-    if chat.start_timestamp is not None:
-        seen_at = chat.start_timestamp
+    seen_at = began_at(chat.start_timestamp, stamp.observed_at)
     return {
         ("chats", None): [_chat(chat_id, chat, stamp)],
         ("chat_messages", None): messages,

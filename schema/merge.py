@@ -8,6 +8,7 @@ nothing.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from schema.events import Event, Fields, value
 
@@ -49,6 +50,30 @@ class Observation:
         return self.event.fields if self.event else {}
 
 
+def is_over(status: Any, end_timestamp: object, disconnection_reason: object) -> bool:
+    """Whether a call or chat with these values is over."""
+    return (
+        (isinstance(status, str) and status in TERMINAL_STATUSES)
+        or end_timestamp is not None
+        or disconnection_reason is not None
+    )
+
+
+def fields_are_over(fields: Fields) -> bool:
+    """Whether a call or chat with these fields is over."""
+    return is_over(
+        value(fields.get("call_status", fields.get("chat_status"))),
+        fields.get("end_timestamp"),
+        fields.get("disconnection_reason"),
+    )
+
+
+def began_at(start_timestamp: int | None, observed_at: int | None) -> int | None:
+    """When a call or chat began, in milliseconds: when it was first reported, if it has no start.
+    Views and rollups have the same rule as call_time in schema/sql/views.sql."""
+    return start_timestamp if start_timestamp is not None else observed_at or None
+
+
 def level(event: Event, *, source: str) -> int:
     """How much of its life an observation has seen: 0 registered, 1 going on, 2 ended, 3 analysed.
 
@@ -56,11 +81,7 @@ def level(event: Event, *, source: str) -> int:
     """
     fields, name = event.fields, event.event or ""
     status = value(fields.get("call_status", fields.get("chat_status")))
-    finished = (
-        (isinstance(status, str) and status in TERMINAL_STATUSES)
-        or "end_timestamp" in fields
-        or "disconnection_reason" in fields
-    )
+    finished = fields_are_over(fields)
     if "call_analysis" in fields or "chat_analysis" in fields or (source == "api" and finished):
         return 3
     by_content = 2 if finished else 1 if status == "ongoing" else 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from schema import drift
 from schema.events import Fields, values
-from schema.merge import TERMINAL_STATUSES
+from schema.merge import began_at, is_over
 from schema.models import Call
 from schema.parts import (
     ATTRIBUTE_SOURCES,
@@ -220,21 +220,16 @@ def _call_row(
 
 def _seen_at(columns: Mapping[str, Any], stamp: Stamp) -> int | None:
     """When the call was: as call_time in views.sql."""
-    start: int | None = columns["start_timestamp"]
-    return start if start is not None else stamp.observed_at or None
+    return began_at(columns["start_timestamp"], stamp.observed_at)
 
 
 def _cost_is_final(columns: Mapping[str, Any]) -> bool:
     """Terminal, and any transferred leg ended: its cost comes later than call_ended."""
-    terminal = (
-        columns["call_status"] in TERMINAL_STATUSES
-        or columns["end_timestamp"] is not None
-        or columns["disconnection_reason"] is not None
+    over = is_over(
+        columns["call_status"], columns["end_timestamp"], columns["disconnection_reason"]
     )
     transferred = columns["transfer_destination"] is not None or columns[
         "disconnection_reason"
     ] in {"call_transfer", "transfer_bridged"}
     leg_ended = columns["transfer_end_timestamp"] is not None
-    return (
-        columns["combined_cost_cents"] is not None and terminal and (leg_ended or not transferred)
-    )
+    return columns["combined_cost_cents"] is not None and over and (leg_ended or not transferred)

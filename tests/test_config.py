@@ -215,7 +215,7 @@ def test_misspelt_names_are_refused_beside_kubernetes(values, refused):
     ],
 )
 def test_unusable_value_is_refused_by_its_name(name, value):
-    with pytest.raises(SettingsError, match=f"^{name} is not usable: it must be "):
+    with pytest.raises(SettingsError, match=f"^{name} is not valid: it must be "):
         config.load({name: value})
 
 
@@ -247,7 +247,7 @@ def test_port_wins_for_both_addresses():
 
 @pytest.mark.parametrize("port", ["http", "-1", "65536", "80 81"])
 def test_port_that_is_no_port_is_refused(port):
-    with pytest.raises(SettingsError, match=r"^PORT is not usable"):
+    with pytest.raises(SettingsError, match=r"^PORT is not valid"):
         config.load({"PORT": port})
 
 

@@ -1,4 +1,4 @@
-"""Commands for who may browse: user, token."""
+"""Commands that manage logins and tokens: user, token."""
 
 import sys
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ _role = click.option(
     "--role",
     type=click.Choice(["reader", "masked"]),
     required=True,
-    help="reader sees everything but raw bodies, masked sees no personal data.",
+    help="reader: everything but raw bodies; masked: no personal data.",
 )
 
 
 @main.group()
 def user() -> None:
-    """Say who may log in to browse, and what they see.
+    """Manage the users who may log in to browse, and their roles.
 
     \b
     Examples:
@@ -39,9 +39,9 @@ def user() -> None:
 @click.argument("name")
 @_role
 def add_user(name: str, role: str) -> None:
-    """Add a user, or give one another role and password.
+    """Add a user, or change a user's role and password.
 
-    The password is asked for; an empty one, or no terminal to ask on, makes one and prints it.
+    The command prompts for the password. An empty one, or no terminal, generates and prints one.
 
     \b
     Example:
@@ -52,18 +52,18 @@ def add_user(name: str, role: str) -> None:
     path = _path()
     name = access.require_name(name)
     password = _asked_password()
-    made = None if password else access.new_password()
-    added = access.new_user(role, password or str(made))
+    generated = None if password else access.new_password()
+    added = access.new_user(role, password or str(generated))
     with access.edit(path) as known:
         known.users[name] = added
-    click.echo(f"{name} may log in as {role}: sees {access.ROLES[role]}.")
-    if made:
-        click.echo(f"Password: {made}")
+    click.echo(f"{name} can log in as {role}: {access.ROLES[role]}.")
+    if generated:
+        click.echo(f"Password: {generated}")
 
 
 @user.command("list")
 def list_users() -> None:
-    """List who may log in.
+    """List the users.
 
     \b
     Example:
@@ -79,19 +79,19 @@ def list_users() -> None:
 @user.command("remove")
 @click.argument("name")
 def remove_user(name: str) -> None:
-    """Remove a user, who is out at once.
+    """Remove a user, and end the user's sessions.
 
     \b
     Example:
       callhouse user remove jane
     """
     _remove("user", name)
-    click.echo(f"{name} is removed.")
+    click.echo(f"Removed {name}.")
 
 
 @main.group()
 def token() -> None:
-    """Give programs a token to read with, and take it away.
+    """Manage the tokens with which programs read.
 
     \b
     Examples:
@@ -104,7 +104,7 @@ def token() -> None:
 @click.argument("name")
 @_role
 def add_token(name: str, role: str) -> None:
-    """Make a token and print it, this once.
+    """Create a token and print it. It cannot be printed again.
 
     \b
     Example:
@@ -117,15 +117,15 @@ def add_token(name: str, role: str) -> None:
     with access.edit(path) as known:
         if name in known.tokens:
             raise SettingsError(
-                f"there is a token {name}", hint="Remove it first, or take a new name."
+                f"there is already a token {name}", hint="Remove it first, or choose another name."
             )
-        known.tokens[name], told = access.new_token(role)
-    click.echo(told)
+        known.tokens[name], text = access.new_token(role)
+    click.echo(text)
 
 
 @token.command("list")
 def list_tokens() -> None:
-    """List the tokens by name; they themselves are not kept.
+    """List the tokens by name; their text is not stored.
 
     \b
     Example:
@@ -134,24 +134,24 @@ def list_tokens() -> None:
     from receiver.browse import access
 
     known = access.load(_path())
-    _print(known.tokens, "No tokens; `callhouse token add NAME --role masked` makes one.")
+    _print(known.tokens, "No tokens; `callhouse token add NAME --role masked` creates one.")
 
 
 @token.command("remove")
 @click.argument("name")
 def remove_token(name: str) -> None:
-    """Revoke a token, which opens nothing from then on.
+    """Revoke a token; it stops working at once.
 
     \b
     Example:
       callhouse token remove spreadsheet
     """
     _remove("token", name)
-    click.echo(f"{name} is revoked.")
+    click.echo(f"Revoked {name}.")
 
 
 def _remove(kind: str, name: str) -> None:
-    """Raises SettingsError where there is none of this name."""
+    """Raises SettingsError for an unknown name."""
     from receiver.browse import access
 
     path = _path()
@@ -159,12 +159,12 @@ def _remove(kind: str, name: str) -> None:
         names = known.users if kind == "user" else known.tokens
         if names.pop(name, None) is None:
             raise SettingsError(
-                f"there is no {kind} {name}", hint=f"callhouse {kind} list names them."
+                f"there is no {kind} {name}", hint=f"`callhouse {kind} list` lists them."
             )
 
 
 def _path() -> Path:
-    """The file of users and tokens. Raises SettingsError where there is no folder for it."""
+    """The file of users and tokens. Raises SettingsError if its folder does not exist."""
     from receiver.browse import access
 
     path = access.path_beside(config.load().database_path)
@@ -178,7 +178,7 @@ def _asked_password() -> str:
         return ""
     return str(
         click.prompt(
-            "Password (empty: one is made)",
+            "Password (empty: generate one)",
             default="",
             show_default=False,
             hide_input=True,
@@ -188,7 +188,7 @@ def _asked_password() -> str:
 
 
 def _print(known: "Mapping[str, User | Token]", none: str) -> None:
-    """A line for each name with its role and what it sees."""
+    """Print each name with its role."""
     from receiver.browse.access import ROLES
 
     if not known:

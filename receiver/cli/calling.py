@@ -23,28 +23,31 @@ if TYPE_CHECKING:
 @click.option("--from", "from_number", metavar="NUMBER", help="Your number, E.164.")
 @click.option("--agent", "override_agent_id", metavar="ID", help="Agent, for this call only.")
 @click.option(
-    "--agent-version", "override_agent_version", metavar="V", help="Its version: number or tag."
+    "--agent-version",
+    "override_agent_version",
+    metavar="V",
+    help="Its version: number or tag.",
 )
-@click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Kept with the call.")
+@click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Stored with the call.")
 @click.option("--var", multiple=True, metavar="KEY=VALUE", help="Dynamic variable of the agent.")
 @click.option("--sip-header", multiple=True, metavar="X-NAME=VALUE", help="Custom SIP header.")
-@click.option("--ignore-e164", is_flag=True, help="Custom telephony: take numbers as they are.")
-@click.option("--honor-dnc", is_flag=True, help="Refuse contacts marked do-not-call.")
-@click.option("--idempotency-key", metavar="KEY", help="Twice within an hour is one call.")
-@click.option("--json", "json_file", type=click.File("rb"), help="Body fields; - is stdin.")
+@click.option("--ignore-e164", is_flag=True, help="Custom telephony: do not check numbers.")
+@click.option("--honor-dnc", is_flag=True, help="Do not call contacts marked do-not-call.")
+@click.option("--idempotency-key", metavar="KEY", help="Repeated within an hour, it is one call.")
+@click.option("--json", "json_file", type=click.File("rb"), help="File of body fields; - is stdin.")
 @click.option(
     "--csv",
     "csv_file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A list: to_number and more columns.",
+    help="List of calls: to_number and more columns.",
 )
 @click.option(
     "--per-second",
     type=Number(0, 100, min_open=True),
     default=None,
-    help="Pace of a list; 1 by default.",
+    help="Requests per second of a list; 1 by default.",
 )
-@click.option("--wait", is_flag=True, help="Follow the call in the warehouse to its end.")
+@click.option("--wait", is_flag=True, help="Wait until the call is over and stored.")
 @click.option(
     "--timeout",
     type=Number(0, 604_800, min_open=True),
@@ -53,7 +56,7 @@ if TYPE_CHECKING:
     help="Seconds to wait at most.",
 )
 def call(
-    csv_file: Path | None, wait: bool, timeout: float, per_second: float | None, **said: Any
+    csv_file: Path | None, wait: bool, timeout: float, per_second: float | None, **options: Any
 ) -> None:
     """Place a call, or a list of calls, and store it before it rings.
 
@@ -62,41 +65,41 @@ def call(
       callhouse call +14155550123 --from +14155550100 --var name=Ann --wait
       callhouse call --from +14155550100 --agent agent_... --csv customers.csv
     """
-    body = _body(said)
+    body = _body(options)
     settings = config.load()
     settings.require_api_key()
     if csv_file is None:
         if per_second is not None:
-            raise SettingsError("--per-second is the pace of a list: it needs --csv")
+            raise SettingsError("--per-second needs --csv")
         sys.exit(_place_one(settings, body, timeout if wait else None))
     if wait or "to_number" in body or "idempotency_key" in body:
-        raise SettingsError("--csv goes without TO, --wait and --idempotency-key")
+        raise SettingsError("--csv cannot be combined with TO, --wait or --idempotency-key")
     sys.exit(_place_list(settings, csv_file, body, per_second))
 
 
-def _body(said: dict[str, Any]) -> dict[str, Any]:
-    """What the options say, over what the JSON file says. Raises UnusableCall, SettingsError."""
+def _body(options: dict[str, Any]) -> dict[str, Any]:
+    """The body: the options' values over the JSON file's. Raises UnusableCall, SettingsError."""
     from receiver.retell.placing import merged, pairs
 
-    file = said["json_file"]
+    file = options["json_file"]
     try:
         base = json.load(file) if file else {}
     except (ValueError, RecursionError):
         raise SettingsError("--json is not a JSON file") from None
     if not isinstance(base, dict):
         raise SettingsError("--json is not an object", hint="Write the fields of the call.")
-    version = said["override_agent_version"]
+    version = options["override_agent_version"]
     if version is not None and version.isascii() and version.isdigit():
         version = int(version)
-    over = {name: said[name] for name in ("to_number", "from_number", "override_agent_id")}
+    over = {name: options[name] for name in ("to_number", "from_number", "override_agent_id")}
     over |= {
         "override_agent_version": version,
-        "idempotency_key": said["idempotency_key"],
-        "ignore_e164_validation": said["ignore_e164"] or None,
-        "honor_internal_dnc": said["honor_dnc"] or None,
-        "metadata": pairs(said["metadata"], option="--metadata") or None,
-        "retell_llm_dynamic_variables": pairs(said["var"], option="--var") or None,
-        "custom_sip_headers": pairs(said["sip_header"], option="--sip-header") or None,
+        "idempotency_key": options["idempotency_key"],
+        "ignore_e164_validation": options["ignore_e164"] or None,
+        "honor_internal_dnc": options["honor_dnc"] or None,
+        "metadata": pairs(options["metadata"], option="--metadata") or None,
+        "retell_llm_dynamic_variables": pairs(options["var"], option="--var") or None,
+        "custom_sip_headers": pairs(options["sip_header"], option="--sip-header") or None,
     }
     return merged(base, over)
 
@@ -119,7 +122,7 @@ def _place_one(settings: config.Settings, body: dict[str, Any], timeout: float |
 def _wait(where: Location, call_id: str, timeout: float) -> int:
     from receiver.retell.placing import follow
 
-    with resumable(f"The call continues. To see it: callhouse show {call_id}"):
+    with resumable(f"The call continues. To print it: callhouse show {call_id}"):
         state = follow(
             where,
             call_id,
@@ -129,8 +132,8 @@ def _wait(where: Location, call_id: str, timeout: float) -> int:
             monotonic=time.monotonic,
         )
     if state is None or state.level < 2:
-        err.print("No end of the call has arrived.", style="bold red")
-        hint = "  Does `callhouse serve` run? `callhouse webhook test` checks the way to it."
+        err.print("The end of the call was not received.", style="bold red")
+        hint = "  Check that `callhouse serve` runs, and run `callhouse webhook test`."
         err.print(hint, style="dim", soft_wrap=True)
         return 1
     _print_state(state)
@@ -192,13 +195,13 @@ def _print_summary(summary: "Summary", rows: int) -> None:
     for name, count in [*found, ("not tried", left)]:
         if count or name == "placed":
             err.print(f"{count:>{width},}  {name}")
-    for title, lines in (("Refused", summary.refused), ("Not known", summary.unknown)):
+    for title, lines in (("Refused", summary.refused), ("Unknown", summary.unknown)):
         for line, reason in lines:
             err.print(f"{title}, line {line}: {reason}", markup=False, soft_wrap=True)
 
 
 def _store(settings: config.Settings) -> "AnyStore":
-    """The warehouse, made if it is not there: before a call is placed, it can be stored."""
+    """Open the database, created if needed: before a call is placed, it can be stored."""
     from receiver.store import migrate, open_store
 
     migrate(settings.database, timezone=settings.timezone)

@@ -1,4 +1,4 @@
-"""The command that writes what is stored to files: export."""
+"""Commands that print or write what is stored: show, export."""
 
 import json
 import sys
@@ -46,42 +46,42 @@ def show(call_id: str) -> None:
     "--to",
     type=click.Path(path_type=Path, allow_dash=True),
     default=None,
-    help="File to write, whole or not at all; stdout without it.",
+    help="File to write; stdout by default.",
 )
 @click.option(
     "--format",
     "format_",
     type=click.Choice(["csv", "ndjson", "parquet", "sqlite"]),
     default=None,
-    help="By the ending of FILE if not given; csv on stdout.",
+    help="By default from the name of FILE; csv on stdout.",
 )
 @click.option(
     "--since",
     type=Day(),
     default=None,
     metavar="YYYY-MM-DD",
-    help="Only what changed on this day or after it.",
+    help="Only rows changed on this day or later.",
 )
 @click.option(
     "--timezone",
     default=None,
     metavar="ZONE",
     callback=_zone,
-    help="Write times as ISO text in this IANA time zone, and let views cut days in it.",
+    help="Write times as ISO text in this IANA time zone, and use its days in views.",
 )
-@click.option("--private", is_flag=True, help="With raw bodies, which Datasette does not show.")
+@click.option("--private", is_flag=True, help="Include raw bodies, which Datasette does not show.")
 @click.option(
     "--parquet",
     "directory",
     default=None,
     metavar="DIR",
-    help="Bring all tables there up to date as Parquet: a directory, s3://… or gs://….",
+    help="Update all tables there as Parquet: a directory, s3://… or gs://….",
 )
 @click.option(
     "--partition",
     type=click.Choice(["day"]),
     default=None,
-    help="How the files in DIR are cut: by day, in UTC.",
+    help="One file per table and day (UTC) in DIR.",
 )
 def export(
     what: str,
@@ -111,8 +111,8 @@ def export(
     if directory is not None:
         if partition is None or any((what, to, format_, since, timezone)):
             raise SettingsError(
-                "--parquet needs --partition day, and beside them only --private",
-                hint="It writes all tables. For one of them: callhouse export WHAT --to x.parquet",
+                "--parquet needs --partition day, and can only be combined with --private",
+                hint="It writes all tables. For one table: callhouse export WHAT --to x.parquet",
             )
         _export_partitions(directory, private=private)
         return
@@ -130,7 +130,7 @@ def export(
         timezone=timezone,
         private=private,
     )
-    # Rows on the same terminal would be torn by a bar.
+    # A progress bar would break rows printed to the same terminal.
     with _shown(
         silent=asked.to is None and sys.stdout is not None and sys.stdout.isatty()
     ) as shown:
@@ -146,17 +146,17 @@ def _export_partitions(directory: str, *, private: bool) -> None:
     with _shown() as shown:
         done = export_partitions(settings, directory, private=private, progress=shown)
     err.print(
-        f"{done.files:,} file{'s' * (done.files != 1)} written with {done.rows:,} "
-        f"row{'s' * (done.rows != 1)}, {done.removed:,} removed; {done.current:,} days and tables "
-        "had not changed",
+        f"{done.files:,} file{'s' * (done.files != 1)} written ({done.rows:,} "
+        f"row{'s' * (done.rows != 1)}), {done.removed:,} removed, {done.current:,} days and tables "
+        "unchanged",
         soft_wrap=True,
     )
 
 
 @contextmanager
 def _shown(*, silent: bool = False) -> Iterator["Progress"]:
-    """A bar; and a stopped container ends like Ctrl-C, so that nothing half-written stays."""
-    with terminable(), resumable("What was there before is unchanged; export again."):
+    """A progress bar. SIGTERM ends the block as Ctrl-C does: no half-written file is left."""
+    with terminable(), resumable("Earlier files are unchanged; export again."):
         bar = progress()
         bar.disable |= silent
         with bar:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from receiver.retell.coverage import Report, Row
     from receiver.retell.fetching import Counts
 
-# How many ids are printed; --json and the table coverage have them all.
+# Ids printed at most; --json and the table coverage have all.
 _IDS = 20
 _COLUMNS = ("listed", "stored", "ended", "with_transcript", "analysed", "with_final_cost")
 
 
-# Broken so that the columns, with a day and a name before them, fit 80 characters.
+# With line breaks, so that the table fits 80 columns.
 _COVERAGE: tuple[Column, ...] = (
     ("day", "piece"),
     ("agent", "text"),
@@ -59,11 +59,11 @@ def print_drift(found: list[dict[str, Any]]) -> None:
     ]  # fmt: skip
     print_table(_DRIFT, rows)
     things = "thing is" if len(found) == 1 else "things are"
-    click.echo(f"{len(found)} {things} unknown to this version. All of it is kept; see `extra`.")
+    click.echo(f"{len(found)} {things} unknown to this version. All of it is stored; see `extra`.")
 
 
 def print_counts(counts: "Counts") -> None:
-    """Print how many calls became what, and on stderr why some failed."""
+    """Print the outcomes of the calls, and on stderr why some failed."""
     parts = [
         f"{counts.new:,} new",
         f"{counts.changed:,} changed",
@@ -80,7 +80,7 @@ def print_counts(counts: "Counts") -> None:
 
 
 def print_report(report: "Report") -> None:
-    """Print a row for each day and agent, a sentence, and the ids that are lacking."""
+    """Print a row for each day and agent, a sentence, and the ids of missing and partial calls."""
     total = report.total()
     found = report.sorted()
     if found:
@@ -109,21 +109,21 @@ def _sentence(report: "Report", total: "Row") -> str:
     if not total.listed:
         text = "Retell lists no calls."
     elif report.is_complete:
-        text = f"Complete: of the {calls} that Retell lists, all that it has is here."
+        text = f"Complete: everything that Retell has of the {calls} it lists is stored."
     else:
         text = (
             f"Incomplete: of the {calls} that Retell lists, {len(report.missing):,} are missing "
             f"and {len(report.incomplete):,} lack something. `callhouse coverage --fix` fetches it."
         )
     if total.erased:
-        text += f" {total.erased:,} were erased here for good."
+        text += f" {total.erased:,} are erased."
     if total.gone_upstream:
-        text += f" {total.gone_upstream:,} that are here are gone at Retell."
+        text += f" {total.gone_upstream:,} stored ones are gone at Retell."
     return text
 
 
 def coverage_json(report: "Report", counts: "Counts | None") -> dict[str, Any]:
-    """The report as a JSON object; `counts` if something was fetched."""
+    """The report as a JSON object, with `counts` if something was fetched."""
 
     def figures(row: "Row") -> dict[str, Any]:
         named = {name: getattr(row, name) for name in (*_COLUMNS, "gone_upstream", "erased")}
@@ -161,10 +161,10 @@ if TYPE_CHECKING:
     from receiver.retell.listing import Listing
     from receiver.store import AnyStore
 
-# A sync may wait for the receiver longer than a webhook can.
+# A sync can wait longer for the write lock than a webhook.
 _BUSY_SECONDS = 60.0
 
-_TO_CONTINUE = "What was fetched is kept; run the same command again to continue."
+_TO_CONTINUE = "What was fetched is stored; run the same command again to continue."
 _SINCE = click.option("--since", type=Day(), metavar="DAY", help="First day, as YYYY-MM-DD.")
 _UNTIL = click.option("--until", type=Day(), metavar="DAY", help="Last day, included.")
 _AGENT = click.option("--agent", metavar="ID", help="Only calls of this agent.")
@@ -173,7 +173,7 @@ _AGENT = click.option("--agent", metavar="ID", help="Only calls of this agent.")
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def drift(as_json: bool) -> None:
-    """List what Retell says that this version does not know: keys, events, roles, products, values.
+    """List keys, events, roles, products and values that this version does not know.
 
     \b
     Example:
@@ -186,7 +186,7 @@ def drift(as_json: bool) -> None:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
     if not found:
-        click.echo("Nothing unknown: every key, event, role, product and value is one we know.")
+        click.echo("Nothing unknown: this version knows every key, event, role, product and value.")
         return
     print_drift(found)
 
@@ -196,10 +196,10 @@ def drift(as_json: bool) -> None:
 @_UNTIL
 @_AGENT
 def sync(since: datetime | None, until: datetime | None, agent: str | None) -> None:
-    """Fetch the calls that webhooks missed, and what the others lack.
+    """Fetch missed calls and complete partial ones.
 
     Days are those of CALLHOUSE_TIMEZONE. Without --since it continues from the last sync; the first
-    one begins with the oldest call Retell has. An interrupted sync continues when it is run again.
+    one begins with the oldest call. An interrupted sync continues when it is run again.
 
     \b
     Examples:
@@ -237,15 +237,15 @@ def sync(since: datetime | None, until: datetime | None, agent: str | None) -> N
 @_SINCE
 @_UNTIL
 @_AGENT
-@click.option("--fix", is_flag=True, help="Fetch what is lacking, and report again.")
+@click.option("--fix", is_flag=True, help="Fetch what is missing, and report again.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every id.")
 def coverage(
     since: datetime | None, until: datetime | None, agent: str | None, fix: bool, as_json: bool
 ) -> None:
     """Compare what is stored with what Retell lists, for each day and agent.
 
-    Days are those of CALLHOUSE_TIMEZONE; all that Retell has without --since. The exit status is 1
-    if something is missing. The table coverage keeps the result.
+    Days are those of CALLHOUSE_TIMEZONE; all of them without --since. The exit status is 1 if
+    something is missing. The result is stored in the table coverage.
 
     \b
     Examples:
@@ -257,7 +257,7 @@ def coverage(
     from receiver.store import require_bodies
 
     first, last = _days(since, until)
-    # `_account` creates what is not there: right for sync, not for a report.
+    # `_account` would create the database, which is right for sync, but not for a report.
     require_bodies(config.load().database)
     with _account(agent) as (settings, store, listing, fetcher), progress() as bar:
         today = _today(listing.zone)
@@ -267,7 +267,7 @@ def coverage(
         def show(day: date) -> None:
             bar.update(task, completed=(day - begin).days, description=f"{day}")
 
-        with resumable("Days that were compared are kept in the table coverage."):
+        with resumable("The days compared so far are in the table coverage."):
             before, after = compare(
                 store, settings.database, listing, fetcher,
                 listing.windows(begin, last, today, from_start=first is None),
@@ -291,7 +291,7 @@ def coverage(
 def _account(
     agent: str | None,
 ) -> "Iterator[tuple[config.Settings, AnyStore, Listing, Fetcher]]":
-    """The configured database, made if need be, and the configured account."""
+    """The configured database, created if needed, and the configured account."""
     from receiver.retell.client import Retell
     from receiver.retell.fetching import Fetcher
     from receiver.retell.listing import Listing

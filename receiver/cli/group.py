@@ -1,4 +1,4 @@
-"""The command group, and what all commands share: errors, interruptions, numbers, days, progress.
+"""The command group, and what commands share: errors, interrupts, numbers, days, progress bars.
 
 Exit status: 0 done, 1 something is wrong or incomplete, 2 unusable arguments or settings, 130 ended
 by Ctrl-C, 143 ended by SIGTERM.
@@ -31,10 +31,10 @@ class Terminated(KeyboardInterrupt):
 
 
 class Commands(click.Group):
-    """Commands that are listed with their whole summaries."""
+    """A group that lists its commands with full summaries."""
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
-        """List them; a long summary continues on the next line."""
+        """Write the list; a long summary continues on the next line."""
         rows = [
             (name, command.get_short_help_str(limit=1000))
             for name, command in sorted(self.commands.items())
@@ -45,25 +45,25 @@ class Commands(click.Group):
 
 
 class _Main(Commands):
-    """Says in one sentence how a command failed and what to do next, without a traceback."""
+    """Prints errors as one sentence and a hint, without a traceback."""
 
     group_class = Commands
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command from the arguments of the process."""
         for stream in (sys.stdout, sys.stderr):
-            # What an encoding lacks is escaped as in JSON, so that JSON stays JSON.
+            # Characters that the encoding lacks are escaped as in JSON, so that JSON stays valid.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="callhouse")
         try:
-            # Where nobody reads any more, as with `| head`, click ends without a word.
+            # After a closed pipe, as with `| head`, click exits silently.
             return super().main(*args, **extra)
         except OSError as error:
-            # Help and versions are printed before a command is invoked.
-            fail(FileUnusable(_trouble(error)))
+            # For example while help is printed, before a command is invoked.
+            fail(FileUnusable(_os_error_text(error)))
             sys.exit(1)
         finally:
-            _let_go_of_streams()
+            _close_streams()
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -89,7 +89,7 @@ def say_interrupted(stopped: BaseException) -> int:
 
 @contextmanager
 def resumable(advice: str) -> Iterator[None]:
-    """Have an interruption end with `advice`: what is left, or how to go on."""
+    """Add `advice` to the message of an interrupt: how to continue."""
     try:
         yield
     except KeyboardInterrupt as stopped:
@@ -99,7 +99,7 @@ def resumable(advice: str) -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that nothing half-done stays."""
+    """Let SIGTERM end the block as Ctrl-C does, so that it can clean up."""
 
     is_asked = False
 
@@ -112,7 +112,7 @@ def terminable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stopped:
-        # SQLite, interrupted within a query, passes on no more than that.
+        # If SIGTERM interrupts a query, SQLite raises a plain KeyboardInterrupt.
         if not is_asked or isinstance(stopped, Terminated):
             raise
         terminated = Terminated()
@@ -125,7 +125,7 @@ def terminable() -> Iterator[None]:
 
 def fail(error: CallhouseError) -> None:
     """Print an error and its hint."""
-    # There may be nobody to tell.
+    # stderr may be closed.
     with suppress(OSError):
         err.print("Error:", style="bold red", end=" ")
         err.print(str(error), markup=False, soft_wrap=True)
@@ -146,7 +146,7 @@ def progress() -> Progress:
 
 
 class Number(click.FloatRange):
-    """A number in a range: neither infinite nor none."""
+    """A finite number in a range."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -154,12 +154,12 @@ class Number(click.FloatRange):
         """The number. Raises click.BadParameter."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{value} is not a number that can be used.", param, ctx)
+            self.fail(f"{value} is not a finite number.", param, ctx)
         return number
 
 
 class Day(click.DateTime):
-    """A day as YYYY-MM-DD, of a time when there are calls."""
+    """A day as YYYY-MM-DD, from 1970 to 2999."""
 
     def __init__(self) -> None:
         super().__init__(["%Y-%m-%d"])
@@ -174,14 +174,13 @@ class Day(click.DateTime):
         return day
 
 
-def _trouble(error: OSError) -> str:
+def _os_error_text(error: OSError) -> str:
     what = f"{error.filename}: " if error.filename is not None else ""
     return f"{what}{error.strerror or type(error).__name__}"
 
 
-def _let_go_of_streams() -> None:
-    """What cannot be written now cannot be written at the end of the process either, where Python
-    would try again and complain."""
+def _close_streams() -> None:
+    """Flush; discard what cannot be written, or Python would report it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

@@ -1,4 +1,4 @@
-"""Commands that run it: serve, browse, demo; and keep its tables: migrate, rebuild."""
+"""Commands that run the servers, serve, browse, demo, and maintain tables, migrate, rebuild."""
 
 import os
 import sys
@@ -46,29 +46,29 @@ def browse() -> None:
         with terminable():
             run(config.load(), say=lambda text: err.print(text, markup=False))
     except Terminated:
-        # To be stopped is how a service ends.
+        # SIGTERM is the normal end of a service.
         return
 
 
 @main.command()
-@click.option("--exit", "exit_", is_flag=True, help="End once every event is stored.")
+@click.option("--exit", "exit_", is_flag=True, help="Exit once every event is stored.")
 @click.option(
     "--calls",
     type=click.IntRange(1, 100_000),
     default=120,
     show_default=True,
-    help="How many calls the day has.",
+    help="Number of calls.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0),
     default=1,
     show_default=True,
-    help="Another seed, another day.",
+    help="Another seed makes other calls.",
 )
 @click.option("--day", default=None, metavar="YYYY-MM-DD", help="The day; yesterday by default.")
 def demo(exit_: bool, calls: int, seed: int, day: str | None) -> None:
-    """Run the whole thing on this machine with a made-up day of calls.
+    """Run everything on this machine with an invented day of calls.
 
     \b
     Examples:
@@ -77,7 +77,7 @@ def demo(exit_: bool, calls: int, seed: int, day: str | None) -> None:
     """
     from receiver.demo import run
 
-    with terminable(), resumable("What it stored is in callhouse-demo."):
+    with terminable(), resumable("The database is in callhouse-demo."):
         settings = config.load()
         status = run(settings, seed=seed, calls=calls, date=day, stay=not exit_, progress=progress)
     sys.exit(status)
@@ -100,7 +100,7 @@ def migrate() -> None:
 
 @main.command()
 def rebuild() -> None:
-    """Make every table anew from the stored observations, beside a running receiver.
+    """Rebuild every table from the stored observations, beside a running receiver.
 
     \b
     Example:
@@ -111,14 +111,14 @@ def rebuild() -> None:
     from receiver.store import rebuild as rebuild_tables
 
     settings = config.load()
-    # A mistyped name must not make a new database.
+    # A mistyped name must not create a database.
     require_bodies(settings.database)
     migrate_file(settings.database, timezone=settings.timezone)
     store = open_store(settings.database)
-    with resumable("Run it again: it starts over, and nothing is lost."), progress() as bar:
+    with resumable("Nothing is lost. Run it again to start over."), progress() as bar:
         task = bar.add_task("Rebuilding", total=None)
         done = rebuild_tables(store, progress=lambda n, of: bar.update(task, completed=n, total=of))
-        task = bar.add_task("Adding up", total=None)
+        task = bar.add_task("Rolling up", total=None)
         for n, of in roll_up(store, timezone=settings.timezone, now_ms=clock.now_ms()):
             bar.update(task, completed=n, total=of)
     store.close()

@@ -28,32 +28,34 @@ _out = Console(highlight=False, soft_wrap=True)
     type=click.IntRange(0),
     default=1,
     show_default=True,
-    help="Another seed, other calls.",
+    help="Another seed makes other calls.",
 )
 @click.option(
     "--speed",
     default=10.0,
     show_default=True,
     type=Number(0, 1_000_000),
-    help="Times faster than life; 0 waits for nothing.",
+    help="How many times faster than real time; 0 does not wait.",
 )
 @click.option(
     "--webhook-url",
     default=None,
-    help="The account's webhook URL; the configured receiver's by default.",
+    help="The account's webhook URL; by default the configured receiver's.",
 )
-@click.option("--scenario", default=None, help="How every call goes that no number decides.")
+@click.option("--scenario", default=None, help="Scenario of calls to numbers without one.")
 @click.option(
     "--history",
     type=click.IntRange(0, 1_000_000),
     default=0,
-    help="Calls that the account has had until yesterday.",
+    help="Number of past calls of the account.",
 )
 @click.option("--drop", default=0.0, type=_SHARE, help="Share of webhooks that are never sent.")
 @click.option("--duplicate", default=0.0, type=_SHARE, help="... that are sent twice.")
 @click.option("--delay", default=0.0, type=_SHARE, help="... that are late.")
-@click.option("--reorder", default=0.0, type=_SHARE, help="... that change places with the next.")
-@click.option("--resign-late", default=0.0, type=_SHARE, help="... that come again, signed anew.")
+@click.option("--reorder", default=0.0, type=_SHARE, help="... that are swapped with the next.")
+@click.option(
+    "--resign-late", default=0.0, type=_SHARE, help="... that are sent again, signed anew."
+)
 @click.option("--future", default=0.0, type=_SHARE, help="... that are signed ten minutes ahead.")
 def sandbox(
     bind: str,
@@ -77,7 +79,7 @@ def sandbox(
     try:
         address = parse_bind(bind)
     except ValueError as error:
-        raise SettingsError(f"--bind is not usable: {error}") from None
+        raise SettingsError(f"--bind is not valid: {error}") from None
     require_free(address, "--bind")
     key = settings.webhook_keys[0] if settings.webhook_keys else ""
     local = Sandbox(
@@ -94,16 +96,16 @@ def sandbox(
     )
     with local:
         local.populate(calls=history)
-        _where(local.url, local.api_key, made_up=not key, webhook_url=str(local.webhook_url))
+        _where(local.url, local.api_key, generated=not key, webhook_url=str(local.webhook_url))
         signal.pause()
 
 
-def _where(url: str, key: str, *, made_up: bool, webhook_url: str) -> None:
-    shown = key if made_up else "(as in RETELL_API_KEY)"
+def _where(url: str, key: str, *, generated: bool, webhook_url: str) -> None:
+    shown = key if generated else "(as in RETELL_API_KEY)"
     _out.print(f"A local Retell at [bold]{url}[/bold], API key [bold]{shown}[/bold]")
     _out.print(f"Webhooks go to {webhook_url}", markup=False)
     _out.print("\nPoint callhouse at it, and start the receiver:")
-    if made_up:
+    if generated:
         _out.print(f"  export RETELL_API_KEY={key}", markup=False)
     _out.print(f"  export RETELL_BASE_URL={url}", markup=False)
     _out.print("  callhouse serve")
@@ -131,5 +133,5 @@ def _line(kind: str, what: str, answer: str, *, good: bool) -> None:
     line = Text.assemble(
         (now, "dim"), f"  {kind}  {what:56}  ", (answer, "green" if good else "red")
     )
-    # In one piece: requests and webhooks print from threads of their own.
+    # In one call: requests and webhooks print from several threads.
     _out.print(line)

@@ -1,4 +1,4 @@
-"""Tables that fit the terminal: in columns, or as a block for each row where that is too narrow."""
+"""Tables that fit the terminal: columns, or on a narrow terminal a block for each row."""
 
 import sys
 from collections.abc import Sequence
@@ -9,14 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# What a column holds. Text may wrap; an id, a date, an address or a count is one
-# piece, whatever the width.
+# Text may wrap; a piece (an id, a date, an address) or a count may not.
 Kind = Literal["text", "piece", "count"]
 Column = tuple[str, Kind]
 
-# The least that a column of text gets: below it, its words would fall apart.
+# The minimum width of a column of text.
 _TEXT_WIDTH = 10
-# Between columns, the widest that fits.
+# Spaces between columns: the widest that fits.
 _GAPS = (2, 1)
 
 
@@ -30,7 +29,7 @@ def print_table(
 ) -> None:
     """Print rows of cells. A heading with a line break takes two lines.
 
-    Where stdout is no terminal, a row is one line, however long: a program reads it.
+    Without a terminal, each row is one line for programs to read.
     """
     to_person = console is not None or (sys.stdout is not None and sys.stdout.isatty())
     console = console or Console(highlight=False)
@@ -52,7 +51,7 @@ def print_table(
             _print_blocks(console, columns, rows, styles, footer)
             return
         for i in texts:
-            # Each takes what it needs of what the others can spare.
+            # Each gets its full width if the others keep their minimum.
             least -= min(widths[i], _TEXT_WIDTH)
             widths[i] = min(widths[i], left - least)
             left -= widths[i]
@@ -80,7 +79,7 @@ def _print_blocks(
     styles: Sequence[str | None],
     footer: Sequence[str] | None,
 ) -> None:
-    """Each row as lines: its first two cells, and below them the others with their names."""
+    """Print each row as its first two cells, and below them the others with their names."""
     for row, style in [*zip(rows, styles, strict=True), *([(footer, "bold")] if footer else [])]:
         lines = _lines([cell for cell in row[:2] if cell], console.width, "")
         pairs = []
@@ -93,7 +92,7 @@ def _print_blocks(
 
 
 def _lines(pieces: Sequence[str], width: int, indent: str) -> list[str]:
-    """The pieces one after the other, as many to a line as fit; a longer one is folded."""
+    """Fill lines with the pieces; fold a piece that is longer than a line."""
     lines: list[str] = []
     for piece in pieces:
         joined = f"{lines[-1]}  {piece}" if lines else ""

@@ -1,4 +1,4 @@
-"""Commands about the way from Retell to here: webhook show, set, test."""
+"""Commands about webhooks: webhook show, set, test; send."""
 
 import json
 import secrets
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @main.group()
 def webhook() -> None:
-    """Show, set and test the webhook URLs that Retell reports to.
+    """Show, set and test the agents' webhook URLs.
 
     \b
     Examples:
@@ -34,7 +34,7 @@ def webhook() -> None:
 @webhook.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(as_json: bool) -> None:
-    """Show which webhook URL each agent of the account carries.
+    """Show the webhook URL of each agent of the account.
 
     \b
     Example:
@@ -56,8 +56,8 @@ def show(as_json: bool) -> None:
     )
     own = sum(w.webhook_url is not None for w in webhooks)
     err.print(
-        f"{own} of {len(webhooks)} agents have a URL of their own. For these Retell never calls "
-        "the account's, which only its dashboard shows (Webhooks).",
+        f"{own} of {len(webhooks)} agents have their own URL: for these Retell never calls "
+        "the account's. Only Retell's dashboard shows that one (Webhooks).",
         markup=False,
     )
 
@@ -77,7 +77,7 @@ def set_(url: str, agent_id: str | None, all_agents: bool) -> None:
 
     check_url(url)
     if (agent_id is None) != all_agents:
-        raise SettingsError("say either --agent ID or --all")
+        raise SettingsError("use either --agent ID or --all")
     with _retell() as retell, progress() as bar:
         agents = (
             [(agent_id, channel_of(retell, agent_id))]
@@ -91,22 +91,22 @@ def set_(url: str, agent_id: str | None, all_agents: bool) -> None:
             drafts += now.is_published is False
             click.echo(f"{one}  {_version(now)}  {now.webhook_url or 'none'}")
     if drafts:
-        err.print("A draft counts for calls once it is published, in Retell's dashboard.")
+        err.print("A draft applies to calls after it is published in Retell's dashboard.")
     sys.exit(1 if differs else 0)
 
 
 @webhook.command()
 @click.argument("url", required=False)
 def test(url: str | None) -> None:
-    """Post a signed event to a webhook URL, by default to each agent's, and say what is wrong.
+    """Post a signed test event to a webhook URL, by default each agent's, and report problems.
 
-    It is verified like any other and leaves nothing in the tables.
+    The receiver verifies the event and does not store it.
 
     \b
     Example:
       callhouse webhook test https://calls.example.com/webhook
     """
-    from receiver.retell.webhooks import agent_webhooks, examine
+    from receiver.retell.webhooks import agent_webhooks, check_webhook_url
 
     key = config.load().require_api_key()
     urls = [url] if url else []
@@ -116,12 +116,12 @@ def test(url: str | None) -> None:
     if not urls:
         raise SettingsError(
             "no agent has a webhook URL of its own",
-            hint="Name the account's: callhouse webhook test https://HOST/webhook",
+            hint="Add the account's: callhouse webhook test https://HOST/webhook",
         )
     wrong = False
     for one in urls:
         click.echo(one)
-        for finding in examine(one, key=key, nonce=secrets.token_hex(8)):
+        for finding in check_webhook_url(one, key=key, nonce=secrets.token_hex(8)):
             wrong |= finding.is_wrong
             mark, color = ("wrong", "red") if finding.is_wrong else ("", None)
             click.secho(f"  {mark:5} {finding.what}", fg=color)
@@ -135,7 +135,7 @@ def test(url: str | None) -> None:
 @click.option("--url", default=None, help="Endpoint; the configured receiver's by default.")
 @click.option("--event", default=None, help="Send as this event.")
 def send(files: tuple[Path, ...], url: str | None, event: str | None) -> None:
-    """Sign JSON files and post them: webhook bodies as they are, call objects as call_analyzed.
+    """Sign and post JSON files: webhook bodies unchanged, call objects as call_analyzed.
 
     \b
     Examples:

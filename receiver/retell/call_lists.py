@@ -36,7 +36,7 @@ from receiver.errors import (
     UnusableCall,
 )
 from receiver.retell.client import PAGE, Retell, items_of, next_key
-from receiver.retell.placing import Placed, check, create, keep, merged
+from receiver.retell.placing import Placed, check, create, merged, store_response
 from receiver.store import AnyStore
 
 COLUMNS = (
@@ -48,20 +48,19 @@ COLUMNS = (
     "honor_internal_dnc",
     "idempotency_key",
 )
-# Columns of the form prefix.NAME -> the object that NAME belongs to.
+# Prefix of a column prefix.NAME -> the field that has the key NAME.
 PREFIXES = {
     "metadata": "metadata",
     "var": "retell_llm_dynamic_variables",
     "sip_header": "custom_sip_headers",
 }
-# Which row a call was placed for: stands in its metadata, so that a call whose answer was lost is
-# found again.
+# Key in a call's metadata that names its row, so that a call whose response was lost is found.
 MARKER = "callhouse_row"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the file as the body to send, or why it is not sent (`problem`)."""
+    """A row of the file: the body to send, or why it is not sent (`problem`)."""
 
     line: int
     key: str
@@ -70,17 +69,17 @@ class Row:
 
     @property
     def marker(self) -> str:
-        """What the metadata of this row's call says."""
+        """The marker in the metadata of this row's call."""
         text: str = self.body["metadata"][MARKER]
         return text
 
 
 def read_rows(text: str, *, name: str, run_id: str, defaults: Mapping[str, Any]) -> list[Row]:
-    """The rows of a file named `name`, over what `defaults` says for all of them.
+    """The rows of a file named `name`; `defaults` apply to all.
 
-    A row is who is called: its key is its idempotency_key, else made from `name` and to_number, so
-    that a correction elsewhere in the row calls nobody again. `run_id` tells this file's calls from
-    those of an earlier file with the same name. Raises SettingsError for an unusable header.
+    A row's key is its idempotency_key, else made from `name` and to_number, so that after another
+    cell was corrected nobody is called again. `run_id` separates this file's calls from those of an
+    earlier file with the same name. Raises SettingsError for an invalid header.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
     rows: list[Row] = []
@@ -99,7 +98,7 @@ def read_rows(text: str, *, name: str, run_id: str, defaults: Mapping[str, Any])
 
 
 def _delimiter(text: str) -> str:
-    """Spreadsheets of half the world write semicolons."""
+    """In many countries, spreadsheets write semicolons."""
     first = text.split("\n", 1)[0]
     return ";" if ";" in first and "," not in first else ","
 
@@ -107,14 +106,16 @@ def _delimiter(text: str) -> str:
 def _check_header(header: list[str]) -> None:
     known = [*COLUMNS, *(f"{prefix}.NAME" for prefix in PREFIXES)]
     if "to_number" not in header:
-        raise SettingsError("the first line has no to_number", hint=f"Columns: {', '.join(known)}.")
+        raise SettingsError(
+            "the header has no column to_number", hint=f"Columns: {', '.join(known)}."
+        )
     for column in header:
         prefix, dot, rest = column.partition(".")
         if column not in COLUMNS and not (prefix in PREFIXES and dot and rest):
             near = difflib.get_close_matches(column, known, n=1, cutoff=0)[0]
-            raise SettingsError(f"column {column!r} is not known", hint=f"Did you mean {near}?")
+            raise SettingsError(f"unknown column {column!r}", hint=f"Did you mean {near}?")
         if header.count(column) > 1:
-            raise SettingsError(f"column {column!r} stands twice")
+            raise SettingsError(f"column {column!r} is there twice")
 
 
 def _row(
@@ -125,17 +126,17 @@ def _row(
     run_id: str,
     defaults: Mapping[str, Any],
 ) -> Row:
-    problem = "more cells than the first line has" if len(cells) > len(header) else None
-    said: dict[str, Any] = {}
+    problem = "more cells than the header" if len(cells) > len(header) else None
+    given: dict[str, Any] = {}
     for column, cell in zip(header, cells, strict=False):
         if cell := cell.strip():
             prefix, _, rest = column.partition(".")
             if prefix in PREFIXES:
-                said.setdefault(PREFIXES[prefix], {})[rest] = cell
+                given.setdefault(PREFIXES[prefix], {})[rest] = cell
             else:
-                said[column] = _value(column, cell)
-    key = said.get("idempotency_key") or _key(name, said.get("to_number", ""))
-    body = merged(defaults, {**said, "idempotency_key": key})
+                given[column] = _value(column, cell)
+    key = given.get("idempotency_key") or _key(name, given.get("to_number", ""))
+    body = merged(defaults, {**given, "idempotency_key": key})
     try:
         check(body)
         body = merged(body, {"metadata": {MARKER: f"{run_id}-{_digest(key)[:16]}"}})
@@ -178,8 +179,8 @@ SUFFIX = ".calls.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The last that is known of a row: about to be sent at `sent_at_ms` (its outcome unknown),
-    refused, placed (and not yet stored) or stored."""
+    """The last entry of a row. `state` is sent (at `sent_at_ms`, outcome unknown), refused, placed
+    (not stored yet) or stored."""
 
     state: str
     sent_at_ms: int
@@ -187,7 +188,7 @@ class Entry:
 
 
 class Journal:
-    """The journal of the list at `csv_path`; one process at a time. Raises SettingsError."""
+    """The journal of the list at `csv_path`, for one process at a time. Raises SettingsError."""
 
     def __init__(self, csv_path: Path) -> None:
         self.path = csv_path.with_name(csv_path.name + SUFFIX)
@@ -197,7 +198,7 @@ class Journal:
         except OSError as error:
             raise SettingsError(
                 f"cannot write {self.path}: {error.strerror}",
-                hint="The list needs a journal beside it: put it where you may write.",
+                hint="The journal is written beside the list: move the list to a writable folder.",
             ) from None
         try:
             self._lock()
@@ -213,23 +214,23 @@ class Journal:
         self._file.close()
 
     def entry(self, key: str) -> Entry | None:
-        """What is known of a row; None if it was never sent."""
+        """The last entry of a row; None if it was never sent."""
         return self._entries.get(key)
 
     def sent(self, key: str, *, at_ms: int) -> None:
-        """A request is about to leave."""
+        """Record that a request is about to be sent."""
         self._note(key, Entry("sent", at_ms))
 
     def refused(self, key: str) -> None:
-        """Retell placed nothing."""
+        """Record that Retell placed no call."""
         self._note(key, Entry("refused", self._entries[key].sent_at_ms))
 
     def placed(self, key: str, call_id: str) -> None:
-        """Retell has placed the call; it is not stored yet."""
+        """Record that Retell placed the call."""
         self._note(key, Entry("placed", self._entries[key].sent_at_ms, call_id))
 
     def stored(self, key: str) -> None:
-        """The call is in the warehouse."""
+        """Record that the call is stored."""
         before = self._entries[key]
         self._note(key, Entry("stored", before.sent_at_ms, before.call_id))
 
@@ -242,7 +243,7 @@ class Journal:
             ) from None
 
     def _read(self) -> str | None:
-        """Take in what is written and cut off a line that was not finished; return the run's id."""
+        """Read the entries and cut off an incomplete last line; return the run's id."""
         self._file.seek(0)
         run_id, end = None, 0
         for line in self._file.read().splitlines(keepends=True):
@@ -259,7 +260,7 @@ class Journal:
             except (ValueError, TypeError, KeyError, AttributeError):
                 raise SettingsError(
                     f"{self.path} is not a journal of calls",
-                    hint="Put it back as it was: without it, people are called again.",
+                    hint="Restore it: without it, people are called again.",
                 ) from None
         self._file.truncate(end)
         return run_id
@@ -267,7 +268,7 @@ class Journal:
     def _begin(self) -> str:
         run_id = secrets.token_hex(8)
         self._write({"run_id": run_id})
-        # The file's name must outlive a power cut too.
+        # The directory entry must survive a power cut too.
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -290,15 +291,15 @@ class Journal:
             raise ListStopped(f"the journal cannot be written: {error.strerror}") from None
 
 
-# Calls are dialled one a second by default: what an account may dial at its provider to begin with.
+# Calls per second by default: the first limit of an account at its telephony provider.
 # Source: https://docs.retellai.com/deploy/concurrency
 PER_SECOND = 1.0
-# Refused creations are limited to 60 in a minute.
+# Wait after a rejected request: Retell allows 60 of these in a minute.
 AFTER_REFUSAL_SECONDS = 1.0
-# An idempotency key holds for an hour; the rest is for clocks and for the request's own time.
+# An idempotency key is valid for an hour; less for differing clocks and the request's duration.
 KEY_HOLDS_MS = 50 * 60 * 1000
-# How often a row is tried that Retell throttles or cannot be reached for; and one whose answers get
-# lost, and after how many of those in a row the rest would fare no better.
+# Attempts of a row if Retell is rate-limited or unreachable, attempts if responses get lost, and
+# rows in a row with lost responses after which the list stops.
 ATTEMPTS = 10
 LOST_ATTEMPTS = 4
 LOST_IN_A_ROW = 3
@@ -306,7 +307,7 @@ LOST_IN_A_ROW = 3
 
 @dataclass(slots=True)
 class Summary:
-    """What became of the rows: counts by outcome, and (line, reason) of those not placed."""
+    """Outcomes of the rows: counts, and (line, reason) of those not placed."""
 
     counts: Counter[str] = field(default_factory=Counter)
     refused: list[tuple[int, str]] = field(default_factory=list)
@@ -323,14 +324,14 @@ class Pace:
     _next: float = 0.0
 
     def wait(self) -> None:
-        """Wait for the next request's turn."""
+        """Wait until the next request may be sent."""
         now = self.monotonic()
         if self._next > now:
             self.sleep(self._next - now)
         self._next = max(now, self._next) + 1 / self.per_second
 
     def refused(self) -> None:
-        """Slow down: refusals have a limit of their own."""
+        """Slow down: rejected requests have a lower limit."""
         self._next = max(self._next, self.monotonic() + AFTER_REFUSAL_SECONDS)
 
 
@@ -348,8 +349,8 @@ class Caller:
     def place_all(self, rows: Sequence[Row], *, advance: Callable[[], None]) -> None:
         """Place every row that is not placed yet, calling `advance` after each.
 
-        Raises ListStopped, RetellError, PlacedButNotStored when going on makes no sense; `summary`
-        then says how far it came.
+        Raises ListStopped, RetellError, PlacedButNotStored if the rest would fail too; `summary`
+        then has the outcomes until there.
         """
         for row in rows:
             self._place(row)
@@ -363,28 +364,28 @@ class Caller:
         if entry is None or entry.state == "refused":
             self._attempt(row, lost_at_ms=None)
         elif entry.state == "sent":
-            self._settle(row, entry.sent_at_ms)
+            self._resolve(row, entry.sent_at_ms)
         else:
             if entry.call_id is not None and entry.state == "placed":
-                # It may have been deleted since.
+                # Retell may have deleted it since.
                 with suppress(NotAtRetell):
                     self._fetch(row, entry.call_id)
             self.summary.counts["placed before"] += 1
 
-    def _settle(self, row: Row, lost_at_ms: int) -> None:
-        """Find out what became of an attempt, or repeat it where that is safe."""
+    def _resolve(self, row: Row, lost_at_ms: int) -> None:
+        """Find the call of an attempt with a lost response, or repeat it if the key is valid."""
         if self._found(row):
             return
         if self._key_holds(lost_at_ms):
             self._attempt(row, lost_at_ms=lost_at_ms)
         else:
-            self._count_unknown(row, "sent once, its answer was lost, and Retell does not list it")
+            self._count_unknown(row, "the response was lost, and Retell does not list the call")
 
     def _attempt(self, row: Row, *, lost_at_ms: int | None) -> None:
-        """Send a row until Retell has placed or refused it. `lost_at_ms` is when the first attempt
-        was sent whose outcome is not known: as long as there is one, no refusal settles the row.
+        """Send a row until Retell has placed or rejected it.
 
-        Raises ListStopped when the next row would fare no better.
+        `lost_at_ms` is when the first attempt with an unknown outcome was sent; while there is one,
+        a rejection is not recorded. Raises ListStopped if the next row would fail too.
         """
         lost = 0
         for attempt in range(ATTEMPTS):
@@ -409,19 +410,19 @@ class Caller:
             else:
                 self._keep(row, placed)
                 return
-        raise ListStopped(f"Retell has neither placed nor refused line {row.line}")
+        raise ListStopped(f"Retell has neither placed nor rejected line {row.line}")
 
     def _keep(self, row: Row, placed: Placed) -> None:
         self.journal.placed(row.key, placed.call_id)
         self._lost_in_a_row = 0
         self.summary.counts["placed"] += 1
-        keep(self.store, self.retell, placed.call_id, placed.answer)
+        store_response(self.store, self.retell, placed.call_id, placed.answer)
         self.journal.stored(row.key)
 
     def _is_final(self, row: Row, error: RetellError) -> bool:
-        """Whether Retell has refused this row for good.
+        """Whether Retell has rejected this row for good.
 
-        Raises what is wrong with the account, as it is wrong for every other row too.
+        Re-raises errors of the account, which every other row would get too.
         """
         if isinstance(error, KeyRefused | PaymentRequired):
             raise error
@@ -444,10 +445,10 @@ class Caller:
         self._count_unknown(row, str(error))
         self._lost_in_a_row += 1
         if self._lost_in_a_row == LOST_IN_A_ROW:
-            raise ListStopped(f"of {LOST_IN_A_ROW} calls in a row the outcome is not known")
+            raise ListStopped(f"the outcome of {LOST_IN_A_ROW} calls in a row is unknown")
 
     def _found(self, row: Row) -> bool:
-        """Whether the account has this row's call; if so, it is placed."""
+        """Whether the account has this row's call; if so, it is recorded and stored."""
         call_id = self._find(row)
         if call_id is None:
             return False
@@ -460,7 +461,7 @@ class Caller:
         return 0 <= self.retell.now_ms() - sent_at_ms < KEY_HOLDS_MS
 
     def _find(self, row: Row) -> str | None:
-        """The id of this row's call, if the account has it."""
+        """The id of this row's call; None if the account does not have it."""
         for item in self._calls_to(row.body["to_number"]):
             metadata = item.get("metadata")
             if isinstance(metadata, dict) and metadata.get(MARKER) == row.marker:
@@ -483,5 +484,5 @@ class Caller:
             body["pagination_key"] = key
 
     def _fetch(self, row: Row, call_id: str) -> None:
-        keep(self.store, self.retell, call_id, self.retell.get_call(call_id))
+        store_response(self.store, self.retell, call_id, self.retell.get_call(call_id))
         self.journal.stored(row.key)

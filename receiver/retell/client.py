@@ -33,18 +33,18 @@ from receiver.errors import (
 )
 from receiver.retell.http import Client, UnusableAnswer, compact
 
-# The vendor's own client waits two minutes for an answer, and as short a time for a connection.
+# As Retell's own client: two minutes for a response, ten seconds for a connection.
 TIMEOUT = httpx.Timeout(120, connect=10)
-# How often a read is tried, and how long it waits in between at most, each time.
+# Attempts of a read, and the longest wait between two.
 READ_ATTEMPTS = 6
 MAX_WAIT_SECONDS = 60.0
 FIRST_BACKOFF_SECONDS = 0.5
-# A request may take so long, from connecting to the last byte of the answer.
+# Time for a request, from connecting to the last byte of the response.
 TOTAL_SECONDS = 300.0
-# A page of list-calls and list-agents. Source: the API's own limit.
+# Items in a page of list-calls and list-agents: the API's limit.
 PAGE = 1000
 
-# Errors from before a request leaves.
+# Errors before a request is sent.
 _NOTHING_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -57,9 +57,9 @@ _NOTHING_SENT = (
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Retell answered: the bytes as they came, and parsed (None for an empty body).
+    """A response: the bytes as received, and parsed (None for an empty body).
 
-    `started_at_ms` is when the request left: what an API observation is ordered by.
+    `started_at_ms` is when the request was sent: the `observed_at` of an API observation.
     """
 
     status: int
@@ -69,7 +69,7 @@ class Answer:
 
 
 class Retell:
-    """One account's API. Raises SettingsError for an unusable address or key.
+    """The API of one account. Raises SettingsError for an invalid URL or key.
 
     `sleep`, `now_ms` and `chance` (0 to 1) are arguments for tests.
     """
@@ -95,7 +95,7 @@ class Retell:
         except UnicodeEncodeError:
             raise SettingsError("RETELL_API_KEY contains non-ASCII characters") from None
         except httpx.InvalidURL:
-            raise SettingsError("RETELL_BASE_URL is no web address") from None
+            raise SettingsError("RETELL_BASE_URL is not a valid URL") from None
         self.sleep = sleep
         self.now_ms = now_ms
         self._chance = chance
@@ -115,7 +115,7 @@ class Retell:
         return self._once("POST", "/v2/create-phone-call", body)
 
     def get_call(self, call_id: str) -> Answer:
-        """The call as it is now. Raises RetellError."""
+        """The current call object. Raises RetellError."""
         return self._read("GET", f"/v2/get-call/{_segment(call_id)}")
 
     def list_calls(self, body: Mapping[str, Any]) -> Answer:
@@ -130,7 +130,7 @@ class Retell:
         return self._read("POST", "/v2/list-agents", {}, params=params)
 
     def agents(self) -> Iterator[dict[str, Any]]:
-        """Every item of every page of agents."""
+        """All agents, from all pages."""
         key: str | None = None
         seen: set[str] = set()
         while True:
@@ -144,13 +144,13 @@ class Retell:
                 return
 
     def get_agent(self, agent_id: str, *, channel: str = "voice") -> Answer:
-        """The agent's settings, its newest version. Raises RetellError."""
+        """The newest version of an agent's settings. Raises RetellError."""
         return self._read("GET", f"/get-{_kind(channel)}/{_segment(agent_id)}")
 
     def update_agent(
         self, agent_id: str, body: Mapping[str, Any], *, channel: str = "voice"
     ) -> Answer:
-        """Change the named settings of an agent, with one request. Raises RetellError."""
+        """Change settings of an agent, with one request. Raises RetellError."""
         return self._once("PATCH", f"/update-{_kind(channel)}/{_segment(agent_id)}", body)
 
     def _read(
@@ -171,10 +171,10 @@ class Retell:
         raise AssertionError("unreachable")
 
     def wait_seconds(self, error: RetellError, attempt: int) -> float:
-        """How long to wait before the next try after `attempt` others, counted from 0: as long as
-        Retell said, else twice as long each time, half of it by chance."""
+        """Seconds to wait after attempt `attempt` (from 0): as long as Retell's headers say, else
+        exponential backoff, half of it random."""
         if error.wait_seconds is not None:
-            # A little more: everybody else waits for the same moment.
+            # Plus a random part: other clients wait for the same moment.
             return min(error.wait_seconds, MAX_WAIT_SECONDS) + self._chance()
         backoff = min(FIRST_BACKOFF_SECONDS * 2.0**attempt, MAX_WAIT_SECONDS)
         return backoff * (0.5 + self._chance() / 2)
@@ -195,20 +195,20 @@ class Retell:
                 method, path, content=content, headers=headers, params=params
             )
         except UnusableAnswer as error:
-            raise UnexpectedAnswer(f"Retell's answer is {error}", answered=error.status) from None
+            raise UnexpectedAnswer(f"Retell's response is {error}", answered=error.status) from None
         except httpx.HTTPError as error:
-            # The class alone: the text of an error can hold the URL, and with it what was asked.
+            # Only the class: the message can contain the URL, and with it ids.
             name = type(error).__name__
             if isinstance(error, _NOTHING_SENT):
-                raise RetellUnreachable(f"Retell cannot be reached: {name}") from None
-            raise RetellSilent(f"Retell did not answer: {name}") from None
+                raise RetellUnreachable(f"no connection to Retell: {name}") from None
+            raise RetellSilent(f"no response from Retell: {name}") from None
         if not response.is_success:
-            raise refusal(response, body, now_ms=self.now_ms())
+            raise error_of(response, body, now_ms=self.now_ms())
         try:
             value = json.loads(response.content) if response.content else None
         except (ValueError, RecursionError):
             raise UnexpectedAnswer(
-                "Retell's answer is not JSON", answered=response.status_code
+                "Retell's response is not JSON", answered=response.status_code
             ) from None
         return Answer(response.status_code, response.content, value, started_at_ms)
 
@@ -222,16 +222,16 @@ def items_of(answer: Answer, what: str) -> list[dict[str, Any]]:
 
 
 def next_key(answer: Answer, seen: set[str]) -> str | None:
-    """The key to the next page, new to `seen`; None at the end. Raises UnexpectedAnswer."""
+    """The key of the next page, added to `seen`; None on the last. Raises UnexpectedAnswer."""
     if not answer.value.get("has_more"):
         return None
     key = answer.value.get("pagination_key")
     if not isinstance(key, str) or not key:
         raise UnexpectedAnswer(
-            "Retell has more pages and no pagination_key", answered=answer.status
+            "Retell has more pages, but sent no pagination_key", answered=answer.status
         )
     if key in seen:
-        raise UnexpectedAnswer("Retell's next page is one that it had before", answered=200)
+        raise UnexpectedAnswer("Retell repeated a pagination_key", answered=200)
     seen.add(key)
     return key
 
@@ -241,47 +241,50 @@ def _kind(channel: str) -> str:
 
 
 def _segment(text: str) -> str:
-    """A path segment: what an id must not do is lead to another path."""
+    """An id as one segment of a path, with slashes escaped."""
     return quote(text, safe="")
 
 
 ERRORS: dict[int, tuple[type[RetellError], str]] = {
-    400: (BadRequest, "Retell refuses the request"),
-    401: (KeyRefused, "Retell refuses the API key"),
-    402: (PaymentRequired, "Retell wants a payment first"),
-    403: (KeyRefused, "Retell forbids this to the API key"),
-    404: (NotAtRetell, "Retell does not find it"),
-    422: (UnusableReference, "Retell does not find what the request names"),
-    429: (RateLimited, "Retell throttles the account"),
+    400: (BadRequest, "Retell rejected the request"),
+    401: (KeyRefused, "Retell rejected the API key"),
+    402: (PaymentRequired, "Retell requires a payment"),
+    403: (KeyRefused, "the API key has no permission for this"),
+    404: (NotAtRetell, "not found at Retell"),
+    422: (UnusableReference, "Retell does not know a number, agent or version"),
+    429: (RateLimited, "the account is rate-limited"),
 }
-_FAILED: tuple[type[RetellError], str] = (RetellFailed, "Retell had an error")
-_UNKNOWN = (UnexpectedAnswer, "This is not one of the answers that Retell documents")
-# What could be a phone number, an address or a key in Retell's own words.
+_FAILED: tuple[type[RetellError], str] = (RetellFailed, "Retell failed")
+_UNKNOWN = (UnexpectedAnswer, "not a status that Retell documents")
+# What may be a phone number, an e-mail address or a key in Retell's message.
 _PRIVATE = re.compile(r"(?<!\w)\+?\d[\d ().-]{3,}\d(?!\w)|\S+@\S+|\bkey_\w+")
-_MAX_SAID = 200
+_MAX_MESSAGE = 200
 
 
-def refusal(
+def error_of(
     response: httpx.Response, body: Mapping[str, Any] | None, *, now_ms: int
 ) -> RetellError:
-    """The error that a status other than 2xx stands for; `body` is what was asked."""
+    """Map an HTTP error response to a RetellError; `body` is the request's.
+
+    Its message contains Retell's, without personal data.
+    """
     status = response.status_code
     if status >= 500:
         kind, what = _FAILED
     else:
         kind, what = ERRORS.get(status, _UNKNOWN)
-    said = _said(response, body)
+    message = _message(response, body)
     return kind(
-        f"{what} ({status})" + (f": {said}" if said else ""),
+        f"{what} ({status})" + (f": {message}" if message else ""),
         answered=status,
-        wait_seconds=_asked_wait(response.headers, now_ms=now_ms),
+        wait_seconds=_retry_after(response.headers, now_ms=now_ms),
     )
 
 
-def _asked_wait(headers: httpx.Headers, *, now_ms: int) -> float | None:
-    """Seconds until Retell wants to be asked again; None if it does not say.
+def _retry_after(headers: httpx.Headers, *, now_ms: int) -> float | None:
+    """Seconds until the next attempt, by the headers; None without them.
 
-    Both headers count seconds from now; a number that can only be a time of day is one.
+    Both headers count seconds from now; a number over 10^9 is seconds since the epoch.
     """
     for name in ("Retry-After", "RateLimit-Reset"):
         text = headers.get(name, "").strip()
@@ -291,8 +294,8 @@ def _asked_wait(headers: httpx.Headers, *, now_ms: int) -> float | None:
     return None
 
 
-def _said(response: httpx.Response, body: Mapping[str, Any] | None) -> str:
-    """Retell's own words, without what was sent and what could be a number, an address or a key."""
+def _message(response: httpx.Response, body: Mapping[str, Any] | None) -> str:
+    """Retell's message, without what was sent and what may be a number, an address or a key."""
     try:
         message = json.loads(response.content)["message"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -302,11 +305,11 @@ def _said(response: httpx.Response, body: Mapping[str, Any] | None) -> str:
     for text in sorted(set(_texts(body)), key=len, reverse=True):
         message = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", "…", message)
     printable = "".join(c if c.isprintable() else " " for c in _PRIVATE.sub("…", message))
-    return printable[:_MAX_SAID]
+    return printable[:_MAX_MESSAGE]
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every string value in what was sent."""
+    """Every string in a value."""
     if isinstance(value, str) and value:
         yield value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""`callhouse coverage`: for each day and agent, what Retell lists and what of it is here."""
+"""`callhouse coverage`: for each day and agent, what Retell lists and what of it is stored."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from receiver.addresses import Location
 from receiver.retell.client import PAGE
 from receiver.retell.fetching import BATCH, Fetcher
-from receiver.retell.listing import Held, Item, Listing, Window, begins_on, lacks
+from receiver.retell.listing import Item, Listing, StoredCall, Window, begins_on, missing_parts
 from receiver.store import AnyStore
 from receiver.store.upstream import gone_calls, put_coverage
 
@@ -21,7 +21,7 @@ _SUMMED = (
 
 @dataclass(slots=True)
 class Row:
-    """A day of an agent: how many calls Retell lists, and how many of them are here with what."""
+    """A day of an agent: how many calls Retell lists, and which parts of them are stored."""
 
     day: str
     agent_id: str
@@ -37,19 +37,19 @@ class Row:
     missing_call_ids: list[str] = field(default_factory=list)
     incomplete_call_ids: list[str] = field(default_factory=list)
 
-    def count(self, item: Item, held: Held) -> None:
+    def count(self, item: Item, stored: StoredCall) -> None:
         """Add a listed call."""
         self.listed += 1
         self.agent_name = max(self.agent_name or "", item.agent_name or "") or None
-        self.erased += held.is_erased
-        if held.snapshot is not None:
+        self.erased += stored.is_erased
+        if stored.progress is not None:
             self.stored += 1
-            self.ended += held.snapshot.is_over
-            self.with_transcript += held.has_transcript
-            self.analysed += held.snapshot.is_analysed
-            self.with_final_cost += held.snapshot.cost_is_final
-        if lacking := lacks(item.snapshot, held):
-            (self.missing_call_ids if "call" in lacking else self.incomplete_call_ids).append(
+            self.ended += stored.progress.is_over
+            self.with_transcript += stored.has_transcript
+            self.analysed += stored.progress.is_analysed
+            self.with_final_cost += stored.progress.cost_is_final
+        if missing := missing_parts(item.progress, stored):
+            (self.missing_call_ids if "call" in missing else self.incomplete_call_ids).append(
                 item.call_id
             )
 
@@ -72,7 +72,7 @@ class Report:
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
 
     def row(self, day: date, agent_id: str) -> Row:
-        """The row of a day and agent, made if need be."""
+        """The row of a day and agent, created if needed."""
         key = (day.isoformat(), agent_id)
         return self.rows.setdefault(key, Row(*key))
 
@@ -82,17 +82,17 @@ class Report:
 
     @property
     def missing(self) -> list[str]:
-        """The ids of calls that are not here at all."""
+        """The ids of calls that are not stored."""
         return [call_id for row in self.sorted() for call_id in row.missing_call_ids]
 
     @property
     def incomplete(self) -> list[str]:
-        """The ids of calls that something is lacking of."""
+        """The ids of calls of which a part is not stored."""
         return [call_id for row in self.sorted() for call_id in row.incomplete_call_ids]
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything that Retell has is here."""
+        """Whether everything that Retell has is stored."""
         return not any(r.missing_call_ids or r.incomplete_call_ids for r in self.rows.values())
 
     def total(self) -> Row:
@@ -115,28 +115,28 @@ def compare(
     now_ms: Callable[[], int],
     progress: Callable[[date], None],
 ) -> tuple[Report, Report]:
-    """List the calls of the windows and look what is here of them: before, and after a `fix`, which
-    fetches what is lacking. Each day is written to the table coverage once it is compared.
+    """Compare the calls of the windows with what is stored: before, and after a `fix`, which
+    fetches what is missing. Each compared day is written to the table coverage.
 
-    Raises RetellError and StoreUnavailable; days that were compared by then are written.
+    Raises RetellError and StoreUnavailable; the days compared until then are written.
     """
     before, after = Report(), Report()
-    # Days without calls are passed over; their rows, of calls that Retell had once, go too.
+    # Skipped days have no calls at Retell any more, so their rows are deleted too.
     since: date | None = None
     for here in windows:
         progress(here.day)
         now = Report()
         _count_gone(before, here, listing, where, fetcher.key_id)
         for page in listing.pages(here, limit=PAGE):
-            held = fetcher.held(item.call_id for item in page.items)
-            _count(before, page.items, held)
+            stored = fetcher.stored_calls(item.call_id for item in page.items)
+            _count(before, page.items, stored)
             if fix:
-                lacking = [i for i in page.items if lacks(i.snapshot, held[i.call_id])]
-                for start in range(0, len(lacking), BATCH):
-                    fetcher.take(lacking[start : start + BATCH])
-                held = fetcher.held(item.call_id for item in page.items)
-            _count(now, page.items, held)
-        fetcher.ask_unlisted(listing, here)
+                incomplete = [i for i in page.items if missing_parts(i.progress, stored[i.call_id])]
+                for start in range(0, len(incomplete), BATCH):
+                    fetcher.fetch_listed(incomplete[start : start + BATCH])
+                stored = fetcher.stored_calls(item.call_id for item in page.items)
+            _count(now, page.items, stored)
+        fetcher.fetch_unlisted(listing, here)
         _count_gone(now, here, listing, where, fetcher.key_id)
         after.rows |= now.rows
         if since is None and here.since is not None:
@@ -154,9 +154,9 @@ def compare(
     return before, after
 
 
-def _count(report: Report, items: Sequence[Item], held: dict[str, Held]) -> None:
+def _count(report: Report, items: Sequence[Item], stored: dict[str, StoredCall]) -> None:
     for item in items:
-        report.row(item.day, item.agent_id).count(item, held[item.call_id])
+        report.row(item.day, item.agent_id).count(item, stored[item.call_id])
 
 
 def _count_gone(

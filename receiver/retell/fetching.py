@@ -1,4 +1,4 @@
-"""Getting calls that were missed: asked for one by one, kept page by page."""
+"""Fetching missing calls one by one, and storing them in batches."""
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -14,21 +14,28 @@ from receiver.errors import (
     UnusableReference,
 )
 from receiver.retell.client import Retell
-from receiver.retell.listing import Held, Item, Listing, Window, is_news, is_open, lacks, snapshot
-from receiver.store import AnyStore, Outcome, Received, receive
-from receiver.store import upstream as stored
+from receiver.retell.listing import (
+    Item,
+    Listing,
+    StoredCall,
+    Window,
+    adds_information,
+    is_open,
+    missing_parts,
+    progress_of,
+)
+from receiver.store import AnyStore, Outcome, Received, receive, upstream
 from receiver.store.upstream import Here, SyncRow
 
-# How many calls are fetched, at most, before they are kept.
+# Calls fetched before they are stored.
 BATCH = 100
-# So many calls one after the other that Retell fails to answer, each tried several times, and it is
-# not the calls.
+# After this many failed calls in a row, each retried, the cause is not the calls.
 MAX_FAILURES = 5
 
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the calls that were found. Each is counted once."""
+    """The outcomes of the calls that were found. Each is counted once."""
 
     new: int = 0
     changed: int = 0
@@ -46,18 +53,18 @@ class Counts:
 
 @dataclass(slots=True)
 class _Batch:
-    """What was fetched and waits to be kept."""
+    """What was fetched and is not stored yet."""
 
     received: list[Received] = field(default_factory=list)
     asked: list[tuple[str, int]] = field(default_factory=list)
     gone: list[tuple[str, int]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    # Those of which nothing had to be fetched, or that were found as they are.
+    # Calls of which nothing had to be fetched.
     others: list[str] = field(default_factory=list)
 
 
 class Fetcher:
-    """Brings the warehouse up to what Retell has of some calls, and counts."""
+    """Fetches what is missing of calls, stores it and counts the outcomes."""
 
     def __init__(self, store: AnyStore, where: Location, retell: Retell, *, key_id: str) -> None:
         self._store = store
@@ -66,88 +73,88 @@ class Fetcher:
         self.key_id = key_id
         self._has_other_key: bool | None = None
         self.counts = Counts()
-        # What this run has looked at already.
+        # Ids that this run is done with.
         self.done: set[str] = set()
         self._failures = 0
 
-    def held(self, call_ids: Iterable[str]) -> dict[str, Held]:
-        """What is here of each of the calls."""
-        found = stored.here(self._where, call_ids)
-        return {call_id: _held(here) for call_id, here in found.items()}
+    def stored_calls(self, call_ids: Iterable[str]) -> dict[str, StoredCall]:
+        """What is stored of each of the calls."""
+        found = upstream.here(self._where, call_ids)
+        return {call_id: _stored_call(status) for call_id, status in found.items()}
 
-    def take(
+    def fetch_listed(
         self, items: Sequence[Item], *, sync: Callable[[Counts], SyncRow] | None = None
     ) -> None:
-        """Fetch what is lacking of listed calls and keep it; keep an item that says something new.
+        """Fetch and store what is missing of listed calls; store an item that adds information.
 
-        An interruption keeps what was fetched by then, without `sync`: how far the sync has come
-        with these calls. Raises RetellError if it makes no sense to go on.
+        `sync` returns the position to store with them. An interruption stores what was fetched
+        until then, without the position. Raises RetellError if no further call can be fetched.
         """
-        batch, held = _Batch(), self.held(item.call_id for item in items)
+        batch, stored = _Batch(), self.stored_calls(item.call_id for item in items)
         try:
             for item in items:
-                here = held[item.call_id]
-                if here.is_erased:
+                call = stored[item.call_id]
+                if call.is_erased:
                     batch.others.append(item.call_id)
-                elif not lacks(item.snapshot, here) or not self._get(item.call_id, batch):
+                elif not missing_parts(item.progress, call) or not self._get(item.call_id, batch):
                     batch.received.append(self._receive(item.body, item.observed_at))
         except BaseException:
-            self._keep(batch, held, None)
+            self._store_batch(batch, stored, None)
             raise
-        self._keep(batch, held, sync)
+        self._store_batch(batch, stored, sync)
 
-    def ask_unlisted(self, listing: Listing, here: Window) -> None:
-        """Ask for stored calls of a window, just listed, that were not among them: are they gone?
+    def fetch_unlisted(self, listing: Listing, window: Window) -> None:
+        """Fetch the stored calls of a window, just listed, that were not in it: they may be gone.
 
         Raises RetellError.
         """
-        calls = stored.started_calls(
+        calls = upstream.started_calls(
             self._where,
-            since=here.since,
-            until=here.until,
+            since=window.since,
+            until=window.until,
             agent_id=listing.agent_id,
             key_id=self.key_id,
         )
         unlisted = {
             call_id: ours for call_id, ours in calls.items() if call_id not in listing.listed
         }
-        self._ask(unlisted, lambda held: not (held.is_gone or held.is_erased))
+        self._fetch(unlisted, lambda stored: not (stored.is_gone or stored.is_erased))
 
-    def ask_open(self, *, since: int | None, until: int | None, agent_id: str | None) -> None:
-        """Ask again for stored calls that are open, of those that began from `since` to `until`.
+    def fetch_open(self, *, since: int | None, until: int | None, agent_id: str | None) -> None:
+        """Fetch the stored calls that are open and began from `since` to `until`.
 
         Raises RetellError.
         """
-        candidates = stored.open_calls(
+        candidates = upstream.open_calls(
             self._where, since=since, until=until, agent_id=agent_id, key_id=self.key_id
         )
-        self._ask(candidates, is_open)
+        self._fetch(candidates, is_open)
 
-    def _ask(self, calls: dict[str, bool], is_worth: Callable[[Held], bool]) -> None:
+    def _fetch(self, calls: dict[str, bool], is_wanted: Callable[[StoredCall], bool]) -> None:
         rest = [i for i, ours in calls.items() if i not in self.done and (ours or self.is_alone())]
         for start in range(0, len(rest), BATCH):
-            held = self.held(rest[start : start + BATCH])
-            self._ask_batch({call_id: here for call_id, here in held.items() if is_worth(here)})
+            stored = self.stored_calls(rest[start : start + BATCH])
+            self._fetch_batch({call_id: c for call_id, c in stored.items() if is_wanted(c)})
 
     def is_alone(self) -> bool:
-        """Whether no other key brought anything: then a call of which no key is known is ours.
+        """Whether there are no calls of another key. Then calls without a key are this key's.
 
-        Looked up once, when it is first asked for: it reads all observations.
+        Looked up once, because it reads all observations.
         """
         if self._has_other_key is None:
-            self._has_other_key = stored.has_other_key(self._where, self.key_id)
+            self._has_other_key = upstream.has_other_key(self._where, self.key_id)
         return not self._has_other_key
 
-    def _ask_batch(self, held: dict[str, Held]) -> None:
+    def _fetch_batch(self, stored: dict[str, StoredCall]) -> None:
         batch = _Batch()
         try:
-            for call_id in held:
+            for call_id in stored:
                 self._get(call_id, batch)
         finally:
-            self._keep(batch, held, None)
+            self._store_batch(batch, stored, None)
 
     def _get(self, call_id: str, batch: _Batch) -> bool:
-        """Ask for one call; say whether an answer came that can be kept."""
+        """Fetch one call; return whether there is a response to store."""
         try:
             answer = self._retell.get_call(call_id)
         except (
@@ -168,7 +175,7 @@ class Fetcher:
         self._failures = 0
         received = self._receive(answer.body, answer.started_at_ms)
         if received.event.entity_id != call_id:
-            batch.failed[call_id] = "Retell answered with something else than this call"
+            batch.failed[call_id] = "Retell answered with another call"
             return False
         batch.asked.append((call_id, answer.started_at_ms))
         batch.received.append(received)
@@ -180,45 +187,47 @@ class Fetcher:
             body, source="api", observed_at=observed_at, received_at=now_ms, key_id=self.key_id
         )
 
-    def _keep(
+    def _store_batch(
         self,
         batch: _Batch,
-        held: dict[str, Held],
+        stored: dict[str, StoredCall],
         sync: Callable[[Counts], SyncRow] | None,
     ) -> None:
         ids = [received.event.entity_id for received in batch.received]
-        said = stored.said_of(self._where, ids)
-        news = [r for r in batch.received if is_news(r.event.fields, said[r.event.entity_id])]
+        known = upstream.said_of(self._where, ids)
+        new = [
+            r for r in batch.received if adds_information(r.event.fields, known[r.event.entity_id])
+        ]
 
         before = deepcopy(self.counts)
 
         def row(outcomes: Sequence[Outcome]) -> SyncRow:
             assert sync is not None
-            # A transaction that has to be retried asks again.
+            # Called again if the transaction is retried.
             self.counts = deepcopy(before)
-            self._count(batch, news, outcomes, held)
+            self._count(batch, new, outcomes, stored)
             return sync(self.counts)
 
-        outcomes = stored.keep(
-            self._store, news, asked=batch.asked, gone=batch.gone, sync=row if sync else None
+        outcomes = upstream.keep(
+            self._store, new, asked=batch.asked, gone=batch.gone, sync=row if sync else None
         )
         if sync is None:
-            self._count(batch, news, outcomes, held)
+            self._count(batch, new, outcomes, stored)
 
     def _count(
         self,
         batch: _Batch,
-        news: Sequence[Received],
+        new: Sequence[Received],
         outcomes: Sequence[Outcome],
-        held: dict[str, Held],
+        stored: dict[str, StoredCall],
     ) -> None:
         became = {
             received.event.entity_id: outcome
-            for received, outcome in zip(news, outcomes, strict=True)
+            for received, outcome in zip(new, outcomes, strict=True)
         }
         failed = dict(batch.failed)
         failed |= {
-            call_id: "kept, but not understood: see needs_attention"
+            call_id: "stored, but quarantined: see needs_attention"
             for call_id, outcome in became.items()
             if outcome is Outcome.QUARANTINED
         }
@@ -234,22 +243,22 @@ class Fetcher:
                 counts.gone += 1
             elif call_id not in became:
                 counts.unchanged += 1
-            elif held[call_id].snapshot is None:
+            elif stored[call_id].progress is None:
                 counts.new += 1
             else:
                 counts.changed += 1
 
 
 def _is_not_found(error: RetellError) -> bool:
-    """Retell documents 422 for an id it does not know, answers 404, and has said Not Found."""
+    """Retell documents 422 for an unknown id, answers 404, and has answered with Not Found."""
     return isinstance(error, NotAtRetell | UnusableReference) or "not found" in str(error).lower()
 
 
-def _held(here: Here) -> Held:
-    return Held(
-        snapshot=snapshot(here.row, is_analysed=here.is_analysed) if here.row else None,
-        has_transcript=here.has_transcript,
-        asked_at=here.asked_at,
-        is_gone=here.is_gone,
-        is_erased=here.is_erased,
+def _stored_call(status: Here) -> StoredCall:
+    return StoredCall(
+        progress=progress_of(status.row, is_analysed=status.is_analysed) if status.row else None,
+        has_transcript=status.has_transcript,
+        fetched_at=status.asked_at,
+        is_gone=status.is_gone,
+        is_erased=status.is_erased,
     )

@@ -15,17 +15,17 @@ from receiver import clock
 from receiver.errors import NotAnEvent
 from receiver.webhook.signature import sign
 
-# An answer may be so long once it is unpacked: a page of a thousand calls is some 20 MB.
+# A response's longest body, decompressed: a page of a thousand calls has about 20 MB.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _ENCODINGS = ("gzip", "identity", "")
-# What is true of an answer as it was sent, and not of its unpacked body.
-_OF_THE_TRANSFER = ("content-encoding", "content-length", "transfer-encoding")
-# Sent at once, so that a receiver that takes little by little meets the deadline.
+# Headers that describe the compressed body.
+_TRANSFER_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
+# Bytes sent at once, so that a slow receiver cannot outlast the deadline.
 _PIECE_BYTES = 64 * 1024
 
 
 class UnusableAnswer(httpx.DecodingError):
-    """An answer that is too long, or compressed in an unknown way."""
+    """A response that is too long, or compressed in an unknown way."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -59,10 +59,10 @@ class Client:
         self._client.close()
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
-        """The whole answer. Raises httpx.HTTPError, httpx.InvalidURL and UnusableAnswer."""
+        """The complete response. Raises httpx.HTTPError, httpx.InvalidURL and UnusableAnswer."""
         self._backend.due.at = time.monotonic() + self._total_seconds
         with self._client.stream(method, url, **options) as streamed:
-            # Compressed twice, a chunk of 64 kB can be gigabytes.
+            # If it is compressed twice, a chunk of 64 kB can have gigabytes.
             if streamed.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
                 raise UnusableAnswer("compressed in an unknown way", streamed.status_code)
             chunks, size = [], 0
@@ -73,7 +73,7 @@ class Client:
                         f"longer than {MAX_ANSWER_BYTES:,} bytes", streamed.status_code
                     )
                 chunks.append(chunk)
-        headers = [(k, v) for k, v in streamed.headers.items() if k not in _OF_THE_TRANSFER]
+        headers = [(k, v) for k, v in streamed.headers.items() if k not in _TRANSFER_HEADERS]
         whole = httpx.Response(
             streamed.status_code,
             headers=headers,
@@ -85,8 +85,8 @@ class Client:
         return whole
 
 
-class _Due(threading.local):
-    """When this thread's request has to be answered, by the clock that only goes forward."""
+class _Deadline(threading.local):
+    """The deadline of this thread's request, on the monotonic clock."""
 
     at = 0.0
 
@@ -99,10 +99,10 @@ class _Due(threading.local):
 
 
 class _Backend(httpcore.SyncBackend):
-    """Connections that give up at the deadline of the request that they are used for."""
+    """Connections that time out at their request's deadline."""
 
     def __init__(self) -> None:
-        self.due = _Due()
+        self.due = _Deadline()
 
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *rest: Any, **options: Any
@@ -112,7 +112,7 @@ class _Backend(httpcore.SyncBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, due: _Due) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, due: _Deadline) -> None:
         self._stream, self._due = stream, due
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -144,13 +144,13 @@ class _Stream(httpcore.NetworkStream):
 
 
 TIMEOUT_SECONDS = 30.0
-# As much as is repeated of what a receiver says of a refusal.
-_MAX_SAID = 300
+# Characters printed of a receiver's error response.
+_MAX_ERROR = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A file's answer: the HTTP status and how long it took, in milliseconds."""
+    """The response to a file: the HTTP status and how long it took, in milliseconds."""
 
     event: str
     entity_id: str
@@ -162,8 +162,8 @@ class Sent:
 def body_of(
     path: Path, event: str | None = None, *, max_bytes: int = 16 * 1024 * 1024
 ) -> tuple[bytes, str, str]:
-    """A file as (body, event, entity_id): a webhook body as it is, byte for byte; a bare call or
-    chat object wrapped as call_analyzed or chat_analyzed, or as `event`. Raises NotAnEvent."""
+    """A file as (body, event, entity_id): a webhook body unchanged; a call or chat object as the
+    event call_analyzed or chat_analyzed, or `event`. Raises NotAnEvent."""
     try:
         with path.open("rb") as file:
             raw = file.read(max_bytes + 1)
@@ -191,7 +191,7 @@ def body_of(
 
 
 def compact(value: Any) -> bytes:
-    """JSON as Retell's JavaScript writes it: no spaces, non-ASCII unescaped."""
+    """JSON as Retell writes it: no spaces, non-ASCII unescaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
 
@@ -208,7 +208,7 @@ def post(client: Client, url: str, body: bytes, *, key: str, at_ms: int) -> http
 def send(
     client: Client, url: str, path: Path, *, key: str, event: str | None, max_bytes: int
 ) -> Sent:
-    """Post one file and say what came back. Raises NotAnEvent, httpx.HTTPError."""
+    """Sign and post one file. Raises NotAnEvent, httpx.HTTPError."""
     body, name, entity_id = body_of(path, event, max_bytes=max_bytes)
     response = post(client, url, body, key=key, at_ms=clock.now_ms())
     milliseconds = response.elapsed.total_seconds() * 1000
@@ -220,11 +220,11 @@ def _error(response: httpx.Response) -> str:
         return ""
     try:
         answer = response.json()
-        said = f"{answer['error']}. {answer['hint']}"
+        text = f"{answer['error']}. {answer['hint']}"
     except (ValueError, KeyError, TypeError, RecursionError):
-        said = response.reason_phrase or "refused"
-    # On a terminal, what is not printable could do anything.
-    return "".join(c if c.isprintable() else " " for c in said[:_MAX_SAID])
+        text = response.reason_phrase or "refused"
+    # Unprintable characters could control the terminal.
+    return "".join(c if c.isprintable() else " " for c in text[:_MAX_ERROR])
 
 
 def _id(payload: Any) -> str:

@@ -13,51 +13,54 @@ from receiver.errors import BadRequest, UnexpectedAnswer
 from receiver.retell.client import Answer, Retell, items_of, next_key
 from receiver.retell.http import compact
 from schema.events import Fields, parse, value
-from schema.merge import TERMINAL_STATUSES
+from schema.merge import fields_are_over, is_over
 from schema.parts import MEDIA_KINDS
 from schema.rows import Stamp, project
 from schema.tables import CALLS
 
 # Retell adds to a call for some time after its end: the analysis, a transferred leg, its cost. What
-# an answer lacks that was fetched so long after the end, later ones will lack too.
+# a response lacks that was fetched so long after the end, later ones will lack too.
 SETTLED_MS = 2 * 24 * 3600 * 1000
-# A sync that continues from an earlier one lists as many days again that it had listed already, for
-# calls that were going on and those that were filed late.
+# A sync that continues from an earlier one lists this many days again, for calls that were ongoing
+# and calls that Retell added late.
 OVERLAP_DAYS = 2
 
 _LINKS = frozenset(f"{kind}_url" for kind in MEDIA_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """How far a call is: as Retell lists it, or as it is stored. Times in milliseconds."""
+class CallProgress:
+    """How complete a call is, as Retell lists it or as it is stored."""
 
     is_over: bool
     is_analysed: bool
     cost_is_final: bool
-    # Whether something may have been said that may be kept.
+    # Whether Retell can have a transcript of it.
     expects_transcript: bool
-    # Its end, or its start, or when it was reported.
+    # Milliseconds of its end, else its start, else when it was reported.
     at: int
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What the warehouse has of a call; `snapshot` is None when it has nothing."""
+class StoredCall:
+    """What is stored of a call; `progress` is None if nothing is.
 
-    snapshot: Snapshot | None
+    `fetched_at` is when Retell last answered about it, in milliseconds.
+    """
+
+    progress: CallProgress | None
     has_transcript: bool = False
-    asked_at: int | None = None
+    fetched_at: int | None = None
     is_gone: bool = False
     is_erased: bool = False
 
     @property
     def is_settled(self) -> bool:
-        """Whether an answer of Retell came so late that a later one will hold no more."""
+        """Whether it was fetched so long after its end that a later response has nothing more."""
         return (
-            self.snapshot is not None
-            and self.asked_at is not None
-            and self.asked_at >= self.snapshot.at + SETTLED_MS
+            self.progress is not None
+            and self.fetched_at is not None
+            and self.fetched_at >= self.progress.at + SETTLED_MS
         )
 
 
@@ -71,13 +74,11 @@ class Window:
     until: int | None
 
 
-def snapshot(row: Mapping[str, Any], *, is_analysed: bool) -> Snapshot:
-    """The snapshot of a row of calls."""
+def progress_of(row: Mapping[str, Any], *, is_analysed: bool) -> CallProgress:
+    """The progress of a row of calls."""
     times = (row["end_timestamp"], row["start_timestamp"], row["observed_at"])
-    return Snapshot(
-        is_over=row["call_status"] in TERMINAL_STATUSES
-        or row["end_timestamp"] is not None
-        or row["disconnection_reason"] is not None,
+    return CallProgress(
+        is_over=is_over(row["call_status"], row["end_timestamp"], row["disconnection_reason"]),
         is_analysed=is_analysed,
         cost_is_final=bool(row["cost_is_final"]),
         expects_transcript=row["call_status"] != "not_connected"
@@ -88,71 +89,62 @@ def snapshot(row: Mapping[str, Any], *, is_analysed: bool) -> Snapshot:
 
 
 def row_of(call_id: str, fields: Fields, observed_at: int) -> dict[str, Any]:
-    """The row of calls that a listed item would have by itself."""
+    """The row of calls made from a listed item alone."""
     rows = project(call_id, fields, Stamp(0, observed_at, observed_at))
     return dict(zip(CALLS.names, rows["calls", None][0], strict=True))
 
 
-def lacks(listed: Snapshot, held: Held) -> list[str]:
-    """What the warehouse lacks of a call that Retell lists: the whole call, or parts of it.
+def missing_parts(listed: CallProgress, stored: StoredCall) -> list[str]:
+    """The parts that are not stored of a listed call; `["call"]` if nothing is.
 
-    Nothing of a call that is erased here or was not found there, or is in progress: it has nothing
-    final yet. Nor what an answer long after its end lacked too.
+    Empty for a call that is erased, gone at Retell or ongoing, and for one that was fetched long
+    after its end.
     """
-    if held.is_erased or held.is_gone:
+    if stored.is_erased or stored.is_gone:
         return []
-    if held.snapshot is None:
+    if stored.progress is None:
         return ["call"]
-    if not listed.is_over or held.is_settled:
+    if not listed.is_over or stored.is_settled:
         return []
     return [
         part
         for part, is_lacking in (
-            ("end", not held.snapshot.is_over),
-            ("transcript", listed.expects_transcript and not held.has_transcript),
-            ("analysis", listed.is_analysed and not held.snapshot.is_analysed),
-            ("cost", listed.cost_is_final and not held.snapshot.cost_is_final),
+            ("end", not stored.progress.is_over),
+            ("transcript", listed.expects_transcript and not stored.has_transcript),
+            ("analysis", listed.is_analysed and not stored.progress.is_analysed),
+            ("cost", listed.cost_is_final and not stored.progress.cost_is_final),
         )
         if is_lacking
     ]
 
 
-def is_open(held: Held) -> bool:
-    """Whether Retell may know more of a stored call than is stored, and was not asked too late."""
-    stored = held.snapshot
-    if stored is None or held.is_gone or held.is_erased or held.is_settled:
+def is_open(stored: StoredCall) -> bool:
+    """Whether Retell may have more of a stored call than is stored."""
+    progress = stored.progress
+    if progress is None or stored.is_gone or stored.is_erased or stored.is_settled:
         return False
-    is_whole = stored.is_over and stored.is_analysed and stored.cost_is_final
-    return not is_whole or (stored.expects_transcript and not held.has_transcript)
+    is_complete = progress.is_over and progress.is_analysed and progress.cost_is_final
+    return not is_complete or (progress.expects_transcript and not stored.has_transcript)
 
 
-def is_news(said: Fields, known: Fields) -> bool:
-    """Whether `said` holds anything beyond `known`, what all observations say together.
+def adds_information(fields: Fields, stored: Fields) -> bool:
+    """Whether `fields` has anything that `stored`, the fold of all observations, lacks.
 
-    An answer that shows the call in progress adds nothing to a call that is over. Nor does another
-    link to the same recording: signed links differ each time.
+    An ongoing call adds nothing to a call that is over, and neither does another signed URL of the
+    same recording.
     """
-    if _is_over(known) and not _is_over(said):
+    if fields_are_over(stored) and not fields_are_over(fields):
         return False
     return any(
-        name not in known
-        or (known[name] != spelled and name not in _LINKS and value(known[name]) != value(spelled))
-        for name, spelled in said.items()
-    )
-
-
-def _is_over(fields: Fields) -> bool:
-    status = value(fields.get("call_status"))
-    return (
-        (isinstance(status, str) and status in TERMINAL_STATUSES)
-        or "end_timestamp" in fields
-        or "disconnection_reason" in fields
+        name not in stored
+        or (stored[name] != raw and name not in _LINKS and value(stored[name]) != value(raw))
+        for name, raw in fields.items()
     )
 
 
 def window(day: date, zone: ZoneInfo, *, is_first: bool = False, is_last: bool = False) -> Window:
-    """A day of `zone`. The first of all is open to the past, the last of all to the future: no
-    clock is trusted to say when the account began or what time it is at Retell."""
+    """A day of `zone`. The first is open to the past and the last to the future, because clocks
+    may differ."""
     return Window(
         day,
         None if is_first else _midnight(day, zone),
@@ -161,15 +153,15 @@ def window(day: date, zone: ZoneInfo, *, is_first: bool = False, is_last: bool =
 
 
 def day_of(milliseconds: int, zone: ZoneInfo) -> date:
-    """The day of `zone` in which a moment lies. Raises ValueError if no calendar has it."""
+    """The day of a time in `zone`. Raises ValueError outside of the calendar."""
     try:
         return datetime.fromtimestamp(milliseconds / 1000, zone).date()
     except (OverflowError, OSError):
-        raise ValueError("no calendar has this time") from None
+        raise ValueError("the time is outside of the calendar") from None
 
 
 def begins_on(milliseconds: Any, zone: ZoneInfo, *, otherwise: date) -> date:
-    """The day on which a call began; `otherwise` if it does not say, or says what is no time."""
+    """The day on which a call began; `otherwise` if its start is missing or not a time."""
     if not isinstance(milliseconds, int):
         return otherwise
     try:
@@ -178,8 +170,8 @@ def begins_on(milliseconds: Any, zone: ZoneInfo, *, otherwise: date) -> date:
         return otherwise
 
 
-def goes_on_from(next_day: date, started_on: date) -> date:
-    """The first day that a sync must list after one that had listed all days before `next_day`."""
+def resume_day(next_day: date, started_on: date) -> date:
+    """The first day to list after a sync that had listed all days before `next_day`."""
     return min(next_day, started_on - timedelta(days=OVERLAP_DAYS))
 
 
@@ -187,19 +179,19 @@ def _midnight(day: date, zone: ZoneInfo) -> int:
     return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)
 
 
-# Enough to find one that has started.
+# Calls in the page that is searched for the first start.
 _FIRST_PAGE = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A call as list-calls has it: without its transcripts. `observed_at` in milliseconds."""
+    """A call in a page of list-calls, without transcripts. `observed_at` in milliseconds."""
 
     call_id: str
     agent_id: str
     agent_name: str | None
     day: date
-    snapshot: Snapshot
+    progress: CallProgress
     fields: Fields
     body: bytes
     observed_at: int
@@ -207,26 +199,26 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some calls of a window, none of which a page before had."""
+    """Calls of a window that no earlier page had."""
 
     items: list[Item]
     is_last: bool
 
 
 class Listing:
-    """The calls of an account, or of one of its agents; `zone` says what a day is."""
+    """The calls of an account, or of one agent, listed by days of `zone`."""
 
     def __init__(self, retell: Retell, zone: ZoneInfo, agent_id: str | None = None) -> None:
         self._retell = retell
         self.zone = zone
         self.agent_id = agent_id
-        # The ids of the window that was read last.
+        # The ids of the window that was listed last.
         self.listed: set[str] = set()
 
     def first_day(self, after: int | None = None) -> date | None:
         """The day of the first call that began at `after` or later; None if there is none.
 
-        Of calls that never began nothing tells their day: then the day of `after` stands.
+        Calls that never began have no day: then it is the day of `after`.
         """
         body = self._body(after, None) | {"limit": _FIRST_PAGE}
         answer = self._retell.list_calls(body)
@@ -242,10 +234,10 @@ class Listing:
     def windows(
         self, since: date, until: date | None, today: date, *, from_start: bool
     ) -> Iterator[Window]:
-        """The days to list, one after the other; `pages` must have been read before the next.
+        """The days to list; read the `pages` of each before asking for the next.
 
         Without `until` the last is open to the future; with `from_start` the first is open to the
-        past. Days on which nothing began are passed over without listing each.
+        past. Days without calls are skipped.
         """
         last = until or max(today, since)
         day, is_first = since, from_start
@@ -257,13 +249,13 @@ class Listing:
             day += timedelta(days=1)
             if here.until is not None and day <= last and not self.listed:
                 found = self.first_day(here.until + 1)
-                # The last day is listed in any case: it may be open.
+                # The last day may be open, so it is always listed.
                 day = min(max(day, found or last), last)
 
     def pages(self, here: Window, *, limit: int) -> Iterator[Page]:
         """The calls of a window, oldest first. Raises RetellError.
 
-        A key to the next page that is not good any more makes it begin once more.
+        Starts once more if Retell rejects the key to the next page.
         """
         self.listed = set()
         key, restarts = None, 0
@@ -302,7 +294,7 @@ class Listing:
             body = compact(call)
             event = parse(body, source="api")
             if event.entity_type != "call":
-                raise UnexpectedAnswer("Retell lists something that has no call_id")
+                raise UnexpectedAnswer("Retell lists a call without call_id")
             row = row_of(event.entity_id, event.fields, answer.started_at_ms)
             start = row["start_timestamp"]
             yield Item(
@@ -310,7 +302,7 @@ class Listing:
                 agent_id=row["agent_id"] or "",
                 agent_name=row["agent_name"],
                 day=begins_on(start, self.zone, otherwise=here.day),
-                snapshot=snapshot(row, is_analysed="call_analysis" in event.fields),
+                progress=progress_of(row, is_analysed="call_analysis" in event.fields),
                 fields=event.fields,
                 body=body,
                 observed_at=answer.started_at_ms,

@@ -27,7 +27,7 @@ from receiver.store import AnyStore, CallState, migrate, open_store, receive, st
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A call that Retell has taken on, and its answer as it came."""
+    """A call that Retell has placed, and the response."""
 
     call_id: str
     answer: Answer
@@ -71,8 +71,8 @@ def place_call(
 def place(retell: Retell, store: AnyStore, body: Mapping[str, Any]) -> Placed:
     """Place a checked body and store the answer. Raises as `place_call`.
 
-    A body without an idempotency key gets one: with it an attempt whose answer was lost can be
-    repeated within the hour.
+    A body without an idempotency key gets one, so that an attempt whose response was lost can be
+    repeated within an hour.
     """
     body = merged({"idempotency_key": secrets.token_hex(16)}, body)
     try:
@@ -82,11 +82,11 @@ def place(retell: Retell, store: AnyStore, body: Mapping[str, Any]) -> Placed:
             raise
         reason = f": {error}" if str(error) else ""
         raise PlacementUnknown(
-            f"it is not known whether the call was placed{reason}",
-            hint="Within an hour, the same again cannot place a second call with "
+            f"unknown whether the call was placed{reason}",
+            hint="Within an hour, repeat it without placing a second call: add "
             f"--idempotency-key {body['idempotency_key']}",
         ) from (error if isinstance(error, KeyboardInterrupt) else None)
-    keep(store, retell, placed.call_id, placed.answer)
+    store_response(store, retell, placed.call_id, placed.answer)
     return placed
 
 
@@ -95,12 +95,12 @@ def create(retell: Retell, body: Mapping[str, Any]) -> Placed:
     answer = retell.create_phone_call(body)
     call_id = answer.value.get("call_id") if isinstance(answer.value, dict) else None
     if not isinstance(call_id, str) or not call_id:
-        raise UnexpectedAnswer("Retell's answer has no call_id", answered=answer.status)
+        raise UnexpectedAnswer("Retell's response has no call_id", answered=answer.status)
     return Placed(call_id, answer)
 
 
-def keep(store: AnyStore, retell: Retell, call_id: str, answer: Answer) -> None:
-    """Store what the API said of a call. Raises PlacedButNotStored."""
+def store_response(store: AnyStore, retell: Retell, call_id: str, answer: Answer) -> None:
+    """Store the API's response about a call. Raises PlacedButNotStored."""
     try:
         store.add(
             receive(
@@ -131,7 +131,7 @@ FIELDS = (
 )
 METADATA_MAX_BYTES = 50_000
 
-# A plus, a country code that starts with no zero, and at most 15 digits. Source: ITU-T E.164
+# A plus, then 7 to 15 digits of which the first is not zero. Source: ITU-T E.164
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _SIP_HEADER = re.compile(r"X-[A-Za-z0-9-]+")
 
@@ -142,13 +142,13 @@ def pairs(texts: Iterable[str], *, option: str) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not key or not equals:
-            raise UnusableCall(f"{option} wants KEY=VALUE")
+            raise UnusableCall(f"{option} needs KEY=VALUE")
         found[key] = value
     return found
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with what `over` says; objects of strings key by key, None says nothing."""
+    """`base` with the values of `over`, except None; nested objects are merged key by key."""
     result = dict(base)
     for name, value in over.items():
         if value is None:
@@ -161,14 +161,14 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(body: Mapping[str, Any]) -> None:
-    """Raise UnusableCall, naming the field and never its value, if Retell would refuse `body` or
-    read it otherwise than meant."""
+    """Raise UnusableCall, with the field's name but not its value, if Retell would reject `body` or
+    misread it."""
     for name in body:
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1)
             raise UnusableCall(
-                "there is a field that a call does not have",
-                hint=f"Did you mean {near[0]}?" if near else f"A call has {', '.join(FIELDS)}.",
+                "the body has an unknown field",
+                hint=f"Did you mean {near[0]}?" if near else f"Known fields: {', '.join(FIELDS)}.",
             )
     _check_flags(body)
     _check_numbers(body)
@@ -179,18 +179,18 @@ def check(body: Mapping[str, Any]) -> None:
     for name, value in body.get("custom_sip_headers", {}).items():
         if not _SIP_HEADER.fullmatch(name) or re.search("[\r\n]", value):
             raise UnusableCall(
-                "a SIP header is not usable",
+                "a SIP header is invalid",
                 hint="Its name starts with X-, such as X-Campaign, and its value is one line.",
             )
     key = body.get("idempotency_key")
     if key is not None and (not isinstance(key, str) or not key):
-        raise UnusableCall("idempotency_key is not a text")
+        raise UnusableCall("idempotency_key must be a string")
 
 
 def _check_flags(body: Mapping[str, Any]) -> None:
     for name in ("ignore_e164_validation", "honor_internal_dnc"):
         if not isinstance(body.get(name, False), bool):
-            raise UnusableCall(f"{name} is neither true nor false")
+            raise UnusableCall(f"{name} must be true or false")
 
 
 def _check_numbers(body: Mapping[str, Any]) -> None:
@@ -201,21 +201,21 @@ def _check_numbers(body: Mapping[str, Any]) -> None:
         if not body.get("ignore_e164_validation") and not _E164.fullmatch(number):
             raise UnusableCall(
                 f"{name} is not an E.164 number",
-                hint="Write it with plus and country code and without spaces: +14155550123.",
+                hint="Write it with + and country code, without spaces: +14155550123.",
             )
 
 
 def _check_agent(body: Mapping[str, Any]) -> None:
     agent_id = body.get("override_agent_id")
     if agent_id is not None and (not isinstance(agent_id, str) or not agent_id):
-        raise UnusableCall("override_agent_id is not an agent's id")
+        raise UnusableCall("override_agent_id must be a string")
     version = body.get("override_agent_version")
-    # To Python, True is a number.
+    # In Python, True is an int.
     is_number = isinstance(version, int) and not isinstance(version, bool) and version >= 0
     if version is not None and not is_number and (not isinstance(version, str) or not version):
         raise UnusableCall(
-            "override_agent_version is not a version",
-            hint="It is a number, a tag, latest or latest_published.",
+            "override_agent_version is not a valid version",
+            hint="Use a number, a tag, latest or latest_published.",
         )
     if not isinstance(body.get("agent_override", {}), Mapping):
         raise UnusableCall("agent_override is not an object")
@@ -228,7 +228,7 @@ def _check_metadata(body: Mapping[str, Any]) -> None:
     if len(compact(metadata)) > METADATA_MAX_BYTES:
         raise UnusableCall(
             f"metadata is longer than {METADATA_MAX_BYTES} bytes",
-            hint="Pass an id and keep the rest with you.",
+            hint="Pass an id instead, and keep the data in your system.",
         )
 
 
@@ -236,12 +236,13 @@ def _check_texts(body: Mapping[str, Any], name: str) -> None:
     values = body.get(name, {})
     if not isinstance(values, Mapping) or not all(isinstance(v, str) for v in values.values()):
         raise UnusableCall(
-            f"{name} is not an object of texts", hint='Write numbers and flags as texts: "42".'
+            f"{name} must be an object of strings",
+            hint='Write numbers and booleans as strings: "42".',
         )
 
 
 POLL_SECONDS = 0.5
-# A call that has ended is analysed within seconds; one without an analysis never is.
+# Calls are analysed within seconds of their end, or never.
 ANALYSIS_SECONDS = 60.0
 
 
@@ -254,10 +255,10 @@ def follow(
     sleep: Callable[[float], None],
     monotonic: Callable[[], float],
 ) -> CallState | None:
-    """Wait until the call is analysed, or for a while after its end; return its last state.
+    """Wait until the stored call is analysed, or ANALYSIS_SECONDS after its end; return its state.
 
-    `changed` is called with each new call_status. None or an unfinished state means that
-    `timeout_seconds` have passed. Raises the driver's errors.
+    `changed` is called with each new call_status. After `timeout_seconds` it returns what there is,
+    None if nothing is stored. Raises the driver's errors.
     """
     began = monotonic()
     ended_at: float | None = None

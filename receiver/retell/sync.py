@@ -1,7 +1,7 @@
-"""`callhouse sync`: list what Retell has, day by day, and fetch what was missed.
+"""`callhouse sync`: list Retell's calls day by day, and fetch what is not stored of them.
 
-A cursor on a call's start skips calls that finish late. So a sync lists the last days again that an
-earlier one had listed, and asks once more for every stored call that is still open.
+A cursor on a call's start would skip calls that end late. So a sync lists the last days of an
+earlier sync again, and fetches every stored call that is not complete.
 """
 
 from collections.abc import Callable
@@ -10,17 +10,16 @@ from datetime import date, timedelta
 
 from receiver.addresses import Location
 from receiver.retell.fetching import BATCH, Counts, Fetcher
-from receiver.retell.listing import Listing, day_of, goes_on_from, window
+from receiver.retell.listing import Listing, day_of, resume_day, window
 from receiver.store import AnyStore
 from receiver.store.upstream import SyncRow, keep, syncs_of
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The days to sync, from `begin` on: those before it are done.
+    """The days to sync; those before `begin` are done.
 
-    `since` None is the oldest call's day, `until` None is open. `is_named` says that the first day
-    was asked for.
+    `since` None is the oldest call's day, `until` None is open. `is_named`: `since` was given.
     """
 
     since: date | None
@@ -30,13 +29,13 @@ class Range:
 
     @property
     def is_from_start(self) -> bool:
-        """Whether nothing was listed yet of all there is."""
+        """Whether this is the first sync, from the oldest call on."""
         return self.since is None
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How far a sync is, for whoever watches."""
+    """How far a sync is, for a progress bar."""
 
     day: date
     days_done: int
@@ -55,26 +54,26 @@ def plan(
 ) -> Range:
     """Which days to list. Only earlier syncs with the same key count.
 
-    With `since`, these, from where the same sync was interrupted. Without, from where the last one
-    came to; the first of all begins with the oldest call.
+    With `since`, from there, or from where the same sync was interrupted. Without, from the end of
+    the last sync; the first sync begins with the oldest call.
     """
     before = syncs_of(where, listing.agent_id or "", key_id)
     if since is not None:
         wanted = (since.isoformat(), until.isoformat() if until else "")
         begun = [r for r in before if (r.since, r.until) == wanted and r.finished_at is None]
-        begin = max(since, *(_goes_on(r, listing) for r in begun)) if begun else since
+        begin = max(since, *(_resume_day(r, listing) for r in begun)) if begun else since
         return Range(since, until, begin, is_named=True)
     if before:
-        last = max(before, key=lambda r: _goes_on(r, listing))
-        begin = _goes_on(last, listing)
+        last = max(before, key=lambda r: _resume_day(r, listing))
+        begin = _resume_day(last, listing)
         # The first sync of all was interrupted: this one continues it.
         is_same = last.since == "" and last.finished_at is None
         return Range(None if is_same else begin, until, begin)
     return Range(None, until, listing.first_day() or today)
 
 
-def _goes_on(row: SyncRow, listing: Listing) -> date:
-    return goes_on_from(date.fromisoformat(row.next_day), day_of(row.started_at, listing.zone))
+def _resume_day(row: SyncRow, listing: Listing) -> date:
+    return resume_day(date.fromisoformat(row.next_day), day_of(row.started_at, listing.zone))
 
 
 def sync(
@@ -86,10 +85,10 @@ def sync(
     now_ms: Callable[[], int],
     progress: Callable[[Step], None],
 ) -> Counts:
-    """List the days, fetch what is lacking, ask for open calls. Counts in `fetcher.counts` too.
+    """List the days, fetch what is missing and every open call. Counts in `fetcher.counts` too.
 
-    Each page is kept before the next is asked for, and each day is noted when it is done. Raises
-    RetellError and StoreUnavailable; what was kept by then is kept.
+    Each page is stored before the next is requested, and the position with it. Raises RetellError
+    and StoreUnavailable; what was fetched until then is stored.
     """
     started_at = now_ms()
     today = day_of(started_at, listing.zone)
@@ -112,19 +111,19 @@ def sync(
             counts.failed,
         )
 
-    def say(day: date) -> None:
+    def report(day: date) -> None:
         done = (day - days.begin).days
         progress(Step(day, done, (last - days.begin).days + 1, fetcher.counts))
 
     windows = listing.windows(days.begin, days.until, today, from_start=days.is_from_start)
     for here in windows:
-        say(here.day)
+        report(here.day)
         for page in listing.pages(here, limit=BATCH):
             next_day = here.day + timedelta(days=1) if page.is_last else here.day
-            fetcher.take(page.items, sync=row(next_day))
-            say(here.day)
-        fetcher.ask_unlisted(listing, here)
-    fetcher.ask_open(
+            fetcher.fetch_listed(page.items, sync=row(next_day))
+            report(here.day)
+        fetcher.fetch_unlisted(listing, here)
+    fetcher.fetch_open(
         since=window(days.since, listing.zone).since if days.is_named and days.since else None,
         until=window(days.until, listing.zone).until if days.until else None,
         agent_id=listing.agent_id,

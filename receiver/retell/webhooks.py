@@ -26,7 +26,7 @@ from receiver.webhook.signature import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
 
 @dataclass(frozen=True, slots=True)
 class AgentWebhook:
-    """The own webhook of an agent's newest version; without a URL, the account's counts."""
+    """The webhook of an agent's newest version; without a URL, the account's applies."""
 
     agent_id: str
     agent_name: str | None
@@ -45,13 +45,13 @@ def agent_webhooks(retell: Retell) -> Iterator[AgentWebhook]:
 
 
 def set_webhook(retell: Retell, agent_id: str, url: str, *, channel: str) -> AgentWebhook:
-    """Set an agent's own webhook URL and return what the agent says then. Raises RetellError."""
+    """Set an agent's webhook URL and return the agent's new webhook. Raises RetellError."""
     answer = retell.update_agent(agent_id, {"webhook_url": url}, channel=channel)
     return _webhook(answer.value, channel)
 
 
 def channel_of(retell: Retell, agent_id: str) -> str:
-    """Whether an agent is one for voice or for chat. Raises SettingsError if it is neither."""
+    """The channel of an agent, voice or chat. Raises SettingsError for an unknown agent."""
     for item in retell.agents():
         if item["agent_id"] == agent_id:
             return str(item.get("channel") or "voice")
@@ -61,11 +61,11 @@ def channel_of(retell: Retell, agent_id: str) -> str:
 
 
 def check_url(url: str) -> str:
-    """The URL as Retell can call it. Raises SettingsError."""
-    # Dynamic variables may stand anywhere in it.
+    """Return the URL. Raises SettingsError if it is not valid."""
+    # It may contain dynamic variables.
     parts = urlsplit(re.sub(r"\{\{.*?\}\}", "x", url))
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", url):
-        raise SettingsError("this is not a web address", hint="Write it as https://HOST/webhook.")
+        raise SettingsError("not a valid URL", hint="Write it as https://HOST/webhook.")
     return url
 
 
@@ -82,7 +82,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
 def _webhook(agent: Any, channel: str) -> AgentWebhook:
     """Raises UnexpectedAnswer."""
     if not isinstance(agent, dict):
-        raise UnexpectedAnswer("Retell's agent is no object", answered=200)
+        raise UnexpectedAnswer("Retell's agent is not an object", answered=200)
     for name, kinds in _FIELDS.items():
         if not isinstance(agent.get(name), kinds):
             raise UnexpectedAnswer(f"Retell's agent has no usable {name}", answered=200)
@@ -97,11 +97,11 @@ def _webhook(agent: Any, channel: str) -> AgentWebhook:
     )
 
 
-# Most that writes JSON anew escapes these, which Retell does not.
+# A proxy that re-encodes JSON usually escapes these; Retell does not.
 _TEXT = "Grüße aus Zürich ☎"
-# A call of two hours; many proxies stop at one megabyte.
+# The size of a call of two hours; many proxies reject more than one megabyte.
 LARGE_BYTES = 2_500_000
-# Retell's own. Source: https://docs.retellai.com/features/webhook-overview
+# As Retell. Source: https://docs.retellai.com/features/webhook-overview
 TIMEOUT_SECONDS = 10.0
 SLOW_SECONDS = 3.0
 SKEW_NOTED_MS = 5_000
@@ -110,7 +110,7 @@ SKEW_WRONG_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, and what to do about it if it is wrong."""
+    """One finding of a check, with a hint if something is wrong."""
 
     is_wrong: bool
     what: str
@@ -118,11 +118,11 @@ class Finding:
 
 
 def probe_body(nonce: str, *, filling: int = 0) -> bytes:
-    """The event, with `filling` bytes more of text."""
+    """The test event, with `filling` bytes of text added."""
     return compact({"event": PROBE_EVENT, "nonce": nonce, "text": _TEXT + "." * filling})
 
 
-def examine(
+def check_webhook_url(
     url: str,
     *,
     key: str,
@@ -130,9 +130,9 @@ def examine(
     now_ms: Callable[[], int] = clock.now_ms,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> list[Finding]:
-    """Post the event to `url`, small and then as long as a long call, and say what was found."""
+    """Post the test event to `url`, small and then as large as a long call."""
     found = _about_address(url)
-    # A large body may need longer than the answer to it.
+    # Sending a large body may take longer than the response.
     with Client(total_seconds=3 * timeout_seconds, timeout=timeout_seconds) as client:
         for filling in (0, LARGE_BYTES):
             body, at_ms = probe_body(nonce, filling=filling), now_ms()
@@ -155,9 +155,9 @@ def _about_address(url: str) -> list[Finding]:
     except ValueError:
         is_private = False
     if is_private:
-        return [Finding(False, "only this network reaches this address; Retell does not")]
+        return [Finding(False, "a private address: Retell cannot reach it")]
     if parts.scheme != "https":
-        return [Finding(False, "the address is not https: calls travel readable by others")]
+        return [Finding(False, "the URL is not https: calls are sent unencrypted")]
     return []
 
 
@@ -165,15 +165,13 @@ def _about_failure(error: Exception, timeout_seconds: float) -> Finding:
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
         return Finding(
             True,
-            f"no answer within {timeout_seconds:g} seconds",
-            "Retell gives up after 10 seconds and sends again: find what holds the receiver up.",
+            f"no response within {timeout_seconds:g} seconds",
+            "Retell times out after 10 seconds and retries: find what delays the receiver.",
         )
     if isinstance(error, UnusableAnswer):
-        return Finding(
-            True, f"its answer is {error}", "Something else than callhouse answers there."
-        )
+        return Finding(True, f"the response is {error}", "The URL does not lead to callhouse.")
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
-        return Finding(True, "this is not a web address", "Write it as https://HOST/webhook.")
+        return Finding(True, "not a valid URL", "Write it as https://HOST/webhook.")
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__
@@ -182,64 +180,64 @@ def _about_failure(error: Exception, timeout_seconds: float) -> Finding:
         return Finding(
             True,
             f"the TLS connection fails: {reason}",
-            "Give the proxy a certificate of a public authority, with its whole chain.",
+            "Install a certificate of a public authority on the proxy, with the full chain.",
         )
     return Finding(
         True,
-        f"it cannot be reached: {type(error).__name__}",
-        "Check the name, the port, the firewall, and that the proxy or tunnel runs.",
+        f"no connection: {type(error).__name__}",
+        "Check the host name, the port, the firewall, and that the proxy or tunnel runs.",
     )
 
 
 def _about_answer(
     response: httpx.Response, body: bytes, *, at_ms: int, now_ms: int
 ) -> list[Finding]:
-    """What the answer to `body`, signed at `at_ms` and answered by `now_ms`, tells."""
-    status, said = response.status_code, _json(response)
+    """The findings from the response to `body`, signed at `at_ms` and answered by `now_ms`."""
+    status, answer = response.status_code, _json(response)
     outcome = response.headers.get(OUTCOME_HEADER)
     if response.is_redirect:
         return [
             Finding(
                 True,
-                f"it redirects ({status}) to {response.headers.get('Location', 'nowhere')}",
-                "A redirected POST loses its body: register the address it leads to.",
+                f"a redirect ({status}) to {response.headers.get('Location', 'nowhere')}",
+                "A redirected POST loses its body: register the final URL.",
             )
         ]
-    if response.is_success and isinstance(said.get("callhouse"), dict):
-        return _about_success(response, said["callhouse"], body, at_ms=at_ms, now_ms=now_ms)
+    if response.is_success and isinstance(answer.get("callhouse"), dict):
+        return _about_success(response, answer["callhouse"], body, at_ms=at_ms, now_ms=now_ms)
     if outcome == "forged":
         return [_about_forged(response, body)]
     if outcome == "stale":
         skew = _skew_text(_date_ms(response), at_ms)
-        hint = "Set the clock of the receiver's machine, or this one's, by NTP."
+        hint = "Synchronise the clocks of both machines by NTP."
         return [Finding(True, f"the clocks differ too much: {skew}", hint)]
     if outcome in ("missing", "malformed"):
         return [
             Finding(
                 True,
                 f"the X-Retell-Signature header arrives {outcome}",
-                "Let the proxy pass it on unchanged.",
+                "Let the proxy forward it unchanged.",
             )
         ]
     return [_about_other(response, outcome)]
 
 
 def _about_success(
-    response: httpx.Response, said: dict[str, Any], body: bytes, *, at_ms: int, now_ms: int
+    response: httpx.Response, answer: dict[str, Any], body: bytes, *, at_ms: int, now_ms: int
 ) -> list[Finding]:
     seconds = response.elapsed.total_seconds()
     size = f"{len(body) / 1e6:.1f} MB" if len(body) > 100_000 else f"{len(body)} bytes"
     found = [Finding(False, f"{size} arrived unchanged and verified in {seconds * 1000:.0f} ms")]
     if seconds >= SLOW_SECONDS:
-        hint = f"Retell gives up after {TIMEOUT_SECONDS:g} seconds: find what holds it up."
+        hint = f"Retell times out after {TIMEOUT_SECONDS:g} seconds: find what delays it."
         found.append(Finding(seconds >= TIMEOUT_SECONDS, f"slow: {seconds:.1f} seconds", hint))
-    received_at_ms = said.get("received_at_ms")
+    received_at_ms = answer.get("received_at_ms")
     if isinstance(received_at_ms, int):
-        # It was received somewhere between the two.
+        # Received between the two times: a difference within is no skew.
         skew = received_at_ms - min(max(received_at_ms, at_ms), now_ms)
         if abs(skew) >= SKEW_NOTED_MS:
             what = f"the clocks differ: {_skew_text(at_ms + skew, at_ms)}"
-            hint = "Set both by NTP: events are refused when they differ by five minutes."
+            hint = "Synchronise both by NTP: with five minutes, events are rejected."
             found.append(Finding(abs(skew) >= SKEW_WRONG_MS, what, hint))
     return found
 
@@ -248,14 +246,14 @@ def _about_forged(response: httpx.Response, body: bytes) -> Finding:
     if response.headers.get(BODY_HEADER) == hashlib.sha256(body).hexdigest():
         return Finding(
             True,
-            "the body arrives unchanged, and the receiver has another key",
-            "Give the receiver the RETELL_API_KEY of here, the one with the webhook badge, or add "
-            "it to its RETELL_WEBHOOK_KEYS.",
+            "the receiver has another key",
+            "Set the receiver's RETELL_API_KEY to the key that this command uses, the one with the "
+            "webhook badge, or add it to RETELL_WEBHOOK_KEYS.",
         )
     return Finding(
         True,
         "the body is changed on the way",
-        "Something in front parses it and writes it anew: let it pass the bytes on as they are.",
+        "A proxy re-encodes the body: let it forward the bytes unchanged.",
     )
 
 
@@ -263,29 +261,29 @@ def _about_other(response: httpx.Response, outcome: str | None) -> Finding:
     status = response.status_code
     if status == 413:
         what, hint = (
-            "a body of this length is refused (413)",
+            "a body of this length is rejected (413)",
             (
                 "Raise CALLHOUSE_MAX_BODY_BYTES."
                 if outcome == "too_large"
-                else "Let the proxy take bodies of 16 MB (nginx: client_max_body_size)."
+                else "Let the proxy accept bodies of 16 MB (nginx: client_max_body_size)."
             ),
         )
     elif status in (404, 405):
-        what, hint = f"nothing takes events there ({status})", "The path is /webhook."
+        what, hint = f"no webhook at this path ({status})", "The path is /webhook."
     elif status in (401, 403):
         what, hint = (
-            f"something in front of the receiver refuses ({status})",
-            "Let /webhook through without a login or an address list: the signature is the proof.",
+            f"a proxy rejects the request ({status})",
+            "Allow /webhook without a login or an IP list: the signature authenticates it.",
         )
     elif status >= 500:
         what, hint = (
-            f"it fails ({status})",
-            "See the receiver's log and /healthz, and whether the proxy finds the receiver.",
+            f"the server fails ({status})",
+            "Check the receiver's log, /healthz, and the proxy's upstream address.",
         )
     else:
         what, hint = (
-            f"it answers {status}, but is not callhouse",
-            "Register the address of callhouse's /webhook, and update callhouse there.",
+            f"the response is {status}, but not callhouse's",
+            "Register the URL of callhouse's /webhook, and update callhouse there.",
         )
     return Finding(True, what, hint)
 
@@ -305,8 +303,8 @@ def _date_ms(response: httpx.Response) -> int | None:
         return None
 
 
-def _skew_text(theirs_ms: int | None, ours_ms: int) -> str:
-    if theirs_ms is None:
-        return "by an amount that the answer does not tell"
-    seconds = round((theirs_ms - ours_ms) / 1000)
-    return f"theirs is {abs(seconds)} seconds {'ahead of' if seconds > 0 else 'behind'} ours"
+def _skew_text(receiver_ms: int | None, local_ms: int) -> str:
+    if receiver_ms is None:
+        return "by an unknown amount"
+    seconds = round((receiver_ms - local_ms) / 1000)
+    return f"the receiver's is {abs(seconds)} seconds {'ahead' if seconds > 0 else 'behind'}"

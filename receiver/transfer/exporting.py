@@ -1,6 +1,6 @@
-"""A table, a view or a query as CSV, newline JSON, Parquet or SQLite; or a copy of all.
+"""Export a table, a view or a query as CSV, newline JSON, Parquet or SQLite, or copy the file.
 
-Rows are streamed: memory holds one row, or one row group of a Parquet file.
+Rows are streamed: memory has one row, or one row group of a Parquet file.
 """
 
 import sys
@@ -27,15 +27,15 @@ _SUFFIXES = {
     ".sqlite": "sqlite",
     ".sqlite3": "sqlite",
 }
-_TOLD_ROWS = 1000
+_PROGRESS_ROWS = 1000
 
-# How much is done, and of how much if that is known.
+# Called with how much is done, and of how much if that is known.
 Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What to write, and how. Without `what`, all of it; without `to`, to stdout."""
+    """What to export and how: without `what`, the whole database; without `to`, to stdout."""
 
     what: str
     to: Path | None
@@ -46,15 +46,15 @@ class Export:
 
 
 def export(settings: Settings, asked: Export, *, progress: Progress) -> int:
-    """Write it and return how many rows that was; 0 for all of the database.
+    """Write the export and return the number of rows; 0 for the whole database.
 
-    A file appears under its name once it is whole. Raises SettingsError for what cannot be asked,
+    A file appears under its name once it is complete. Raises SettingsError for invalid options,
     NotStored without a database, DatabaseAway without its server, ExportFailed if it cannot be read
     or written, and BrokenPipeError.
     """
     form = _format(asked)
     _refuse(asked, form, settings.database)
-    # Found missing before anything is read.
+    # Before anything is read: pyarrow may be missing.
     writers: dict[str, Writer] = {"csv": csv_writer, "ndjson": ndjson_writer}
     write = parquet_writer() if form == "parquet" else writers.get(form)
     try:
@@ -74,7 +74,7 @@ def export(settings: Settings, asked: Export, *, progress: Progress) -> int:
 
 
 class Counted:
-    """Rows, counted, with a word to whoever watches at every thousandth."""
+    """Counts rows, and calls `progress` at every thousandth."""
 
     def __init__(self, rows: Iterable[Row], progress: Progress) -> None:
         self.done = 0
@@ -85,7 +85,7 @@ class Counted:
         for row in self._rows:
             yield row
             self.done += 1
-            if self.done % _TOLD_ROWS == 0:
+            if self.done % _PROGRESS_ROWS == 0:
                 self._progress(self.done, None)
 
 
@@ -97,31 +97,31 @@ def _format(asked: Export) -> str:
     if form := _SUFFIXES.get(asked.to.suffix.lower()):
         return form
     raise SettingsError(
-        f"{asked.to.name} does not say in which format to write",
-        hint=f"Let it end in {', '.join(_SUFFIXES)}, or give --format.",
+        f"the format of {asked.to.name} is unknown",
+        hint=f"Use a name that ends in {', '.join(_SUFFIXES)}, or add --format.",
     )
 
 
 def _refuse(asked: Export, form: str, database: Location) -> None:
-    """Raise SettingsError for what does not go together, or would destroy something."""
+    """Raise SettingsError for options that conflict, or that would overwrite the database."""
     if not asked.what and form != "sqlite":
         raise SettingsError(
-            f"{form} holds one table",
-            hint="Name a table, a view or a SELECT; or let --to end in .db for all of it.",
+            f"a {form} file has one table",
+            hint="Name a table, a view or a SELECT; or use --to FILE.db for the whole database.",
         )
     if not asked.what and asked.since:
         raise SettingsError("--since needs a table, a view or a SELECT")
     if asked.to is None:
         if sys.stdout is None:
-            raise SettingsError("stdout is closed", hint="Give --to FILE.")
+            raise SettingsError("stdout is closed", hint="Add --to FILE.")
         if form == "sqlite" or (form == "parquet" and sys.stdout.isatty()):
-            raise SettingsError(f"{form} is nothing to print", hint="Give --to FILE.")
+            raise SettingsError(f"{form} cannot be printed", hint="Add --to FILE.")
         return
     if asked.to.is_dir() or not asked.to.parent.is_dir():
-        raise SettingsError(f"{asked.to} is not a file in a folder that exists")
+        raise SettingsError(f"{asked.to} is a folder, or its folder does not exist")
     own = [database, *files_beside(database)] if isinstance(database, Path) else []
     if asked.to.exists() and any(path.exists() and asked.to.samefile(path) for path in own):
-        raise SettingsError(f"{asked.to} belongs to the database", hint="Name another file.")
+        raise SettingsError(f"{asked.to} belongs to the database", hint="Choose another file.")
 
 
 def _read(moment: Snapshot, asked: Export, configured: str, *, typed: bool) -> Result:

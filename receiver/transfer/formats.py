@@ -1,4 +1,7 @@
-"""How rows become CSV, newline JSON and Parquet. Each writer takes an open file and a result."""
+"""Write rows as CSV, newline JSON and Parquet.
+
+In: an open file and a result, a table's or a query's rows. Out: the written file.
+"""
 
 import base64
 import csv
@@ -17,19 +20,19 @@ from schema.tables import TIMESTAMPS
 
 Writer = Callable[[BinaryIO, Result], None]
 
-# A spreadsheet takes a cell that begins like this for a formula.
+# Spreadsheets run a cell that begins like this as a formula.
 # Source: https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
-# A number, and a telephone number too: a spreadsheet reads its value, and runs nothing.
+# Numbers and phone numbers: spreadsheets read these as values.
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
-# A row group holds about this much, so that transcripts of hours do not add up.
+# Size of a row group in rows and bytes: its rows are in memory at once.
 _GROUP_ROWS = 50_000
 _GROUP_BYTES = 16 * 1024 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def in_zone(result: Result, zone: ZoneInfo) -> Result:
-    """The same, with milliseconds since the epoch as ISO text with the zone's offset."""
+    """The result with milliseconds since the epoch as ISO text with the zone's offset."""
     are_times = [name in TIMESTAMPS for name in result.names]
     types = ["TEXT" if is_time else of for is_time, of in zip(are_times, result.types, strict=True)]
 
@@ -44,7 +47,7 @@ def in_zone(result: Result, zone: ZoneInfo) -> Result:
 
 
 def iso(at_ms: int, zone: ZoneInfo) -> str:
-    """2026-05-09T14:52:42.120+02:00; a number that no calendar has stays what it is."""
+    """2026-05-09T14:52:42.120+02:00; a number outside of the calendar stays a number."""
     try:
         at = _EPOCH + timedelta(milliseconds=at_ms)
         return at.astimezone(zone).isoformat(timespec="milliseconds")
@@ -53,7 +56,7 @@ def iso(at_ms: int, zone: ZoneInfo) -> str:
 
 
 def defused(value: object) -> object:
-    """A CSV cell: text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    """A CSV cell. Text that a spreadsheet would run as a formula gets an apostrophe in front."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
@@ -66,7 +69,7 @@ def csv_writer(out: BinaryIO, result: Result) -> None:
     text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
     try:
         writer = csv.writer(text, lineterminator="\n")
-        # Left bare, a carriage return begins a row in a spreadsheet.
+        # In spreadsheets, an unquoted carriage return begins a row.
         quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow(map(defused, result.names))
         for row in result.rows:
@@ -85,7 +88,7 @@ def ndjson_writer(out: BinaryIO, result: Result) -> None:
 
 
 def parquet_writer() -> Writer:
-    """Writes Parquet, if pyarrow is there. Raises SettingsError that names the extra if not."""
+    """The writer of Parquet. Raises SettingsError if pyarrow is not installed."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -41,7 +41,7 @@ from receiver.webhook.signature import (
 )
 from schema.events import parse
 
-# Retell asks before it answers a call or chat; an empty object goes on with the number's own agent.
+# Retell asks before it answers a call or chat; an empty object selects the number's own agent.
 # Source: https://docs.retellai.com/features/inbound-call-webhook
 INBOUND_EVENTS = ("call_inbound", "chat_inbound")
 
@@ -75,10 +75,10 @@ def create_app(
     counters = Counters(settings.counters_path)
     watch = DatabaseWatch(settings.database, counters.path, seconds=health_cache_seconds)
     app = Flask("callhouse")
-    # One more than allowed: of a body without a length, werkzeug hands over what fits in silence.
+    # One more than allowed: werkzeug cuts a body without a length at this limit.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1
     bodies = Bodies(max_body_bytes=settings.max_body_bytes)
-    app.before_request(partial(_keep_apart, settings.health_bind))
+    app.before_request(partial(_separate_health, settings.health_bind))
     app.after_request(_close_unless_signed)
     app.extensions["callhouse"] = {"store": store, "counters": counters}
 
@@ -138,17 +138,17 @@ def _answer_health(
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _keep_apart(health_bind: Bind | None) -> None:
-    """With an address of its own, health is answered there and nothing else is. Raises NotFound."""
+def _separate_health(health_bind: Bind | None) -> None:
+    """With a separate address, only health is answered there. Raises NotFound."""
     if health_bind is not None:
-        # gunicorn takes it from the socket, not from a header.
+        # gunicorn sets it from the socket, not from a header.
         is_there = request.environ["SERVER_PORT"] == str(health_bind.port)
         if is_there != (request.path in HEALTH_PATHS):
             raise NotFound
 
 
 def _verified(body: bytes, settings: config.Settings, received_at: int) -> Received:
-    """Verify a body and make it ready. Raises SignatureError."""
+    """Verify and parse a body. Raises SignatureError."""
     try:
         signed = authenticate(
             body,
@@ -170,8 +170,8 @@ def _verified(body: bytes, settings: config.Settings, received_at: int) -> Recei
 
 
 def _is_replay(body: bytes, store: AnyStore) -> bool:
-    """Whether an authentic body that is too old is stored already, or a test: no news of a clock
-    that is wrong."""
+    """Whether an authentic but stale body is stored already, or a test event. Otherwise a clock is
+    wrong."""
     event = parse(body)
     try:
         return is_probe(event) or store.read(partial(is_known, event=event))
@@ -182,7 +182,7 @@ def _is_replay(body: bytes, store: AnyStore) -> bool:
 def _answer_errors(
     app: Flask, counters: Counters, now_ms: Callable[[], int], max_body_bytes: int
 ) -> None:
-    """Every error becomes JSON with a hint, and never repeats what the request said."""
+    """Answer errors as JSON with a hint, without content of the request."""
 
     @app.errorhandler(CallhouseError)
     def refuse(error: CallhouseError) -> tuple[Response, int, dict[str, str]]:
@@ -214,20 +214,20 @@ def _answer_errors(
 
     @app.errorhandler(Exception)
     def fail(error: Exception) -> tuple[Response, int]:
-        # The class alone: an exception's text may hold what the request said.
+        # Only the class: the message may contain content of the request.
         log(now_ms=now_ms(), outcome="failed", error=type(error).__name__)
         return jsonify({"error": "internal error", "hint": "See the receiver's log."}), 500
 
 
 def _no_content() -> Response:
-    # WSGI wants no type of nothing.
+    # WSGI forbids a Content-Type without a body.
     response = Response()
     del response.headers["Content-Type"]
     return response
 
 
 def _refuse_unread(max_bytes: int) -> None:
-    """Read nothing for a sender who cannot be Retell. Raises BodyTooLarge or SignatureError."""
+    """Check length and header before reading the body. Raises BodyTooLarge or SignatureError."""
     if (request.content_length or 0) > max_bytes:
         raise _too_large(max_bytes)
     parse_header(request.headers.get("X-Retell-Signature"))
@@ -243,11 +243,11 @@ def _is_timed() -> bool:
 
 
 def _close_unless_signed(response: Response) -> Response:
-    """Close the connection after every answer but one to a signed event.
+    """Close the connection unless the request was a signed event.
 
-    A worker answers whoever has sent a request before it accepts one more connection: strangers
-    who keep a hundred connections busy would make a new sender wait for seconds. And what is left
-    of a body must not be taken for the next request.
+    A worker serves open connections before it accepts new ones: unsigned requests on a hundred
+    connections would delay a new sender for seconds. And the rest of an unread body must not be
+    read as the next request.
     """
     # Set by gunicorn.conf.py: gunicorn ignores a Connection header of ours.
     force_close = getattr(request.environ["wsgi.input"], "force_close", None)
@@ -259,15 +259,15 @@ def _close_unless_signed(response: Response) -> Response:
     return response
 
 
-# Retell gives up after 10 s; a slow line may take longer for the largest body.
+# Retell times out after 10 s; the largest body may take longer on a slow connection.
 BODY_SECONDS = 30.0
 # The minimum rate: a piece of at most 256 KiB in this time.
 PIECE_SECONDS = 5.0
 _FIRST_PIECE, _LARGEST_PIECE = 16 * 1024, 256 * 1024
-# Bodies that one worker has in memory at a moment; a quarter of it is for small ones.
+# Bytes of bodies in memory, per worker; a quarter is reserved for small bodies.
 BUDGET_BYTES = 64 * 1024 * 1024
 SMALL_BYTES = 1024 * 1024
-# What is read of a refused body after the answer, so that the sender gets to read the answer.
+# What is read of a rejected body after the response, so that the sender can read the response.
 _DRAIN_BYTES, _DRAIN_SECONDS = 256 * 1024, 1.0
 
 
@@ -275,23 +275,23 @@ class Stream(Protocol):
     """A request's body."""
 
     def read(self, size: int, /) -> bytes:
-        """At most so many bytes, none at the end."""
+        """At most `size` bytes; empty at the end."""
 
 
 class Bodies:
-    """The bodies that one worker is reading or working on, and the memory that they may take."""
+    """The bodies that one worker has in memory, within a budget."""
 
     def __init__(self, *, max_body_bytes: int, budget_bytes: int = BUDGET_BYTES) -> None:
-        # One body of the greatest length always fits beside others.
+        # One body of the maximum length always fits.
         self._budget = max(budget_bytes, 4 * max_body_bytes)
         self._used = 0
         self._lock = threading.Lock()
 
     @contextmanager
     def read(self, stream: Stream, *, is_timed: bool) -> Iterator[bytes]:
-        """Read a body to its end, and count it until the block ends.
+        """Read a body, and count its bytes until the block ends.
 
-        `is_timed` says that gevent runs the server, whose reads can be interrupted. Raises
+        `is_timed`: gevent runs the server, so reads can time out. Raises
         BodyTooSlow, Overloaded, BodyUnreadable, and werkzeug's errors of the stream.
         """
         pieces: list[bytes] = []
@@ -299,7 +299,7 @@ class Bodies:
         try:
             with _deadline(BODY_SECONDS, is_timed=is_timed):
                 while piece := _piece(stream, size, is_timed=is_timed):
-                    self._take(len(piece), size)
+                    self._reserve(len(piece), size)
                     size += len(piece)
                     pieces.append(piece)
             body = b"".join(pieces)
@@ -309,7 +309,7 @@ class Bodies:
             with self._lock:
                 self._used -= size
 
-    def _take(self, count: int, before: int) -> None:
+    def _reserve(self, count: int, before: int) -> None:
         is_small = before + count <= SMALL_BYTES
         limit = self._budget if is_small else self._budget * 3 // 4
         with self._lock:
@@ -319,9 +319,9 @@ class Bodies:
 
 
 def drain(stream: Stream, *, is_timed: bool) -> None:
-    """Read what follows of a refused body, for a moment.
+    """Read the rest of a rejected body, for a limited time.
 
-    A socket that is closed with unread bytes resets the connection, and the answer is lost.
+    Closing a socket with unread bytes resets the connection, and the response is lost.
     """
     left = _DRAIN_BYTES
     with suppress(Exception), _deadline(_DRAIN_SECONDS, is_timed=is_timed):
@@ -330,13 +330,13 @@ def drain(stream: Stream, *, is_timed: bool) -> None:
 
 
 def _piece(stream: Stream, so_far: int, *, is_timed: bool) -> bytes:
-    # What the server has read ahead of a piece is not counted: never more than what is.
+    # The server's read-ahead is not counted, so pieces grow with the bytes counted.
     wanted = min(max(so_far, _FIRST_PIECE), _LARGEST_PIECE)
     with _deadline(PIECE_SECONDS, is_timed=is_timed):
         try:
             return stream.read(wanted)
         except (OSError, ValueError, ParseException) as error:
-            # Chunks that are none, or a sender that is gone.
+            # Malformed chunks, or a closed connection.
             raise BodyUnreadable("the body could not be read to its end") from error
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from receiver.addresses import Location
 from receiver.store.engine import engine
 
-# One slot each, in this order for ever: a name is appended, never moved.
+# One slot each. The order is fixed: names are appended, never moved.
 NAMES = (
     "stored",
     "duplicate",
@@ -42,21 +42,21 @@ NAMES = (
     "unreadable",
     "overloaded",
 )
-# These say when something was last, or what came since; what is not here counts requests.
+# Times and counts since an event; all other names count requests.
 STATE = frozenset(NAMES[11:17])
-# A time so far ahead was written while the clock was wrong.
+# A time further ahead was written while the clock was wrong.
 _AHEAD_MS = 60_000
 _SLOT = struct.Struct("<q")
 _BYTES = mmap.PAGESIZE
 
 
 def is_future(at_ms: int, now_ms: int) -> bool:
-    """Whether a time can only have been written while the clock was ahead."""
+    """Whether a time was written while the clock was ahead."""
     return at_ms > now_ms + _AHEAD_MS
 
 
 class Counters:
-    """Counts by name, shared by every process that opens the same path."""
+    """Counters by name, shared by all processes that open the same path."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -75,20 +75,20 @@ class Counters:
         self._change(name, lambda value: value + count)
 
     def raise_to(self, name: str, value: int) -> None:
-        """Set a time, unless it is later already; a time in the future is replaced."""
+        """Set a time unless a later one is stored; a time in the future is replaced."""
         self._change(name, lambda before: value if is_future(before, value) else max(before, value))
 
     def reset(self, name: str) -> None:
-        """Set a count to zero. Costs nothing if it is."""
+        """Set a counter to zero."""
         if self._get(NAMES.index(name)):
             self._change(name, lambda _: 0)
 
     def read(self) -> dict[str, int]:
-        """All of them."""
+        """All counters."""
         return {name: self._get(i) for i, name in enumerate(NAMES)}
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._map.close()
         self._file.close()
 
@@ -98,7 +98,7 @@ class Counters:
 
     def _change(self, name: str, change: Callable[[int], int]) -> None:
         slot = NAMES.index(name)
-        # The file lock orders processes, the other one the threads of this process.
+        # The file lock is for processes, the other one for threads of this process.
         with self._lock:
             fcntl.lockf(self._file, fcntl.LOCK_EX)
             try:
@@ -107,11 +107,11 @@ class Counters:
                 fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
-# Below this, the next burst may not fit.
+# Less may not be enough for the next burst of events.
 MIN_FREE_BYTES = 64 * 1024 * 1024
-# How far back the answer looks: long enough for any monitor to see what happened.
+# How long a problem is reported, so that monitors can see it.
 RECENT_MS = 15 * 60 * 1000
-# So many forged requests without an authentic event are no stray visitor.
+# With this many forged requests and no authentic event, the key is probably wrong.
 MIN_FORGED = 5
 
 NEARLY_FULL = "the disk is nearly full"
@@ -121,7 +121,7 @@ REFUSED = "events were refused and none was stored since"
 _EVENTS = ("stored", "duplicate", "quarantined", "erased")
 _REFUSED = ("busy", "unavailable")
 
-# How each problem begins; docs/reference/health.md has a remedy for each.
+# The beginning of each problem; docs/reference/health.md has a remedy for each.
 PROBLEMS = (
     "the database cannot be opened",
     "the database is damaged",
@@ -137,7 +137,7 @@ PROBLEMS = (
 
 
 def note(counters: Counters, outcome: str, *, now_ms: int) -> None:
-    """Count what became of a request to /webhook, and what `health` needs to know of it."""
+    """Count the outcome of a request to /webhook."""
     counters.add(outcome)
     if outcome in _EVENTS:
         counters.raise_to("last_event_ms", now_ms)
@@ -157,7 +157,7 @@ def note(counters: Counters, outcome: str, *, now_ms: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseState:
-    """What a look at the database and its disk found."""
+    """The state of the database and its disk."""
 
     problems: Sequence[str]
     found: Mapping[str, Any]
@@ -167,9 +167,9 @@ class DatabaseState:
 
 
 class DatabaseWatch:
-    """Looks at the database at `where` at most once in `seconds`, whoever asks.
+    """Checks the database at `where` at most once in `seconds`.
 
-    A look takes milliseconds, and anybody on the internet may ask for it.
+    A check takes milliseconds, and anybody on the internet may request it.
     """
 
     def __init__(self, where: Location, counters_path: Path, *, seconds: float) -> None:
@@ -179,7 +179,7 @@ class DatabaseWatch:
         self._due = 0.0
 
     def look(self) -> DatabaseState:
-        """The state, one look at a time."""
+        """The state; one check at a time."""
         with self._lock:
             if self._state is None or time.monotonic() >= self._due:
                 self._state = self._look()
@@ -196,7 +196,7 @@ class DatabaseWatch:
 
 
 def health(state: DatabaseState, counters: Counters, *, now_ms: int) -> dict[str, Any]:
-    """The answer of /healthz; `problems` is empty when all is well."""
+    """The response of /healthz; `problems` is empty if there are none."""
     counts = counters.read()
     problems = [*state.problems, *traffic_problems(counts, now_ms)]
     last_event_ms = counts["last_event_ms"]
@@ -212,12 +212,12 @@ def health(state: DatabaseState, counters: Counters, *, now_ms: int) -> dict[str
 
 
 def traffic_problems(counts: Mapping[str, int], now_ms: int) -> list[str]:
-    """What the requests of the last quarter of an hour say. Times in the future say nothing."""
+    """The problems seen in the requests of the last 15 minutes. Times in the future are ignored."""
     problems = []
     recent = {name for name, at in counts.items() if _is_recent(at, now_ms)}
     if "last_stale_ms" in recent:
         problems.append(STALE)
-    # Beside authentic events, forged ones are a stranger's.
+    # If authentic events arrive too, the key is right.
     is_forged = counts["forged_since_event"] >= MIN_FORGED and "last_forged_ms" in recent
     if is_forged and "last_event_ms" not in recent:
         problems.append(FORGED)
@@ -231,7 +231,7 @@ def _is_recent(at_ms: int, now_ms: int) -> bool:
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes left on the disk that holds `path`, 0 if its folder is gone."""
+    """Free bytes on the disk of `path`; 0 if its folder is missing."""
     return shutil.disk_usage(path.parent).free if path.parent.exists() else 0
 
 
@@ -240,7 +240,7 @@ def prometheus(state: DatabaseState, counters: Counters) -> str:
     counts = counters.read()
     last_event_ms = counts["last_event_ms"]
     lines = [
-        "# HELP callhouse_events_total Requests to /webhook by what became of them.",
+        "# HELP callhouse_events_total Requests to /webhook by outcome.",
         "# TYPE callhouse_events_total counter",
         *(
             f'callhouse_events_total{{outcome="{name}"}} {n}'
@@ -252,7 +252,7 @@ def prometheus(state: DatabaseState, counters: Counters) -> str:
         "last_event_timestamp_seconds": (last_event_ms / 1000, "When the last event was stored."),
         "database_bytes": (state.database_bytes, "Size of the database."),
         "wal_bytes": (state.wal_bytes, "Size of the write-ahead log."),
-        "free_disk_bytes": (state.free_disk_bytes, "Room left on this machine's disk."),
+        "free_disk_bytes": (state.free_disk_bytes, "Free space on this machine's disk."),
     }
     for name, (value, meaning) in gauges.items():
         lines += [

@@ -1,4 +1,4 @@
-"""One line per webhook: ids and figures, never what a call says.
+"""One log line per webhook: ids and numbers, never the content of a call.
 
 JSON for machines; on a terminal, columns for people.
 """
@@ -12,7 +12,7 @@ from typing import TextIO, TypeVar
 
 T = TypeVar("T")
 
-# A value from outside takes no more of a line.
+# Longer values are cut.
 MAX_CHARACTERS = 200
 
 # name -> width on a terminal.
@@ -31,20 +31,20 @@ def log(*, now_ms: int, stream: TextIO | None = None, **fields: str | int | floa
     """Write one line: the time and the fields that are not None."""
     stream = stream or sys.stderr
     at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
-    said = {name: _cut(value) for name, value in fields.items() if value is not None}
-    line = _columns(at, said) if stream.isatty() else json.dumps({"at": at, **said})
-    # One write for a line: the lines of several processes do not mix. A full disk under the log is
-    # no reason to refuse an event that is stored.
+    values = {name: _cut(value) for name, value in fields.items() if value is not None}
+    line = _columns(at, values) if stream.isatty() else json.dumps({"at": at, **values})
+    # One write per line, so that lines of several processes do not mix. The event is stored even if
+    # the log's disk is full.
     with suppress(OSError):
         stream.write(line + "\n")
         stream.flush()
 
 
 class ShortMessages(logging.Filter):
-    """Cuts what another program's logger says of a request, which may hold a header of 8 KB."""
+    """Cuts messages of other loggers, which may contain a header of 8 KB."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through, cut, and without the traceback of a connection that failed."""
+        """Accept every record, cut, and without the traceback of a failed connection."""
         message = record.getMessage()
         if record.exc_info and isinstance(record.exc_info[1], OSError):
             message = f"{message} {type(record.exc_info[1]).__name__}"
@@ -59,12 +59,12 @@ def _cut(value: T) -> T | str:
     return value
 
 
-def _columns(at: str, said: dict[str, str | int | float]) -> str:
+def _columns(at: str, values: dict[str, str | int | float]) -> str:
     cells = []
     for name, width in _COLUMNS.items():
-        value = said.get(name, "")
+        value = values.get(name, "")
         align = "<" if isinstance(value, str) else ">"
         cells.append(f"{value:{align}{width}}")
-    # An id is whatever the sender wrote: no control characters reach the terminal.
+    # Ids come from the sender: no control characters may reach the terminal.
     text = "  ".join([at[11:23], *cells]).rstrip()
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -17,8 +17,8 @@ from schema.events import Event
 
 TOLERANCE_MS = 300_000
 
-# ASCII digits only and a bounded length: the vendor's own pattern lets non-ASCII digits and
-# 5,000-digit numbers through to int().
+# ASCII digits only and a bounded length: Retell's own pattern passes non-ASCII digits and
+# 5,000-digit numbers to int().
 _HEADER = re.compile(rb"v=([0-9]{1,16}),d=([0-9a-f]{64})")
 
 
@@ -58,9 +58,9 @@ def authenticate(
     now_ms: int,
     tolerance_ms: int = TOLERANCE_MS,
 ) -> Signed:
-    """As `verify`, and say when the body was signed and with which key."""
+    """As `verify`, and return when the body was signed and with which key."""
     at_ms, digest = parse_header(header)
-    # Every key is tried, so that the time taken does not tell which one is near.
+    # Every key is tried, so that the duration does not depend on which key matches.
     signers = [
         key
         for key in keys
@@ -68,8 +68,8 @@ def authenticate(
     ]
     if not signers:
         raise ForgedSignature("the signature does not match the body")
-    # The age comes after the digest: only an authentic event can be stale, and a stale one means a
-    # wrong clock, which is worth an alarm of its own.
+    # The age is checked after the digest: an authentic but stale event means a wrong clock, which
+    # health reports separately.
     if abs(now_ms - at_ms) > tolerance_ms:
         raise StaleSignature("the signature's time is outside the tolerance")
     return Signed(at_ms=at_ms, key_id=key_id(signers[0]))
@@ -82,7 +82,7 @@ def parse_header(header: str | bytes | None) -> tuple[int, bytes]:
     """
     if not header:
         raise MissingSignature("the X-Retell-Signature header is missing")
-    # WSGI hands headers over as Latin-1 text; anything beyond it cannot match either.
+    # WSGI passes headers as Latin-1 text; other characters cannot match.
     raw = header.encode("latin-1", "replace") if isinstance(header, str) else header
     match = _HEADER.fullmatch(raw)
     if match is None:
@@ -91,14 +91,14 @@ def parse_header(header: str | bytes | None) -> tuple[int, bytes]:
 
 
 def key_id(key: str) -> str:
-    """Name a key without giving it away: the first 8 hex digits of its SHA-256."""
+    """A name for a key that does not reveal it: the first 8 hex digits of its SHA-256."""
     return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
 def _digest(body: bytes, at_ms: int, key: str) -> str:
     mac = hmac.new(key.encode(), body, hashlib.sha256)
-    # The number without zeros in front, as the vendor's own library has it: nothing separates it
-    # from the body, and a zero could be moved from there to here.
+    # Without leading zeros, as in Retell's library: nothing separates the number from the body, so
+    # a zero could be moved from one to the other.
     mac.update(b"%d" % at_ms)
     return mac.hexdigest()
 

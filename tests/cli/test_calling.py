@@ -130,7 +130,7 @@ def test_call_whose_answer_got_lost_gives_the_key_to_repeat_it_with(sandbox, mon
         monkeypatch.setenv("RETELL_BASE_URL", proxy.url)
         lost = run("call", TO, "--from", FROM)
     assert lost.exit_code == 1
-    assert "it is not known whether the call was placed" in lost.stderr
+    assert "unknown whether the call was placed" in lost.stderr
     key = lost.stderr.split("--idempotency-key ")[1].strip()
     monkeypatch.setenv("RETELL_BASE_URL", sandbox.url)
     assert run("call", TO, "--from", FROM, "--idempotency-key", key).exit_code == 0
@@ -144,18 +144,18 @@ def test_call_that_is_interrupted_gives_the_key_too(sandbox, monkeypatch):
     monkeypatch.setattr("receiver.retell.client.Retell.create_phone_call", interrupt)
     result = run("call", TO, "--from", FROM)
     assert result.exit_code == 130
-    assert result.stderr.startswith("Interrupted. It is not known whether the call was placed. ")
+    assert result.stderr.startswith("Interrupted. Unknown whether the call was placed. ")
     assert "--idempotency-key" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        ("+15005550400", "Retell refuses the request (400)"),
-        ("+15005550402", "Retell wants a payment first (402)"),
-        ("+15005550422", "Retell does not find what the request names (422)"),
-        ("+15005550429", "Retell throttles the account (429)"),
-        ("+15005550500", "Retell had an error (500)"),
+        ("+15005550400", "Retell rejected the request (400)"),
+        ("+15005550402", "Retell requires a payment (402)"),
+        ("+15005550422", "Retell does not know a number, agent or version (422)"),
+        ("+15005550429", "the account is rate-limited (429)"),
+        ("+15005550500", "Retell failed (500)"),
     ],
 )
 def test_each_refusal_is_one_request_and_a_sentence_with_what_to_do(sandbox, db, number, said):
@@ -179,7 +179,7 @@ def test_a_wrong_key_is_told(sandbox):
         main, ["call", TO, "--from", FROM], env={"RETELL_API_KEY": "key_other"}
     )
     assert result.exit_code == 1
-    assert "Retell refuses the API key (401)" in result.stderr
+    assert "Retell rejected the API key (401)" in result.stderr
     assert "key_other" not in result.output
 
 
@@ -294,7 +294,7 @@ def test_a_list_ends_with_a_summary_and_status_1_for_what_was_refused(sandbox, t
     assert "1  placed" in result.stderr
     assert "2  refused" in result.stderr
     assert "Refused, line 3: to_number is not an E.164 number" in result.stderr
-    assert "Refused, line 4: Retell does not find what the request names (422)" in result.stderr
+    assert "Refused, line 4: Retell does not know a number, agent or version (422)" in result.stderr
     path.write_text("to_number,var.name\n+14155550101,Ann\n+14155550102,Bob\n")
     result = run("call", "--from", FROM, "--csv", path, "--per-second", "100")
     assert result.exit_code == 0
@@ -310,7 +310,7 @@ def test_a_list_that_is_stopped_says_how_far_it_came_and_why(sandbox, tmp_path):
     assert result.exit_code == 1
     assert "1  placed" in result.stderr
     assert "2  not tried" in result.stderr
-    assert "Retell wants a payment first (402)" in result.stderr
+    assert "Retell requires a payment (402)" in result.stderr
 
 
 def test_an_interrupted_list_says_how_to_continue(sandbox, tmp_path, monkeypatch):
@@ -350,7 +350,7 @@ def test_webhook_set_and_show_tell_which_url_each_agent_carries(sandbox):
     assert set(rows) == set(sandbox.agents)
     assert url in rows[one]
     assert "the account's" in rows[two]
-    assert f"1 of {len(sandbox.agents)} agents have a URL of their own" in shown.stderr
+    assert f"1 of {len(sandbox.agents)} agents have their own URL" in shown.stderr
     assert "never calls" in shown.stderr
     as_json = {w["agent_id"]: w for w in json.loads(run("webhook", "show", "--json").stdout)}
     assert as_json[one]["webhook_url"] == url
@@ -373,7 +373,7 @@ def test_webhook_test_looks_at_every_url_of_the_agents(sandbox):
     run("webhook", "set", bad, "--agent", sandbox.agents[0])
     result = run("webhook", "test")
     assert result.exit_code == 1
-    assert "wrong it cannot be reached" in result.stdout
+    assert "wrong no connection" in result.stdout
     assert "arrived unchanged and verified" in result.stdout
 
 

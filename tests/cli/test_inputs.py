@@ -250,7 +250,7 @@ def test_a_database_of_another_kind_is_refused_before_anything_is_made(
     before = sorted(tmp_path.iterdir())
     done = run(WITH_A_DATABASE[name], environ | {"CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"})
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("Error: CALLHOUSE_DATABASE_URL is not usable: ")
+    assert done.stderr.startswith("Error: CALLHOUSE_DATABASE_URL is not valid: ")
     assert sorted(tmp_path.iterdir()) == before
     assert list(Path("/dev").glob("null*")) == [Path("/dev/null")]
 

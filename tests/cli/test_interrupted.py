@@ -111,7 +111,7 @@ def test_a_progress_bar_is_interrupted(environ, silent):
     said = os.read(ours, 65536).decode()
     os.close(ours)
     assert status == 130
-    assert said.rstrip().splitlines()[-1].endswith("are kept in the table coverage.")
+    assert said.rstrip().splitlines()[-1].endswith("are in the table coverage.")
     assert "Traceback" not in said
 
 

@@ -57,7 +57,7 @@ def test_the_command_makes_the_database_and_says_what_it_found(environ, engine):
 def test_the_command_says_what_stopped_it_and_what_to_do(environ):
     result = CliRunner(env=environ | {"RETELL_API_KEY": "key_wrong"}).invoke(main, ["sync"])
     assert result.exit_code == 1
-    assert "Retell refuses the API key" in result.output
+    assert "Retell rejected the API key" in result.output
 
 
 def test_the_command_wants_a_key_and_days_in_order(environ):
@@ -76,7 +76,7 @@ def test_a_call_that_failed_makes_the_command_fail(environ, box):
         result = CliRunner(env=environ | {"RETELL_BASE_URL": between.url}).invoke(main, ["sync"])
     assert result.exit_code == 1
     assert "149 new, 0 changed, 0 unchanged, 1 failed" in result.output
-    assert f"{call_id}: Retell answered with something else" in result.output
+    assert f"{call_id}: Retell answered with another call" in result.output
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_a_row_is_refused_with_its_reason_and_the_others_are_not():
     assert [(row.line, row.problem) for row in rows] == [
         (2, None),
         (3, "to_number is not an E.164 number"),
-        (5, "more cells than the first line has"),
+        (5, "more cells than the header"),
     ]
 
 
@@ -91,11 +91,11 @@ def test_lists_as_spreadsheets_write_them():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "no to_number"),
-        ("number\n+14155550123\n", "no to_number"),
-        ("to_number,metdata.x\n", "column 'metdata.x' is not known"),
-        ("to_number,var.\n", "column 'var.' is not known"),
-        ("to_number,to_number\n", "stands twice"),
+        ("", "no column to_number"),
+        ("number\n+14155550123\n", "no column to_number"),
+        ("to_number,metdata.x\n", "unknown column 'metdata.x'"),
+        ("to_number,var.\n", "unknown column 'var.'"),
+        ("to_number,to_number\n", "is there twice"),
         ('to_number\n"+14155550123\n', "is not CSV"),
         ('to_number\n"a"b\n', "is not CSV"),
     ],

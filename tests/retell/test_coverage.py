@@ -199,7 +199,7 @@ def test_the_command_names_the_missing_ids_and_fails_until_they_are_here(run, ac
     result = run("--fix")
     assert result.exit_code == 0
     assert "15 found: 15 new, 0 changed, 0 unchanged, 0 failed." in result.output
-    assert "Complete: of the 15 calls that Retell lists, all that it has is here." in result.output
+    assert "everything that Retell has of the 15 calls it lists is stored." in result.output
     assert run().exit_code == 0
 
 
@@ -226,7 +226,7 @@ def test_a_list_that_fails_is_an_error(run, account):
     account.between.meddle = lambda *_: (401, b"{}")
     result = run()
     assert result.exit_code == 1
-    assert "Retell refuses the API key" in result.output
+    assert "Retell rejected the API key" in result.output
 
 
 def test_a_fix_that_fails_for_a_call_leaves_it_named(run, account):

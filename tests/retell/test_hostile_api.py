@@ -17,7 +17,7 @@ from receiver.retell.client import Retell
 from receiver.retell.http import MAX_ANSWER_BYTES, Client, body_of, send
 from receiver.retell.listing import Listing
 from receiver.retell.placing import place
-from receiver.retell.webhooks import agent_webhooks, examine
+from receiver.retell.webhooks import agent_webhooks, check_webhook_url
 from receiver.store import Result
 from receiver.transfer.formats import csv_writer
 from tests.support.loopback import Handler, Loopback
@@ -80,7 +80,7 @@ def test_an_answer_without_fields_names_the_field():
 
 def test_pages_that_go_in_a_circle_end():
     pages = [{"items": [ITEM], "has_more": True, "pagination_key": k} for k in "abab"]
-    with pytest.raises(errors.UnexpectedAnswer, match="had before"):
+    with pytest.raises(errors.UnexpectedAnswer, match="repeated a pagination_key"):
         ask(answers(*pages), lambda retell: list(retell.agents()))
 
 
@@ -127,8 +127,8 @@ def test_a_dripped_answer_has_a_deadline(part, dripping):
 @pytest.mark.parametrize("part", ["headers", "body"])
 def test_a_receiver_that_drips_its_answer_has_a_deadline(part, dripping):
     began = time.monotonic()
-    found = examine(f"{dripping}/{part}", key=KEY, nonce="n", timeout_seconds=0.1)
-    assert found[-1].what == "no answer within 0.1 seconds"
+    found = check_webhook_url(f"{dripping}/{part}", key=KEY, nonce="n", timeout_seconds=0.1)
+    assert found[-1].what == "no response within 0.1 seconds"
     with Client(total_seconds=0.2) as client, pytest.raises(httpx.ReadTimeout):
         send_one(client, f"{dripping}/{part}")
     assert time.monotonic() - began < 3
@@ -143,9 +143,9 @@ def send_one(client, url):
 def test_a_bomb_of_a_receiver_is_refused(encoding):
     bomb = gzip.compress(b" " * (2 * MAX_ANSWER_BYTES))
     with Scripted([(200, {"Content-Encoding": encoding}, bomb)]) as server:
-        found = examine(server.url, key=KEY, nonce="n")[-1]
+        found = check_webhook_url(server.url, key=KEY, nonce="n")[-1]
         assert found.is_wrong
-        assert "its answer is " in found.what
+        assert "the response is " in found.what
         with Client(total_seconds=9) as client, pytest.raises(httpx.DecodingError):
             send_one(client, server.url)
 
@@ -161,7 +161,7 @@ def test_what_a_receiver_answers_is_one_short_line():
 @pytest.mark.parametrize("content", [DEEP, b"[]", b"null", b"<html>", b'{"error": 1}'])
 def test_odd_answers_of_a_receiver_are_findings(content):
     with Scripted([(400, {}, content)]) as server, Client(total_seconds=9) as client:
-        assert examine(server.url, key=KEY, nonce="n")[-1].is_wrong
+        assert check_webhook_url(server.url, key=KEY, nonce="n")[-1].is_wrong
         assert send_one(client, server.url).error
 
 

@@ -7,65 +7,67 @@ import pytest
 
 from receiver.retell.listing import (
     SETTLED_MS,
-    Held,
-    Snapshot,
+    CallProgress,
+    StoredCall,
+    adds_information,
     day_of,
-    goes_on_from,
-    is_news,
     is_open,
-    lacks,
+    missing_parts,
+    progress_of,
+    resume_day,
     row_of,
-    snapshot,
     window,
 )
 from tests.support.spelling import spelled
 
 AT = 1_778_328_000_000
-WHOLE = Snapshot(is_over=True, is_analysed=True, cost_is_final=True, expects_transcript=True, at=AT)
+WHOLE = CallProgress(
+    is_over=True, is_analysed=True, cost_is_final=True, expects_transcript=True, at=AT
+)
 
 
-def without(**changes) -> Snapshot:
-    return Snapshot(**{name: getattr(WHOLE, name) for name in WHOLE.__slots__} | changes)
+def without(**changes) -> CallProgress:
+    return CallProgress(**{name: getattr(WHOLE, name) for name in WHOLE.__slots__} | changes)
 
 
-def held(snapshot=WHOLE, **changes) -> Held:
-    return Held(**{"snapshot": snapshot, "has_transcript": True} | changes)
+def stored(progress=WHOLE, **changes) -> StoredCall:
+    return StoredCall(**{"progress": progress, "has_transcript": True} | changes)
 
 
 LACKING = {
-    "nothing of a whole call": (WHOLE, held(), []),
-    "a call that is not here": (WHOLE, Held(None), ["call"]),
-    "one that goes on and is not here": (without(is_over=False), Held(None), ["call"]),
-    "nothing of one that goes on": (without(is_over=False), held(without(is_over=False)), []),
-    "the end": (WHOLE, held(without(is_over=False)), ["end"]),
-    "the transcript": (WHOLE, held(has_transcript=False), ["transcript"]),
-    "the analysis": (WHOLE, held(without(is_analysed=False)), ["analysis"]),
-    "the cost": (WHOLE, held(without(cost_is_final=False)), ["cost"]),
+    "nothing of a whole call": (WHOLE, stored(), []),
+    "a call that is not here": (WHOLE, StoredCall(None), ["call"]),
+    "one that goes on and is not here": (without(is_over=False), StoredCall(None), ["call"]),
+    "nothing of one that goes on": (without(is_over=False), stored(without(is_over=False)), []),
+    "the end": (WHOLE, stored(without(is_over=False)), ["end"]),
+    "the transcript": (WHOLE, stored(has_transcript=False), ["transcript"]),
+    "the analysis": (WHOLE, stored(without(is_analysed=False)), ["analysis"]),
+    "the cost": (WHOLE, stored(without(cost_is_final=False)), ["cost"]),
     "no transcript where none is kept": (
         without(expects_transcript=False),
-        held(has_transcript=False),
+        stored(has_transcript=False),
         [],
     ),
     "no analysis that Retell lacks too": (
         without(is_analysed=False),
-        held(without(is_analysed=False)),
+        stored(without(is_analysed=False)),
         [],
     ),
     "no cost that is not final there": (
         without(cost_is_final=False),
-        held(without(cost_is_final=False)),
+        stored(without(cost_is_final=False)),
         [],
     ),
-    "nothing of what is gone": (WHOLE, held(has_transcript=False, is_gone=True), []),
-    "nothing of what was erased": (WHOLE, Held(None, is_erased=True), []),
+    "nothing of what is gone": (WHOLE, stored(has_transcript=False, is_gone=True), []),
+    "nothing of what was erased": (WHOLE, StoredCall(None, is_erased=True), []),
     "what an early answer lacked": (
         WHOLE,
-        held(has_transcript=False, asked_at=AT + SETTLED_MS - 1),
+        stored(has_transcript=False, fetched_at=AT + SETTLED_MS - 1),
         ["transcript"],
     ),
     "not what a late answer lacked": (
         WHOLE,
-        held(has_transcript=False, asked_at=AT + SETTLED_MS),
+        stored(has_transcript=False, fetched_at=AT + SETTLED_MS),
         [],
     ),
 }
@@ -73,26 +75,26 @@ LACKING = {
 
 @pytest.mark.parametrize(("listed", "here", "parts"), LACKING.values(), ids=LACKING)
 def test_lacking_is(listed, here, parts):
-    assert lacks(listed, here) == parts
+    assert missing_parts(listed, here) == parts
 
 
 OPEN = {
-    "a whole call": (held(), False),
-    "one that goes on": (held(without(is_over=False)), True),
-    "one that was not analysed": (held(without(is_analysed=False)), True),
-    "one without its final cost": (held(without(cost_is_final=False)), True),
-    "one without its transcript": (held(has_transcript=False), True),
+    "a whole call": (stored(), False),
+    "one that goes on": (stored(without(is_over=False)), True),
+    "one that was not analysed": (stored(without(is_analysed=False)), True),
+    "one without its final cost": (stored(without(cost_is_final=False)), True),
+    "one without its transcript": (stored(has_transcript=False), True),
     "one that keeps no transcript": (
-        held(without(expects_transcript=False), has_transcript=False),
+        stored(without(expects_transcript=False), has_transcript=False),
         False,
     ),
     "one that goes on, asked for two days after": (
-        held(without(is_over=False), asked_at=AT + SETTLED_MS),
+        stored(without(is_over=False), fetched_at=AT + SETTLED_MS),
         False,
     ),
-    "one that is gone": (held(without(is_over=False), is_gone=True), False),
-    "one that was erased": (held(without(is_over=False), is_erased=True), False),
-    "one that is not here": (Held(None), False),
+    "one that is gone": (stored(without(is_over=False), is_gone=True), False),
+    "one that was erased": (stored(without(is_over=False), is_erased=True), False),
+    "one that is not here": (StoredCall(None), False),
 }
 
 
@@ -119,7 +121,7 @@ NEWS = {
 
 @pytest.mark.parametrize(("said", "known", "expected"), NEWS.values(), ids=NEWS)
 def test_news_is(said, known, expected):
-    assert is_news(spelled(said), spelled(known)) is expected
+    assert adds_information(spelled(said), spelled(known)) is expected
 
 
 ROWS = {
@@ -149,7 +151,7 @@ ROWS = {
 
 @pytest.mark.parametrize(("fields", "expected"), ROWS.values(), ids=ROWS)
 def test_how_far_a_listed_call_is(fields, expected):
-    assert snapshot(row_of("c", spelled(fields), 7), is_analysed=False) == expected
+    assert progress_of(row_of("c", spelled(fields), 7), is_analysed=False) == expected
 
 
 def test_a_day_is_the_time_zones_and_may_have_23_hours():
@@ -168,5 +170,5 @@ def test_the_first_day_of_all_is_open_to_the_past_and_the_last_to_the_future():
 
 def test_a_sync_lists_the_days_again_in_which_calls_may_finish_late():
     day = date(2026, 5, 13)
-    assert goes_on_from(date(2026, 5, 14), day) == date(2026, 5, 11)
-    assert goes_on_from(date(2026, 5, 2), day) == date(2026, 5, 2)
+    assert resume_day(date(2026, 5, 14), day) == date(2026, 5, 11)
+    assert resume_day(date(2026, 5, 2), day) == date(2026, 5, 2)

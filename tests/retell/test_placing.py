@@ -43,21 +43,21 @@ def test_a_call_that_retell_would_take_is_usable(fields):
         ({"to_number": 14155550123}, "to_number is missing"),
         ({"from_number": None}, "from_number is missing"),
         ({"from_number": "", "ignore_e164_validation": True}, "from_number is missing"),
-        ({"override_agent_id": ""}, "override_agent_id is not an agent's id"),
-        ({"override_agent_version": -1}, "override_agent_version is not a version"),
-        ({"override_agent_version": True}, "override_agent_version is not a version"),
-        ({"override_agent_version": ""}, "override_agent_version is not a version"),
+        ({"override_agent_id": ""}, "override_agent_id must be a string"),
+        ({"override_agent_version": -1}, "override_agent_version is not a valid version"),
+        ({"override_agent_version": True}, "override_agent_version is not a valid version"),
+        ({"override_agent_version": ""}, "override_agent_version is not a valid version"),
         ({"agent_override": []}, "agent_override is not an object"),
         ({"metadata": "x"}, "metadata is not an object"),
         ({"metadata": {"x": "y" * METADATA_MAX_BYTES}}, "metadata is longer than 50000 bytes"),
         ({"metadata": {"x": "é" * 25_000}}, "metadata is longer than 50000 bytes"),
-        ({"retell_llm_dynamic_variables": {"age": 42}}, "dynamic_variables is not an object of"),
-        ({"custom_sip_headers": {"X-Age": 42}}, "custom_sip_headers is not an object of texts"),
-        ({"custom_sip_headers": {"Campaign": "x"}}, "a SIP header is not usable"),
-        ({"custom_sip_headers": {"X-A": "x\r\nX-B: y"}}, "a SIP header is not usable"),
-        ({"ignore_e164_validation": "yes"}, "ignore_e164_validation is neither true nor false"),
-        ({"idempotency_key": ""}, "idempotency_key is not a text"),
-        ({"dynamic_variables": {}}, "there is a field that a call does not have"),
+        ({"retell_llm_dynamic_variables": {"age": 42}}, "dynamic_variables must be an object of"),
+        ({"custom_sip_headers": {"X-Age": 42}}, "custom_sip_headers must be an object of strings"),
+        ({"custom_sip_headers": {"Campaign": "x"}}, "a SIP header is invalid"),
+        ({"custom_sip_headers": {"X-A": "x\r\nX-B: y"}}, "a SIP header is invalid"),
+        ({"ignore_e164_validation": "yes"}, "ignore_e164_validation must be true or false"),
+        ({"idempotency_key": ""}, "idempotency_key must be a string"),
+        ({"dynamic_variables": {}}, "the body has an unknown field"),
     ],
 )
 def test_a_call_that_retell_would_refuse_is_not_sent(fields, said):
@@ -80,7 +80,7 @@ def test_a_misspelt_field_is_refused_with_the_nearest():
 def test_pairs_keep_everything_behind_the_first_equals_sign():
     assert pairs(["a=b=c", "empty="], option="--var") == {"a": "b=c", "empty": ""}
     for text in ("a", "=b", ""):
-        with pytest.raises(UnusableCall, match="--var wants KEY=VALUE"):
+        with pytest.raises(UnusableCall, match="--var needs KEY=VALUE"):
             pairs([text], option="--var")
 
 

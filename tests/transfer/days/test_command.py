@@ -15,8 +15,8 @@ def test_the_command_says_what_it_did(store, run_on_store, lake):
     add(store, "call", at=DAY_MS)
     first, second = (run_on_store("--parquet", lake, "--partition", "day") for _ in range(2))
     assert (first.exit_code, second.exit_code) == (0, 0)
-    assert "0 files written with 0 rows, 0 removed" in second.output
-    assert "days and tables had not changed" in second.output
+    assert "0 files written (0 rows), 0 removed" in second.output
+    assert "days and tables unchanged" in second.output
     assert call_ids(lake) == {"call"}
 
 
@@ -26,11 +26,23 @@ def test_the_command_says_what_it_did(store, run_on_store, lake):
         (["--parquet", "lake"], "--parquet needs --partition day"),
         (["--partition", "day"], "--partition needs --parquet DIR"),
         (["--parquet", "lake", "--partition", "hour"], "'hour' is not 'day'"),
-        (["calls", "--parquet", "lake", "--partition", "day"], "only --private"),
-        (["--parquet", "lake", "--partition", "day", "--to", "x.db"], "only --private"),
-        (["--parquet", "lake", "--partition", "day", "--format", "csv"], "only --private"),
-        (["--parquet", "lake", "--partition", "day", "--since", "2026-05-12"], "only --private"),
-        (["--parquet", "lake", "--partition", "day", "--timezone", "UTC"], "only --private"),
+        (["calls", "--parquet", "lake", "--partition", "day"], "combined with --private"),
+        (
+            ["--parquet", "lake", "--partition", "day", "--to", "x.db"],
+            "combined with --private",
+        ),
+        (
+            ["--parquet", "lake", "--partition", "day", "--format", "csv"],
+            "combined with --private",
+        ),
+        (
+            ["--parquet", "lake", "--partition", "day", "--since", "2026-05-12"],
+            "combined with --private",
+        ),
+        (
+            ["--parquet", "lake", "--partition", "day", "--timezone", "UTC"],
+            "combined with --private",
+        ),
         (["--parquet", "a_file", "--partition", "day"], "a_file is not a directory"),
         (["--parquet", "no/lake", "--partition", "day"], "not in a directory that exists"),
         (["--parquet", "ftp://key:secret@host/x", "--partition", "day"], "nor a URI"),
