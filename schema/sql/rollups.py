@@ -1,4 +1,4 @@
-"""The figures of each hour and day: what fills the rollup tables, and views that are exact."""
+"""The figures of each hour and day: statements that fill the rollup tables, and exact views."""
 
 import importlib.resources
 import re
@@ -12,7 +12,7 @@ _STATEMENT = re.compile(
 )
 _HOUR = "local_hour(call_time(c))"
 
-# What figures are told apart by; all others are added up, or the largest of them is taken.
+# Columns that figures are grouped by. The others are summed, or their maximum is taken.
 _GROUPS = frozenset(
     {"agent_id", "agent_version", "direction", "disconnection_reason", "started", "product"}
     | {"component", "name", "type", "former_node", "new_node", "wait_ms"}
@@ -32,8 +32,8 @@ def _gaps(table: str, since: str, until: str) -> str:
 
 
 def unsettled_calls(hour_ms: int) -> str:
-    """The calls between hours that are rolled up, each gap a search of the index on their time, and
-    the calls of no time."""
+    """The calls in no hour that is rolled up: a search of calls_at for each gap between such hours,
+    and the calls without a time."""
     return plain(f"""
     SELECT c.* FROM ({_gaps("rollup_hours", "hour", f"hour + {hour_ms}")}
     ) gap

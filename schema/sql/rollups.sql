@@ -1,17 +1,17 @@
--- The figures of every hour, as they are now: of hours that are rolled up from their table, of all
--- others from the calls themselves. Dashboards and scorecards are sums of these.
+-- The figures of every hour: of hours that are rolled up from the rollup tables, of all others from the
+-- calls. Dashboards and scorecards are sums of these.
 --
--- The words are those of views.sql, and
---   local_hour(X)       the first millisecond of the local hour; where the zone's offset has half an
---                       hour, that is none of UTC's
+-- The macros are those of views.sql, and
+--   local_hour(X)       the first millisecond of the local hour, which is half past an hour of UTC
+--                       where the zone's offset has half an hour
 --   product_of(p)       the product of a row of product_costs, in one spelling
 --   step_of(j)          how wide the step of a row of json_each is, in milliseconds
--- schema/sql/rollups.py puts unsettled_calls in front: in a view the calls of hours that are not rolled up,
--- and in rolling up those of the hour in hand. So the second half of each view is also what fills its
--- table, and the two cannot differ. From each view and table it makes those of days.
+-- schema/sql/rollups.py defines unsettled_calls in front: in a view the calls of hours that are not rolled
+-- up, and when an hour is rolled up, its calls. So the second half of each view also fills the table, and
+-- the two cannot differ. The views and tables of days are derived from these.
 
--- started: whether the call has a start. With the reason it tells whether a call connected, while the
--- meaning of a reason may change without any call being touched.
+-- started: whether the call has a start. With the reason it decides whether a call was connected; the
+-- category of a reason may change without a write to any call.
 CREATE VIEW hourly_calls AS
 SELECT
     hour, agent_id, agent_version, direction, disconnection_reason, started, agent_name, calls,
@@ -58,7 +58,7 @@ SELECT
     CAST(sum(square(c.combined_cost_cents)) AS DOUBLE PRECISION),
     CAST(sum(square(l.p50_ms)) AS DOUBLE PRECISION),
     CAST(sum(m.turns) AS BIGINT),
-    -- Not how many, but whether: 0 and null stay what they are.
+    -- Whether there were any: 0 and null stay as they are.
     CAST(sum(CASE WHEN m.interruptions > 0 THEN 1 ELSE m.interruptions END) AS BIGINT)
 FROM unsettled_calls c
 LEFT JOIN analyses a ON a.call_id = c.call_id
@@ -68,8 +68,8 @@ GROUP BY
     local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, c.disconnection_reason,
     CASE WHEN c.start_timestamp IS NOT NULL THEN 1 ELSE 0 END;
 
--- A product appears twice in a transferred call; calls counts it once. A call lies in one hour, so
--- that its count adds up.
+-- A product appears twice in a transferred call; calls counts it once. A call belongs to one hour, so
+-- counts of hours can be added.
 CREATE VIEW hourly_costs AS
 SELECT
     hour, agent_id, agent_version, direction, product, calls, cost_cents_sum,
@@ -143,7 +143,7 @@ SELECT
 FROM unsettled_calls c
 CROSS JOIN tool_calls t
 WHERE t.call_id = c.call_id AND t.track = 'session'
-    -- A result without its invocation has no name to be counted under.
+    -- A result without an invocation has no tool name.
     AND (t.result_position IS NULL OR t.result_position <> t.position)
 GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, t.name, t.type;
 

@@ -1,6 +1,8 @@
--- What people browse. The tables are the truth; nothing here is stored, nothing here reads a clock.
+-- The views. Nothing here is stored and nothing reads a clock. SQLite and PostgreSQL both take them as
+-- they are, but for those in postgres/views.sql: so types are BIGINT and DOUBLE PRECISION, a sum is
+-- CAST before it is divided, and a join's order is fixed by CROSS JOIN with its condition in WHERE.
 --
--- These words are replaced by schema/sql/views.py and schema/sql/macros.py. X is in milliseconds since the epoch, null stays null,
+-- These macros are expanded by schema/sql/views.py and schema/sql/macros.py. X is in milliseconds since the epoch, null stays null,
 -- and "local" is the configured time zone:
 --   local_iso(X)        2026-05-09T14:52:42+02:00
 --   local_day(X)        2026-05-09
@@ -15,9 +17,9 @@
 --   is_connected(c, r)  whether somebody or something answered, by the call and its reason
 --   are_connected(h, r) the same of the calls that a row of daily_calls counts
 
--- The landing page: who called whom when, and what came of it. The analysis is looked up by key
--- column by column and not joined, because SQLite carries out a join even where it only counts calls;
--- like this, pages, counts and facets of a million calls read an index of calls and nothing else.
+-- The landing page: who called whom and when, and the outcome. Columns of the analysis are subqueries
+-- and not a join, because SQLite executes a join even where it only counts calls. So pages, counts and
+-- facets of a million calls read an index of calls and nothing else.
 CREATE VIEW call_log AS
 SELECT
     c.call_id,
@@ -45,13 +47,13 @@ SELECT
         WHERE a.call_id = c.call_id
     ) AS summary,
     CAST(c.duration_ms / 1000.0 AS DOUBLE PRECISION) AS duration_seconds,
-    -- Not CAST: ordered by it, the view reads the index on just this expression.
+    -- Not CAST, so that ORDER BY uses the index on this expression.
     c.at AS started_at_ms
 FROM (SELECT c.*, call_time(c) AS at FROM calls c) c;
 
--- Everything in a call's transcript in its order: a tool's result stands where it arrived, not
--- where the tool was invoked. Each branch follows a primary key, so that of one call, or of the first
--- page of all, nothing is read but what is shown.
+-- All entries of a call's transcript in order. A tool's result has the place where it arrived, not the
+-- place of its invocation. Each branch follows a primary key, so that one call, or the first page of
+-- all, reads only the rows that are shown.
 CREATE VIEW timeline AS
 SELECT
     call_id, track, position, start_seconds AS seconds,
@@ -60,7 +62,7 @@ FROM utterances
 UNION ALL
 SELECT call_id, track, position, invoked_at_seconds, 'tool_call', name, arguments
 FROM tool_calls
--- A result without its invocation has a row of its own at the result's place.
+-- A result without an invocation is one row, at the result's place.
 WHERE result_position IS NULL OR result_position <> position
 UNION ALL
 SELECT call_id, track, result_position, result_at_seconds, 'tool_result', name, result
@@ -77,8 +79,8 @@ SELECT call_id, track, position, time_seconds, coalesce(role, 'unknown'), NULL, 
 FROM markers
 ORDER BY call_id, track, position;
 
--- A row for each word that was said. JSON is read only where it is valid, here and below, for one
--- broken text would fail a whole page.
+-- A row for each spoken word. JSON is parsed only where it is valid, because one invalid text would make
+-- a whole page fail.
 CREATE VIEW words AS
 SELECT
     w.call_id,
@@ -99,8 +101,8 @@ SELECT
 FROM utterance_words w
 CROSS JOIN json_each(CASE WHEN json_valid(w.words) THEN w.words ELSE '[]' END) j;
 
--- A row for each day with calls, newest first. A transferred call is one call, and its cost already
--- holds the transferred leg's.
+-- A row for each day with calls, newest first. A transferred call is one call, and its cost includes the
+-- transferred leg.
 CREATE VIEW daily_summary AS
 SELECT
     h.day,
@@ -129,8 +131,8 @@ WHERE h.day IS NOT NULL
 GROUP BY h.day
 ORDER BY h.day DESC;
 
--- One agent version against the other. The figures of an hour are sums and counts, whatever is
--- averaged, so that a version's are the sums of its hours'.
+-- To compare agent versions. The figures of an hour are sums and counts, so that the average of a version
+-- is computed from the sums of its hours.
 CREATE VIEW agent_scorecard AS
 SELECT
     h.agent_id,
@@ -173,8 +175,8 @@ FROM (
 ) h
 GROUP BY h.agent_id, h.agent_version;
 
--- Which tools fail, and which only seem to work: successful says that the tool ran, while its answer
--- may say "success": false.
+-- Which tools fail, and which only seem to work: a successful tool ran, but its result may contain
+-- "success": false.
 CREATE VIEW tool_scorecard AS
 SELECT
     h.name,
@@ -214,7 +216,7 @@ SELECT
 FROM daily_latencies h
 GROUP BY h.agent_id, h.agent_version, h.component;
 
--- How calls end. A call that goes on has no reason yet and is not counted.
+-- How calls end. A call that has not ended has no reason and is not counted.
 CREATE VIEW disconnections AS
 SELECT
     d.reason,
@@ -230,9 +232,8 @@ FROM (
 ) d
 LEFT JOIN disconnection_reasons r ON r.reason = d.reason;
 
--- What somebody should look at. The newest news of any call stands for the present, since by a clock
--- every call of an old file would look stuck. Reads partial indexes only: level < 3 is the condition
--- of calls_unfinished.
+-- What somebody should look at. "Now" is when a call was updated last, because by a clock every call of an
+-- old file would be stuck. Reads partial indexes only: level < 3 is the condition of calls_unfinished.
 CREATE VIEW needs_attention AS
 WITH
     unfinished AS (SELECT * FROM calls c WHERE c.level < 3),
@@ -261,7 +262,7 @@ SELECT
 FROM unfinished u
 WHERE u.level = 2 AND u.updated_at < (SELECT at FROM present) - 3600000;
 
--- What Retell says that this version does not know. Each branch reads one index made for it.
+-- Unknown events, fields and values. Each branch reads one index that was made for it.
 CREATE VIEW drift AS
 SELECT
     d.place,

@@ -10,19 +10,19 @@ from schema.tables import (
     Table,
 )
 
-# What every transaction about calls begins with.
+# Every transaction that writes calls locks a row of this table first.
 LOCKS = "entity_locks"
 _ENTITY_COLUMNS = ("call_id", "chat_id", "entity_id")
-# Table -> the column that it is distributed by. A part refers to its whole, which comes first.
+# Table -> the column that it is distributed by, each after the table that it refers to.
 DISTRIBUTED = {LOCKS: "entity_id"} | {
     table.name: table.key[0] for table in TABLES if table.key[0] in _ENTITY_COLUMNS
 }
 # A table of parts of a call or chat -> the table that it refers to.
 PARENTS = {table.name: tables[0] for tables in (CALL_TABLES, CHAT_TABLES) for table in tables[1:]}
-# Read together with calls, by views, and seldom written.
+# Joined with calls by views, and seldom written.
 REFERENCE = (DISCONNECTION_REASONS.name,)
-# Written with every call, one row of some hour, or by nobody but `sync` and `coverage`. A reference
-# table would make each of these transactions one of all nodes.
+# Written with every call, or by `sync` and `coverage` alone. As reference tables they would make
+# each of these transactions one of all nodes.
 LOCAL = [
     table.name
     for table in (*TABLES, *ROLLUP_TABLES)
@@ -30,7 +30,7 @@ LOCAL = [
 ]
 LOCAL.append("callhouse_migrations")
 
-# The tables that Citus knows of.
+# The tables that Citus has distributed.
 _HAS_CITUS = "SELECT to_regclass('pg_dist_partition') IS NOT NULL"
 _IS_DISTRIBUTED = (
     "SELECT count(*) FROM pg_dist_partition WHERE logicalrelid::text = 'calls' AND partmethod = 'h'"
@@ -38,7 +38,7 @@ _IS_DISTRIBUTED = (
 
 
 def is_distributed(session: Session) -> bool:
-    """Whether a cluster's nodes hold the calls."""
+    """Whether the calls are stored on the nodes of a cluster."""
     return session.raw.execute(_HAS_CITUS).fetchone() == (True,) and session.raw.execute(
         _IS_DISTRIBUTED
     ).fetchone() == (1,)

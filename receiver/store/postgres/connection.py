@@ -1,4 +1,4 @@
-"""Connections to the server: transactions whose commit is durable, and how values are sent."""
+"""Connections to the server: durable transactions, statements, and messages for its errors."""
 
 import itertools
 import logging
@@ -20,23 +20,23 @@ from receiver.errors import CallhouseError, DatabaseAway, DatabaseRefused
 from receiver.store import sql
 from receiver.store.postgres import advisory_locks
 
-# How long a start of a conversation may take, and how long one side may be silent in it.
+# How long connecting may take, and how long sent data may stay unacknowledged.
 CONNECT_SECONDS = 3
-_SILENT_MS = 10_000
+_TCP_TIMEOUT_MS = 10_000
 
-# Retried as a whole: the server gave this transaction up in favour of another one.
+# Serialization failure and deadlock: the whole transaction is retried.
 RETRIED = ("40001", "40P01")
-# lock_timeout, statement_timeout: the server is there, and too busy.
+# lock_timeout and statement_timeout: the server is too busy.
 BUSY = ("55P03", "57014")
 
 
-# It warns of errors with the server's own words, and those can hold what a call says.
+# psycopg logs the server's messages, which can contain values of a call.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
-# In every transaction, not once a connection: behind a pooler, each transaction may be on another
-# connection of the server's. A role or a database can have synchronous_commit off by default, and
-# then a crash of the server loses acknowledged events. A time zone is a long expression: to compile
-# it (jit) takes longer than to evaluate it.
+# In every transaction, not once per connection: behind a pooler, each transaction may be on another
+# connection of the server. A role or database can have synchronous_commit off by default, and then
+# a crash of the server loses acknowledged events. Compiling the long expression of a time zone
+# (jit) takes longer than evaluating it.
 _SETTINGS = (
     "SELECT set_config('synchronous_commit', 'on', true), set_config('jit', 'off', true), "
     "set_config('lock_timeout', ?, true)"
@@ -50,10 +50,10 @@ _TOKEN = re.compile(r"'(?:[^']|'')*'|\?|(?<!:):([a-z_][a-z0-9_]*)")
 _MOST_ROWS = 64
 
 
-class _Plain(Dumper):
-    """Numbers as SQLite takes them: the column decides, a boolean is 0 or 1.
+class _NumberDumper(Dumper):
+    """Numbers without a type: the column decides, as in SQLite. A boolean is 0 or 1.
 
-    Without a type of their own, a statement stays the same prepared one whatever is null in it.
+    So a prepared statement does not depend on which of its values are null.
     """
 
     oid = 0
@@ -63,7 +63,7 @@ class _Plain(Dumper):
 
 
 class _Raw(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that gives up at `deadline`: a server that is stopped says nothing at all."""
+    """A connection that raises at `deadline`, as a server that is stopped never answers."""
 
     deadline: float | None = None
 
@@ -73,14 +73,14 @@ class _Raw(psycopg.Connection[tuple[Any, ...]]):
         try:
             return super().wait(gen, *arguments, **options)
         except psycopg.OperationalError:
-            # Left alone, one that is given up would try to end properly once it is collected.
+            # Otherwise the generator would go on talking to the server when it is collected.
             with suppress(RuntimeError):
                 gen.close()
             raise
 
 
 class SavepointNeeded(psycopg.DataError):
-    """A part of a transaction failed for its content, in a pipeline, which has no savepoint."""
+    """Part of a transaction failed for its content, in a pipeline, which has no savepoint."""
 
 
 @cache
@@ -117,7 +117,7 @@ class Session:
         self._lock_timeout = f"{round(lock_seconds * 1000)}ms"
         self._settings: psycopg.RawCursor[Any] | None = None
         self._is_pipelined = False
-        # When it was used last, by the clock that only goes forward.
+        # When it was used last, by the monotonic clock.
         self.used_at = time.monotonic()
 
     def begin(self, statement: str = _READ_COMMITTED) -> None:
@@ -126,7 +126,7 @@ class Session:
         self._settings = self.execute(_SETTINGS, (self._lock_timeout,))
 
     def commit(self) -> None:
-        """Commit, unless the server has not taken the settings. Raises psycopg.Error."""
+        """Commit, unless the settings did not take effect. Raises psycopg.Error."""
         found = self._settings.fetchone() if self._settings else None
         if found is None or found[0] != "on":
             raise psycopg.OperationalError("synchronous_commit is not on")
@@ -134,17 +134,17 @@ class Session:
 
     @contextmanager
     def transaction(self, statement: str = _READ_COMMITTED) -> Iterator[None]:
-        """A transaction that is committed at the end, and undone by an error."""
+        """A transaction that is committed at the end, or rolled back by an error."""
         self.begin(statement)
         try:
             yield
             self.commit()
         except BaseException:
-            self.undo()
+            self.roll_back()
             raise
 
-    def undo(self) -> None:
-        """Roll back what is open; hang up if that does not work."""
+    def roll_back(self) -> None:
+        """Roll back the open transaction; close the connection if that fails."""
         if not self.raw.closed and not self.is_sound:
             try:
                 self.raw.execute("ROLLBACK")
@@ -189,9 +189,9 @@ class Session:
             # A value is too long for an index: the content's fault, not the server's.
             raise psycopg.DataError("too long for an index") from error
 
-    # No savepoints in a pipeline: they would cost two statements and a transaction id for each
-    # event, and an error ends the pipeline anyway. psycopg forgets its prepared statements after
-    # ROLLBACK TO, so none of these is one.
+    # A pipeline has no savepoints: they would cost two statements and a transaction id per event,
+    # and an error ends the pipeline anyway. psycopg drops its prepared statements after ROLLBACK
+    # TO, so these are not prepared.
 
     def savepoint(self) -> None:
         """Set the one savepoint there is; none in a pipeline."""
@@ -206,7 +206,7 @@ class Session:
     def roll_back_to_savepoint(self) -> None:
         """Undo what was done since the savepoint. Raises SavepointNeeded in a pipeline."""
         if self._is_pipelined:
-            raise SavepointNeeded("this has to be done one statement at a time")
+            raise SavepointNeeded("there is no savepoint in a pipeline")
         self.raw.execute("ROLLBACK TO part", prepare=False)
         self.raw.execute("RELEASE part", prepare=False)
 
@@ -220,30 +220,30 @@ class Session:
 
     @property
     def is_sound(self) -> bool:
-        """Whether another transaction can be begun in it."""
+        """Whether another transaction can begin."""
         return self.raw.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
     def close(self) -> None:
-        """Hang up, and with it end any open transaction."""
+        """Close the connection, which rolls back any open transaction."""
         self.raw.close()
 
 
 def connect(where: PostgresUrl, *, lock_seconds: float) -> Session:
-    """A session in autocommit: transactions are begun by hand. Raises psycopg.Error."""
+    """A session in autocommit: transactions begin explicitly. Raises psycopg.Error."""
     raw = _Raw.connect(
         where.url,
         autocommit=True,
         prepare_threshold=0,
         connect_timeout=CONNECT_SECONDS,
-        tcp_user_timeout=_SILENT_MS,
+        tcp_user_timeout=_TCP_TIMEOUT_MS,
         application_name="callhouse",
         client_encoding="utf-8",
     )
     try:
-        # As many statements as one event can need stay prepared.
+        # Enough for every statement of an event.
         raw.prepared_max = 256
         for number in (int, bool, float):
-            raw.adapters.register_dumper(number, _Plain)
+            raw.adapters.register_dumper(number, _NumberDumper)
         raw.adapters.register_dumper(bytes, BytesBinaryDumper)
     except BaseException:
         raw.close()
@@ -253,10 +253,10 @@ def connect(where: PostgresUrl, *, lock_seconds: float) -> Session:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why there is no connection: what libpq or the server writes of it, and what we do."""
+    """A reason why connecting failed: how its message is recognised, and what to do."""
 
     pattern: str
-    what: str
+    reason: str
     hint: str
     is_setting: bool = True
 
@@ -265,7 +265,7 @@ _PASSWORD_HINT = (
     "Give the right one in ~/.pgpass, or in the file that PGPASSFILE names, and check the role in "
     "the database's URL; docs/how-to/postgres.md says how."
 )
-# The first that applies. libpq has no codes for these, and several hosts may each have a line.
+# The first match counts. libpq has no codes for these, and a message has a line for each host.
 _FAILURES = (
     _Failure("password authentication failed", "it refuses the password", _PASSWORD_HINT),
     _Failure("no password supplied", "it asks for a password, and there is none", _PASSWORD_HINT),
@@ -351,25 +351,25 @@ _FAILURES = (
 
 
 def unusable(error: psycopg.Error, what: str = "the database could not be used") -> CallhouseError:
-    """The error for a server that could not be used: a setting's, or that it is away."""
+    """DatabaseRefused for an error that a setting causes, DatabaseAway for any other."""
     failure = _failure(error)
     if failure is None:
-        return DatabaseAway(f"{what}: {said(error)}")
+        return DatabaseAway(f"{what}: {message_of(error)}")
     kind = DatabaseRefused if failure.is_setting else DatabaseAway
-    return kind(said(error), hint=failure.hint)
+    return kind(message_of(error), hint=failure.hint)
 
 
-def said(error: psycopg.Error) -> str:
-    """What went wrong, without what the server says of it: that may hold values."""
+def message_of(error: psycopg.Error) -> str:
+    """A message without the server's own, which may contain values."""
     if failure := _failure(error):
-        return f"no connection to the server: {failure.what}"
+        return f"no connection to the server: {failure.reason}"
     if error.sqlstate is None:
         return f"no connection to the server ({type(error).__name__})"
     return f"the server answered {type(error).__name__} ({error.sqlstate})"
 
 
 def _failure(error: psycopg.Error) -> _Failure | None:
-    """Why there is no connection; None if that is not known, or there was one."""
+    """Why connecting failed; None if the reason is unknown, or there was a connection."""
     if error.sqlstate is not None:
         return None
     return next((each for each in _FAILURES if re.search(each.pattern, str(error))), None)

@@ -1,4 +1,4 @@
-"""Spreading the tables over a Citus cluster: all that is of one call lies on one node."""
+"""Distribute the tables over a Citus cluster, with all rows of a call on one node."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,39 +20,39 @@ from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, 
 from receiver.store.postgres.migrate import LOCK_SECONDS, check
 from receiver.store.postgres.views import refresh
 
-# The first that joins what is on one node, or was collected there, with a distributed table on the
-# inner side of an outer join: what is asked of one call stands so.
+# The first version that joins local rows with a distributed table on the inner side of an outer
+# join, as queries for one call do.
 _OLDEST = (11, 2)
 
 _VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'citus'"
-# h: by the hash of a column. t: with a copy on each node. Of others, no node but this one knows.
+# h: by the hash of a column. t: with a copy on each node. Other tables are local.
 _FOUND = (
     "SELECT logicalrelid::text, CASE partmethod WHEN 'h' THEN 'distributed' ELSE 'reference' END, "
     "column_to_column_name(logicalrelid, partkey) FROM pg_dist_partition "
     "WHERE logicalrelid::text = ANY (%s) AND (partmethod = 'h' OR repmodel = 't')"
 )
-# What the coordinator's session is told stays there: the nodes have settings of their own.
+# The nodes have settings of their own, whatever the coordinator's session sets.
 _DURABLE = (
     "SELECT count(*) FROM run_command_on_workers('SHOW synchronous_commit') WHERE result <> 'on'"
 )
-# Who writes a call begins with this table: once this is had, nobody does, and nobody waits for
-# another table that is still to be locked here.
+# Every transaction that writes a call locks this table first, so there is none while this lock is
+# held, and none can wait for a table that is locked later.
 _ALONE = f"LOCK TABLE {LOCKS} IN ACCESS EXCLUSIVE MODE"
 _SETTINGS = (
-    # One connection to each node: what one statement makes there, the next one refers to.
+    # One connection to each node: a statement refers to what the one before created there.
     "SET LOCAL citus.multi_shard_modify_mode = 'sequential'",
-    # Rows can be locked, and foreign keys be held, where there is one copy of them.
+    # Row locks and foreign keys need one copy of each row.
     "SET LOCAL citus.shard_replication_factor = 1",
 )
 _DISTRIBUTE = "SELECT create_distributed_table(%s, %s, colocate_with => %s)"
 _REPLICATE = "SELECT create_reference_table(%s)"
 _REFERS = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = %s::regclass"
-# Rows that were here before have been copied to the nodes, and are seen by nobody any more.
+# Deletes local rows, which have been copied to the nodes and cannot be read any more.
 _FREE = "SELECT truncate_local_data_after_distributing_table(%s)"
 
 
 class How(StrEnum):
-    """Where a table's rows lie."""
+    """Where a table's rows are stored."""
 
     DISTRIBUTED = "distributed"
     REFERENCE = "reference"
@@ -61,7 +61,7 @@ class How(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A table, where its rows lie, the column that says on which node, and if that is new."""
+    """A table, where its rows are stored, the column that decides the node, and if that is new."""
 
     table: str
     how: How
@@ -70,9 +70,9 @@ class Placed:
 
 
 def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
-    """Distribute every table that is not, all or none of them; say how each lies now.
+    """Distribute all tables that are not yet, or none of them; return where each is stored now.
 
-    Waits for whoever is writing a call, and lets the next ones wait. Raises NoCluster,
+    Waits for transactions that write calls, and blocks later ones. Raises NoCluster,
     SchemaMismatch, DatabaseAway and DatabaseRefused.
     """
     try:
@@ -84,7 +84,7 @@ def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
                 check(session)
                 before = _found(session)
                 _distribute(session, before)
-                # With it their functions come to the nodes.
+                # Creates their functions on the nodes too.
                 refresh(session, timezone)
             for table in DISTRIBUTED:
                 session.raw.execute(_FREE, (table,))
@@ -94,7 +94,7 @@ def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
     except psycopg.Error as error:
         if error.sqlstate in (None, *BUSY, *RETRIED):
             raise unusable(error, "the cluster could not be used") from error
-        # It speaks of tables and settings: rows are moved by the server itself.
+        # Its message names tables and settings only: the server moves the rows itself.
         raise NoCluster(
             f"the cluster refused: {error.diag.message_primary}",
             hint="Tables are distributed together or not at all: run the command again when that "
@@ -124,7 +124,7 @@ def _require_cluster(session: Session) -> None:
 
 
 def _found(session: Session) -> dict[str, tuple[str, str | None]]:
-    """What Citus has of our tables, in our order. Raises NoCluster if it lies otherwise."""
+    """How Citus has distributed our tables. Raises NoCluster if it is another way than ours."""
     wanted: dict[str, tuple[str, str | None]] = {
         name: ("distributed", column) for name, column in DISTRIBUTED.items()
     }
@@ -136,7 +136,7 @@ def _found(session: Session) -> dict[str, tuple[str, str | None]]:
             by = f" by {column}" if column else ""
             raise NoCluster(
                 f"the table {name} is {kind}{by} already, which is not how callhouse has it",
-                hint="Bring it back with undistribute_table, then run the command again.",
+                hint="Undo that with undistribute_table, then run the command again.",
             )
     return {name: found[name] for name in wanted if name in found}
 

@@ -1,4 +1,4 @@
-"""PostgreSQL as the door in `receiver/store/engine.py` has it."""
+"""PostgreSQL as an `Engine` of `receiver/store/engine.py`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ import psycopg
 from receiver.addresses import PostgresUrl
 from receiver.errors import DatabaseAway, NotStored, SchemaMismatch
 from receiver.store import sql
-from receiver.store.postgres.connection import Session, connect, said, unusable
+from receiver.store.postgres.connection import Session, connect, message_of, unusable
 from receiver.store.postgres.exporting import ServerSnapshot, snapshot
 from receiver.store.postgres.migrate import LOCK_SECONDS, applied, check, migrate
 from receiver.store.postgres.store import PostgresStore
@@ -22,7 +22,7 @@ _IS_READ_ONLY = (
     "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool"
 )
 _DATABASE_BYTES = "SELECT pg_database_size(current_database())"
-# What a crash would have to be made up for from the log.
+# How much of the log a start after a crash would replay.
 _WAL_BYTES = (
     "SELECT (pg_current_wal_lsn() - redo_lsn)::bigint FROM pg_control_checkpoint() "
     "WHERE NOT pg_is_in_recovery()"
@@ -87,7 +87,7 @@ class Postgres:
         try:
             session = connect(self.where, lock_seconds=BUSY_SECONDS)
         except psycopg.Error as error:
-            problems.append(f"the database cannot be opened: {said(error)}")
+            problems.append(f"the database cannot be opened: {message_of(error)}")
             return found
         try:
             session.begin(_READ)
@@ -98,7 +98,7 @@ class Postgres:
         except SchemaMismatch as error:
             problems.append(str(error))
         except psycopg.Error as error:
-            problems.append(f"the database cannot be read: {said(error)}")
+            problems.append(f"the database cannot be read: {message_of(error)}")
         else:
             if not found["writable"]:
                 problems.append("the database is read-only")
@@ -107,7 +107,7 @@ class Postgres:
         return found
 
     def sizes(self) -> tuple[int, int]:
-        """Bytes of the database, and of the log since the last checkpoint; 0 if it does not say."""
+        """Bytes of the database, and of the log since the last checkpoint; 0 if unknown."""
         try:
             session = connect(self.where, lock_seconds=BUSY_SECONDS)
         except psycopg.Error:
@@ -127,5 +127,5 @@ def _bytes(session: Session, statement: str) -> int:
     try:
         return int(_one(session, statement) or 0)
     except psycopg.Error:
-        # Some hosts of PostgreSQL keep this to themselves.
+        # Some hosted servers do not permit this.
         return 0

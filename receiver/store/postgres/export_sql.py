@@ -1,4 +1,4 @@
-"""The statements that read a server for an export. Names in them are quoted, or schema.tables'."""
+"""Statements that read a server for an export. Names are quoted, or come from schema.tables."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,8 +11,8 @@ READABLE = (
     "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f') "
     "AND relnamespace = current_schema()::regnamespace ORDER BY relname"
 )
-# The views of this schema that read one of some tables, or read one that does: each after those
-# that it reads.
+# The views of this schema that read one of some tables, directly or not, each after those that it
+# reads.
 VIEWS_ON = """
 WITH RECURSIVE readers (oid, depth) AS (
     SELECT oid, 0 FROM pg_class
@@ -31,7 +31,7 @@ GROUP BY c.oid, c.relname
 ORDER BY max(depth)
 """
 PLAN = "EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) "
-# The server's number of a type -> the one that files have, and what a column of it is cast to.
+# OID of a type -> the type in files, and the cast of a column to it.
 _TYPES = {
     16: ("INTEGER", "::integer"),  # boolean: 0 and 1, as SQLite has it
     17: ("BLOB", ""),  # bytea
@@ -45,9 +45,9 @@ _TYPES = {
 }
 
 
-def type_of(number: int) -> tuple[str, str]:
-    """The type that files have and the cast to it; any other is the text that the server makes."""
-    return _TYPES.get(number, ("TEXT", "::text"))
+def type_of(oid: int) -> tuple[str, str]:
+    """The type in files and the cast to it; other types are cast to text."""
+    return _TYPES.get(oid, ("TEXT", "::text"))
 
 
 def nulled(table: Table, alias: str) -> str:
@@ -58,17 +58,16 @@ def nulled(table: Table, alias: str) -> str:
     return f"SELECT {', '.join(columns)} FROM {table.name} AS {alias}"
 
 
-def under(names: Mapping[str, str]) -> str:
-    """What stands in front of a query for which these names mean these SELECTs, each of which may
-    use those before it."""
+def with_clause(selects: Mapping[str, str]) -> str:
+    """A WITH clause that gives these names to SELECTs, each of which may use those before it."""
     return "".join(
         f"{',' if n else 'WITH'} {sql.quoted(name)} AS NOT MATERIALIZED (\n{text}\n)\n"
-        for n, (name, text) in enumerate(names.items())
+        for n, (name, text) in enumerate(selects.items())
     )
 
 
-def told_apart(names: list[str]) -> list[str]:
-    """Columns of one name become different ones, as SQLite has them: a, a:1, a:2."""
+def unique(names: list[str]) -> list[str]:
+    """Number columns of one name as SQLite does: a, a:1, a:2."""
     return [
         f"{name}:{again}" if (again := names[:n].count(name)) else name
         for n, name in enumerate(names)
@@ -76,15 +75,17 @@ def told_apart(names: list[str]) -> list[str]:
 
 
 def cast(query: str, names: list[str], casts: list[str]) -> str:
-    """The rows of a query under these names, as values of types that files have."""
+    """The rows of a query with these names, as values of the types in files."""
     columns = ", ".join(f"{sql.quoted(n)}{to}" for n, to in zip(names, casts, strict=False))
     return f"SELECT {columns} FROM ({query}) exported ({', '.join(map(sql.quoted, names))})"
 
 
-def cut(query: str, names: list[str], casts: list[str], since: datetime) -> str:
-    """Of `since` and after, in the query's order: to look up what changed, the server may read the
-    rows in any other. Raises SettingsError."""
-    *_, place = told_apart([*names, "place"])
+def changed_since(query: str, names: list[str], casts: list[str], since: datetime) -> str:
+    """The rows of `since` and later in the query's order, which the search for changes would lose.
+
+    Raises SettingsError.
+    """
+    *_, place = unique([*names, "place"])
     numbered = f"SELECT *, row_number() OVER () FROM ({query}) numbered"
     rows = increment(cast(numbered, [*names, place], casts), names, since)
     return f"{rows} ORDER BY {sql.quoted(place)}"

@@ -1,4 +1,4 @@
-"""Reading out one moment of a PostgreSQL database, by queries that cannot write."""
+"""Read a snapshot of a PostgreSQL database with queries that cannot write."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,19 +15,19 @@ from receiver.store import days, sql
 from receiver.store.day_sql import Kept
 from receiver.store.days import Made, Part
 from receiver.store.postgres import advisory_locks, export_sql
-from receiver.store.postgres.connection import Session, numbered, said
-from receiver.store.postgres.redaction import Cover
+from receiver.store.postgres.connection import Session, message_of, numbered
+from receiver.store.postgres.redaction import Redaction
 from receiver.store.postgres.views import selects
 from receiver.store.snapshots import Result, Row, another_is_running, increment, select
 from schema.tables import OBSERVATIONS, Table
 
-# A row is found by the page that it lies on; nothing moves it within a transaction.
+# A row is found by its page, which does not change within a transaction.
 _PAGE = "(o.ctid::text::point)[0]::bigint"
 _PAGES = "o.ctid BETWEEN ('(' || :first || ',0)')::tid AND ('(' || :last || ',65535)')::tid"
 _ORDER = "o.first_received_at NULLS FIRST, o.entity_id, o.body_sha256, o.source"
 
-# Errors that are the query's, by the beginning of their number. What the server says of the first
-# ones repeats names and words of the query; of the others, values too.
+# Errors that the query causes, by the beginning of their SQLSTATE. The server's messages repeat
+# names and words of the query for the first, and values too for the second.
 # Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _OF_WORDS = ("08P01", "0A", "25001", "25006", "42")
 _OF_VALUES = ("20", "21", "22", "2F", "38", "39", "54", "P0")
@@ -42,33 +42,33 @@ class ServerSnapshot:
         self._session = session
         self._types: dict[str, list[str]] = {}
         self._kept = Kept(_PAGE, _PAGES, _ORDER, "o.body" if private else "NULL::bytea")
-        self._cover = None if private else Cover(session)
-        names = self._cover.names if self._cover else {}
-        names |= selects(timezone) if timezone else {}
-        self._with = export_sql.under(names)
+        self._redaction = None if private else Redaction(session)
+        named = self._redaction.selects if self._redaction else {}
+        named |= selects(timezone) if timezone else {}
+        self._with = export_sql.with_clause(named)
 
     def read(self, what: str, *, since: datetime | None, **_: bool) -> Result:
-        """The types are known without reading a row, so `typed` changes nothing."""
+        """The rows of a table, view or SELECT. `typed` has no effect: the types are known."""
         readable = self._session.raw.execute(export_sql.READABLE)
         selected = select(what, (name for (name,) in readable))
         query = f"{sql.nested(selected)} exported"
-        if self._cover:
+        if self._redaction:
             [(plan,)] = self._fetch(f"{export_sql.PLAN}{self._with}{query}")
-            self._cover.check(plan)
+            self._redaction.check(plan)
         found = self._columns(f"{self._with}{query}")
-        names = export_sql.told_apart([column.name for column in found])
+        names = export_sql.unique([column.name for column in found])
         types = [export_sql.type_of(column.type_code) for column in found]
         casts = [to for _, to in types]
         if since is None:
             query = export_sql.cast(query, names, casts)
         elif selected == what:
-            query = export_sql.cut(query, names, casts, since)
+            query = export_sql.changed_since(query, names, casts, since)
         else:
             query = increment(export_sql.cast(query, names, casts), names, since)
         return Result(names, [of for of, _ in types], self._rows(f"{self._with}{query}"))
 
     def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Made]:
-        """Every part of the tables by day, and what it is made from."""
+        """Every part of the tables by day, with its fingerprint."""
         return days.made(self._rows, self._kept, progress=progress)
 
     def read_part(self, table: Table, part: Part, of: Made) -> Result:
@@ -83,7 +83,7 @@ class ServerSnapshot:
         return Result(list(table.names), self._types[table.name], rows)
 
     def copy(self, *_: object, **__: object) -> None:
-        """Not this way: files and servers have a copy of their own. Raises SettingsError."""
+        """Not supported: `callhouse copy` does it. Raises SettingsError."""
         raise SettingsError(
             "a database on a server is not copied by export",
             hint="callhouse copy --to sqlite:///FILE does it, and compares the two.",
@@ -91,7 +91,7 @@ class ServerSnapshot:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """By a lock in the database, which every machine sees."""
+        """Allow one export by day at a time, by a lock that every machine sees."""
         if self._fetch(advisory_locks.TRY_EXPORT_DAYS).fetchone() != (True,):
             raise another_is_running()
         yield
@@ -100,7 +100,7 @@ class ServerSnapshot:
         return self._fetch(f"{query} LIMIT 0", bound).description or []
 
     def _fetch(self, query: str, bound: Bound = None) -> psycopg.RawCursor[Row]:
-        """Carry out one statement: the protocol that binary results need takes no more."""
+        """Execute one statement; binary results allow no more than one."""
         cursor = psycopg.RawCursor(self._session.raw)
         return cursor.execute(*_bind(query, bound), binary=True, prepare=False)
 
@@ -110,7 +110,7 @@ class ServerSnapshot:
 
 
 def _bind(query: str, bound: Bound) -> tuple[str, list[int] | None]:
-    """A query and its values; one that anybody wrote has none, and stays as it is."""
+    """A query and its values. A user's query has none, and is not changed."""
     if bound is None:
         return query, None
     text, names = numbered(query)
@@ -119,16 +119,16 @@ def _bind(query: str, bound: Bound) -> tuple[str, list[int] | None]:
 
 @contextmanager
 def snapshot(session: Session, *, timezone: str | None, private: bool) -> Iterator[ServerSnapshot]:
-    """A transaction for reading, as a snapshot. Raises SettingsError and ExportFailed."""
+    """A snapshot that reads in the session's transaction. Raises SettingsError, ExportFailed."""
     session.raw.adapters.register_loader("numeric", _Number)
     try:
         yield ServerSnapshot(session, timezone, private)
     except psycopg.Error as error:
-        raise _said(error) from None
+        raise _error(error) from None
 
 
 class _Number(Loader):
-    """An integer where the server counts without a point and 64 bits hold it, else a float."""
+    """An integer if the number has no point and fits into 64 bits, else a float."""
 
     format = pq.Format.BINARY
 
@@ -143,7 +143,7 @@ class _Number(Loader):
         return float(number)
 
 
-def _said(error: psycopg.Error) -> CallhouseError:
+def _error(error: psycopg.Error) -> CallhouseError:
     state = error.sqlstate or ""
     if state.startswith(_OF_WORDS):
         return SettingsError(
@@ -157,7 +157,7 @@ def _said(error: psycopg.Error) -> CallhouseError:
             "the value: ask it in psql.",
         )
     return ExportFailed(
-        f"the database could not be read: {said(error)}",
+        f"the database could not be read: {message_of(error)}",
         hint="Export again. Where the server ends long queries, statement_timeout of the role or "
         "max_standby_streaming_delay of a replica says after how long.",
     )

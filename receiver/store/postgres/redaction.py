@@ -1,8 +1,8 @@
-"""Keeping what is private out of queries that anybody wrote: a guard against accidents.
+"""Hide private columns from a user's query: a guard against accidents.
 
-A WITH clause in front of the query takes the names that lead there: those of the tables, in which
-private columns are NULL then, and of the views that read such a table. What goes past the names, by
-the schema's or by a view elsewhere, stands in the plan. All of it needs no right but to read.
+A WITH clause in front of the query redefines the names of the tables, with NULL in private columns,
+and of the views that read such a table. The plan shows whether the query reads a table in another
+way, by its schema's name or by a view elsewhere. All of it needs no right but to read.
 """
 
 import re
@@ -16,35 +16,35 @@ from receiver.store.postgres.export_sql import VIEWS_ON, nulled
 from schema.tables import PRIVATE, TABLES
 
 _TABLES = {t.name: t for t in TABLES if t.name in {name for name, _ in PRIVATE}}
-# Citus numbers the parts of a table that lie on its nodes.
+# Citus numbers the shards of a table.
 _CLOSED = re.compile(rf"({'|'.join(_TABLES)})(_\d+)?")
-# The server's functions that read what a text names, be it SQL, a table or a file.
+# Functions of the server that read what a text names: a query, a table or a file.
 _BY_TEXT = re.compile(r"\b(\w+_to_xml\w*|ts_stat|ts_rewrite|pg_read_(binary_)?file)\(")
 _OF_A_TABLE = ("Relation Name", "Schema", "Alias")
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
 
 
-class Cover:
-    """What stands in front of a query. `names` are those that it covers, with their SELECT."""
+class Redaction:
+    """Hides private columns from queries. `selects`: each name to redefine, with its SELECT."""
 
     def __init__(self, session: Session) -> None:
-        # By it, the plan tells what is read through here. No query knows it.
+        # Marks what the query reads by these SELECTs in its plan. No query can know it.
         self._alias = f"callhouse_{secrets.token_hex(8)}"
-        self.names = {name: nulled(table, self._alias) for name, table in _TABLES.items()}
+        self.selects = {name: nulled(table, self._alias) for name, table in _TABLES.items()}
         for name, text in session.raw.execute(VIEWS_ON, ([*_TABLES],)):
-            self.names[name] = text.rstrip().rstrip(";")
+            self.selects[name] = text.rstrip().rstrip(";")
 
     def check(self, plan: object) -> None:
-        """Raise SettingsError if the plan of a query goes past the names."""
+        """Raise SettingsError if the plan reads private columns by other names."""
         for node in _nodes(plan):
             name, schema, alias = (node.get(key, "") for key in _OF_A_TABLE)
             if _CLOSED.fullmatch(name) and not alias.startswith(self._alias):
-                raise _past(f"reads {name} by another name", "Leave out the schema's name")
+                raise _refusal(f"reads {name} by another name", "Leave out the schema's name")
             if name and schema.startswith("pg_"):
-                raise _past(f"reads {schema}.{name}, the server's own", "Leave it out")
+                raise _refusal(f"reads {schema}.{name}, the server's own", "Leave it out")
             for text in _texts(node):
                 if found := _BY_TEXT.search(_LITERAL.sub("", text)):
-                    raise _past(f"calls {found[1]}", "Read the table itself")
+                    raise _refusal(f"calls {found[1]}", "Read the table itself")
 
 
 def _nodes(plan: object) -> Iterator[dict[str, Any]]:
@@ -61,7 +61,7 @@ def _texts(node: dict[str, Any]) -> Iterator[str]:
         yield from (v for v in (value if isinstance(value, list) else [value]) if type(v) is str)
 
 
-def _past(what: str, instead: str) -> SettingsError:
+def _refusal(what: str, instead: str) -> SettingsError:
     return SettingsError(
         f"without --private, raw bodies are closed, and this {what}",
         hint=f"{instead}, or say --private. docs/explanation/postgres.md says why.",

@@ -1,4 +1,4 @@
-"""The views, said to PostgreSQL, and the functions of SQLite's that they ask for."""
+"""Create the views and the functions that they call, and replace those of other versions."""
 
 import hashlib
 from functools import cache
@@ -21,9 +21,9 @@ _FOUND = (
 
 
 def refresh(session: Session, timezone: str) -> None:
-    """Replace the views unless they are this version's, in this time zone, already.
+    """Replace the views unless they are this version's, in this time zone.
 
-    In a cluster they count every call, on all nodes at once: what is added up lies on one of them.
+    In a cluster they count every call, on all nodes at once: rollup tables are on one of them.
     """
     wanted = views(timezone, rolled_up=not is_distributed(session), postgres=True)
     marks = {name: _mark(text) for name, text in wanted.items()}
@@ -31,12 +31,12 @@ def refresh(session: Session, timezone: str) -> None:
     if marks.items() <= found.items():
         return
     session.execute(advisory_locks.STOP_ROLLING_UP)
-    # What was added up meant something else, or other days.
+    # Their sums had another meaning, or other days.
     if any(found.get(rollup.hourly) != marks[rollup.hourly] for rollup in ROLLUPS):
         session.execute(rollup_sql.UNSETTLE_HOURS)
     if any(found.get(rollup.daily) != marks[rollup.daily] for rollup in ROLLUPS):
         session.execute(rollup_sql.UNSETTLE_DAYS)
-    # Those that read another one come after it.
+    # A view comes after those that it reads.
     for name in reversed(wanted):
         try:
             session.raw.execute(f"DROP VIEW IF EXISTS {name}")
@@ -54,7 +54,7 @@ def refresh(session: Session, timezone: str) -> None:
 
 
 def figures_are_ours(connection: protocols.Connection, timezone: str) -> bool:
-    """Whether the views of figures read what this version adds up in this time zone."""
+    """Whether the views read what this version rolls up in this time zone."""
     return _figures(timezone).items() <= dict(connection.execute(_FOUND).fetchall()).items()
 
 
@@ -67,11 +67,11 @@ def _figures(timezone: str) -> dict[str, str]:
 
 
 def selects(timezone: str) -> dict[str, str]:
-    """View name -> the SELECT that counts every call, in the order in which one reads another."""
+    """View name -> its SELECT without rollup tables, each after those that it reads."""
     texts = views(timezone, rolled_up=False, postgres=True)
     return {name: text.removeprefix(f"CREATE VIEW {name} AS") for name, text in texts.items()}
 
 
 def _mark(text: str) -> str:
-    """What says that a view is this version's: the server does not keep its text."""
+    """The comment by which a view is recognised, as the server does not store its text."""
     return hashlib.sha256(f"{text}\n{_FUNCTIONS}".encode()).hexdigest()
