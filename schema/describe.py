@@ -178,9 +178,9 @@ def _table_section(name: str, description: str, columns: Mapping[str, str]) -> s
 
 _QUESTIONS_HEAD = """# Questions ready to ask
 
-On the page of the database in Datasette these stand below the tables. Open one, fill in a number
-or leave it empty for the default, and press the button. Each answer has CSV and JSON links, and its
-SQL can be shown and edited. Days are counted back from the newest call. They live in
+These queries are below the tables on the page of the database in Datasette. Open one, fill in a
+number or leave it empty for the default, and press the button. Each answer has CSV and JSON links,
+and its SQL can be shown and edited. Days are counted back from the newest call. The SQL is in
 `schema/questions/`, one file each.
 """
 

@@ -33,8 +33,8 @@ _TRACK = (
     "scrubbed_ in front."
 )
 _POSITION = "Index in that list, so that a call's entries of all kinds interleave by sorting."
-_EXTRA = "JSON of every key of the object that has no column or table of its own."
-_LEVEL = "How much of its life Retell has reported: 0 registered, 1 going on, 2 ended, 3 analysed."
+_EXTRA = "JSON of every key of the object without a column or table."
+_LEVEL = "How far it is: 0 registered, 1 in progress, 2 ended, 3 analysed."
 _OBSERVED = "When the highest observation was made, in milliseconds since the epoch."
 _UPDATED = "When the newest observation first arrived, in milliseconds since the epoch."
 _ENTRY_KEY = {"call_id": _CALL_ID, "track": _TRACK, "position": _POSITION}
@@ -42,15 +42,15 @@ _ENTRY_KEY = {"call_id": _CALL_ID, "track": _TRACK, "position": _POSITION}
 OBSERVATIONS = Table(
     "observations",
     ("entity_id", "body_sha256", "source"),
-    "Every distinct body that was received: the truth that all other tables are made from.",
+    "Every distinct body that was received. All other tables are computed from it.",
     {
         "entity_id": "The call_id or chat_id it is about, or sha:<hash> for a body without one.",
         "body_sha256": "SHA-256 of the body's bytes, in hex.",
-        "source": "How it came: webhook, api or file.",
+        "source": "How it arrived: webhook, api or file.",
         "entity_type": "call, chat, call_inbound, chat_inbound, alert, an event name, or unknown.",
         "event": "Retell's event name.",
         "level": _LEVEL,
-        "observed_at": "When Retell said it: the signature's smallest time, in milliseconds.",
+        "observed_at": "The smallest time in its signatures, in milliseconds since the epoch.",
         "first_received_at": "When it first arrived, in milliseconds since the epoch.",
         "last_received_at": "When it last arrived, in milliseconds since the epoch.",
         "times_received": "How often it arrived.",
@@ -142,14 +142,14 @@ TRANSCRIPTS = Table(
 UTTERANCES = Table(
     "utterances",
     ("call_id", "track", "position"),
-    "What was said, turn by turn.",
+    "The utterances of a call.",
     _ENTRY_KEY
     | {
         "role": "agent, user or transfer_target.",
         "content": "What was said.",
         "start_seconds": "Start of its first word, in seconds from the call's start.",
         "end_seconds": "End of its last word, in seconds from the call's start.",
-        "word_count": "How many words.",
+        "word_count": "Number of words.",
         "metadata": "JSON that Retell adds, such as response_id and interrupt_id.",
     },
     open="call_id track position role start_seconds end_seconds word_count",
@@ -336,7 +336,7 @@ _UNKNOWN = {
 UNKNOWNS = Table(
     "unknowns",
     ("call_id", "place", "what", "name"),
-    "What a call carries that this version does not know; the drift view counts it.",
+    "What this version does not know in a call; the drift view counts it.",
     {
         "call_id": _CALL_ID,
         **_UNKNOWN,
@@ -364,7 +364,7 @@ CHATS = Table(
         "user_sentiment": "Positive, Neutral, Negative or Unknown.",
         "chat_successful": "1 if the agent reached its goal.",
         "custom_analysis_data": "JSON of the analysis fields you defined.",
-        "metadata": "JSON given when the chat was made.",
+        "metadata": "JSON given when the chat was created.",
         "retell_llm_dynamic_variables": "JSON of the variables given.",
         "collected_dynamic_variables": "JSON of the variables collected.",
         "custom_attributes": "JSON of the attributes you defined.",
@@ -414,7 +414,7 @@ CHAT_MESSAGES = Table(
 CHAT_UNKNOWNS = Table(
     "chat_unknowns",
     ("chat_id", "place", "what", "name"),
-    "What a chat carries that this version does not know; the drift view counts it.",
+    "What this version does not know in a chat; the drift view counts it.",
     {
         "chat_id": "Retell's id of the chat.",
         **_UNKNOWN,
@@ -438,7 +438,7 @@ DISCONNECTION_REASONS = Table(
 ERASURES = Table(
     "erasures",
     ("entity_id",),
-    "Calls and chats erased for good: whatever arrives for them later is not kept.",
+    "Erased calls and chats. What arrives for them later is not stored.",
     {
         "entity_id": "The call_id or chat_id.",
         "erased_at": "When, in milliseconds since the epoch.",
@@ -548,12 +548,12 @@ ROLLUP_CALLS = Table(
         "agent_name": _AGENT_NAME,
         "calls": "How many calls.",
         "transferred": "How many of them were transferred.",
-        "duration_ms_sum": "Their length together, in milliseconds.",
+        "duration_ms_sum": "Sum of their lengths, in milliseconds.",
         "duration_count": "How many have a length.",
-        "cost_cents_sum": "Their cost together, in US cents.",
+        "cost_cents_sum": "Sum of their costs, in US cents.",
         "cost_count": "How many have a cost.",
         "successful_count": "In how many the agent reached its goal.",
-        "judged_count": "Of how many that is known.",
+        "judged_count": "For how many calls that is known.",
         "positive_count": "How many have a positive sentiment.",
         "neutral_count": "How many have a neutral sentiment.",
         "negative_count": "How many have a negative sentiment.",
@@ -562,7 +562,7 @@ ROLLUP_CALLS = Table(
         "e2e_p50_ms_sum": "Sum of the calls' median times to answer (e2e), in milliseconds.",
         "e2e_p50_count": "How many have one.",
         "interruptions_sum": "Turns that began before the other speaker's had ended.",
-        "interruptions_count": "In how many calls turns could be told apart.",
+        "interruptions_count": "In how many calls turns are known.",
         "tool_calls_sum": "Tools invoked.",
         "failed_tool_calls_sum": "Tools that did not run.",
         "cost_cents_squares": "Sum of the squares of their costs in US cents.",
@@ -614,7 +614,7 @@ ROLLUP_TOOLS = Table(
         "failed": "How often it did not run.",
         "without_result": "How often no result came.",
         "said_no": 'How often it ran and answered "success": false.',
-        "duration_ms_sum": "Time from invocation to result together, in milliseconds.",
+        "duration_ms_sum": "Sum of the times from invocation to result, in milliseconds.",
         "duration_count": "How often that is known.",
         "longest_ms": "The longest of these times, in milliseconds.",
     },
@@ -643,7 +643,7 @@ ROLLUP_WAITS = Table(
         "position": "Number of the row within its hour.",
         "wait_ms": "How long callers waited for an answer (e2e), in milliseconds: the middle of a "
         "step of 10 below a second, of 100 below ten, else of 1000.",
-        "answers": "How many answers took so long.",
+        "answers": "How many answers took this long.",
     },
 )
 _ROLLUPS = (

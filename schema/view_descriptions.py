@@ -52,29 +52,29 @@ def _daily(hourly: View) -> View:
 VIEWS = {
     "call_log": View(
         "Call log",
-        "Every call in a line: who called whom, how long, what came of it. Pages and exports "
+        "One row per call: who called whom, how long, and the outcome. Pages and exports "
         "show the newest first; in SQL, ORDER BY started_at_ms DESC.",
         {
             "call_id": _CALL_ID,
             "started_at": "Start in the configured time zone; for a call that never connected, "
-            "when Retell reported it. A filter takes a local day or time.",
+            "when Retell reported it. A filter accepts a local day or time.",
             "agent": "Name of the agent.",
             "direction": "inbound or outbound; null for web calls.",
             "who": "The number at the other end: the caller's if inbound, else the one called.",
             "duration": "Length as h:mm:ss. Filter by it as 2:05 or 0:02:05.",
             "status": "registered, not_connected, ongoing, ended or error.",
             "outcome": "Why it ended; see disconnection_reasons.",
-            "success": "1 if the agent reached its goal, 0 if not. A filter takes yes and no, too.",
+            "success": "1 if the agent reached its goal, 0 if not. Filters accept yes and no.",
             "sentiment": "Positive, Neutral, Negative or Unknown.",
             "cost_dollars": "Cost in US dollars, without your own carrier's charges.",
-            "summary": "What happened, cut at 120 characters; whole in analyses.",
+            "summary": "What happened, cut at 120 characters; in full in analyses.",
             "duration_seconds": "Length in seconds, to sort and filter by.",
             "started_at_ms": "started_at in milliseconds since the epoch, to sort and filter by.",
         },
     ),
     "timeline": View(
         "Timeline",
-        "All entries of a call's transcript in their order. Filter by call_id, and by track if "
+        "All entries of a call's transcript in order. Filter by call_id, and by track if "
         "there are scrubbed copies.",
         {
             "call_id": _CALL_ID,
@@ -84,12 +84,12 @@ VIEWS = {
             "kind": "utterance, tool_call, tool_result, node_transition, or another entry's role: "
             "dtmf, sms, injected, ….",
             "who": "Who spoke, or the name of the tool.",
-            "text": "What was said, passed to the tool, answered by it, or done.",
+            "text": "The spoken text, the tool's arguments or result, or what happened.",
         },
     ),
     "words": View(
         "Words",
-        "Every word that was said, with its time. Filter by call_id.",
+        "Every spoken word with its time. Filter by call_id.",
         {
             "call_id": _CALL_ID,
             "track": _TRACK,
@@ -109,7 +109,7 @@ VIEWS = {
             "calls": "How many calls.",
             "connected": "How many of them were answered, by a person or a machine.",
             "transferred": "How many of them were transferred.",
-            "minutes": "Their length together, without transferred legs.",
+            "minutes": "Sum of their lengths, without transferred legs.",
             "average_seconds": "Average length of a connected call.",
             "cost_dollars": "Their cost in US dollars, transferred legs included.",
             "success_rate": "Share of connected, analysed calls in which the agent reached its "
@@ -118,7 +118,7 @@ VIEWS = {
     ),
     "agent_scorecard": View(
         "Agent scorecard",
-        "Each version of each agent beside the others.",
+        "A row for each version of each agent.",
         {
             **_AGENT,
             "calls": "How many calls.",
@@ -139,7 +139,7 @@ VIEWS = {
     ),
     "tool_scorecard": View(
         "Tool scorecard",
-        "Which tools fail, and which only seem to work.",
+        "How often each tool fails, and how often it runs without success.",
         {
             "name": "Name of the tool.",
             "type": "custom, end_call, transfer_call, …; null for older calls.",
@@ -154,7 +154,7 @@ VIEWS = {
     ),
     "cost_by_product": View(
         "Cost by product",
-        "What the money goes to.",
+        "Cost of each product.",
         {
             "product": "What was charged for: Retell's name, with _ for -.",
             "calls": "How many calls it was charged for.",
@@ -179,25 +179,25 @@ VIEWS = {
     ),
     "disconnections": View(
         "Disconnections",
-        "How calls end. Those that have not ended are left out.",
+        "Why calls end. Calls that have not ended are left out.",
         {
             "reason": "Retell's name of the reason.",
             "category": "user, agent, transfer, not_connected, limit, error, or unknown.",
             "description": "What it means.",
-            "calls": "How many calls ended so.",
+            "calls": "How many calls ended for this reason.",
             "share": "Their share of all that ended: 0 to 1.",
         },
     ),
     "needs_attention": View(
         "Needs attention",
-        "What somebody should look at: bodies that were not understood, calls without an end or "
-        "without an analysis. Times are measured against the newest news of any call.",
+        "Problems to check: bodies that were not understood, calls without an end or "
+        "without an analysis. Times are relative to the newest observation of any call.",
         {
             "what": "quarantined; stuck in progress (nothing new for 2 hours); never analysed "
             "(nothing new for 1 hour after its end).",
             "entity_id": "The call_id or chat_id, or sha:<hash> for a body without one.",
-            "since": "When it was last heard of, in the configured time zone.",
-            "detail": "What is wrong with the body, or how the call stands.",
+            "since": "When its last observation arrived, in the configured time zone.",
+            "detail": "What is wrong with the body, or the status of the call.",
         },
     ),
     "drift": View(

@@ -1,5 +1,5 @@
 -- title: Calls longer than …
--- description: The long ones, longest first, with what came of them.
+-- description: Long calls with their outcome, longest first.
 -- :minutes = 5. Longer than this many minutes.
 -- :days = 30. How many days to look back.
 

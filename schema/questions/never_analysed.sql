@@ -1,7 +1,7 @@
 -- title: Calls that were never analysed
--- description: Calls that ended and of which Retell has not sent an analysis: they are missing wherever
+-- description: Calls that ended without an analysis from Retell: they are missing wherever
 --   success or sentiment is counted.
--- :hours = 1. Ended at least this many hours before the newest news of any call.
+-- :hours = 1. Ended at least this many hours before the newest observation of any call.
 
 SELECT
     c.call_id,
