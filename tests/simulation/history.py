@@ -232,6 +232,7 @@ class History:
             self.report.is_void = True
             return self.report
         finally:
+            self.world.end()
             sys.excepthook = hook
             disk.leave()
 

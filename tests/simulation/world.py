@@ -12,7 +12,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from receiver.store.connection import Connection, connect
+from receiver.store.connection import Connection, connect, sqlite3
 from receiver.store.log import Log
 from receiver.store.store import Machine
 from tests.simulation.disk import IOERR, NAME, OK, Disk, Inode
@@ -100,6 +100,7 @@ class Process(Machine):
         self.check()
         self.world.processes_of[getcurrent()] = self
         connection = connect(path, busy_timeout_ms=0, vfs=NAME)
+        self.world.connections.append(connection)
         try:
             connection.execute(f"PRAGMA wal_autocheckpoint = {self.world.checkpoint_pages}")
         except BaseException:
@@ -160,6 +161,7 @@ class World:
         self.checkpoint_pages = chance.choice((1, 4, 16, 1000))
         self.processes_of: dict[greenlet, Process] = {}
         self.cancelled: set[greenlet] = set()
+        self.connections: list[Connection] = []
         self.steps = 0
         # At which step something happens, and what.
         self.plans: list[tuple[int, Callable[[], None]]] = []
@@ -244,6 +246,23 @@ class World:
         if not task.dead and task is not getcurrent():
             self.cancelled.add(task)
             self._wake_if(lambda other: other is task)
+
+    def end(self) -> None:
+        """Kill every process, let its tasks end and close its connections.
+
+        Later the garbage collector would do it: it resumes a task in the middle of an operation of
+        the disk, and a connection with an open transaction writes to memory that was freed.
+        """
+        self.plans.clear()
+        for process in self.processes_of.values():
+            process.is_dead = True
+        self._wake_if(lambda _: True)
+        while self._ready:
+            with suppress(Killed, Cancelled, Exception):
+                self._ready.pop().switch()
+        for connection in self.connections:
+            with suppress(sqlite3.Error):
+                connection.close()
 
     def _wake_if(self, chosen: Callable[[greenlet], bool]) -> None:
         woken = [entry for entry in self._sleeping if chosen(entry[2])]
