@@ -97,7 +97,8 @@ def test_only_store_imports_a_database_driver():
 
 
 def test_only_store_writes():
-    for path in outside("receiver/store/"):
+    # schema/sql has statements, and runs none.
+    for path in (p for p in outside("receiver/store/") if not name(p).startswith("schema/sql/")):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\b(INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b", text), name(path)
 

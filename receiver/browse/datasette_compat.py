@@ -33,8 +33,7 @@ from receiver.browse.formatting import filter_parameter, parse_filter
 from receiver.browse.functions import MAX_VALUE_BYTES, is_past_deadline, set_deadline
 from receiver.browse.pool import QueryPool, TooManyQueries
 from receiver.browse.privacy import bypasses_views, guard
-from receiver.store.bounded import connect_bounded
-from receiver.store.connection import Connection, sqlite3
+from receiver.store.connection import Connection, connect_bounded, sqlite3
 from receiver.store.log import Identity, identity
 from receiver.store.reading import connect_readonly
 from receiver.transfer.formats import defused

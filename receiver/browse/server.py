@@ -24,8 +24,7 @@ from receiver.config import Settings, shipped
 from receiver.errors import CopyWithoutBodies, SettingsError
 from receiver.files import atomic_write, locked
 from receiver.store import Store, check_schema, keep_rolled_up, migrate
-from receiver.store.bounded import limit_memory
-from receiver.store.connection import sqlite3
+from receiver.store.connection import limit_memory, sqlite3
 
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.

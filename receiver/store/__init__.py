@@ -9,7 +9,7 @@ tables over a cluster.
 """
 
 from receiver.store.connection import sqlite_warning
-from receiver.store.days import GROUPS, UNKNOWN_DAY, Made, Part
+from receiver.store.days import GROUPS, UNKNOWN_DAY, Fingerprint, Part
 from receiver.store.engine import (
     AnyStore,
     distribute,
@@ -33,7 +33,7 @@ __all__ = [
     "UNKNOWN_DAY",
     "AnyStore",
     "CallState",
-    "Made",
+    "Fingerprint",
     "Outcome",
     "Part",
     "Received",

@@ -1,7 +1,12 @@
 """Opening the SQLite file so that a commit is durable, and knowing which SQLite that is."""
 
+import ctypes
+import importlib
+import threading
+import time
 from collections.abc import Iterable
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -14,6 +19,20 @@ if TYPE_CHECKING:
 else:
     # pysqlite3 where it is installed, else the standard library: the same choice as Datasette's.
     from sqlite_utils.utils import sqlite3
+
+
+# Numbers of SQLite's limits. Source: https://www.sqlite.org/c3ref/c_limit_attached.html
+_LENGTH, _SQL_LENGTH, _VDBE_OP, _ATTACHED = 0, 1, 5, 7
+_MAX_SQL_BYTES = 250_000
+_MAX_PROGRAM_STEPS = 250_000
+
+# Called by SQLite with a new connection's handle, a place for a message, and its functions.
+_EXTENSION = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+# `limits`: those of the connection that this thread is opening.
+_opening = threading.local()
+_installing = threading.Lock()
+# How many steps of SQLite pass between two looks at the clock.
+_STEPS = 1000
 
 
 class Connection(sqlite3.Connection):
@@ -210,3 +229,80 @@ def sqlite_warning() -> str | None:
         f"SQLite {sqlite3.sqlite_version} has a write-ahead-log bug that was fixed in {fixed}; "
         "install pysqlite3, or run one worker (CALLHOUSE_WORKERS=1)."
     )
+
+
+def connect_bounded(path: Path, *, max_value_bytes: int) -> sqlite3.Connection:
+    """Open `path` for reading by any thread, for values up to this size. Raises sqlite3.Error."""
+    limits = {
+        _LENGTH: max_value_bytes,
+        _SQL_LENGTH: _MAX_SQL_BYTES,
+        _VDBE_OP: _MAX_PROGRAM_STEPS,
+        _ATTACHED: 0,
+    }
+    uri = f"file:{quote(str(path))}?mode=ro"
+    if hasattr(sqlite3.Connection, "setlimit"):
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        for number, value in limits.items():
+            connection.setlimit(number, value)
+        return connection
+    with _installing:
+        _install_limiter()
+    _opening.limits = limits
+    try:
+        return sqlite3.connect(uri, uri=True, check_same_thread=False)
+    finally:
+        del _opening.limits
+
+
+def limit_memory(max_bytes: int) -> None:
+    """Let all connections of this process together allocate no more; beyond it statements fail."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute(f"PRAGMA hard_heap_limit = {max_bytes:d}")
+    connection.close()
+
+
+@cache
+def _install_limiter() -> object:
+    """Let connections have the limits in `_opening`; return what must not be freed.
+
+    pysqlite3 has no setlimit, but exports the library's functions. SQLite calls an automatic
+    extension with the handle of each new connection, which is all that sqlite3_limit needs. The
+    extension stays for good: another thread that opens a connection may be about to call it.
+    """
+    library = ctypes.CDLL(importlib.import_module("pysqlite3._sqlite3").__file__)
+    library.sqlite3_limit.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+
+    def limit(handle: int, _message: int, _api: int) -> int:
+        for number, value in getattr(_opening, "limits", {}).items():
+            library.sqlite3_limit(handle, number, value)
+        return 0
+
+    extension = _EXTENSION(limit)
+    library.sqlite3_auto_extension(extension)
+    return extension
+
+
+def damage(connection: Connection, *, seconds: float) -> str | None:
+    """What SQLite finds wrong with the file, or None if it finds nothing within `seconds`.
+
+    A large file is looked at in part: better than not at all, and cheap at any size. The finding
+    names tables and pages, never values.
+    """
+    deadline = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if result_code(error) == sqlite3.SQLITE_INTERRUPT:
+            return None
+        if not is_damage(error):
+            raise
+        return str(error)
+    finally:
+        connection.set_progress_handler(None, 0)
+    return None if found == "ok" else " ".join(found.split())
+
+
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file's content is at fault: not a moment's trouble, it stays."""
+    return result_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

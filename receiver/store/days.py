@@ -15,11 +15,11 @@ from typing import Any
 import msgspec
 import zstandard
 
-from receiver.store import day_sql
-from receiver.store.day_sql import Kept
 from schema.tables import (
     CALL_TABLES,
+    CALLS,
     CHAT_TABLES,
+    CHATS,
     DISCONNECTION_REASONS,
     ERASURES,
     OBSERVATIONS,
@@ -37,6 +37,98 @@ _TOLD_ROWS = 1000
 _encode = msgspec.msgpack.Encoder().encode
 _BODY = OBSERVATIONS.names.index("body")
 
+DAY_MS = 86_400_000
+# The last day that four digits of a year can write.
+_END_MS = 253_402_300_800_000
+
+# When a row of calls or chats began; calls_at is an index on just this of calls.
+_TIME = "coalesce({0}.start_timestamp, nullif({0}.observed_at, 0))"
+
+# What the rows of a call or chat are made from; that it came again changes none of them.
+SAYS = (*OBSERVATIONS.names[:8], "problem")
+_REST = tuple(name for name in OBSERVATIONS.names if name not in (*SAYS, "body"))
+
+
+def _day(time: str) -> str:
+    """The day of a time; the first of all days stands for a time that no calendar has."""
+    return (
+        f"CASE WHEN {time} >= 0 AND {time} < {_END_MS} "
+        f"THEN strftime('%Y-%m-%d', {time} / 1000, 'unixepoch') ELSE '1970-01-01' END"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationSql:
+    """How an engine keeps observations, in its words for a row `o`.
+
+    `number` is where it lies while a snapshot lasts, `within` that this is between :first and
+    :last, `order` one that is always the same, and `body` what the raw body reads as.
+    """
+
+    number: str
+    within: str
+    order: str
+    body: str
+
+
+def observed(kept: ObservationSql) -> str:
+    """Of each observation: its number, its day, those of its call and its chat, and all it says.
+
+    Whether there is a body is known without reading it.
+    """
+    return (
+        f"SELECT {kept.number}, {_day('o.first_received_at')}, "
+        f"CASE WHEN c.call_id IS NOT NULL THEN {_day(_TIME.format('c'))} END, "
+        f"CASE WHEN h.chat_id IS NOT NULL THEN {_day(_TIME.format('h'))} END, "
+        f"{', '.join(f'o.{name}' for name in SAYS + _REST)}, "
+        f"CASE WHEN {kept.body} IS NULL THEN 0 ELSE 1 END "
+        "FROM observations o LEFT JOIN calls c ON c.call_id = o.entity_id "
+        "LEFT JOIN chats h ON h.chat_id = o.entity_id"
+    )
+
+
+def _within(time: str, *, dated: bool) -> str:
+    if dated:
+        return f"{time} >= :since AND {time} < :until"
+    return f"({time} IS NULL OR {time} < {DAY_MS} OR {time} >= {_END_MS})"
+
+
+def _started(alias: str, *, dated: bool) -> str:
+    """That a chat is of a day. Without an index on its time, that of its start is used."""
+    if not dated:
+        return _within(_TIME.format(alias), dated=False)
+    start, reported = f"{alias}.start_timestamp", f"{alias}.observed_at"
+    return f"({_within(start, dated=True)} OR {start} IS NULL AND {_within(reported, dated=True)})"
+
+
+def observations_of(kept: ObservationSql, *, dated: bool) -> str:
+    """A day's observations, by :first and :last of their numbers, :since and :until."""
+    columns = [kept.body if name == "body" else f"o.{name}" for name in OBSERVATIONS.names]
+    return (
+        f"SELECT {', '.join(columns)} FROM observations o WHERE {kept.within} "
+        f"AND {_within('o.first_received_at', dated=dated)} ORDER BY {kept.order}"
+    )
+
+
+def entities_of(table: Table, *, dated: bool) -> str:
+    """A table's rows of the calls or chats of a day, in the order of these and of its key."""
+    parent = CALLS if table.key[0] == CALLS.key[0] else CHATS
+    time = _TIME.format("p")
+    within = _within(time, dated=dated) if parent is CALLS else _started("p", dated=dated)
+    keys = ", ".join(f"t.{name}" for name in table.key)
+    # A call's rows are found by their key, after the call: the other way round reads all of them.
+    return (
+        f"SELECT {', '.join(f't.{name}' for name in table.names)} "
+        f"FROM {parent.name} p CROSS JOIN {table.name} t "
+        f"WHERE t.{parent.key[0]} = p.{parent.key[0]} AND {within} "
+        f"ORDER BY {time} NULLS FIRST, {keys}"
+    )
+
+
+def undated(table: Table) -> str:
+    """All rows of a table that has no day."""
+    return f"SELECT {', '.join(table.names)} FROM {table.name} ORDER BY {', '.join(table.key)}"
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Part:
@@ -46,7 +138,7 @@ class Part:
     day: str
 
 
-class Made:
+class Fingerprint:
     """What a part is made from: a fingerprint that no order of rows changes, and where they lie."""
 
     def __init__(self) -> None:
@@ -71,18 +163,20 @@ class Made:
 Read = Callable[[str, Mapping[str, int]], Iterable[tuple[Any, ...]]]
 
 
-def made(read: Read, kept: Kept, *, progress: Callable[[int], None]) -> dict[Part, Made]:
+def made(
+    read: Read, kept: ObservationSql, *, progress: Callable[[int], None]
+) -> dict[Part, Fingerprint]:
     """Every part there is. `progress` gets the observations looked at.
 
     The rows of calls and chats are a function of the observations, so these say whether a day has
     changed, whichever clock stamped what arrived and whenever it was committed. No body is read.
     """
-    days: dict[str, dict[str, Made]] = {group: defaultdict(Made) for group in GROUPS}
+    days: dict[str, dict[str, Fingerprint]] = {group: defaultdict(Fingerprint) for group in GROUPS}
     for group in DATED:
-        days[group][UNKNOWN_DAY] = Made()
+        days[group][UNKNOWN_DAY] = Fingerprint()
     observations, calls, chats = (days[group] for group in DATED)
-    says = len(day_sql.SAYS)
-    found = read(day_sql.observed(kept), {})
+    says = len(SAYS)
+    found = read(observed(kept), {})
     for done, (number, day, call_day, chat_day, *row) in enumerate(found, start=1):
         observations[day].add(row, number)
         if call_day is not None:
@@ -92,24 +186,26 @@ def made(read: Read, kept: Kept, *, progress: Callable[[int], None]) -> dict[Par
         if done % _TOLD_ROWS == 0:
             progress(done)
     for group, (table,) in UNDATED.items():
-        days[group][""] = Made()
-        for other in read(day_sql.undated(table), {}):
+        days[group][""] = Fingerprint()
+        for other in read(undated(table), {}):
             days[group][""].add(other)
     return {Part(group, day): of for group in GROUPS for day, of in days[group].items()}
 
 
-def query(table: Table, part: Part, of: Made, kept: Kept) -> tuple[str, dict[str, int]]:
+def query(
+    table: Table, part: Part, of: Fingerprint, kept: ObservationSql
+) -> tuple[str, dict[str, int]]:
     """The SQL of a table's rows of a part, and what it binds. Their order is always the same."""
     if not part.day:
-        return day_sql.undated(table), {}
+        return undated(table), {}
     dated = part.day != UNKNOWN_DAY
     since = datetime.fromisoformat(part.day).replace(tzinfo=UTC)
     since_ms = int(since.timestamp()) * 1000
-    bound = {"since": since_ms, "until": since_ms + day_sql.DAY_MS} if dated else {}
+    bound = {"since": since_ms, "until": since_ms + DAY_MS} if dated else {}
     if table is OBSERVATIONS:
         bound |= {"first": of.first or 0, "last": of.last}
-        return day_sql.observations_of(kept, dated=dated), bound
-    return day_sql.entities_of(table, dated=dated), bound
+        return observations_of(kept, dated=dated), bound
+    return entities_of(table, dated=dated), bound
 
 
 def with_bodies(rows: Iterable[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:

@@ -36,7 +36,7 @@ class AnyStore(Protocol):
     def read(self, unit: Callable[[Connection], T], /) -> T:
         """Carry out `unit`, which only reads, beside whoever writes. Raises StoreUnavailable."""
 
-    def settle(self, connection: Connection, timezone: str, since: int, last: int, /) -> bool:
+    def lock_hours(self, connection: Connection, timezone: str, since: int, last: int, /) -> bool:
         """Let no call that began from `since` to `last` change until the transaction ends.
 
         Both are milliseconds since the epoch. Says whether figures may be stored in it, which is so

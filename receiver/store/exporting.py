@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from receiver.errors import CallhouseError, ExportFailed, SettingsError
-from receiver.store import days, rollup_sql, sql
+from receiver.store import days, sql
 from receiver.store.connection import (
     COPY_ID,
     FAULTS,
@@ -19,9 +19,9 @@ from receiver.store.connection import (
     result_code,
     sqlite3,
 )
-from receiver.store.day_sql import Kept
-from receiver.store.days import Made, Part
+from receiver.store.days import Fingerprint, ObservationSql, Part
 from receiver.store.snapshots import Result, another_is_running, increment, select
+from schema.sql import rollups
 from schema.sql.views import views
 from schema.tables import OBSERVATIONS, PRIVATE, Table
 
@@ -39,7 +39,7 @@ _COPIED_PAGES = 1000
 
 
 # Rows of a file keep the order in which they came.
-_KEPT = Kept("o.rowid", "o.rowid BETWEEN :first AND :last", "o.rowid", "o.body")
+_KEPT = ObservationSql("o.rowid", "o.rowid BETWEEN :first AND :last", "o.rowid", "o.body")
 
 
 class FileSnapshot:
@@ -69,11 +69,11 @@ class FileSnapshot:
             ]
         return Result(names, types, self._connection.execute(query))
 
-    def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Made]:
+    def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Fingerprint]:
         """Every part of the tables by day, and what it is made from."""
         return days.made(self._connection.execute, _KEPT, progress=progress)
 
-    def read_part(self, table: Table, part: Part, of: Made) -> Result:
+    def read_part(self, table: Table, part: Part, of: Fingerprint) -> Result:
         """A table's rows of a part."""
         query, bound = days.query(table, part, of, _KEPT)
         if table.name not in self._types:
@@ -97,8 +97,8 @@ class FileSnapshot:
             if self._timezone:
                 # They are of other hours and days.
                 copy.execute("PRAGMA foreign_keys = on")
-                copy.execute(rollup_sql.UNSETTLE_HOURS)
-                copy.execute(rollup_sql.UNSETTLE_DAYS)
+                copy.execute(rollups.INVALIDATE_HOURS)
+                copy.execute(rollups.INVALIDATE_DAYS)
                 for name, text in views(self._timezone).items():
                     copy.execute(f"DROP VIEW IF EXISTS {name}")
                     copy.execute(text)

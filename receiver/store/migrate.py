@@ -12,7 +12,7 @@ from sqlite_utils.migrations import Migrations
 
 from receiver.addresses import files_beside
 from receiver.errors import SchemaMismatch, StoreUnavailable
-from receiver.store import protocols, rollup_sql, sql
+from receiver.store import protocols, sql
 from receiver.store.connection import (
     FAULTS,
     MIGRATION_SET,
@@ -20,13 +20,15 @@ from receiver.store.connection import (
     Connection,
     connect,
     connect_readonly,
+    damage,
     file_kind,
+    is_damage,
     refuse,
     result_code,
     sqlite3,
 )
-from receiver.store.damage import damage, is_damage
 from schema.disconnection_reasons import REASONS
+from schema.sql import rollups
 from schema.sql.rollups import ROLLUPS
 from schema.sql.views import views
 
@@ -202,16 +204,16 @@ def _refresh_views(connection: Connection, timezone: str) -> None:
         return
     # What was added up meant something else, or other days.
     if any(present.get(rollup.hourly) != wanted[rollup.hourly] for rollup in ROLLUPS):
-        connection.execute(rollup_sql.UNSETTLE_HOURS)
+        connection.execute(rollups.INVALIDATE_HOURS)
     if any(present.get(rollup.daily) != wanted[rollup.daily] for rollup in ROLLUPS):
-        connection.execute(rollup_sql.UNSETTLE_DAYS)
+        connection.execute(rollups.INVALIDATE_DAYS)
     for name in present:
         connection.execute(f"DROP VIEW {name}")
     for text in wanted.values():
         connection.execute(text)
 
 
-def figures_are_ours(connection: protocols.Connection, timezone: str) -> bool:
+def views_match(connection: protocols.Connection, timezone: str) -> bool:
     """Whether the views of figures are those that this version makes in this time zone."""
     present = dict(connection.execute(sql.VIEWS).fetchall())
     return _figures(timezone).items() <= present.items()

@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from receiver.store import rollup_sql, sql
+from receiver.store import sql
 from receiver.store.engine import AnyStore
 from receiver.store.observations import Known, known_observations, load
 from receiver.store.projecting import attempt
 from receiver.store.protocols import Connection
 from receiver.store.writing import remove
 from schema.disconnection_reasons import REASONS, UNKNOWN
+from schema.sql import rollups
 from schema.tables import CALL_TABLES, CHAT_TABLES
 
 # How many calls share a transaction: few enough that a webhook does not wait long for its turn.
@@ -39,8 +40,8 @@ def rebuild(store: AnyStore, *, progress: Callable[[int, int], None]) -> int:
 
 
 def _begin(connection: Connection) -> int:
-    connection.execute(rollup_sql.UNSETTLE_HOURS)
-    connection.execute(rollup_sql.UNSETTLE_DAYS)
+    connection.execute(rollups.INVALIDATE_HOURS)
+    connection.execute(rollups.INVALIDATE_DAYS)
     (total,) = connection.execute(sql.COUNT_ENTITIES).fetchone()
     return int(total)
 

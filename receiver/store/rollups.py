@@ -1,7 +1,7 @@
-"""Adding up the hours and days that are over, so that views read sums instead of calls.
+"""Roll up the hours and days that are over, so that views read sums instead of calls.
 
-Nothing depends on it but the time that views take: they count the calls of every hour that is not
-rolled up, and whatever touches a call takes its hour and day back, in the same transaction.
+Only the time that views take depends on it: they count the calls of every hour that is not rolled
+up, and every write to a call invalidates its hour and day in the same transaction.
 """
 
 import threading
@@ -12,14 +12,14 @@ from typing import Any
 
 from receiver import clock
 from receiver.errors import StoreUnavailable
-from receiver.store import rollup_sql
 from receiver.store.engine import AnyStore
 from receiver.store.protocols import Connection
+from schema.sql import rollups
 from schema.sql.zones import Zone
 
-# An hour of which there was news so lately is likely to have more: it would be added up again.
+# Skip hours updated in the last 15 minutes; they are likely to change again.
 QUIET_MS = 15 * 60_000
-# How long an hour that is over may stay a scan of its calls.
+# How often the receiver rolls up.
 ROLL_UP_SECONDS = 60
 
 
@@ -42,34 +42,34 @@ def roll_up(store: AnyStore, *, timezone: str, now_ms: int) -> Iterator[tuple[in
     database whose views are of another time zone or version, nothing is rolled up. Raises
     StoreUnavailable.
     """
-    # Of no hour at all: would it be of use?
-    if not store.read(lambda connection: store.settle(connection, timezone, 0, -1)):
+    # Empty range: only checks that the views match this version and time zone.
+    if not store.read(lambda connection: store.lock_hours(connection, timezone, 0, -1)):
         return
     zone = Zone(timezone)
     quiet_since = now_ms - QUIET_MS
     levels = (
-        (rollup_sql.unsettled_hours(zone), rollup_sql.SETTLE_HOUR, rollup_sql.FILL_HOUR),
-        (rollup_sql.days_over(zone), rollup_sql.settle_day(zone), rollup_sql.FILL_DAY),
+        (rollups.hours_to_fill(zone), rollups.MARK_HOUR, rollups.FILL_HOUR),
+        (rollups.days_to_fill(zone), rollups.mark_day(zone), rollups.FILL_DAY),
     )
-    for find, settle, fill in levels:
+    for find, mark, fill in levels:
         spans = store.read(partial(_found, find, {"now": now_ms, "quiet_since": quiet_since}))
         for done, span in enumerate(spans, start=1):
-            store.run(partial(_settle, store, timezone, settle, fill, span))
+            store.run(partial(_fill, store, timezone, mark, fill, span))
             yield done, len(spans)
 
 
-def _settle(
+def _fill(
     store: AnyStore,
     timezone: str,
-    settle: str,
+    mark: str,
     fill: list[str],
     span: dict[str, Any],
     connection: Connection,
 ) -> None:
     since, last = (span["hour"], span["last"]) if "hour" in span else (span["since"], span["until"])
     if (
-        store.settle(connection, timezone, since, last)
-        and connection.execute(settle, span).fetchall()
+        store.lock_hours(connection, timezone, since, last)
+        and connection.execute(mark, span).fetchall()
     ):
         for statement in fill:
             connection.execute(statement, span)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from receiver.errors import ExportFailed, SettingsError
 from receiver.store import sql
-from receiver.store.days import Made, Part
+from receiver.store.days import Fingerprint, Part
 from schema.tables import Table
 
 Row = tuple[Any, ...]
@@ -41,10 +41,10 @@ class Snapshot(Protocol):
         With `typed`, no type is empty. Raises SettingsError for what cannot be read like this.
         """
 
-    def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Made]:
+    def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Fingerprint]:
         """Every part of the tables by day, and what it is made from."""
 
-    def read_part(self, table: Table, part: Part, of: Made, /) -> Result:
+    def read_part(self, table: Table, part: Part, of: Fingerprint, /) -> Result:
         """A table's rows of a part, in declared types; bodies, if they are open, as they came."""
 
     def copy(self, target: Path, /, *, progress: Callable[[int, int], None]) -> None:

@@ -19,6 +19,7 @@ from receiver.store.connection import (
     Connection,
     connect,
     connect_readonly,
+    damage,
     file_kind,
     is_busy,
     no_database,
@@ -27,7 +28,6 @@ from receiver.store.connection import (
     result_code,
     sqlite3,
 )
-from receiver.store.damage import damage
 from receiver.store.exporting import FileSnapshot, snapshot
 from receiver.store.migrate import applied, check, migrate
 from receiver.store.store import Store

@@ -13,7 +13,7 @@ from receiver.errors import LogDeleted, SettingsError, StoreBusy, StoreReplaced,
 from receiver.store import protocols, sql
 from receiver.store.connection import Connection, connect, connect_readonly, is_busy, sqlite3
 from receiver.store.log import FileLog, Log, identity
-from receiver.store.migrate import check, figures_are_ours
+from receiver.store.migrate import check, views_match
 from receiver.store.observing import Outcome, Received, observe
 from receiver.store.protocols import BUSY_SECONDS
 
@@ -158,9 +158,9 @@ class Store:
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the database could not be read: {error}") from error
 
-    def settle(self, connection: protocols.Connection, timezone: str, *_span: int) -> bool:
+    def lock_hours(self, connection: protocols.Connection, timezone: str, *_span: int) -> bool:
         """Whether the views are ours; a transaction that writes has the whole file."""
-        return figures_are_ours(connection, timezone)
+        return views_match(connection, timezone)
 
     def lock(self, connection: protocols.Connection, entity_ids: Iterable[str]) -> None:
         """Nothing: a transaction that writes has the whole file."""

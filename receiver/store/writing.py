@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
-from receiver.store import rollup_sql, sql
+from receiver.store import sql
 from receiver.store.protocols import Connection
 from schema.parts import Rows
+from schema.sql import rollups
 from schema.tables import CALLS
 from schema.transcript import Row
 
@@ -46,7 +47,7 @@ def write(
             stored = _of_parts(table, asked[table].fetchall(), None if is_whole else parts)
             _replace(connection, table, stored, wanted)
         if table == CALLS.name:
-            _unsettle(connection, [*stored, *wanted])
+            _invalidate_hours(connection, [*stored, *wanted])
 
 
 def _of_parts(table: str, found: list[Row], parts: Iterable[str | None] | None) -> list[Row]:
@@ -71,20 +72,22 @@ def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> Non
     """Delete every row of an entity, children before parents."""
     tables = list(tables)
     if CALLS.name in tables:
-        _unsettle(connection, connection.execute(sql.SELECT[CALLS.name], (entity_id,)).fetchall())
+        _invalidate_hours(
+            connection, connection.execute(sql.SELECT[CALLS.name], (entity_id,)).fetchall()
+        )
     for table in reversed(tables):
         connection.execute(sql.DELETE_ALL[table], (entity_id,))
 
 
-def _unsettle(connection: Connection, calls: Iterable[Row]) -> None:
+def _invalidate_hours(connection: Connection, calls: Iterable[Row]) -> None:
     """What is rolled up of the hours and days of these rows of calls no longer holds."""
     # In order: others may wait for the same hours.
     for at in sorted({at for row in calls if (at := _time(row)) is not None}):
         # No number leaves the 64 bits that every engine has.
-        since = max(at - rollup_sql.HOUR_MS + 1, -(2**63))
+        since = max(at - rollups.HOUR_MS + 1, -(2**63))
         connection.lock_hour(at)
-        connection.execute(rollup_sql.UNSETTLE_HOUR, {"since": since, "at": at})
-        connection.execute(rollup_sql.UNSETTLE_DAY, {"at": at})
+        connection.execute(rollups.INVALIDATE_HOUR, {"since": since, "at": at})
+        connection.execute(rollups.INVALIDATE_DAY, {"at": at})
 
 
 def _time(call: Row) -> int | None:

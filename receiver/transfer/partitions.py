@@ -18,7 +18,7 @@ from typing import Any
 from receiver.config import Settings
 from receiver.errors import ExportFailed, SettingsError
 from receiver.files import atomic_write
-from receiver.store import GROUPS, UNKNOWN_DAY, Made, Part, Snapshot, snapshot
+from receiver.store import GROUPS, UNKNOWN_DAY, Fingerprint, Part, Snapshot, snapshot
 from receiver.transfer.exporting import Counted, Progress
 from receiver.transfer.formats import Writer, parquet_writer
 from schema.tables import PRIVATE, TABLES, Table
@@ -266,7 +266,7 @@ class _Run:
         self.progress(len(stale), len(stale))
         return Partitioned(files=files, rows=rows, removed=len(surplus), current=current)
 
-    def _write_part(self, part: Part, of: Made) -> dict[str, int]:
+    def _write_part(self, part: Part, of: Fingerprint) -> dict[str, int]:
         """Write the files of a part; return the rows of each."""
         files = {}
         for table in GROUPS[part.group]:
@@ -276,7 +276,7 @@ class _Run:
                 files[name] = rows
         return files
 
-    def _write_file(self, name: str, table: Table, part: Part, of: Made) -> int | None:
+    def _write_file(self, name: str, table: Table, part: Part, of: Fingerprint) -> int | None:
         """Write a table's rows and return how many; None if there is no file to write."""
         result = self.moment.read_part(table, part, of)
         first = next(result.rows, None)

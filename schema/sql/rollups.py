@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from schema.sql.macros import plain
+from schema.sql.zones import Zone
 
 _STATEMENT = re.compile(
     r"^CREATE VIEW hourly_(\w+) AS\nSELECT([\w,\s]+)\nFROM rollup_\w+\nUNION ALL\n(.*?);$",
@@ -31,7 +32,7 @@ def _gaps(table: str, since: str, until: str) -> str:
     SELECT {until}, coalesce(lead({since}) OVER (ORDER BY {since}) - 1, {_LAST}) FROM {table}"""
 
 
-def unsettled_calls(hour_ms: int) -> str:
+def remaining_calls(hour_ms: int) -> str:
     """The calls in no hour that is rolled up: a search of calls_at for each gap between such hours,
     and the calls without a time."""
     return plain(f"""
@@ -47,7 +48,7 @@ def unsettled_calls(hour_ms: int) -> str:
 class Rollup:
     """Figures of one kind, by the hour and by the day: two tables and a view in front of each.
 
-    `figures` is the SELECT of an hour's from `unsettled_calls`, in the order of `columns`, of which
+    `figures` is the SELECT of an hour's from `remaining_calls`, in the order of `columns`, of which
     the hour is the first. Statements hold words of our SQL files.
     """
 
@@ -75,7 +76,7 @@ class Rollup:
             columns = ", ".join(self.columns)
             return f"CREATE VIEW {self.hourly} AS\n{self._counted}SELECT {columns} FROM counted"
         return (
-            f"CREATE VIEW {self.hourly} AS\nWITH unsettled_calls AS ({unsettled_calls(hour_ms)})\n"
+            f"CREATE VIEW {self.hourly} AS\nWITH remaining_calls AS ({remaining_calls(hour_ms)})\n"
             f"SELECT {', '.join(self.columns)} FROM rollup_{self.name}\nUNION ALL\n{self.figures}"
         )
 
@@ -89,13 +90,13 @@ class Rollup:
             )
         return f"""CREATE VIEW {self.daily} AS
 WITH
-    unsettled_calls AS ({unsettled_calls(hour_ms)}),
-    unsettled_days AS ({_gaps("rollup_days", "since", "until")}),
+    remaining_calls AS ({remaining_calls(hour_ms)}),
+    remaining_days AS ({_gaps("rollup_days", "since", "until")}),
     counted ({", ".join(self.columns)}) AS ({self.figures})
 SELECT day, {self._rest} FROM rollup_day_{self.name}
 UNION ALL
 SELECT local_day(h.hour) AS day, {self._rest}
-FROM unsettled_days gap CROSS JOIN rollup_{self.name} h WHERE h.hour BETWEEN gap.since AND gap.until
+FROM remaining_days gap CROSS JOIN rollup_{self.name} h WHERE h.hour BETWEEN gap.since AND gap.until
 UNION ALL
 SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
 
@@ -103,7 +104,7 @@ SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
     def _counted(self) -> str:
         """The figures of every call, whatever is rolled up."""
         return (
-            "WITH unsettled_calls AS (SELECT * FROM calls),\n"
+            "WITH remaining_calls AS (SELECT * FROM calls),\n"
             f"counted ({', '.join(self.columns)}) AS (\n{self.figures}\n)\n"
         )
 
@@ -112,7 +113,7 @@ SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
         """The SELECT of what the table of hours holds of the calls from `:hour` to `:last`."""
         calls = "SELECT c.* FROM calls c WHERE call_time(c) BETWEEN :hour AND :last"
         figures = self.figures.replace(_HOUR, "CAST(:hour AS BIGINT)")
-        return plain(f"WITH unsettled_calls AS ({calls})\n{figures}")
+        return plain(f"WITH remaining_calls AS ({calls})\n{figures}")
 
     @property
     def of_the_day(self) -> str:
@@ -140,3 +141,86 @@ def _rollups() -> tuple[Rollup, ...]:
 
 
 ROLLUPS = _rollups()
+
+
+def _fill(table: str, columns: tuple[str, ...], query: str) -> str:
+    """Put what `query` gives into a rollup table, numbered."""
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}, position) "
+        f"SELECT *, row_number() OVER () FROM ({query}) figures"
+    )
+
+
+# With their figures, by foreign keys. No hour is longer, and that of a shorter one's neighbour is
+# soon added up again.
+INVALIDATE_HOUR = "DELETE FROM rollup_hours WHERE hour BETWEEN :since AND :at"
+INVALIDATE_DAY = (
+    "DELETE FROM rollup_days WHERE until > :at "
+    "AND day = (SELECT day FROM rollup_days WHERE since <= :at ORDER BY day DESC LIMIT 1)"
+)
+HOUR_MS = 3_600_000
+INVALIDATE_HOURS = "DELETE FROM rollup_hours"
+INVALIDATE_DAYS = "DELETE FROM rollup_days"
+# Both give a row only where they settle: another process may have been faster.
+MARK_HOUR = (
+    "INSERT INTO rollup_hours (hour) VALUES (:hour) ON CONFLICT (hour) DO NOTHING RETURNING hour"
+)
+FILL_HOUR = [_fill(f"rollup_{r.name}", ("hour", *r.columns[1:]), r.of_the_hour) for r in ROLLUPS]
+FILL_DAY = [_fill(f"rollup_day_{r.name}", ("day", *r.columns[1:]), r.of_the_day) for r in ROLLUPS]
+
+
+def hours_to_fill(zone: Zone) -> str:
+    """From one hour with calls to the next, each step a search of an index. No call is older than
+    1970."""
+    first, hour = zone.words["local_hour"]("call_time(c)"), zone.hour_ms
+    return plain(f"""
+    WITH RECURSIVE hours (hour) AS (
+        SELECT (SELECT {first} FROM calls c WHERE call_time(c) >= 0 ORDER BY call_time(c) LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT {first} FROM calls c WHERE call_time(c) >= hours.hour + {hour}
+            ORDER BY call_time(c) LIMIT 1
+        )
+        FROM hours
+        WHERE hours.hour + {hour} <= :now
+    )
+    SELECT hour, hour + {hour - 1} AS last FROM hours
+    WHERE hour + {hour} <= :now
+        AND hour NOT IN (SELECT hour FROM rollup_hours)
+        AND :quiet_since >= (
+            SELECT max(c.updated_at) FROM calls c
+            WHERE call_time(c) BETWEEN hour AND hour + {hour - 1}
+        )
+    ORDER BY hour
+""")
+
+
+def days_to_fill(zone: Zone) -> str:
+    """The days that are over and have hours that are added up."""
+    day, midnight = zone.words["local_day"], zone.words["local_midnight"]
+    # Thirty hours after a midnight is the day after, also where clocks are put back. One step after
+    # the other: a midnight within a midnight is a megabyte of SQL in some zones.
+    return f"""
+    SELECT day, since, until FROM (
+        SELECT day, since, {midnight("(since + 108000000)")} AS until
+        FROM (
+            SELECT DISTINCT {day("hour")} AS day, {midnight("hour")} AS since FROM rollup_hours
+        ) began
+    ) days
+    WHERE until <= :now AND day NOT IN (SELECT day FROM rollup_days)
+    ORDER BY day
+"""
+
+
+def mark_day(zone: Zone) -> str:
+    """Only a day that has no call in an hour that is not added up."""
+    hour = zone.words["local_hour"]("call_time(c)")
+    return plain(f"""
+    INSERT INTO rollup_days (day, since, until)
+    SELECT :day, :since, :until WHERE NOT EXISTS (
+        SELECT 1 FROM calls c
+        WHERE call_time(c) >= :since AND call_time(c) < :until
+            AND {hour} NOT IN (SELECT hour FROM rollup_hours)
+    )
+    ON CONFLICT (day) DO NOTHING RETURNING day
+""")

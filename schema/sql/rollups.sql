@@ -6,7 +6,7 @@
 --                       where the zone's offset has half an hour
 --   product_of(p)       the product of a row of product_costs, in one spelling
 --   step_of(j)          how wide the step of a row of json_each is, in milliseconds
--- schema/sql/rollups.py defines unsettled_calls in front: in a view the calls of hours that are not rolled
+-- schema/sql/rollups.py defines remaining_calls in front: in a view the calls of hours that are not rolled
 -- up, and when an hour is rolled up, its calls. So the second half of each view also fills the table, and
 -- the two cannot differ. The views and tables of days are derived from these.
 
@@ -60,7 +60,7 @@ SELECT
     CAST(sum(m.turns) AS BIGINT),
     -- Whether there were any: 0 and null stay as they are.
     CAST(sum(CASE WHEN m.interruptions > 0 THEN 1 ELSE m.interruptions END) AS BIGINT)
-FROM unsettled_calls c
+FROM remaining_calls c
 LEFT JOIN analyses a ON a.call_id = c.call_id
 LEFT JOIN latencies l ON l.call_id = c.call_id AND l.component = 'e2e'
 LEFT JOIN call_metrics m ON m.call_id = c.call_id
@@ -85,7 +85,7 @@ SELECT
     CAST(count(DISTINCT p.call_id) AS BIGINT),
     CAST(sum(p.cost_cents) AS DOUBLE PRECISION),
     CAST(sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0.0 END) AS DOUBLE PRECISION)
-FROM unsettled_calls c
+FROM remaining_calls c
 CROSS JOIN product_costs p
 WHERE p.call_id = c.call_id
 GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, product_of(p);
@@ -109,7 +109,7 @@ SELECT
     CAST(sum(l.p95_ms) AS DOUBLE PRECISION),
     CAST(count(l.p95_ms) AS BIGINT),
     CAST(max(l.max_ms) AS DOUBLE PRECISION)
-FROM unsettled_calls c
+FROM remaining_calls c
 CROSS JOIN latencies l
 WHERE l.call_id = c.call_id
 GROUP BY local_hour(call_time(c)), c.agent_id, c.agent_version, c.direction, l.component;
@@ -140,7 +140,7 @@ SELECT
     CAST(sum(CAST(t.duration_ms AS DOUBLE PRECISION)) AS DOUBLE PRECISION),
     CAST(count(t.duration_ms) AS BIGINT),
     CAST(max(t.duration_ms) AS BIGINT)
-FROM unsettled_calls c
+FROM remaining_calls c
 CROSS JOIN tool_calls t
 WHERE t.call_id = c.call_id AND t.track = 'session'
     -- A result without an invocation has no tool name.
@@ -161,7 +161,7 @@ SELECT
     coalesce(n.new_node_name, n.new_node_id) AS new_node,
     CAST(count(DISTINCT n.call_id) AS BIGINT),
     CAST(count(*) AS BIGINT)
-FROM unsettled_calls c
+FROM remaining_calls c
 CROSS JOIN node_transitions n
 WHERE n.call_id = c.call_id AND n.track = 'session'
 GROUP BY
@@ -179,7 +179,7 @@ SELECT
     CAST(local_hour(call_time(c)) AS BIGINT) AS hour,
     CAST(CAST(j.value AS BIGINT) / step_of(j) * step_of(j) + step_of(j) / 2 AS BIGINT) AS wait_ms,
     CAST(count(*) AS BIGINT)
-FROM unsettled_calls c
+FROM remaining_calls c
 CROSS JOIN latencies l
 CROSS JOIN json_each(CASE WHEN json_valid(l.samples_ms) THEN l.samples_ms ELSE '[]' END) j
 WHERE l.call_id = c.call_id AND l.component = 'e2e' AND j.type IN ('integer', 'real')

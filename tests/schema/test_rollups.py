@@ -290,7 +290,7 @@ def test_figures_that_meant_something_else_are_thrown_away(store, db, database):
 def test_browsing_adds_up_hours_in_the_background(store, db, settings):
     deliver(store, [ended()])
     before = set(threading.enumerate())
-    with server._adding_up(settings):
+    with server._rolling_up(settings):
         wait_until(lambda: hours(db) == [0])
     assert set(threading.enumerate()) <= before
 

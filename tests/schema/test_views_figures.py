@@ -2,7 +2,7 @@
 
 import pytest
 
-from receiver.store import rollup_sql
+from schema.sql import rollups
 from schema.sql.rollups import ROLLUPS
 from schema.sql.views import views
 from schema.sql.zones import Zone
@@ -228,12 +228,12 @@ def test_views_are_the_same_when_every_hour_and_day_is_added_up(world):
     names = [name for name in views() if name not in others]
     before = {name: sorted(table_of(world, f"SELECT * FROM {name}"), key=repr) for name in names}
     for (hour,) in table_of(world, "SELECT DISTINCT hour FROM hourly_calls"):
-        for statement in (rollup_sql.SETTLE_HOUR, *rollup_sql.FILL_HOUR):
+        for statement in (rollups.MARK_HOUR, *rollups.FILL_HOUR):
             world.execute(statement, {"hour": hour, "last": hour + 3_599_999})
     assert table_of(world, "SELECT sum(calls) FROM rollup_calls") == [(6,)]
     later = {"now": ms("2027-01-01T00:00:00Z")}
-    for day, since, until in world.execute(rollup_sql.days_over(UTC), later).fetchall():
-        for statement in (rollup_sql.settle_day(UTC), *rollup_sql.FILL_DAY):
+    for day, since, until in world.execute(rollups.days_to_fill(UTC), later).fetchall():
+        for statement in (rollups.mark_day(UTC), *rollups.FILL_DAY):
             world.execute(statement, {"day": day, "since": since, "until": until})
     assert table_of(world, "SELECT sum(calls) FROM rollup_day_calls") == [(6,)]
     assert {

@@ -5,15 +5,14 @@ import sys
 
 import pytest
 
-from receiver.store.bounded import connect_bounded
-from receiver.store.connection import sqlite3
+from receiver.store.connection import connect_bounded, sqlite3
 
 LONG = "SELECT length(zeroblob(2000))"
 # Threads open connections of both kinds at once, as the pages of browse do.
 OPENING = """
 import sys, threading, time
 from pathlib import Path
-from receiver.store.bounded import connect_bounded
+from receiver.store.connection import connect_bounded
 from receiver.store.connection import sqlite3
 
 def repeat(open):

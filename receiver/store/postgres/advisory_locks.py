@@ -3,7 +3,7 @@
 The numbers are any that no other program is likely to use.
 """
 
-from receiver.store.rollup_sql import HOUR_MS
+from schema.sql.rollups import HOUR_MS
 
 # A transaction that checks whether an unknown reason is stored, and adds it, shares this lock. One
 # that checks whether any call still has the reason, and drops it, takes it alone, so that it waits

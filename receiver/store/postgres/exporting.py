@@ -12,8 +12,7 @@ from psycopg.types.numeric import NumericBinaryLoader
 
 from receiver.errors import CallhouseError, ExportFailed, SettingsError
 from receiver.store import days, sql
-from receiver.store.day_sql import Kept
-from receiver.store.days import Made, Part
+from receiver.store.days import Fingerprint, ObservationSql, Part
 from receiver.store.postgres import advisory_locks, export_sql
 from receiver.store.postgres.connection import Session, message_of, numbered
 from receiver.store.postgres.redaction import Redaction
@@ -41,7 +40,7 @@ class ServerSnapshot:
     def __init__(self, session: Session, timezone: str | None, private: bool) -> None:
         self._session = session
         self._types: dict[str, list[str]] = {}
-        self._kept = Kept(_PAGE, _PAGES, _ORDER, "o.body" if private else "NULL::bytea")
+        self._kept = ObservationSql(_PAGE, _PAGES, _ORDER, "o.body" if private else "NULL::bytea")
         self._redaction = None if private else Redaction(session)
         named = self._redaction.selects if self._redaction else {}
         named |= selects(timezone) if timezone else {}
@@ -67,11 +66,11 @@ class ServerSnapshot:
             query = increment(export_sql.cast(query, names, casts), names, since)
         return Result(names, [of for of, _ in types], self._rows(f"{self._with}{query}"))
 
-    def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Made]:
+    def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Fingerprint]:
         """Every part of the tables by day, with its fingerprint."""
         return days.made(self._rows, self._kept, progress=progress)
 
-    def read_part(self, table: Table, part: Part, of: Made) -> Result:
+    def read_part(self, table: Table, part: Part, of: Fingerprint) -> Result:
         """A table's rows of a part."""
         query, bound = days.query(table, part, of, self._kept)
         if table.name not in self._types:

@@ -18,7 +18,7 @@ from receiver.store.observing import Outcome, Received, observe
 from receiver.store.postgres import advisory_locks
 from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, message_of
 from receiver.store.postgres.migrate import check
-from receiver.store.postgres.views import figures_are_ours
+from receiver.store.postgres.views import views_match
 
 # An unused connection is closed after so long, so that other processes can have it before their
 # events have waited too long.
@@ -73,7 +73,7 @@ class PostgresStore:
         """Run `unit` in a transaction like any other. Raises StoreUnavailable."""
         return self.run(unit)
 
-    def settle(
+    def lock_hours(
         self, connection: protocols.Connection, timezone: str, since: int, last: int
     ) -> bool:
         """Lock these hours: wait for transactions that write their calls, and block later ones."""
@@ -81,7 +81,7 @@ class PostgresStore:
             return False
         for key in advisory_locks.hour_keys(since, last):
             connection.execute(advisory_locks.LOCK_HOUR, (key,))
-        return figures_are_ours(connection, timezone)
+        return views_match(connection, timezone)
 
     def lock(self, connection: protocols.Connection, entity_ids: Iterable[str]) -> None:
         """Lock each call or chat, in an order that rules out deadlocks."""

@@ -6,10 +6,11 @@ from functools import cache
 import psycopg
 
 from receiver.errors import SchemaMismatch
-from receiver.store import protocols, rollup_sql
+from receiver.store import protocols
 from receiver.store.postgres import advisory_locks
 from receiver.store.postgres.citus_layout import is_distributed
 from receiver.store.postgres.connection import Session
+from schema.sql import rollups
 from schema.sql.rollups import ROLLUPS
 from schema.sql.views import read, views
 
@@ -33,9 +34,9 @@ def refresh(session: Session, timezone: str) -> None:
     session.execute(advisory_locks.STOP_ROLLING_UP)
     # Their sums had another meaning, or other days.
     if any(found.get(rollup.hourly) != marks[rollup.hourly] for rollup in ROLLUPS):
-        session.execute(rollup_sql.UNSETTLE_HOURS)
+        session.execute(rollups.INVALIDATE_HOURS)
     if any(found.get(rollup.daily) != marks[rollup.daily] for rollup in ROLLUPS):
-        session.execute(rollup_sql.UNSETTLE_DAYS)
+        session.execute(rollups.INVALIDATE_DAYS)
     # A view comes after those that it reads.
     for name in reversed(wanted):
         try:
@@ -53,7 +54,7 @@ def refresh(session: Session, timezone: str) -> None:
         session.raw.execute(f"COMMENT ON VIEW {name} IS '{marks[name]}'")
 
 
-def figures_are_ours(connection: protocols.Connection, timezone: str) -> bool:
+def views_match(connection: protocols.Connection, timezone: str) -> bool:
     """Whether the views read what this version rolls up in this time zone."""
     return _figures(timezone).items() <= dict(connection.execute(_FOUND).fetchall()).items()
 

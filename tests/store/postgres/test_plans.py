@@ -9,11 +9,12 @@ from itertools import groupby
 
 import pytest
 
-from receiver.store import copying, receive, rollup_sql, show, sql, state_of
+from receiver.store import copying, receive, show, sql, state_of
 from receiver.store.postgres.citus_layout import LOCAL, REFERENCE
 from receiver.store.rollups import roll_up
 from receiver.store.upstream import SyncRow, here, keep, put_coverage, said_of
 from receiver.transfer import copy
+from schema.sql import rollups
 from schema.tables import COVERAGE, SYNCS, UPSTREAM_CALLS
 from tests.support.histories import (
     WHOLE,
@@ -30,7 +31,7 @@ from tests.support.statements import OF_MANY_CALLS, WRITES, Spy
 from tests.support.storing import ERASE, UPSTREAM, add, in_store, write
 
 # Adding up reads the calls of an hour, and writes to the coordinator alone.
-ADDING_UP = {*rollup_sql.FILL_HOUR, *rollup_sql.FILL_DAY}
+ADDING_UP = {*rollups.FILL_HOUR, *rollups.FILL_DAY}
 # Written to files and their copies only.
 OF_FILES = {sql.REINDEX_TRANSCRIPTS, sql.DROP_BODIES}
 
@@ -130,7 +131,7 @@ def test_every_other_write_is_about_one_call_or_about_none(in_parts, spy):
 def declared():
     """Every write in the modules of statements, and those that are made for tables."""
     found = set()
-    for module in (sql, copying, rollup_sql):
+    for module in (sql, copying, rollups):
         for value in vars(module).values():
             values = value.values() if isinstance(value, dict) else value
             several = [values] if isinstance(values, str) else values

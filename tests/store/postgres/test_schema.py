@@ -17,12 +17,12 @@ from receiver.store import (
     rebuild,
     receive,
     roll_up,
-    rollup_sql,
     show,
     sql,
 )
 from receiver.store.migrate import scripts
 from receiver.store.postgres.connection import numbered
+from schema.sql import rollups
 from schema.sql.zones import Zone
 from schema.tables import ROLLUP_TABLES, TABLES
 from tests.support import ROOT
@@ -123,7 +123,7 @@ SPAN = {"low": 5, "high": 9, "agent": None, "key": "k"}
         (copying.NEWEST, (), "calls_updated_at"),
         ("SELECT * FROM calls WHERE updated_at >= ?", (5,), "calls_updated_at"),
         ("SELECT * FROM needs_attention", (), "calls_unfinished"),
-        (rollup_sql.unsettled_hours(Zone("UTC")), {"now": 9, "quiet_since": 5}, "calls_at"),
+        (rollups.hours_to_fill(Zone("UTC")), {"now": 9, "quiet_since": 5}, "calls_at"),
         (sql.HIGHEST_OPEN_BODIES, ("c", "call", 17), "observations_open"),
     ],
 )

@@ -15,7 +15,7 @@ from receiver.store import Outcome, migrate, open_store, receive
 from receiver.store.engine import reading
 from receiver.store.observing import observe
 from receiver.store.postgres.connection import Session
-from receiver.store.rollup_sql import FILL_HOUR, SETTLE_HOUR
+from schema.sql.rollups import FILL_HOUR, MARK_HOUR
 from schema.tables import ROLLUP_TABLES
 from tests.support.histories import blank_file
 from tests.support.parity import DAY_MS, VIEWS, differing, rows_of, tell
@@ -26,7 +26,7 @@ from tests.support.storing import add, body_of
 
 # Half hours, a midnight that is skipped, one that is there twice.
 ZONES = ["Australia/Lord_Howe", "America/Santiago", "America/Havana"]
-SETTLED = ["SELECT * FROM rollup_hours", "SELECT * FROM rollup_days"]
+ROLLED_UP = ["SELECT * FROM rollup_hours", "SELECT * FROM rollup_days"]
 ADDED_UP = [
     f"SELECT {', '.join(name for name in table.names if name != 'position')} FROM {table.name}"
     for table in ROLLUP_TABLES
@@ -117,16 +117,16 @@ def test_figures_that_meant_something_else_are_thrown_away(pg):
     add(store, "call_ended", start_timestamp=0)
     assert added_up(store) == 2
     migrate(pg, timezone="UTC")
-    assert [len(rows_of(pg, table)) for table in SETTLED] == [1, 1]
+    assert [len(rows_of(pg, table)) for table in ROLLED_UP] == [1, 1]
     migrate(pg, timezone="Asia/Tokyo")
-    assert [len(rows_of(pg, table)) for table in SETTLED] == [1, 0]
+    assert [len(rows_of(pg, table)) for table in ROLLED_UP] == [1, 0]
     # The views are of another zone now than this process has.
     assert added_up(store, timezone="UTC") == 0
-    assert [len(rows_of(pg, table)) for table in SETTLED] == [1, 0]
+    assert [len(rows_of(pg, table)) for table in ROLLED_UP] == [1, 0]
     with looking(pg) as session:
         session.raw.execute("COMMENT ON VIEW hourly_tools IS 'as it was in an older version'")
     migrate(pg, timezone="Asia/Tokyo")
-    assert [len(rows_of(pg, table)) for table in (*SETTLED, "SELECT * FROM rollup_calls")] == [
+    assert [len(rows_of(pg, table)) for table in (*ROLLED_UP, "SELECT * FROM rollup_calls")] == [
         0
     ] * 3
     store.close()
@@ -153,17 +153,17 @@ def waits(pg, thread) -> None:
     with looking(pg) as session:
         query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         wait_until(lambda: session.raw.execute(query).fetchone()[0])
-    assert rows_of(pg, SETTLED[0]) == []
+    assert rows_of(pg, ROLLED_UP[0]) == []
 
 
 def is_done(pg, thread) -> None:
     thread.join(20)
-    assert len(rows_of(pg, SETTLED[0])) == 1
+    assert len(rows_of(pg, ROLLED_UP[0])) == 1
 
 
 def test_adding_up_waits_for_a_call_that_is_being_written(pg):
     assert write_while_adding_up(pg, waits) == [[2.0]]
-    assert len(rows_of(pg, SETTLED[0])) == 1
+    assert len(rows_of(pg, ROLLED_UP[0])) == 1
 
 
 def test_without_the_lock_a_call_is_in_no_figure(pg, monkeypatch):
@@ -178,18 +178,18 @@ def test_a_call_that_comes_while_its_hour_is_added_up_takes_it_back(pg):
         target=add, args=(other, "call_ended", "meanwhile"), kwargs={"start_timestamp": 1}
     )
 
-    def settle(connection) -> None:
-        assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
+    def fill(connection) -> None:
+        assert store.lock_hours(connection, "UTC", 0, HOUR_MS - 1)
         thread.start()
         waits(pg, thread)
         span = {"hour": 0, "last": HOUR_MS - 1}
-        assert connection.execute(SETTLE_HOUR, span).fetchall()
+        assert connection.execute(MARK_HOUR, span).fetchall()
         for statement in FILL_HOUR:
             connection.execute(statement, span)
 
-    store.run(settle)
+    store.run(fill)
     thread.join(20)
-    assert rows_of(pg, SETTLED[0]) == []
+    assert rows_of(pg, ROLLED_UP[0]) == []
     assert rows_of(pg, "SELECT sum(calls) FROM agent_scorecard") == [[2.0]]
     for each in (store, other):
         each.close()
@@ -198,14 +198,14 @@ def test_a_call_that_comes_while_its_hour_is_added_up_takes_it_back(pg):
 def test_a_call_of_another_hour_does_not_wait_while_an_hour_is_added_up(pg):
     store, other = open_store(pg), open_store(pg, busy_seconds=2)
 
-    def settle(connection) -> None:
-        assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
+    def fill(connection) -> None:
+        assert store.lock_hours(connection, "UTC", 0, HOUR_MS - 1)
         for start in (HOUR_MS, -1):
             assert add(other, "call_ended", start_timestamp=start) is Outcome.STORED
         with pytest.raises(StoreBusy):
             add(other, "call_ended", "c of this hour", start_timestamp=HOUR_MS - 1)
 
-    store.run(settle)
+    store.run(fill)
     for each in (store, other):
         each.close()
 
@@ -214,29 +214,29 @@ def test_what_is_added_up_is_thrown_away_when_nobody_adds_up(pg):
     """Else an hour could be stored that means what the views before meant."""
     store = open_store(pg)
 
-    def settle(connection) -> None:
-        assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
+    def fill(connection) -> None:
+        assert store.lock_hours(connection, "UTC", 0, HOUR_MS - 1)
         thread = threading.Thread(target=migrate, args=(pg,), kwargs={"timezone": "Asia/Kolkata"})
         thread.start()
         waits(pg, thread)
-        connection.execute(SETTLE_HOUR, {"hour": 0})
+        connection.execute(MARK_HOUR, {"hour": 0})
         threads.append(thread)
 
     threads = []
-    store.run(settle)
+    store.run(fill)
     threads[0].join(20)
-    assert rows_of(pg, SETTLED[0]) == []
+    assert rows_of(pg, ROLLED_UP[0]) == []
     store.close()
 
 
 def test_one_adds_up_at_a_time_and_the_others_do_not_wait(pg):
     store, other = open_store(pg), open_store(pg)
 
-    def settle(connection) -> None:
-        assert store.settle(connection, "UTC", 0, HOUR_MS - 1)
-        assert not other.run(lambda theirs: other.settle(theirs, "UTC", HOUR_MS, HOUR_MS))
+    def fill(connection) -> None:
+        assert store.lock_hours(connection, "UTC", 0, HOUR_MS - 1)
+        assert not other.run(lambda theirs: other.lock_hours(theirs, "UTC", HOUR_MS, HOUR_MS))
 
-    store.run(settle)
-    assert other.run(lambda theirs: other.settle(theirs, "UTC", HOUR_MS, HOUR_MS))
+    store.run(fill)
+    assert other.run(lambda theirs: other.lock_hours(theirs, "UTC", HOUR_MS, HOUR_MS))
     for each in (store, other):
         each.close()
