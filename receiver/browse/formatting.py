@@ -15,7 +15,7 @@ from markupsafe import Markup
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Raw names of Retell's and ours -> labels, where replacing underscores is not enough.
-_LABELS = {
+LABELS = {
     "user_hangup": "User hung up",
     "user_requested_dnc": "User asked not to be called again",
     "user_requested_callback": "User asked to be called back",
@@ -62,7 +62,7 @@ def label(name: str) -> str:
 
     Names that are not known to this version are formatted alike.
     """
-    return _LABELS.get(name) or name[:1].upper() + name[1:].replace("_", " ")
+    return LABELS.get(name) or name[:1].upper() + name[1:].replace("_", " ")
 
 
 def local_time(ms: int, zone: ZoneInfo) -> datetime:

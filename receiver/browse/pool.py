@@ -1,8 +1,8 @@
-"""Threads that run queries: a few for each login, so that no login takes those of the others.
+"""A thread pool for queries with a limit per login, so that no login blocks the others.
 
-SQLite looks at a query's time limit between its steps, and one step can take long. A thread that is
-still in one well past the limit is given up: another takes its place for the other logins, while
-the login that asked has one fewer. Threads are daemons: none keeps the process from ending.
+SQLite checks a query's time limit between its steps, and one step can take long. A thread that is
+stuck far beyond the limit is replaced for the other logins; the login that started it has one
+thread fewer until it ends. Threads are daemons, so that the process can exit at any time.
 """
 
 import logging
@@ -23,7 +23,7 @@ MAX_WAITING_PER_LOGIN = 200
 
 
 class TooManyQueries(Exception):
-    """A login has as many queries waiting as it may."""
+    """A login has too many waiting queries."""
 
 
 @dataclass(slots=True)
@@ -34,11 +34,11 @@ class _Task:
     started: float = 0.0
 
 
-def _let_go(error: BaseException) -> None:
-    """Free what the failed functions still refer to, here in their thread.
+def _clear_frames(error: BaseException) -> None:
+    """Free the local variables of the failed functions, in their own thread.
 
-    A cursor that Python's garbage collector found in another thread would wait there for the
-    connection, which by then runs the next query: the whole server would wait for it.
+    If the garbage collector freed a cursor in another thread, that thread would wait for the
+    connection, which may run the next query by then: the whole server would stall.
     """
     found: BaseException | None = error
     while found is not None:
@@ -47,10 +47,10 @@ def _let_go(error: BaseException) -> None:
 
 
 class QueryPool:
-    """Runs functions in threads, for each login in the order they came."""
+    """Runs functions in threads, in order for each login."""
 
-    def __init__(self, *, given_up_after: float) -> None:
-        self._given_up_after = given_up_after
+    def __init__(self, *, stuck_after_seconds: float) -> None:
+        self._stuck_after_seconds = stuck_after_seconds
         self._changed = threading.Condition()
         self._waiting: dict[str, deque[_Task]] = {}
         self._running: Counter[str] = Counter()
@@ -58,14 +58,14 @@ class QueryPool:
         self._is_closed = False
 
     def submit(self, login: str, work: Callable[[], Any]) -> "Future[Any]":
-        """Run `work` as soon as the login has a thread for it. Raises TooManyQueries."""
+        """Run `work` when the login has a free thread. Raises TooManyQueries."""
         task = _Task(login, work)
         with self._changed:
             waiting = self._waiting.setdefault(login, deque())
             if len(waiting) >= MAX_WAITING_PER_LOGIN:
                 raise TooManyQueries
             waiting.append(task)
-            self._give_up_stuck()
+            self._replace_stuck_threads()
             idle = sum(task is None for task in self._workers.values())
             if len(self._workers) < THREADS and idle < sum(map(len, self._waiting.values())):
                 worker = threading.Thread(target=self._work, daemon=True, name="query")
@@ -75,17 +75,17 @@ class QueryPool:
         return task.future
 
     def close(self) -> None:
-        """Let idle threads end."""
+        """End the idle threads."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
-    def _give_up_stuck(self) -> None:
-        latest = time.monotonic() - self._given_up_after
+    def _replace_stuck_threads(self) -> None:
+        latest = time.monotonic() - self._stuck_after_seconds
         for worker, task in list(self._workers.items()):
             if task is not None and task.started < latest:
                 del self._workers[worker]
-                _log.warning("a query does not stop; its login has one thread fewer until it does")
+                _log.warning("a query does not stop: its login has one thread fewer until it does")
 
     def _work(self) -> None:
         me = threading.current_thread()
@@ -101,7 +101,7 @@ class QueryPool:
                 try:
                     task.future.set_result(task.work())
                 except BaseException as error:
-                    _let_go(error)
+                    _clear_frames(error)
                     task.future.set_exception(error)
             with self._changed:
                 self._running[task.login] -= 1
@@ -111,7 +111,7 @@ class QueryPool:
                 self._workers[me] = None
 
     def _next(self) -> _Task | None:
-        """The first waiting task of the first login with a thread left; that login goes last."""
+        """The oldest task of the first login with a free thread; that login becomes the last."""
         for login, tasks in self._waiting.items():
             if self._running[login] < THREADS_PER_LOGIN:
                 task = tasks.popleft()

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from datasette.app import Datasette
 
 from receiver.addresses import require_free
-from receiver.browse import access, listening
+from receiver.browse import access, http_server
 from receiver.browse.access import hash_password
 from receiver.browse.datasette_compat import GuardedDatabase, patch_datasette
 from receiver.browse.pages import DATABASE, MASKED, PLUGIN
@@ -69,7 +69,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
         # After the rollup thread has started, which needs the write lock: on Linux, priorities are
         # per thread and threads inherit them.
         lower_priority()
-        listening.run(app, bind.host, bind.port)
+        http_server.run(app, bind.host, bind.port)
 
 
 def lower_priority() -> None:
@@ -118,7 +118,7 @@ def serving(settings: Settings, *, password_hash: str | None) -> Datasette:
     served = Datasette([], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=secret)
     # Datasette adds an empty database where it is given no file.
     served.remove_database("_memory")
-    pool = QueryPool(given_up_after=2 * _DATASETTE_SETTINGS["sql_time_limit_ms"] / 1000)
+    pool = QueryPool(stuck_after_seconds=2 * _DATASETTE_SETTINGS["sql_time_limit_ms"] / 1000)
     file = str(settings.database_path)
     for name in (DATABASE, MASKED):
         database = GuardedDatabase(served, file, pool, is_masked=name == MASKED)

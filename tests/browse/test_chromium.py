@@ -313,7 +313,7 @@ def test_a_chart_tells_what_is_under_the_pointer_and_leads_to_its_numbers(page, 
     assert not page.is_visible(".bubble")
     page.hover("#calls .role-mark path[fill='var(--c1)'] >> nth=0")
     told = page.inner_text(".bubble")
-    assert re.match(r"day \w{3} \d+ May 2026\noutcome user\ncalls \d+\nminutes \d", told)
+    assert re.match(r"day \w{3} \d+ May 2026\noutcome User\ncalls \d+\nminutes \d", told)
     calls = re.search(r"calls (\d+)", told)[1]
     page.click("#calls >> text=Numbers and SQL")
     row = "tr:has(td.col-outcome:text-is('user'))"
@@ -338,7 +338,7 @@ def test_filters_are_chosen_by_keyboard_and_kept_from_board_to_board(page):
     drawn(page)
     assert page.input_value("select[name=agent]") == agent
     page.click("nav.boards >> text=Versions")
-    assert "Every version" in page.inner_text("table.versions")
+    assert "All versions" in page.inner_text("table.versions")
     assert page.said == []
 
 
@@ -359,7 +359,7 @@ def test_a_chart_that_cannot_be_drawn_says_why(page):
 @pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
 def test_without_scripts_charts_lead_to_their_numbers(page):
     page.goto("/-/dashboards/cost")
-    assert "drawn with JavaScript" in page.inner_text("main")
+    assert "Charts need JavaScript" in page.inner_text("main")
     page.click("#products >> text=Numbers and SQL")
     assert page.locator("tbody tr").count() > 3
 

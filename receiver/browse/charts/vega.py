@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 from receiver.browse.charts.macros import Days
+from receiver.browse.formatting import label
 
 Spec = dict[str, Any]
 Colours = dict[str, str]
@@ -24,6 +25,8 @@ OUTCOMES = {
 SENTIMENTS = {"positive": "--good", "neutral": "--c8", "negative": "--bad", "unknown": "--line"}
 PERCENTILES = {"p50": "--c1", "p90": "--c4", "p95": "--c2", "p99": "--bad"}
 FAILURES = {"did not run": "--bad", "ran without success": "--c2"}
+# Columns that charts.js shows as labels.
+_LABELLED = frozenset({"reason", "outcome", "component", "sentiment"})
 VISITS = {"continued": "--c1", "ended there": "--c2"}
 _ANY = [f"var(--c{n})" for n in range(1, 9)]
 
@@ -64,7 +67,7 @@ def stacked(
             "y": _amount("bottom", form) | scale,
             "y2": {"field": "top"},
             "color": _colour(kind, colours),
-            "tooltip": [_date(days), _words(kind), _number(amount, form), *map(_number, also)],
+            "tooltip": [_date(days), _text(kind), _number(amount, form), *map(_number, also)],
         },
     }
 
@@ -79,7 +82,7 @@ def lines(days: Days, kind: str, amount: str, colours: Colours | None, *also: st
             "x": _time(days) | {"field": "at"},
             "y": _amount(amount, ",d"),
             "color": _colour(kind, colours),
-            "tooltip": [_date(days), _words(kind), _number(amount), *map(_number, also)],
+            "tooltip": [_date(days), _text(kind), _number(amount), *map(_number, also)],
         },
     }
 
@@ -148,8 +151,8 @@ def week_heatmap(amount: str, form: str) -> Spec:
                 "legend": {"title": None, "format": form, "tickCount": 4},
             },
             "tooltip": [
-                _words("weekday"),
-                _words("hour"),
+                _text("weekday"),
+                _text("hour"),
                 _number("calls"),
                 _number("connected", ".0%"),
                 _number("success", ".0%"),
@@ -160,22 +163,22 @@ def week_heatmap(amount: str, form: str) -> Spec:
 
 
 def ranked(
-    label: str, amount: str, form: str, *, colour: Colours | None = None, **also: str
+    name: str, amount: str, form: str, *, colour: Colours | None = None, **also: str
 ) -> Spec:
     """Horizontal bars in the order of the rows; `also` adds names and formats to the tooltip."""
     bars = {"color": _colour("outcome", colour)} if colour else {}
     return {
         "height": {"step": _ROW_HEIGHT},
         "mark": {"type": "bar", "color": "var(--c1)"},
-        "encoding": _horizontal(label, amount, form, also) | bars,
+        "encoding": _horizontal(name, amount, form, also) | bars,
     }
 
 
-def stacked_bars(label: str, amount: str, form: str, colours: Colours, **also: str) -> Spec:
+def stacked_bars(name: str, amount: str, form: str, colours: Colours, **also: str) -> Spec:
     """Horizontal stacked bars, a colour for each `what`; the longest first."""
-    encoding = _horizontal(label, amount, form, also)
+    encoding = _horizontal(name, amount, form, also)
     encoding["y"]["sort"] = {"op": "sum", "field": amount, "order": "descending"}
-    encoding["tooltip"].insert(1, _words("what"))
+    encoding["tooltip"].insert(1, _text("what"))
     encoding |= {"color": _colour("what", colours), "order": {"field": "rank"}}
     return {
         "height": {"step": _ROW_HEIGHT},
@@ -185,14 +188,14 @@ def stacked_bars(label: str, amount: str, form: str, colours: Colours, **also: s
     }
 
 
-def _horizontal(label: str, amount: str, form: str, also: dict[str, str]) -> Spec:
+def _horizontal(name: str, amount: str, form: str, also: dict[str, str]) -> Spec:
     return {
-        "y": {"field": label, "type": "nominal", "sort": None, "title": None},
+        "y": {"field": name, "type": "nominal", "sort": None, "title": None},
         "x": _amount(amount, form),
         "tooltip": [
-            _words(label),
+            _text(name),
             _number(amount, form),
-            *(_number(name, f) if f else _words(name) for name, f in also.items()),
+            *(_number(other, f) if f else _text(other) for other, f in also.items()),
         ],
     }
 
@@ -218,7 +221,7 @@ def _time(days: Days) -> Spec:
 
 def _rank(kind: str, colours: Colours) -> Spec:
     """Order stacks as in the legend instead of by alphabet."""
-    order = "[" + ", ".join(f"'{name}'" for name in colours) + "]"
+    order = "[" + ", ".join(f"'{name}'" for name in _domain(kind, colours)) + "]"
     return {"calculate": f"indexof({order}, datum.{kind})", "as": "rank"}
 
 
@@ -229,8 +232,13 @@ def _amount(name: str, form: str) -> Spec:
 def _colour(kind: str, colours: Colours | None) -> Spec:
     scale: Spec = {"range": _ANY}
     if colours:
-        scale = {"domain": [*colours], "range": [f"var({name})" for name in colours.values()]}
+        names = [f"var({name})" for name in colours.values()]
+        scale = {"domain": _domain(kind, colours), "range": names}
     return {"field": kind, "type": "nominal", "title": None, "scale": scale}
+
+
+def _domain(kind: str, colours: Colours) -> list[str]:
+    return [label(name) if kind in _LABELLED else name for name in colours]
 
 
 def _date(days: Days) -> Spec:
@@ -238,9 +246,9 @@ def _date(days: Days) -> Spec:
     return when | {"format": _DATES[days.step], "timeUnit": "utcyearmonthdate"}
 
 
-def _words(name: str) -> Spec:
+def _text(name: str) -> Spec:
     return {"field": name, "type": "nominal", "title": name.replace("_", " ")}
 
 
 def _number(name: str, form: str = ",d") -> Spec:
-    return _words(name) | {"type": "quantitative", "format": form}
+    return _text(name) | {"type": "quantitative", "format": form}

@@ -121,7 +121,8 @@ def _milliseconds(ms: float) -> str:
 
 
 def _cost(cents: float) -> str:
-    return f"${cents / 100:,.{3 if cents < 100 else 2}f}"
+    sign = "−" if cents < 0 else ""
+    return f"{sign}${abs(cents) / 100:,.{3 if cents < 100 else 2}f}"
 
 
 def _places(share: float) -> int:

@@ -10,7 +10,7 @@ from receiver.browse.charts import DASHBOARDS, configuration, sql
 from receiver.browse.charts.macros import Days, expand
 from receiver.browse.charts.versions import MEASURES, compare_versions
 from receiver.browse.datasette_compat import dashboard_list, dashboard_view, filtered_query
-from receiver.browse.formatting import local_day, midnight_ms
+from receiver.browse.formatting import LABELS, local_day, midnight_ms
 from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
 from receiver.browse.pages.home import FIRST_AND_LAST
 
@@ -56,6 +56,7 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         chosen["version"] = ""
     configured = configuration(name, reader.database, days) | {
         "filters": await _filters(reader, days, chosen, has_version=not is_comparison),
+        "labels": LABELS,
         "names": {slug: dashboard.title for slug, dashboard in DASHBOARDS.items()},
         "spans": _spans(first, days, chosen),
         "timezone": days.timezone,

@@ -1,18 +1,33 @@
-// Draws the charts of a dashboard: the answer of its query by its Vega-Lite specification. Colours are
-// names of callhouse.css, so that light and dark need nothing from here.
+// Draws the charts of a dashboard: the rows of each query by its Vega-Lite specification. Colours are
+// names in callhouse.css, which has a light and a dark value for each.
 
-// Specifications are interpreted, not compiled, and no style element is made: the policy forbids both.
+// Interpret specifications and add no style element: the Content-Security-Policy forbids compiling.
 const OPTIONS = { ast: true, actions: false, defaultStyle: false, renderer: "svg" };
 
 const AUTOSIZE = { type: "fit-x", contains: "padding" };
+
+// Columns whose raw names people read as labels, as on other pages.
+const LABELLED = ["reason", "outcome", "component", "sentiment"];
+
+const labels = JSON.parse(document.querySelector("[data-labels]")?.dataset.labels ?? "{}");
 
 const bubble = document.createElement("div");
 bubble.className = "bubble";
 bubble.hidden = true;
 document.body.append(bubble);
 
-// What the mark under the pointer stands for: a line for each of its figures, as text.
-function tell(_handler, event, _item, value) {
+function label(name) {
+  if (typeof name !== "string") return name;
+  return Object.hasOwn(labels, name) ? labels[name] : name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
+}
+
+function withLabels(row) {
+  const columns = LABELLED.filter((column) => column in row);
+  return { ...row, ...Object.fromEntries(columns.map((column) => [column, label(row[column])])) };
+}
+
+// The tooltip of a mark: a line for each of its values, as text.
+function showTooltip(_handler, event, _item, value) {
   bubble.hidden = !value;
   if (!value) return;
   bubble.replaceChildren(
@@ -54,7 +69,7 @@ function config(width) {
   };
 }
 
-// A legend names what is there, and not what could be.
+// Leave colours without rows out of the legend.
 function withoutAbsent(spec, rows) {
   const { field, scale } = spec.encoding?.color ?? {};
   if (!scale?.domain) return;
@@ -65,11 +80,11 @@ function withoutAbsent(spec, rows) {
   };
 }
 
-function labels({ field, scale }, rows) {
+function countValues({ field, scale }, rows) {
   return scale?.domain?.length ?? new Set(rows.map((row) => row[field])).size;
 }
 
-function say(place, text, className) {
+function showMessage(place, text, className) {
   const words = document.createElement("p");
   words.textContent = text;
   words.className = className;
@@ -79,10 +94,10 @@ function say(place, text, className) {
   place.classList.add("drawn");
 }
 
-// Charts of one query share its answer.
-const answers = {};
+// Charts of one query share its response.
+const responses = {};
 
-async function ask(source) {
+async function fetchRows(source) {
   const answer = await fetch(source);
   const found = await answer.json();
   if (!answer.ok) throw new Error(found.error);
@@ -91,18 +106,19 @@ async function ask(source) {
 
 async function draw(place) {
   const { source } = place.dataset;
-  const { rows, truncated } = await (answers[source] ??= ask(source));
-  if (!rows.length) return say(place, "Nothing to show in these days.", "empty");
+  const { rows: found, truncated } = await (responses[source] ??= fetchRows(source));
+  const rows = found.map(withLabels);
+  if (!rows.length) return showMessage(place, "No data in these days.", "empty");
   const spec = { width: "container", autosize: AUTOSIZE, data: { values: rows }, ...JSON.parse(place.dataset.spec) };
   withoutAbsent(spec, rows);
-  // Its legend is of short numbers.
+  // The legend of the heatmap has short numbers.
   if (spec.encoding?.opacity) spec.encoding.opacity.legend.columns = place.clientWidth < 360 ? 3 : 6;
-  if (spec.height.step) spec.height = spec.height.step * labels(spec.encoding.y, rows);
-  await vegaEmbed(place, spec, { ...OPTIONS, config: config(place.clientWidth), tooltip: tell });
+  if (spec.height.step) spec.height = spec.height.step * countValues(spec.encoding.y, rows);
+  await vegaEmbed(place, spec, { ...OPTIONS, config: config(place.clientWidth), tooltip: showTooltip });
   place.classList.add("drawn");
-  if (truncated) place.after("Only the first rows of the answer are drawn.");
+  if (truncated) place.after("The chart shows only the first rows.");
 }
 
 for (const place of document.querySelectorAll("[data-spec]")) {
-  draw(place).catch((error) => say(place, `This could not be drawn. ${error.message}`, "message-error"));
+  draw(place).catch((error) => showMessage(place, `This chart failed. ${error.message}`, "message-error"));
 }

@@ -1,5 +1,5 @@
-// The page of a call: hear a word or a turn by clicking it, see which word is spoken, follow it.
-// Without this file the page shows everything, and the browser's own player plays.
+// The page of a call: click a word or a turn to hear it; the spoken word is highlighted and scrolled to.
+// Without this file the page is complete, and the browser's own player works.
 "use strict";
 
 (() => {
@@ -9,7 +9,7 @@
   const seconds = drawing ? Number(drawing.dataset.seconds) : 0;
   const conversation = document.querySelector(".conversation");
   const follow = document.querySelector(".follow input");
-  // The order of recognition is not the order of time: sorted once, searched by halves.
+  // Words are in the order of recognition: sort them by time for the binary search.
   const words = [...document.querySelectorAll(".said [data-start]")]
     .map((element) => ({
       element,
@@ -36,7 +36,7 @@
     if (!timed || timed.closest(".bar")) return;
     if (timed.tagName === "A") event.preventDefault();
     if (timed.tagName === "SPAN" && timed.closest("summary")) event.preventDefault();
-    // Who marks words to copy them does not want to hear them.
+    // Do not play while text is being selected.
     if (String(document.getSelection()).length > 1) return;
     seek(Number(timed.dataset.start));
   });
@@ -47,7 +47,7 @@
   });
 
   function placeMarks() {
-    // A path has no x in percent; the marks of interruptions are moved once and on each resize.
+    // A path has no x in percent: place the marks of interruptions now and on each resize.
     if (!drawing) return;
     const place = () => {
       for (const mark of drawing.querySelectorAll("[data-x]")) {
@@ -103,7 +103,7 @@
       playhead.setAttribute("visibility", "visible");
     }
     const word = wordAt(time);
-    // In a silence nothing is spoken, though a word came last.
+    // During a silence, no word is highlighted.
     const now = word && time <= word.end + 0.3 ? word.element : null;
     if (now === spoken) return;
     if (spoken) spoken.classList.remove("spoken");

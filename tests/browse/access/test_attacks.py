@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from receiver.browse import access, listening, pool
+from receiver.browse import access, http_server, pool
 from receiver.browse.pool import QueryPool, TooManyQueries
 from receiver.store import migrate
 from tests.support import running
@@ -189,11 +189,11 @@ def test_silent_sockets_are_closed_and_keep_nobody_out(browsing, many_files):
     with ExitStack() as stack:
         sockets = [
             stack.enter_context(closing(s))
-            for s in silent(browsing.address, listening.MAX_CONNECTIONS + 500)
+            for s in silent(browsing.address, http_server.MAX_CONNECTIONS + 500)
         ]
         for _ in range(5):
             assert browsing.login_seconds() < ANSWERED_SECONDS
-        deadline = time.monotonic() + 6 * listening.HEAD_SECONDS
+        deadline = time.monotonic() + 6 * http_server.HEAD_SECONDS
         for one in sockets:
             one.settimeout(max(0.1, deadline - time.monotonic()))
             try:
@@ -218,7 +218,7 @@ def test_a_request_that_drips_is_cut_off(browsing, sent):
     with closing(client):
         client.sendall(sent)
         client.settimeout(1)
-        for _ in range(int(2 * listening.BODY_SECONDS)):
+        for _ in range(int(2 * http_server.BODY_SECONDS)):
             try:
                 client.sendall(b"a")
                 if client.recv(1) == b"":
@@ -264,7 +264,7 @@ def test_a_client_that_reads_no_answer_is_cut_off(browsing, tokens):
         host, _, port = browsing.address.partition(":")
         client.connect((host, int(port)))
         client.sendall(f"{head}Authorization: Bearer {tokens['ann']}\r\n\r\n".encode())
-        time.sleep(2 * listening.ANSWER_SECONDS + 5)
+        time.sleep(2 * http_server.ANSWER_SECONDS + 5)
         client.settimeout(10)
         taken = 0
         with suppress(ConnectionResetError):
@@ -296,14 +296,14 @@ def test_answers_that_nobody_takes_are_bounded_in_all(tmp_path):
             return sum(local.endswith(f":{int(port):04X}") and is_ == "01" for local, is_ in found)
 
         assert connected() == 30
-        wait_until(lambda: connected() <= 25, seconds=listening.ANSWER_SECONDS - 5)
-        assert time.monotonic() - began < listening.ANSWER_SECONDS
+        wait_until(lambda: connected() <= 25, seconds=http_server.ANSWER_SECONDS - 5)
+        assert time.monotonic() - began < http_server.ANSWER_SECONDS
         assert browsing.peak_rss_mb() < MAX_RSS_MB
         assert browsing.login_seconds() < ANSWERED_SECONDS
 
 
 def test_ten_lines_of_a_kind_a_minute_are_logged():
-    few, written = listening.FewLines(), []
+    few, written = http_server.LineLimit(), []
     for second in range(0, 120, 2):
         for kind in ("failed login as %s", "a connection failed: %s"):
             record = logging.LogRecord("x", logging.WARNING, "", 0, kind, ("ann",), None)
@@ -315,7 +315,7 @@ def test_ten_lines_of_a_kind_a_minute_are_logged():
 
 
 def test_queries_of_a_login_beyond_those_that_may_wait_are_refused():
-    queries, go_on = QueryPool(given_up_after=60), threading.Event()
+    queries, go_on = QueryPool(stuck_after_seconds=60), threading.Event()
     try:
         for _ in range(pool.THREADS_PER_LOGIN):
             queries.submit("ann", go_on.wait)

@@ -1,7 +1,7 @@
-"""The HTTP server under Datasette: connections with deadlines, a bounded log, an end in time.
+"""uvicorn with deadlines for connections, a limit on log lines, and a limit on shutdown time.
 
-uvicorn closes connections that were idle after an answer, and waits for ever for one that has sent
-nothing yet, sends its request slowly, or does not read its answer.
+uvicorn alone closes connections that are idle after a response. It waits for ever for a client that
+sends nothing, sends its request slowly, or does not read the response.
 """
 
 import asyncio
@@ -23,24 +23,24 @@ _log = logging.getLogger("callhouse.browse")
 
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 20.0
-# In as many seconds, a client takes at least so many bytes of an answer that waits for it.
+# A client must read this many bytes of a waiting response within this time.
 ANSWER_SECONDS, ANSWER_BYTES = 30.0, 300_000
-# Answers that wait for their clients, over all connections.
+# Responses that wait for their clients, over all connections.
 MAX_BUFFERED_BYTES = 200_000_000
 MAX_CONNECTIONS = 2_000
-# For the database, templates, the log, and connections that were accepted in the same moment.
+# Files beside connections: database, templates, log, and connections about to be closed.
 _OTHER_FILES = 300
 _BACKLOG = 128
-# From a signal to the end, whatever queries are doing.
+# From a signal to the exit, even if queries are running.
 GRACE_SECONDS = 3.0
 _LINES_A_MINUTE = 10
 
 
 def run(app: Any, host: str, port: int) -> None:
-    """Serve until a signal. Returns, or ends the process if something does not stop in time."""
-    most = min(MAX_CONNECTIONS, max(50, _raise_file_limit() - _OTHER_FILES))
+    """Serve until a signal. Exits the process if something does not stop in time."""
+    max_connections = min(MAX_CONNECTIONS, max(50, _raise_file_limit() - _OTHER_FILES))
     for name in ("uvicorn.error", "callhouse.browse", "callhouse.login", "asyncio"):
-        logging.getLogger(name).addFilter(FewLines())
+        logging.getLogger(name).addFilter(LineLimit())
     config = uvicorn.Config(
         app,
         host=host,
@@ -54,7 +54,7 @@ def run(app: Any, host: str, port: int) -> None:
         timeout_graceful_shutdown=1,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    _Server(config, most).run()
+    _Server(config, max_connections).run()
 
 
 def _raise_file_limit() -> int:
@@ -68,15 +68,15 @@ def _raise_file_limit() -> int:
     return wanted if soft == resource.RLIM_INFINITY else soft
 
 
-class FewLines(logging.Filter):
-    """Lets ten lines a minute through of each kind, so that nobody fills a disk from outside."""
+class LineLimit(logging.Filter):
+    """Passes ten log lines a minute of each kind, so that clients cannot fill the disk."""
 
     def __init__(self) -> None:
         super().__init__()
         self._counts: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is written; the last one says that more are left out."""
+        """Whether to write the line; the last one says that more are left out."""
         kind = str(record.msg)[:200]
         since, count = self._counts.get(kind, (record.created, 0))
         if record.created - since >= 60:
@@ -91,7 +91,7 @@ class FewLines(logging.Filter):
 
 @dataclass(slots=True)
 class _Phase:
-    """What a connection has been waiting for, since when."""
+    """What a connection is waiting for, and since when."""
 
     name: str
     cycle: Any
@@ -100,7 +100,7 @@ class _Phase:
 
 
 class _Connection(H11Protocol):
-    """A connection that makes room for itself."""
+    """A connection that reports itself to the server."""
 
     def connection_made(self, transport: Any) -> None:
         """Called by asyncio."""
@@ -108,7 +108,7 @@ class _Connection(H11Protocol):
         self.server_state.connected(self)
 
     def phase(self) -> str:
-        """What the client has to do: send a request's head or body, or take the answer."""
+        """What the connection waits for: head or body of a request, work, or a read answer."""
         if self.transport.get_write_buffer_size():
             return "answer"
         if self.cycle is None or self.cycle.response_complete:
@@ -117,7 +117,7 @@ class _Connection(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, with deadlines for what clients do."""
+    """uvicorn's server with deadlines for clients."""
 
     def __init__(self, config: uvicorn.Config, max_connections: int) -> None:
         super().__init__(config)
@@ -126,8 +126,8 @@ class _Server(uvicorn.Server):
         self.server_state.connected = self._connected
 
     async def startup(self, sockets: Any = None) -> None:
-        """Also where asyncio says that it cannot accept a connection: once, without a traceback."""
-        asyncio.get_running_loop().set_exception_handler(_say_briefly)
+        """Start, and log failed connections in one line instead of a traceback."""
+        asyncio.get_running_loop().set_exception_handler(_log_briefly)
         await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
@@ -138,7 +138,7 @@ class _Server(uvicorn.Server):
         return stop
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Also end the process if it takes longer than the grace."""
+        """Stop, and exit the process after the grace period."""
         if not self.should_exit:
             end = threading.Timer(GRACE_SECONDS, _end, (sig,))
             end.daemon = True
@@ -178,7 +178,7 @@ class _Server(uvicorn.Server):
         return is_late
 
     def _connected(self, connection: _Connection) -> None:
-        """Beyond the limit, close the connection that has sent nothing for the longest time."""
+        """Over the limit, close the connection that has been silent for longest."""
         self._phases[connection] = _Phase("head", None, time.monotonic())
         connections = self.server_state.connections
         if len(connections) <= self._max_connections:
@@ -188,7 +188,7 @@ class _Server(uvicorn.Server):
             min(silent, key=lambda c: self._phases[c].since).transport.abort()
 
 
-def _say_briefly(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _log_briefly(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     if isinstance(error, OSError):
         _log.warning("a connection failed: %s", os.strerror(error.errno or 0))
