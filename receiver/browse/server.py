@@ -24,7 +24,7 @@ from receiver.config import Settings, shipped
 from receiver.errors import CopyWithoutBodies, SettingsError
 from receiver.files import atomic_write, locked
 from receiver.store import Store, check_schema, keep_rolled_up, migrate
-from receiver.store.connection import limit_memory, sqlite3
+from receiver.store.connection import limit_memory, return_freed_memory, sqlite3
 
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.
@@ -55,6 +55,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
         is_copy = True
         say(f"{copy}: it is served read-only.")
     limit_memory(MAX_SQLITE_BYTES)
+    return_freed_memory()
     app = serving(settings, password_hash=password_hash).app()
     # Else SQLite prints a traceback when one of our functions raises.
     sqlite3.enable_callback_tracebacks(False)

@@ -5,6 +5,7 @@ import importlib
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,9 @@ else:
 _LENGTH, _SQL_LENGTH, _VDBE_OP, _ATTACHED = 0, 1, 5, 7
 _MAX_SQL_BYTES = 250_000
 _MAX_PROGRAM_STEPS = 250_000
+
+# A number of glibc's malloc.h, and the threshold that is its default.
+_MMAP_THRESHOLD, _MMAP_BYTES = -3, 128 * 1024
 
 # Called by SQLite with a new connection's handle, a place for a message, and its functions.
 _EXTENSION = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
@@ -259,6 +263,18 @@ def limit_memory(max_bytes: int) -> None:
     connection = sqlite3.connect(":memory:")
     connection.execute(f"PRAGMA hard_heap_limit = {max_bytes:d}")
     connection.close()
+
+
+def return_freed_memory() -> None:
+    """Let the C library return each large block to the system as soon as it is freed.
+
+    glibc allocates blocks from 128 KiB on outside of the heap, until the first one is freed: then
+    those up to its size, at most 32 MiB, come from the heap, where small ones keep them from being
+    returned. Source: mallopt(3)
+    """
+    # Other systems have no mallopt.
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _MMAP_BYTES)
 
 
 @cache

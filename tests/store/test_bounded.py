@@ -1,5 +1,6 @@
 """Connections for SQL that other people write: their limits are theirs alone."""
 
+import platform
 import subprocess
 import sys
 
@@ -44,3 +45,31 @@ def test_limits_are_of_bounded_connections_alone(db_path):
 def test_threads_open_both_kinds_at_once(db_path):
     # In a process of its own, which would crash.
     subprocess.run([sys.executable, "-c", OPENING, str(db_path)], check=True)
+
+
+# Prints how many MB are left of 200 MB that were freed, with small blocks between the large ones.
+FREEING = """
+from pathlib import Path
+from receiver.store.connection import return_freed_memory
+
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 10**6
+
+return_freed_memory()
+# glibc's threshold follows the largest block that was freed.
+b"a" * 30_000_000
+before, large, small = resident_mb(), [], []
+for _ in range(40):
+    large.append(b"a" * 5_000_000)
+    small.append(b"a" * 50_000)
+assert resident_mb() - before > 190
+large.clear()
+print(resident_mb() - before)
+"""
+
+
+def test_large_blocks_are_returned_to_the_system():
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("waits for glibc")
+    found = subprocess.run([sys.executable, "-c", FREEING], capture_output=True, check=True)
+    assert int(found.stdout) < 20

@@ -117,6 +117,8 @@ def asked_by_all(browsing, tokens, sql):
             400,
         ),
         (f"{NUMBERS} select i, printf('%.*c', 15000000, 'a') from n", 400),
+        # As JSON, six bytes for each character.
+        (f"select replace({LONG_TEXT}, 'a', char(1))", 400),
         (
             f"{NUMBERS} select printf('%.*c', 100000, 'a') || i * 7919 % 10007 from n order by 1",
             400,
