@@ -13,13 +13,30 @@ from psycopg.types.numeric import NumericBinaryLoader
 from receiver.errors import CallhouseError, ExportFailed, SettingsError
 from receiver.store import days, sql
 from receiver.store.days import Fingerprint, ObservationSql, Part
-from receiver.store.postgres import advisory_locks, export_sql
+from receiver.store.postgres import advisory_locks
 from receiver.store.postgres.connection import Session, message_of, numbered
 from receiver.store.postgres.redaction import Redaction
 from receiver.store.postgres.views import selects
 from receiver.store.snapshots import Result, Row, another_is_running, increment, select
 from schema.tables import OBSERVATIONS, Table
 
+_READABLE = (
+    "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f') "
+    "AND relnamespace = current_schema()::regnamespace ORDER BY relname"
+)
+_PLAN = "EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) "
+# OID of a type -> the type in files, and the cast of a column to it.
+_TYPES = {
+    16: ("INTEGER", "::integer"),  # boolean: 0 and 1, as SQLite has it
+    17: ("BLOB", ""),  # bytea
+    20: ("INTEGER", ""),  # bigint
+    21: ("INTEGER", ""),  # smallint
+    23: ("INTEGER", ""),  # integer
+    25: ("TEXT", ""),  # text
+    700: ("REAL", ""),  # real
+    701: ("REAL", ""),  # double precision
+    1700: ("REAL", ""),  # numeric
+}
 # A row is found by its page, which does not change within a transaction.
 _PAGE = "(o.ctid::text::point)[0]::bigint"
 _PAGES = "o.ctid BETWEEN ('(' || :first || ',0)')::tid AND ('(' || :last || ',65535)')::tid"
@@ -44,26 +61,26 @@ class ServerSnapshot:
         self._redaction = None if private else Redaction(session)
         named = self._redaction.selects if self._redaction else {}
         named |= selects(timezone) if timezone else {}
-        self._with = export_sql.with_clause(named)
+        self._with = _with_clause(named)
 
     def read(self, what: str, *, since: datetime | None, **_: bool) -> Result:
         """The rows of a table, view or SELECT. `typed` has no effect: the types are known."""
-        readable = self._session.raw.execute(export_sql.READABLE)
+        readable = self._session.raw.execute(_READABLE)
         selected = select(what, (name for (name,) in readable))
         query = f"{sql.nested(selected)} exported"
         if self._redaction:
-            [(plan,)] = self._fetch(f"{export_sql.PLAN}{self._with}{query}")
+            [(plan,)] = self._fetch(f"{_PLAN}{self._with}{query}")
             self._redaction.check(plan)
         found = self._columns(f"{self._with}{query}")
-        names = export_sql.unique([column.name for column in found])
-        types = [export_sql.type_of(column.type_code) for column in found]
+        names = _unique([column.name for column in found])
+        types = [_type_of(column.type_code) for column in found]
         casts = [to for _, to in types]
         if since is None:
-            query = export_sql.cast(query, names, casts)
+            query = _cast(query, names, casts)
         elif selected == what:
-            query = export_sql.changed_since(query, names, casts, since)
+            query = _changed_since(query, names, casts, since)
         else:
-            query = increment(export_sql.cast(query, names, casts), names, since)
+            query = increment(_cast(query, names, casts), names, since)
         return Result(names, [of for of, _ in types], self._rows(f"{self._with}{query}"))
 
     def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Fingerprint]:
@@ -75,7 +92,7 @@ class ServerSnapshot:
         query, bound = days.query(table, part, of, self._kept)
         if table.name not in self._types:
             found = self._columns(query, bound)
-            self._types[table.name] = [export_sql.type_of(c.type_code)[0] for c in found]
+            self._types[table.name] = [_type_of(c.type_code)[0] for c in found]
         rows = self._rows(query, bound)
         if table is OBSERVATIONS:
             rows = days.with_bodies(rows)
@@ -160,3 +177,41 @@ def _error(error: psycopg.Error) -> CallhouseError:
         hint="Export again. Where the server ends long queries, statement_timeout of the role or "
         "max_standby_streaming_delay of a replica says after how long.",
     )
+
+
+def _type_of(oid: int) -> tuple[str, str]:
+    """The type in files and the cast to it; other types are cast to text."""
+    return _TYPES.get(oid, ("TEXT", "::text"))
+
+
+def _with_clause(selects: Mapping[str, str]) -> str:
+    """A WITH clause that gives these names to SELECTs, each of which may use those before it."""
+    return "".join(
+        f"{',' if n else 'WITH'} {sql.quoted(name)} AS NOT MATERIALIZED (\n{text}\n)\n"
+        for n, (name, text) in enumerate(selects.items())
+    )
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Number columns of one name as SQLite does: a, a:1, a:2."""
+    return [
+        f"{name}:{again}" if (again := names[:n].count(name)) else name
+        for n, name in enumerate(names)
+    ]
+
+
+def _cast(query: str, names: list[str], casts: list[str]) -> str:
+    """The rows of a query with these names, as values of the types in files."""
+    columns = ", ".join(f"{sql.quoted(n)}{to}" for n, to in zip(names, casts, strict=False))
+    return f"SELECT {columns} FROM ({query}) exported ({', '.join(map(sql.quoted, names))})"
+
+
+def _changed_since(query: str, names: list[str], casts: list[str], since: datetime) -> str:
+    """The rows of `since` and later in the query's order, which the search for changes would lose.
+
+    Raises SettingsError.
+    """
+    *_, place = _unique([*names, "place"])
+    ranked = f"SELECT *, row_number() OVER () FROM ({query}) ranked"
+    rows = increment(_cast(ranked, [*names, place], casts), names, since)
+    return f"{rows} ORDER BY {sql.quoted(place)}"

@@ -12,8 +12,7 @@ from typing import Any
 
 from receiver.errors import SettingsError
 from receiver.store.postgres.connection import Session
-from receiver.store.postgres.export_sql import VIEWS_ON, nulled
-from schema.tables import PRIVATE, TABLES
+from schema.tables import PRIVATE, TABLES, Table
 
 _TABLES = {t.name: t for t in TABLES if t.name in {name for name, _ in PRIVATE}}
 # Citus numbers the shards of a table.
@@ -22,6 +21,25 @@ _CLOSED = re.compile(rf"({'|'.join(_TABLES)})(_\d+)?")
 _BY_TEXT = re.compile(r"\b(\w+_to_xml\w*|ts_stat|ts_rewrite|pg_read_(binary_)?file)\(")
 _OF_A_TABLE = ("Relation Name", "Schema", "Alias")
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
+# The views of this schema that read one of some tables, directly or not, each after those that it
+# reads.
+_VIEWS_ON = """
+WITH RECURSIVE readers (oid, depth) AS (
+    SELECT oid, 0 FROM pg_class
+    WHERE relnamespace = current_schema()::regnamespace AND relname = ANY(%s)
+    UNION
+    SELECT r.ev_class, depth + 1
+    FROM readers
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = readers.oid
+        AND d.classid = 'pg_rewrite'::regclass
+    JOIN pg_rewrite r ON r.oid = d.objid AND r.ev_class <> readers.oid
+)
+SELECT c.relname, pg_get_viewdef(c.oid)
+FROM readers JOIN pg_class c USING (oid)
+WHERE c.relkind = 'v' AND c.relnamespace = current_schema()::regnamespace
+GROUP BY c.oid, c.relname
+ORDER BY max(depth)
+"""
 
 
 class Redaction:
@@ -30,8 +48,8 @@ class Redaction:
     def __init__(self, session: Session) -> None:
         # Marks what the query reads by these SELECTs in its plan. No query can know it.
         self._alias = f"callhouse_{secrets.token_hex(8)}"
-        self.selects = {name: nulled(table, self._alias) for name, table in _TABLES.items()}
-        for name, text in session.raw.execute(VIEWS_ON, ([*_TABLES],)):
+        self.selects = {name: _nulled(table, self._alias) for name, table in _TABLES.items()}
+        for name, text in session.raw.execute(_VIEWS_ON, ([*_TABLES],)):
             self.selects[name] = text.rstrip().rstrip(";")
 
     def check(self, plan: object) -> None:
@@ -66,3 +84,11 @@ def _refusal(what: str, instead: str) -> SettingsError:
         f"without --private, raw bodies are closed, and this {what}",
         hint=f"{instead}, or say --private. docs/explanation/postgres.md says why.",
     )
+
+
+def _nulled(table: Table, alias: str) -> str:
+    """A table's rows with NULL in private columns."""
+    columns = (
+        f"NULL::bytea AS {name}" if (table.name, name) in PRIVATE else name for name in table.names
+    )
+    return f"SELECT {', '.join(columns)} FROM {table.name} AS {alias}"
