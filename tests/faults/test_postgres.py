@@ -104,7 +104,7 @@ def test_a_server_that_is_silent_or_away_is_a_503_and_heals_without_a_restart(
     receiver = serve(where, workers=1).start()
     first, second, third = *pair("call"), pair("other")[0]
     assert receiver.post(first).status_code == 204
-    assert receiver.webhook.health()[0] == 200
+    assert receiver.health()[0] == 200
 
     # Before Retell gives up; and who waits for the server holds up nobody else in the worker.
     answers = []
@@ -125,14 +125,14 @@ def test_a_server_that_is_silent_or_away_is_a_503_and_heals_without_a_restart(
 
     durable.kill()
     assert receiver.post(third).status_code == 503
-    status, state = receiver.webhook.health()
+    status, state = receiver.health()
     assert (status, state["writable"], state["schema"]) == (503, False, None)
     assert receiver.get("/metrics").status_code == 200
     durable.start()
     assert receiver.post(third).status_code == 204
     # An answer about health is kept for a moment.
-    wait_until(lambda: receiver.webhook.health()[0] == 200)
-    status, state = receiver.webhook.health()
+    wait_until(lambda: receiver.health()[0] == 200)
+    status, state = receiver.health()
     assert (status, state["problems"], state["quarantined"]) == (200, [], 0)
     receiver.stop()
     check(where, *[{sha256(body) for body in (first, second, third)}] * 2)
