@@ -171,6 +171,11 @@ def test_links_between_documents_lead_somewhere():
                 assert fragment in headings(linked), f"{path}: {target}{fragment}"
 
 
+def test_every_page_is_in_the_index():
+    linked = set(re.findall(r"\]\(([\w/-]+\.md)\)", DOCS["README.md"]))
+    assert linked == DOCS.keys() - {"README.md"}
+
+
 def headings(path):
     """The fragments by which GitHub links to the headings of a page."""
     titles = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.M)
