@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from receiver.store import Received, Store, migrate, receive
-from receiver.store.observing import observe
+from receiver.store.ingest import observe
 
 # What is measured, in this order: an event, how often, and whether it is older than others.
 _STEPS = [

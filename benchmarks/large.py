@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks import pages
 from benchmarks.bodies import pair
 from receiver.store import Received, Store, migrate, receive, roll_up, sql
-from receiver.store.observing import observe
+from receiver.store.ingest import observe
 from receiver.store.reading import connect_readonly
 from receiver.store.rollups import QUIET_MS
 

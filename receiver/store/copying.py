@@ -16,8 +16,8 @@ from receiver.addresses import Location
 from receiver.errors import DatabaseUnreadable, SchemaMismatch
 from receiver.store import sql
 from receiver.store.engine import AnyStore, engine, migrate, reading, require_bodies
-from receiver.store.observations import known_observations
-from receiver.store.projecting import undone
+from receiver.store.ingest import run_in_savepoint
+from receiver.store.observations import observation_rows
 from receiver.store.protocols import Connection
 from receiver.store.rebuilding import BATCH, reproject
 from schema.tables import COVERAGE, ERASURES, OBSERVATIONS, SYNCS, UPSTREAM_CALLS, Table
@@ -355,7 +355,7 @@ def _write(store: AnyStore, entities: dict[str, _Entity], connection: Connection
     # Every writer locks ids in this order.
     for entity_id in sorted(entities):
         write = partial(_write_entity, store, connection, entity_id, entities[entity_id])
-        refused += undone(connection, write) is not None
+        refused += run_in_savepoint(connection, write) is not None
     return refused
 
 
@@ -372,5 +372,5 @@ def _write_entity(store: AnyStore, connection: Connection, entity_id: str, entit
     connection.executemany(PUT_OBSERVATION, rows)
     if erased:
         connection.execute(ERASE_OBSERVATIONS, (entity_id,))
-    known = known_observations(connection, entity_id)
+    known = observation_rows(connection, entity_id)
     reproject(connection, entity_id, known, is_new=not stored and not entity.is_exact)

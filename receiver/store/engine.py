@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from receiver.addresses import Location, PostgresUrl
 from receiver.errors import NoCluster
-from receiver.store.observing import Outcome, Received
+from receiver.store.ingest import Outcome, Received
 from receiver.store.protocols import BUSY_SECONDS, CONNECTIONS, Connection
 from receiver.store.snapshots import Snapshot
 from receiver.store.sqlite import Sqlite

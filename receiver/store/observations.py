@@ -22,7 +22,7 @@ FEW, SOME = 16, 200
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ObservationRow:
     """An observation's columns, its body not read."""
 
     body_sha256: str
@@ -45,38 +45,40 @@ class Known:
         return Observation(self.level, self.observed_at, self.source, self.body_sha256)
 
 
-def known_observations(connection: Connection, entity_id: str) -> list[Known]:
+def observation_rows(connection: Connection, entity_id: str) -> list[ObservationRow]:
     """The observations of an entity in no order, their bodies not read."""
-    return [Known(*row) for row in connection.execute(sql.KNOWN, (entity_id,)).fetchall()]
+    return [ObservationRow(*row) for row in connection.execute(sql.KNOWN, (entity_id,)).fetchall()]
 
 
-def some_known(connection: Connection, entity_id: str) -> list[Known] | None:
-    """The observations of an entity as `known_observations`; None if there are many."""
+def few_observation_rows(connection: Connection, entity_id: str) -> list[ObservationRow] | None:
+    """The observations of an entity as `observation_rows`; None if there are many."""
     found = connection.execute(sql.SOME_KNOWN, (entity_id, MANY + 1)).fetchall()
-    return [Known(*row) for row in found] if len(found) <= MANY else None
+    return [ObservationRow(*row) for row in found] if len(found) <= MANY else None
 
 
-def highest_bodies(connection: Connection, call_id: str, *, level: int, count: int) -> list[Known]:
+def highest_bodies(
+    connection: Connection, call_id: str, *, level: int, count: int
+) -> list[ObservationRow]:
     """The highest observations whose bodies are stored, highest first, of a call of this level."""
     query = sql.HIGHEST_OPEN_BODIES if level < 3 else sql.HIGHEST_BODIES
     found = connection.execute(query, (call_id, "call", count)).fetchall()
-    return [Known(*row) for row in found]
+    return [ObservationRow(*row) for row in found]
 
 
-def twin_of(connection: Connection, key: tuple[str, str, str]) -> Known | None:
+def twin_of(connection: Connection, key: tuple[str, str, str]) -> ObservationRow | None:
     """The observation of this entity, hash and source."""
     row = connection.execute(sql.TWIN_KNOWN, key).fetchone()
-    return Known(*row) if row else None
+    return ObservationRow(*row) if row else None
 
 
 def is_known(connection: Connection, event: Event) -> bool:
     """Whether this very body has been received before."""
-    known = known_observations(connection, event.entity_id)
+    known = observation_rows(connection, event.entity_id)
     return any(k.body_sha256 == event.body_sha256 for k in known)
 
 
 def load(
-    connection: Connection, entity_id: str, known: Known, *, verbatim: bool = False
+    connection: Connection, entity_id: str, known: ObservationRow, *, verbatim: bool = False
 ) -> Observation:
     """The observation with what its body carries; with nothing if the body is gone."""
     if not known.has_body:
@@ -89,7 +91,7 @@ def load(
     return replace(known.bare(), event=event)
 
 
-def stamp(known: Sequence[Known]) -> Stamp:
+def stamp(known: Sequence[ObservationRow]) -> Stamp:
     """What a row tells of its observations."""
     highest = max(known, key=lambda k: k.bare().rank)
     return Stamp(

@@ -8,7 +8,7 @@ from receiver.errors import CopyWithoutBodies, NotStored
 from receiver.store import sql
 from receiver.store.connection import connect_readonly as connect_readonly
 from receiver.store.engine import reading, require_bodies
-from receiver.store.observations import known_observations, load
+from receiver.store.observations import load, observation_rows
 from schema import merge
 from schema.events import values
 
@@ -54,7 +54,7 @@ def show(where: Location, entity_id: str) -> dict[str, Any]:
     with reading(where) as connection:
         if connection.execute(sql.IS_ERASED, (entity_id,)).fetchone():
             raise NotStored("this call was erased")
-        known = [k for k in known_observations(connection, entity_id) if k.is_usable]
+        known = [k for k in observation_rows(connection, entity_id) if k.is_usable]
         if not known:
             raise NotStored("no call or chat with this id is stored", hint="Check the id.")
         # The same id as call and chat: the call is meant.

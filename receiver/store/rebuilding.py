@@ -6,8 +6,8 @@ from functools import partial
 
 from receiver.store import sql
 from receiver.store.engine import AnyStore
-from receiver.store.observations import Known, known_observations, load
-from receiver.store.projecting import attempt
+from receiver.store.ingest import try_project
+from receiver.store.observations import ObservationRow, load, observation_rows
 from receiver.store.protocols import Connection
 from receiver.store.writing import remove
 from schema.disconnection_reasons import REASONS, UNKNOWN
@@ -56,12 +56,12 @@ def _rebuild_batch(store: AnyStore, last: str, connection: Connection) -> list[s
 
 
 def _rebuild_entity(connection: Connection, entity_id: str) -> None:
-    known = [_again(connection, entity_id, k) for k in known_observations(connection, entity_id)]
+    known = [_again(connection, entity_id, k) for k in observation_rows(connection, entity_id)]
     reproject(connection, entity_id, known)
 
 
 def reproject(
-    connection: Connection, entity_id: str, known: Sequence[Known], *, is_new: bool = False
+    connection: Connection, entity_id: str, known: Sequence[ObservationRow], *, is_new: bool = False
 ) -> None:
     """Make the rows of an entity anew from all its observations; `is_new` if it has none yet."""
     erased = connection.execute(sql.IS_ERASED, (entity_id,)).fetchone() is not None
@@ -70,28 +70,28 @@ def reproject(
         if erased or not parts:
             if not is_new:
                 remove(connection, entity_id, tables)
-        elif attempt(connection, entity_id, entity_type, parts, is_new=is_new):
+        elif try_project(connection, entity_id, entity_type, parts, is_new=is_new):
             _rebuild_sound_parts(connection, entity_id, entity_type, parts)
 
 
 def _rebuild_sound_parts(
-    connection: Connection, entity_id: str, entity_type: str, parts: list[Known]
+    connection: Connection, entity_id: str, entity_type: str, parts: list[ObservationRow]
 ) -> None:
     """Quarantine what this version cannot project, and go on with the rest."""
     sound = []
     for known in parts:
-        if problem := attempt(connection, entity_id, entity_type, [known]):
+        if problem := try_project(connection, entity_id, entity_type, [known]):
             _set_problem(connection, entity_id, known, problem)
         else:
             sound.append(known)
     remove(connection, entity_id, _TABLES[entity_type])
-    if problem := attempt(connection, entity_id, entity_type, sound):
+    if problem := try_project(connection, entity_id, entity_type, sound):
         # Each by itself is sound, together they are not.
         for known in sound:
             _set_problem(connection, entity_id, known, problem)
 
 
-def _again(connection: Connection, entity_id: str, known: Known) -> Known:
+def _again(connection: Connection, entity_id: str, known: ObservationRow) -> ObservationRow:
     """Look at a quarantined body again: this version may understand it."""
     if known.problem is None or not known.has_body:
         return known
@@ -103,7 +103,9 @@ def _again(connection: Connection, entity_id: str, known: Known) -> Known:
     return replace(known, problem=event.problem)
 
 
-def _set_problem(connection: Connection, entity_id: str, known: Known, problem: str | None) -> None:
+def _set_problem(
+    connection: Connection, entity_id: str, known: ObservationRow, problem: str | None
+) -> None:
     key = (entity_id, known.body_sha256, known.source)
     connection.execute(sql.SET_PROBLEM, (problem, *key))
 
@@ -115,7 +117,7 @@ def _rebuild_rest(store: AnyStore, connection: Connection) -> None:
         store.lock(connection, unfounded)
         for entity_id in unfounded:
             # It may have been reported while its lock was waited for.
-            if not known_observations(connection, entity_id):
+            if not observation_rows(connection, entity_id):
                 remove(connection, entity_id, _TABLES[entity_type])
     connection.lock_reasons(shared=False)
     used = [reason for (reason,) in connection.execute(sql.USED_REASONS).fetchall()]

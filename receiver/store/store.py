@@ -12,9 +12,9 @@ from typing import TypeVar
 from receiver.errors import LogDeleted, SettingsError, StoreBusy, StoreReplaced, StoreUnavailable
 from receiver.store import protocols, sql
 from receiver.store.connection import Connection, connect, connect_readonly, is_busy, sqlite3
+from receiver.store.ingest import Outcome, Received, observe
 from receiver.store.log import FileLog, Log, identity
 from receiver.store.migrate import check, views_match
-from receiver.store.observing import Outcome, Received, observe
 from receiver.store.protocols import BUSY_SECONDS
 
 # How many events share a transaction at most, which bounds how long the first one waits.

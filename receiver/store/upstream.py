@@ -7,8 +7,8 @@ from typing import Any
 from receiver.addresses import Location
 from receiver.store import sql
 from receiver.store.engine import AnyStore, reading
-from receiver.store.observations import known_observations, load
-from receiver.store.observing import Outcome, Received, observe
+from receiver.store.ingest import Outcome, Received, observe
+from receiver.store.observations import load, observation_rows
 from receiver.store.protocols import Connection
 from schema import merge
 from schema.events import Fields
@@ -75,7 +75,7 @@ def said_of(where: Location, call_ids: Iterable[str]) -> dict[str, Fields]:
 
 
 def _said_of(connection: Connection, call_id: str) -> Fields:
-    known = [k for k in known_observations(connection, call_id) if k.is_usable]
+    known = [k for k in observation_rows(connection, call_id) if k.is_usable]
     calls = [k for k in known if k.entity_type == "call" and k.has_body]
     return merge.fold(load(connection, call_id, k) for k in calls)
 

@@ -11,7 +11,7 @@ import zstandard
 from receiver.errors import SignatureError
 from receiver.store import receive
 from receiver.store.connection import Connection, connect
-from receiver.store.observing import observe
+from receiver.store.ingest import observe
 from receiver.webhook.signature import authenticate, sign
 from schema import merge
 from schema.chats import project_chat

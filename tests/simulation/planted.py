@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import receiver.store.connection
-import receiver.store.observing
+import receiver.store.ingest
 import receiver.store.store
 import schema.merge
 from receiver.errors import StoreUnavailable
@@ -85,14 +85,14 @@ def connection_is_kept_after_an_error(patch: Patch) -> None:
 
 
 def body_and_tables_in_two_transactions(patch: Patch) -> None:
-    insert = receiver.store.observing._insert
+    insert = receiver.store.ingest._insert
 
     def insert_alone(connection, received, **options):
         insert(connection, received, **options)
         connection.execute("COMMIT")
         connection.execute("BEGIN IMMEDIATE")
 
-    patch(receiver.store.observing, "_insert", insert_alone)
+    patch(receiver.store.ingest, "_insert", insert_alone)
 
 
 def arrival_order_wins(patch: Patch) -> None:
@@ -100,7 +100,7 @@ def arrival_order_wins(patch: Patch) -> None:
 
 
 def one_body_per_call_and_event(patch: Patch) -> None:
-    observe = receiver.store.observing.observe
+    observe = receiver.store.ingest.observe
 
     def observe_once(connection, received):
         sql = "SELECT 1 FROM observations WHERE entity_id = ? AND event = ?"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-import receiver.store.projecting
+import receiver.store.ingest
 import receiver.store.reading
 from receiver.errors import SchemaMismatch, StoreReplaced, StoreUnavailable
 from receiver.store import Outcome, Store, migrate, rebuild, sql
@@ -84,13 +84,13 @@ def test_file_replaced_during_a_transaction_is_noticed(store, db_path):
 
 def test_file_lost_while_its_event_is_written_is_noticed(store, db_path, monkeypatch):
     """The commit succeeds, in a file that nobody can open any more."""
-    write = receiver.store.projecting.write
+    write = receiver.store.ingest.write
 
     def write_and_lose(*args, **how):
         write(*args, **how)
         os.unlink(db_path)
 
-    monkeypatch.setattr(receiver.store.projecting, "write", write_and_lose)
+    monkeypatch.setattr(receiver.store.ingest, "write", write_and_lose)
     with pytest.raises(StoreReplaced):
         add(store, "call_ended")
 

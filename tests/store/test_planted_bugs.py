@@ -12,10 +12,9 @@ from functools import partial
 import pytest
 from hypothesis import HealthCheck, Phase, find, settings
 
+import receiver.store.ingest
 import receiver.store.observations
-import receiver.store.observing
 import receiver.store.postgres.store
-import receiver.store.projecting
 import receiver.store.store
 import receiver.store.writing
 import schema.events
@@ -37,7 +36,7 @@ def arrival_order_wins(patch):
 
 def one_body_per_call_and_event(patch):
     """Deduplicate on (call_id, event), as the vendor suggests."""
-    observe = receiver.store.observing.observe
+    observe = receiver.store.ingest.observe
 
     def observe_once(connection, received):
         stored = connection.execute(
@@ -66,7 +65,7 @@ def null_erases(patch):
         fields = spelled(said.get("call") or said.get("chat") or said)
         return replace(parse(body, **options), fields=fields)
 
-    patch(receiver.store.observing, "parse", parse_with_nulls)
+    patch(receiver.store.ingest, "parse", parse_with_nulls)
     patch(receiver.store.observations, "parse", parse_with_nulls)
 
 
@@ -112,11 +111,11 @@ def compaction_of_what_nobody_carries(patch):
 
 
 def smaller_time_of_a_duplicate_ignored(patch):
-    patch(receiver.store.observing, "_observed_at", lambda _, twin: twin.observed_at)
+    patch(receiver.store.ingest, "_observed_at", lambda _, twin: twin.observed_at)
 
 
 def earlier_arrival_of_a_duplicate_ignored(patch):
-    patch(receiver.store.observing, "_repeated", lambda _, twin: twin)
+    patch(receiver.store.ingest, "_repeated", lambda _, twin: twin)
 
 
 def fast_path_forgets_a_second_choice(patch):
@@ -133,23 +132,23 @@ def fast_path_takes_a_second_choice(patch):
             fields = {"transcript_with_tool_calls": fields["transcript_object"], **fields}
         return project(call_id, fields, *rest)
 
-    patch(receiver.store.projecting, "project_newest", project_newest)
+    patch(receiver.store.ingest, "project_newest", project_newest)
 
 
 def fast_path_for_whatever_is_new(patch):
     """Only the newest is compared with itself: it always seems to be the highest."""
-    project = receiver.store.projecting._project_newest
+    project = receiver.store.ingest._project_newest
 
     def project_newest(connection, entity_id, parts, event, *rest):
         *others, last = parts
         lower = [k for k in others if k.bare().rank < last.bare().rank]
         return project(connection, entity_id, [*lower, last], event, *rest)
 
-    patch(receiver.store.projecting, "_project_newest", project_newest)
+    patch(receiver.store.ingest, "_project_newest", project_newest)
 
 
 def late_body_leaves_no_time(patch):
-    patch(receiver.store.projecting, "touched", lambda stored, _: tuple(stored.values()))
+    patch(receiver.store.ingest, "touched", lambda stored, _: tuple(stored.values()))
 
 
 def fast_path_compares_as_python_does(patch):
@@ -162,7 +161,7 @@ def fast_path_compares_as_python_does(patch):
         same = {k: fields[k] for k in equal}
         return project(call_id, fields, stamp, stored, {**before, **same}, *rest)
 
-    patch(receiver.store.projecting, "project_newest", project_newest)
+    patch(receiver.store.ingest, "project_newest", project_newest)
 
 
 # -- the corpus ----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-import receiver.store.projecting
+import receiver.store.ingest
 from receiver.errors import StoreBusy, StoreUnavailable
 from receiver.store import Outcome, open_store, rebuild, receive
 from schema.disconnection_reasons import REASONS
@@ -224,14 +224,14 @@ def test_rebuild_quarantines_bodies_that_only_together_cannot_be_projected(store
     add(store, "call_started", at=1, agent_name="Ann")
     add(store, "call_ended", at=2, to_number="+1")
     before = dump(db)
-    write = receiver.store.projecting.write
+    write = receiver.store.ingest.write
 
     def failing_write(connection, entity_id, rows, **how):
         write(connection, entity_id, rows, **how)
         if {"Ann", "+1"} <= set(rows["calls", None][0]):
             raise ValueError
 
-    monkeypatch.setattr(receiver.store.projecting, "write", failing_write)
+    monkeypatch.setattr(receiver.store.ingest, "write", failing_write)
     rebuilt(store)
     problems = db.execute("SELECT problem FROM observations").fetchall()
     assert [tuple(row) for row in problems] == [("not projected: ValueError",)] * 2

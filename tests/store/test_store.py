@@ -5,7 +5,7 @@ from itertools import permutations
 
 import pytest
 
-import receiver.store.projecting
+import receiver.store.ingest
 import receiver.store.reading
 from receiver.errors import NotStored, SchemaMismatch
 from receiver.store import Outcome, migrate, open_store, rebuild, receive, show
@@ -285,14 +285,14 @@ def test_database_is_sound_after_every_payload_in_two_orders(engine, store, db):
 def test_show_reads_all_bodies_of_one_moment(store, database, monkeypatch):
     """A body may be dropped between two reads; what superseded it is then not yet looked at."""
     add(store, "call_ended", at=1, agent_name="Ann")
-    look = receiver.store.reading.known_observations
+    look = receiver.store.reading.observation_rows
 
     def look_and_be_overtaken(connection, entity_id):
         known = look(connection, entity_id)
         add(store, "call_analyzed", at=2, agent_name="Bob")
         return known
 
-    monkeypatch.setattr(receiver.store.reading, "known_observations", look_and_be_overtaken)
+    monkeypatch.setattr(receiver.store.reading, "observation_rows", look_and_be_overtaken)
     assert show(database, "c")["agent_name"] == "Ann"
 
 

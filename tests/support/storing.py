@@ -4,7 +4,7 @@ import json
 import random
 from contextlib import contextmanager
 
-import receiver.store.projecting
+import receiver.store.ingest
 from receiver.store import open_store, receive
 from receiver.store.connection import connect
 from receiver.store.engine import reading
@@ -55,14 +55,14 @@ def written(statements) -> list[str]:
 
 def plant(monkeypatch, error):
     """Let the projection of the call `poison` fail after its rows are written."""
-    write = receiver.store.projecting.write
+    write = receiver.store.ingest.write
 
     def failing_write(connection, entity_id, rows, **how):
         write(connection, entity_id, rows, **how)
         if entity_id == "poison":
             raise error
 
-    monkeypatch.setattr(receiver.store.projecting, "write", failing_write)
+    monkeypatch.setattr(receiver.store.ingest, "write", failing_write)
 
 
 def incompressible(size) -> str:

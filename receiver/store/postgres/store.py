@@ -14,7 +14,7 @@ import psycopg
 from receiver.addresses import PostgresUrl
 from receiver.errors import StoreBusy, StoreUnavailable
 from receiver.store import protocols
-from receiver.store.observing import Outcome, Received, observe
+from receiver.store.ingest import Outcome, Received, observe
 from receiver.store.postgres import advisory_locks
 from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, message_of
 from receiver.store.postgres.migrate import check

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from receiver.errors import StoreBusy
 from receiver.store import Outcome, migrate, open_store, receive
 from receiver.store.engine import reading
-from receiver.store.observing import observe
+from receiver.store.ingest import observe
 from receiver.store.postgres.connection import Session
 from schema.sql.rollups import FILL_HOUR, MARK_HOUR
 from schema.tables import ROLLUP_TABLES

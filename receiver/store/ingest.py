@@ -1,52 +1,222 @@
-"""The observations of a call or chat -> its rows, inside a transaction that is open."""
+"""One received body -> its observation -> its call's or chat's rows, inside one transaction.
+
+`receive` parses a body before the transaction. `observe` inserts its observation first; then
+`try_project` updates the rows under a savepoint. If the content cannot be projected, the body is
+still stored, with its problem, and the answer can be 2xx.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import Enum
 from functools import cache, partial
 from typing import Any
+
+import zstandard
 
 from receiver.store import sql
 from receiver.store.observations import (
     FEW,
     SOME,
-    Known,
+    ObservationRow,
+    few_observation_rows,
     highest_bodies,
-    known_observations,
     load,
+    observation_rows,
     stamp,
+    twin_of,
 )
 from receiver.store.protocols import Connection
 from receiver.store.writing import read_call, write
-from schema import drift, merge
+from schema import drift, limits, merge
 from schema.chats import project_chat
 from schema.disconnection_reasons import REASONS, UNKNOWN
-from schema.events import Event, Fields
+from schema.events import Event, Fields, parse
 from schema.merge import Observation
 from schema.parts import Rows, transfer_rows, with_transfer
-from schema.rows import Read, Stamp, Stored, project, project_newest, touched
+from schema.rows import Read, Stamp, Stored, project, project_newest, read, touched
 from schema.tables import CALLS
 
+# Reading a body of this length takes tens of milliseconds.
+_LARGE_BYTES = 256 * 1024
 _REASON = CALLS.names.index("disconnection_reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A body that arrived, parsed before the transaction. Times in milliseconds."""
+
+    event: Event
+    source: str
+    level: int
+    observed_at: int
+    received_at: int
+    key_id: str | None
+    body_bytes: int
+    body: bytes
+    # What a large body says, read before the transaction so that no other request waits.
+    ready: Read | None = None
+
+
+class Outcome(Enum):
+    """What became of a received body."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+    ERASED = "erased"
+
+
+def receive(
+    body: bytes, *, source: str, observed_at: int, received_at: int, key_id: str | None = None
+) -> Received:
+    """Parse, rank and compress a body: all the work that needs no database."""
+    event = parse(body, source=source)
+    return Received(
+        event=event,
+        source=source,
+        level=merge.level(event, source=source),
+        observed_at=observed_at,
+        received_at=received_at,
+        key_id=key_id,
+        body_bytes=len(body),
+        body=zstandard.compress(body),
+        ready=_read(event) if len(body) > _LARGE_BYTES else None,
+    )
+
+
+def _read(event: Event) -> Read | None:
+    if event.entity_type != "call" or not limits.is_usable(event.problem):
+        return None
+    try:
+        return read(event.entity_id, event.fields)
+    except Exception:
+        # The projection raises it again and stores it as the problem.
+        return None
+
+
+def observe(connection: Connection, received: Received) -> Outcome:
+    """Store a body and update the rows of its call or chat. Raises the driver's errors."""
+    event = received.event
+    key = (event.entity_id, event.body_sha256, received.source)
+    # Both queries are sent before the first result is read: one round trip to a server.
+    erasure = connection.execute(sql.IS_ERASED, (event.entity_id,))
+    known = few_observation_rows(connection, event.entity_id)
+    erased = erasure.fetchone() is not None
+    is_partial = known is None
+    if known is None:
+        twin = twin_of(connection, key)
+    else:
+        twin = next((k for k in known if (k.body_sha256, k.source) == key[1:]), None)
+    if twin is None:
+        _insert(connection, received, erased=erased)
+        known = [*(known or ()), _row_of(received)]
+    else:
+        moved = _repeated(received, twin)
+        repeated = {
+            "entity_id": event.entity_id,
+            "body_sha256": event.body_sha256,
+            "source": received.source,
+            "observed_at": moved.observed_at,
+            "received_at": received.received_at,
+            "key_id": None if erased else received.key_id,
+        }
+        connection.execute(sql.REPEAT_OBSERVATION, repeated)
+        if known is not None:
+            known[known.index(twin)] = moved
+    if erased:
+        return Outcome.ERASED
+    if twin is not None and (moved == twin or not twin.is_usable):
+        return Outcome.DUPLICATE
+    if twin is None and not limits.is_usable(event.problem):
+        return Outcome.QUARANTINED
+    if known is None:
+        known, is_partial = observation_rows(connection, event.entity_id), False
+    newest = event if twin is None else None
+    ready = received.ready if newest else None
+    if problem := try_project(
+        connection,
+        event.entity_id,
+        event.entity_type,
+        known,
+        newest,
+        ready=ready,
+        is_partial=is_partial,
+    ):
+        connection.execute(sql.SET_PROBLEM, (problem, *key))
+        return Outcome.QUARANTINED
+    return Outcome.STORED if twin is None else Outcome.DUPLICATE
+
+
+def _row_of(received: Received) -> ObservationRow:
+    event = received.event
+    return ObservationRow(
+        event.body_sha256,
+        received.source,
+        event.entity_type,
+        event.event,
+        received.level,
+        received.observed_at,
+        received.received_at,
+        event.problem,
+        True,
+    )
+
+
+def _repeated(received: Received, twin: ObservationRow) -> ObservationRow:
+    """`twin` after one more delivery: a webhook's smallest time counts, an API fetch's largest."""
+    return replace(
+        twin,
+        observed_at=_observed_at(received, twin),
+        first_received_at=min(received.received_at, twin.first_received_at),
+    )
+
+
+def _observed_at(received: Received, twin: ObservationRow) -> int:
+    pick = max if received.source == "api" else min
+    return pick(received.observed_at, twin.observed_at)
+
+
+def _insert(connection: Connection, received: Received, *, erased: bool) -> None:
+    """Insert the observation; of an erased entity only its hash and times."""
+    event = received.event
+    connection.execute(
+        sql.INSERT_OBSERVATION,
+        (
+            event.entity_id,
+            event.body_sha256,
+            received.source,
+            event.entity_type,
+            None if erased else event.event,
+            None if erased else received.level,
+            received.observed_at,
+            received.received_at,
+            received.received_at,
+            None if erased else received.key_id,
+            None if erased else received.body_bytes,
+            None if erased else event.problem,
+            None if erased else received.body,
+        ),
+    )
 
 
 def project_entity(
     connection: Connection,
     entity_id: str,
     entity_type: str,
-    known: Iterable[Known],
+    known: Iterable[ObservationRow],
     newest: Event | None = None,
     *,
     ready: Read | None = None,
     is_new: bool = False,
     is_partial: bool = False,
 ) -> None:
-    """Bring the rows of a call or chat up to date with its observations.
+    """Update the rows of a call or chat from its observations.
 
-    `newest` is the event that just arrived, the last of `known`. If it is the highest, what it says
-    decides and older bodies need not be read; if higher ones carry every field of it, it decides
-    nothing; else all of them are folded. `ready` is what it says, if it was read before. `is_new`
-    says that it has no rows yet; `is_partial` that it has many observations and that `known` is
-    only the newest of them.
+    `newest` is the event that just arrived, the last of `known`. If it is the highest observation,
+    its fields win and no older body is read. If higher ones carry all of its fields, it changes
+    nothing. Otherwise all are folded. `ready` are its fields, if they were read before. `is_new`:
+    the call or chat has no rows yet. `is_partial`: it has many observations, and `known` is only
+    the newest of them.
     """
     parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
     if not parts:
@@ -63,7 +233,7 @@ def project_entity(
         rows = _project_one(connection, entity_id, parts, newest, now, stored, ready)
     if rows is None:
         if is_partial:
-            every = known_observations(connection, entity_id)
+            every = observation_rows(connection, entity_id)
             parts = [k for k in every if k.is_usable and k.entity_type == entity_type]
         rows = _project_all(connection, entity_id, entity_type, parts, is_new=is_new)
     if entity_type == "call":
@@ -72,32 +242,32 @@ def project_entity(
         _note_reason(connection, reason, before=before)
 
 
-def attempt(
+def try_project(
     connection: Connection,
     entity_id: str,
     entity_type: str,
-    known: Iterable[Known],
+    known: Iterable[ObservationRow],
     newest: Event | None = None,
     *,
     ready: Read | None = None,
     is_new: bool = False,
     is_partial: bool = False,
 ) -> str | None:
-    """`project_entity`, undone if the content does not let itself be projected.
+    """Run `project_entity` in a savepoint; roll back if the content cannot be projected.
 
-    Returns what is wrong with the content, if anything is. Raises the driver's error for the rest.
+    Returns the problem of the content, or None. Raises the driver's errors.
     """
     args = (connection, entity_id, entity_type, known, newest)
     work = partial(project_entity, *args, ready=ready, is_new=is_new, is_partial=is_partial)
-    name = undone(connection, work)
+    name = run_in_savepoint(connection, work)
     return f"not projected: {name}" if name else None
 
 
-def undone(connection: Connection, work: Callable[[], None]) -> str | None:
-    """Carry out `work`; if the content is at fault, undo it and return the error's class.
+def run_in_savepoint(connection: Connection, work: Callable[[], None]) -> str | None:
+    """Run `work` in a savepoint. If the content causes an error, roll back and return its class.
 
-    The class alone: a message could repeat what the call says. Raises the driver's error if the
-    disk, the file or the server is at fault.
+    Only the class: a message could repeat what the call says. Raises the driver's error if the
+    disk, the file or the server fails.
     """
     connection.savepoint()
     try:
@@ -116,12 +286,12 @@ def undone(connection: Connection, work: Callable[[], None]) -> str | None:
 def _project_one_of_many(
     connection: Connection,
     entity_id: str,
-    last: Known,
+    last: ObservationRow,
     event: Event,
     stored: dict[str, Any] | None,
     ready: Read | None,
 ) -> Rows | None:
-    """`_project_one` after many observations, of which only the highest ones are looked at."""
+    """`_project_one` of a call with many observations; reads only the highest of them."""
     if stored is None:
         return None
     level, observed_at = stored["level"], stored["observed_at"]
@@ -140,13 +310,13 @@ def _project_one_of_many(
 def _project_one(
     connection: Connection,
     entity_id: str,
-    parts: Sequence[Known],
+    parts: Sequence[ObservationRow],
     event: Event,
     now: Stamp,
     stored: dict[str, Any] | None,
     ready: Read | None,
 ) -> Rows | None:
-    """Write what the last of `parts` changes; None if only the fold of all can tell."""
+    """Write what the last of `parts` changes; None if all must be folded."""
     rows = _project_newest(connection, entity_id, parts, event, now, stored, ready)
     if rows is None and stored:
         rows = _project_superseded(connection, entity_id, parts, event, now, stored)
@@ -156,13 +326,13 @@ def _project_one(
 def _project_newest(
     connection: Connection,
     entity_id: str,
-    parts: Sequence[Known],
+    parts: Sequence[ObservationRow],
     event: Event,
     now: Stamp,
     stored: dict[str, Any] | None,
     ready: Read | None,
 ) -> Rows | None:
-    """Write what the newest observation says, if that decides; None if older ones have a say."""
+    """Write the newest observation's fields if it is the highest; None if all must be folded."""
     *others, last = parts
     newest = replace(last.bare(), event=event)
     if not others:
@@ -173,9 +343,9 @@ def _project_newest(
     highest = max(others, key=lambda k: k.bare().rank)
     if stored is None or highest.bare().rank > newest.rank:
         return None
-    read = cache(partial(load, connection, entity_id))
+    load_body = cache(partial(load, connection, entity_id))
     lower = [k for k in others if k.has_body and k.level < last.level]
-    before = read(highest).fields if lower else {}
+    before = load_body(highest).fields if lower else {}
     unknown = connection.execute(sql.SELECT["unknowns"], (entity_id,)).fetchall()
     known = Stored(stored, [row[1:-1] for row in unknown])
     said = project_newest(entity_id, event.fields, now, known, before, event.envelope, ready)
@@ -185,12 +355,12 @@ def _project_newest(
     if said["unknowns", None] == unknown:
         del said["unknowns", None]
     write(connection, entity_id, said, is_new=False)
-    # What carries no other field than the highest of its own level makes no body superfluous.
+    # With no field beyond those of the highest of its level, it retires no body.
     if lower and (highest.level < last.level or not event.fields.keys() <= before.keys()):
-        dropped = merge.compactable([*map(read, lower), newest])
+        dropped = merge.compactable([*map(load_body, lower), newest])
         if len(dropped) < len(lower):
             equal = [k for k in others if k.has_body and k.level == last.level]
-            dropped = merge.compactable([*map(read, [*lower, *equal]), newest])
+            dropped = merge.compactable([*map(load_body, [*lower, *equal]), newest])
         _drop_bodies(connection, entity_id, dropped)
     return said
 
@@ -198,14 +368,14 @@ def _project_newest(
 def _project_superseded(
     connection: Connection,
     entity_id: str,
-    parts: Sequence[Known],
+    parts: Sequence[ObservationRow],
     event: Event,
     now: Stamp,
     stored: dict[str, Any],
 ) -> Rows | None:
-    """Note that a body came of which higher ones carry every field; None if they do not.
+    """Update only the time if higher observations carry every field; None if they do not.
 
-    It decides nothing then, and nothing becomes superfluous by it.
+    Such a body changes no field and retires no other body.
     """
     *others, last = parts
     newest = replace(last.bare(), event=event)
@@ -213,7 +383,7 @@ def _project_superseded(
         return None
     higher: list[Observation] = []
     above = [k for k in others if k.has_body and k.bare().rank > newest.rank]
-    # Highest first: whatever retires a body is read before the rest of its own level.
+    # Highest first: an observation that retires it is read before the rest of its level.
     for known in sorted(above, key=lambda k: k.bare().rank, reverse=True):
         higher.append(load(connection, entity_id, known))
         if not merge.adds_fields(newest, higher):
@@ -241,7 +411,7 @@ def _project_all(
     connection: Connection,
     entity_id: str,
     entity_type: str,
-    parts: Sequence[Known],
+    parts: Sequence[ObservationRow],
     *,
     is_new: bool,
 ) -> Rows:
@@ -282,7 +452,7 @@ def _drop_bodies(
 def _note_reason(connection: Connection, reason: str | None, *, before: str | None) -> None:
     """Keep disconnection_reasons to the known ones and those that a call has."""
     if before == reason:
-        # Whoever stored it has added it, and nobody drops the reason of a call.
+        # The reason was added with the row, and no reason of a call is deleted.
         return
     if _is_unknown(before):
         connection.lock_reasons(shared=False)
