@@ -6,8 +6,7 @@ from schema import drift
 from schema.events import Fields, values
 from schema.merge import began_at
 from schema.models import Chat, Entry
-from schema.parts import Rows
-from schema.rows import Stamp
+from schema.rows import Rows, Stamp
 from schema.tables import CHATS
 from schema.transcript import Row, json_text, text
 

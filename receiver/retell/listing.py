@@ -14,8 +14,7 @@ from receiver.retell.client import Answer, Retell, items_of, next_key
 from receiver.retell.http import compact
 from schema.events import Fields, parse, value
 from schema.merge import fields_are_over, is_over
-from schema.parts import MEDIA_KINDS
-from schema.rows import Stamp, project
+from schema.rows import MEDIA_KINDS, Stamp, project
 from schema.tables import CALLS
 
 # Retell adds to a call for some time after its end: the analysis, a transferred leg, its cost. What

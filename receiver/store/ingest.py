@@ -32,8 +32,18 @@ from schema.chats import project_chat
 from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.events import Event, Fields, parse
 from schema.merge import Observation
-from schema.parts import Rows, transfer_rows, with_transfer
-from schema.rows import Read, Stamp, Stored, project, project_newest, read, touched
+from schema.rows import (
+    Read,
+    Rows,
+    Stamp,
+    Stored,
+    project,
+    project_newest,
+    read,
+    touched,
+    transfer_rows,
+    with_transfer,
+)
 from schema.tables import CALLS
 
 # Reading a body of this length takes tens of milliseconds.

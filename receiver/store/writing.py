@@ -5,7 +5,7 @@ from typing import Any
 
 from receiver.store import sql
 from receiver.store.protocols import Connection
-from schema.parts import Rows
+from schema.rows import Rows
 from schema.sql import rollups
 from schema.tables import CALLS
 from schema.transcript import Row

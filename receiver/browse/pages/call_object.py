@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from schema.parts import TRACKS
+from schema.rows import TRACKS
 
 Row = Mapping[str, Any]
 Tables = Mapping[str, list[dict[str, Any]]]
