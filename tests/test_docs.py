@@ -199,6 +199,19 @@ def test_paths_named_in_documents_exist():
     assert missing == {("CONTRIBUTING.md", "receiver/browse/charts/voicemails_by_day.sql")}
 
 
+def test_documents_named_in_code_exist():
+    sources = [ROOT / "Makefile", ROOT / "pyproject.toml"]
+    for folder in ("receiver", "schema", "tests", "benchmarks"):
+        sources += (ROOT / folder).rglob("*.py")
+    named = {
+        path
+        for source in sources
+        for path in re.findall(r"\bdocs/[\w/-]+\.(?:md|png|py)\b", source.read_text("utf-8"))
+    }
+    assert "docs/how-to/postgres.md" in named
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
 def test_functions_of_the_traced_webhook_exist():
     rows = re.findall(r"^\| [^|]+ \| `([\w.]+)` \| `(\S+\.py)` \|$", CONTRIBUTING, re.M)
     assert len(rows) > 8
