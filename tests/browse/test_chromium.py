@@ -134,7 +134,7 @@ def time_of(page):
     return page.eval_on_selector("audio", "player => player.currentTime")
 
 
-def test_a_call_is_found_opened_and_heard_word_by_word(page, site):
+def test_call_is_found_opened_and_played(page, site):
     page.fill("header input[name=q]", '"porcelain crown"')
     page.press("header input[name=q]", "Enter")
     assert page.inner_text("mark") == "porcelain crown"
@@ -165,7 +165,7 @@ def test_the_drawing_leads_to_the_moment(page):
     assert time_of(page) < 9
 
 
-def test_a_tool_unfolds_beneath_the_word_where_it_was_invoked(page):
+def test_tool_unfolds_beneath_its_word(page):
     page.goto("/-/call/call_spoken")
     assert page.inner_text("a.mark") == "book"
     word = page.eval_on_selector("a.mark", "mark => mark.previousElementSibling.textContent")
@@ -279,7 +279,7 @@ def test_an_anonymous_visitor_gets_nowhere(site, chromium):
 
 
 @pytest.mark.parametrize("javascript", [True, False])
-def test_login_leads_to_the_page_and_fragment_asked_for(site, chromium, javascript):
+def test_login_redirects_to_page_and_fragment(site, chromium, javascript):
     context = chromium.new_context(base_url=site, java_script_enabled=javascript)
     page = context.new_page()
     asked = "/-/call/call_spoken?x=a%26b#turn-1"
@@ -307,7 +307,7 @@ def test_login_leads_to_the_page_and_fragment_asked_for(site, chromium, javascri
 # Dashboards
 
 
-def test_a_chart_tells_what_is_under_the_pointer_and_leads_to_its_numbers(page, site):
+def test_chart_has_tooltip_and_link_to_numbers(page, site):
     page.goto("/-/dashboards/volume")
     drawn(page)
     assert not page.is_visible(".bubble")
@@ -322,7 +322,7 @@ def test_a_chart_tells_what_is_under_the_pointer_and_leads_to_its_numbers(page, 
     assert {*page.asked} == {site}
 
 
-def test_filters_are_chosen_by_keyboard_and_kept_from_board_to_board(page):
+def test_filters_work_by_keyboard_across_dashboards(page):
     page.goto("/-/dashboards/volume")
     assert page.is_disabled("select[name=version]")
     page.focus("select[name=agent]")
@@ -342,7 +342,7 @@ def test_filters_are_chosen_by_keyboard_and_kept_from_board_to_board(page):
     assert page.said == []
 
 
-def test_days_without_a_call_say_so_in_each_chart(page):
+def test_charts_of_empty_days_say_so(page):
     page.goto("/-/dashboards/quality?since=2020-01-01&until=2020-01-31")
     until(page, "!document.querySelector('[data-spec]:not(.drawn)')")
     assert page.locator(".drawing .empty").count() == 3
@@ -357,7 +357,7 @@ def test_a_chart_that_cannot_be_drawn_says_why(page):
 
 
 @pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
-def test_without_scripts_charts_lead_to_their_numbers(page):
+def test_without_scripts_charts_link_to_numbers(page):
     page.goto("/-/dashboards/cost")
     assert "Charts need JavaScript" in page.inner_text("main")
     page.click("#products >> text=Numbers and SQL")
@@ -369,7 +369,7 @@ def test_without_scripts_charts_lead_to_their_numbers(page):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [{"user": "max"}], indirect=True)
-def test_a_login_without_personal_data_walks_through_it_all(page):
+def test_masked_reader_sees_every_page(page):
     page.goto("/")
     assert "call_log" in page.get_attribute("nav >> text=Calls", "href")
     page.goto("/-/call/call_spoken")

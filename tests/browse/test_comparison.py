@@ -52,7 +52,7 @@ def test_a_mean_has_the_normal_interval():
     assert ends(found) == (round(5 - 1.96 * (7.5 / 9) ** 0.5, 4), round(5 + 1.7892, 4))
 
 
-def test_values_that_are_all_the_same_have_no_width_however_sums_are_rounded():
+def test_equal_values_have_no_interval():
     assert mean(0.1 * 3, 0.03 - 1e-18, 3).low == pytest.approx(0.1)
 
 
@@ -105,7 +105,7 @@ def row(agent, version, successful, judged=100, **also):
     } | also
 
 
-def test_each_version_stands_against_the_one_before_it_the_newest_first():
+def test_each_version_is_compared_with_the_previous():
     found = compare_versions([row("a", 0, 50), row("a", 3, 80), row("a", 4, 60)], only_newest=False)
     assert [(v.version, v.before) for v in found] == [(4, 3), (3, 0), (0, None)]
     assert [v.cells[0].verdict for v in found] == ["worse", "better", ""]
@@ -115,7 +115,7 @@ def test_each_version_stands_against_the_one_before_it_the_newest_first():
     assert found[1].cells[4].estimate == "$0.110"
 
 
-def test_of_all_agents_the_newest_change_of_each_the_largest_first():
+def test_newest_version_of_each_agent_largest_first():
     rows = [
         row("a", 1, 50),
         row("a", 2, 50),

@@ -55,14 +55,14 @@ def entries(*given):
     return view(*given).conversation.entries
 
 
-def test_a_tool_stands_at_the_word_at_which_it_was_invoked():
+def test_tool_is_marked_at_its_word():
     [turn] = entries(said("agent", "let me look that up", 1.0), invoked("look_up", 2.1))
     [tool] = turn.tools
     assert tool.after_word == 2
     assert '<span data-start=2.00 data-end=2.50>look</span> <a class="mark"' in words_markup(turn)
 
 
-def test_a_tool_before_the_first_word_stands_before_the_first_turn():
+def test_tool_before_first_word_precedes_first_turn():
     tool, turn = entries(invoked("greet", 0.1), said("agent", "hello", 1.0))
     assert isinstance(tool, ToolCall)
     assert isinstance(turn, Turn)
@@ -90,7 +90,7 @@ def test_words_keep_the_spaces_of_the_content():
 
 
 @pytest.mark.parametrize("words", [None, [], [{"word": "elsewhere", "start": 1, "end": 2}], "x"])
-def test_without_words_that_fit_the_content_is_shown_whole(words):
+def test_content_is_complete_when_words_differ(words):
     [turn] = entries({"role": "user", "content": "Hello there.", "words": words})
     assert turn.words == [("Hello there.", None, None)]
     assert words_markup(turn) == "Hello there."
@@ -159,7 +159,7 @@ def test_the_bar_has_lanes_silences_interruptions_and_answers():
     assert [tick.label for tick in drawn.ticks] == ["0:00", "0:05", "0:10", "0:15", "0:20"]
 
 
-def test_labels_of_a_long_bar_stay_few():
+def test_long_timeline_has_few_labels():
     for seconds in (3, 61, 600, 7_200, 100_000, 1.8e12):
         spoken_once = conversation(
             [{"position": 0, "role": "user", "content": "hi", "start_seconds": 0.0,
@@ -205,7 +205,7 @@ def test_pre_and_post_session_tools_stand_apart():
     assert shown.conversation.tools == []
 
 
-def test_scrubbed_variants_are_shown_on_request_or_where_there_is_nothing_else():
+def test_scrubbed_variant_on_request_or_alone():
     plain, clean = said("user", "I am Ann", 0.0), said("user", "I am [NAME]", 0.0)
     both = {
         "scrubbed_transcript_with_tool_calls": [clean],
@@ -221,11 +221,11 @@ def test_scrubbed_variants_are_shown_on_request_or_where_there_is_nothing_else()
     assert not view(plain, scrubbed=True).is_scrubbed
 
 
-def test_a_recording_that_is_no_web_address_is_not_played():
+def test_recording_without_web_address_is_not_played():
     assert view(recording_url="javascript:alert(1)").recordings == []
 
 
-def test_the_call_object_has_retells_names_nesting_and_order():
+def test_call_object_has_retells_names_and_nesting():
     given = {
         "call_id": "call_a",
         "call_type": "phone_call",

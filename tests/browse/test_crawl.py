@@ -261,7 +261,7 @@ def test_first_page_has_the_figures_of_the_bodies(site):
     assert label == ", ".join(f"{day} {len(calls)}" for day, calls in sorted(by_day.items()))
 
 
-def test_every_call_page_has_the_figures_of_its_bodies(site):
+def test_call_pages_have_figures_of_their_bodies(site):
     for call_id, call in site.calls.items():
         page = html.unescape(site.get(f"/-/call/{call_id}"))
         facts = re.search(r'<p class="facts">(.*?)</p>', page, re.DOTALL)[1]

@@ -92,7 +92,7 @@ def chosen(page):
 
 
 @pytest.mark.parametrize("name", ["jane", "max"])
-def test_every_chart_has_an_answer_from_the_readers_own_database(get, name):
+def test_charts_query_the_readers_database(get, name):
     database = {"jane": "retell", "max": "retell_masked"}[name]
     for slug, dashboard in DASHBOARDS.items():
         page = get(f"/-/dashboards/{slug}", name)
@@ -108,7 +108,7 @@ def test_every_chart_has_an_answer_from_the_readers_own_database(get, name):
                 assert get(url.replace("retell_masked", "retell"), name).status_code == 403
 
 
-def test_a_login_without_personal_data_sees_the_same_figures(get):
+def test_masked_reader_sees_equal_figures(get):
     for slug in DASHBOARDS:
         whole, masked = (get(f"/-/dashboards/{slug}", name) for name in ("jane", "max"))
         for url, masked_url in zip(sources(whole), sources(masked), strict=True):
@@ -131,7 +131,7 @@ def test_what_is_no_dashboard_is_not_found(get):
         assert get(f"/-/dashboards/{path}").status_code == 404, path
 
 
-def test_the_list_leads_to_each_and_the_menu_to_the_list(get):
+def test_dashboards_are_linked_from_list_and_menu(get):
     page = get("/-/dashboards").text
     for slug, dashboard in DASHBOARDS.items():
         assert f'<a href="/-/dashboards/{slug}">{dashboard.title}</a>' in page
@@ -152,7 +152,7 @@ def test_a_dashboard_keeps_to_the_policy(get):
 # Filters
 
 
-def test_without_a_choice_it_shows_thirty_days_up_to_the_last_call(get):
+def test_default_is_thirty_days_to_last_call(get):
     page = get("/-/dashboards/volume")
     assert chosen(page) == {
         "since": "2026-04-14",
@@ -165,7 +165,7 @@ def test_without_a_choice_it_shows_thirty_days_up_to_the_last_call(get):
     assert chosen(get("/-/dashboards/versions"))["since"] == "2026-02-13"
 
 
-def test_what_is_chosen_is_asked_of_every_chart_and_stays_in_the_form(get):
+def test_chosen_filters_reach_every_chart_and_form(get):
     agent, *_ = re.findall(r'value="(agent_\w+)">', get("/-/dashboards/volume").text)
     versions = get(f"/-/dashboards/volume?agent={agent}")
     version, *_ = re.findall(r'<option value="(\d+)"', versions.text)
@@ -206,7 +206,7 @@ def test_what_is_chosen_is_asked_of_every_chart_and_stays_in_the_form(get):
         "unknown=1&since=",
     ],
 )
-def test_a_choice_that_makes_no_sense_is_no_error(get, query):
+def test_invalid_choice_is_ignored(get, query):
     for slug in ("volume", "versions"):
         page = get(f"/-/dashboards/{slug}?{query}")
         assert page.status_code == 200
@@ -274,7 +274,7 @@ def cells(page):
     return re.sub(r"\s+", " ", text).strip()
 
 
-def test_a_better_version_shows_as_better_and_the_rest_as_not_yet_known(get_new, two_versions):
+def test_better_version_shows_better_else_not_known(get_new, two_versions):
     page = cells(get_new("/-/dashboards/versions"))
     assert page.startswith("Dental v4 version 4, compared with 3")
     assert "75 % 60 % to 86 % better +29 to +65 points" in page

@@ -57,7 +57,7 @@ def ask(connection, name, of=None, **chosen):
 # Volume
 
 
-def test_calls_are_counted_by_day_and_what_ended_them(world):
+def test_calls_are_counted_by_day_and_outcome(world):
     assert ask(world, "calls_by_outcome") == [
         ("2026-05-09", "transfer", 1, 0.5),
         ("2026-05-09", "user", 1, 1.5),
@@ -67,7 +67,7 @@ def test_calls_are_counted_by_day_and_what_ended_them(world):
     ]
 
 
-def test_a_reason_of_no_known_meaning_is_of_unknown_outcome(world):
+def test_unknown_reason_has_unknown_outcome(world):
     add(world, "new", 2, "2026-05-10T13:00:00Z", disconnection_reason="moon_phase")
     assert ("2026-05-10", "unknown", 1, None) in ask(world, "calls_by_outcome")
 
@@ -101,7 +101,7 @@ def test_hours_and_days_are_local(tmp_path, timezone, expected):
         assert sum(calls for _, _, calls, _ in on_sunday) == after_midnight
 
 
-def test_an_hour_is_local_on_both_sides_of_a_change_of_the_clock(world):
+def test_hours_are_local_across_clock_changes(world):
     """Of days that hold a change of the clock, each hour has the offset of its time."""
     of = days("2026-03-28", "2026-03-29", "Europe/Berlin")
     local = Zone("Europe/Berlin").local_ms("x", of.since_ms, of.until_ms)
@@ -118,7 +118,7 @@ def test_an_hour_is_local_on_both_sides_of_a_change_of_the_clock(world):
 # Cost
 
 
-def test_cost_by_day_names_the_products_that_cost_most(world):
+def test_cost_by_day_names_most_expensive_products(world):
     assert ask(world, "cost_by_day") == [("2026-05-09", "llm", 0.15), ("2026-05-09", "tts", 0.7)]
     products = [{"product": f"p{n}", "cost": n} for n in range(1, 10)]
     start = ms("2026-05-10T13:00:00Z")
@@ -128,28 +128,28 @@ def test_cost_by_day_names_the_products_that_cost_most(world):
     assert found == {f"p{n}": n / 100 for n in range(5, 10)} | {"all others": 0.1}
 
 
-def test_products_have_their_share_and_what_a_call_costs(world):
+def test_products_have_share_and_cost_per_call(world):
     assert ask(world, "cost_by_product") == [
         ("tts", 2, 0.7, 0.8235, 0.35, 0.4),
         ("llm", 1, 0.15, 0.1765, 0.15, 0.0),
     ]
 
 
-def test_agents_have_what_a_call_and_what_a_successful_call_costs(world):
+def test_agents_have_cost_per_call_and_success(world):
     assert ask(world, "cost_by_agent") == [
         ("Dental", 3, 0.85, 0.2833, 0.85),
         ("Shop", 3, 0.15, 0.15, None),
     ]
 
 
-def test_agents_of_one_name_are_told_apart_by_their_ids(world):
+def test_agents_of_equal_name_show_ids(world):
     at = {"start_timestamp": ms("2026-05-10T13:00:00Z"), "agent_name": "Shop"}
     add(world, "other", 1, "2026-05-10T13:00:00Z", agent_id="agent_of_5678", agent_version=1, **at)
     names = [("agent_1", "Dental"), ("agent_of_5678", "Shop …5678"), ("agent_2", "Shop …nt_2")]
     assert ask(world, "agents") == names
 
 
-def test_an_agent_has_the_name_of_its_newest_version(world):
+def test_agent_has_name_of_newest_version(world):
     at = {"start_timestamp": ms("2026-05-10T13:00:00Z"), "agent_name": "A shop"}
     add(world, "newer", 1, "2026-05-10T13:00:00Z", agent_id="agent_2", agent_version=12, **at)
     assert ask(world, "agents") == [("agent_2", "A shop"), ("agent_1", "Dental")]
@@ -163,7 +163,7 @@ def test_success_is_of_connected_and_analysed_calls(world):
     assert ask(world, "success_by_day") == [("2026-05-09", 1, 2, 0.5)]
 
 
-def test_sentiments_are_shares_of_connected_calls_whatever_their_spelling(world):
+def test_sentiment_shares_ignore_spelling(world):
     assert ask(world, "sentiment_by_day") == [
         ("2026-05-09", "negative", 1, 0.5),
         ("2026-05-09", "neutral", 0, 0.0),
@@ -209,7 +209,7 @@ def test_components_have_the_average_of_their_calls_percentiles(world):
 # Tools and flow
 
 
-def test_tools_that_fail_are_told_from_those_that_ran_and_said_no(world):
+def test_failed_and_unsuccessful_tools_are_counted_apart(world):
     assert ask(world, "tool_failures") == [
         ("book", "did not run", 1, 2, 0.5),
         ("book", "ran without success", 1, 2, 0.5),
@@ -220,7 +220,7 @@ def test_tools_have_their_average_time(world):
     assert ask(world, "tool_durations") == [("book", 2, 1000.0, 1500)]
 
 
-def test_a_node_is_left_or_it_is_where_the_call_ended(world):
+def test_node_visits_continue_or_end(world):
     assert ask(world, "node_visits") == [
         ("Book", "continued", 0, 1),
         ("Book", "ended there", 1, 1),
@@ -230,7 +230,7 @@ def test_a_node_is_left_or_it_is_where_the_call_ended(world):
     assert ask(world, "node_steps") == [("Greet → Book", 1, 1, 1.0)]
 
 
-def test_steps_have_their_share_of_the_ways_out_of_a_node(world):
+def test_steps_have_share_of_transitions_out(world):
     steps = [("Greet", "Book"), ("Greet", "Pay"), ("Pay", "Greet"), ("Greet", "Pay")]
     entries = [
         {"role": "node_transition", "former_node_name": a, "new_node_name": b, "time_sec": n}
@@ -309,7 +309,7 @@ def test_days_are_chosen_both_ends_included(world):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_filter_is_kept_by_every_file_that_knows_agents(world, name):
+def test_every_agent_query_applies_every_filter(world, name):
     """Nobody's agent, version or direction leaves nothing; and days without a call."""
     everything = ask(world, name)
     if "chosen(" in sql(name):
@@ -319,7 +319,7 @@ def test_every_filter_is_kept_by_every_file_that_knows_agents(world, name):
     assert ask(world, name, days("2020-01-01", "2020-01-31")) == []
 
 
-def test_many_days_are_weeks_from_monday_and_very_many_are_months(world):
+def test_many_days_become_weeks_then_months(world):
     weeks, months = days("2026-02-01", "2026-05-31"), days("2023-01-01", "2026-05-31")
     assert (days().step, weeks.step, months.step) == ("day", "week", "month")
     assert {row[0] for row in ask(world, "calls_by_outcome", weeks)} == {"2026-05-04"}
@@ -327,7 +327,7 @@ def test_many_days_are_weeks_from_monday_and_very_many_are_months(world):
 
 
 @pytest.mark.parametrize("since", ["2026-05-10", "2026-02-09", "2024-05-09", "2016-05-09"])
-def test_an_answer_of_eight_rows_a_step_fits_into_datasettes_thousand(since):
+def test_eight_rows_a_step_fit_datasettes_limit(since):
     of = days(since)
     steps = ((of.until - of.since).days + 1) / {"day": 1, "week": 7, "month": 30.4}[of.step]
     assert 8 * (steps + 2) <= 1000
@@ -369,7 +369,7 @@ def test_a_chart_draws_what_its_query_answers(world, chart):
         assert json.loads(json.dumps(display)) == display
 
 
-def test_a_dashboard_is_in_the_words_of_datasette_dashboards():
+def test_dashboard_matches_datasette_dashboards_format():
     configured = configuration("volume", "retell_masked", days())
     assert configured["title"] == "Volume"
     for chart in configured["charts"].values():
@@ -379,7 +379,7 @@ def test_a_dashboard_is_in_the_words_of_datasette_dashboards():
     assert list(configuration("versions", "retell", days())["charts"]) == []
 
 
-def test_only_percentiles_of_every_answer_cannot_be_told_apart_by_agent():
+def test_only_answer_percentiles_ignore_agents():
     assert [chart.title for chart in CHARTS if chart.ignores_agent] == ["Time to answer"]
 
 

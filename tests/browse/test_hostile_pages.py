@@ -126,7 +126,7 @@ def test_no_time_fails_a_page(get, store, at):
 
 
 @pytest.mark.parametrize("at", [START * 1000, 2**63 - 1, -(2**63)])
-def test_times_of_no_calendar_stored_of_old_fail_no_page(get, store, db, at):
+def test_impossible_stored_times_fail_no_page(get, store, db, at):
     for n in (1, 2):
         stored(store, simple(f"call_{n}"), at=START)
     stored(store, chat_of(1), at=START)

@@ -38,7 +38,7 @@ def call(store):
 # Who may see
 
 
-def test_an_anonymous_visitor_gets_nothing_of_any_page_of_ours(browse, call):
+def test_anonymous_visitor_sees_no_page(browse, call):
     for path in (
         "/",
         f"/-/call/{call['call_id']}",
@@ -54,7 +54,7 @@ def test_an_anonymous_visitor_gets_nothing_of_any_page_of_ours(browse, call):
         assert "call_log" not in answer.text
 
 
-def test_everything_comes_with_a_strict_policy_and_a_nonce_of_its_own(browse, call):
+def test_every_response_has_strict_policy_and_nonce(browse, call):
     nonces = set()
     for path in ("/", "/retell/call_log", "/-/login", "/nowhere", "/retell.json?sql=select+1"):
         policy = browse(path).headers["content-security-policy"]
@@ -65,7 +65,7 @@ def test_everything_comes_with_a_strict_policy_and_a_nonce_of_its_own(browse, ca
     assert len(nonces) == 5
 
 
-def test_every_inline_script_and_style_of_a_page_has_the_nonce_of_the_answer(browse, call):
+def test_inline_scripts_and_styles_have_nonce(browse, call):
     paths = ("/", "/retell", "/retell/calls", "/retell?sql=select+1", "/-/logout", "/nowhere")
     for path in (*paths, f"/-/call/{call['call_id']}"):
         answer = browse(path)
@@ -80,7 +80,7 @@ def test_every_inline_script_and_style_of_a_page_has_the_nonce_of_the_answer(bro
 # A call
 
 
-def test_a_call_shows_who_when_how_it_ended_and_what_it_cost(browse, store):
+def test_call_page_shows_main_facts(browse, store):
     stored(store, simple("call_1", ("user", "hello"), call_cost={"combined_cost": 12.34}))
     page = browse("/-/call/call_1").text
     for text in (
@@ -96,7 +96,7 @@ def test_a_call_shows_who_when_how_it_ended_and_what_it_cost(browse, store):
 
 
 @pytest.mark.slow
-def test_every_call_and_chat_of_a_day_has_a_page(browse, store, db):
+def test_every_call_and_chat_has_a_page(browse, store, db):
     for delivery in day(3, day_start_ms=START, calls=60):
         store.add(
             receive(
@@ -138,7 +138,7 @@ def test_markup_of_callers_does_no_harm_anywhere(browse, store):
         assert "<script>alert" not in browse(path).text, path
 
 
-def test_neighbours_are_those_of_the_number_and_of_the_agent(browse, store):
+def test_neighbours_are_by_number_and_agent(browse, store):
     hour = 3_600_000
     for n, (number, agent) in enumerate(
         [("+14155550123", "a"), ("+14155550999", "b"), ("+14155550123", "b")]
@@ -165,7 +165,7 @@ def test_an_id_of_any_characters_has_a_page(browse, store):
     assert browse(f"{link}.json").json()["call_id"] == "a/b.json?ü%"
 
 
-def test_a_call_that_is_not_here_and_one_that_was_erased_are_told_apart(browse, db):
+def test_missing_and_erased_calls_differ(browse, db):
     db.execute("INSERT INTO erasures VALUES ('call_gone', 1, 'asked for')")
     missing, erased = browse("/-/call/nope"), browse("/-/call/call_gone")
     assert (missing.status_code, erased.status_code) == (404, 404)
@@ -218,7 +218,7 @@ def test_search_leads_to_the_turns_newest_call_first(browse, three, query, turns
     assert found(browse(f"/-/search?{query}")) == turns
 
 
-def test_search_without_words_lists_the_calls_of_the_filters(browse, three):
+def test_search_without_words_applies_filters(browse, three):
     page = browse("/-/search?agent=Dental").text
     assert re.findall(r'<h2><a href="/-/call/(\w+)"', page) == ["call_3", "call_1"]
 
@@ -230,7 +230,7 @@ def test_hits_are_marked(browse, three):
 @pytest.mark.parametrize(
     "query", ['q="open', "q=(a", "q=a OR", "q=-only", "since=soon", "q=a&until=9999-12-31"]
 )
-def test_words_that_are_no_query_get_a_hint_and_no_error_page(browse, three, query):
+def test_invalid_search_gets_hint(browse, three, query):
     page = browse(f"/-/search?{query}")
     assert page.status_code == 400
     assert "The search cannot be read" in page.text
@@ -246,7 +246,7 @@ def test_more_results_are_a_page_further(browse, store):
     assert found(browse("/-/search" + more.replace("&amp;", "&"))) == [("call_0", "0")]
 
 
-def test_search_says_when_it_would_take_too_long_to_sort(browse, three, monkeypatch):
+def test_search_says_when_sorting_takes_too_long(browse, three, monkeypatch):
     from receiver.browse.pages import search
 
     fetch_rows = search.fetch_rows
@@ -287,7 +287,7 @@ def test_home_shows_figures_and_what_needs_attention(browse, three, store):
     assert 'href="/-/call/call_3"' in page
 
 
-def test_tables_are_written_for_people_and_exports_stay_exact(browse, store):
+def test_tables_are_formatted_and_exports_exact(browse, store):
     stored(store, simple("call_1", call_cost={"combined_cost": 12.345}))
     page = browse("/retell/calls").text
     assert "2026-05-12 02:00:00 CEST</time>" in page

@@ -26,7 +26,7 @@ def iso(at, zone=BERLIN):
     return datetime.fromtimestamp(at / 1000, UTC).astimezone(zone).isoformat(timespec="minutes")
 
 
-def test_today_is_held_against_the_day_before_until_this_hour():
+def test_today_is_compared_up_to_this_time():
     now = ms("2026-05-12T10:30+02:00")
     today, month = periods(ms("2026-05-12T09:00+02:00"), now, BERLIN)
     assert today.title == "Today"
@@ -39,7 +39,7 @@ def test_today_is_held_against_the_day_before_until_this_hour():
     assert month.before_until == month.since
 
 
-def test_a_file_without_news_shows_its_last_day_whole():
+def test_old_file_shows_its_last_day():
     now = ms("2026-05-14T01:00+02:00")
     day, _ = periods(ms("2026-05-12T09:00+02:00"), now, BERLIN)
     assert day.title == "The last day"
@@ -55,7 +55,7 @@ def test_days_of_23_and_25_hours_are_days():
     assert autumn.before_until <= autumn.since
 
 
-def test_figures_say_how_they_changed_and_whether_that_is_good():
+def test_figures_show_change_and_tone():
     now = {
         "calls": 110,
         "minutes": 5.4,
@@ -125,7 +125,7 @@ def shown(value, column, table=None, **row):
     return format_cell(value, column, table, {column: value, **row}, BERLIN, urls)
 
 
-def test_cells_are_written_by_the_name_of_their_column():
+def test_cells_are_formatted_by_column_name():
     assert 'href="/-/call/call_1"' in shown("call_1", "call_id")
     assert 'href="/-/chat/chat_1"' in shown("chat_1", "chat_id")
     assert 'href="/-/call/call_1"' in shown("call_1", "entity_id", entity_type="call")
@@ -140,7 +140,7 @@ def test_cells_are_written_by_the_name_of_their_column():
     assert ">yes<" in shown(1, "success")
 
 
-def test_cells_that_hold_something_else_are_left_as_they_are():
+def test_unexpected_cell_values_stay_unchanged():
     assert shown(12, "start_timestamp") is None
     assert shown("soon", "started_at") is None
     assert shown("https://m.example/x.log", "url", "media", kind="public_log") is None

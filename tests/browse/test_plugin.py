@@ -48,7 +48,7 @@ def call(store):
     return event["call"]
 
 
-def test_a_call_id_leads_to_its_call_from_views_and_queries(browse, call):
+def test_call_ids_link_to_calls(browse, call):
     link = f'href="/-/call/{call["call_id"]}"'
     for page in ("call_log", "calls", "analyses", "utterances"):
         assert link in browse(f"/retell/{page}").text, page
@@ -56,7 +56,7 @@ def test_a_call_id_leads_to_its_call_from_views_and_queries(browse, call):
     assert link in browse(f"/retell/calls/{call['call_id']}").text
 
 
-def test_an_anonymous_visitor_gets_login_robots_and_nothing_else(settings):
+def test_anonymous_visitor_gets_login_and_robots_only(settings):
     served = serving(settings, password_hash="a hash")
     # What a route begins with; some are of Datasette and its plugins.
     routes = [pattern.pattern for pattern, _ in served._routes()]
@@ -103,11 +103,11 @@ def test_sql_cannot_write_or_attach(browse, call):
         assert browse(f"/retell.json?sql={sql}").status_code == 400, sql
 
 
-def test_the_database_is_called_retell_whatever_the_file_is_called(browse):
+def test_database_is_always_named_retell(browse):
     assert browse("/retell").status_code == 200
 
 
-def test_the_secret_is_made_once_for_its_owner_alone(settings):
+def test_secret_is_created_once_for_owner_alone(settings):
     path = settings.database_path.with_suffix(".secret")
     first = server._secret(settings)
     assert server._secret(settings) == first == path.read_text()
@@ -121,7 +121,7 @@ def test_private_columns_read_as_null_in_expressions_too(browse, store):
     assert browse(f"/retell.json?sql={sql}&_shape=array").json() == [{"b": "nothing", "n": 0}]
 
 
-def test_pages_show_a_file_that_was_put_in_place_of_another(browse, call, db_path, tmp_path):
+def test_pages_follow_a_replaced_file(browse, call, db_path, tmp_path):
     count = "/retell.json?sql=select count(*) from calls&_shape=arrayfirst"
     assert browse(count).json() == [1]
     other = tmp_path / "other.db"
@@ -132,7 +132,7 @@ def test_pages_show_a_file_that_was_put_in_place_of_another(browse, call, db_pat
     assert browse(count).json() == [0]
 
 
-def test_pages_follow_a_log_that_is_put_back(browse, store, db_path):
+def test_pages_follow_a_replaced_log(browse, store, db_path):
     count = "/retell.json?sql=select count(*) from calls&_shape=arrayfirst"
     add(store, "call_ended", "a")
     assert browse(count).json() == [1]
@@ -143,7 +143,7 @@ def test_pages_follow_a_log_that_is_put_back(browse, store, db_path):
 
 
 @pytest.mark.parametrize(("session", "niceness"), [("own", [10, 10]), ("shared", [10, 0])])
-def test_browse_has_a_lower_priority_in_its_session_alone(session, niceness):
+def test_browse_lowers_priority_of_own_session(session, niceness):
     if not Path("/proc/self/autogroup").exists():
         pytest.skip("waits for Linux with groups of processes by session")
     if os.nice(0):

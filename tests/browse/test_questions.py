@@ -72,12 +72,12 @@ def test_there_are_a_dozen():
 
 
 @each
-def test_a_question_answers_on_the_demo_day_without_being_told_anything(ask, question):
+def test_questions_have_rows_without_parameters(ask, question):
     assert ask(question)
 
 
 @each
-def test_a_question_reads_no_large_table_from_end_to_end(ask, question):
+def test_questions_scan_no_large_table(ask, question):
     for step in ask(question, explain=True):
         # An automatic index reads everything once to save reading it again.
         assert not re.match(rf"SCAN (\w+ )?({'|'.join(LARGE)})\b", step["detail"]), step
@@ -87,7 +87,7 @@ def test_a_question_reads_no_large_table_from_end_to_end(ask, question):
 
 
 @each
-def test_the_defaults_that_are_told_are_those_of_the_sql(ask, question):
+def test_documented_defaults_match_the_sql(ask, question):
     assert question.parameters
     assert {p.name for p in question.parameters} == set(re.findall(r":([a-z]+)", question.sql))
     told = {p.name: p.default for p in question.parameters if p.name != "field"}
@@ -99,7 +99,7 @@ def test_the_defaults_that_are_told_are_those_of_the_sql(ask, question):
 
 
 @each
-def test_a_question_is_a_page_with_its_words_and_an_answer(get, question):
+def test_question_page_has_title_and_rows(get, question):
     page = get(f"/retell/{question.name}").text
     assert question.title in page
     assert re.split("[\"'<>&]", question.explained)[0] in page
@@ -108,7 +108,7 @@ def test_a_question_is_a_page_with_its_words_and_an_answer(get, question):
     assert get(f"/retell/{question.name}.json?_shape=array").json()
 
 
-def test_the_page_of_the_database_leads_to_every_question(get):
+def test_database_page_links_to_every_question(get):
     page = get("/retell").text
     for question in QUESTIONS:
         assert f'href="/retell/{question.name}"' in page
@@ -122,7 +122,7 @@ def test_a_parameter_changes_the_answer(ask):
     assert {row["field"] for row in ask(field, field="claim_opened")} == {"claim_opened"}
 
 
-def test_early_hang_ups_lead_to_the_soonest_by_a_caller(ask, path):
+def test_early_hang_ups_list_soonest_first(ask, path):
     rows = ask(questions()["early_hang_ups"], seconds="25")
     assert sum(row["hung_up_early"] for row in rows) > 0
     with closing(sqlite3.connect(path)) as connection:
@@ -141,7 +141,7 @@ def test_a_promise_not_kept_ran_and_said_no(ask):
         assert re.search(r'"(success|ok)":false|"error":|"status":"(error|fail)', row["result"])
 
 
-def test_who_called_again_is_one_number_within_the_time(ask):
+def test_repeat_callers_are_found_within_the_time(ask):
     rows = ask(questions()["called_again"])
     assert all(row["who"].startswith("+") and 0 <= row["hours_later"] <= 24 for row in rows)
     assert not any(row["call_id"] == row["next_call_id"] for row in rows)
@@ -151,14 +151,14 @@ def test_weeks_begin_on_monday(ask):
     assert {row["week"] for row in ask(questions()["analysis_field_by_week"])} == {"2026-05-11"}
 
 
-def test_a_head_may_go_on_in_the_next_line():
+def test_question_head_may_continue_on_next_line():
     text = "-- title: T\n-- description: One\n--   two.\n-- :n = 5. Many.\n\nSELECT :n;\n"
     question = parse("q", text)
     assert (question.description, question.sql) == ("One two.", "SELECT :n")
     assert question.explained == "One two. n: Many. 5 if empty."
 
 
-def test_the_page_of_documentation_is_what_the_files_say():
+def test_questions_page_matches_the_files():
     command = [sys.executable, "-m", "schema.describe", "questions"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout
     assert printed == (ROOT / "docs/reference/questions.md").read_bytes(), "run `make describe`"

@@ -33,13 +33,13 @@ def test_words_become_a_query(typed, query):
 
 
 @pytest.mark.parametrize("typed", ['"open', 'a "b" "', "-only", '-"only this"'])
-def test_what_is_no_query_is_said_with_a_hint(typed):
+def test_invalid_query_raises_with_hint(typed):
     with pytest.raises(QueryNotUnderstood) as raised:
         to_fts5(typed)
-    assert "quotation marks" in raised.value.hint
+    assert '"a phrase"' in raised.value.hint
 
 
-def test_whatever_is_typed_fts5_reads_it_or_names_a_syntax_error():
+def test_any_text_is_valid_or_named_error():
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE VIRTUAL TABLE t USING fts5 (x)")
     for typed in (
@@ -80,22 +80,22 @@ def test_a_hit_leads_to_its_turn():
     assert hit.parts == [("A ", False), ("crown", True), (".", False)]
 
 
-def test_spaces_around_an_utterance_do_not_hide_its_hits():
+def test_spaces_around_utterances_keep_hits():
     [hit] = hits(marked("User: A [crown].\n"), [(0, "user", " A crown. ", 3.0)])
     assert hit.parts == [("A ", False), ("crown", True), (".", False)]
 
 
-def test_the_same_words_in_several_turns_are_told_apart():
+def test_equal_words_in_turns_are_distinct_hits():
     text = marked("Agent: [Hello], [hello].\nUser: A crown.\nAgent: [Hello].\n")
     assert [hit.position for hit in hits(text, TURNS)] == [0, 5]
 
 
-def test_a_transcript_without_its_utterances_has_no_turns_to_lead_to():
+def test_transcript_without_utterances_has_no_hits():
     assert hits(marked("User: [crown]"), []) == []
     assert hits(marked("User: [crown]"), [(0, "user", "something else", 0.0)]) == []
 
 
-def test_a_long_turn_is_cut_around_the_first_hit():
+def test_long_turn_is_cut_around_first_hit():
     content = "one two " * 60 + "crown " + "three four " * 60
     [hit] = hits(marked(content.replace("crown", "[crown]")), [(0, "user", content, None)])
     assert hit.parts[0] == ("…", False)

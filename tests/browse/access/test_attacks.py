@@ -187,7 +187,7 @@ def many_files():
 
 
 @pytest.mark.slow
-def test_silent_sockets_are_closed_and_keep_nobody_out(browsing, many_files):
+def test_silent_sockets_are_closed_and_block_nobody(browsing, many_files):
     with ExitStack() as stack:
         sockets = [
             stack.enter_context(closing(s))
@@ -215,7 +215,7 @@ def test_silent_sockets_are_closed_and_keep_nobody_out(browsing, many_files):
         b"Content-Type: application/x-www-form-urlencoded\r\n\r\nusername=",
     ],
 )
-def test_a_request_that_drips_is_cut_off(browsing, sent):
+def test_slow_request_is_disconnected(browsing, sent):
     [client] = silent(browsing.address, 1)
     with closing(client):
         client.sendall(sent)
@@ -233,7 +233,7 @@ def test_a_request_that_drips_is_cut_off(browsing, sent):
             pytest.fail("the connection is still open")
 
 
-def test_a_body_over_64_kb_is_refused_and_not_kept(browsing):
+def test_large_body_is_refused_without_memory(browsing):
     before = browsing.peak_rss_mb()
     [client] = silent(browsing.address, 1)
     with closing(client):
@@ -258,7 +258,7 @@ def test_a_body_over_64_kb_is_refused_and_not_kept(browsing):
 
 
 @pytest.mark.slow
-def test_a_client_that_reads_no_answer_is_cut_off(browsing, tokens):
+def test_client_that_reads_nothing_is_disconnected(browsing, tokens):
     sql = f"select {LONG_TEXT}"
     head = f"GET /retell.json?{httpx.QueryParams(sql=sql)} HTTP/1.1\r\nHost: x\r\n"
     with closing(socket.socket()) as client:
@@ -276,7 +276,7 @@ def test_a_client_that_reads_no_answer_is_cut_off(browsing, tokens):
 
 
 @pytest.mark.slow
-def test_answers_that_nobody_takes_are_bounded_in_all(tmp_path):
+def test_unread_responses_are_bounded_overall(tmp_path):
     """Clients are cut off before each of them is late."""
     tokens = {}
     with started(tmp_path, tokens) as browsing, ExitStack() as stack:
@@ -304,7 +304,7 @@ def test_answers_that_nobody_takes_are_bounded_in_all(tmp_path):
         assert browsing.login_seconds() < ANSWERED_SECONDS
 
 
-def test_ten_lines_of_a_kind_a_minute_are_logged():
+def test_log_lines_are_limited_per_kind():
     few, written = http_server.LineLimit(), []
     for second in range(0, 120, 2):
         for kind in ("failed login as %s", "a connection failed: %s"):
@@ -316,7 +316,7 @@ def test_ten_lines_of_a_kind_a_minute_are_logged():
     assert sum("left out" in line for line in written) == 4
 
 
-def test_queries_of_a_login_beyond_those_that_may_wait_are_refused():
+def test_too_many_waiting_queries_are_refused():
     queries, go_on = QueryPool(stuck_after_seconds=60), threading.Event()
     try:
         for _ in range(pool.THREADS_PER_LOGIN):

@@ -19,7 +19,7 @@ def run(monkeypatch, db_path):
     return lambda *args: CliRunner().invoke(main, [str(arg) for arg in args])
 
 
-def test_a_user_added_without_a_terminal_gets_a_password_made(run, db_path):
+def test_user_without_terminal_gets_generated_password(run, db_path):
     result = run("user", "add", "jane", "--role", "reader")
     assert result.exit_code == 0
     password = result.output.split("Password: ")[1].strip()
@@ -33,7 +33,7 @@ def test_a_user_added_without_a_terminal_gets_a_password_made(run, db_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_token_is_told_once_and_kept_as_a_hash(run, db_path):
+def test_token_is_shown_once_and_stored_hashed(run, db_path):
     token = run("token", "add", "sheet", "--role", "masked").output.strip()
     path = access.path_beside(db_path)
     assert token.startswith("callhouse_")
@@ -60,7 +60,7 @@ def test_some_names_are_refused(run, name):
     assert run("user", "add", name, "--role", "reader").exit_code == 2
 
 
-def test_every_command_of_a_group_has_help_with_an_example():
+def test_every_command_has_help_with_example():
     for group in ("user", "token"):
         for name, command in main.commands[group].commands.items():
             text = CliRunner().invoke(main, [group, name, "--help"]).output
@@ -68,7 +68,7 @@ def test_every_command_of_a_group_has_help_with_an_example():
             assert command.get_short_help_str()
 
 
-def test_a_damaged_file_is_an_error_and_lets_nobody_in(db_path):
+def test_damaged_access_file_lets_nobody_in(db_path):
     path = access.path_beside(db_path)
     for text in ("", "{", "[]", '{"users": {"jane": {}}, "tokens": {}}'):
         path.write_text(text)

@@ -78,7 +78,7 @@ def test_users_log_in_by_password_into_their_database(served):
         assert cookie(served, name, password) == {}
 
 
-def test_who_is_removed_or_gets_another_password_is_out_at_once(served, settings):
+def test_removed_user_or_changed_password_ends_session(served, settings):
     path = access.path_beside(settings.database_path)
     jane, max_ = (cookie(served, name, PASSWORD) for name in ("jane", "max"))
     known = access.load(path)
@@ -107,7 +107,7 @@ def test_a_revoked_token_opens_nothing(visit, settings):
     assert visit("/retell_masked/calls.json", "max").status_code == 200
 
 
-def test_browse_needs_no_password_of_its_own_where_users_are_known(settings, known, monkeypatch):
+def test_browse_with_users_needs_no_admin_password(settings, known, monkeypatch):
     from receiver.browse import server
 
     assert server._login(settings) == (None, None)

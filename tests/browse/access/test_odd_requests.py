@@ -154,7 +154,7 @@ async def answered(app, scope, body):
 # Datasette leaves coroutines of facets behind when one of them fails.
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_odd_requests_get_no_500_and_leave_no_traceback(served, known, capfd, caplog):
+def test_odd_requests_cause_no_500_or_traceback(served, known, capfd, caplog):
     chance = random.Random(8)
     session = served.callhouse_authentication.sessions.start(
         served.callhouse_authentication.access.admin_actor
@@ -182,14 +182,14 @@ def test_odd_requests_get_no_500_and_leave_no_traceback(served, known, capfd, ca
     assert SECRET not in said
 
 
-def test_a_query_without_an_answer_in_time_is_a_503(served):
+def test_late_query_is_503(served):
     error = QueryInterrupted(None, "select 1", None)
     answer = asyncio.run(error_page(served, Request.fake("/-/call/x.json"), error))
     assert answer.status == 503
     assert "takes too long" in answer.body
 
 
-def test_the_log_of_a_failure_has_its_place_and_no_values(served, caplog):
+def test_failure_is_logged_without_values(served, caplog):
     try:
         int(SECRET)
     except ValueError as raised:

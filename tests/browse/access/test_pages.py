@@ -37,13 +37,13 @@ def test_every_column_is_either_open_or_personal():
     assert {*OPEN, *PERSONAL} == {table.name for table in (*TABLES, *ROLLUP_TABLES)}
 
 
-def test_a_column_that_nobody_decided_about_reads_as_null(served, visit, monkeypatch):
+def test_undecided_column_reads_as_null(served, visit, monkeypatch):
     monkeypatch.setitem(OPEN, "calls", OPEN["calls"] - {"agent_name"})
     [row] = visit("/retell_masked/calls.json?_shape=array", "max").json()
     assert row["agent_name"] is None
 
 
-def test_the_fixture_has_something_personal_in_every_personal_column(served, db):
+def test_fixture_fills_every_personal_column(served, db):
     """Else the tests below prove little."""
     for table, columns in PERSONAL.items():
         for column in columns:
@@ -58,7 +58,7 @@ def test_the_fixture_has_something_personal_in_every_personal_column(served, db)
 
 
 @pytest.mark.slow
-def test_no_page_of_a_masked_login_holds_personal_data(visit):
+def test_masked_pages_have_no_personal_data(visit):
     asked = {f"number={NUMBER}", SECRET}
     for path in pages(MASKED):
         answer = visit(path, "max")
@@ -91,7 +91,7 @@ def test_the_same_pages_of_a_reader_do(visit):
     assert {"/-/call/call_1", "/-/call/call_1.json", "/-/chat/chat_1"} <= set(holding)
 
 
-def test_what_is_left_of_a_call_without_personal_data(visit):
+def test_masked_call_has_these_fields(visit):
     [line] = visit("/retell_masked/call_log.json?_shape=array", "max").json()
     assert (line["who"], line["agent"], line["summary"]) == ("•••23", "Dental", None)
     rows = visit("/retell_masked/utterances.json?_shape=array", "max").json()
@@ -106,7 +106,7 @@ def test_what_is_left_of_a_call_without_personal_data(visit):
     }
 
 
-def test_no_filter_of_a_masked_login_confirms_a_guess(visit):
+def test_masked_filters_confirm_no_guess(visit):
     through = {"table": "attributes", "column": "value", "value": SECRET}
     for path in (
         f"calls.json?_shape=array&_through={quote(json.dumps(through))}",
@@ -119,7 +119,7 @@ def test_no_filter_of_a_masked_login_confirms_a_guess(visit):
         assert visit(f"/{DATABASE}/{path}", "jane").json() != [], path
 
 
-def test_the_page_of_a_call_shows_the_scrubbed_words_and_no_way_to_the_others(visit):
+def test_masked_call_page_has_scrubbed_words_only(visit):
     page = visit("/-/call/call_1", "max").text
     assert "[NAME]" in page
     assert "As it was said" not in page
@@ -127,7 +127,7 @@ def test_the_page_of_a_call_shows_the_scrubbed_words_and_no_way_to_the_others(vi
     assert "/retell/" not in page
 
 
-def test_a_call_without_a_scrubbed_copy_says_why_there_are_no_words(visit, store):
+def test_masked_call_without_scrubbed_copy_says_why(visit, store):
     call = {k: v for k, v in CALL.items() if not k.startswith("scrubbed")} | {"call_id": "call_2"}
     stored(store, {"event": "call_analyzed", "call": call}, at=START)
     page = visit("/-/call/call_2", "max")
@@ -137,7 +137,7 @@ def test_a_call_without_a_scrubbed_copy_says_why_there_are_no_words(visit, store
     assert SECRET not in page.text
 
 
-def test_figures_are_the_same_with_and_without_personal_data(visit, store):
+def test_masked_figures_equal_readers_figures(visit, store):
     for delivery in day(5, day_start_ms=START, calls=60):
         at = delivery.at_ms
         store.add(receive(delivery.body, source="webhook", observed_at=at, received_at=at))

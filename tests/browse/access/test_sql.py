@@ -72,7 +72,7 @@ ATTACKS = (
 )
 
 
-def test_no_sql_of_a_masked_login_reads_personal_data(visit):
+def test_masked_sql_reads_no_personal_data(visit):
     for sql in ATTACKS:
         answer = ask(visit, sql, "max", MASKED)
         assert answer.status_code in (200, 400), sql
@@ -82,7 +82,7 @@ def test_no_sql_of_a_masked_login_reads_personal_data(visit):
         assert not [t for t in PERSONAL_TEXTS if t in said], (sql, said)
 
 
-def test_the_same_sql_reads_it_where_nothing_stands_in_front(db, served):
+def test_unguarded_sql_reads_personal_data(db, served):
     """So that the attacks are some."""
     read = []
     for sql in ATTACKS:
@@ -113,7 +113,7 @@ def test_no_guess_of_a_masked_login_is_confirmed(visit):
         assert answer.json()["rows"] == [[0]], sql
 
 
-def test_tables_of_the_operators_own_are_nothing_to_a_masked_login(visit, db, settings, known):
+def test_operators_own_tables_are_empty_when_masked(visit, db, settings, known):
     db.execute("CREATE TABLE customers (name TEXT)")
     db.execute("INSERT INTO customers VALUES (?)", [SECRET])
     db.execute("CREATE VIEW regulars AS SELECT name, from_number FROM customers, calls")
@@ -143,7 +143,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("name", "seen"), [("jane", DATABASE), ("max", MASKED)])
-def test_no_sql_reads_raw_bodies_or_the_indexs_own_tables(visit, name, seen):
+def test_sql_reads_no_raw_bodies_or_index_tables(visit, name, seen):
     for sql in BODIES:
         answer = ask(visit, sql, name, seen)
         assert answer.status_code == 400 or answer.json()["rows"] == [[0]], sql
@@ -168,7 +168,7 @@ def test_the_guard_refuses_to_write(served, db_path):
 
 
 @pytest.mark.parametrize("stream", ["", "&_stream=on"])
-def test_csv_of_a_query_that_fails_is_a_400(visit, stream):
+def test_csv_of_failed_query_is_400(visit, stream):
     """Instead of a file without rows."""
     for path in (f"/{DATABASE}.csv?sql=", f"/{DATABASE}?_format=csv&sql="):
         answer = visit(f"{path}select+nothing{stream}", "jane")
