@@ -1,12 +1,11 @@
 """Fixtures shared by all stages: few, literal, on real databases.
 
-`pytest --engine postgres` runs, on PostgreSQL, what has the fixture `engine`. The rest is left out:
-a test without a database would say the same again, and `db_path` is a file of SQLite's. A test with
-`postgres` or `pg` has a server in every run, and belongs to the one on SQLite.
+`pytest --engine postgres` runs, on PostgreSQL, the tests that use the fixture `engine`. It leaves out
+the others: without a database they would repeat themselves, `db_path` is a SQLite file, and tests
+that use `postgres` or `pg` have a server in every run. The mark `sqlite` leaves out more.
 """
 
 import os
-import re
 import shutil
 import signal
 import tempfile
@@ -27,13 +26,8 @@ from tests.support.engines import Files, Server, url_of
 from tests.support.running import is_setting
 from tests.support.webhooks import KEY, NOW_MS
 
-# What a module with tests for every engine has: somewhere, a fixture that has a database.
-HAS_DATABASE = re.compile(
-    r"^def \w+\([^)]*\b(engine|database|store|db|settings|app|client|world)\b", re.MULTILINE
-)
 # Fixtures of a whole run or module that take seconds: a browser, a server.
 COSTLY = ("chromium", "everything", "postgres")
-OF_ONE_ENGINE = "\npytestmark = pytest.mark.sqlite\n"
 
 
 def pytest_addoption(parser):
@@ -72,14 +66,6 @@ def pytest_generate_tests(metafunc):
     if "dialect" in metafunc.fixturenames:
         engine = Files if metafunc.config.getoption("engine") == "sqlite" else Server
         metafunc.parametrize("dialect", engine.dialects)
-
-
-def pytest_ignore_collect(collection_path, config):
-    """To import a module takes longer than most tests do: only those with such a fixture are."""
-    if config.getoption("engine") == "sqlite" or collection_path.suffix != ".py":
-        return None
-    text = collection_path.read_text(encoding="utf-8")
-    return True if OF_ONE_ENGINE in text or not HAS_DATABASE.search(text) else None
 
 
 @pytest.hookimpl(tryfirst=True)
