@@ -1,8 +1,8 @@
 """Fixtures shared by all stages: few, literal, on real databases.
 
-`pytest --engine postgres` runs, on PostgreSQL, the tests that use the fixture `engine`. It leaves out
+`pytest --engine postgres` runs the tests with the fixture `engine`, on PostgreSQL. It leaves out
 the others: without a database they would repeat themselves, `db_path` is a SQLite file, and tests
-that use `postgres` or `pg` have a server in every run. The mark `sqlite` leaves out more.
+with `postgres` or `pg` have a server in every run. The mark `sqlite` leaves out more.
 """
 
 import os

@@ -79,7 +79,7 @@ def test_every_setting_has_a_sentence():
     assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 15
 
 
-def test_keys_are_stripped_deduplicated_and_the_api_key_comes_first():
+def test_keys_are_stripped_deduplicated_with_api_key_first():
     keys = {"RETELL_API_KEY": " key_a\n", "RETELL_WEBHOOK_KEYS": " key_b ,,key_a, key_c,"}
     assert config.load(keys).webhook_keys == ("key_a", "key_b", "key_c")
 
@@ -228,7 +228,7 @@ def test_refusal_does_not_repeat_the_value(name):
 
 
 @pytest.mark.parametrize("name", ["RETELL_API_KEY", "RETELL_WEBHOOK_KEYS", "CALLHOUSE_SECRET"])
-def test_value_that_is_not_utf_8_is_refused_at_the_start(name):
+def test_value_that_is_not_utf_8_is_refused(name):
     # As Python hands over the byte FF of an environment variable.
     with pytest.raises(SettingsError, match=f"^{name} is not UTF-8$"):
         config.load({name: "key_\udcff"})
@@ -268,7 +268,7 @@ def test_loopback_is_told_from_the_world(host, is_loopback):
     assert Bind(host, 1).is_loopback is is_loopback
 
 
-def test_host_that_only_looks_like_loopback_is_the_world():
+def test_host_that_resembles_loopback_is_public():
     assert not Bind("127.example.com", 1).is_loopback
 
 
@@ -289,12 +289,12 @@ def test_env_file_is_as_strict_as_the_environment(tmp_path):
         config.load({})
 
 
-def test_env_file_keeps_dollars_and_quotes_of_a_hash(tmp_path):
+def test_env_file_keeps_dollars_and_quotes(tmp_path):
     (tmp_path / ".env").write_text(f"CALLHOUSE_BROWSE_PASSWORD_HASH='{HASH}'\n")
     assert config.load({}).browse_password_hash == HASH
 
 
-def test_env_file_that_is_not_utf_8_is_refused(tmp_path):
+def test_env_file_in_another_encoding_is_refused(tmp_path):
     (tmp_path / ".env").write_bytes(b"CALLHOUSE_SECRET=\xff\xfe\n")
     with pytest.raises(SettingsError, match=r"\.env"):
         config.load({})
@@ -312,7 +312,7 @@ def test_env_file_that_is_not_utf_8_is_refused(tmp_path):
         ("RETELL_API_KEY\n", 1),
     ],
 )
-def test_env_file_with_a_mistake_is_refused_with_its_line(tmp_path, text, line):
+def test_env_file_error_names_its_line(tmp_path, text, line):
     (tmp_path / ".env").write_bytes(text.encode())
     with pytest.raises(SettingsError, match=rf"^\.env, line {line}, is not NAME=value$") as caught:
         config.load({})
@@ -333,7 +333,7 @@ def test_env_file_that_cannot_be_read_is_refused(tmp_path, make):
         config.load({})
 
 
-def test_free_address_is_accepted_and_a_taken_one_refused():
+def test_free_address_is_accepted_and_taken_one_refused():
     with socket.create_server(("127.0.0.1", 0)) as server:
         bind = Bind("127.0.0.1", server.getsockname()[1])
         with pytest.raises(SettingsError, match=f"cannot listen on {bind}") as caught:
@@ -352,7 +352,7 @@ def test_shipped_files_are_found(name):
     assert config.shipped(name).name == name
 
 
-def test_the_api_key_is_the_accounts_own_never_a_further_webhook_key():
+def test_api_key_is_never_a_further_webhook_key():
     settings = config.load({"RETELL_API_KEY": " key_a ", "RETELL_WEBHOOK_KEYS": "key_b"})
     assert settings.require_api_key() == "key_a"
     with pytest.raises(SettingsError, match="RETELL_API_KEY is not set"):
@@ -363,7 +363,7 @@ def test_the_api_key_is_the_accounts_own_never_a_further_webhook_key():
     "-wal", "-shm", "-journal", ".lock", ".turn", ".partitions",
     ".counters", ".secret", ".access", ".sessions",
 ])  # fmt: skip
-def test_name_of_a_file_beside_a_database_is_refused(end, tmp_path):
+def test_sidecar_file_name_is_refused(end, tmp_path):
     for name in (f"retell{end}", f"retell.db{end}"):
         with pytest.raises(SettingsError, match=f"CALLHOUSE_DATABASE_URL .* end in {end},"):
             config.load({"CALLHOUSE_DATABASE_URL": f"sqlite:///{tmp_path}/{name}"})

@@ -35,7 +35,7 @@ DOCS = {
 ALL_PAGES = {"README.md": README, **DOCS}
 
 
-def test_every_setting_is_documented_with_its_default_and_meaning():
+def test_settings_are_documented_with_default_and_meaning():
     assert DOCS["reference/settings.md"] == settings(), "run `make describe`"
     for setting in SETTINGS:
         default = f"`{setting.default}`" if setting.default else ""
@@ -114,7 +114,7 @@ def test_views_precede_tables_and_rollups_follow():
 
 
 @pytest.mark.sqlite
-def test_the_diagram_has_the_foreign_keys_of_the_database(db):
+def test_diagram_has_the_foreign_keys(db):
     drawn, joined = set(), set()
     columns = {table.name: table.names for table in TABLES}
     for line in diagram().splitlines()[1:]:
@@ -141,7 +141,7 @@ def test_every_outcome_that_metrics_count_is_documented():
             assert f"`{name}`" in DOCS["reference/health.md"], name
 
 
-def test_every_role_is_documented_with_its_database_and_what_it_sees():
+def test_roles_are_documented_with_what_they_see():
     for role, sees in ROLES.items():
         assert f"| `{role}` | `{DATABASE_OF_ROLE[role]}` | {sees} |" in DOCS["reference/access.md"]
 
@@ -182,7 +182,7 @@ def headings(path):
     return {"#" + re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_the_table_of_capacity_is_worked_out_from_the_measured_figures():
+def test_capacity_table_follows_from_the_measured_figures():
     assert "\n".join(capacity.rows()) in DOCS["explanation/capacity.md"]
 
 
@@ -226,7 +226,7 @@ def queries():
 
 
 @pytest.mark.sqlite
-def test_the_queries_of_the_readme_answer_on_the_demo_day(store, db, queries):
+def test_readme_queries_return_rows_on_demo_day(store, db, queries):
     for delivery in day(1, day_start_ms=1_778_544_000_000, calls=120):
         store.add(
             receive(

@@ -91,7 +91,7 @@ def rows_of(browser, table, call_id):
     return browser.get(f"/retell/{table}.json", params=params).json()
 
 
-def test_a_posted_call_is_found_by_its_page_by_sql_and_by_search(browser, receiving):
+def test_posted_call_is_found_by_page_and_search(browser, receiving):
     event = payload("event-call_analyzed")
     call_id = event["call"]["call_id"]
     assert post(receiving, event).status_code == 204
@@ -112,7 +112,7 @@ def test_a_posted_call_is_found_by_its_page_by_sql_and_by_search(browser, receiv
     assert [row["call_id"] for row in found.json()] == [call_id]
 
 
-def test_a_call_that_the_vendors_client_places_shows_up_analysed(browser, receiving):
+def test_call_placed_by_the_sdk_is_analysed(browser, receiving):
     # It takes seconds to import, for this test alone.
     from retell import Retell
 
@@ -161,7 +161,7 @@ def test_nothing_but_the_login_is_seen_without_one(browser):
     assert "Disallow: /" in browser.get("/robots.txt").text
 
 
-def test_raw_bodies_read_as_null_by_page_and_by_sql(browser, receiving):
+def test_raw_bodies_are_null_in_pages_and_sql(browser, receiving):
     event = payload("event-call_ended")
     call_id = event["call"]["call_id"]
     post(receiving, event)
@@ -177,7 +177,7 @@ def test_raw_bodies_read_as_null_by_page_and_by_sql(browser, receiving):
     assert [row["body"] for row in rows] == [None]
 
 
-def test_a_page_that_fails_logs_nothing_of_what_was_asked(browser, everything):
+def test_failed_page_logs_nothing_of_the_request(browser, everything):
     log_in(browser)
     sql = "select nope from calls where from_number = '+14155550123'"
     assert browser.get("/retell.json", params={"sql": sql}).status_code == 400
@@ -236,7 +236,7 @@ def test_a_taken_port_is_a_clear_error(environ):
 
 @pytest.mark.sqlite
 @pytest.mark.slow
-def test_the_demo_stores_every_event_and_ends_by_itself(environ, tmp_path):
+def test_demo_stores_every_event_and_ends(environ, tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "receiver", "demo", "--exit", "--calls", "40"],
         env=environ,
@@ -256,7 +256,7 @@ def test_the_demo_stores_every_event_and_ends_by_itself(environ, tmp_path):
 
 
 @pytest.mark.sqlite
-def test_the_demo_keeps_serving_until_it_is_stopped_and_leaves_nothing_behind(environ, tmp_path):
+def test_demo_serves_until_stopped_and_leaves_nothing(environ, tmp_path):
     demo = subprocess.Popen(
         [sys.executable, "-m", "receiver", "demo", "--calls", "40"],
         env=environ | {"PYTHONUNBUFFERED": "1"},

@@ -83,12 +83,12 @@ def test_every_error_has_a_docstring_of_one_line():
         ("UnexpectedAnswer", 500, False),
     ],
 )
-def test_error_has_its_status_and_says_whether_a_retry_helps(name, status, retry):
+def test_error_has_its_status_and_retry_flag(name, status, retry):
     error = getattr(errors, name)("a message")
     assert (error.status, error.retry, str(error)) == (status, retry, "a message")
 
 
-def test_every_error_an_event_can_meet_says_what_to_do_next():
+def test_errors_of_an_event_have_a_hint():
     leaves = [
         e for e in all_errors() if not e.__subclasses__() and e.status in {401, 408, 413, 503}
     ]
@@ -96,11 +96,11 @@ def test_every_error_an_event_can_meet_says_what_to_do_next():
     assert all(e.hint for e in leaves)
 
 
-def test_every_error_of_retells_api_says_what_to_do_next():
+def test_errors_of_the_api_have_a_hint():
     assert all(e.hint for e in errors.RetellError.__subclasses__())
 
 
-def test_hint_of_one_error_replaces_the_hint_of_its_class():
+def test_hint_of_an_error_replaces_its_classs():
     special = errors.SchemaMismatch("newer", hint="Install the newer version.")
     assert special.hint == "Install the newer version."
     assert errors.SchemaMismatch("older").hint == "Run `callhouse migrate`."

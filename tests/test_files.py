@@ -86,7 +86,7 @@ def test_users_added_at_once_are_all_there(tmp_path):
     assert len(access.load(path).users) == 60
 
 
-def test_two_browsers_that_start_at_once_share_the_secret(tmp_path):
+def test_two_browse_processes_share_the_secret(tmp_path):
     environ = environment(CALLHOUSE_DATABASE_URL=f"sqlite:///{tmp_path}/retell.db")
     script = (
         "from receiver import config\nfrom receiver.browse.server import _secret\n"

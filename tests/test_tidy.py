@@ -58,7 +58,7 @@ def test_functions_stay_small():
                 assert lines < MAX_FUNCTION_LINES, f"{name(path)} {node.name}"
 
 
-def test_schema_does_no_io_and_knows_nothing_of_the_receiver():
+def test_schema_does_no_io_and_imports_no_receiver():
     forbidden = {"receiver", "flask", "sqlite3", "pysqlite3", "sqlite_utils", "psycopg", "httpx"}
     for path in ROOT.glob("schema/**/*.py"):
         assert not roots(path) & forbidden, name(path)

@@ -72,7 +72,7 @@ def test_what_needs_a_file_says_so(pg, monkeypatch, command):
     assert "docs/how-to/postgres.md" in said
 
 
-def test_a_database_without_tables_is_said_to_be_one(postgres, monkeypatch):
+def test_database_without_tables_is_reported(postgres, monkeypatch):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", postgres.create().url)
     assert "callhouse migrate" in run("show", "c", status=1)
     assert "0001_initial" in run("migrate")

@@ -63,7 +63,7 @@ def harm(request):
         ("utterances", StoreUnavailable, "the database is damaged: "),
     ],
 )
-def test_a_damaged_file_is_refused_at_the_start_and_left_as_it_is(filled, name, error, message):
+def test_start_on_a_damaged_file_fails_without_changes(filled, name, error, message):
     DAMAGES[name](filled)
     before = filled.read_bytes()
     with pytest.raises(error, match=message):
@@ -83,7 +83,7 @@ def test_the_search_for_damage_ends_in_time(filled, monkeypatch):
     assert migrate(filled, timezone="UTC") == []
 
 
-def test_the_server_says_in_a_sentence_why_it_does_not_start(serve, filled):
+def test_failed_start_is_explained_in_one_sentence(serve, filled):
     zero_header(filled)
     server = serve(filled).launch()
     assert server.process.wait(20) == 2
@@ -91,7 +91,7 @@ def test_the_server_says_in_a_sentence_why_it_does_not_start(serve, filled):
     assert "Traceback" not in server.text()
 
 
-def test_a_file_damaged_under_the_server_is_noticed_and_not_acknowledged_into(serve, filled, harm):
+def test_damage_under_the_server_stops_acknowledgements(serve, filled, harm):
     server = serve(filled).start()
     harm(filled)
     for n in range(10):

@@ -40,9 +40,7 @@ def check_recovered(server, db_path, full, workers):
     check(db_path, full.acked | after.acked, full.sent | after.sent)
 
 
-def test_a_full_disk_refuses_and_is_well_again_with_more_room(
-    serve, mounted, remount, new_database
-):
+def test_full_disk_is_503_until_there_is_room(serve, mounted, remount, new_database):
     folder = mounted("size=3m")
     db_path = shutil.copy(new_database, folder / "retell.db")
     server = serve(db_path).start()
@@ -60,7 +58,7 @@ def test_a_full_disk_refuses_and_is_well_again_with_more_room(
 
 
 @pytest.mark.slow
-def test_a_limit_on_file_sizes_refuses_and_is_well_again_without_it(serve, db_path):
+def test_file_size_limit_is_503_until_lifted(serve, db_path):
     limit = 2 * MIB
 
     def preexec():
@@ -75,9 +73,7 @@ def test_a_limit_on_file_sizes_refuses_and_is_well_again_without_it(serve, db_pa
 
 
 @pytest.mark.slow
-def test_a_read_only_file_system_is_refused_at_start_until_it_is_writable(
-    serve, mounted, remount, new_database
-):
+def test_start_on_a_read_only_file_system_fails(serve, mounted, remount, new_database):
     folder = mounted("size=100m")
     db_path = shutil.copy(new_database, folder / "retell.db")
     remount(folder, "ro")
@@ -90,7 +86,7 @@ def test_a_read_only_file_system_is_refused_at_start_until_it_is_writable(
 
 
 @pytest.mark.slow
-def test_a_start_on_a_full_disk_ends_and_a_later_one_works(serve, mounted, remount, new_database):
+def test_start_on_a_full_disk_fails_until_freed(serve, mounted, remount, new_database):
     folder = mounted("size=3m")
     db_path = shutil.copy(new_database, folder / "retell.db")
     ballast = folder / "ballast"
@@ -103,7 +99,7 @@ def test_a_start_on_a_full_disk_ends_and_a_later_one_works(serve, mounted, remou
 
 
 @pytest.mark.slow
-def test_a_full_disk_under_the_log_does_not_fail_an_event(serve, mounted, db_path):
+def test_full_disk_under_the_log_fails_no_event(serve, mounted, db_path):
     server = serve()
     server.output = mounted("size=64k") / "server.log"
     server.start()
@@ -115,7 +111,7 @@ def test_a_full_disk_under_the_log_does_not_fail_an_event(serve, mounted, db_pat
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_before_the_first_event_kills_no_worker(serve, mounted, new_database):
+def test_disk_full_before_any_event_kills_no_worker(serve, mounted, new_database):
     folder = mounted("size=3m")
     server = serve(shutil.copy(new_database, folder / "retell.db")).start()
     workers = server.workers()

@@ -18,7 +18,7 @@ def test_a_removed_file_is_never_acknowledged_into(server, db_path, new_database
     check_unlinked(server, db_path, new_database)
 
 
-def test_a_replaced_file_takes_what_is_acknowledged_after_it(server, db_path, new_database):
+def test_replaced_file_receives_later_events(server, db_path, new_database):
     fresh = db_path.with_name("fresh.db")
     shutil.copy(new_database, fresh)
     with Load(server, clients=4) as load:
@@ -68,7 +68,7 @@ def test_events_of_a_replaced_log_survive_a_kill(server, db_path):
     assert {s for s in load.statuses if isinstance(s, int)} <= {204, 503}, load.statuses
 
 
-def test_events_of_a_deleted_log_survive_while_it_is_read(server, db_path):
+def test_events_of_a_deleted_log_survive_a_reader(server, db_path):
     with Load(server, clients=2) as load:
         wait_until(lambda: load.statuses[204] > 30)
     reader = connect_readonly(db_path)

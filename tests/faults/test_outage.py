@@ -113,7 +113,7 @@ def command(box, path, *arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("calls", [20, 2000])
-def test_after_an_outage_a_sync_makes_the_tables_those_of_a_run_without_one(
+def test_sync_after_an_outage_restores_the_same_tables(
     serve, db_path, new_database, tmp_path, calls
 ):
     plain = shutil.copy(new_database, tmp_path / "plain.db")

@@ -81,7 +81,7 @@ def test_lock_finds_a_deferred_begin(serve, db_path):
         check_short_lock(server, db_path)
 
 
-def test_search_of_the_output_finds_a_body_in_the_log(serve, db_path):
+def test_output_search_finds_a_body_in_the_log(serve, db_path):
     server = serve(patch=BODY_IN_THE_LOG).start()
     Load(server, clients=1, pairs=1).run()
     with pytest.raises(AssertionError, match="the server said"):

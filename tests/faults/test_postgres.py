@@ -82,7 +82,7 @@ def check_kills(serve, durable: Cluster, where, *, kills, seed):
     check(where, loads[0].acked | loads[1].acked, loads[0].sent | loads[1].sent)
 
 
-def test_receivers_add_up_the_hours_of_a_servers_database(serve, pg):
+def test_receivers_roll_up_the_hours_on_postgresql(serve, pg):
     """Nobody has to browse for it: whoever draws charts reads the server."""
     store = open_store(pg)
     add(store, "call_ended", start_timestamp=0, agent_id="a")
@@ -98,9 +98,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(serve, durable, where, kills
     check_kills(serve, durable, where, kills=kills, seed=seed)
 
 
-def test_a_server_that_is_silent_or_away_is_a_503_and_heals_without_a_restart(
-    serve, durable, where
-):
+def test_unreachable_server_is_503_and_recovers_without_restart(serve, durable, where):
     receiver = serve(where, workers=1).start()
     first, second, third = *pair("call"), pair("other")[0]
     assert receiver.post(first).status_code == 204
@@ -138,7 +136,7 @@ def test_a_server_that_is_silent_or_away_is_a_503_and_heals_without_a_restart(
     check(where, *[{sha256(body) for body in (first, second, third)}] * 2)
 
 
-def test_a_call_that_is_held_by_somebody_is_a_503_and_others_go_on(serve, where):
+def test_locked_call_is_503_and_others_are_stored(serve, where):
     receiver = serve(where, workers=1).start()
     first, second = pair("held")
     other, _ = pair("free")

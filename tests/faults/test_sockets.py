@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 LIMIT = 16 * 1024 * 1024
 
 
-def test_a_socket_says_what_it_likes_and_only_signed_bytes_are_stored(server, db_path):
+def test_only_signed_bytes_from_a_socket_are_stored(server, db_path):
     body, other = pair("call")
     stored_bodies = set()
 
@@ -67,7 +67,7 @@ def test_a_socket_says_what_it_likes_and_only_signed_bytes_are_stored(server, db
     check(db_path, stored_bodies, stored_bodies)
 
 
-def test_requests_in_one_breath_are_all_answered_in_turn(server, db_path):
+def test_pipelined_requests_are_all_answered_in_order(server, db_path):
     bodies = [body for n in range(10) for body in pair(f"call_{n}")]
     breath = b"".join(request(body, connection=b"keep-alive") + body for body in bodies)
     last = b"GET /nowhere HTTP/1.1\r\nHost: callhouse\r\nConnection: close\r\n\r\n"

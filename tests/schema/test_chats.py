@@ -77,7 +77,7 @@ def test_chats_row_has_each_column_from_its_field():
     }
 
 
-def test_chat_of_an_id_alone_is_a_row_of_nulls():
+def test_chat_with_only_an_id_is_nulls():
     row = chat_row(chat_id="chat_a")
     assert {name for name, value in row.items() if value is not None} == {
         "chat_id", "level", "observed_at", "updated_at",
@@ -112,7 +112,7 @@ def test_each_list_of_messages_is_a_track(field, track):
     assert (row["track"], row["position"], row["content"]) == (track, 0, "Hi")
 
 
-def test_message_has_its_id_its_time_in_milliseconds_and_the_rest_as_json():
+def test_message_has_id_milliseconds_and_rest_as_json():
     entry = {"message_id": "m1", "role": "agent", "content": "Look", "created_timestamp": 177617194,
              "multimedia": [{"url": "https://media.example/1"}]}  # fmt: skip
     assert messages(entry) == [
@@ -123,7 +123,7 @@ def test_message_has_its_id_its_time_in_milliseconds_and_the_rest_as_json():
     ]  # fmt: skip
 
 
-def test_tool_calls_stay_two_messages_joined_by_their_id():
+def test_tool_call_and_result_share_an_id():
     rows = messages(
         {"role": "tool_call_invocation", "tool_call_id": "t", "name": "look", "type": "custom",
          "arguments": {"a": 1}},
@@ -137,7 +137,7 @@ def test_tool_calls_stay_two_messages_joined_by_their_id():
 
 
 @pytest.mark.parametrize("role", ["node_transition", "state_transition", "injected", "hologram"])
-def test_message_of_any_role_is_a_row_with_its_own_keys(role):
+def test_message_of_any_role_keeps_its_keys(role):
     more = {"new_node_id": "n", "new_state_name": "s", "shape": [1]}
     (row,) = messages({"role": role} | more)
     assert (row["role"], json.loads(row["extra"])) == (role, more)

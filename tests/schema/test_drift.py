@@ -113,7 +113,7 @@ def test_what_no_model_names_is_counted(store, db, call, found):
     assert drift(db) == {(*found, 1)}
 
 
-def test_unknown_event_and_key_beside_the_call_are_counted(store, db):
+def test_unknown_event_and_envelope_key_are_counted(store, db):
     add(store, "call_teleported", tariff="gold")
     add(store, "call_teleported", {"call_id": "d"}, at=2)
     store.add(receive(b'{"event":"batch_done"}', source="webhook", observed_at=3, received_at=3))
@@ -146,7 +146,7 @@ def test_chats_are_looked_at_too(store, db):
     }
 
 
-def test_first_sight_and_example_are_of_the_earliest_call(store, db):
+def test_first_seen_and_example_are_the_earliest_calls(store, db):
     start = 1_778_328_000_000
     for n in (3, 1, 2):
         call = {"call_id": f"call_{n}", "mood": n, "start_timestamp": start + n * 1000}
@@ -156,7 +156,7 @@ def test_first_sight_and_example_are_of_the_earliest_call(store, db):
 
 
 @pytest.mark.parametrize("order", ["cab", "bac"])
-def test_the_example_has_a_time_if_any_does_and_is_the_same_whoever_came_first(store, db, order):
+def test_drift_example_does_not_depend_on_arrival_order(store, db, order):
     times = {"a": 0, "b": 7, "c": 7}
     for call_id in order:
         add(store, "call_ended", {"call_id": call_id, "mood": 1}, at=times[call_id])
@@ -173,7 +173,7 @@ def test_the_example_has_a_time_if_any_does_and_is_the_same_whoever_came_first(s
     }
 
 
-def test_a_value_that_later_news_replace_is_drift_no_more(store, db):
+def test_replaced_value_is_no_longer_drift(store, db):
     add(store, "call_started", {"call_status": "paused", "call_cost": {"vat": 1}}, tariff="gold")
     assert len(drift(db)) == 3
     add(store, "call_ended", {"call_status": "ended"}, at=2)
@@ -182,7 +182,7 @@ def test_a_value_that_later_news_replace_is_drift_no_more(store, db):
     assert drift(db) == {("call", "key", "mood", 1), ("envelope", "key", "tariff", 1)}
 
 
-def test_time_that_a_later_observation_corrects_is_no_drift(store, db):
+def test_corrected_time_is_no_longer_drift(store, db):
     add(store, "call_started", {"start_timestamp": 1_778_328_000_000_000})
     add(store, "call_ended", {"start_timestamp": 1_778_328_000_000}, at=2)
     assert drift(db) == set()
@@ -203,9 +203,7 @@ def test_a_name_is_cut(store, db):
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
-def test_a_day_of_calls_as_documented_holds_only_the_event_of_tomorrow_planted_in_it(
-    store, db, seed
-):
+def test_documented_day_has_no_drift_but_the_planted(store, db, seed):
     for delivery in day(seed, day_start_ms=1_778_544_000_000, calls=60):
         at = delivery.at_ms
         store.add(receive(delivery.body, source="webhook", observed_at=at, received_at=at))
@@ -224,7 +222,7 @@ def test_known_events_are_never_drift(store, db):
 
 
 @pytest.mark.sqlite
-def test_the_view_reads_no_table_from_end_to_end(db):
+def test_drift_view_scans_no_table(db):
     plan = [row["detail"] for row in db.execute("EXPLAIN QUERY PLAN SELECT * FROM drift")]
     for name, index in (
         ("o", "observations_unknown_event"),
@@ -235,7 +233,7 @@ def test_the_view_reads_no_table_from_end_to_end(db):
     assert not [p for p in plan if p.startswith(("SCAN o", "SCAN e")) and "INDEX" not in p]
 
 
-def test_an_event_learned_later_is_known_and_the_index_stays(db):
+def test_event_learned_later_is_known_with_unchanged_index(db):
     condition = unknown_event("o", [*EVENTS, "call_paused"])
     plan = db.execute(f"EXPLAIN QUERY PLAN SELECT * FROM observations o WHERE {condition}")
     assert "observations_unknown_event" in plan.fetchone()["detail"]

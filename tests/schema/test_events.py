@@ -33,7 +33,7 @@ def test_body_is_understood_as_event_call_and_envelope():
     assert event.problem is None
 
 
-def test_hash_is_of_the_bytes_not_of_their_meaning():
+def test_hash_depends_on_the_bytes():
     # printf '{}' | sha256sum
     empty = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     assert parse(b"{}").body_sha256 == empty
@@ -76,18 +76,18 @@ def test_escaped_backslash_before_u_is_not_an_escape():
     assert values(parse(body_with(rb'"\\u0000 \\ud800"')).fields)["x"] == r"\u0000 \ud800"
 
 
-def test_unstorable_text_is_replaced_at_any_depth_in_values_and_names():
+def test_unstorable_text_is_replaced_at_any_depth():
     event = parse(body_with(rb'[{"\u0000n":["\udfff",{"k":"\u0000"}]}]'))
     assert values(event.fields)["x"] == [{"\ufffdn": ["\ufffd", {"k": "\ufffd"}]}]
 
 
-def test_unstorable_text_in_event_id_and_envelope_is_replaced():
+def test_unstorable_text_outside_the_call_is_replaced():
     event = parse(rb'{"event":"call_e\u0000","call":{"call_id":"c\ud800"},"z\u0000":"\ud800"}')
     assert (event.event, event.entity_id) == ("call_e\ufffd", "c\ufffd")
     assert values(event.envelope) == {"z\ufffd": "\ufffd"}
 
 
-def test_id_and_event_can_be_stored_even_when_read_verbatim():
+def test_id_and_event_read_verbatim_can_be_stored():
     event = parse(rb'{"event":"call_e\u0000","call":{"call_id":"c\ud800"}}', verbatim=True)
     assert (event.event, event.entity_id) == ("call_e\ufffd", "c\ufffd")
     assert values(event.fields)["call_id"] == "c\ud800"
@@ -116,7 +116,7 @@ def test_number_that_is_not_json_is_quarantined(number, beside):
 
 
 @pytest.mark.parametrize("beside", [b"", rb',"y":"\ud800"'], ids=["fast", "slow"])
-def test_number_too_large_for_a_float_is_kept_as_infinite(beside):
+def test_number_too_large_for_a_float_is_infinite(beside):
     # Valid JSON, so the event is stored; the column that would hold it stays null.
     event = parse(body_with(b"[1e999,-1e999]" + beside))
     assert (event.problem, values(event.fields)["x"]) == (None, [math.inf, -math.inf])
@@ -130,7 +130,7 @@ def test_integer_of_5000_digits_reads_as_nothing(sign, beside):
 
 
 @pytest.mark.parametrize("value", [b"1" * 5000, b"1e999", b"[" * 300 + b"]" * 300, b'"\\u0000"'])
-def test_what_a_cut_emoji_stands_beside_is_read_verbatim_as_ever(value):
+def test_text_beside_a_cut_emoji_is_unchanged(value):
     event = parse(body_with(value + rb',"cut":"\ud83d","\ud83d":[]'), verbatim=True)
     expected = values(parse(body_with(value), verbatim=True).fields)
     assert values(event.fields) == expected | {"cut": "\ud83d", "\ud83d": []}
@@ -229,7 +229,7 @@ def test_payload_is_recognised_by_its_key(key, entity_type, id_key):
 
 
 @pytest.mark.parametrize("event", ["alert_triggered", "call_inbound", "chat_inbound"])
-def test_payload_without_an_id_is_known_by_its_hash(event):
+def test_payload_without_an_id_has_its_hash(event):
     key = event.removesuffix("_triggered")
     body = json.dumps({"event": event, key: {"agent_id": "a", "": "not an id"}}).encode()
     understood = parse(body)
@@ -243,7 +243,7 @@ def test_call_wins_over_its_older_twin_data():
 
 
 @pytest.mark.parametrize("call", ["null", "[]", '""', "1"])
-def test_data_stands_in_for_a_call_that_is_no_object(call):
+def test_data_replaces_a_call_that_is_no_object(call):
     event = parse(f'{{"event":"e","call":{call},"data":{{"call_id":"c"}}}}'.encode())
     assert (event.entity_type, event.entity_id, event.problem) == ("call", "c", None)
 
@@ -260,20 +260,20 @@ def test_known_event_without_its_object_is_quarantined(event, payload):
 
 @pytest.mark.parametrize("value", ["null", '""', "0", "17", "true", "[]", "{}", '["call_a"]'])
 @pytest.mark.parametrize("kind", ["call", "chat"])
-def test_call_or_chat_without_a_usable_id_is_quarantined(kind, value):
+def test_call_or_chat_without_id_is_quarantined(kind, value):
     body = f'{{"event":"{kind}_ended","{kind}":{{"{kind}_id":{value}}}}}'.encode()
     event = parse(body)
     assert (event.problem, event.entity_id) == (f"no {kind}_id", sha_id(body))
     assert event.entity_type == kind
 
 
-def test_unknown_event_with_a_call_is_a_partial_call():
+def test_unknown_event_with_a_call_updates_it():
     event = parse(b'{"event":"call_teleported","call":{"call_id":"c","duration_ms":2}}')
     assert (event.event, event.entity_type, event.entity_id) == ("call_teleported", "call", "c")
     assert event.problem is None
 
 
-def test_unknown_event_without_a_payload_is_kept_under_its_own_name():
+def test_unknown_event_without_payload_keeps_its_name():
     body = b'{"event":"quota_changed","quota":{"limit":40}}'
     event = parse(body)
     assert (event.entity_type, event.entity_id) == ("quota_changed", sha_id(body))
@@ -281,19 +281,19 @@ def test_unknown_event_without_a_payload_is_kept_under_its_own_name():
 
 
 @pytest.mark.parametrize("name", ["call", "chat", "call_inbound", "alert"])
-def test_event_that_is_named_like_an_object_is_not_one(name):
+def test_event_named_like_an_object_has_no_object(name):
     # Else an event of tomorrow without a call would make a call.
     assert parse(f'{{"event":"{name}"}}'.encode()).entity_type == "unknown"
 
 
 @pytest.mark.parametrize("event", ["null", '""', "1", "[]", "{}", "true"])
-def test_event_that_is_no_name_is_quarantined_with_its_call(event):
+def test_event_without_a_usable_name_is_quarantined(event):
     understood = parse(f'{{"event":{event},"call":{{"call_id":"c"}}}}'.encode())
     assert (understood.problem, understood.event) == ("no event name", None)
     assert (understood.entity_type, understood.entity_id) == ("call", "c")
 
 
-def test_request_of_a_custom_function_is_quarantined_with_its_call():
+def test_custom_function_request_is_quarantined():
     event = parse(b'{"name":"find_seat","args":{"row":1},"call":{"call_id":"c"}}')
     assert (event.problem, event.entity_id) == ("no event name", "c")
 
@@ -313,7 +313,7 @@ def test_envelope_holds_what_stands_beside_the_payload():
 
 
 # Lone surrogates included, which Hypothesis leaves out unless told.
-def test_the_api_answers_bare_objects_which_are_events_without_a_name():
+def test_bare_api_object_is_an_event_without_name():
     event = parse(b'{"call_id":"call_a","call":{"x":1},"agent_tag":null}', source="api")
     assert (event.entity_type, event.entity_id, event.event) == ("call", "call_a", None)
     assert event.fields == {"call_id": b'"call_a"', "call": b'{"x":1}'}
@@ -328,7 +328,7 @@ def test_a_bare_object_by_webhook_is_no_event():
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"call_id":7}', b'{"call_id":""}', b"<html>"])
-def test_an_answer_of_the_api_without_an_id_is_quarantined_by_its_hash(body):
+def test_api_object_without_id_is_quarantined(body):
     event = parse(body, source="api")
     assert event.problem
     assert event.entity_id == sha_id(body)

@@ -45,7 +45,7 @@ BY_CONTENT = [
 
 
 @pytest.mark.parametrize(("event", "expected"), BY_EVENT.items())
-def test_level_of_an_event_without_content_is_its_names(event, expected):
+def test_level_without_content_follows_the_event_name(event, expected):
     assert seen(event).level == expected
 
 
@@ -72,15 +72,15 @@ def test_level_is_the_higher_of_name_and_content():
         ({"disconnection_reason": "user_hangup"}, 3),
     ],
 )
-def test_level_of_an_api_snapshot_is_3_once_the_call_is_over(fields, expected):
+def test_api_snapshot_of_finished_call_is_level_3(fields, expected):
     assert seen("an_event_of_tomorrow", source="api", **fields).level == expected
 
 
-def test_level_of_a_file_is_judged_as_a_webhooks():
+def test_file_has_the_level_of_a_webhook():
     assert seen("call_ended", source="file", call_status="ended").level == 2
 
 
-def test_level_of_a_chat_reads_the_chats_own_fields():
+def test_chat_level_depends_on_chat_fields():
     def of(**fields):
         body = json.dumps({"event": "x", "chat": {"chat_id": "c", **fields}}).encode()
         return level(parse(body), source="webhook")

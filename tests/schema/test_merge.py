@@ -24,7 +24,7 @@ def test_later_time_wins_within_a_level():
     assert fold([second, first])["agent_name"] == "new"
 
 
-def test_webhook_wins_over_file_and_file_over_api_at_the_same_time():
+def test_source_decides_between_observations_of_equal_time():
     api = seen("call_analyzed", 5, source="api", agent_name="api")
     file = seen("call_analyzed", 5, source="file", agent_name="file")
     webhook = seen("call_analyzed", 5, agent_name="webhook")
@@ -42,7 +42,7 @@ def test_larger_hash_wins_when_all_else_is_equal():
 # -- fold: a field -------------------------------------------------------------------------------
 
 
-def test_each_field_comes_from_the_highest_that_carries_it():
+def test_field_comes_from_the_highest_observation_with_it():
     started = seen("call_started", 1, agent_name="a", from_number="+1", call_status="ongoing")
     ended = seen("call_ended", 2, agent_name="b", call_status="ended")
     analyzed = seen("call_analyzed", 3, agent_name="c")
@@ -54,7 +54,7 @@ def test_each_field_comes_from_the_highest_that_carries_it():
     }
 
 
-def test_null_in_call_ended_does_not_erase_a_value_of_call_started():
+def test_null_in_call_ended_keeps_the_earlier_value():
     started = seen("call_started", 1, agent_name="a")
     ended = seen("call_ended", 2, agent_name=None)
     assert fold([started, ended])["agent_name"] == "a"
@@ -99,7 +99,7 @@ def test_composite_field_is_taken_whole(field):
     assert fold([lower, higher])[field] == {"b": 3}
 
 
-def test_null_inside_a_composite_field_is_part_of_it():
+def test_null_inside_a_composite_field_counts():
     lower = seen("call_ended", 1, call_analysis={"call_summary": "Short."})
     higher = seen("call_analyzed", 2, call_analysis={"call_summary": None})
     assert fold([lower, higher])["call_analysis"] == {"call_summary": None}
@@ -143,7 +143,7 @@ def test_call_analyzed_alone_is_enough():
     }
 
 
-def test_late_re_signed_call_ended_does_not_beat_call_analyzed():
+def test_call_analyzed_beats_a_re_signed_call_ended():
     analyzed = seen("call_analyzed", 5, call_cost={"combined_cost": 12.5})
     late = seen("call_ended", 9, call_cost={"combined_cost": 3}, public_log_url="https://l/1")
     merged = fold([analyzed, late])
@@ -151,27 +151,27 @@ def test_late_re_signed_call_ended_does_not_beat_call_analyzed():
     assert merged["public_log_url"] == "https://l/1"
 
 
-def test_of_two_call_ended_within_a_second_the_later_wins():
+def test_later_of_two_quick_call_ended_wins():
     first = seen("call_ended", 1000, duration_ms=5000)
     second = seen("call_ended", 1400, duration_ms=5100)
     assert fold([second, first])["duration_ms"] == 5100
 
 
-def test_final_transcript_updated_after_call_ended_adds_but_does_not_replace():
+def test_transcript_updated_after_call_ended_replaces_nothing():
     ended = seen("call_ended", 5, transcript="Agent: Hello.\nUser: Bye.")
     update = seen("transcript_updated", 6, transcript="Agent: Hello.", turns=1)
     merged = fold([ended, update])
     assert (merged["transcript"], merged["turns"]) == ("Agent: Hello.\nUser: Bye.", 1)
 
 
-def test_api_snapshot_taken_mid_call_does_not_beat_call_ended():
+def test_call_ended_beats_a_mid_call_api_snapshot():
     snapshot = seen("x", 9, source="api", call_status="ongoing", transcript="Agent: He")
     ended = seen("call_ended", 5, call_status="ended", transcript="Agent: Hello.")
     merged = fold([snapshot, ended])
     assert (merged["call_status"], merged["transcript"]) == ("ended", "Agent: Hello.")
 
 
-def test_api_snapshot_of_a_finished_call_beats_an_older_call_analyzed():
+def test_finished_api_snapshot_beats_an_older_call_analyzed():
     analyzed = seen("call_analyzed", 5, call_analysis={"call_summary": "old"})
     snapshot = seen(
         "x", 6, source="api", call_status="ended", call_analysis={"call_summary": "new"}
@@ -179,7 +179,7 @@ def test_api_snapshot_of_a_finished_call_beats_an_older_call_analyzed():
     assert fold([analyzed, snapshot])["call_analysis"] == {"call_summary": "new"}
 
 
-def test_snapshot_by_a_clock_ahead_wins_until_the_next_one():
+def test_snapshot_from_a_fast_clock_wins_until_next():
     """Known limit: both are of level 3, and the time is our clock's against Retell's."""
     too_early = seen("x", 9, source="api", call_status="ended", call_cost={"combined_cost": 1})
     analyzed = seen("call_analyzed", 5, call_cost={"combined_cost": 2})
@@ -188,13 +188,13 @@ def test_snapshot_by_a_clock_ahead_wins_until_the_next_one():
     assert fold([too_early, analyzed, again])["call_cost"] == {"combined_cost": 2}
 
 
-def test_first_try_lost_and_only_the_retry_counts_is_right():
+def test_only_the_retry_arrives():
     ended = seen("call_ended", 1, agent_name="a")
     retry = seen("call_analyzed", 60, agent_name="b")
     assert fold([ended, retry])["agent_name"] == "b"
 
 
-def test_first_try_lost_and_a_re_run_between_puts_the_retry_on_top():
+def test_retry_beats_a_re_run_sent_before_it():
     """Known limit: of the first analysis only the retry arrived, signed after the second."""
     retry_of_first = seen("call_analyzed", 60, call_analysis={"call_summary": "first"})
     re_run = seen("call_analyzed", 30, call_analysis={"call_summary": "second"})

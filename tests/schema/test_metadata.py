@@ -108,7 +108,7 @@ def test_the_command_prints_the_file():
     assert printed == COMMITTED.read_bytes()
 
 
-def test_every_table_view_and_column_that_exists_is_described_and_no_other(path):
+def test_descriptions_match_the_tables_views_and_columns(path):
     described = {
         name: list(table["columns"]) for name, table in DESCRIBED.items() if "columns" in table
     }
@@ -131,7 +131,7 @@ def test_descriptions_are_sentences():
                 assert re.fullmatch(r"\S.*[.…]", text), (name, text)
 
 
-def test_facets_and_sorts_name_columns_that_can_be_sorted(path):
+def test_facets_and_sorts_name_sortable_columns(path):
     for name, columns in columns_of(path).items():
         table = DESCRIBED[name]
         sortable = table.get("sortable_columns", columns)

@@ -81,7 +81,7 @@ def test_tools_alone_are_counted():
     assert (row["turns"], row["tool_calls"], row["failed_tool_calls"]) == (0, 2, 2)
 
 
-def test_transfer_target_breaks_the_silence_and_is_nobodys_talk():
+def test_transfer_target_ends_silence_without_counting_as_talk():
     row = metrics(said("agent", 0, 2), said("transfer_target", 3, 5), said("user", 6, 7))
     assert (row["silence_seconds"], row["turns"]) == (2.0, 3)
     assert (row["agent_talk_seconds"], row["user_talk_seconds"]) == (2.0, 1.0)
@@ -97,11 +97,11 @@ def test_speech_out_of_order_is_measured_in_order():
     assert row["silence_seconds"] == 3.0  # 0-1 and 3-5
 
 
-def test_turn_that_begins_when_the_other_ends_is_no_interruption():
+def test_turn_at_the_end_of_another_interrupts_nothing():
     assert metrics(said("agent", 0, 2), said("user", 2, 3))["interruptions"] == 0
 
 
-def test_first_response_waits_for_the_agent_and_is_never_negative():
+def test_first_response_is_the_agents_and_never_negative():
     assert metrics(said("user", 0, 2), said("agent", 2.75, 3))["first_response_seconds"] == 0.75
     assert metrics(said("user", 0, 2), said("agent", 1.5, 3))["first_response_seconds"] == 0.0
 
@@ -135,12 +135,12 @@ def test_words_in_no_time_have_no_pace():
     assert (row["agent_talk_seconds"], row["agent_words_per_minute"]) == (None, None)
 
 
-def test_words_whose_times_run_backwards_are_no_negative_talk():
+def test_backward_word_times_give_no_negative_talk():
     row = metrics(said("agent", 5, 4), said("agent", 6, 8))
     assert row["agent_talk_seconds"] == 2.0
 
 
-def test_order_of_the_list_is_not_the_order_of_time():
+def test_turns_are_ordered_by_time():
     listed = metrics(said("agent", 5, 6), said("user", 1, 2))
     assert listed == metrics(said("user", 1, 2), said("agent", 5, 6))
     assert (listed["interruptions"], listed["first_response_seconds"]) == (0, 3.0)
@@ -160,7 +160,7 @@ SPOKEN = st.lists(
 
 
 @given(spoken=SPOKEN, seed=st.randoms(use_true_random=False))
-def test_figures_are_those_of_the_clock_in_any_order(spoken, seed):
+def test_metrics_do_not_depend_on_list_order(spoken, seed):
     shuffled = list(spoken)
     seed.shuffle(shuffled)
     row = metrics(*(said(role, start, start + length) for role, start, length in shuffled))

@@ -62,14 +62,14 @@ def check_run(engine, acts):
 @pytest.mark.slow_on_postgres
 @quick
 @given(runs())
-def test_views_are_exact_after_any_writes_and_roll_ups(engine, acts):
+def test_views_are_exact_after_writes_and_rollups(engine, acts):
     check_run(engine, acts)
 
 
 @pytest.mark.slow
 @thorough
 @given(runs())
-def test_views_are_exact_after_any_writes_and_roll_ups_thoroughly(engine, acts):
+def test_views_are_exact_after_many_writes_and_rollups(engine, acts):
     check_run(engine, acts)
 
 
@@ -102,7 +102,7 @@ def days(db):
     return [day for (day,) in map(tuple, db.execute("SELECT day FROM rollup_days ORDER BY 1"))]
 
 
-def test_an_hour_is_added_up_once_it_is_over(store, db):
+def test_hour_is_rolled_up_once_over(store, db):
     deliver(store, [ended("c"), ended("d", start=3 * HOUR_MS)])
     assert added_up(store, HOUR_MS - 1) == 0
     assert added_up(store, HOUR_MS) == 1
@@ -120,13 +120,13 @@ def test_an_hour_with_recent_news_is_left_alone(store, db):
     assert hours(db) == [0, HOUR_MS]
 
 
-def test_what_is_added_up_is_not_added_up_again(store):
+def test_rolled_up_hour_is_not_rolled_up_again(store):
     deliver(store, [ended()])
     assert added_up(store) == 2
     assert added_up(store) == 0
 
 
-def test_hours_are_added_up_oldest_first_and_each_is_reported(store, db):
+def test_hours_are_rolled_up_oldest_first_and_reported(store, db):
     deliver(store, [ended(f"c{n}", start=n * HOUR_MS) for n in (2, 0, 7)])
     steps = roll_up(store, timezone="UTC", now_ms=8 * HOUR_MS)
     assert next(steps) == (1, 3)
@@ -135,20 +135,20 @@ def test_hours_are_added_up_oldest_first_and_each_is_reported(store, db):
     assert hours(db) == [0, 2 * HOUR_MS, 7 * HOUR_MS]
 
 
-def test_a_call_of_no_time_is_in_no_hour_and_counts(store, db):
+def test_call_without_a_time_counts_in_no_hour(store, db):
     deliver(store, [Delivery("call_ended", {"agent_id": "a"}, at=0, id="c")])
     assert added_up(store) == 0
     assert rows(db, "SELECT agent_id, calls FROM agent_scorecard") == [("a", 1)]
 
 
-def test_a_time_before_1970_is_in_no_hour_and_counts(store, db):
+def test_time_before_1970_counts_in_no_hour(store, db):
     deliver(store, [ended("c", start=-1), ended("d", start=-5 * HOUR_MS), ended("e", start=0)])
     assert added_up(store, THAT_EVENING) == 1
     assert rows(db, "SELECT calls FROM rollup_calls") == [(1,)]
     assert rows(db, "SELECT calls FROM agent_scorecard") == [(3,)]
 
 
-def test_two_that_add_up_at_once_count_nothing_twice(store, db):
+def test_concurrent_rollups_count_nothing_twice(store, db):
     deliver(store, [ended("c"), ended("d", start=HOUR_MS)])
     one = roll_up(store, timezone="UTC", now_ms=2 * HOUR_MS)
     next(one)
@@ -160,7 +160,7 @@ def test_two_that_add_up_at_once_count_nothing_twice(store, db):
 # -- which days ----------------------------------------------------------------------------------
 
 
-def test_a_day_is_added_up_once_it_is_over(store, db):
+def test_day_is_rolled_up_once_over(store, db):
     deliver(store, [ended("c"), ended("d", start=23 * HOUR_MS), ended("e", start=24 * HOUR_MS)])
     added_up(store, 24 * HOUR_MS - 1)
     assert days(db) == []
@@ -169,7 +169,7 @@ def test_a_day_is_added_up_once_it_is_over(store, db):
     assert rows(db, "SELECT day, agent_id, calls FROM rollup_day_calls") == [("1970-01-01", "a", 2)]
 
 
-def test_a_day_waits_for_an_hour_with_recent_news(store, db):
+def test_day_waits_for_a_recently_updated_hour(store, db):
     news = 48 * HOUR_MS
     deliver(store, [ended("c"), ended("d", start=HOUR_MS, received=news)])
     added_up(store, news)
@@ -203,7 +203,7 @@ def test_a_file_in_another_zone_is_left_alone(store, db, database):
 # -- taking an hour and its day back ------------------------------------------------------------
 
 
-def test_a_late_event_takes_its_hour_back_with_all_its_figures(store, db):
+def test_late_event_invalidates_its_hour(store, db):
     deliver(store, [ended("c"), ended("d", start=HOUR_MS)])
     added_up(store)
     deliver(store, [Delivery("call_analyzed", {"agent_id": "b"}, at=2, id="c")])
@@ -212,7 +212,7 @@ def test_a_late_event_takes_its_hour_back_with_all_its_figures(store, db):
     assert rows(db, "SELECT agent_id, calls FROM agent_scorecard") == [("a", 1), ("b", 1)]
 
 
-def test_a_late_event_takes_its_day_back_with_all_its_figures(store, db):
+def test_late_event_invalidates_its_day(store, db):
     deliver(store, [ended("c"), ended("d", start=24 * HOUR_MS)])
     added_up(store)
     deliver(store, [Delivery("call_analyzed", {"agent_id": "b"}, at=2, id="c")])
@@ -220,7 +220,7 @@ def test_a_late_event_takes_its_day_back_with_all_its_figures(store, db):
     assert rows(db, "SELECT day, agent_id FROM rollup_day_calls") == [("1970-01-02", "a")]
 
 
-def test_a_call_in_an_hour_that_had_none_takes_its_day_back(store, db):
+def test_call_in_an_empty_hour_invalidates_its_day(store, db):
     deliver(store, [ended("c")])
     added_up(store)
     deliver(store, [ended("d", start=24 * HOUR_MS - 1)])
@@ -249,7 +249,7 @@ def test_a_duplicate_takes_nothing_back(store, db):
     assert hours(db) == [0]
 
 
-def test_a_reason_that_gets_another_meaning_counts_at_once(store, db):
+def test_changed_reason_category_counts_at_once(store, db):
     deliver(store, [ended(disconnection_reason="of_tomorrow")])
     added_up(store)
     connected = "SELECT connected_share FROM agent_scorecard"
@@ -295,7 +295,7 @@ def test_browsing_adds_up_hours_in_the_background(store, db, settings):
     assert set(threading.enumerate()) <= before
 
 
-def test_a_file_that_cannot_be_read_ends_the_round_and_not_the_browsing(store, db_path):
+def test_unreadable_file_ends_the_rollup_but_not_browsing(store, db_path):
     moved = db_path.rename(db_path.with_name("elsewhere.db"))
     with pytest.raises(StoreUnavailable):
         added_up(store)

@@ -98,7 +98,7 @@ def test_calls_row_has_each_column_from_its_field():
     }
 
 
-def test_call_of_an_id_alone_has_a_row_of_nulls_and_no_children():
+def test_call_with_only_an_id_has_no_children():
     rows = project("call_a", spelled({"call_id": "call_a"}), Stamp(0, 1, 2))
     assert rows.pop(("calls", None)) == [
         tuple({"call_id": "call_a", "cost_is_final": False, "level": 0, "observed_at": 1,
@@ -112,7 +112,7 @@ def test_every_derived_table_of_fields_has_a_slice():
     assert tables == {table.name for table in CALL_TABLES} - {TRANSFERS.name, UNKNOWNS.name}
 
 
-def test_every_row_is_as_wide_as_its_table_and_begins_with_the_call():
+def test_rows_are_as_wide_as_their_table():
     widths = {table.name: len(table.names) for table in CALL_TABLES}
     for (table, _), rows in project("call_a", spelled(CALL), Stamp(3, 1, 2)).items():
         assert all(len(row) == widths[table] and row[0] == "call_a" for row in rows)
@@ -155,7 +155,7 @@ def test_integer_column_holds_64_bits_or_null(value, kept):
 
 
 @pytest.mark.parametrize("value", [["x"], {"a": 1}, True, []])
-def test_text_column_is_null_for_what_is_no_text(value):
+def test_text_column_is_null_for_other_types(value):
     row = call_row(call_status=value, agent_name=value, from_number=value)
     assert (row["call_status"], row["agent_name"], row["from_number"]) == (None, None, None)
 
@@ -176,7 +176,7 @@ def test_cost_that_is_no_finite_number_is_null(value):
     assert (row["combined_cost_cents"], row["total_duration_seconds"]) == (None, 11)
 
 
-def test_open_lists_of_words_are_kept_as_they_are():
+def test_unknown_enum_values_are_kept():
     row = call_row(call_status="paused", call_type="fax", disconnection_reason="bored")
     assert (row["call_status"], row["call_type"], row["disconnection_reason"]) == (
         "paused", "fax", "bored",
@@ -195,14 +195,14 @@ def test_number_of_any_kind_is_kept(number):
               "latency", "custom_sip_headers", "custom_attributes", "transcript_object",
               "retell_llm_dynamic_variables", "collected_dynamic_variables"]
 )  # fmt: skip
-def test_empty_list_of_php_reads_as_an_empty_object(field):
+def test_empty_php_list_reads_as_an_empty_object(field):
     stamp = Stamp(2, 1, 2)
     as_list = project("call_a", spelled({"call_id": "call_a", field: []}), stamp)
     as_object = project("call_a", spelled({"call_id": "call_a", field: {}}), stamp)
     assert as_list == as_object
 
 
-def test_empty_list_of_php_inside_an_analysis_reads_as_an_empty_object():
+def test_empty_php_list_in_analysis_is_an_object():
     (row,) = call_rows("analyses", call_analysis={"custom_analysis_data": []})
     assert row["custom_analysis_data"] == "{}"
 
@@ -250,7 +250,7 @@ FINAL = {"call_status": "ended", "call_cost": {"combined_cost": 3.5}}
         (FINAL | {"disconnection_reason": "call_transfer", "transfer_end_timestamp": 9}, True),
     ],
 )
-def test_cost_is_final_once_call_and_transfer_leg_have_ended(fields, is_final):
+def test_cost_is_final_after_call_and_transfer_leg(fields, is_final):
     assert call_row(**fields)["cost_is_final"] is is_final
 
 
@@ -266,7 +266,7 @@ def test_product_costs_are_cents_at_their_places():
     ]  # fmt: skip
 
 
-def test_product_costs_may_repeat_a_product_and_hold_junk():
+def test_product_costs_may_repeat_and_contain_junk():
     twice = {"product": "gpt_4o_mini", "cost": 1}
     costs = call_rows("product_costs", call_cost={"product_costs": [twice, "junk", None, twice]})
     assert [(row["position"], row["product"]) for row in costs] == [
@@ -294,7 +294,7 @@ def test_latency_group_is_milliseconds_with_its_samples():
     ]  # fmt: skip
 
 
-def test_latency_of_components_of_tomorrow_is_kept_and_junk_is_not():
+def test_latency_of_unknown_components_is_stored_without_junk():
     groups = {"s2s": {"p50": "9"}, "telepathy": {}, "asr": 5, "tts": None, "llm": {"p50": "slow"}}
     rows = call_rows("latencies", latency=groups)
     assert [(row["component"], row["p50_ms"]) for row in rows] == [
@@ -353,7 +353,7 @@ def test_transcript_is_kept_even_empty(transcript):
     ]
 
 
-def test_call_without_a_transcript_has_no_row_of_it():
+def test_call_without_transcript_has_no_transcript_row():
     assert call_rows("transcripts", call_status="ended") == []
 
 
@@ -413,7 +413,7 @@ def test_attribute_of_any_name_is_data(name):
     ["recording", "recording_multi_channel", "scrubbed_recording",
      "scrubbed_recording_multi_channel", "public_log", "knowledge_base_retrieved_contents"],
 )  # fmt: skip
-def test_link_is_a_row_of_its_kind_and_an_empty_one_none(kind):
+def test_media_link_is_a_row_unless_empty(kind):
     url = "https://media.example/" + "x" * 3000
     assert call_rows("media", kind, **{f"{kind}_url": url}) == [
         {"call_id": "call_a", "kind": kind, "url": url}

@@ -89,7 +89,7 @@ def test_list_that_is_no_list_has_no_rows(field, junk):
 # Utterances and their words.
 
 
-def test_utterance_lasts_from_its_first_word_to_its_last():
+def test_utterance_lasts_from_first_to_last_word():
     assert session("utterances", HELLO | {"metadata": {"response_id": 1}}) == [
         {"call_id": "call_a", "track": "session", "position": 0, "role": "agent",
          "content": "Hello there.", "start_seconds": 1.25, "end_seconds": 2.0, "word_count": 2,
@@ -97,7 +97,7 @@ def test_utterance_lasts_from_its_first_word_to_its_last():
     ]  # fmt: skip
 
 
-def test_words_keep_their_spaces_and_their_numbers_as_sent():
+def test_words_keep_spaces_and_numbers_as_sent():
     entry = said("user", (" Äh, ", 0, 0.30000000000000004), ("ja ", 1, 2))
     assert session("utterance_words", entry) == [
         {"call_id": "call_a", "track": "session", "position": 0,
@@ -180,7 +180,7 @@ def test_missing_result_leaves_nulls():
     }  # fmt: skip
 
 
-def test_result_without_invocation_is_kept_at_its_own_place():
+def test_result_without_invocation_keeps_its_position():
     rows = session("tool_calls", HELLO, result("lost", successful=False, time_sec=3), invoked())
     assert [(r["position"], r["tool_call_id"], r["result"], r["invoked_at_seconds"])
             for r in rows] == [(1, "lost", "ok", None), (2, "t1", None, None)]  # fmt: skip
@@ -250,13 +250,13 @@ def test_invocation_is_placed_after_the_word_begun_last(time_sec, utterance, wor
     assert (row["after_utterance"], row["after_word"]) == (utterance, word)
 
 
-def test_invocation_is_placed_by_time_even_before_its_utterance_in_the_list():
+def test_invocation_is_placed_by_its_time():
     # Entries stand in the order in which recognition finished.
     (row,) = session("tool_calls", invoked(time_sec=1.3), HELLO)
     assert (row["after_utterance"], row["after_word"]) == (1, 0)
 
 
-def test_invocation_is_placed_by_the_list_where_no_word_has_a_time():
+def test_invocation_without_word_times_is_placed_by_position():
     words = {"words": [{"word": "Hi."}]}
     entries = [HELLO | words, invoked(time_sec=5), YES | {"words": None}, invoked(time_sec=6)]
     placed = [(r["after_utterance"], r["after_word"]) for r in session("tool_calls", *entries)]

@@ -37,7 +37,7 @@ def test_a_call_is_one_line_of_the_log(world):
     }
 
 
-def test_the_log_shows_the_number_at_the_other_end(world):
+def test_call_log_shows_the_other_partys_number(world):
     assert table_of(world, "SELECT call_id, who FROM call_log ORDER BY started_at_ms") == [
         ("hangup", "+493012345"),
         ("transferred", "+493055555"),
@@ -48,13 +48,13 @@ def test_the_log_shows_the_number_at_the_other_end(world):
     ]
 
 
-def test_a_call_that_never_connected_stands_where_retell_reported_it(world):
+def test_unconnected_call_is_placed_when_reported(world):
     assert table_of(
         world, "SELECT started_at, duration, success FROM call_log WHERE call_id = 'no_answer'"
     ) == [("2026-05-10T08:00:00Z", "0:00:00", 0)]
 
 
-def test_a_call_that_goes_on_has_no_duration_cost_or_summary(world):
+def test_ongoing_call_has_no_duration_cost_or_summary(world):
     assert table_of(
         world,
         "SELECT duration, duration_seconds, cost_dollars, summary, success, status "
@@ -62,7 +62,7 @@ def test_a_call_that_goes_on_has_no_duration_cost_or_summary(world):
     ) == [(None, None, None, None, None, "ongoing")]
 
 
-def test_a_call_without_any_time_has_none_in_the_log_and_no_day(engine):
+def test_call_without_time_has_no_day(engine):
     with engine.viewed("Europe/Berlin", engine.dialects[-1]) as connection:
         add(connection, "a", 3, "1970-01-01T00:00:00Z", **NO_ANSWER)
         assert table_of(connection, "SELECT started_at, started_at_ms FROM call_log") == [
@@ -103,7 +103,7 @@ def test_a_result_without_invocation_is_one_entry(world):
 
 
 @pytest.mark.sqlite
-def test_the_timeline_of_a_call_searches_and_does_not_scan(world):
+def test_timeline_of_a_call_uses_an_index(world):
     for order in ("", " ORDER BY track, position"):
         steps = plan(world, f"SELECT * FROM timeline WHERE call_id = ?{order}", "hangup")
         # What is scanned is the view's own few rows.
@@ -117,7 +117,7 @@ def test_the_timeline_of_a_call_searches_and_does_not_scan(world):
 
 
 @pytest.mark.sqlite
-def test_the_first_page_of_the_timeline_sorts_no_more_than_a_call(world):
+def test_first_timeline_page_sorts_only_one_call(world):
     steps = plan(world, "SELECT * FROM timeline LIMIT 51")
     assert "USE TEMP B-TREE FOR ORDER BY" not in steps
 
@@ -164,7 +164,7 @@ def test_disconnections_are_explained_and_shared_out(world):
     ]
 
 
-def test_what_is_stuck_unanalysed_or_not_understood_needs_attention(world):
+def test_stuck_unanalysed_or_quarantined_needs_attention(world):
     assert table_of(world, "SELECT * FROM needs_attention") == [
         ("quarantined", "sha:00", "2026-05-10T07:00:00Z", "not a JSON object"),
         ("stuck in progress", "stuck", "2026-05-10T09:00:01Z", "last heard of as ongoing"),
@@ -187,7 +187,7 @@ def test_patience_is_measured_against_the_newest_news(engine, level, patience_ms
 
 
 @pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin"])
-def test_each_statement_creates_the_view_it_is_named_for(timezone):
+def test_each_statement_creates_the_view_it_names(timezone):
     for name, statement in views(timezone).items():
         assert statement.startswith(f"CREATE VIEW {name} AS\n")
         assert not re.search(r"local_|call_time|step_of|customer\(|(is|are)_connected", statement)
@@ -220,7 +220,7 @@ def test_the_newest_calls_are_found_by_index(world):
     ],
 )
 @pytest.mark.sqlite
-def test_the_log_is_filtered_counted_and_sorted_by_index(world, filter, index):
+def test_call_log_filters_counts_and_sorts_by_index(world, filter, index):
     newest = f"SELECT * FROM call_log WHERE {filter} ORDER BY started_at_ms DESC LIMIT 50"
     assert plan(world, newest)[0] == f"SEARCH c USING INDEX {index}"
     assert not [step for step in plan(world, newest) if "B-TREE" in step]

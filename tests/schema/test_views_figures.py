@@ -48,7 +48,7 @@ def test_days_add_up_newest_first(world):
     ]
 
 
-def test_a_transferred_call_counts_once_however_its_transfer_is_reported(world):
+def test_transferred_call_counts_once(world):
     for step in ("transfer_started", "transfer_bridged", "transfer_ended"):
         world.execute(
             "INSERT INTO transfers (call_id, body_sha256, event) VALUES ('transferred', ?, ?)",
@@ -59,7 +59,7 @@ def test_a_transferred_call_counts_once_however_its_transfer_is_reported(world):
     ) == [(2, 1, 0.85)]
 
 
-def test_an_answered_dial_attempt_of_old_is_not_connected(engine):
+def test_old_answered_dial_attempt_is_not_connected(engine):
     # Until 2025 a busy line came with status ended and a start.
     with engine.viewed("UTC", engine.dialects[-1]) as connection:
         start = ms("2024-10-02T17:12:00Z")
@@ -69,7 +69,7 @@ def test_an_answered_dial_attempt_of_old_is_not_connected(engine):
 
 
 @pytest.mark.parametrize("timezone", ["UTC", "Asia/Kolkata"])
-def test_days_have_the_same_figures_by_the_hour_and_by_the_call(engine, timezone):
+def test_hourly_and_per_call_figures_of_days_match(engine, timezone):
     with engine.viewed(timezone, engine.dialects[-1]) as connection:
         add(connection, "hangup", 3, "2026-05-09T12:03:00Z", **HANGUP)
         add(connection, "no_answer", 3, "2026-05-09T12:08:00Z", **NO_ANSWER)
@@ -201,7 +201,7 @@ def test_latencies_are_averaged_over_calls(world):
     ]
 
 
-def test_a_call_of_which_little_is_known_is_still_scored(world):
+def test_call_with_few_fields_is_still_scored(world):
     world.execute("INSERT INTO calls (call_id, agent_id) VALUES ('bare', 'agent_3')")
     assert table_of(
         world,
@@ -214,7 +214,7 @@ def test_a_call_of_which_little_is_known_is_still_scored(world):
 
 
 @pytest.mark.sqlite
-def test_calls_that_wait_to_be_added_up_are_found_by_index(world):
+def test_calls_not_rolled_up_are_found_by_index(world):
     for view in ("hourly_calls", "hourly_tools", "agent_scorecard", "daily_summary"):
         steps = plan(world, f"SELECT * FROM {view}")
         assert "SEARCH c USING INDEX calls_at (<expr>>? AND <expr><?)" in steps
@@ -222,7 +222,7 @@ def test_calls_that_wait_to_be_added_up_are_found_by_index(world):
         assert not [step for step in steps if step.startswith(("SCAN calls", "SCAN tool_calls"))]
 
 
-def test_views_are_the_same_when_every_hour_and_day_is_added_up(world):
+def test_views_are_the_same_with_everything_rolled_up(world):
     # Rows of a day are to be added up: they become fewer.
     others = {"call_log", "timeline", "words", *(rollup.daily for rollup in ROLLUPS)}
     names = [name for name in views() if name not in others]

@@ -90,7 +90,7 @@ def test_days_in_berlin_have_23_and_25_hours(engine):
         "Pacific/Chatham",
     ],
 )
-def test_times_and_days_are_those_of_the_zone_database(engine, timezone):
+def test_times_and_days_match_the_zone_database(engine, timezone):
     zone = ZoneInfo(timezone)
     days = [datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=n) for n in range(20 * 365)]
     offsets = [day.astimezone(zone).utcoffset() for day in days]
@@ -124,9 +124,7 @@ def test_times_and_days_are_those_of_the_zone_database(engine, timezone):
         ("Australia/Lord_Howe", "2026-10-03T15:30:00Z"),
     ],
 )
-def test_days_that_are_added_up_are_those_of_the_zone_database(
-    database, store, db, timezone, switch
-):
+def test_rolled_up_days_match_the_zone_database(database, store, db, timezone, switch):
     times = [ms(switch) + minutes * 60_000 + odd for minutes in range(-2880, 2881, 15)
              for odd in (-1, 0)]  # fmt: skip
     by_day = Counter(

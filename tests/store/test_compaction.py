@@ -18,13 +18,13 @@ def db_path():
         yield path
 
 
-def test_body_may_go_once_a_higher_level_carries_all_its_fields():
+def test_body_is_retired_by_a_complete_higher_level():
     ended = seen("call_ended", 1, agent_name="a", duration_ms=5)
     analyzed = seen("call_analyzed", 2, agent_name="b", duration_ms=6, transcript="x")
     assert compactable([ended, analyzed]) == [ended]
 
 
-def test_body_stays_while_one_of_its_fields_is_its_own():
+def test_body_with_a_field_of_its_own_stays():
     ended = seen("call_ended", 1, agent_name="a", duration_ms=5)
     analyzed = seen("call_analyzed", 2, agent_name="b")
     assert compactable([ended, analyzed]) == []
@@ -50,7 +50,7 @@ def test_lower_level_retires_nothing():
     assert not retired(analyzed, [ended])
 
 
-def test_earlier_body_of_a_higher_level_retires_a_later_one():
+def test_higher_level_retires_a_later_body():
     late = seen("call_ended", 9, agent_name="a")
     analyzed = seen("call_analyzed", 1, agent_name="b")
     assert retired(late, [analyzed])
@@ -68,7 +68,7 @@ def test_transfer_body_stays_without_a_destination_too():
     assert compactable([step, analyzed]) == []
 
 
-def test_null_field_of_the_lower_body_needs_no_carrier():
+def test_null_field_does_not_keep_a_body():
     ended = seen("call_ended", 1, agent_name="a", transcript=None)
     analyzed = seen("call_analyzed", 2, agent_name="b")
     assert compactable([ended, analyzed]) == [ended]
@@ -80,7 +80,7 @@ def test_null_field_of_the_higher_body_carries_nothing():
     assert compactable([ended, analyzed]) == []
 
 
-def test_observation_whose_body_is_gone_is_not_retired_again():
+def test_observation_without_body_is_not_retired_again():
     gone = Observation(2, 1, "webhook", "0" * 64)
     assert not retired(gone, [seen("call_analyzed", 2)])
 
@@ -136,7 +136,7 @@ TRANSFER = {"beside": {"transfer_destination": "+1"}}
     ],
     ids=["newest", "late", "transfer", "late transfer"],
 )
-def test_event_of_a_long_call_reads_a_body_at_most(
+def test_event_of_a_long_call_reads_one_body(
     long_call, db, engine, monkeypatch, event, at, how, read
 ):
     said = engine.statements(long_call, monkeypatch)
@@ -151,14 +151,14 @@ def test_event_of_a_long_call_reads_a_body_at_most(
     assert found == ([(event, at, "+1")] if how else [])
 
 
-def test_late_event_of_a_long_call_with_a_field_of_its_own_is_folded(long_call, db):
+def test_late_event_with_its_own_field_is_folded(long_call, db):
     add(long_call, "transcript_updated", 101, transcript="late", agent_name="a")
     assert rows(
         db, "SELECT agent_name, transcript FROM calls JOIN transcripts USING (call_id)"
     ) == [("a", "200")]
 
 
-def test_late_event_of_an_analysed_long_call_leaves_no_body(long_call, db, engine, monkeypatch):
+def test_late_event_after_the_analysis_leaves_no_body(long_call, db, engine, monkeypatch):
     add(long_call, "call_analyzed", 700, call_status="ended", transcript="all")
     said = engine.statements(long_call, monkeypatch)
     add(long_call, "transcript_updated", 101, transcript="late")
@@ -167,7 +167,7 @@ def test_late_event_of_an_analysed_long_call_leaves_no_body(long_call, db, engin
     assert rows(db, "SELECT level, observed_at FROM calls") == [(3, 700)]
 
 
-def test_events_of_one_time_in_a_long_call_are_told_apart(store, db):
+def test_events_of_equal_time_are_told_apart(store, db):
     sent = [f"{n}" for n in range(70)]
     for text in sent:
         add(store, "transcript_updated", 5, transcript=text)
@@ -177,7 +177,7 @@ def test_events_of_one_time_in_a_long_call_are_told_apart(store, db):
     assert rows(db, "SELECT transcript FROM transcripts") == [(winner,)]
 
 
-def test_lowest_body_of_a_long_call_goes_when_it_ends(store, db):
+def test_lowest_body_is_retired_at_the_end(store, db):
     add(store, "an_event_of_tomorrow", 1, agent_name="a")
     for n in range(2, 72):
         add(store, "transcript_updated", n, transcript=f"{n}")
@@ -200,7 +200,7 @@ def test_end_of_a_long_call_reads_few_bodies(store, db, engine, monkeypatch):
 
 
 @pytest.mark.sqlite
-def test_highest_bodies_of_a_long_call_are_found_by_index(db):
+def test_highest_bodies_are_found_by_index(db):
     query = f"EXPLAIN QUERY PLAN {sql.HIGHEST_OPEN_BODIES}"
     plan = [row["detail"] for row in db.execute(query, ("c", "call", 17))]
     assert plan[0].startswith("SEARCH observations USING INDEX observations_open (entity_id=? AND ")

@@ -35,7 +35,7 @@ CONTENT_ERRORS = [
 STORAGE_ERRORS = ["OperationalError", "DatabaseError", "InternalError"]
 
 
-def test_of_two_names_that_are_cleaned_into_one_the_later_value_is_kept(store, db):
+def test_later_value_of_equal_cleaned_names_is_stored(store, db):
     """What no text can hold becomes U+FFFD, and two rows have one key."""
     names = {f"a{chr(0xD800)}": "one", f"a{chr(0xDFFF)}": "two", "b": "three"}
     assert add(store, "call_ended", metadata=names) is Outcome.STORED
@@ -132,7 +132,7 @@ STRANGE = st.dictionaries(
 
 @quick
 @given(values=st.lists(STRANGE, min_size=1, max_size=4))
-def test_no_json_value_in_any_field_is_too_strange(engine, values):
+def test_any_json_value_in_any_field_is_stored(engine, values):
     with engine.blank() as where:
         store = open_store(where)
         try:
@@ -156,7 +156,7 @@ def test_tool_call_of_impossible_length_has_no_length(store, db, seconds):
     assert rows(db, "SELECT tool_call_id, duration_ms FROM tool_calls") == [("t", None)]
 
 
-def test_value_of_the_greatest_depth_does_not_hinder_a_later_event(store, db):
+def test_deepest_value_does_not_stop_a_later_event(store, db):
     deepest = json.loads("[" * MAX_DEPTH + "1" + "]" * MAX_DEPTH)
     add(store, "call_ended", at=1, x=deepest)
     assert add(store, "call_analyzed", at=2, z=1) is Outcome.STORED
@@ -173,7 +173,7 @@ QUOTES = st.text(alphabet="\"'`;-)(]x\\ %\0é", max_size=12)
     event=QUOTES.filter(bool),
     call_id=QUOTES.filter(bool),
 )
-def test_names_and_values_never_reach_the_text_of_a_statement(engine, values, event, call_id):
+def test_names_and_values_never_enter_sql_text(engine, values, event, call_id):
     call = {
         **values,
         "call_id": call_id,
@@ -199,7 +199,7 @@ def test_names_and_values_never_reach_the_text_of_a_statement(engine, values, ev
 
 
 @pytest.mark.parametrize("at", [1_778_328_000_000_000, -(10**15), 253_402_300_800_000])
-def test_time_beyond_the_calendar_is_null_and_kept_raw(store, db, database, at):
+def test_time_outside_the_calendar_is_null(store, db, database, at):
     body = {"event": "call_ended", "call": {"call_id": "c", "start_timestamp": at}}
     body["call"] |= {"end_timestamp": at, "transfer_end_timestamp": at}
     stored(store, body)

@@ -21,7 +21,7 @@ def test_re_run_analysis_replaces_the_first(store, database):
     assert show(database, "c")["call_analysis"] == SECOND
 
 
-def test_re_run_with_the_old_result_stays_hidden_until_it_is_fetched(store, database):
+def test_re_run_with_the_old_result_awaits_fetch(store, database):
     """Known limit: A, B, A. The last is byte for byte the first, whose smallest time counts."""
     add(store, "call_analyzed", 1, call_analysis=FIRST)
     add(store, "call_analyzed", 2, call_analysis=SECOND)
@@ -31,14 +31,14 @@ def test_re_run_with_the_old_result_stays_hidden_until_it_is_fetched(store, data
     assert show(database, "c")["call_analysis"] == FIRST
 
 
-def test_re_run_within_the_retry_window_survives_a_retry_of_the_first(store, database):
+def test_early_re_run_survives_a_retry(store, database):
     add(store, "call_analyzed", 0, call_analysis=FIRST)
     add(store, "call_analyzed", 30_000, call_analysis=SECOND)
     add(store, "call_analyzed", 60_000, call_analysis=FIRST)
     assert show(database, "c")["call_analysis"] == SECOND
 
 
-def test_first_try_that_arrives_after_its_retry_gives_its_own_time(store, database):
+def test_late_first_try_sets_its_own_time(store, database):
     add(store, "call_analyzed", 60_000, call_analysis=FIRST)
     add(store, "call_analyzed", 30_000, call_analysis=SECOND)
     assert show(database, "c")["call_analysis"] == FIRST
@@ -46,7 +46,7 @@ def test_first_try_that_arrives_after_its_retry_gives_its_own_time(store, databa
     assert show(database, "c")["call_analysis"] == SECOND
 
 
-def test_api_snapshot_fetched_again_counts_from_the_latest_fetch(store, database):
+def test_repeated_api_snapshot_counts_from_its_latest_fetch(store, database):
     add(store, "x", 1, source="api", call_status="ended", call_analysis=FIRST)
     add(store, "x", 2, source="api", call_status="ended", call_analysis=SECOND)
     add(store, "x", 3, source="api", call_status="ended", call_analysis=FIRST)
@@ -60,7 +60,7 @@ def test_file_imported_again_counts_from_its_earliest_time(store, database):
     assert show(database, "c")["call_analysis"] == SECOND
 
 
-def test_late_retry_after_the_call_was_deleted_upstream_changes_nothing(store, database):
+def test_late_retry_of_a_deleted_call_changes_nothing(store, database):
     add(store, "call_ended", 1, call_status="ended", transcript="Agent: Bye.")
     add(store, "call_analyzed", 2, call_status="ended", call_analysis=FIRST)
     before = show(database, "c")
@@ -68,7 +68,7 @@ def test_late_retry_after_the_call_was_deleted_upstream_changes_nothing(store, d
     assert show(database, "c") == before
 
 
-def test_same_id_as_call_and_chat_is_two_things(store, database, db):
+def test_call_and_chat_may_share_an_id(store, database, db):
     add(store, "call_ended", 1, agent_id="of_the_call", call_status="ended")
     chat = {"event": "chat_ended", "chat": {"chat_id": "c", "agent_id": "of_the_chat"}}
     store.add(receive(json.dumps(chat).encode(), source="webhook", observed_at=2, received_at=2))
@@ -88,7 +88,7 @@ def test_call_without_numbers_has_null_numbers(store, db):
     assert tuple(row) == (None, None, "batch_1")
 
 
-def test_transfer_steps_are_rows_of_their_own_and_never_merged(store, db):
+def test_transfer_steps_are_separate_rows(store, db):
     add(store, "transfer_started", 1, call_status="ongoing")
     add(store, "call_ended", 2, call_status="ended")
     add(store, "transfer_cancelled", 3, call_status="ongoing")

@@ -19,7 +19,7 @@ def db_path():
         yield path
 
 
-def test_moved_file_is_noticed_and_used_again_once_it_is_back(store, db_path):
+def test_moved_file_is_noticed_and_used_once_back(store, db_path):
     add(store, "call_ended", "before")
     away = db_path.with_name("away.db")
     os.rename(db_path, away)
@@ -36,7 +36,7 @@ def stored_calls(path) -> list[str]:
     return sorted(row[0] for row in dump_of(path)["calls"])
 
 
-def test_unlinked_file_is_noticed_and_a_new_one_is_used(store, db_path):
+def test_deleted_file_is_noticed_and_replaced(store, db_path):
     add(store, "call_ended", "before")
     os.unlink(db_path)
     with pytest.raises(StoreReplaced):
@@ -48,7 +48,7 @@ def test_unlinked_file_is_noticed_and_a_new_one_is_used(store, db_path):
     assert stored_calls(db_path) == ["after"]
 
 
-def test_file_replaced_under_an_open_store_is_noticed_and_then_used(store, db_path):
+def test_replaced_file_is_noticed_and_then_used(store, db_path):
     add(store, "call_ended", "before")
     other = db_path.with_name("other.db")
     migrate(other, timezone="UTC")
@@ -82,7 +82,7 @@ def test_file_replaced_during_a_transaction_is_noticed(store, db_path):
         lose()
 
 
-def test_file_lost_while_its_event_is_written_is_noticed(store, db_path, monkeypatch):
+def test_file_lost_during_a_write_is_noticed(store, db_path, monkeypatch):
     """The commit succeeds, in a file that nobody can open any more."""
     write = receiver.store.ingest.write
 
@@ -95,7 +95,7 @@ def test_file_lost_while_its_event_is_written_is_noticed(store, db_path, monkeyp
         add(store, "call_ended")
 
 
-def test_transaction_of_ones_own_works_again_after_a_new_file(store, db_path):
+def test_explicit_transaction_works_after_a_new_file(store, db_path):
     with store.transaction():
         pass
     os.unlink(db_path)
@@ -163,7 +163,7 @@ def test_pragma_that_does_not_take_fails_the_connection(tmp_path):
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("query", [sql.OPEN_CALLS, sql.STARTED_CALLS])
-def test_sync_finds_the_calls_of_a_span_by_index(db, query):
+def test_sync_finds_calls_by_index(db, query):
     """tests/store/postgres/test_schema.py says the same of a server."""
     span = {"low": 5, "high": 9, "agent": None, "key": "k"}
     found = db.execute(f"EXPLAIN QUERY PLAN {query}", span)

@@ -108,13 +108,13 @@ def test_serve_refuses_a_copy(copy):
         add(store, "call_started")
 
 
-def test_show_on_a_copy_says_that_bodies_are_missing(copy, run, call_id):
+def test_show_on_a_copy_reports_missing_bodies(copy, run, call_id):
     result = run(copy, "show", call_id)
     assert result.exit_code == 1
     assert "raw bodies are not in this file" in result.output
 
 
-def test_a_copy_can_be_exported_and_asked_for_drift(copy, run, call_id):
+def test_copy_can_be_exported_and_reports_drift(copy, run, call_id):
     assert call_id in run(copy, "export", "calls").output
     assert run(copy, "drift").exit_code == 0
 
@@ -136,7 +136,7 @@ def test_a_private_copy_is_whole(original, run, tmp_path, call_id):
     assert json.loads(shown.output) == payload("event-call_analyzed")["call"]
 
 
-def test_a_warehouse_of_an_older_version_gets_the_id(original):
+def test_database_of_an_older_version_gets_the_id(original):
     with closing(standard_sqlite3.connect(original)) as db:
         db.execute("PRAGMA application_id = 0")
     migrate(original, timezone="UTC")
@@ -174,7 +174,7 @@ def test_a_file_with_another_application_id_is_foreign(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"name,number\n" * 50, b"%PDF-1.7" + bytes(9000)])
-def test_a_file_that_is_no_database_is_called_that(content, tmp_path, run):
+def test_file_that_is_no_database_is_reported(content, tmp_path, run):
     path = tmp_path / "calls.csv"
     path.write_bytes(content)
     for command in (*WRITERS, *READERS):

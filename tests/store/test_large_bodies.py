@@ -125,7 +125,7 @@ def test_known_keys_are_taken_wherever_they_stand(client, store, db):
     assert tuple(row) == ("call_a", "ended")
 
 
-def test_entry_with_too_many_words_has_no_row_and_its_neighbours_have(client, store, db):
+def test_entry_with_too_many_words_has_no_row(client, store, db):
     entry = b'{"role":"agent","content":"a"}'
     heavy = b'{"role":"agent","words":%s}' % listed(b'{"word":"a"}', 60_000)
     spelled = b"[%s,%s,%s]" % (entry, heavy, entry)
@@ -146,7 +146,7 @@ def test_cut_body_takes_part_in_the_fold(client, store, db):
     assert dump(db) == before
 
 
-def test_large_body_after_an_earlier_event_has_the_rows_of_a_rebuild(client, store, db):
+def test_large_body_has_the_rows_of_a_rebuild(client, store, db):
     large = {
         "call_id": "call_a",
         "call_status": "ended",

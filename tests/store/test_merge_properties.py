@@ -70,13 +70,13 @@ def test_any_order_gives_the_tables_of_the_rule(engine, orders):
 @pytest.mark.slow
 @thorough
 @given(histories_in_two_orders())
-def test_any_order_gives_the_tables_of_the_rule_thoroughly(engine, orders):
+def test_many_orders_give_the_tables_of_the_rule(engine, orders):
     check_history_in_two_orders(engine, *orders)
 
 
 @quick
 @given(history=histories(max_size=4), data=st.data())
-def test_more_deliveries_of_the_same_change_how_often_only(engine, history, data):
+def test_repeated_deliveries_change_only_their_count(engine, history, data):
     repeated = data.draw(st.lists(st.sampled_from(history), min_size=1, max_size=3))
     position = data.draw(st.integers(0, len(history)))
     dumps = []
@@ -92,13 +92,13 @@ def test_more_deliveries_of_the_same_change_how_often_only(engine, history, data
 
 
 @pytest.mark.slow
-def test_every_pair_of_values_gives_the_tables_of_the_rule(engine):
+def test_pairs_of_values_give_the_rules_tables(engine):
     assert differences_after(engine, every_pair()) == set()
 
 
 @quick
 @given(histories(max_size=10))
-def test_long_history_of_one_call_gives_the_tables_of_the_rule(engine, history):
+def test_long_history_gives_the_tables_of_the_rule(engine, history):
     of_one = [Delivery(**(vars(d) | {"id": "c"})) for d in history]
     assert differences_after(engine, of_one) == set()
 
@@ -133,7 +133,7 @@ def test_fast_path_writes_what_the_whole_fold_gives(older, newest):
 
 @settings(quick, max_examples=100)
 @given(newest=some_fields())
-def test_fast_path_steps_aside_only_for_a_second_choice(newest):
+def test_fast_path_handles_all_but_second_choices(newest):
     """It must not be never taken, or the test above would prove nothing."""
     row = as_stored(project("c", {}, Stamp(level=1, observed_at=4, updated_at=6)))
     stamp = Stamp(level=2, observed_at=5, updated_at=7)
@@ -183,7 +183,7 @@ def test_two_processes_give_the_tables_of_one(engine):
 
 @quick
 @given(drawn=histories_in_two_orders())
-def test_order_decides_nothing_when_only_deciding_observations_are_read(engine, drawn):
+def test_reading_only_deciding_observations_ignores_order(engine, drawn):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(receiver.store.observations, "MANY", 0)
         check_history_in_two_orders(engine, *drawn)

@@ -59,7 +59,7 @@ def load(path, script) -> None:
 # -- the newest schema ---------------------------------------------------------------------------
 
 
-def test_blank_file_gets_the_tables_and_columns_of_the_description(db):
+def test_new_file_has_the_described_tables_and_columns(db):
     for table in ALL_TABLES:
         found = db.execute(f"PRAGMA table_info({table.name})").fetchall()
         assert tuple(column["name"] for column in found) == table.names, table.name
@@ -99,7 +99,7 @@ def test_every_key_begins_with_the_column_that_distributes(db):
             assert (key["seq"], key["from"], key["to"]) == (0, key["to"], table.key[0]), table.name
 
 
-def test_every_part_of_a_call_or_chat_refers_to_it(db):
+def test_child_rows_refer_to_their_call_or_chat(db):
     parents = {
         table.name: [tuple(k)[2:5] for k in db.execute(f"PRAGMA foreign_key_list({table.name})")]
         for table in TABLES
@@ -115,7 +115,7 @@ def test_every_part_of_a_call_or_chat_refers_to_it(db):
             assert found == [("calls", "call_id", "call_id")], name
 
 
-def test_what_is_added_up_belongs_to_its_hour_or_day_and_goes_with_it(db):
+def test_rollups_are_deleted_with_their_hour_or_day(db):
     for table in ROLLUP_TABLES:
         span = table.key[0]
         parent = f"rollup_{span}s"
@@ -154,7 +154,7 @@ def test_reasons_are_seeded(db):
 # -- applying ------------------------------------------------------------------------------------
 
 
-def test_migrate_makes_the_file_and_its_folder_and_names_what_it_applied(tmp_path):
+def test_migrate_creates_the_file_and_lists_migrations(tmp_path):
     path = tmp_path / "new" / "folder" / "retell.db"
     assert migrate(path, timezone="UTC") == [script.stem for script in MIGRATIONS]
     assert path.exists()
@@ -180,7 +180,7 @@ def test_migrate_gives_known_reasons_their_meaning_again(path):
     assert found == REASONS | {"of_tomorrow": ("unknown", "x")}
 
 
-def test_migrations_of_somebody_else_in_the_file_do_not_matter(path):
+def test_other_migrations_in_the_file_do_not_matter(path):
     migrate(path, timezone="UTC")
     with opened(path) as db:
         db.execute(
@@ -189,7 +189,7 @@ def test_migrations_of_somebody_else_in_the_file_do_not_matter(path):
     assert migrate(path, timezone="UTC") == []
 
 
-def test_file_of_a_newer_version_is_refused_and_left_alone(path):
+def test_file_of_a_newer_version_is_refused_unchanged(path):
     migrate(path, timezone="UTC")
     with opened(path) as db:
         db.execute(
@@ -230,14 +230,14 @@ INSERT INTO no_such_table VALUES (1);
 """
 
 
-def test_a_folder_that_cannot_be_made_is_said_to_be_one(tmp_path):
+def test_folder_that_cannot_be_created_is_reported(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StoreUnavailable, match="cannot be written: ") as caught:
         migrate(tmp_path / "file" / "retell.db", timezone="UTC")
     assert "CALLHOUSE_DATABASE_URL" in caught.value.hint
 
 
-def test_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
+def test_failed_migration_leaves_the_file_unchanged(path, monkeypatch):
     load(path, DATABASES[-1])
     schema, rows = schema_of(path), dump_of(path)
     with monkeypatch.context() as patch:
@@ -248,7 +248,7 @@ def test_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
     assert migrate(path, timezone="UTC") == []
 
 
-def test_migration_that_fails_on_a_new_file_leaves_it_empty(path, monkeypatch):
+def test_failed_migration_leaves_a_new_file_empty(path, monkeypatch):
     with monkeypatch.context() as patch:
         add_migration(patch, BROKEN)
         with pytest.raises(sqlite3.OperationalError, match="no_such_table"):
@@ -263,7 +263,7 @@ def migrate_in_turn(path, barrier, results) -> None:
 
 
 @pytest.mark.slow
-def test_eight_processes_at_once_on_a_new_file_all_succeed(path):
+def test_eight_processes_migrate_a_new_file(path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["receiver.store"])
     barrier, results = context.Barrier(8), context.Queue()
@@ -302,7 +302,7 @@ def test_every_version_has_its_file_with_rows():
 
 
 @pytest.mark.parametrize("script", DATABASES, ids=lambda path: path.stem)
-def test_older_version_becomes_the_schema_of_a_new_file(path, tmp_path, script):
+def test_older_version_migrates_to_the_new_schema(path, tmp_path, script):
     load(path, script)
     migrate(path, timezone="UTC")
     new = tmp_path / "new.db"
@@ -426,7 +426,7 @@ def test_view_changed_by_hand_is_made_anew(path):
     assert views_of(path) == without_semicolons(views("UTC"))
 
 
-def test_unknown_time_zone_leaves_the_file_as_it_was(path):
+def test_unknown_time_zone_leaves_the_file_unchanged(path):
     migrate(path, timezone="UTC")
     schema = schema_of(path)
     with pytest.raises(KeyError):
@@ -452,7 +452,7 @@ def test_a_view_of_the_users_own_changes_nothing(path):
         assert db.execute("PRAGMA schema_version").fetchone() == before
 
 
-def test_a_view_that_reads_ours_survives_another_time_zone(path):
+def test_dependent_view_survives_another_time_zone(path):
     migrate(path, timezone="UTC")
     with opened(path) as db:
         db.execute("CREATE VIEW my_calls AS SELECT call_id FROM call_log")

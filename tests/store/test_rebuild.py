@@ -131,7 +131,7 @@ def test_rebuild_repairs_the_search_index(full):
     assert db.execute(search).fetchone()[0] == 1
 
 
-def test_rebuild_of_sound_tables_writes_no_row_of_a_call(engine, full, monkeypatch):
+def test_rebuild_of_correct_tables_writes_no_call_row(engine, full, monkeypatch):
     store, _ = full
     statements = engine.statements(store, monkeypatch)
     rebuilt(store)
@@ -177,7 +177,7 @@ def test_rebuild_heals_the_only_body_of_a_call(store, db):
     assert dump(db) == before
 
 
-def test_rebuild_keeps_a_body_quarantined_that_is_still_not_understood(store, db):
+def test_rebuild_keeps_an_unknown_body_quarantined(store, db):
     body = b'{"event": "call_ended"}'
     outcome = store.add(receive(body, source="webhook", observed_at=1, received_at=1))
     assert outcome is Outcome.QUARANTINED
@@ -194,7 +194,7 @@ def test_rebuild_corrects_what_is_said_of_a_body(store, db):
     assert dump(db) == before
 
 
-def test_rebuild_is_not_stopped_by_a_body_that_cannot_be_projected(store, db, monkeypatch):
+def test_rebuild_continues_after_an_unprojectable_body(store, db, monkeypatch):
     add(store, "call_ended", "a")
     add(store, "call_ended", "z")
     plant(monkeypatch, OverflowError("+14155550123"))
@@ -220,7 +220,7 @@ def test_rebuild_quarantines_what_cannot_be_projected_any_more(store, db, monkey
     ]
 
 
-def test_rebuild_quarantines_bodies_that_only_together_cannot_be_projected(store, db, monkeypatch):
+def test_rebuild_quarantines_bodies_that_cannot_be_projected_together(store, db, monkeypatch):
     add(store, "call_started", at=1, agent_name="Ann")
     add(store, "call_ended", at=2, to_number="+1")
     before = dump(db)
@@ -253,7 +253,7 @@ def test_rebuild_stops_where_the_storage_fails(engine, store, db, monkeypatch):
 # -- beside others -------------------------------------------------------------------------------
 
 
-def test_rebuild_beside_a_running_writer_gives_the_tables_of_the_rule(store, db, database):
+def test_rebuild_during_writes_gives_the_rules_tables(store, db, database):
     later = seeded(8, 60)
     deliver(store, HISTORY)
     writer = open_store(database, busy_seconds=20)
@@ -266,7 +266,7 @@ def test_rebuild_beside_a_running_writer_gives_the_tables_of_the_rule(store, db,
     assert dump(db) == tables([*HISTORY, *later])
 
 
-def test_rebuild_beside_a_held_lock_is_busy_and_changes_nothing(engine, database, db):
+def test_rebuild_during_a_lock_is_busy(engine, database, db):
     store = open_store(database, busy_seconds=0.1)
     add(store, "call_ended")
     before = dump(db)

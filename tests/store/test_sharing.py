@@ -25,7 +25,7 @@ def db_path():
 # -- other processes -----------------------------------------------------------------------------
 
 
-def test_lock_held_too_long_is_busy_and_works_after_release(engine, database):
+def test_lock_held_too_long_is_busy_until_release(engine, database):
     store = open_store(database, busy_seconds=0.2)
     began = time.monotonic()
     with held(engine, database), pytest.raises(StoreBusy):
@@ -46,7 +46,7 @@ def test_lock_released_in_time_is_waited_for(engine, database):
     store.close()
 
 
-def test_lock_held_while_the_file_is_opened_is_waited_for(db_path, db):
+def test_opening_the_file_waits_for_the_lock(db_path, db):
     """A process that opens or closes a write-ahead log holds the whole file for a moment."""
     db.execute("PRAGMA locking_mode = EXCLUSIVE")
     db.execute("BEGIN IMMEDIATE")
@@ -58,7 +58,7 @@ def test_lock_held_while_the_file_is_opened_is_waited_for(db_path, db):
     store.close()
 
 
-def test_threads_that_wait_are_busy_too_and_lose_nothing(engine, database, db):
+def test_waiting_threads_are_busy_and_lose_nothing(engine, database, db):
     store = open_store(database, busy_seconds=0.3)
     with held(engine, database):
         results = in_threads(8, lambda n: add(store, "call_ended", f"c{n}"))
@@ -148,7 +148,7 @@ def test_threads_each_return_after_their_own_commit(engine, store, db_path, monk
 
 
 @one_writer
-def test_events_of_one_call_in_one_transaction_merge_as_ever(store, db):
+def test_events_of_one_call_merge_in_one_transaction(store, db):
     add_together(
         store, [body_of("transcript_updated", "c", n=n, agent_name=f"a{n}") for n in range(9)]
     )
@@ -235,7 +235,7 @@ def add_after_killing(store, count):
 
 
 @one_writer
-def test_killed_greenlets_of_a_real_worker_leave_nobody_waiting(tmp_path):
+def test_killed_greenlets_leave_nobody_waiting(tmp_path):
     script = tmp_path / "greenlets.py"
     script.write_text(GREENLETS)
     ran = subprocess.run(
@@ -300,7 +300,7 @@ def test_only_the_rows_that_differ_are_written(engine, store, monkeypatch):
     assert written(statements).count("utterances") == 2
 
 
-def test_newest_event_of_a_level_reads_no_older_body(engine, store, monkeypatch):
+def test_newest_event_reads_no_older_body(engine, store, monkeypatch):
     for n in range(5):
         add(store, "transcript_updated", at=n, transcript_with_tool_calls=[agent(f"{n}")])
     statements = engine.statements(store, monkeypatch)

@@ -62,14 +62,14 @@ def test_duplicate_counts_and_moves_the_times_only(store, db):
 
 
 @pytest.mark.parametrize("keys", [*permutations([None, "0a1b2c3d", "e4f5a6b7"])], ids=str)
-def test_the_key_of_a_body_is_the_smallest_that_is_known(store, db, keys):
+def test_key_of_a_body_is_the_smallest_known(store, db, keys):
     for key_id in keys:
         body = body_of("call_ended")
         store.add(receive(body, source="webhook", observed_at=1, received_at=1, key_id=key_id))
     assert rows(db, "SELECT key_id FROM observations") == [("0a1b2c3d",)]
 
 
-def test_duplicate_that_came_earlier_is_when_the_call_was_updated(store, db):
+def test_earlier_duplicate_sets_when_the_call_was_updated(store, db):
     """Two processes may commit their deliveries in another order than they came."""
     add(store, "call_ended", received=20)
     add(store, "call_ended", received=10)
@@ -82,14 +82,14 @@ def test_same_body_from_another_source_is_another_observation(store, db):
     assert rows(db, "SELECT source FROM observations ORDER BY source") == [("api",), ("webhook",)]
 
 
-def test_call_that_was_placed_is_there_before_any_webhook(store, db):
+def test_placed_call_is_stored_before_any_webhook(store, db):
     created = b'{"call_id":"c","call_status":"registered","metadata":{"lead":"7"}}'
     store.add(receive(created, source="api", observed_at=5, received_at=6))
     assert rows(db, "SELECT call_id, call_status, level FROM calls") == [("c", "registered", 0)]
     assert rows(db, "SELECT event, level, problem FROM observations") == [(None, 0, None)]
 
 
-def test_answer_to_a_create_that_comes_after_the_webhook_changes_nothing_it_said(store, db):
+def test_late_create_answer_changes_nothing(store, db):
     add(store, "call_ended", at=3, call_status="ended", call_cost={"combined_cost": 5})
     created = b'{"call_id":"c","call_status":"registered","call_cost":{"combined_cost":0},"x":1}'
     store.add(receive(created, source="api", observed_at=9, received_at=9))
@@ -98,7 +98,7 @@ def test_answer_to_a_create_that_comes_after_the_webhook_changes_nothing_it_said
     ]
 
 
-def test_body_about_nothing_known_is_kept_by_its_hash(store, db):
+def test_body_about_nothing_known_has_its_hash(store, db):
     body = b'{"event": "a_thing_of_tomorrow", "thing": {"thing_id": "t"}}'
     outcome = store.add(receive(body, source="webhook", observed_at=1, received_at=1))
     assert outcome is Outcome.STORED
@@ -107,7 +107,7 @@ def test_body_about_nothing_known_is_kept_by_its_hash(store, db):
     assert count(db, "calls") == 0
 
 
-def test_body_that_is_not_understood_is_quarantined_and_kept(store, db):
+def test_body_not_understood_is_quarantined(store, db):
     outcome = store.add(receive(b"\xff{", source="webhook", observed_at=1, received_at=1))
     assert outcome is Outcome.QUARANTINED
     problem, has_body = rows(db, "SELECT problem, body IS NOT NULL FROM observations")[0]
@@ -135,13 +135,13 @@ def test_transfer_steps_have_rows_with_their_destination(store, db):
     ]
 
 
-def test_transfer_step_reported_by_two_ways_is_one_row_at_its_earliest_time(store, db):
+def test_transfer_step_reported_twice_is_one_row(store, db):
     add(store, "transfer_started", at=5)
     add(store, "transfer_started", at=3, source="file")
     assert rows(db, "SELECT observed_at FROM transfers") == [(3,)]
 
 
-def test_unknown_disconnection_reason_comes_and_goes_with_its_calls(store, db):
+def test_unknown_disconnection_reason_exists_only_with_its_calls(store, db):
     unknown = "SELECT reason FROM disconnection_reasons WHERE category = 'unknown' ORDER BY 1"
     assert rows(db, unknown) == []
     add(store, "call_ended", "c", at=1, disconnection_reason="of_tomorrow")
@@ -261,7 +261,7 @@ def test_erased_call_stays_erased_after_a_rebuild(store, db):
     assert dump(db) == before
 
 
-def test_tombstone_of_a_stored_call_empties_its_tables_at_the_next_rebuild(engine, store, db):
+def test_tombstone_empties_the_tables_at_next_rebuild(engine, store, db):
     add(store, "call_ended", transcript="User: Secret.")
     erase(db, "c")
     rebuild(store, progress=lambda *_: None)
@@ -272,7 +272,7 @@ def test_tombstone_of_a_stored_call_empties_its_tables_at_the_next_rebuild(engin
 # -- everything together -------------------------------------------------------------------------
 
 
-def test_database_is_sound_after_every_payload_in_two_orders(engine, store, db):
+def test_database_is_intact_after_payloads_in_two_orders(engine, store, db):
     bodies = [path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))]
     for n, body in enumerate([*bodies, *reversed(bodies)]):
         store.add(receive(body, source="webhook", observed_at=NOW_MS + n, received_at=NOW_MS + n))
@@ -306,7 +306,7 @@ def test_show_of_an_unknown_file_is_not_stored(tmp_path):
         show(tmp_path / "none.db", "c")
 
 
-def test_every_table_has_rows_after_every_payload_or_is_known_to_be_empty(store, db):
+def test_payloads_fill_every_table_not_listed_empty(store, db):
     for n, path in enumerate(sorted(PAYLOADS.glob("*.json"))):
         store.add(receive(path.read_bytes(), source="webhook", observed_at=n, received_at=n))
     # What no webhook fills: what was asked of Retell's API, and what an operator decided.

@@ -46,7 +46,7 @@ def post_chunked(client, body: bytes, *, signed: bytes | None = None):
 
 
 @pytest.mark.parametrize("path", ["/webhook", "/webhook/"])
-def test_event_is_stored_then_a_duplicate_and_both_are_204(client, db, path):
+def test_repeated_event_is_a_duplicate_and_204(client, db, path):
     for times in (1, 2):
         response = post(client, ENDED, path=path)
         assert (response.status_code, response.data) == (204, b"")
@@ -66,7 +66,7 @@ def test_signed_poison_is_kept_and_204(client, db, body, path):
     assert row["body_bytes"] == len(body)
 
 
-def test_observation_has_the_signatures_time_the_arrival_and_the_key(client, db):
+def test_observation_has_signature_time_arrival_and_key(client, db):
     post(client, ENDED, at_ms=NOW_MS - 1500)
     row = db.execute("SELECT * FROM observations").fetchone()
     assert (row["source"], row["event"], row["level"]) == ("webhook", "call_ended", 2)
@@ -75,7 +75,7 @@ def test_observation_has_the_signatures_time_the_arrival_and_the_key(client, db)
     assert row["key_id"] == "8534a56c"
 
 
-def test_event_signed_with_a_further_key_is_stored_under_its_name(serve, db):
+def test_event_signed_with_a_further_key_is_stored(serve, db):
     client = serve(webhook_keys=(KEY, "key_next"))
     assert post(client, ENDED, key="key_next").status_code == 204
     assert db.execute("SELECT key_id FROM observations").fetchone()[0] == "d5002bc5"
@@ -93,9 +93,7 @@ def test_content_type_does_not_matter(client, db, content_type):
 
 @pytest.mark.parametrize("event", ["call_inbound", "chat_inbound"])
 @pytest.mark.parametrize("path", ["/webhook", "/webhook/"])
-def test_inbound_question_is_stored_and_answered_with_the_numbers_own_agent(
-    client, db, event, path
-):
+def test_inbound_question_is_answered_with_no_override(client, db, event, path):
     body = {"event": event, event: {"agent_id": "agent_7", "from_number": "+12065550100"}}
     for _ in range(2):
         response = post(client, body, path=path)
@@ -106,7 +104,7 @@ def test_inbound_question_is_stored_and_answered_with_the_numbers_own_agent(
     assert count(db, "calls") == count(db, "chats") == 0
 
 
-def test_inbound_question_without_its_object_is_kept_and_204(client, db):
+def test_inbound_question_without_its_object_is_204(client, db):
     assert post(client, {"event": "call_inbound"}).status_code == 204
     assert db.execute("SELECT problem FROM observations").fetchone()[0]
 
@@ -116,9 +114,7 @@ def test_inbound_question_without_its_object_is_kept_and_204(client, db):
 
 @pytest.mark.parametrize("path", ["/webhook", "/webhook/"])
 @pytest.mark.parametrize("name", REFUSED)
-def test_unauthentic_event_is_401_counted_and_leaves_the_database_unchanged(
-    app, client, db, name, path
-):
+def test_unauthentic_event_is_401_and_counted_not_stored(app, client, db, name, path):
     header, counted = REFUSED[name]
     post(client, ENDED)
     before = dump(db)
@@ -167,7 +163,7 @@ def test_chunked_body_whose_beginning_is_signed_is_413(small, db, extra):
     assert count(db, "observations") == 0
 
 
-def test_body_that_says_it_is_too_long_is_413_without_being_read(small):
+def test_body_declared_too_long_is_413_unread(small):
     response = small.post(
         "/webhook", input_stream=Unreadable(), environ_overrides={"CONTENT_LENGTH": "1000000000000"}
     )
@@ -182,7 +178,7 @@ class Unreadable(io.BytesIO):
 
 
 @pytest.mark.parametrize(("header", "outcome"), [(None, "missing"), ("v=1,d=canary", "malformed")])
-def test_body_without_a_usable_header_is_401_without_being_read(app, client, header, outcome):
+def test_body_without_a_usable_header_is_401_unread(app, client, header, outcome):
     response = post_as_is(
         client, b"", header, input_stream=Unreadable(), environ_overrides={"CONTENT_LENGTH": "9000"}
     )
@@ -208,7 +204,7 @@ def test_body_that_cannot_be_read_is_400(app, client, db):
     assert count(db, "observations") == 0
 
 
-def test_bodies_beyond_the_budget_are_503_and_small_ones_are_not():
+def test_bodies_beyond_the_memory_budget_are_503():
     bodies = Bodies(max_body_bytes=MIB, budget_bytes=8 * MIB)
     large, small = b"x" * (2 * MIB), b"x" * MIB
     with ExitStack() as stack:
@@ -239,7 +235,7 @@ def test_body_shorter_than_its_length_is_refused(client, db):
 # When it cannot be stored.
 
 
-def test_held_write_lock_is_busy_and_the_next_event_is_stored(engine, database):
+def test_held_write_lock_is_busy_until_release(engine, database):
     received = receive(CANARY, source="webhook", observed_at=1, received_at=1)
     store = open_store(database, busy_seconds=0.05)
     with held(engine, database), pytest.raises(StoreBusy) as caught:
@@ -249,7 +245,7 @@ def test_held_write_lock_is_busy_and_the_next_event_is_stored(engine, database):
     store.close()
 
 
-def test_moved_database_is_503_with_retry_after_until_it_is_back(app, client, db_path, tmp_path):
+def test_moved_database_is_503_until_it_is_back(app, client, db_path, tmp_path):
     post(client, ENDED)
     os.rename(db_path, tmp_path / "elsewhere")
     for _ in range(2):

@@ -62,7 +62,7 @@ def test_time_is_raised_and_never_lowered(counters):
     assert counters.read()["last_event_ms"] == 1_778_699_295_274
 
 
-def test_time_of_a_clock_that_was_ahead_is_replaced(counters):
+def test_time_from_a_fast_clock_is_replaced(counters):
     counters.raise_to("last_event_ms", 1_778_699_295_274 + 365 * 86_400_000)
     counters.raise_to("last_event_ms", 1_778_699_295_274)
     assert counters.read()["last_event_ms"] == 1_778_699_295_274

@@ -55,7 +55,7 @@ def test_health_of_a_new_database(client):
     }  # fmt: skip
 
 
-def test_health_tells_of_the_last_event_the_quarantined_and_the_log(client):
+def test_health_has_last_event_quarantined_and_log_size(client):
     post(client, ENDED)
     for poison in (b"poison", b"poison", b"more"):
         post(client, poison)
@@ -64,7 +64,7 @@ def test_health_tells_of_the_last_event_the_quarantined_and_the_log(client):
     assert state["wal_bytes"] > 0
 
 
-def test_health_is_red_for_a_quarter_of_an_hour_after_a_stale_event(serve):
+def test_health_is_red_15_minutes_after_stale_event(serve):
     clock = [NOW_MS]
     client = serve(now_ms=lambda: clock[0])
     post_as_is(client, CANARY, sign(CANARY, key=KEY, now_ms=OLD))
@@ -101,7 +101,7 @@ def test_health_is_red_when_only_forged_events_arrive(serve):
     health(client)
 
 
-def test_health_is_red_a_quarter_of_an_hour_after_a_key_rotation(serve):
+def test_health_is_red_15_minutes_after_key_rotation(serve):
     clock = [NOW_MS]
     client = serve(now_ms=lambda: clock[0])
     post(client, ENDED)
@@ -125,7 +125,7 @@ def test_forgeries_beside_authentic_events_never_redden(serve):
         health(client)
 
 
-def test_few_forgeries_over_a_long_time_do_not_redden(serve):
+def test_rare_forgeries_leave_health_green(serve):
     clock = [NOW_MS]
     client = serve(now_ms=lambda: clock[0])
     for _ in range(4 * MIN_FORGED):
@@ -134,7 +134,7 @@ def test_few_forgeries_over_a_long_time_do_not_redden(serve):
         health(client)
 
 
-def test_replay_of_a_stored_body_is_a_duplicate_and_does_not_redden(client):
+def test_replayed_body_is_a_duplicate_and_stays_green(client):
     post(client, ENDED)
     refused = post(client, ENDED, at_ms=OLD)
     assert_refused(refused, 401)
@@ -143,7 +143,7 @@ def test_replay_of_a_stored_body_is_a_duplicate_and_does_not_redden(client):
     assert (samples["stored"], samples["duplicate"], samples["stale"]) == (1, 1, 0)
 
 
-def test_stale_event_of_a_clock_that_was_ahead_does_not_redden(serve):
+def test_stale_event_from_a_fast_clock_stays_green(serve):
     clock = [NOW_MS + 365 * 86_400_000]
     client = serve(now_ms=lambda: clock[0])
     post(client, ENDED, at_ms=clock[0])
@@ -155,7 +155,7 @@ def test_stale_event_of_a_clock_that_was_ahead_does_not_redden(serve):
     assert health(client)["last_event_ms"] == NOW_MS
 
 
-def test_health_is_red_while_events_are_refused_and_none_is_stored(app, client, monkeypatch):
+def test_health_is_red_while_only_refusals_arrive(app, client, monkeypatch):
     store = app.extensions["callhouse"]["store"]
 
     def refuse(_received):
@@ -180,7 +180,7 @@ def test_each_problem_has_its_remedy_in_the_docs():
     assert len(re.findall(r"^\| `", documented, re.MULTILINE)) == len(PROBLEMS)
 
 
-def test_health_is_red_when_the_database_is_gone_and_green_when_it_is_back(client, db_path):
+def test_health_is_red_while_the_database_is_missing(client, db_path):
     shutil.move(db_path, db_path.with_name("elsewhere"))
     state = health(client, 503)
     assert (state["writable"], state["schema"], state["quarantined"]) == (False, None, None)
@@ -199,7 +199,7 @@ def test_health_is_red_when_the_file_is_replaced(client, db_path, content):
     assert_refused(post(client, CANARY), 503)
 
 
-def test_health_is_red_for_a_schema_of_another_version(engine, client, db):
+def test_health_is_red_for_another_schema_version(engine, client, db):
     engine.forget_migrations(db)
     state = health(client, 503)
     assert (state["schema"], state["quarantined"]) == (None, None)
@@ -213,7 +213,7 @@ def test_health_answers_while_the_write_lock_is_held(engine, client, database):
     assert time.monotonic() - begun < 1
 
 
-def test_database_is_looked_at_once_a_second_and_counters_at_once(serve, db_path):
+def test_database_health_is_cached_but_counters_are_not(serve, db_path):
     client = serve(health_cache_seconds=3600)
     before = health(client)
     post(client, b"poison")
@@ -222,7 +222,7 @@ def test_database_is_looked_at_once_a_second_and_counters_at_once(serve, db_path
     assert metrics(client)["quarantined"] == 1
 
 
-def test_one_request_looks_at_the_database_while_others_wait(settings, tmp_path):
+def test_one_request_checks_the_database_for_all(settings, tmp_path):
     watch = DatabaseWatch(settings.database, tmp_path / "retell.counters", seconds=3600)
     threads = [threading.Thread(target=watch.look) for _ in range(20)]
     looks = []
@@ -234,7 +234,7 @@ def test_one_request_looks_at_the_database_while_others_wait(settings, tmp_path)
     assert len(looks) == 1
 
 
-def test_health_with_an_address_of_its_own_is_404_elsewhere(serve):
+def test_health_with_its_own_address_is_404_elsewhere(serve):
     client = serve(health_bind=Bind("127.0.0.1", 9000))
     for path in ("/healthz", "/metrics"):
         assert_refused(client.get(path), 404)
@@ -286,7 +286,7 @@ def test_metrics_count_what_is_too_large(small):
     assert metrics(small)["too_large"] == 1
 
 
-def test_metrics_measure_the_file_the_log_and_the_disk(client, db_path):
+def test_metrics_have_file_log_and_disk_sizes(client, db_path):
     post(client, ENDED)
     samples = metrics(client)
     assert samples["database_bytes"] == db_path.stat().st_size

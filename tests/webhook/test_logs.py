@@ -26,7 +26,7 @@ def test_a_line_is_json_without_what_is_unknown():
     }
 
 
-def test_a_terminal_gets_columns_that_line_up_and_no_control_characters():
+def test_terminal_log_is_aligned_without_control_characters():
     stream = Terminal()
     log(now_ms=NOW_MS, stream=stream, outcome="stored", event="call_ended", entity_id="c\x1b[31m")
     log(now_ms=NOW_MS, stream=stream, outcome="duplicate", event="call_analyzed", entity_id="d")
@@ -69,7 +69,7 @@ def test_a_line_says_how_large_and_how_long(client, capsys):
     assert 0 < line["ms"] < 60_000
 
 
-def test_long_event_name_takes_200_characters_of_a_line(client, capsys):
+def test_long_event_name_is_cut_to_200_characters(client, capsys):
     post(client, {"event": "x" * 1_000_000, "call": {"call_id": "y" * 1_000_000}})
     [line] = lines(capsys)
     assert (len(line["event"]), len(line["entity_id"])) == (200, 200)

@@ -91,7 +91,7 @@ def test_there_are_bodies_of_every_kind():
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_body_is_stored_and_quarantined_only_if_named_so(name, delivered, rows):
+def test_body_is_quarantined_only_if_named_so(name, delivered, rows):
     assert delivered[name] == (200 if name in INBOUND else 204)
     sha256 = hashlib.sha256(BODIES[name]).hexdigest()
     query = "SELECT problem FROM observations WHERE body_sha256 = ?"
@@ -101,7 +101,7 @@ def test_body_is_stored_and_quarantined_only_if_named_so(name, delivered, rows):
 
 @pytest.mark.usefixtures("delivered")
 @pytest.mark.parametrize("name", OBJECTS)
-def test_body_about_a_call_or_chat_has_its_row(name, rows):
+def test_call_or_chat_body_has_a_row(name, rows):
     kind, said = OBJECTS[name]
     query = f"SELECT * FROM {kind}s WHERE {kind}_id = ?"
     (row,) = rows.execute(query, (said[f"{kind}_id"],)).fetchall()
@@ -113,7 +113,7 @@ def test_body_about_a_call_or_chat_has_its_row(name, rows):
     assert {column: row[column] for column in plain} == plain
 
 
-def test_every_body_posted_twice_changes_only_how_often_and_when_last(database):
+def test_body_posted_twice_changes_only_its_arrival_data(database):
     times = ("times_received", "last_received_at")
     with receiver_on(database) as client:
         for body in BODIES.values():
@@ -152,7 +152,7 @@ def analyzed(kind: str, said: dict) -> bytes:
 
 @pytest.mark.slow_on_postgres
 @pytest.mark.parametrize("name", OBJECTS)
-def test_body_without_any_one_of_its_fields_is_stored(name, shared, rows):
+def test_body_without_one_field_is_stored(name, shared, rows):
     kind, said = OBJECTS[name]
     key, columns = f"{kind}_id", (CALLS if kind == "call" else CHATS).names
     for field in said.keys() - {key}:

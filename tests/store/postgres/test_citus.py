@@ -73,7 +73,7 @@ def path():
         yield path
 
 
-def test_what_was_there_is_there_and_a_second_run_does_nothing(cluster, path):
+def test_distribute_keeps_rows_and_is_idempotent(cluster, path):
     assert dump_of(cluster) == dump_of(path)
     placed = distribute(cluster, timezone="UTC")
     assert not any(place.is_new for place in placed)
@@ -116,7 +116,7 @@ def test_every_write_is_sent_to_one_shard(cluster, path):
     assert dump_of(cluster) == dump_of(path)
 
 
-def test_every_view_says_what_it_says_of_a_file(cluster, path):
+def test_every_view_matches_sqlite_on_citus(cluster, path):
     assert differing(cluster, path, VIEWS) == set()
     assert in_store(cluster, lambda s: list(roll_up(s, timezone="UTC", now_ms=2**50))) == []
 
@@ -146,7 +146,7 @@ def test_what_sync_notes_is_kept(cluster, path):
     assert dump_of(cluster)["syncs"] == dump_of(path)["syncs"]
 
 
-def test_rows_of_a_day_can_be_read_as_an_export_reads_them(cluster):
+def test_export_query_reads_the_rows_of_a_day(cluster):
     with looking(cluster) as session:
         for table in TABLES:
             of = next((column for column in sql.SINCE if column in table.names), None)

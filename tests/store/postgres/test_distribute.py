@@ -89,7 +89,7 @@ def test_no_other_tables_foreign_keys_leave_its_node(catalog):
         assert parents <= (set(LOCAL) if table in LOCAL else set()), table
 
 
-def test_nothing_counts_up_by_itself_and_no_trigger_decides(catalog):
+def test_schema_has_no_sequence_and_no_trigger(catalog):
     for table in (*DISTRIBUTED, *REFERENCE, *LOCAL):
         assert catalog(DEFAULTS, table) == []
         assert catalog(TRIGGERS, table) == []
@@ -126,7 +126,7 @@ def test_run_again_it_leaves_everything_as_it_is(cluster):
     assert again.splitlines()[-1] == "All tables were distributed already."
 
 
-def test_a_table_that_came_later_is_distributed_by_the_next_run(cluster):
+def test_later_table_is_distributed_by_the_next_run(cluster):
     run(cluster)
     with looking(cluster) as session:
         session.raw.execute("DELETE FROM spread WHERE relation = 'unknowns'::regclass")
@@ -143,7 +143,7 @@ NOVELTY = """
 """
 
 
-def test_a_part_of_a_later_version_is_local_until_it_is_distributed(cluster, monkeypatch):
+def test_table_of_a_later_version_starts_local(cluster, monkeypatch):
     distribute(cluster, timezone="UTC")
     later = {**scripts(), "9999_novelties": NOVELTY}
     shared = sys.modules["receiver.store.migrate"]
@@ -177,7 +177,7 @@ def test_events_go_on_being_stored(cluster, db_path):
     assert dump_of(cluster) == dump_of(db_path)
 
 
-def test_it_waits_for_a_call_that_is_being_written(cluster):
+def test_distribute_waits_for_a_call_being_written(cluster):
     is_written, may_end = threading.Event(), threading.Event()
 
     def unit(connection):
@@ -210,7 +210,7 @@ def test_it_waits_for_a_call_that_is_being_written(cluster):
         )
 
 
-def test_figures_are_counted_on_every_node_and_no_more_added_up(cluster, db_path):
+def test_distributed_figures_are_counted_without_rollups(cluster, db_path):
     for where in (cluster, db_path):
         in_store(where, lambda s: deliver(s, seeded(7, 40)))
     assert in_store(cluster, added_up)
@@ -231,7 +231,7 @@ def test_nothing_is_distributed_if_something_cannot_be(cluster):
         assert session.raw.execute("SELECT * FROM spread").fetchall() == []
 
 
-def test_without_citus_nothing_is_done_and_the_hint_says_what_is_needed(pg, db_path):
+def test_distribute_without_citus_changes_nothing_and_hints(pg, db_path):
     said = run(pg, status=2)
     assert "Error: the database has no Citus" in said
     assert "coordinator of a Citus cluster" in said
@@ -244,7 +244,7 @@ def test_an_old_citus_is_refused(pg):
         distribute(pg, timezone="UTC")
 
 
-def test_a_node_that_may_lose_what_it_acknowledged_is_refused(cluster):
+def test_node_without_durable_commits_is_refused(cluster):
     with looking(cluster) as session:
         session.raw.execute("UPDATE nodes SET synchronous_commit = 'off' WHERE node = 'worker-2'")
     assert "synchronous_commit switched off" in run(cluster, status=2)
@@ -256,7 +256,7 @@ def test_a_table_that_lies_otherwise_is_named(cluster):
     assert "the table erasures is reference already" in run(cluster, status=2)
 
 
-def test_a_cluster_without_tables_is_asked_to_be_migrated(postgres):
+def test_distribute_without_tables_asks_for_migrate(postgres):
     where = postgres.create()
     citus.install(where)
     with pytest.raises(SchemaMismatch) as raised:
@@ -264,7 +264,7 @@ def test_a_cluster_without_tables_is_asked_to_be_migrated(postgres):
     assert "callhouse migrate" in raised.value.hint
 
 
-def test_a_server_that_is_away_is_said_to_be(pg):
+def test_unreachable_server_is_reported(pg):
     with pytest.raises(DatabaseAway, match="no connection"):
         distribute(type(pg)("postgresql://callhouse@127.0.0.1:1/x"), timezone="UTC")
 

@@ -31,7 +31,7 @@ def rebuilt(where) -> int:
 
 
 @pytest.mark.slow
-def test_a_day_of_calls_and_every_payload_leave_the_same_on_both_engines(pg, db_path):
+def test_day_and_payloads_match_on_both_engines(pg, db_path):
     bodies = [path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))]
     bodies += [delivery.body for delivery in day(1, day_start_ms=DAY_MS, calls=40)]
     for where in (pg, db_path):
@@ -61,7 +61,7 @@ def test_a_day_of_calls_and_every_payload_leave_the_same_on_both_engines(pg, db_
     ],
     ids=["text", "far", "kinds", "ill-typed", "long values", "words", "a word", "a key", "many"],
 )
-def test_what_an_engine_could_refuse_is_stored_as_on_sqlite(pg, db_path, fields):
+def test_difficult_content_is_stored_as_on_sqlite(pg, db_path, fields):
     body = body_of("call_ended", **fields)
     for where in (pg, db_path):
         store = open_store(where)
@@ -118,12 +118,12 @@ def test_eight_processes_leave_the_same_on_both_engines(pg):
 ROUNDS = [of_one_call(str(n), 16) for n in range(15)]
 
 
-def test_what_is_said_of_one_call_at_the_same_moment_is_merged(pg):
+def test_simultaneous_events_of_one_call_are_merged(pg):
     by_processes(pg, ROUNDS)
     assert differences(pg, [delivery for history in ROUNDS for delivery in history]) == set()
 
 
-def test_reasons_that_no_version_knows_come_and_go_with_the_calls_that_have_them(pg):
+def test_unknown_reasons_exist_only_with_their_calls(pg):
     """Of eight calls at a time, some take on a reason while others drop it."""
     rounds = [
         [

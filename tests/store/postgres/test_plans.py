@@ -76,7 +76,7 @@ def check(where, said):
 
 
 @pytest.mark.slow
-def test_an_event_reads_and_writes_the_part_of_its_call_alone(in_parts, spy):
+def test_event_touches_only_the_partition_of_its_call(in_parts, spy):
     in_store(in_parts, deliver_every_kind)
     units = check(in_parts, spy.said)
     assert len(units) > 100
@@ -84,7 +84,7 @@ def test_an_event_reads_and_writes_the_part_of_its_call_alone(in_parts, spy):
     assert len(set.union(*units.values())) > 1
 
 
-def test_what_is_asked_of_one_call_is_asked_of_its_part(in_parts, spy):
+def test_query_about_a_call_reads_its_partition(in_parts, spy):
     in_store(in_parts, lambda s: deliver(s, [WHOLE]))
     del spy.said[:]
     for ask in (show, state_of, lambda *a: here(a[0], [a[1]]), lambda *a: said_of(a[0], [a[1]])):
@@ -93,7 +93,7 @@ def test_what_is_asked_of_one_call_is_asked_of_its_part(in_parts, spy):
 
 
 @pytest.mark.slow
-def test_every_other_write_is_about_one_call_or_about_none(in_parts, spy):
+def test_other_writes_touch_at_most_one_call(in_parts, spy):
     def sync(store):
         received = [receive(b'{"call_id": "c"}', source="api", observed_at=5, received_at=6)]
         row = SyncRow("", "k", "2026-05-01", "", "2026-05-02", 1, None)
@@ -142,7 +142,7 @@ def declared():
 
 
 @pytest.mark.slow
-def test_tables_in_parts_end_as_whole_ones_and_as_a_file(in_parts, pg, db_path):
+def test_partitioned_tables_match_plain_ones_and_sqlite(in_parts, pg, db_path):
     history = [*seeded(11, 80), WHOLE] * 2
     for place in (in_parts, pg, db_path):
         in_store(place, lambda s: deliver(s, history))

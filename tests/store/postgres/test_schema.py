@@ -69,7 +69,7 @@ def catalog(pg):
         yield lambda query, table: session.raw.execute(query, (table.name,)).fetchall()
 
 
-def test_every_table_has_the_columns_types_and_keys_that_sqlite_has(catalog, db):
+def test_tables_have_sqlites_columns_types_and_keys(catalog, db):
     for table in ALL_TABLES:
         columns = catalog(COLUMNS, table)
         declared = [tuple(c) for c in db.execute(f"PRAGMA table_info({table.name})")]
@@ -102,7 +102,7 @@ OF_PAGES = {
 }
 
 
-def test_every_index_of_sqlite_but_those_of_pages_is_there(catalog, db):
+def test_indexes_are_sqlites_except_for_pages(catalog, db):
     for table in ALL_TABLES:
         found = {name for name, is_key, *_ in catalog(INDEXES, table) if not is_key}
         expected = {row["name"] for row in db.execute(f"PRAGMA index_list({table.name})")}
@@ -146,7 +146,7 @@ def test_every_key_begins_with_the_column_that_distributes(catalog):
             assert here == there == [table.key[0]], (table.name, parent)
 
 
-def test_every_part_refers_to_its_whole_as_on_sqlite(catalog, db):
+def test_foreign_keys_are_those_of_sqlite(catalog, db):
     rules = {"NO ACTION": "a", "CASCADE": "c"}
     for table in ALL_TABLES:
         declared = db.execute(f"PRAGMA foreign_key_list({table.name})").fetchall()
@@ -206,7 +206,7 @@ def test_rows_are_inserted_in_few_statements(pg, of_calls):
     assert upserted(pg, of_calls) == (of_calls, len(["64 rows", "4 rows", "2 rows", "1 row"]))
 
 
-def test_of_rows_with_one_key_the_last_is_inserted(pg, of_calls):
+def test_last_row_of_a_key_is_inserted(pg, of_calls):
     assert upserted(pg, [*of_calls, ("c10", "later")]) == ([("c10", "later"), *of_calls[1:]], 4)
 
 
@@ -333,12 +333,12 @@ NO_CHANGES = (
 )
 
 
-def test_a_start_changes_no_table_of_a_current_database(pg):
+def test_start_changes_no_table_of_a_current_database(pg):
     execute(pg, *NO_CHANGES)
     assert migrate(pg, timezone="UTC") == []
 
 
-def test_a_role_that_may_not_change_tables_can_serve(pg):
+def test_role_without_rights_to_alter_can_serve(pg):
     execute(pg, "CREATE ROLE receiving LOGIN", *GRANTS)
     try:
         where = PostgresUrl(pg.url.replace("callhouse@", "receiving@"))
@@ -379,7 +379,7 @@ def test_roles_and_database_are_made_as_printed(postgres):
         execute(postgres.url("postgres"), "DROP ROLE callhouse_owner, callhouse_receiver")
 
 
-def test_a_database_without_tables_is_said_to_be_one(postgres):
+def test_database_without_tables_is_reported(postgres):
     where = postgres.create()
     store = open_store(where)
     with pytest.raises(SchemaMismatch):
@@ -398,7 +398,7 @@ def test_a_password_shows_nowhere():
     assert str(where) == "postgresql://db.example.com/calls"
 
 
-def test_a_server_that_is_away_is_named_without_what_it_said():
+def test_unreachable_server_is_named_without_its_message():
     where = PostgresUrl("postgresql://calls:hunter2@127.0.0.1:1/calls")
     with pytest.raises(StoreUnavailable, match="no connection to the server") as caught:
         show(where, "c")

@@ -24,7 +24,7 @@ def store(pg):
     store.close()
 
 
-def test_a_deadlock_is_ended_by_doing_one_of_both_again(store, pg):
+def test_deadlock_is_resolved_by_a_retry(store, pg):
     both, tries = threading.Barrier(2), []
 
     def crossing(first, second):
@@ -48,7 +48,7 @@ def test_a_deadlock_is_ended_by_doing_one_of_both_again(store, pg):
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01"])
-def test_a_transaction_that_is_given_up_is_done_again_as_a_whole(store, pg, state):
+def test_aborted_transaction_is_retried_as_a_whole(store, pg, state):
     tries = []
 
     def unit(connection):
@@ -63,7 +63,7 @@ def test_a_transaction_that_is_given_up_is_done_again_as_a_whole(store, pg, stat
         assert dump(db)["erasures"] == [("try 3", None, None)]
 
 
-def test_one_that_is_given_up_for_ever_is_busy(pg):
+def test_transaction_that_always_aborts_is_busy(pg):
     store = open_store(pg, busy_seconds=0.3)
 
     def unit(connection):
@@ -74,7 +74,7 @@ def test_one_that_is_given_up_for_ever_is_busy(pg):
     store.close()
 
 
-def test_connections_are_used_again_and_hung_up_at_the_end(store, pg):
+def test_connections_are_reused_and_closed(store, pg):
     threads = [threading.Thread(target=add, args=(store, "call_ended", f"c{n}")) for n in range(40)]
     for thread in threads:
         thread.start()
@@ -145,7 +145,7 @@ def test_a_connection_refused_till_the_deadline_is_unavailable(limited, pg):
         store.close()
 
 
-def test_a_process_has_no_more_connections_than_were_set(pg):
+def test_process_stays_within_its_connection_limit(pg):
     store, peak = open_store(pg, busy_seconds=20, connections=2), []
     with looking(pg) as db:
         count = f"{OURS} AND datname = current_database() AND pid <> {db.raw.info.backend_pid}"
@@ -246,7 +246,7 @@ def test_each_transaction_is_made_durable_by_itself(store, pg, holder):
         assert heard(pg) == WANTED
 
 
-def test_a_transaction_that_is_not_durable_is_not_committed(store, pg):
+def test_transaction_without_durability_is_not_committed(store, pg):
     def unit(connection):
         connection.execute("INSERT INTO erasures (entity_id) VALUES (?)", ("a",))
 

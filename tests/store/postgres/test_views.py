@@ -102,7 +102,7 @@ def test_numbers_are_rounded_as_sqlite_rounds_them(pg, db):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(runs())
-def test_any_writes_and_roll_ups_leave_the_same_on_both_engines(postgres, acts):
+def test_writes_and_rollups_match_on_both_engines(postgres, acts):
     where = postgres.blank()
     with blank_file() as path:
         for database in (where, path):
@@ -161,17 +161,17 @@ def is_done(pg, thread) -> None:
     assert len(rows_of(pg, ROLLED_UP[0])) == 1
 
 
-def test_adding_up_waits_for_a_call_that_is_being_written(pg):
+def test_rollup_waits_for_a_call_being_written(pg):
     assert write_while_adding_up(pg, waits) == [[2.0]]
     assert len(rows_of(pg, ROLLED_UP[0])) == 1
 
 
-def test_without_the_lock_a_call_is_in_no_figure(pg, monkeypatch):
+def test_rollup_without_the_lock_misses_a_call(pg, monkeypatch):
     monkeypatch.setattr(Session, "lock_hour", lambda *_: None)
     assert write_while_adding_up(pg, is_done) == [[1.0]]
 
 
-def test_a_call_that_comes_while_its_hour_is_added_up_takes_it_back(pg):
+def test_call_during_the_rollup_invalidates_its_hour(pg):
     store, other = open_store(pg), open_store(pg)
     add(store, "call_ended", "before", start_timestamp=0)
     thread = threading.Thread(
@@ -195,7 +195,7 @@ def test_a_call_that_comes_while_its_hour_is_added_up_takes_it_back(pg):
         each.close()
 
 
-def test_a_call_of_another_hour_does_not_wait_while_an_hour_is_added_up(pg):
+def test_call_of_another_hour_does_not_wait(pg):
     store, other = open_store(pg), open_store(pg, busy_seconds=2)
 
     def fill(connection) -> None:
@@ -210,7 +210,7 @@ def test_a_call_of_another_hour_does_not_wait_while_an_hour_is_added_up(pg):
         each.close()
 
 
-def test_what_is_added_up_is_thrown_away_when_nobody_adds_up(pg):
+def test_rollups_are_deleted_when_nobody_rolls_up(pg):
     """Else an hour could be stored that means what the views before meant."""
     store = open_store(pg)
 
@@ -229,7 +229,7 @@ def test_what_is_added_up_is_thrown_away_when_nobody_adds_up(pg):
     store.close()
 
 
-def test_one_adds_up_at_a_time_and_the_others_do_not_wait(pg):
+def test_only_one_rolls_up_and_others_return(pg):
     store, other = open_store(pg), open_store(pg)
 
     def fill(connection) -> None:
