@@ -7,8 +7,14 @@ from pathlib import Path
 from tests.support import ROOT
 
 SOURCES = sorted([*ROOT.glob("receiver/**/*.py"), *ROOT.glob("schema/**/*.py")])
+TESTS = sorted(ROOT.glob("tests/**/*.py"))
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
+MAX_WORDS_IN_A_NAME = 8
+# Their tests are still to be renamed.
+ROOMS_WITH_LONG_NAMES = tuple(
+    f"tests/{room}/" for room in ("browse", "cli", "retell", "sandbox", "transfer")
+)
 # A list of every table, which reads best in one place.
 LONG_FILES = {"schema/tables.py"}
 
@@ -91,6 +97,20 @@ def test_one_file_depends_on_datasette_internals():
                 assert ast.unparse(node.value) in ("self", "os"), where
 
 
+def test_sandbox_imports_only_signature_and_errors():
+    allowed = {"receiver.errors", "receiver.webhook.signature"}
+    for path in ROOT.glob("receiver/sandbox/**/*.py"):
+        ours = {module for module in imports(path) if f"{module}.".startswith("receiver.")}
+        others = {module for module in ours if not module.startswith("receiver.sandbox")}
+        assert others <= allowed, name(path)
+
+
+def test_every_package_has_a_docstring():
+    for path in SOURCES:
+        if path.name == "__init__.py":
+            assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), name(path)
+
+
 def test_only_store_imports_a_database_driver():
     for path in outside("receiver/store/"):
         assert not roots(path) & {"sqlite3", "pysqlite3", "sqlite_utils", "psycopg"}, name(path)
@@ -111,7 +131,7 @@ def test_no_leftovers():
 
 def test_no_test_imports_another_test():
     """A test module is imported by pytest alone; what several need is in tests/support/."""
-    for path in ROOT.glob("tests/**/*.py"):
+    for path in TESTS:
         modules = {
             f"{node.module}.{alias.name}"
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -120,3 +140,11 @@ def test_no_test_imports_another_test():
         }
         found = {module for module in imports(path) | modules if ".test_" in f".{module}"}
         assert found == set(), name(path)
+
+
+def test_test_names_have_at_most_eight_words():
+    for path in TESTS:
+        if not name(path).startswith(ROOMS_WITH_LONG_NAMES):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                    assert node.name.count("_") <= MAX_WORDS_IN_A_NAME, f"{name(path)} {node.name}"
