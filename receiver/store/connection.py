@@ -47,15 +47,15 @@ class Connection(sqlite3.Connection):
         self.executemany(sql.UPSERT[table], rows)
 
     def savepoint(self) -> None:
-        """Set the one savepoint there is."""
+        """Set a savepoint; they nest."""
         self.execute("SAVEPOINT part")
 
     def release_savepoint(self) -> None:
-        """Keep what was done since the savepoint."""
+        """Keep what was done since the last savepoint."""
         self.execute("RELEASE part")
 
     def roll_back_to_savepoint(self) -> None:
-        """Undo what was done since the savepoint, and release it."""
+        """Undo what was done since the last savepoint, and release it."""
         self.execute("ROLLBACK TO part")
         self.execute("RELEASE part")
 

@@ -57,13 +57,13 @@ class Connection(Protocol):
         """Insert rows of a call or chat, or update those with their keys."""
 
     def savepoint(self) -> None:
-        """Set the one savepoint there is."""
+        """Set a savepoint; they nest."""
 
     def release_savepoint(self) -> None:
-        """Keep what was done since the savepoint."""
+        """Keep what was done since the last savepoint."""
 
     def roll_back_to_savepoint(self) -> None:
-        """Undo what was done since the savepoint, and release it."""
+        """Undo what was done since the last savepoint, and release it."""
 
     def lock_hour(self, at: int, /) -> None:
         """Share the hour of a time with others that write calls, until the transaction ends.

@@ -194,17 +194,17 @@ class Session:
     # TO, so these are not prepared.
 
     def savepoint(self) -> None:
-        """Set the one savepoint there is; none in a pipeline."""
+        """Set a savepoint; they nest. None in a pipeline."""
         if not self._is_pipelined:
             self.raw.execute("SAVEPOINT part", prepare=False)
 
     def release_savepoint(self) -> None:
-        """Keep what was done since the savepoint."""
+        """Keep what was done since the last savepoint."""
         if not self._is_pipelined:
             self.raw.execute("RELEASE part", prepare=False)
 
     def roll_back_to_savepoint(self) -> None:
-        """Undo what was done since the savepoint. Raises SavepointNeeded in a pipeline."""
+        """Undo what was done since the last savepoint. Raises SavepointNeeded in a pipeline."""
         if self._is_pipelined:
             raise SavepointNeeded("there is no savepoint in a pipeline")
         self.raw.execute("ROLLBACK TO part", prepare=False)
