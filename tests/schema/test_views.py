@@ -135,7 +135,7 @@ def test_every_word_is_a_row(world):
     ]
 
 
-def test_words_of_another_shape_fail_no_page(world):
+def test_words_of_another_shape_fail_no_page(world, dialect):
     world.execute("DELETE FROM utterance_words WHERE call_id = 'transferred'")
     world.execute("""UPDATE utterance_words SET words = '["Hi", {"a b": 1}, [null, 2], 3]'""")
     assert table_of(
@@ -144,7 +144,7 @@ def test_words_of_another_shape_fail_no_page(world):
     world.execute("""UPDATE utterance_words SET words = '{"a b": ["Hi", 1, 2]}'""")
     found = table_of(world, "SELECT word, start_seconds, end_seconds FROM words")
     # PostgreSQL's view reads lists alone.
-    assert set(found) <= {("Hi", 1, 2)}
+    assert set(found) == (set() if dialect == "PostgreSQL" else {("Hi", 1, 2)})
 
 
 def test_words_that_are_no_json_have_no_rows(world):
