@@ -289,8 +289,9 @@ class History:
         if not self.jumped:
             longest = max(r.waited for r in self.requests)
             assert longest < 2.5 * BUSY_SECONDS, f"a request waits for {longest} s"
-        # A lock that is held briefly is waited for.
-        harmless = all("0.002 s" in fault or "0.05 s" in fault for fault in self.report.faults)
+        # A lock that is held briefly is waited for. Two of 0.05 s may take until the deadline.
+        long = [fault for fault in self.report.faults if "0.002 s" not in fault]
+        harmless = not long or (len(long) == 1 and "0.05 s" in long[0])
         assert not (harmless and self.report.refused), "an event is refused without a reason"
 
     def _check_healed(self) -> None:
