@@ -299,10 +299,10 @@ def _install_limiter() -> object:
 
 
 def damage(connection: Connection, *, seconds: float) -> str | None:
-    """What SQLite finds wrong with the file, or None if it finds nothing within `seconds`.
+    """What `PRAGMA quick_check` finds; None if it finds nothing within `seconds`.
 
-    A large file is looked at in part: better than not at all, and cheap at any size. The finding
-    names tables and pages, never values.
+    Of a large file it checks a part; health scans all of it. The message names tables and pages,
+    never values.
     """
     deadline = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
@@ -320,5 +320,5 @@ def damage(connection: Connection, *, seconds: float) -> str | None:
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file's content is at fault: not a moment's trouble, it stays."""
+    """Whether an error is caused by the content of the file, and so will not go away."""
     return result_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

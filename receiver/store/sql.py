@@ -6,6 +6,14 @@ from schema.sql.macros import plain
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table
 
 
+def rows_after(table: Table, *, is_first: bool) -> str:
+    """Rows in the order of the key, after a key unless `is_first`; the key's columns first."""
+    key = ", ".join(table.key)
+    rest = "".join(f", {name}" for name in table.names if name not in table.key)
+    where = "" if is_first else f"WHERE ({key}) > ({', '.join('?' for _ in table.key)}) "
+    return f"SELECT {key}{rest} FROM {table.name} {where}ORDER BY {key}"
+
+
 def upsert(table: Table, rows: int = 1) -> str:
     """Insert rows, or update every column of those with their keys."""
     rest = [name for name in table.names if name not in table.key]

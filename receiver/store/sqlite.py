@@ -19,9 +19,9 @@ from receiver.store.connection import (
     Connection,
     connect,
     connect_readonly,
-    damage,
     file_kind,
     is_busy,
+    is_damage,
     no_database,
     refuse,
     require_readable,
@@ -31,13 +31,18 @@ from receiver.store.connection import (
 from receiver.store.exporting import FileSnapshot, snapshot
 from receiver.store.migrate import applied, check, migrate
 from receiver.store.store import Store
+from schema.tables import ROLLUP_TABLES, TABLES
+from schema.transcript import Row
 
-# How long one answer may look for damage; requests of the same worker wait that long.
+# How long one check of health scans for damage; requests of the same worker wait that long.
 DAMAGE_SECONDS = 0.2
-# How many times as long nobody looks again: 2% of the time at most is spent on it.
+# How many times as long the scan rests: it takes 2% of the time at most.
 DAMAGE_REST = 50
 
 _looked: dict[Path, tuple[float, str | None]] = {}
+_scans: dict[Path, "Scan"] = {}
+# What the scan for damage reads: all but the full-text index, which can be rebuilt.
+_SCANNED = (*TABLES, *ROLLUP_TABLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +97,19 @@ class Sqlite:
             problems.append(f"the database cannot be opened: {error}")
             return found
         try:
-            if damaged := _damage(self.path, connection):
-                problems.append(f"the database is damaged: {damaged}")
             found["schema"] = max(applied(connection), default=None)
             check(connection)
+            if damaged := _damage(self.path, connection):
+                problems.append(f"the database is damaged: {damaged}")
             found["quarantined"] = connection.execute(sql.QUARANTINED).fetchone()[0]
             found["writable"] = _is_writable(connection)
         except SchemaMismatch as error:
             problems.append(str(error))
-        except sqlite3.Error as error:
-            problems.append(f"the database cannot be read: {error}")
+        except sqlite3.DatabaseError as error:
+            state = "is damaged" if is_damage(error) else "cannot be read"
+            problem = f"the database {state}: {error}"
+            if problem not in problems:
+                problems.append(problem)
         finally:
             connection.close()
         return found
@@ -119,12 +127,54 @@ def _size(path: Path) -> int:
         return 0
 
 
+@dataclass(slots=True)
+class Scan:
+    """Reads every row of every table by primary key, a bounded time at once, again and again."""
+
+    _table: int = 0
+    _after: Row = ()
+
+    def resume(self, connection: Connection, *, seconds: float) -> str | None:
+        """Continue for `seconds`, at most through all tables once; SQLite's message if a page is
+        damaged, where the next call starts again."""
+        deadline = time.monotonic() + seconds
+        # Text that is not UTF-8 is no damage.
+        connection.text_factory = bytes
+        try:
+            for _ in _SCANNED:
+                if not self._read_table(connection, deadline):
+                    break
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            return str(error)
+        finally:
+            connection.text_factory = str
+        return None
+
+    def _read_table(self, connection: Connection, deadline: float) -> bool:
+        """Read to the end of the current table; False if the time is over before."""
+        table = _SCANNED[self._table]
+        statement = sql.rows_after(table, is_first=not self._after)
+        for row in connection.execute(statement, self._after):
+            # Keys are text, read as bytes.
+            self._after = tuple(
+                key.decode(errors="replace") if isinstance(key, bytes) else key
+                for key in row[: len(table.key)]
+            )
+            if time.monotonic() >= deadline:
+                return False
+        self._table, self._after = (self._table + 1) % len(_SCANNED), ()
+        return True
+
+
 def _damage(path: Path, connection: Connection) -> str | None:
-    """What was found at the last look; a new one is taken when the rest is over."""
+    """What the last scan found; it is resumed when its rest is over."""
     due, found = _looked.get(path, (0.0, None))
     began = time.monotonic()
     if began >= due:
-        found = damage(connection, seconds=DAMAGE_SECONDS)
+        scan = _scans.setdefault(path, Scan())
+        found = scan.resume(connection, seconds=DAMAGE_SECONDS)
         ended = time.monotonic()
         _looked[path] = ended + DAMAGE_REST * (ended - began), found
     return found

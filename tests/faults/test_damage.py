@@ -7,7 +7,9 @@ import pytest
 from receiver.errors import ForeignDatabase, StoreUnavailable
 from receiver.store import Store, migrate, receive
 from receiver.store.connection import connect
+from receiver.store.sqlite import Scan
 from receiver.webhook.health import DatabaseWatch, health
+from schema.tables import ROLLUP_TABLES, TABLES
 from tests.faults.harness import pair
 from tests.support.webhooks import NOW_MS
 
@@ -83,6 +85,25 @@ def test_the_search_for_damage_ends_in_time(filled, monkeypatch):
     assert migrate(filled, timezone="UTC") == []
 
 
+def test_scan_in_small_steps_reads_every_table(filled):
+    def scan(steps):
+        connection = connect(filled, busy_timeout_ms=0)
+        reading = Scan()
+        found = [reading.resume(connection, seconds=-1) for _ in range(steps)]
+        connection.close()
+        return found
+
+    connection = connect(filled, busy_timeout_ms=0)
+    tables = [table.name for table in (*TABLES, *ROLLUP_TABLES)]
+    rows = sum(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables)
+    connection.close()
+    assert scan(rows + len(tables)) == [None] * (rows + len(tables))
+    smash(filled, "utterances")
+    found = scan(rows + len(tables))
+    assert found[0] is None
+    assert found[-1] == "database disk image is malformed"
+
+
 def test_failed_start_is_explained_in_one_sentence(serve, filled):
     zero_header(filled)
     server = serve(filled).launch()
@@ -99,7 +120,7 @@ def test_damage_under_the_server_stops_acknowledgements(serve, filled, harm):
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     status, found = server.health()
     assert status == 503
-    assert any("damaged" in p or "not a database" in p for p in found["problems"]), found
+    assert any("damaged" in p or "not a SQLite database" in p for p in found["problems"]), found
 
 
 def test_health_looks_again_after_a_while_only(filled, monkeypatch, app):
