@@ -70,7 +70,7 @@ def test_schema_does_no_io_and_imports_no_receiver():
 
 
 def test_only_the_two_apps_know_flask():
-    apps = {"receiver/webhook/app.py", "receiver/sandbox/app.py"}
+    apps = {"receiver/webhook/app.py", "receiver/sandbox/server.py"}
     assert {name(path) for path in SOURCES if "flask" in roots(path)} == apps
 
 

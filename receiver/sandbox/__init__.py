@@ -1,1 +1,4 @@
-"""A local Retell to develop against: invented calls, reported the way Retell reports real ones."""
+"""A local Retell to develop against: its API, and webhooks about invented calls.
+
+In: requests to the API, a seed, and the data files. Out: responses and signed webhooks.
+"""

@@ -1,14 +1,23 @@
-"""One call from its plan: everything Retell knows of it once it is over and analysed."""
+"""Makes a call object from a plan: everything that Retell has of it after the analysis."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from random import Random
 from typing import Any
 
-from receiver.sandbox.companies import Account, Agent, person, working_day
-from receiver.sandbox.dialogue import Pause, Slots, Step, decided, fill
+from receiver.sandbox.companies import (
+    Account,
+    Agent,
+    Pause,
+    Slots,
+    Step,
+    decided,
+    fill,
+    person,
+    working_day,
+)
 from receiver.sandbox.plans import CUT_SHORT, NEVER_STARTED, NOT_CONNECTED, Plan
 from receiver.sandbox.timeline import UTTERANCES, Timeline
 from receiver.sandbox.wire import compact, hex_digits, number
@@ -213,7 +222,7 @@ _NO_ANSWER = ("", "N/A", None)
 def call_analysis(rng: Random, plan: Plan, slots: Slots) -> dict[str, Any]:
     """Return the analysis of a call that connected."""
     if plan.reason.startswith("error_"):
-        return no_conversation() | {"in_voicemail": False}
+        return {**NO_CONVERSATION, "in_voicemail": False}
     if plan.agent.storage == "basic_attributes_only":
         return {
             "in_voicemail": False,
@@ -222,23 +231,25 @@ def call_analysis(rng: Random, plan: Plan, slots: Slots) -> dict[str, Any]:
         }
     if plan.reason == CUT_SHORT:
         return _cut_short(rng, plan)
+    sentiment = plan.ending.sentiment
+    if sentiment == "Positive" and rng.random() < 0.2:
+        sentiment = "Neutral"
     return {
         "in_voicemail": plan.reason == "voicemail_reached",
         "call_summary": fill(plan.ending.summary, slots),
-        "user_sentiment": _sentiment(rng, plan.ending.sentiment),
+        "user_sentiment": sentiment,
         "custom_analysis_data": fill(plan.ending.analysis, slots),
         "call_successful": plan.ending.successful,
     }
 
 
-def no_conversation() -> dict[str, Any]:
-    """Return the analysis of a call in which nobody spoke."""
-    return {
-        "call_summary": "",
-        "user_sentiment": "Unknown",
-        "call_successful": False,
-        "custom_analysis_data": {},
-    }
+# The analysis of a call in which nobody spoke.
+NO_CONVERSATION: Mapping[str, Any] = {
+    "call_summary": "",
+    "user_sentiment": "Unknown",
+    "call_successful": False,
+    "custom_analysis_data": {},
+}
 
 
 def second_opinion(analysis: dict[str, Any]) -> dict[str, Any]:
@@ -264,10 +275,6 @@ def _cut_short(rng: Random, plan: Plan) -> dict[str, Any]:
         "custom_analysis_data": {key: rng.choice(_NO_ANSWER) for key in plan.ending.analysis},
         "call_successful": False,
     }
-
-
-def _sentiment(rng: Random, usual: str) -> str:
-    return "Neutral" if usual == "Positive" and rng.random() < 0.2 else usual
 
 
 _SPEAKERS = {"agent": "Agent", "user": "User", "transfer_target": "Transfer Target"}
@@ -359,7 +366,10 @@ def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = N
     known = identity(rng, account, plan, slots)
     if plan.reason in NEVER_STARTED:
         return _never_started(rng, plan, known)
-    timeline = _played(rng, plan, slots)
+    timeline = Timeline(rng, plan.agent, plan.version, slots)
+    for step in _steps(rng, plan):
+        timeline.play(step)
+    timeline.hang_up(plan.reason)
     entries = timeline.entries
     duration_ms = round(timeline.now * 1000)
     end_ms = plan.start_ms + duration_ms
@@ -388,15 +398,11 @@ def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = N
 
 def _slots(rng: Random, plan: Plan) -> dict[str, Any]:
     dialogue = plan.kind.dialogue
-    slots = person(rng, _country(plan.agent, dialogue.language))
+    slots = person(rng, "GB" if dialogue.language == "en-GB" else plan.agent.country)
     slots |= working_day(rng, plan.start_ms, dialogue.language)
     for choice in dialogue.choices:
         slots |= rng.choice(choice)
     return slots
-
-
-def _country(agent: Agent, language: str) -> str:
-    return "GB" if language == "en-GB" else agent.country
 
 
 def _never_started(rng: Random, plan: Plan, known: dict[str, Any]) -> Call:
@@ -407,18 +413,10 @@ def _never_started(rng: Random, plan: Plan, known: dict[str, Any]) -> Call:
         "transcript": "",
         "disconnection_reason": plan.reason,
         "call_cost": {"combined_cost": 0},
-        "call_analysis": no_conversation(),
+        "call_analysis": dict(NO_CONVERSATION),
     }
     ringing_ms = rng.randrange(4_000, 32_000)
     return Call(plan, record, [], plan.start_ms, plan.start_ms + ringing_ms, {})
-
-
-def _played(rng: Random, plan: Plan, slots: Slots) -> Timeline:
-    timeline = Timeline(rng, plan.agent, plan.version, slots)
-    for step in _steps(rng, plan):
-        timeline.play(step)
-    timeline.hang_up(plan.reason)
-    return timeline
 
 
 def _steps(rng: Random, plan: Plan) -> list[Step]:

@@ -1,4 +1,4 @@
-"""Things that happen at their time: a few threads, each with a queue in order of time."""
+"""Sending events as webhooks at their time, with retries, and what can go wrong on the way."""
 
 import hashlib
 import heapq
@@ -15,8 +15,7 @@ import httpx
 
 from receiver.errors import CallhouseError
 from receiver.sandbox.companies import AgentVersion
-from receiver.sandbox.days import webhook_body
-from receiver.sandbox.events import Event
+from receiver.sandbox.days import Event, webhook_body
 from receiver.sandbox.workspace import Held, Workspace, changed
 from receiver.webhook.signature import sign
 
@@ -191,18 +190,19 @@ RETRY_AFTER_MS = (5_000, 15_000, 30_000)
 
 @dataclass(frozen=True)
 class Outgoing:
-    """One webhook to send. It is signed when it is sent, plus `skew_ms`, or at `signed_ms`."""
+    """One webhook to send. It is signed when it is sent, or at `signed_ms`."""
 
+    sending: Sending
     url: str
-    event: str
-    call_id: str
     body: bytes
-    due_ms: int
-    copies_ms: tuple[int, ...] = ()
-    timeout_ms: int = TIMEOUT_MS
-    skew_ms: int = 0
-    signed_ms: int | None = None
-    at_once: bool = False
+    timeout_ms: int
+    signed_ms: int | None
+    at_once: bool
+
+    @property
+    def call_id(self) -> str:
+        """The call that it reports; empty for other events."""
+        return self.sending.event.entity_id
 
 
 @dataclass
@@ -244,15 +244,15 @@ class Deliverer:
         """Close the connections."""
         self._client.close()
 
-    def drop(self, outgoing: Outgoing) -> None:
-        """Note a webhook that is never sent."""
-        self._say(self._logged(outgoing))
-
     def send(self, outgoing: Outgoing) -> None:
-        """Send a webhook now, and have it tried again if it is not answered 2xx."""
+        """Send a webhook now, unless it is dropped, and retry until it is answered 2xx."""
+        if outgoing.sending.dropped:
+            self._say(self._logged(outgoing))
+            return
         signature = self._sign(outgoing)
         self._post(outgoing, self._logged(outgoing), signature)
-        copies = [(at_ms, partial(self._copy, outgoing, signature)) for at_ms in outgoing.copies_ms]
+        copy = partial(self._copy, outgoing, signature)
+        copies = [(at_ms, copy) for at_ms in outgoing.sending.copies_ms]
         self._schedule.add(outgoing.call_id, copies, at_once=outgoing.at_once)
 
     def _copy(self, outgoing: Outgoing, signature: str) -> None:
@@ -260,7 +260,8 @@ class Deliverer:
 
     def _logged(self, outgoing: Outgoing) -> Delivery:
         digest = hashlib.sha256(outgoing.body).hexdigest()
-        delivery = Delivery(outgoing.url, outgoing.event, outgoing.call_id, digest)
+        event = outgoing.sending.event
+        delivery = Delivery(outgoing.url, event.name, event.entity_id, digest)
         with self._lock:
             self.log.append(delivery)
         return delivery
@@ -282,7 +283,7 @@ class Deliverer:
 
     def _retry(self, outgoing: Outgoing, delivery: Delivery) -> None:
         """Try again later, signed anew: the first signature may be too old by then."""
-        due_ms = outgoing.due_ms + sum(RETRY_AFTER_MS[: delivery.attempts])
+        due_ms = outgoing.sending.send_ms + sum(RETRY_AFTER_MS[: delivery.attempts])
         if self._schedule.paced:
             due_ms = self._now_ms() + RETRY_AFTER_MS[delivery.attempts - 1]
 
@@ -299,7 +300,7 @@ class Deliverer:
                 last_ms = self._last_signed_ms.get(outgoing.call_id, 0)
                 at_ms = max(self._now_ms(), last_ms + 1)
                 self._last_signed_ms[outgoing.call_id] = at_ms
-        return sign(outgoing.body, key=self._key, now_ms=at_ms + outgoing.skew_ms)
+        return sign(outgoing.body, key=self._key, now_ms=at_ms + outgoing.sending.skew_ms)
 
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([\w-]+)\s*\}\}")
@@ -380,21 +381,14 @@ class Reporter:
             return
         stamped = agent.agent.event_timestamps if agent else True
         outgoing = Outgoing(
+            sending=sending,
             url=url,
-            event=event.name,
-            call_id=event.entity_id,
             body=webhook_body(event, stamped),
-            due_ms=sending.send_ms,
-            copies_ms=sending.copies_ms,
             timeout_ms=(agent and agent.settings.get("webhook_timeout_ms")) or TIMEOUT_MS,
-            skew_ms=sending.skew_ms,
             signed_ms=sending.send_ms if backdated else None,
             at_once=past,
         )
-        if sending.dropped:
-            self._deliverer.drop(outgoing)
-        else:
-            self._deliverer.send(outgoing)
+        self._deliverer.send(outgoing)
 
     def _agent(self, held: Held) -> AgentVersion:
         return self._workspace.agent(held.call["agent_id"], held.call["agent_version"])

@@ -1,18 +1,16 @@
-"""What Retell's API does with an account: one method for each route that is served."""
+"""The operations of Retell's API on an account: one method for each route."""
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field
 
 from receiver.errors import Refusal
-from receiver.sandbox.calls import (
-    second_opinion,
-)
+from receiver.sandbox.calls import second_opinion
 from receiver.sandbox.companies import Account, AgentVersion
+from receiver.sandbox.days import Event
 from receiver.sandbox.deliveries import Reporter
-from receiver.sandbox.events import Event
 from receiver.sandbox.orders import (
     INVALID,
     Body,
@@ -21,11 +19,11 @@ from receiver.sandbox.orders import (
     CallUpdate,
     ListOrder,
     PhoneCallOrder,
+    Storage,
     StringFilter,
     WebCallOrder,
     meets,
     page,
-    parsed,
 )
 from receiver.sandbox.plans import BY_NUMBER, Scenario
 from receiver.sandbox.workspace import (
@@ -39,7 +37,8 @@ from receiver.sandbox.workspace import (
     stopped,
 )
 
-_TIGHTNESS = ("everything", "everything_except_pii", "basic_attributes_only")
+# From the loosest to the strictest.
+_STORAGE = get_args(Storage)
 _ANALYSIS_MS = 2_000
 _TOKEN_MS = 30_000
 
@@ -65,7 +64,7 @@ class Operations:
 
     def create_phone_call(self, body: Any) -> dict[str, Any]:
         """Create a call and let it live; return it as registered."""
-        order = parsed(PhoneCallOrder.model_validate, body)
+        order = PhoneCallOrder.parse(body)
         key, now_ms = order.idempotency_key, self._now_ms()
         # One at a time, so that two requests with one key never make two calls.
         with self._workspace.lock:
@@ -89,7 +88,7 @@ class Operations:
 
     def create_web_call(self, body: Any) -> dict[str, Any]:
         """Create a web call that is joined at once; return it as registered."""
-        order = parsed(WebCallOrder.model_validate, body)
+        order = WebCallOrder.parse(body)
         agent = self._workspace.agent(order.agent_id, order.agent_version)
         placing = Placing(_own(order), agent, self._scenario, self._now_ms(), web=True)
         with self._workspace.lock:
@@ -112,11 +111,11 @@ class Operations:
 
     def list_calls(self, body: Any) -> dict[str, Any]:
         """Return a page of calls."""
-        return page(self._workspace.filed(), parsed(ListOrder.model_validate, body))
+        return page(self._workspace.filed(), ListOrder.parse(body))
 
     def update_call(self, call_id: str, body: Any) -> dict[str, Any]:
         """Change what is stored of a call that is over."""
-        update = parsed(CallUpdate.model_validate, body)
+        update = CallUpdate.parse(body)
         with self._workspace.lock:
             call = self._over(call_id)
             changes: dict[str, Any] = {}
@@ -128,8 +127,8 @@ class Operations:
                 }
                 changes["custom_attributes"] = call.get("custom_attributes", {}) | known
             if update.data_storage_setting is not None:
-                before = _TIGHTNESS.index(call["data_storage_setting"])
-                if _TIGHTNESS.index(update.data_storage_setting) < before:
+                before = _STORAGE.index(call["data_storage_setting"])
+                if _STORAGE.index(update.data_storage_setting) < before:
                     raise Refusal(400, "The data storage setting can only become stricter.")
                 changes["data_storage_setting"] = update.data_storage_setting
             return self._workspace.change(call_id, changes)
@@ -186,9 +185,8 @@ class Operations:
 
 def _own(order: CallOrder) -> dict[str, Any]:
     """What every call takes over from its order, as far as it was given."""
-    given = {"metadata": order.metadata, "retell_llm_dynamic_variables": None}
-    given["retell_llm_dynamic_variables"] = order.retell_llm_dynamic_variables
-    return {name: value for name, value in given.items() if value is not None}
+    given = {"metadata", "retell_llm_dynamic_variables"}
+    return order.model_dump(include=given, exclude_none=True)
 
 
 T = TypeVar("T")
@@ -236,9 +234,7 @@ class WebhookSettings(Body):
     webhook_url: str | None = None
     webhook_events: list[str] | None = None
     webhook_timeout_ms: int | None = None
-    data_storage_setting: Literal[
-        "everything", "everything_except_pii", "basic_attributes_only"
-    ] = "everything"
+    data_storage_setting: Storage = "everything"
     opt_in_signed_url: bool = False
 
 
@@ -250,7 +246,7 @@ class AgentOperations:
 
     def list_agents(self, query: Mapping[str, str], body: Any) -> dict[str, Any]:
         """Return a page of agents, each once; their settings are not in it."""
-        criteria = parsed(AgentListOrder.model_validate, body).filter_criteria
+        criteria = AgentListOrder.parse(body).filter_criteria
         latest = [versions[-1] for versions in self._workspace.agents.values()]
         found = [agent for agent in latest if criteria.match(agent.settings)]
         found.sort(key=lambda agent: agent.settings["last_modification_timestamp"])
@@ -266,7 +262,7 @@ class AgentOperations:
 
     def update_agent(self, agent_id: str, query: Mapping[str, str], body: Any) -> dict[str, Any]:
         """Change settings of a version, the latest by default; null takes one away."""
-        parsed(WebhookSettings.model_validate, body)
+        WebhookSettings.parse(body)
         with self._workspace.lock:
             agent = self._version(agent_id, query)
             settings = agent.settings | {n: v for n, v in body.items() if n not in _FIXED}
@@ -303,15 +299,13 @@ class AgentOperations:
 
 def _version_item(agent: AgentVersion) -> dict[str, Any]:
     settings = agent.settings
-    return {
-        name: settings[name] for name in ("version", "is_published", "last_modification_timestamp")
-    }
+    return {name: settings[name] for name in _FIXED if name != "agent_id"}
 
 
 def _page(
     query: Mapping[str, str], oldest_first: Sequence[T], item: Callable[[T], dict[str, Any]]
 ) -> dict[str, Any]:
-    order = parsed(PageOrder.model_validate, dict(query))
+    order = PageOrder.parse(dict(query))
     found = oldest_first if order.sort_order == "ascending" else oldest_first[::-1]
     start = order.pagination_key or "0"
     if not start.isdecimal():

@@ -1,4 +1,4 @@
-"""What a request to Retell's API may say: the bodies, checked."""
+"""Request bodies of Retell's API, validated, and the filters of list-calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -17,7 +17,6 @@ from receiver.errors import Refusal
 INVALID = "Invalid request format, please check API reference."
 METADATA_BYTES = 50_000
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
-T = TypeVar("T")
 
 
 def _small(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +33,7 @@ def _sip_names(headers: dict[str, str]) -> dict[str, str]:
 
 
 Text = Annotated[str, Field(min_length=1)]
+Storage = Literal["everything", "everything_except_pii", "basic_attributes_only"]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 Headers = Annotated[dict[str, str], AfterValidator(_sip_names)]
 
@@ -53,6 +53,16 @@ class Body(BaseModel):
                 if name in body and body[name] is None and name not in cls.nullable:
                     raise ValueError(f"{name} is null")
         return body
+
+    @classmethod
+    def parse(cls, body: Any) -> Self:
+        """Validate a body. Raises Refusal 400 with the field's name, but not its value."""
+        try:
+            return cls.model_validate(body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the body"
+            raise Refusal(400, f"{INVALID} {where}: {first['msg']}") from None
 
 
 class CallOrder(Body):
@@ -99,20 +109,8 @@ class CallUpdate(Body):
     """The body of update-call."""
 
     metadata: Metadata | None = None
-    data_storage_setting: (
-        Literal["everything", "everything_except_pii", "basic_attributes_only"] | None
-    ) = None
+    data_storage_setting: Storage | None = None
     custom_attributes: dict[str, str | int | float | bool] | None = None
-
-
-def parsed(make: Callable[[Any], T], body: Any) -> T:
-    """Return `make(body)`. Raises Refusal 400 that names the field, never its value."""
-    try:
-        return make(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise Refusal(400, f"{INVALID} {where}: {first['msg']}") from None
 
 
 Number = int | float
@@ -136,7 +134,7 @@ class Filter(Body):
 
 
 class StringFilter(Filter):
-    """Text that equals, starts with, ends with or contains another."""
+    """A string that equals, starts with, ends with or contains another."""
 
     type: Literal["string"]
     op: Literal["eq", "ne", "sw", "ew", "co"]

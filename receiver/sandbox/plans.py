@@ -1,4 +1,4 @@
-"""Which calls a day holds and when: the kinds it promises first, then ordinary ones."""
+"""Which calls a day has, when they start and how they go."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,18 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from receiver.sandbox.companies import AGENTS, Agent, AgentVersion, Version, agent_named
-from receiver.sandbox.dialogue import Dialogue, Ending, Tool, dialogues, read_data
+from receiver.sandbox.companies import (
+    AGENTS,
+    Agent,
+    AgentVersion,
+    Dialogue,
+    Ending,
+    Tool,
+    Version,
+    agent_named,
+    dialogues,
+    read_data,
+)
 
 # The caller hangs up in the middle; Retell calls it `user_hangup`.
 CUT_SHORT = "cut_short"
@@ -40,19 +50,11 @@ PROMISED = tuple(
 
 
 _HOUR_MS = 3_600_000
-# Calls begun in each hour of the day: few at night, peaks at ten and at three.
-_HOURS = (2, 1, 1, 1, 1, 2, 5, 12, 26, 38, 46, 38, 26, 24, 36, 46, 38, 28, 20, 14, 10, 7, 5, 1)
-_CAMPAIGN_HOURS = (0,) * 10 + (5, 4, 0, 0, 3, 5, 4, 1) + (0,) * 6
 # A call this late is not over when the day is.
 _LAST_MINUTE_MS = 24 * _HOUR_MS - 70_000
-UNANSWERED = {
-    "dial_no_answer": 0.17,
-    "dial_busy": 0.05,
-    "user_declined": 0.03,
-    "dial_failed": 0.02,
-}
-VOICEMAIL = 0.14
-_TWISTS = {"": 90, "updates": 4, "duplicate": 3, "analyzed_first": 2, "late_started": 1}
+_TRAFFIC = read_data("data/traffic.yaml")
+UNANSWERED: Mapping[str, float] = _TRAFFIC["unanswered"]
+VOICEMAIL: float = _TRAFFIC["voicemail"]
 
 
 @dataclass(frozen=True)
@@ -122,17 +124,17 @@ def _ordinary(rng: Random) -> Kind:
     agent = rng.choices(AGENTS, [agent.share for agent in AGENTS])[0]
     dialogue, reason = rng.choice(agent.dialogues), ""
     if dialogue.direction == "outbound":
-        chance = rng.random()
-        if chance < VOICEMAIL and agent.campaign:
+        outcome = _outcome(rng)
+        if outcome == "voicemail" and agent.campaign:
             dialogue = dialogues()["solar voicemail"]
-        elif chance > 1 - sum(UNANSWERED.values()):
-            reason = _weighted(rng, UNANSWERED)
+        elif outcome in UNANSWERED:
+            reason = outcome
     return Kind(
         agent=agent.key,
         dialogue=dialogue,
         reason=reason,
         web=rng.random() < agent.web_share,
-        twist="" if reason else _weighted(rng, _TWISTS),
+        twist="" if reason else _weighted(rng, _TRAFFIC["twists"]),
         session=rng.random() < 0.1 and agent.key in ("hotel", "solar"),
         anonymous=rng.random() < 0.15 and dialogue.direction == "inbound",
     )
@@ -145,8 +147,8 @@ def _weighted(rng: Random, weights: Mapping[str, float]) -> str:
 def _starts(rng: Random, kinds: Sequence[Kind]) -> list[int]:
     """Return for each kind the millisecond of the day in which it starts."""
     campaign = [agent_named(kind.agent).campaign for kind in kinds]
-    around_the_clock = _moments(rng, campaign.count(False), _HOURS)
-    from_the_list = _moments(rng, campaign.count(True), _CAMPAIGN_HOURS)
+    around_the_clock = _moments(rng, campaign.count(False), _TRAFFIC["hours"])
+    from_the_list = _moments(rng, campaign.count(True), _TRAFFIC["campaign_hours"])
     starts = [(from_the_list if dialled else around_the_clock).pop() for dialled in campaign]
     return [
         _LAST_MINUTE_MS if kind.twist == "ongoing" else start
@@ -218,17 +220,19 @@ def _course(
     rng: Random, scenario: Scenario | None, agent: AgentVersion
 ) -> tuple[Dialogue, Ending, str]:
     """Return what is said, how it ends and why."""
-    dialogue = _dialogue(rng, agent.agent)
-    name = scenario.name if scenario else _drawn(rng)
+    outbound = [d for d in agent.agent.dialogues if d.direction == "outbound"]
+    dialogue = rng.choice(outbound or list(agent.agent.dialogues))
+    name = scenario.name if scenario else _outcome(rng)
     reason = scenario.reason if scenario else name if name in UNANSWERED else ""
     if name == "voicemail":
         dialogue = dialogues()["solar voicemail"]
     if name == "transfer":
-        dialogue = _transferring(agent.agent) or dialogues()["advisor"]
+        own = (d for d in agent.agent.dialogues if any(map(_transfers, d.endings)))
+        dialogue = next(own, dialogues()["advisor"])
     goes_well = rng.random() < agent.version.success
     endings = list(dialogue.endings)
     if name == "transfer":
-        endings = [ending for ending in endings if ending.reason == "call_transfer"]
+        endings = [ending for ending in endings if _transfers(ending)]
     elif name == "short":
         endings = [min(endings, key=lambda ending: len(ending.steps))]
     elif scenario and name != "voicemail":
@@ -239,27 +243,15 @@ def _course(
     return dialogue, ending, reason or ending.reason
 
 
-def _dialogue(rng: Random, agent: Agent) -> Dialogue:
-    calling = [dialogue for dialogue in agent.dialogues if dialogue.direction == "outbound"]
-    return rng.choice(calling or list(agent.dialogues))
-
-
-def _transferring(agent: Agent) -> Dialogue | None:
-    for dialogue in agent.dialogues:
-        if any(ending.reason == "call_transfer" for ending in dialogue.endings):
-            return dialogue
-    return None
+def _transfers(ending: Ending) -> bool:
+    return ending.reason == "call_transfer"
 
 
 def _runs_tools(dialogue: Dialogue, ending: Ending) -> bool:
     return any(isinstance(step, Tool) for step in (*dialogue.opening, *ending.steps))
 
 
-def _drawn(rng: Random) -> str:
-    """Return "voicemail", a reason not to connect, or "" for a talk."""
-    chance = rng.random()
-    if chance < VOICEMAIL:
-        return "voicemail"
-    if chance > 1 - sum(UNANSWERED.values()):
-        return rng.choices(list(UNANSWERED), list(UNANSWERED.values()))[0]
-    return ""
+def _outcome(rng: Random) -> str:
+    """Return "voicemail", a reason not to connect, or "" for a conversation."""
+    conversation = 1 - VOICEMAIL - sum(UNANSWERED.values())
+    return _weighted(rng, {"voicemail": VOICEMAIL, "": conversation, **UNANSWERED})

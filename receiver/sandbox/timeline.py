@@ -1,4 +1,4 @@
-"""Steps played against a clock: what a transcript notes, word by word, and how fast it went."""
+"""Plays the steps of a dialogue against a clock: the entries and word times of a transcript."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,8 +6,18 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
-from receiver.sandbox.companies import Agent, Version
-from receiver.sandbox.dialogue import Mark, Node, Pause, Say, Slots, Step, Tool, fill
+from receiver.sandbox.companies import (
+    Agent,
+    Mark,
+    Node,
+    Pause,
+    Say,
+    Slots,
+    Step,
+    Tool,
+    Version,
+    fill,
+)
 from receiver.sandbox.wire import compact, hex_digits, number, seconds
 
 _SPACED = re.compile(r"\S+\s*")

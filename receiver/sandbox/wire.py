@@ -1,4 +1,4 @@
-"""How Retell writes things down: ids, numbers and JSON as JavaScript's stringify prints them."""
+"""How Retell writes ids, numbers and JSON: as JavaScript does."""
 
 import json
 from random import Random

@@ -1,4 +1,4 @@
-"""The account's state: its calls and its agents. Every method may be called from any thread."""
+"""The state of an account: its calls and agents. Every method is thread-safe."""
 
 import threading
 from dataclasses import dataclass, field, replace
@@ -7,15 +7,15 @@ from typing import Any
 
 from receiver.errors import Refusal
 from receiver.sandbox.calls import (
+    NO_CONVERSATION,
     NO_COST,
     Call,
     call_cost,
     make_call,
-    no_conversation,
     transcript_fields,
 )
 from receiver.sandbox.companies import Account, AgentVersion, account_agents
-from receiver.sandbox.events import FROM_THE_START, Event, call_events, twisted, with_updates
+from receiver.sandbox.days import FROM_THE_START, Event, call_events, twisted, with_updates
 from receiver.sandbox.orders import Filed
 from receiver.sandbox.plans import Scenario, planned
 from receiver.sandbox.timeline import starts_at
@@ -81,12 +81,12 @@ def stopped(rng: Random, life: Life, at_ms: int, *, connected: bool) -> tuple[Ev
             "duration_ms": duration_ms,
             "latency": {},
             "call_cost": call_cost(call.plan, duration_ms, heard, None),
-            "call_analysis": no_conversation() | {"in_voicemail": False},
+            "call_analysis": {**NO_CONVERSATION, "in_voicemail": False},
         }
         if "transcript" in call.record:
             record |= transcript_fields(heard)
     else:
-        record = life.registered | {"duration_ms": 0, "call_analysis": no_conversation()}
+        record = life.registered | {"duration_ms": 0, "call_analysis": dict(NO_CONVERSATION)}
     cut = replace(call, record=record | over, end_ms=at_ms, after_transfer={}, entries=[])
     return tuple(event for event in call_events(rng, cut) if event.name != "call_started")
 
