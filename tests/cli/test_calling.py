@@ -47,7 +47,7 @@ def observations(db, call_id):
 # -- one call --------------------------------------------------------------------------------------
 
 
-def test_call_prints_the_id_and_the_call_is_stored_as_registered(sandbox, db):
+def test_call_prints_id_and_stores_registered_call(sandbox, db):
     result = run("call", TO, "--from", FROM)
     call_id = result.stdout.strip()
     assert (result.exit_code, list(sandbox.calls)) == (0, [call_id])
@@ -85,14 +85,14 @@ def test_call_with_wait_prints_how_it_ended(sandbox):
     assert "-" not in lines.values()
 
 
-def test_call_that_never_connects_is_status_1_after_waiting(sandbox):
+def test_unconnected_call_is_status_1(sandbox):
     result = run("call", "+15005550004", "--from", FROM, "--wait", "--timeout", "20")
     assert result.exit_code == 1
     assert "status    not_connected" in result.stdout
     assert "reason    dial_busy" in result.stdout
 
 
-def test_call_whose_end_never_arrives_says_where_to_look(sandbox):
+def test_call_without_end_prints_what_to_check(sandbox):
     sandbox.webhook_url = None
     result = run("call", TO, "--from", FROM, "--wait", "--timeout", "0.1")
     assert result.exit_code == 1
@@ -106,7 +106,7 @@ def test_call_makes_the_database_first(sandbox, monkeypatch, tmp_path):
     assert show(path, result.stdout.strip())["call_status"] == "registered"
 
 
-def test_call_that_could_not_be_stored_says_its_id(sandbox, store, monkeypatch):
+def test_unstored_call_prints_its_id(sandbox, store, monkeypatch):
     add = type(store).add
 
     def busy(self, received):
@@ -122,7 +122,7 @@ def test_call_that_could_not_be_stored_says_its_id(sandbox, store, monkeypatch):
     assert "Do not place it again" in result.stderr
 
 
-def test_call_whose_answer_got_lost_gives_the_key_to_repeat_it_with(sandbox, monkeypatch):
+def test_lost_response_prints_the_idempotency_key(sandbox, monkeypatch):
     def lose(method, path, status):
         raise Lost
 
@@ -158,7 +158,7 @@ def test_call_that_is_interrupted_gives_the_key_too(sandbox, monkeypatch):
         ("+15005550500", "Retell failed (500)"),
     ],
 )
-def test_each_refusal_is_one_request_and_a_sentence_with_what_to_do(sandbox, db, number, said):
+def test_each_rejection_prints_one_sentence_and_hint(sandbox, db, number, said):
     asked = []
     with Proxy(sandbox.url, after=lambda *answer: asked.append(answer)) as proxy:
         result = CliRunner().invoke(
@@ -261,7 +261,7 @@ def test_waiting_ends_with_the_analysis(watch):
     assert (state.call_summary, seen, seconds) == ("All well.", ["ongoing", "ended"], 12)
 
 
-def test_waiting_for_an_analysis_ends_a_while_after_the_call(watch):
+def test_waiting_for_an_analysis_ends(watch):
     state, _, seconds = watch({5: {"call_status": "ended"}})
     assert (state.call_status, state.call_summary) == ("ended", None)
     assert seconds == 5 + ANALYSIS_SECONDS
@@ -286,7 +286,7 @@ def test_ctrl_c_leaves_the_call_alone(sandbox, monkeypatch):
 # -- a list ----------------------------------------------------------------------------------------
 
 
-def test_a_list_ends_with_a_summary_and_status_1_for_what_was_refused(sandbox, tmp_path):
+def test_list_with_rejected_rows_is_status_1(sandbox, tmp_path):
     path = tmp_path / "list.csv"
     path.write_text("to_number,var.name\n+14155550101,Ann\n0415,Bob\n+15005550422,Cy\n")
     result = run("call", "--from", FROM, "--csv", path, "--per-second", "100")
@@ -303,7 +303,7 @@ def test_a_list_ends_with_a_summary_and_status_1_for_what_was_refused(sandbox, t
     assert len(sandbox.calls) == 2
 
 
-def test_a_list_that_is_stopped_says_how_far_it_came_and_why(sandbox, tmp_path):
+def test_stopped_list_prints_summary_and_reason(sandbox, tmp_path):
     path = tmp_path / "list.csv"
     path.write_text("to_number\n+14155550101\n+15005550402\n+14155550102\n")
     result = run("call", "--from", FROM, "--csv", path, "--per-second", "100")
@@ -327,7 +327,7 @@ def test_an_interrupted_list_says_how_to_continue(sandbox, tmp_path, monkeypatch
     assert "nobody is called twice" in result.stderr
 
 
-def test_a_list_that_is_not_utf_8_is_refused(sandbox, tmp_path):
+def test_list_in_another_encoding_is_refused(sandbox, tmp_path):
     path = tmp_path / "list.csv"
     path.write_bytes(b"to_number,var.name\n+14155550101,Ren\xe9\n")
     result = run("call", "--from", FROM, "--csv", path)
@@ -338,7 +338,7 @@ def test_a_list_that_is_not_utf_8_is_refused(sandbox, tmp_path):
 # -- webhooks --------------------------------------------------------------------------------------
 
 
-def test_webhook_set_and_show_tell_which_url_each_agent_carries(sandbox):
+def test_webhook_set_and_show_print_urls(sandbox):
     one, two = sandbox.agents[:2]
     url = "https://calls.example.com/webhook"
     result = run("webhook", "set", url, "--agent", one)
@@ -364,7 +364,7 @@ def test_webhook_set_all_sets_every_agent(sandbox):
     assert {w["webhook_url"] for w in shown} == {url}
 
 
-def test_webhook_test_looks_at_every_url_of_the_agents(sandbox):
+def test_webhook_test_checks_every_agents_url(sandbox):
     good, bad = sandbox.webhook_url, "http://127.0.0.1:9/webhook"
     run("webhook", "set", good, "--all")
     result = run("webhook", "test")

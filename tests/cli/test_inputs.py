@@ -198,7 +198,7 @@ READING = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", READING)
-def test_a_file_to_read_that_is_none_is_refused(name, kind, environ, tmp_path, monkeypatch):
+def test_invalid_input_file_is_refused(name, kind, environ, tmp_path, monkeypatch):
     path = make(tmp_path / "odd", kind)
     for variable, value in environ.items():
         monkeypatch.setenv(variable, value)
@@ -244,9 +244,7 @@ def test_a_database_that_is_none_is_one_sentence(name, kind, environ, tmp_path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_A_DATABASE)
 @pytest.mark.parametrize("path", ["/dev/null", "retell.secret"])
-def test_a_database_of_another_kind_is_refused_before_anything_is_made(
-    name, path, environ, tmp_path
-):
+def test_foreign_database_is_refused_unchanged(name, path, environ, tmp_path):
     before = sorted(tmp_path.iterdir())
     done = run(WITH_A_DATABASE[name], environ | {"CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"})
     assert done.returncode == 2, done.stderr
@@ -300,9 +298,7 @@ WRITING = {
 
 @pytest.mark.parametrize("kind", ["folder", "loop", "in a file", "no folder", "full"])
 @pytest.mark.parametrize("name", WRITING)
-def test_a_target_that_cannot_be_written_is_one_sentence(
-    name, kind, environ, tmp_path, monkeypatch
-):
+def test_unwritable_target_is_one_sentence(name, kind, environ, tmp_path, monkeypatch):
     path = tmp_path / "none" / "odd" if kind == "no folder" else tmp_path / "odd"
     path = Path("/dev/full") if kind == "full" else path
     path = path if kind in ("no folder", "full") else make(path, kind)

@@ -85,7 +85,7 @@ def samples(client) -> set[str]:
     return {line.split(" ")[0] for line in client.get("/metrics").text.splitlines() if line}
 
 
-def test_health_and_metrics_say_the_same_things_as_on_sqlite(app, pg, tmp_path, db_path):
+def test_health_and_metrics_match_sqlite(app, pg, tmp_path, db_path):
     file = config.load({"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}"})
     other = create_app(file)
     clients = app.test_client(), other.test_client()
@@ -106,7 +106,7 @@ def test_health_and_metrics_say_the_same_things_as_on_sqlite(app, pg, tmp_path, 
         other.extensions["callhouse"]["counters"].close()
 
 
-def test_a_database_that_may_only_be_read_is_red_and_refuses(app, client, pg):
+def test_read_only_database_is_unhealthy_and_refuses(app, client, pg):
     assert post(client, ENDED).status_code == 204
     with looking(pg) as session:
         session.raw.execute(f"ALTER DATABASE {name_of(pg)} SET default_transaction_read_only = on")

@@ -44,7 +44,7 @@ def environ(database, box):
     }
 
 
-def test_the_command_makes_the_database_and_says_what_it_found(environ, engine):
+def test_command_creates_database_and_prints_counts(environ, engine):
     with engine.nothing() as where:
         environ["CALLHOUSE_DATABASE_URL"] = url_of(where)
         result = CliRunner(env=environ).invoke(main, ["sync"])
@@ -54,13 +54,13 @@ def test_the_command_makes_the_database_and_says_what_it_found(environ, engine):
     )
 
 
-def test_the_command_says_what_stopped_it_and_what_to_do(environ):
+def test_command_prints_error_and_hint(environ):
     result = CliRunner(env=environ | {"RETELL_API_KEY": "key_wrong"}).invoke(main, ["sync"])
     assert result.exit_code == 1
     assert "Retell rejected the API key" in result.output
 
 
-def test_the_command_wants_a_key_and_days_in_order(environ):
+def test_command_needs_key_and_ordered_days(environ):
     assert CliRunner(env=environ | {"RETELL_API_KEY": ""}).invoke(main, ["sync"]).exit_code == 2
     for days in (["--since", "2026-05-02", "--until", "2026-05-01"], ["--since", "may"]):
         assert CliRunner(env=environ).invoke(main, ["sync", *days]).exit_code == 2
@@ -87,9 +87,7 @@ def test_a_call_that_failed_makes_the_command_fail(environ, box):
         pytest.param(signal.SIGKILL, id="kill -9"),
     ],
 )
-def test_a_stopped_command_goes_on_and_fetches_no_kept_page_twice(
-    environ, box, db, requests, number
-):
+def test_stopped_sync_fetches_no_page_twice(environ, box, db, requests, number):
     # Slow enough to be met on its way.
     def meddle(method, where, body):
         time.sleep(0.01)

@@ -24,8 +24,7 @@ from receiver.retell.call_lists import (
     read_rows,
 )
 from receiver.retell.client import Retell
-from receiver.sandbox.app import Limit
-from receiver.sandbox.server import Sandbox
+from receiver.sandbox.server import Limit, Sandbox
 from receiver.store import open_store
 from tests.support.engines import url_of
 from tests.support.proxies import Lost, Proxy
@@ -136,7 +135,7 @@ def test_calls_are_spread_over_time(run, csv_path, clock):
     assert clock.seconds == pytest.approx(2.0)
 
 
-def test_refused_rows_are_told_with_their_reasons_and_the_rest_is_called(run, sandbox, csv_path):
+def test_rejected_rows_are_reported_and_others_called(run, sandbox, csv_path):
     write(csv_path, [NUMBERS[0], "+15005550422", "0415", "+15005550400", NUMBERS[1]])
     summary, stopped = run(per_second=100.0)
     assert stopped is None
@@ -148,13 +147,13 @@ def test_refused_rows_are_told_with_their_reasons_and_the_rest_is_called(run, sa
     assert called(sandbox) == Counter(NUMBERS[:2])
 
 
-def test_after_a_refusal_the_pace_keeps_to_the_limit_of_refusals(run, csv_path, clock):
+def test_rejected_requests_slow_the_pace(run, csv_path, clock):
     write(csv_path, ["+15005550422", NUMBERS[0]])
     run(per_second=100.0)
     assert clock.seconds == pytest.approx(1.0)
 
 
-def test_what_is_wrong_with_the_account_stops_the_list(run, sandbox, csv_path):
+def test_account_errors_stop_the_list(run, sandbox, csv_path):
     write(csv_path, [NUMBERS[0], "+15005550402", NUMBERS[1]])
     summary, stopped = run()
     assert isinstance(stopped, errors.PaymentRequired)
@@ -176,7 +175,7 @@ def test_a_list_that_was_stopped_goes_on(run, sandbox, csv_path):
     assert called(sandbox) == Counter(NUMBERS[:3])
 
 
-def test_a_throttled_list_waits_as_long_as_it_is_told(csv_path, run, clock, db):
+def test_rate_limited_list_waits_as_told(csv_path, run, clock, db):
     write(csv_path, NUMBERS[:5])
     limit = {"create": Limit(2, 10_000)}
     with Sandbox(api_key=KEY, limits=limit, now_ms=clock.now_ms) as sandbox:
@@ -216,7 +215,7 @@ def loses(when, n, *, times=1, path="/v2/create-phone-call"):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_lost_answer_is_looked_up_and_then_repeated(run, sandbox, csv_path, db, when):
+def test_lost_response_is_looked_up_then_repeated(run, sandbox, csv_path, db, when):
     write(csv_path, NUMBERS[:3])
     with Proxy(sandbox.url, **loses(when, 2)) as proxy:
         summary, stopped = run(url=proxy.url)
@@ -224,7 +223,7 @@ def test_a_lost_answer_is_looked_up_and_then_repeated(run, sandbox, csv_path, db
     assert called(sandbox) == stored(db) == Counter(NUMBERS[:3])
 
 
-def test_a_lost_answer_is_found_even_if_keys_protect_nothing(run, sandbox, csv_path, db):
+def test_lost_response_is_found_without_idempotency(run, sandbox, csv_path, db):
     write(csv_path, NUMBERS[:2])
 
     def without_key(method, path, headers, body):
@@ -239,9 +238,7 @@ def test_a_lost_answer_is_found_even_if_keys_protect_nothing(run, sandbox, csv_p
     assert called(sandbox) == stored(db) == Counter(NUMBERS[:2])
 
 
-def test_an_attempt_lost_over_an_hour_ago_is_reported_and_never_repeated(
-    run, sandbox, csv_path, clock
-):
+def test_attempt_lost_an_hour_ago_is_not_repeated(run, sandbox, csv_path, clock):
     write(csv_path, NUMBERS[:2])
     with Proxy(sandbox.url, **loses("before", 1, times=LOST_ATTEMPTS)) as proxy:
         summary, _ = run(url=proxy.url)
@@ -253,9 +250,7 @@ def test_an_attempt_lost_over_an_hour_ago_is_reported_and_never_repeated(
     assert called(sandbox) == Counter(NUMBERS[1:2])
 
 
-def test_an_attempt_lost_over_an_hour_ago_is_found_if_it_was_placed(
-    run, sandbox, csv_path, clock, db
-):
+def test_placed_attempt_lost_an_hour_ago_is_found(run, sandbox, csv_path, clock, db):
     write(csv_path, NUMBERS[:1])
     lost = loses("after", 1, times=99)
     with Proxy(sandbox.url, **lost, **loses("before", 1, times=99, path="/v3/list-calls")) as p:
@@ -265,7 +260,7 @@ def test_an_attempt_lost_over_an_hour_ago_is_found_if_it_was_placed(
     assert called(sandbox) == stored(db) == Counter(NUMBERS[:1])
 
 
-def test_a_list_stops_when_one_answer_after_the_other_gets_lost(run, sandbox, csv_path):
+def test_list_stops_after_lost_responses_in_a_row(run, sandbox, csv_path):
     write(csv_path, NUMBERS[:9])
     with Proxy(sandbox.url, **loses("before", 1, times=99)) as proxy:
         summary, stopped = run(url=proxy.url)
@@ -275,7 +270,7 @@ def test_a_list_stops_when_one_answer_after_the_other_gets_lost(run, sandbox, cs
     assert called(sandbox) == Counter(NUMBERS[:9])
 
 
-def test_a_refusal_does_not_settle_an_attempt_that_was_lost_before(run, sandbox, csv_path, clock):
+def test_rejection_does_not_settle_a_lost_attempt(run, sandbox, csv_path, clock):
     """The first may have placed the call, so that after the hour nothing repeats it."""
     write(csv_path, ["+15005550400"])
     with Proxy(sandbox.url, **loses("before", 1)) as proxy:
@@ -284,9 +279,7 @@ def test_a_refusal_does_not_settle_an_attempt_that_was_lost_before(run, sandbox,
     assert run()[0].counts == {"unknown": 1}
 
 
-def test_a_call_that_cannot_be_stored_is_fetched_by_the_next_run(
-    run, sandbox, csv_path, store, db, monkeypatch
-):
+def test_unstored_call_is_fetched_by_next_run(run, sandbox, csv_path, store, db, monkeypatch):
     write(csv_path, NUMBERS[:2])
     with monkeypatch.context() as patch:
 
@@ -315,7 +308,7 @@ def test_a_call_deleted_since_is_not_placed_again(run, sandbox, csv_path, store,
     assert called(sandbox) == Counter(NUMBERS[:1])
 
 
-def test_every_call_says_which_row_it_was_placed_for(run, sandbox, csv_path):
+def test_every_call_has_its_rows_marker(run, sandbox, csv_path):
     write(csv_path, NUMBERS[:2])
     run()
     markers = {call["metadata"][MARKER] for call in sandbox.calls.values()}
@@ -353,7 +346,7 @@ def killed_at(monkeypatch, store, step):
 
 
 @pytest.mark.slow
-def test_killed_between_any_two_steps_it_calls_each_number_once(
+def test_killed_between_steps_each_number_called_once(
     run, sandbox, tmp_path, store, db, monkeypatch
 ):
     for step in range(1, 100):
@@ -371,7 +364,7 @@ def test_killed_between_any_two_steps_it_calls_each_number_once(
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_it_calls_each_number_once(csv_path, database, db):
+def test_killed_at_random_each_number_called_once(csv_path, database, db):
     """The real command, kill -9, started again until it is done."""
     chance, numbers = random.Random(4), NUMBERS[:60]
     write(csv_path, numbers)

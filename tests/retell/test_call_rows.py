@@ -48,7 +48,7 @@ def test_what_a_cell_leaves_out_the_options_say():
     ]
 
 
-def test_a_row_is_refused_with_its_reason_and_the_others_are_not():
+def test_invalid_row_has_reason_and_others_none():
     rows = read("to_number\n+14155550123\n0415\n\n+14155550124,extra\n")
     assert [(row.line, row.problem) for row in rows] == [
         (2, None),
@@ -76,7 +76,7 @@ def test_a_correction_beside_the_number_calls_nobody_again():
     assert before.key == after.key != elsewhere.key
 
 
-def test_two_runs_of_a_list_with_one_name_are_told_apart():
+def test_lists_of_the_same_name_are_distinguished():
     [one], [two] = (read("to_number\n+14155550123\n", run_id=run) for run in "ab")
     assert one.key == two.key
     assert one.marker != two.marker
@@ -161,7 +161,7 @@ def test_a_line_that_was_cut_off_never_happened(csv_path):
         path.write_bytes(whole)
 
 
-def test_two_runs_of_one_list_at_once_are_refused(csv_path):
+def test_concurrent_runs_of_one_list_are_refused(csv_path):
     with Journal(csv_path), pytest.raises(SettingsError, match="another run"):
         Journal(csv_path)
 

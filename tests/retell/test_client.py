@@ -55,7 +55,7 @@ def test_an_answer_keeps_the_bytes_as_they_came(ask):
     assert (answer.body, answer.value["x"], answer.started_at_ms) == (DONE[2], 1.5, NOW_MS)
 
 
-def test_every_request_carries_the_key_and_writes_json_as_retell_does(ask):
+def test_requests_have_the_key_and_compact_json(ask):
     _, _, [request] = ask([DONE], create)
     assert (request.method, request.path) == ("POST", "/v2/create-phone-call")
     assert request.headers["Authorization"] == f"Bearer {KEY}"
@@ -111,7 +111,7 @@ def test_agents_come_from_every_page(ask):
         (418, errors.UnexpectedAnswer),
     ],
 )
-def test_each_status_is_an_error_that_says_what_to_do(ask, status, kind):
+def test_each_status_has_an_error_and_hint(ask, status, kind):
     found, waits, requests = ask([error(status)], create)
     assert type(found) is kind
     assert (found.answered, len(requests), waits) == (status, 1, [])
@@ -120,7 +120,7 @@ def test_each_status_is_an_error_that_says_what_to_do(ask, status, kind):
     assert found.hint
 
 
-def test_an_answer_that_is_not_json_is_not_retells(ask):
+def test_response_that_is_not_json_is_unexpected(ask):
     found, _, _ = ask([(200, {}, b"<html>Sign in</html>")], create)
     assert isinstance(found, errors.UnexpectedAnswer)
     assert "Sign in" not in str(found)
@@ -139,7 +139,7 @@ def test_an_update_is_sent_once(ask):
     assert len(requests) == 1
 
 
-def test_a_read_backs_off_twice_as_long_each_time(ask):
+def test_read_backs_off_exponentially(ask):
     answer, waits, _ = ask([error(500), None, error(502), DONE], get, chance=1.0)
     assert answer.value["call_id"] == "call_a"
     assert waits == [0.5, 1.0, 2.0]
@@ -156,7 +156,7 @@ def test_a_read_gives_up_in_the_end(ask):
     assert (len(requests), len(waits)) == (READ_ATTEMPTS, READ_ATTEMPTS - 1)
 
 
-def test_a_read_that_is_refused_is_not_tried_again(ask):
+def test_rejected_read_is_not_retried(ask):
     for status in (400, 401, 402, 404, 422):
         _, waits, requests = ask([error(status), DONE], get)
         assert (len(requests), waits) == (1, [])
@@ -175,7 +175,7 @@ def test_a_read_that_is_refused_is_not_tried_again(ask):
         ({}, 0.25),
     ],
 )
-def test_a_throttled_read_waits_as_long_as_it_is_told(ask, headers, seconds):
+def test_rate_limited_read_waits_as_told(ask, headers, seconds):
     answer, waits, _ = ask([error(429, **headers), DONE], get)
     assert answer.status == 200
     assert waits == [pytest.approx(seconds)]
@@ -195,7 +195,7 @@ def test_an_error_is_one_short_line(ask):
 
 
 @pytest.mark.parametrize(("url", "key"), [("http://x:port", KEY), ("http://x", "k\u00e9y")])
-def test_settings_that_lead_nowhere_are_an_error_of_ours(url, key):
+def test_invalid_url_or_key_is_a_settings_error(url, key):
     with pytest.raises(errors.SettingsError) as caught:
         Retell(url, key)
     assert key not in str(caught.value)

@@ -31,7 +31,7 @@ def total(report, name):
     return getattr(report.total(), name)
 
 
-def test_an_empty_warehouse_lacks_every_call_by_day_and_agent(account, db):
+def test_empty_database_lacks_every_call(account, db):
     account.populate(60)
     _, report = account.coverage()
     calls = account.box.calls
@@ -49,7 +49,7 @@ def test_an_empty_warehouse_lacks_every_call_by_day_and_agent(account, db):
     }
 
 
-def test_call_with_times_in_microseconds_stops_neither_coverage_nor_sync(account, db):
+def test_times_in_microseconds_stop_nothing(account, db):
     account.populate(10)
     call = started(account)[0]
     for field in ("start_timestamp", "end_timestamp"):
@@ -111,7 +111,7 @@ def test_a_call_that_goes_on_is_not_incomplete(database):
         assert (total(report, "listed"), total(report, "ended")) == (1, 0)
 
 
-def test_a_call_that_is_gone_is_shown_and_lacks_nothing(account, db):
+def test_gone_call_is_shown_and_not_missing(account, db):
     account.populate(20)
     account.sync()
     call_id = next(i for i, c in account.box.calls.items() if "start_timestamp" in c)
@@ -140,7 +140,7 @@ def test_an_erased_call_is_counted_and_not_missing(account, db):
 
 
 @pytest.mark.slow
-def test_only_the_days_and_the_agent_asked_for_are_compared_and_replaced(account, db):
+def test_only_the_given_days_and_agent_are_replaced(account, db):
     account.populate(60)
     account.coverage()
     before = rows(db)
@@ -169,7 +169,7 @@ def test_days_without_calls_are_passed_over(account):
     assert len(account.between.requests) < 15
 
 
-def test_calls_that_never_began_count_on_the_day_that_lists_them(account, db):
+def test_calls_without_start_count_on_listed_day(account, db):
     account.populate(200, days=2)
     account.coverage()
     unstarted = [c for c in account.box.calls.values() if "start_timestamp" not in c]
@@ -189,7 +189,7 @@ def run(account, monkeypatch):
     return lambda *args: CliRunner().invoke(main, ["coverage", *args])
 
 
-def test_the_command_names_the_missing_ids_and_fails_until_they_are_here(run, account):
+def test_command_fails_until_missing_ids_are_stored(run, account):
     account.populate(15)
     result = run()
     assert result.exit_code == 1
@@ -204,7 +204,7 @@ def test_the_command_names_the_missing_ids_and_fails_until_they_are_here(run, ac
 
 
 @pytest.mark.slow
-def test_many_ids_are_cut_on_the_terminal_and_whole_in_json(run, account):
+def test_many_ids_are_cut_except_in_json(run, account):
     account.populate(50)
     assert "and 30 more missing: --json lists them all" in run().output
     result = run("--json")
@@ -229,7 +229,7 @@ def test_a_list_that_fails_is_an_error(run, account):
     assert "Retell rejected the API key" in result.output
 
 
-def test_a_fix_that_fails_for_a_call_leaves_it_named(run, account):
+def test_failed_fix_leaves_the_call_listed(run, account):
     account.populate(5)
     call_id = next(i for i, c in account.box.calls.items() if c.get("transcript"))
     wrong = b'{"call_id": "another"}'
@@ -255,7 +255,7 @@ def test_a_second_key_leaves_the_first_keys_rows(account, database, db):
     assert sum(row["listed"] for row in rows(db) if row["key_id"] == second) == 10
 
 
-def test_a_new_key_replaces_rows_of_the_same_agents(account, db):
+def test_new_key_replaces_rows_of_its_agents(account, db):
     account.populate(40)
     account.coverage()
     before = rows(db)

@@ -125,7 +125,7 @@ def test_a_dripped_answer_has_a_deadline(part, dripping):
 
 
 @pytest.mark.parametrize("part", ["headers", "body"])
-def test_a_receiver_that_drips_its_answer_has_a_deadline(part, dripping):
+def test_dripping_receiver_has_a_deadline(part, dripping):
     began = time.monotonic()
     found = check_webhook_url(f"{dripping}/{part}", key=KEY, nonce="n", timeout_seconds=0.1)
     assert found[-1].what == "no response within 0.1 seconds"
@@ -208,13 +208,13 @@ def test_odd_answers_about_calls_are_errors_of_ours(ask_for, database):
 
 
 @pytest.mark.parametrize("start", [*ODD, *NUMBERS], ids=str)
-def test_an_odd_first_day_is_an_error_of_ours(start):
+def test_invalid_first_day_is_a_retell_error(start):
     page = {"items": [{"call_id": "call_a", "start_timestamp": start}], "has_more": False}
     with suppress(errors.RetellError):
         ask(answers(page), lambda retell: Listing(retell, ZoneInfo("UTC")).first_day())
 
 
-def test_odd_answers_about_a_placed_call_are_errors_of_ours(store):
+def test_odd_responses_to_a_placement_are_errors(store):
     placed = unknown = 0
     whole = {"call_id": "call_a", "call_status": "registered", "agent_id": "agent_a"}
     odd = [*ODD, b"", b"<html>", DEEP]
@@ -231,7 +231,7 @@ def test_odd_answers_about_a_placed_call_are_errors_of_ours(store):
     assert placed == 2 + 1 + 2 * len((*ODD, *NUMBERS))
 
 
-def test_deep_json_after_a_placed_call_may_have_happened():
+def test_deep_json_leaves_the_placement_unknown():
     with pytest.raises(errors.UnexpectedAnswer) as caught:
         ask(answers(DEEP), lambda retell: retell.create_phone_call({}))
     assert caught.value.may_have_happened
@@ -240,7 +240,7 @@ def test_deep_json_after_a_placed_call_may_have_happened():
 @pytest.mark.parametrize(
     ("content", "why"), [(DEEP, "is not JSON"), (b" " * 1_000_000 + b"{}", "is longer than")]
 )
-def test_a_file_that_is_too_long_or_deep_is_not_sent(tmp_path, content, why):
+def test_too_long_or_deep_file_is_not_sent(tmp_path, content, why):
     (tmp_path / "f").write_bytes(content)
     with pytest.raises(errors.NotAnEvent, match=why):
         body_of(tmp_path / "f", max_bytes=1_000_000)
@@ -262,7 +262,7 @@ def split(text):
 
 
 @pytest.mark.parametrize("end", ["\r", "\n", "\r\n"])
-def test_no_line_end_in_a_cell_begins_a_formula(end, tmp_path):
+def test_line_end_in_cell_begins_no_formula(end, tmp_path):
     out = io.BytesIO()
     cell = f"hello{end}=1+1"
     csv_writer(out, Result(["a", "b"], ["TEXT", "TEXT"], iter([(cell, "x"), (None, "y")])))

@@ -154,7 +154,7 @@ def test_how_far_a_listed_call_is(fields, expected):
     assert progress_of(row_of("c", spelled(fields), 7), is_analysed=False) == expected
 
 
-def test_a_day_is_the_time_zones_and_may_have_23_hours():
+def test_day_in_time_zone_can_have_23_hours():
     berlin = ZoneInfo("Europe/Berlin")
     spring = window(date(2026, 3, 29), berlin)
     assert spring.until - spring.since + 1 == 23 * 3_600_000
@@ -163,12 +163,12 @@ def test_a_day_is_the_time_zones_and_may_have_23_hours():
     assert window(date(2026, 3, 30), berlin).since == spring.until + 1
 
 
-def test_the_first_day_of_all_is_open_to_the_past_and_the_last_to_the_future():
+def test_first_and_last_day_are_open():
     first = window(date(2026, 3, 29), ZoneInfo("UTC"), is_first=True, is_last=True)
     assert (first.since, first.until) == (None, None)
 
 
-def test_a_sync_lists_the_days_again_in_which_calls_may_finish_late():
+def test_sync_lists_recent_days_again():
     day = date(2026, 5, 13)
     assert resume_day(date(2026, 5, 14), day) == date(2026, 5, 11)
     assert resume_day(date(2026, 5, 2), day) == date(2026, 5, 2)

@@ -60,14 +60,14 @@ def test_a_call_that_retell_would_take_is_usable(fields):
         ({"dynamic_variables": {}}, "the body has an unknown field"),
     ],
 )
-def test_a_call_that_retell_would_refuse_is_not_sent(fields, said):
+def test_invalid_call_is_not_sent(fields, said):
     with pytest.raises(UnusableCall) as caught:
         check(body(**fields))
     assert said in str(caught.value)
     assert "0123" not in str(caught.value)
 
 
-def test_metadata_may_be_as_long_as_retell_takes_it():
+def test_metadata_has_retells_maximum_length():
     check(body(metadata={"x": "y" * (METADATA_MAX_BYTES - len('{"x":""}'))}))
 
 
@@ -84,7 +84,7 @@ def test_pairs_keep_everything_behind_the_first_equals_sign():
             pairs([text], option="--var")
 
 
-def test_what_is_said_later_wins_and_objects_are_joined():
+def test_later_values_win_and_objects_merge():
     base = {"from_number": "a", "metadata": {"x": 1, "y": 2}}
     over = {"from_number": None, "metadata": {"y": 3}, "to_number": "b"}
     assert merged(base, over) == {
@@ -100,7 +100,7 @@ def test_the_function_takes_every_field_of_a_call():
     assert names == set(FIELDS)
 
 
-def test_the_function_needs_a_key_and_sends_nothing_unusable(monkeypatch):
+def test_function_needs_a_key_and_valid_arguments(monkeypatch):
     with pytest.raises(SettingsError, match="RETELL_API_KEY is not set"):
         place_call(TO, from_number=FROM)
     monkeypatch.setenv("RETELL_API_KEY", KEY)

@@ -36,7 +36,7 @@ def test_an_existing_account_is_fetched_whole(account, db):
         assert show(account.database, call_id) == {k: v for k, v in call.items() if v is not None}
 
 
-def test_a_second_sync_asks_for_nothing_and_stores_nothing(account, db):
+def test_second_sync_fetches_and_stores_nothing(account, db):
     account.populate(60)
     account.sync()
     before, asked = dump(db), len(account.between.gets())
@@ -106,7 +106,7 @@ def test_a_call_that_lacks_something_is_asked_for(account, db, event, cut):
         assert show(account.database, call["call_id"])["transcript"] == call["transcript"]
 
 
-def test_days_are_those_of_the_time_zone_and_included(account, db):
+def test_days_are_inclusive_in_the_time_zone(account, db):
     account.populate(80)
     day = FIRST + timedelta(days=1)
     account.sync(day, day, timezone="Asia/Tokyo")
@@ -135,7 +135,7 @@ def status(db, call_id):
 
 
 @pytest.mark.parametrize("days", [0, 1, 5])
-def test_a_call_that_went_on_is_asked_for_again_by_the_next_sync(database, db, days):
+def test_ongoing_call_is_fetched_by_next_sync(database, db, days):
     with Account(database, speed=1, scenario="answered") as account:
         call_id = account.place()
         account.sync()
@@ -149,7 +149,7 @@ def test_a_call_that_went_on_is_asked_for_again_by_the_next_sync(database, db, d
         assert "call_analysis" in show(database, call_id)
 
 
-def test_a_call_stuck_in_progress_is_asked_for_until_two_days_are_over(account, db):
+def test_stuck_call_is_fetched_for_two_days(account, db):
     account.populate(1)
     [call_id] = account.box.calls
     stuck = {"call_id": call_id, "call_status": "ongoing", "start_timestamp": NOW_MS}
@@ -174,7 +174,7 @@ def test_calls_of_another_workspace_are_not_asked_for(account, db):
     assert "theirs" not in account.between.gets()
 
 
-def test_a_later_sync_goes_on_two_days_before_the_last(account, db):
+def test_later_sync_starts_two_days_earlier(account, db):
     account.populate(40)
     account.sync()
     account.between.requests.clear()
@@ -192,7 +192,7 @@ def gone(db) -> set[str]:
     return {row["call_id"] for row in rows}
 
 
-def test_a_call_that_retell_deleted_is_marked_and_kept_and_not_asked_for_again(account, db):
+def test_deleted_call_is_kept_and_not_fetched(account, db):
     account.populate(20)
     account.sync()
     call_id = started(account)[0]["call_id"]
@@ -217,7 +217,7 @@ def test_a_call_that_retell_deleted_is_marked_and_kept_and_not_asked_for_again(a
     ],
     ids=["404", "422", "Not Found"],
 )
-def test_a_call_deleted_between_list_and_get_is_kept_as_it_was_listed(account, db, answer):
+def test_call_deleted_after_listing_is_kept(account, db, answer):
     account.populate(10)
     call_id = started(account)[0]["call_id"]
     account.between.meddle = lambda _, path, __: answer if path.endswith(call_id) else None
@@ -247,7 +247,7 @@ def other(database):
         yield other
 
 
-def test_a_second_key_marks_nothing_of_the_first_gone(account, other, db):
+def test_second_key_marks_no_call_gone(account, other, db):
     account.populate(30)
     other.populate(20)
     assert figures(account.sync(FIRST)) == {"new": 30}
@@ -265,7 +265,7 @@ def test_a_second_key_marks_nothing_of_the_first_gone(account, other, db):
     assert report.total().gone_upstream == 0
 
 
-def test_a_call_of_no_known_key_is_left_alone_by_a_second_key(account, other, db):
+def test_second_key_ignores_calls_without_key(account, other, db):
     account.populate(10)
     other.populate(5)
     account.sync(FIRST)
@@ -289,7 +289,7 @@ def days_of(account, **options) -> list:
     return sorted(set(days))
 
 
-def test_a_second_key_does_not_continue_from_the_first(account, other, db):
+def test_second_key_starts_from_the_oldest_call(account, other, db):
     account.populate(30)
     other.populate(20)
     account.sync()
@@ -320,7 +320,7 @@ def test_resuming_one_key_does_not_move_the_other(account, other, db):
     assert stored(db) == set(account.box.calls) | set(other.box.calls)
 
 
-def test_a_position_without_key_counts_while_no_other_is_known(account, other, db):
+def test_position_without_key_counts_for_single_key(account, other, db):
     account.populate(20)
     other.populate(5)
     account.sync()

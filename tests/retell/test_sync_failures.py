@@ -7,7 +7,7 @@ import pytest
 
 from receiver.errors import CallhouseError, KeyRefused, RetellFailed, UnexpectedAnswer
 from receiver.retell import fetching
-from receiver.sandbox.app import Limit
+from receiver.sandbox.server import Limit
 from receiver.store import show
 from tests.support.upstream import FIRST, Account, figures, started, stored
 
@@ -23,7 +23,7 @@ def account(database):
 # -- what gets in between ------------------------------------------------------------------------
 
 
-def test_a_call_that_cannot_be_fetched_is_counted_kept_as_listed_and_asked_for_again(account, db):
+def test_failed_call_is_kept_and_fetched_again(account, db):
     account.populate(20)
     call_id = next(c for c in started(account) if c["transcript"])["call_id"]
     account.between.meddle = lambda _, path, __: (500, b"") if path.endswith(call_id) else None
@@ -36,7 +36,7 @@ def test_a_call_that_cannot_be_fetched_is_counted_kept_as_listed_and_asked_for_a
     assert "transcript" in show(account.database, call_id)
 
 
-def test_when_every_call_fails_it_stops_and_keeps_what_it_had(account, db):
+def test_sync_stops_when_every_call_fails(account, db):
     account.populate(20)
     ids = set()
 
@@ -66,7 +66,7 @@ def test_rate_limits_are_waited_out(database, db):
         assert max(account.slept) > 5
 
 
-def test_a_page_that_vanishes_makes_its_day_begin_again(account, db, monkeypatch):
+def test_expired_page_key_restarts_the_day(account, db, monkeypatch):
     monkeypatch.setattr(fetching, "BATCH", 5)
     monkeypatch.setattr("receiver.retell.sync.BATCH", 5)
     account.populate(20, days=1)
@@ -94,7 +94,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
-def test_a_list_that_is_none_stops_it_with_an_error(account, answer):
+def test_invalid_list_stops_the_sync(account, answer):
     account.between.meddle = lambda *_: (200, json.dumps(answer).encode())
     with pytest.raises(UnexpectedAnswer):
         account.sync(FIRST, FIRST)
@@ -119,7 +119,7 @@ def test_a_wrong_key_stops_it_at_once(account):
 # -- interrupted and resumed ---------------------------------------------------------------------
 
 
-def test_an_interrupted_sync_goes_on_with_the_day_it_was_at(account, db):
+def test_interrupted_sync_continues_at_its_day(account, db):
     account.populate(40)
 
     def stop(step):
@@ -138,7 +138,7 @@ def test_an_interrupted_sync_goes_on_with_the_day_it_was_at(account, db):
     assert stored(db) == set(account.box.calls)
 
 
-def test_the_same_days_once_done_are_listed_from_the_first_again(account):
+def test_completed_days_are_listed_again_on_request(account):
     account.populate(8)
     account.sync(FIRST)
     days = []
@@ -146,7 +146,7 @@ def test_the_same_days_once_done_are_listed_from_the_first_again(account):
     assert days[0] == FIRST
 
 
-def test_what_was_fetched_of_a_page_is_kept_when_it_is_interrupted(account, db):
+def test_interrupted_page_keeps_fetched_calls(account, db):
     account.populate(20, days=1)
     seen = []
 

@@ -78,12 +78,12 @@ def test_the_probe_is_verified_and_stores_nothing(client, db, settings):
 
 
 @pytest.mark.parametrize("name", [*EVENTS, "an_event_of_tomorrow"])
-def test_no_event_of_retells_is_taken_for_the_probe(name):
+def test_no_retell_event_is_the_probe(name):
     assert not is_probe(parse(json.dumps({"event": name, "nonce": "n", "text": "t"}).encode()))
 
 
 @pytest.mark.parametrize("payload", ["call", "data", "chat", "call_inbound", "alert", "more"])
-def test_what_could_be_a_call_is_stored_even_under_the_probes_name(client, db, payload):
+def test_calls_under_the_probes_name_are_stored(client, db, payload):
     value = json.loads(probe_body("n")) | {payload: {"call_id": "c", "chat_id": "c"}}
     assert not is_probe(parse(json.dumps(value).encode()))
     assert post(client, value).status_code == 204
@@ -94,7 +94,7 @@ def test_what_could_be_a_call_is_stored_even_under_the_probes_name(client, db, p
 # -- what is found ---------------------------------------------------------------------------------
 
 
-def test_a_sound_way_is_found_sound_for_short_and_long_bodies(receiver):
+def test_working_url_passes_with_both_bodies(receiver):
     small, large = look(receiver)
     assert (small.is_wrong, large.is_wrong) == (False, False)
     assert "arrived unchanged and verified" in small.what
@@ -117,7 +117,7 @@ def test_a_proxy_that_passes_everything_on_is_sound(through):
         lambda body: body.decode().encode("latin-1", "replace"),
     ],
 )
-def test_a_body_written_anew_on_the_way_is_told(through, rewrite):
+def test_reencoded_body_is_reported(through, rewrite):
     found = through(lambda *request: (request[2], rewrite(request[3])))
     assert wrong(found) == "the body is changed on the way"
 
@@ -133,20 +133,20 @@ def test_another_key_is_told_from_a_changed_body(receiver):
         (lambda h: h | {"X-Retell-Signature": h["X-Retell-Signature"].upper()}, "malformed"),
     ],
 )
-def test_a_header_lost_or_changed_on_the_way_is_told(through, change, what):
+def test_lost_or_changed_header_is_reported(through, change, what):
     found = through(lambda *request: (change(request[2]), request[3]))
     assert wrong(found) == f"the X-Retell-Signature header arrives {what}"
 
 
 @pytest.mark.parametrize(("ahead", "which"), [(400, "behind"), (-400, "ahead")])
-def test_clocks_too_far_apart_are_told_with_the_difference(receiver, ahead, which):
+def test_large_clock_skew_is_reported_in_seconds(receiver, ahead, which):
     what = wrong(look(receiver, ahead_ms=ahead * 1000))
     assert what.startswith("the clocks differ too much: the receiver's is ")
     assert what.endswith(f" seconds {which}")
     assert abs(int(what.split(" is ")[1].split()[0]) - 400) <= 2
 
 
-def test_clocks_that_drift_are_told_before_events_are_refused(receiver):
+def test_small_clock_skew_is_reported_early(receiver):
     found = look(receiver, ahead_ms=120_000)
     assert wrong(found).startswith("the clocks differ: the receiver's is ")
     found = look(receiver, ahead_ms=-20_000)
@@ -154,7 +154,7 @@ def test_clocks_that_drift_are_told_before_events_are_refused(receiver):
     assert any(f.what.startswith("the clocks differ: the receiver's is ") for f in found)
 
 
-def test_a_proxy_that_takes_no_long_bodies_is_told():
+def test_proxy_that_rejects_long_bodies_is_reported():
     answers = [(200, {}, b'{"callhouse":{}}'), (413, {}, b"<h1>Request Entity Too Large</h1>")]
     with Scripted(answers) as server:
         found = look(server.url)
@@ -163,7 +163,7 @@ def test_a_proxy_that_takes_no_long_bodies_is_told():
     assert len(server.requests[1].body) > LARGE_BYTES
 
 
-def test_a_receiver_that_takes_no_long_bodies_is_told(settings):
+def test_receiver_that_rejects_long_bodies_is_reported(settings):
     with serving(dataclasses.replace(settings, max_body_bytes=1_000_000)) as url:
         found = look(url)
     assert wrong(found) == "a body of this length is rejected (413)"
@@ -202,7 +202,7 @@ def test_whatever_answers_is_named(answer, what):
 
 
 @pytest.mark.parametrize(("path", "status"), [("/", 404), ("/healthz", 405)])
-def test_a_path_that_is_not_the_webhooks_is_told(receiver, path, status):
+def test_wrong_path_is_reported(receiver, path, status):
     what = wrong(look(receiver.replace("/webhook", path)))
     assert what == f"no webhook at this path ({status})"
 

@@ -133,7 +133,7 @@ class TestDay:
         moments = [sent.at_ms for sent in a_day(120)]
         assert moments == sorted(moments)
 
-    def test_calls_start_within_the_day_and_mostly_by_daylight(self):
+    def test_calls_start_mostly_by_daylight(self):
         starts = [call["start_timestamp"] for call in final_calls(120) if "start_timestamp" in call]
         hours = [(start - DAY_START_MS) / 3_600_000 for start in starts]
         assert all(0 <= hour < 24 for hour in hours)
@@ -148,7 +148,7 @@ class TestKinds:
     def test_every_reason_ends_a_call(self, calls):
         assert {call.get("disconnection_reason") for call in final_calls(calls)} >= EVERY_REASON
 
-    def test_every_role_and_tool_type_is_in_a_transcript(self, calls):
+    def test_transcripts_have_every_role_and_tool_type(self, calls):
         found = entries(calls)
         tools = [entry for entry in found if entry["role"] == "tool_call_invocation"]
         assert {entry["role"] for entry in found} == EVERY_ROLE
@@ -169,7 +169,7 @@ class TestKinds:
             if entry["role"] == "tool_call_invocation"
         )
 
-    def test_calls_come_by_phone_and_web_in_both_directions(self, calls):
+    def test_calls_have_both_types_and_directions(self, calls):
         lines = {(call["call_type"], call.get("direction")) for call in final_calls(calls)}
         assert lines == {
             ("phone_call", "inbound"), ("phone_call", "outbound"), ("web_call", None),
@@ -217,7 +217,7 @@ class TestKinds:
             "llm_token_usage", "telephony_identifier", "recording_multi_channel_url",
         }  # fmt: skip
 
-    def test_chats_are_held_on_the_web_and_by_text(self, calls):
+    def test_chats_are_by_web_and_sms(self, calls):
         chats = [body["chat"] for body in bodies(calls, "chat_analyzed")]
         assert {chat["chat_type"] for chat in chats} == {"api_chat", "sms_chat"}
 
@@ -246,7 +246,7 @@ class TestDeliveryQuirks:
         assert before["call_analysis"] != after["call_analysis"]
         assert second.at_ms - first.at_ms > 600_000
 
-    def test_one_call_is_still_going_on_and_one_is_never_analysed(self, calls):
+    def test_one_call_is_ongoing_one_never_analysed(self, calls):
         seen = defaultdict(set)
         for sent in a_day(calls):
             seen[sent.entity_id].add(sent.event)
@@ -351,7 +351,7 @@ class TestCalls:
             "voice engine", "voice", "model", "telephony", "surcharge", "add-on",
         }  # fmt: skip
 
-    def test_a_voice_is_billed_for_what_the_agent_says(self):
+    def test_voice_is_billed_for_agent_speech(self):
         for call in final_calls(120):
             said = [e["words"] for e in call.get("transcript_object", []) if e["role"] == "agent"]
             if not said:
@@ -381,7 +381,7 @@ class TestCalls:
         assert cents(short) == pytest.approx(cents(ten))
         assert short[-1]["product"] == "short_call_surcharge"
 
-    def test_duration_is_end_minus_start_and_billed_by_the_second(self):
+    def test_duration_is_billed_by_the_second(self):
         for call in final_calls(120):
             if "end_timestamp" in call:
                 duration_ms = call["duration_ms"]
@@ -397,7 +397,7 @@ class TestCalls:
                 assert call["call_cost"] == {"combined_cost": 0}
                 assert call["call_analysis"]["user_sentiment"] == "Unknown"
 
-    def test_a_transfer_costs_more_once_its_leg_has_ended(self):
+    def test_transfer_costs_more_after_its_leg(self):
         before = {body["call"]["call_id"]: body["call"] for body in bodies(40, "call_analyzed")}
         for body in bodies(40, "transfer_ended"):
             after, earlier = body["call"], before[body["call"]["call_id"]]

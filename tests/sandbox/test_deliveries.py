@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from receiver.errors import StaleSignature
+from receiver.sandbox.days import Event
 from receiver.sandbox.deliveries import Mischief
-from receiver.sandbox.events import Event
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
 from receiver.webhook.signature import verify
@@ -49,7 +49,7 @@ def sandbox(inbox):
         yield sandbox
 
 
-def test_a_call_is_reported_when_it_begins_when_it_is_over_and_when_it_is_analysed(sandbox, inbox):
+def test_call_is_reported_at_each_stage(sandbox, inbox):
     call_id = place(sandbox)
     sandbox.settle(20)
     assert inbox.events == LIFE
@@ -60,14 +60,14 @@ def test_a_call_is_reported_when_it_begins_when_it_is_over_and_when_it_is_analys
 
 
 @pytest.mark.parametrize("scenario", ["busy", "no-answer", "failed", "declined"])
-def test_a_call_that_never_connects_is_not_reported_as_begun(sandbox, inbox, scenario):
+def test_unconnected_call_has_no_call_started(sandbox, inbox, scenario):
     place(sandbox, scenario)
     sandbox.settle(20)
     assert inbox.events == ["call_ended", "call_analyzed"]
     assert "start_timestamp" not in inbox.mails[0].call
 
 
-def test_a_transfer_is_reported_and_its_cost_comes_last(sandbox, inbox):
+def test_transfer_is_reported_with_final_cost_last(sandbox, inbox):
     place(sandbox, "transfer")
     sandbox.settle(20)
     assert inbox.events == [
@@ -78,7 +78,7 @@ def test_a_transfer_is_reported_and_its_cost_comes_last(sandbox, inbox):
     assert final["combined_cost"] > ended["combined_cost"]
 
 
-def test_each_webhook_verifies_with_the_key_and_says_when_it_was_sent(sandbox, inbox):
+def test_webhooks_verify_with_their_time(sandbox, inbox):
     place(sandbox)
     sandbox.settle(20)
     for mail in inbox.mails:
@@ -95,7 +95,7 @@ def test_a_body_is_compact_and_spells_letters_out(sandbox, inbox):
     assert text.encode() == body
 
 
-def test_what_is_not_answered_2xx_is_tried_three_times_more():
+def test_failed_delivery_is_retried_three_times():
     with Inbox(lambda *_: 500) as inbox, running(inbox) as sandbox:
         place(sandbox, "busy")
         sandbox.settle(20)
@@ -120,7 +120,7 @@ def test_a_retry_that_is_answered_ends_it():
 
 
 @pytest.mark.parametrize("status", [301, 302, 400, 401, 404])
-def test_nothing_but_2xx_counts_and_no_redirect_is_followed(status):
+def test_redirects_are_failures_and_not_followed(status):
     with Inbox(lambda *_: status) as inbox, running(inbox) as sandbox:
         place(sandbox, "busy")
         sandbox.settle(20)
@@ -192,7 +192,7 @@ def test_without_a_url_nothing_is_sent(inbox):
         assert sandbox.deliveries == []
 
 
-def test_an_analysis_that_is_run_again_is_reported_again(sandbox, inbox):
+def test_rerun_analysis_is_reported_again(sandbox, inbox):
     call_id = place(sandbox)
     sandbox.settle(20)
     again = request(sandbox, "PUT", f"/rerun-call-analysis/{call_id}")
@@ -202,7 +202,7 @@ def test_an_analysis_that_is_run_again_is_reported_again(sandbox, inbox):
     assert inbox.mails[-1].signed_ms > inbox.mails[-2].signed_ms
 
 
-def test_a_past_is_reported_in_its_order_and_once(sandbox, inbox):
+def test_past_calls_are_reported_once_in_order(sandbox, inbox):
     planned = sandbox.populate(calls=40, deliver=True)
     sandbox.settle(30)
     assert len(inbox.mails) == len(sandbox.deliveries) == planned
@@ -210,7 +210,7 @@ def test_a_past_is_reported_in_its_order_and_once(sandbox, inbox):
     assert states == sandbox.calls, "the last event of each call holds what get-call answers"
 
 
-def test_an_odd_past_has_all_that_a_real_day_has(sandbox, inbox):
+def test_odd_past_has_every_kind_of_event(sandbox, inbox):
     planned = sandbox.populate(calls=40, deliver=True, odd=True, backdated=True)
     sandbox.settle(30)
     assert len(inbox.mails) == planned
@@ -229,7 +229,7 @@ def sent_with(seed=1, **mischief):
         return by_call, inbox.mails, sandbox.deliveries
 
 
-def test_without_mischief_every_event_comes_once_and_in_order():
+def test_without_mischief_events_come_once_in_order():
     by_call, _, log = sent_with()
     for mails in by_call.values():
         assert [mail.event for mail in mails] in (LIFE, LIFE[1:])
@@ -245,7 +245,7 @@ def test_dropped_webhooks_never_come_and_are_noted():
     assert 0 < len(mails) < len(log)
 
 
-def test_duplicates_are_the_same_bytes_with_the_same_signature():
+def test_duplicates_have_equal_bytes_and_signature():
     by_call, _, _ = sent_with(duplicate=1.0)
     for mails in by_call.values():
         pairs = Counter((mail.body, mail.signature) for mail in mails)
@@ -265,7 +265,7 @@ def test_reordered_webhooks_change_places():
     assert busy == [["call_analyzed", "call_ended"]] * 5
 
 
-def test_webhooks_signed_anew_come_after_everything_else_of_the_call():
+def test_resigned_webhooks_come_last():
     by_call, _, _ = sent_with(resign_late=1.0)
     for mails in by_call.values():
         half = len(mails) // 2
@@ -273,7 +273,7 @@ def test_webhooks_signed_anew_come_after_everything_else_of_the_call():
         assert min(m.signed_ms for m in mails[half:]) > max(m.signed_ms for m in mails[:half])
 
 
-def test_webhooks_from_the_future_are_authentic_but_not_of_now():
+def test_future_webhooks_are_authentic_but_early():
     _, mails, _ = sent_with(future=1.0)
     for mail in mails:
         with pytest.raises(StaleSignature):
@@ -282,7 +282,7 @@ def test_webhooks_from_the_future_are_authentic_but_not_of_now():
 
 
 @pytest.mark.slow
-def test_the_same_seed_goes_wrong_in_the_same_way():
+def test_same_seed_gives_the_same_mischief():
     everything = dict.fromkeys(("drop", "duplicate", "delay", "reorder", "resign_late"), 0.4)
 
     def shape(seed):
@@ -293,7 +293,7 @@ def test_the_same_seed_goes_wrong_in_the_same_way():
     assert shape(1) != shape(2)
 
 
-def test_mischief_with_one_call_does_not_depend_on_others():
+def test_mischief_is_independent_between_calls():
     def events(call_id):
         return [Event(at, name, call_id, {}) for at, name in enumerate(LIFE)]
 

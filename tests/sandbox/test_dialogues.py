@@ -3,14 +3,13 @@
 import re
 from random import Random
 
-from receiver.sandbox.companies import person, working_day
-from receiver.sandbox.dialogue import Say, decided, dialogues, fill, read_data
+from receiver.sandbox.companies import Say, decided, dialogues, fill, person, read_data, working_day
 from tests.support import ROOT
 
 DAY_START_MS = 1_772_409_600_000  # 2026-03-02, a Monday
 
 
-def test_every_dialogue_can_be_filled_in_to_its_end():
+def test_every_dialogue_plays_to_its_end():
     for name, dialogue in dialogues().items():
         for ending in dialogue.endings:
             for seed in range(20):

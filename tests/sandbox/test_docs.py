@@ -7,12 +7,11 @@ from random import Random
 from click.testing import CliRunner
 
 from receiver.cli import main
-from receiver.sandbox.app import create_app
 from receiver.sandbox.companies import Account
 from receiver.sandbox.deliveries import Mischief, Rates
 from receiver.sandbox.operations import AgentOperations, Operations
 from receiver.sandbox.plans import SCENARIOS
-from receiver.sandbox.server import Sandbox
+from receiver.sandbox.server import Sandbox, create_app
 from receiver.sandbox.workspace import CUSTOM_ATTRIBUTES, Workspace
 from tests.support import ROOT
 from tests.support.webhooks import KEY
@@ -22,7 +21,7 @@ DOC = (DOCS / "reference/sandbox.md").read_text(encoding="utf-8")
 GUIDE = (DOCS / "how-to/sandbox.md").read_text(encoding="utf-8")
 
 
-def test_every_scenario_stands_in_the_table_with_its_number():
+def test_every_scenario_is_documented_with_its_number():
     for scenario in SCENARIOS:
         row = f"| `{scenario.number}` | `{scenario.name}` | {' '.join(scenario.meaning.split())} |"
         assert row in DOC
@@ -33,7 +32,7 @@ def test_every_option_of_the_command_is_documented():
         assert f"| `{option.opts[0]}` |" in DOC
 
 
-def test_every_kind_of_mischief_is_an_option_and_an_argument():
+def test_every_mischief_is_option_and_argument():
     names = {field.name for field in fields(Mischief)}
     assert names == set(Rates.__annotations__)
     assert names <= {param.name for param in main.commands["sandbox"].params}

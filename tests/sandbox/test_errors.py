@@ -3,9 +3,8 @@
 import httpx
 import pytest
 
-from receiver.sandbox.app import LIMITS, Limit, RateLimiter
 from receiver.sandbox.plans import BY_NAME
-from receiver.sandbox.server import Sandbox
+from receiver.sandbox.server import LIMITS, Limit, RateLimiter, Sandbox
 from receiver.sandbox.workspace import IDEMPOTENT_MS
 from tests.support.webhooks import KEY, NOW_MS
 
@@ -76,7 +75,7 @@ def test_without_the_key_everything_is_401(api, authorization):
         ORDER | {"ignore_e164_validation": "true"},
     ],
 )
-def test_a_body_that_breaks_a_rule_is_400_and_names_the_field_alone(api, body):
+def test_invalid_body_is_400_with_field_name(api, body):
     answer = api.post("/v2/create-phone-call", json=body)
     assert answer.status_code == 400
     assert answer.json()["status"] == "error"
@@ -92,7 +91,7 @@ def test_a_body_that_is_no_object_is_400(api, body):
         assert api.post(path, content=body).status_code == 400
 
 
-def test_a_pseudo_number_is_accepted_when_validation_is_ignored(api):
+def test_pseudo_number_is_accepted_without_validation(api):
     answer = place(api, from_number="iatizeia", ignore_e164_validation=True)
     assert (answer.status_code, answer.json()["from_number"]) == (201, "iatizeia")
 
@@ -124,17 +123,17 @@ def test_a_pseudo_number_is_accepted_when_validation_is_ignored(api):
         ("GET", "/v2/create-phone-call", None, 405),
     ],
 )
-def test_what_is_not_there_or_not_asked_well_is_refused(api, method, path, body, status):
+def test_unknown_ids_and_methods_are_refused(api, method, path, body, status):
     answer = api.request(method, path, json=body)
     assert answer.status_code == status
     assert answer.json()["status"] == "error"
 
 
-def test_a_key_and_a_skip_cannot_be_used_together(api):
+def test_key_and_skip_exclude_each_other(api):
     assert api.post("/v3/list-calls", json={"pagination_key": "x", "skip": 1}).status_code == 400
 
 
-def test_the_same_idempotency_key_makes_one_call_within_the_hour(api, clock):
+def test_idempotency_key_makes_one_call_an_hour(api, clock):
     first = place(api, idempotency_key="row 1")
     clock.ms += IDEMPOTENT_MS - 1
     again = place(api, idempotency_key="row 1")
@@ -145,7 +144,7 @@ def test_the_same_idempotency_key_makes_one_call_within_the_hour(api, clock):
     assert place(api, idempotency_key="row 1").json()["call_id"] != first.json()["call_id"]
 
 
-def test_a_refused_request_does_not_use_its_idempotency_key_up(api):
+def test_rejected_request_keeps_its_idempotency_key(api):
     refused = place(api, to_number=BY_NAME["refused-500"].number, idempotency_key="row 1")
     assert refused.status_code == 500
     assert place(api, idempotency_key="row 1").status_code == 201
@@ -161,7 +160,7 @@ def test_limits_are_those_that_are_documented():
     assert documented == LIMITS
 
 
-def test_the_sixteenth_list_within_ten_seconds_is_429_until_there_is_room(api, clock):
+def test_sixteenth_list_in_ten_seconds_is_429(api, clock):
     for remaining in range(14, -1, -1):
         answer = api.post("/v3/list-calls")
         assert answer.status_code == 200
@@ -202,7 +201,7 @@ def test_limits_can_be_set_and_switched_off(clock):
         assert "RateLimit-Limit" not in answers[0].headers
 
 
-def test_a_limiter_admits_no_more_than_its_limit_in_any_window():
+def test_limiter_admits_its_limit_per_window():
     limiter = RateLimiter({"list": Limit(3, 100)})
     admitted = []
     for now_ms in range(0, 1000, 7):
@@ -215,7 +214,7 @@ def test_a_limiter_admits_no_more_than_its_limit_in_any_window():
     assert len(admitted) == 30
 
 
-def test_more_calls_at_once_than_the_account_may_have_are_429(clock):
+def test_calls_beyond_the_concurrency_are_429(clock):
     with (
         Sandbox(api_key=KEY, now_ms=clock, speed=1, concurrency=2) as sandbox,
         client(sandbox) as api,

@@ -61,7 +61,7 @@ def test_numbers_and_names_choose_one_scenario_each():
 
 
 @pytest.mark.parametrize("scenario", [None, *(scenario.name for scenario in LIVED)])
-def test_a_life_is_a_function_of_the_seed_and_the_order(scenario):
+def test_life_depends_on_seed_and_order_only(scenario):
     assert lived(scenario) == lived(scenario)
     assert lived(scenario) != lived(scenario, seed=2)
 
@@ -88,7 +88,7 @@ def test_a_call_keeps_what_it_was_registered_with(web):
         assert last[name] == life.registered[name], name
 
 
-def test_what_the_order_does_not_give_is_not_made_up():
+def test_values_without_an_order_are_not_invented():
     last = lived("answered").events[-1].content["call"]
     assert not {"metadata", "retell_llm_dynamic_variables", "batch_call_id"} & last.keys()
 
@@ -109,7 +109,7 @@ def test_other_numbers_go_as_on_a_usual_day():
     assert reasons["agent_hangup"] > 100
 
 
-def test_the_sandboxs_scenario_holds_for_numbers_that_choose_none():
+def test_default_scenario_applies_to_other_numbers():
     with Sandbox(api_key=KEY, scenario="busy") as sandbox:
         plain, chosen = place(sandbox, "+14155550101"), place(sandbox)
         sandbox.settle(20)
@@ -117,7 +117,7 @@ def test_the_sandboxs_scenario_holds_for_numbers_that_choose_none():
         assert sandbox.calls[chosen]["call_status"] == "ended"
 
 
-def test_an_unknown_scenario_is_a_settings_error_that_names_them():
+def test_unknown_scenario_lists_the_known_ones():
     with pytest.raises(SettingsError) as error:
         Sandbox(api_key=KEY, scenario="rainy")
     assert "voicemail" in error.value.hint
@@ -136,7 +136,7 @@ def test_the_same_seed_places_the_same_calls():
     assert not history(1).keys() & history(2).keys()
 
 
-def test_a_past_is_spread_over_its_days_and_over_no_other():
+def test_past_is_spread_over_its_days_only():
     day_ms = 86_400_000
     with Sandbox(api_key=KEY) as sandbox:
         sandbox.populate(calls=101, day_start_ms=20_000 * day_ms, days=3)
@@ -146,7 +146,7 @@ def test_a_past_is_spread_over_its_days_and_over_no_other():
     assert {start // day_ms for start in starts} == {20_000, 20_001, 20_002, 20_003}
 
 
-def test_at_the_speed_of_life_nothing_happens_before_its_time():
+def test_real_speed_waits_for_each_event():
     clock = Clock()
     with Inbox() as inbox:
         url = f"{inbox.url}/webhook"
@@ -168,7 +168,7 @@ def test_at_the_speed_of_life_nothing_happens_before_its_time():
             assert [m.signed_ms - NOW_MS for m in inbox.mails] == [8_000, 608_000, 608_001]
 
 
-def test_a_call_that_is_stopped_ends_there_and_nothing_else_comes_of_it():
+def test_stopped_call_has_no_later_events():
     clock = Clock()
     with Inbox() as inbox:
         url = f"{inbox.url}/webhook"
@@ -194,7 +194,7 @@ def test_a_call_that_is_stopped_ends_there_and_nothing_else_comes_of_it():
     assert inbox.events == ["call_started", "call_ended", "call_analyzed"]
 
 
-def test_a_call_that_is_stopped_while_it_rings_never_began():
+def test_call_stopped_while_ringing_never_began():
     clock = Clock()
     with Inbox() as inbox:
         url = f"{inbox.url}/webhook"
@@ -210,7 +210,7 @@ def test_a_call_that_is_stopped_while_it_rings_never_began():
     assert inbox.events == ["call_ended", "call_analyzed"]
 
 
-def test_what_was_updated_stays_when_the_transfer_leg_ends():
+def test_updates_survive_the_end_of_transfer():
     clock, transfer = Clock(), BY_NAME["transfer"].number
     with Sandbox(api_key=KEY, now_ms=clock) as sandbox:
         call_id = place(sandbox, transfer)
@@ -233,7 +233,7 @@ def test_what_was_updated_stays_when_the_transfer_leg_ends():
     assert (inbox.events[-1], "transfer_end_timestamp" in call) == ("transfer_ended", True)
 
 
-def test_what_a_callback_raises_is_raised_where_somebody_waits():
+def test_callback_errors_are_raised_by_settle():
     def fail(_):
         raise ZeroDivisionError
 
@@ -244,12 +244,12 @@ def test_what_a_callback_raises_is_raised_where_somebody_waits():
             sandbox.settle(20)
 
 
-def test_calls_that_are_over_do_not_count_against_the_concurrency():
+def test_finished_calls_do_not_count_as_concurrent():
     with Sandbox(api_key=KEY, concurrency=1) as sandbox:
         assert len({place(sandbox) for _ in range(5)}) == 5
 
 
-def test_a_call_that_is_deleted_while_it_lives_is_never_heard_of_again():
+def test_deleted_call_has_no_later_events():
     clock = Clock()
     with Inbox() as inbox:
         url = f"{inbox.url}/webhook"
@@ -264,7 +264,7 @@ def test_a_call_that_is_deleted_while_it_lives_is_never_heard_of_again():
 
 
 @pytest.mark.slow
-def test_every_webhook_of_every_scenario_is_stored_without_a_problem(store, db):
+def test_webhooks_of_every_scenario_are_stored(store, db):
     for scenario in LIVED:
         with Inbox() as inbox, Sandbox(api_key=KEY, webhook_url=inbox.url) as sandbox:
             place(sandbox, scenario.number)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.errors import Refusal
-from receiver.sandbox.orders import Filed, ListOrder, page, parsed
+from receiver.sandbox.orders import Filed, ListOrder, page
 
 TEXTS = st.sampled_from(["", "a", "b", "ab", "ba", "1", "2", "true"])
 NUMBERS = st.sampled_from([0, 1, 2, 1.5])
@@ -166,7 +166,7 @@ def expected(calls, criteria, order):
 
 def listed(calls, **body):
     filed = [Filed({n: v for n, v in c.items() if n != "filed_ms"}, c["filed_ms"]) for c in calls]
-    return page(filed, parsed(ListOrder.model_validate, body))
+    return page(filed, ListOrder.parse(body))
 
 
 def ids(answer):
@@ -193,7 +193,7 @@ def test_each_filter_alone_finds_what_it_should(calls, name, order, data):
 
 @few
 @given(ACCOUNTS, ORDERS, st.integers(1, 3))
-def test_pages_by_key_add_up_to_the_whole_list(calls, order, limit):
+def test_pages_by_key_have_every_call(calls, order, limit):
     seen, more = [], {}
     while True:
         answer = listed(calls, sort_order=order, limit=limit, **more)
@@ -208,7 +208,7 @@ def test_pages_by_key_add_up_to_the_whole_list(calls, order, limit):
 
 @few
 @given(ACCOUNTS, ORDERS, st.integers(1, 3))
-def test_pages_by_skip_add_up_to_the_whole_list(calls, order, limit):
+def test_pages_by_skip_have_every_call(calls, order, limit):
     seen = []
     while True:
         answer = listed(calls, sort_order=order, limit=limit, skip=len(seen))
@@ -220,7 +220,7 @@ def test_pages_by_skip_add_up_to_the_whole_list(calls, order, limit):
 
 @few
 @given(ACCOUNTS, CALLS, st.integers(1, 3))
-def test_a_call_that_comes_between_two_pages_moves_no_other(calls, newcomer, limit):
+def test_new_call_between_pages_moves_none(calls, newcomer, limit):
     first = listed(calls, limit=limit)
     if not first["has_more"]:
         return
@@ -260,7 +260,7 @@ FAILED = {"type": "boolean", "op": "eq", "value": False}
         ([{"name": "end_call", "success": WORKED}], False),
     ],
 )
-def test_tool_calls_are_found_by_name_type_success_and_latency(asked, found):
+def test_tool_calls_are_found_by_their_filters(asked, found):
     call = {"call_id": "c", "filed_ms": 0, "transcript_with_tool_calls": TALK}
     answer = listed([call], filter_criteria={"tool_calls": asked})
     assert ids(answer) == (["c"] if found else [])
@@ -279,7 +279,7 @@ def test_an_item_has_no_transcript_of_any_kind():
 
 
 @pytest.mark.parametrize("key", ["", "x", "W10=", "eyJhIjoxfQ==", "WyJ4IiwgImMiXQ=="])
-def test_a_pagination_key_that_is_none_of_ours_is_refused(key):
+def test_foreign_pagination_key_is_refused(key):
     with pytest.raises(Refusal) as refusal:
         listed([], pagination_key=key)
     assert refusal.value.status == 400

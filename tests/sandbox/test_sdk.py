@@ -33,7 +33,7 @@ def place(client, scenario="answered", **more):
 
 
 @pytest.mark.parametrize("scenario", [s.name for s in SCENARIOS if not s.refusal])
-def test_a_call_of_each_scenario_is_placed_and_read(sandbox, client, scenario):
+def test_call_of_each_scenario_is_read(sandbox, client, scenario):
     created = place(client, scenario, metadata={"lead": 1}, custom_sip_headers={"X-Lead": "1"})
     assert (created.call_status, created.direction) == ("registered", "outbound")
     assert created.call_cost.combined_cost == 0
@@ -46,7 +46,7 @@ def test_a_call_of_each_scenario_is_placed_and_read(sandbox, client, scenario):
         assert call.disconnection_reason == wanted
 
 
-def test_an_answered_call_has_tool_calls_cost_and_analysis(sandbox, client):
+def test_answered_call_has_tools_cost_and_analysis(sandbox, client):
     created = place(client, retell_llm_dynamic_variables={"customer_name": "Ada Lovelace"})
     sandbox.settle(20)
     call = client.call.retrieve(created.call_id)
@@ -74,7 +74,7 @@ def test_a_web_call_is_created_and_read(sandbox, client):
     assert call.metadata == {"page": "/"}
 
 
-def test_calls_of_a_past_are_listed_page_by_page_and_read_one_by_one(sandbox, client):
+def test_past_calls_are_listed_and_read(sandbox, client):
     sandbox.populate(calls=60, day_start_ms=DAY_MS, odd=True)
     seen, key = [], retell.omit
     while True:
@@ -155,7 +155,7 @@ def test_agents_are_listed_read_and_given_a_webhook(sandbox, client):
         assert client.agent.retrieve(ids[0], version=version.version).version == version.version
 
 
-def test_the_asynchronous_client_works_for_each_of_these_too(sandbox):
+def test_asynchronous_client_works_too(sandbox):
     async def everything():
         async with AsyncRetell(
             api_key=KEY, base_url=sandbox.url, _strict_response_validation=True
@@ -204,7 +204,7 @@ def test_the_older_web_call_answers_the_whole_call(sandbox, client):
         ("refused-500", retell.InternalServerError),
     ],
 )
-def test_a_refusal_is_the_error_that_the_client_knows(sandbox, client, scenario, error):
+def test_error_response_is_the_clients_error(sandbox, client, scenario, error):
     with pytest.raises(error) as raised:
         place(client, scenario)
     assert raised.value.status_code == int(scenario[-3:])
@@ -212,7 +212,7 @@ def test_a_refusal_is_the_error_that_the_client_knows(sandbox, client, scenario,
     assert sandbox.calls == {}
 
 
-def test_a_wrong_key_is_the_error_that_the_client_knows(sandbox):
+def test_wrong_key_is_the_clients_error(sandbox):
     with (
         Retell(api_key="key_other", base_url=sandbox.url) as client,
         pytest.raises(retell.AuthenticationError),

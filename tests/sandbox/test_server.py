@@ -78,7 +78,7 @@ def lines_until(process, text):
     raise AssertionError("".join(lines))
 
 
-def test_the_command_says_where_it_is_and_what_happens_until_it_is_interrupted(tmp_path):
+def test_command_prints_address_and_deliveries(tmp_path):
     arguments = ["sandbox", "--bind", "127.0.0.1:0", "--speed", "0", "--history", "3"]
     process = subprocess.Popen(
         [sys.executable, "-m", "receiver", *arguments, "--webhook-url", "http://127.0.0.1:9/"],
@@ -103,7 +103,7 @@ def test_the_command_says_where_it_is_and_what_happens_until_it_is_interrupted(t
     process.stdout.close()
 
 
-def test_the_command_takes_its_key_from_the_settings_and_does_not_print_it(tmp_path):
+def test_command_does_not_print_the_configured_key(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "receiver", "sandbox", "--bind", "127.0.0.1:0"],
         env=os.environ | {"RETELL_API_KEY": KEY},

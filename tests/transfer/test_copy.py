@@ -83,7 +83,7 @@ def target(postgres, done):
     return postgres.create(name_of(done))
 
 
-def test_the_log_of_a_copy_stays_as_small_as_a_portion(tmp_path, monkeypatch):
+def test_wal_of_a_copy_stays_small(tmp_path, monkeypatch):
     """A file that is read meanwhile cannot begin its log anew: it grew to many times the file."""
     monkeypatch.setattr(receiver.store.copying, "PORTION", 10)
     words = incompressible(20_000)
@@ -105,7 +105,7 @@ def test_the_log_of_a_copy_stays_as_small_as_a_portion(tmp_path, monkeypatch):
         assert max(sizes) < 4 * 2**20 + 3 * portion
 
 
-def test_there_and_back_gives_the_same_rows_and_bodies(source, pg, small_portions):
+def test_copying_back_gives_equal_rows(source, pg, small_portions):
     before = dump_of(source)
     found, count = copied(source, pg)
     assert (found.is_complete, found.ahead) == (True, 0)
@@ -130,7 +130,7 @@ def test_a_target_that_is_not_there_is_made(source, tmp_path):
     assert dump_of(tmp_path / "new" / "retell.db") == dump_of(source)
 
 
-def test_a_source_that_is_not_there_leaves_no_target(tmp_path):
+def test_missing_source_creates_no_target(tmp_path):
     with pytest.raises(NotStored):
         copied(tmp_path / "nowhere.db", tmp_path / "new.db")
     assert not list(tmp_path.iterdir())
@@ -209,7 +209,7 @@ def test_a_call_erased_at_either_side_stays_erased(source, target):
         assert not at.keys() & {row[0] for row in found[table]}
 
 
-def test_a_target_keeps_what_it_has_and_both_are_merged(source, pg):
+def test_target_rows_are_kept_and_merged(source, pg):
     """As after the switch: receivers write to the target while the rest is still copied."""
 
     def receive_theirs(store):
@@ -231,7 +231,7 @@ def test_a_target_keeps_what_it_has_and_both_are_merged(source, pg):
     assert both == expected
 
 
-def test_of_rows_that_no_observation_speaks_of_the_newer_one_counts(source, target):
+def test_newer_row_wins_without_observations(source, target):
     with looking(target) as session:
         session.raw.execute("UPDATE upstream_calls SET gone_at = 9 WHERE call_id = 'c'")
         session.raw.execute("UPDATE coverage SET listed = 5, checked_at = 10")
@@ -264,7 +264,7 @@ def test_a_planted_difference_is_found_in_its_table(source, done, postgres):
         assert (found.is_complete, found.different) == (False, {table: 1})
 
 
-def test_a_body_that_was_compressed_otherwise_is_the_same_body(source, target):
+def test_differently_compressed_bodies_are_equal(source, target):
     body = body_of("call_ended", "call_1", transcript="Agent: Word 1.")
     again = zstandard.ZstdCompressor(write_checksum=True).compress(body)
     assert again not in [row[2] for row in bodies(source)]
@@ -281,7 +281,7 @@ def test_body_lost_at_the_target_is_copied_again(source, target):
     assert dump_of(target) == dump_of(source)
 
 
-def test_what_no_index_of_the_target_holds_is_named_and_hinders_nothing(pg):
+def test_rows_too_long_for_indexes_are_reported(pg):
     long = incompressible(5000)
     with blank_file() as path:
         in_store(path, lambda s: add(s, "call_ended", long))
@@ -325,7 +325,7 @@ def test_a_database_is_not_copied_onto_itself(source, pg, monkeypatch):
     assert "it must be" in run("--to", "mysql://x", status=2)
 
 
-def test_a_target_that_is_away_stops_the_copy_and_says_how_to_continue(source, monkeypatch):
+def test_unreachable_target_stops_copy_with_hint(source, monkeypatch):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{source}")
     said = run("--to", "postgresql://callhouse@127.0.0.1:1/x", status=1)
     assert "Error: the copy stopped: no connection to the server: nothing listens" in said
@@ -333,7 +333,7 @@ def test_a_target_that_is_away_stops_the_copy_and_says_how_to_continue(source, m
 
 
 @pytest.mark.parametrize("sound", [0.1, 0.9], ids=["almost all", "a little"])
-def test_a_damaged_source_stops_the_copy_without_a_traceback(source, pg, monkeypatch, sound):
+def test_damaged_source_stops_copy_without_traceback(source, pg, monkeypatch, sound):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{source}")
     size = source.stat().st_size
     with source.open("r+b") as file:

@@ -94,7 +94,7 @@ def run_in(where, statement, *values):
     in_store(where, lambda s: s.run(lambda c: c.execute(statement, values) and None))
 
 
-def test_a_mirror_has_the_rows_and_bodies_of_the_server(full, target):
+def test_mirror_has_the_servers_rows_and_bodies(full, target):
     with mirrored(full, target):
         pass
     found = dump_of(full)
@@ -112,7 +112,7 @@ def test_second_mirror_finds_nothing_to_copy(full, target):
         assert through(lambda: next(steps)) == 0
 
 
-def test_news_are_there_after_one_step_wherever_they_stand(full, target):
+def test_new_events_are_mirrored_in_one_step(full, target):
     with mirrored(full, target) as step:
         # The first portion holds neither.
         receive_at(full, "zz", received=NOW_MS, transcript="User: New.")
@@ -142,7 +142,7 @@ def test_what_has_no_call_is_news_too(full, target):
         assert dump_of(target) == dump_of(full)
 
 
-def test_a_call_that_was_erased_at_the_server_is_erased_in_the_mirror(full, target):
+def test_call_erased_at_server_is_erased_in_mirror(full, target):
     with mirrored(full, target) as step:
         receive_at(full, "call_15", received=NOW_MS, transcript="User: Secret words.")
         assert not step().is_last
@@ -178,7 +178,7 @@ def test_rows_deleted_without_a_tombstone_leave_the_mirror(full, target):
         assert through(step) == 0
 
 
-def test_a_file_that_no_mirror_made_keeps_what_it_has(full, target):
+def test_file_not_made_by_mirror_keeps_rows(full, target):
     migrate(target, timezone="UTC")
     in_store(target, lambda s: add(s, "call_ended", "elsewhere"))
     with mirrored(full, target) as step:
@@ -196,7 +196,7 @@ def test_row_committed_minutes_late_is_copied_at_once(full, target):
         assert dump_of(target) == dump_of(full)
 
 
-def test_what_came_with_old_times_is_found_by_looking_through_all_of_it(full, target, db_path):
+def test_rows_with_old_times_are_found_by_pass(full, target, db_path):
     with mirrored(full, target) as step:
         receive_at(db_path, "zz from elsewhere", received=5)
         copy(db_path, full, timezone="UTC", progress=lambda *_: None)
@@ -205,7 +205,7 @@ def test_what_came_with_old_times_is_found_by_looking_through_all_of_it(full, ta
         assert dump_of(target) == dump_of(full)
 
 
-def test_a_mirror_that_was_off_for_hours_has_the_news_first(full, target):
+def test_mirror_after_hours_copies_new_events_first(full, target):
     receive_at(full, "call_00", received=NOW_MS - 600 * MINUTE_MS, event="call_analyzed")
     with mirrored(full, target):
         pass
@@ -215,7 +215,7 @@ def test_a_mirror_that_was_off_for_hours_has_the_news_first(full, target):
         assert dump_of(target) == dump_of(full)
 
 
-def test_a_mirror_that_was_stopped_midway_is_completed_by_the_next(full, target):
+def test_stopped_mirror_is_completed_by_the_next(full, target):
     with closing(mirror(full, target, timezone="UTC", now_ms=lambda: NOW_MS)) as steps:
         next(steps)
     assert 0 < len(dump_of(target)["calls"]) < len(dump_of(full)["calls"])
@@ -223,13 +223,13 @@ def test_a_mirror_that_was_stopped_midway_is_completed_by_the_next(full, target)
         assert dump_of(target) == dump_of(full)
 
 
-def test_without_tables_at_the_server_no_file_is_made(postgres, target):
+def test_server_without_tables_creates_no_file(postgres, target):
     with pytest.raises(NotStored):
         next(mirror(postgres.create(), target, timezone="UTC", now_ms=lambda: NOW_MS))
     assert not target.exists()
 
 
-def test_the_pages_of_a_mirror_are_those_of_a_file(pg, target, settings, db_path):
+def test_pages_of_mirror_equal_those_of_file(pg, target, settings, db_path):
     """The same deliveries to a file and to the server."""
     events = [
         receive(path.read_bytes(), source="webhook", observed_at=5, received_at=NOW_MS)
@@ -258,7 +258,7 @@ def shown(answer):
     return re.sub(r'nonce="[^"]*"|value="[\w.-]{40,}"|Queries took [0-9.]+ms', "", answer.text)
 
 
-def test_the_sql_for_grafana_runs_as_printed_and_shows_no_tables(full):
+def test_printed_sql_for_grafana_runs(full):
     page = (ROOT / "docs/how-to/postgres.md").read_text(encoding="utf-8")
     _, browsing = page.split("## Connect Grafana or Metabase")
     role, panel = re.findall(r"```sql\n(.*?)```", browsing, re.DOTALL)
@@ -287,7 +287,7 @@ def run(*arguments, status=0):
     return result.output
 
 
-def test_once_it_stops_when_everything_is_there_and_says_how_to_browse(full, target, monkeypatch):
+def test_once_stops_and_prints_how_to_browse(full, target, monkeypatch):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", full.url)
     said = run("--to", target, "--once")
     assert dump_of(target) == dump_of(full)

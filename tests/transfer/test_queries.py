@@ -22,13 +22,13 @@ def test_times_are_written_in_the_readers_zone(run_on_store, store):
     assert lines(run_on_store("calls", "--format", "ndjson"))[0]["start_timestamp"] == DAY_MS
 
 
-def test_a_time_that_no_calendar_has_stays_a_number(run):
+def test_time_outside_the_calendar_stays_a_number(run):
     query = "SELECT 9000000000000000000 AS start_timestamp"
     [row] = lines(run(query, "--format", "ndjson", "--timezone", "UTC"))
     assert row == {"start_timestamp": "9000000000000000000"}
 
 
-def test_every_column_that_says_it_is_a_time_is_written_as_one():
+def test_every_time_column_is_written_as_time():
     said = {
         name
         for table in TABLES
@@ -38,7 +38,7 @@ def test_every_column_that_says_it_is_a_time_is_written_as_one():
     assert said == TIMESTAMPS
 
 
-def test_since_a_day_are_the_calls_that_changed_on_it_and_all_their_rows(run_on_store, store):
+def test_since_exports_changed_calls_with_all_rows(run_on_store, store):
     said = {"transcript_object": [{"role": "user", "content": "Hello", "words": []}]}
     stored(store, CALL | said | {"call_id": "old"}, DAY_MS - 1)
     stored(store, CALL | said | {"call_id": "new"}, DAY_MS)
@@ -55,7 +55,7 @@ def test_since_a_day_are_the_calls_that_changed_on_it_and_all_their_rows(run_on_
     assert west.stdout.count("\n") == 1
 
 
-def test_since_a_day_are_the_days_from_it_on(run):
+def test_since_exports_later_days(run):
     assert lines(run("daily_summary", "--format", "ndjson", "--since", "2026-05-12"))
     assert not lines(run("daily_summary", "--format", "ndjson", "--since", "2026-05-14"))
 
@@ -118,7 +118,7 @@ def test_the_search_index_can_be_asked(run):
         (["calls", "--since", "yesterday"], "yesterday"),
     ],
 )
-def test_what_cannot_be_asked_is_said_and_is_status_2(run, args, says):
+def test_invalid_request_is_status_2(run, args, says):
     result = run(*args)
     assert result.exit_code == 2
     assert says in " ".join(result.output.split())

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow_on_postgres
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson", "parquet", "sqlite"])
-def test_a_query_that_fails_half_way_leaves_the_file_that_was_there(run, tmp_path, form):
+def test_failed_query_leaves_the_old_file(run, tmp_path, form):
     (tmp_path / "t").write_text("before")
     query = (
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) "
@@ -59,13 +59,13 @@ def test_an_interrupted_export_leaves_nothing(day_path, tmp_path, sent):
     assert list(tmp_path.glob("*t.csv*")) == []
 
 
-def test_a_full_disk_is_an_error_that_says_so(settings):
+def test_full_disk_is_reported(settings):
     asked = Export(what="SELECT 1 AS n", to=Path("/dev/full"), format="csv")
     with pytest.raises(ExportFailed, match="No space left"):
         write(settings, asked, progress=silent)
 
 
-def test_what_is_written_meanwhile_is_not_in_the_export(settings, store, tmp_path):
+def test_rows_written_meanwhile_are_not_exported(settings, store, tmp_path):
     for name in ("a", "b", "c"):
         stored(store, {"call_id": name})
     told = []
@@ -86,7 +86,7 @@ def test_what_is_written_meanwhile_is_not_in_the_export(settings, store, tmp_pat
     assert len(told) > 9
 
 
-def test_what_is_written_while_it_is_copied_is_not_in_the_copy(db_path, settings, store, tmp_path):
+def test_rows_written_meanwhile_are_not_copied(db_path, settings, store, tmp_path):
     told = []
 
     def meanwhile(done, of):
@@ -108,7 +108,7 @@ def test_everything_read_is_of_one_moment(settings, store):
             assert not [*moment.read(what, since=None, typed=True).rows]
 
 
-def test_a_copy_is_of_the_moment_that_is_read(db_path, store, tmp_path):
+def test_copy_is_of_one_moment(db_path, store, tmp_path):
     stored(store, {"call_id": "before"})
     with snapshot(db_path, timezone=None, private=False) as moment:
         stored(store, {"call_id": "after"})

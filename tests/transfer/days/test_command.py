@@ -49,7 +49,7 @@ def test_the_command_says_what_it_did(store, run_on_store, lake):
         (["--parquet", "s3://", "--partition", "day"], "nor a URI"),
     ],
 )
-def test_what_cannot_be_asked_is_said_and_is_status_2(run_on_store, args, says):
+def test_invalid_request_is_status_2(run_on_store, args, says):
     Path("a_file").touch()
     result = run_on_store(*args)
     assert result.exit_code == 2

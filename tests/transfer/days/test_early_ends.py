@@ -32,7 +32,7 @@ export_partitions(config.load(), sys.argv[1], private=False, progress=dies)
 """
 
 
-def test_after_a_kill_the_next_run_goes_on_and_nothing_is_half(store, update, settings, lake):
+def test_run_after_kill_continues_without_partial_files(store, update, settings, lake):
     for n in range(3):
         add(store, f"call{n}", at=DAY_MS + n * 86_400_000)
     update(lake.parent / "whole")
@@ -49,7 +49,7 @@ def test_after_a_kill_the_next_run_goes_on_and_nothing_is_half(store, update, se
     assert files(lake) == whole
 
 
-def test_a_day_whose_files_were_being_replaced_is_replaced_again(store, update, lake):
+def test_interrupted_day_is_replaced_again(store, update, lake):
     add(store, "call", at=DAY_MS, event="call_ended")
     update()
     before = files(lake)
@@ -70,7 +70,7 @@ def test_a_day_whose_files_were_being_replaced_is_replaced_again(store, update, 
     assert files(lake) == files(lake.parent / "anew")
 
 
-def test_a_directory_that_cannot_be_written_is_an_error_and_the_next_run_goes_on(update, lake):
+def test_unwritable_directory_is_an_error(update, lake):
     lake.mkdir()
     (lake / "chats").write_text("in the way")
     with pytest.raises(ExportFailed, match="cannot write") as error:

@@ -31,9 +31,7 @@ def declared(new_database):
 
 
 @pytest.mark.parametrize("private", [False, True])
-def test_the_files_of_a_table_hold_all_its_rows_in_declared_types(
-    varied_update, lake, db, declared, private
-):
+def test_files_have_all_rows_in_declared_types(varied_update, lake, db, declared, private):
     varied_update(private=private)
     for table in TABLES:
         columns = [name for name in table.names if name != "body"]
@@ -45,7 +43,7 @@ def test_the_files_of_a_table_hold_all_its_rows_in_declared_types(
             assert {f.name: str(f.type) for f in schema} == declared[table.name]
 
 
-def test_raw_bodies_are_there_only_if_asked_for_and_then_as_they_came(varied_update, lake):
+def test_raw_bodies_are_exported_only_with_private(varied_update, lake):
     varied_update(private=True)
     bodies = {row["body"] for row in rows(lake, "observations")}
     kept = {path.read_bytes() for path in PAYLOADS.glob("*.json")} & bodies
@@ -62,9 +60,7 @@ def test_every_table_is_of_a_group():
     assert {t.name for tables in GROUPS.values() for t in tables} == {t.name for t in TABLES}
 
 
-def test_a_call_is_of_the_day_it_began_on_and_an_observation_of_that_of_its_arrival(
-    store, update, lake
-):
+def test_calls_by_start_observations_by_arrival_day(store, update, lake):
     add(store, "early", at=DAY_MS, received=NEXT_DAY_MS)
     add(store, "late", at=NEXT_DAY_MS - 1)
     # Without a start, or with one that is no time, the day of its report.
@@ -78,7 +74,7 @@ def test_a_call_is_of_the_day_it_began_on_and_an_observation_of_that_of_its_arri
     assert len(rows(lake, "observations", DAY)) == 5
 
 
-def test_a_table_without_rows_has_a_file_with_its_columns(update, lake):
+def test_empty_table_has_a_file_with_columns(update, lake):
     done = update()
     assert (done.files, done.removed, done.current) == (len(TABLES), 0, 0)
     for table in TABLES:

@@ -19,9 +19,7 @@ from tests.transfer.days.lake import (
 pytestmark = pytest.mark.slow_on_postgres
 
 
-def test_a_second_run_writes_nothing_and_another_directory_gets_the_same_bytes(
-    varied_update, lake, tmp_path
-):
+def test_second_run_writes_nothing(varied_update, lake, tmp_path):
     first = varied_update()
     before = {path: path.stat().st_mtime_ns for path in lake.rglob("*")}
     second = varied_update()
@@ -32,7 +30,7 @@ def test_a_second_run_writes_nothing_and_another_directory_gets_the_same_bytes(
     assert files(tmp_path / "again") == files(lake)
 
 
-def test_a_late_event_writes_its_calls_day_and_that_of_its_arrival(store, update, lake):
+def test_late_event_rewrites_both_days(store, update, lake):
     for n in range(3):
         at = DAY_MS + n * 86_400_000
         add(store, f"call{n}", at=at, event="call_ended", transcript="hello")
@@ -61,7 +59,7 @@ def test_a_duplicate_touches_the_log_alone(store, update, lake):
 
 
 @pytest.mark.parametrize("received", [1, DAY_MS - 1, DAY_MS])
-def test_no_clock_hides_what_was_committed_after_a_run(store, update, lake, received):
+def test_wrong_clock_hides_no_later_commit(store, update, lake, received):
     add(store, "call", at=DAY_MS, event="call_ended")
     update()
     # Received by another process before, or by one whose clock is behind.
@@ -72,7 +70,7 @@ def test_no_clock_hides_what_was_committed_after_a_run(store, update, lake, rece
     assert [row["call_summary"] for row in rows(lake, "analyses")] == ["Late."]
 
 
-def test_what_is_committed_during_a_run_is_in_the_next_one(store, update, lake):
+def test_rows_committed_meanwhile_are_in_next_run(store, update, lake):
     add(store, "before", at=DAY_MS)
     told = []
 
@@ -88,7 +86,7 @@ def test_what_is_committed_during_a_run_is_in_the_next_one(store, update, lake):
     assert call_ids(lake) == {"before"} | {f"call{n + 1}" for n in range(len(told))}
 
 
-def test_a_call_that_moves_to_another_day_is_in_one_of_them(store, update, lake):
+def test_moved_call_is_in_one_day_only(store, update, lake):
     add(store, "call", at=None, received=DAY_MS, event="call_started", call_status="registered")
     add(store, "other", at=DAY_MS)
     update()
@@ -99,7 +97,7 @@ def test_a_call_that_moves_to_another_day_is_in_one_of_them(store, update, lake)
     assert call_ids(lake, NEXT_DAY) == {"call"}
 
 
-def test_an_erased_call_leaves_its_files_and_its_tombstone_comes(store, db, update, lake):
+def test_erased_call_is_replaced_by_its_tombstone(store, db, update, lake):
     add(store, "erased", at=DAY_MS, transcript="hello", agent_name="someone")
     add(store, "kept", at=NEXT_DAY_MS, transcript="hello")
     update(private=True)
@@ -117,7 +115,7 @@ def test_an_erased_call_leaves_its_files_and_its_tombstone_comes(store, db, upda
     assert not [name for name, content in files(lake).items() if b"someone" in content]
 
 
-def test_days_that_are_not_in_the_database_any_more_go(store, db, update, lake):
+def test_days_without_rows_are_removed(store, db, update, lake):
     add(store, "old", at=DAY_MS)
     add(store, "kept", at=NEXT_DAY_MS)
     update()
@@ -133,7 +131,7 @@ def test_days_that_are_not_in_the_database_any_more_go(store, db, update, lake):
     assert files(lake) == files(lake.parent / "anew")
 
 
-def test_a_file_that_is_gone_is_written_again_and_strangers_stay(store, update, lake):
+def test_missing_file_is_rewritten_and_others_stay(store, update, lake):
     add(store, "call", at=DAY_MS)
     update()
     before = files(lake)
@@ -149,7 +147,7 @@ def test_a_file_that_is_gone_is_written_again_and_strangers_stay(store, update, 
     assert files(lake) == before
 
 
-def test_without_its_manifest_all_is_written_anew_to_the_same_bytes(store, update, lake):
+def test_missing_manifest_rewrites_the_same_bytes(store, update, lake):
     add(store, "call", at=DAY_MS, transcript="hello")
     update()
     before = files(lake)

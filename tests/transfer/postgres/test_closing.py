@@ -50,7 +50,7 @@ def opened(pg, store):
         "SELECT string_agg(body, '') FROM mine",
     ],
 )
-def test_a_raw_body_reads_as_null_unless_asked_for(run, opened, query):
+def test_raw_body_is_null_without_private(run, opened, query):
     result = run(query, "--format", "ndjson")
     assert lines(result)
     # zstd's first bytes, in hex and in base64.
@@ -78,7 +78,7 @@ def test_a_raw_body_reads_as_null_unless_asked_for(run, opened, query):
         "SELECT * FROM pg_catalog.pg_statistic",
     ],
 )
-def test_what_goes_past_the_names_is_refused_unless_asked_for(run, opened, tmp_path, query):
+def test_indirect_access_to_bodies_is_refused(run, opened, tmp_path, query):
     result = run(query, "--to", tmp_path / "t.csv")
     assert (result.exit_code, "raw bodies are closed" in result.output) == (2, True), result.output
     assert not (tmp_path / "t.csv").exists()
@@ -99,9 +99,7 @@ def test_what_is_not_closed_is_read(run, opened, pg, query):
     assert one(run(query, "--format", "ndjson"))
 
 
-def test_a_role_that_may_only_read_and_no_body_exports_everything(
-    run, store, pg, tmp_path, monkeypatch
-):
+def test_read_only_role_exports_everything_but_bodies(run, store, pg, tmp_path, monkeypatch):
     """The rights that docs/how-to/postgres.md names: what nobody may read, no query can."""
     add(store, "call_ended", "c", start_timestamp=DAY_MS)
     text = (ROOT / "docs" / "how-to" / "postgres.md").read_text(encoding="utf-8")

@@ -46,7 +46,7 @@ def lines(where, path, name, **how) -> list[str]:
     ("form", "timezone"),
     [("csv", None), pytest.param("ndjson", "Asia/Kolkata", marks=pytest.mark.slow)],
 )
-def test_every_table_and_view_is_written_as_from_a_file(both, tmp_path, form, timezone):
+def test_server_exports_equal_file_exports(both, tmp_path, form, timezone):
     for name in NAMES:
         how = {"timezone": timezone, "private": True}
         server, file = (
@@ -85,7 +85,7 @@ def test_since_a_day_are_the_same_rows(both, tmp_path, name):
 
 
 @pytest.mark.slow
-def test_a_part_of_the_tables_has_the_same_fingerprint_on_both_engines(both, tmp_path):
+def test_fingerprints_are_equal_on_both_engines(both, tmp_path):
     for where, name in zip(both, ("server", "file"), strict=True):
         export_partitions(settings_of(where), str(tmp_path / name), private=False, progress=silent)
     manifests = [(tmp_path / name / "_callhouse.json").read_text() for name in ("server", "file")]

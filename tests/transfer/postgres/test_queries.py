@@ -89,7 +89,7 @@ def test_sql_cannot_write(run, store, pg, tmp_path, query, more):
         ("", "callhouse copy --to sqlite:///FILE"),
     ],
 )
-def test_what_cannot_be_asked_is_said_and_is_status_2(run, tmp_path, query, says):
+def test_invalid_request_is_status_2(run, tmp_path, query, says):
     since = ["--since", "2026-05-12"] if query == "tool_scorecard" else []
     result = run(query, "--to", tmp_path / "t.db", *since)
     assert (result.exit_code, says in " ".join(result.output.split())) == (2, True), result.output

@@ -23,7 +23,7 @@ SLOW = "SELECT n, repeat('x', 1000) AS text FROM generate_series(1, 3000000) n"
 SILENT = "SELECT n FROM generate_series(1, 1) n, pg_sleep(60)"
 
 
-def test_what_is_written_meanwhile_is_not_in_the_export(pg, store, tmp_path):
+def test_rows_written_meanwhile_are_not_exported(pg, store, tmp_path):
     for name in ("a", "b", "c"):
         add(store, "call_ended", name)
     told = []
@@ -59,9 +59,7 @@ def active(postgres, pg) -> int:
         pytest.param(SILENT, signal.SIGTERM, marks=pytest.mark.slow),
     ],
 )
-def test_an_interrupted_export_leaves_nothing_here_and_no_query_there(
-    postgres, pg, tmp_path, sent, query
-):
+def test_interrupted_export_leaves_no_file_or_query(postgres, pg, tmp_path, sent, query):
     with subprocess.Popen(
         [sys.executable, "-m", "receiver", "export", query, "--to", tmp_path / "t.csv"],
         env=os.environ | {"CALLHOUSE_DATABASE_URL": pg.url},
@@ -76,7 +74,7 @@ def test_an_interrupted_export_leaves_nothing_here_and_no_query_there(
     wait_until(lambda: active(postgres, pg) == 0)
 
 
-def test_a_reader_that_goes_away_ends_the_query_too(postgres, pg):
+def test_closed_pipe_ends_the_query(postgres, pg):
     with subprocess.Popen(
         [sys.executable, "-m", "receiver", "export", SLOW],
         env=os.environ | {"CALLHOUSE_DATABASE_URL": pg.url},
@@ -91,7 +89,7 @@ def test_a_reader_that_goes_away_ends_the_query_too(postgres, pg):
 
 
 @pytest.mark.parametrize("form", ["csv", "ndjson", "parquet", "sqlite"])
-def test_a_server_that_goes_away_leaves_the_file_that_was_there(postgres, pg, tmp_path, form):
+def test_lost_server_leaves_the_old_file(postgres, pg, tmp_path, form):
     (tmp_path / "t").write_text("before")
 
     def goes_away(done, of):
@@ -108,7 +106,7 @@ def test_a_server_that_goes_away_leaves_the_file_that_was_there(postgres, pg, tm
     assert (tmp_path / "t").read_text() == "before"
 
 
-def test_a_query_that_fails_half_way_leaves_the_file_that_was_there(run, tmp_path):
+def test_failed_query_leaves_the_old_file(run, tmp_path):
     (tmp_path / "t.csv").write_text("before")
     result = run(
         "SELECT 1 / (3000 - n) FROM generate_series(1, 5000) n", "--to", tmp_path / "t.csv"
@@ -117,7 +115,7 @@ def test_a_query_that_fails_half_way_leaves_the_file_that_was_there(run, tmp_pat
     assert (tmp_path / "t.csv").read_text() == "before"
 
 
-def test_a_server_that_is_away_or_empty_is_said_to_be(postgres, run, monkeypatch, tmp_path):
+def test_unreachable_or_empty_server_is_reported(postgres, run, monkeypatch, tmp_path):
     for url, says in (
         ("postgresql://callhouse@/x?host=/nowhere", "nothing listens there"),
         (postgres.create().url, "callhouse migrate"),
@@ -129,7 +127,7 @@ def test_a_server_that_is_away_or_empty_is_said_to_be(postgres, run, monkeypatch
     assert not (tmp_path / "lake").exists()
 
 
-def test_two_runs_by_day_do_not_write_over_each_other(run, pg, tmp_path):
+def test_concurrent_partition_runs_exclude_each_other(run, pg, tmp_path):
     with looking(pg) as session:
         session.raw.execute("BEGIN")
         session.raw.execute(TRY_EXPORT_DAYS)
