@@ -90,15 +90,15 @@ NO_COST: dict[str, Any] = {
     "combined_cost": 0,
     "total_duration_seconds": 0,
 }
-# What the leg to the person a call was handed to costs, in cents per minute.
+# Product and cents per minute of a transferred leg.
 _TRANSFER_LEG = ("retell_voice_engine", 1.5)
-# A model's price is for requests of as many tokens, and no call is billed for fewer seconds.
+# Tokens per request that a model's price includes, and the shortest duration billed.
 _TOKENS_INCLUDED = 3500
 _LEAST_SECONDS = 10
 
 
 def latency(rng: Random, agent: Agent, replies_ms: Sequence[int]) -> dict[str, Any]:
-    """Return the latency groups of a call whose agent took `replies_ms` to answer each turn."""
+    """Return the latency groups of a call; `replies_ms` are the agent's response times."""
     if not replies_ms:
         return {}
     groups: dict[str, list[int | float]] = {
@@ -115,7 +115,7 @@ def latency(rng: Random, agent: Agent, replies_ms: Sequence[int]) -> dict[str, A
 
 
 def token_usage(rng: Random, agent: Agent, replies: int) -> dict[str, Any] | None:
-    """Return tokens per LLM request; Retell does not see those of a custom LLM."""
+    """Return tokens per LLM request; None for a custom LLM, which Retell does not see."""
     if agent.custom_llm or not replies:
         return None
     tokens = [agent.prompt_tokens + rng.randrange(1300)]
@@ -135,8 +135,8 @@ def call_cost(
     tokens: dict[str, Any] | None,
     transfer_leg_ms: int = 0,
 ) -> dict[str, Any]:
-    """Return the cost in cents of a call in which `entries` were said, with the transfer leg once
-    that has ended."""
+    """Return the cost in cents of a call with these transcript entries, and of its transferred leg
+    if that has ended."""
     total_seconds = ceil(duration_ms / 1000)
     by_family = {"voice": ceil(_spoken_seconds(entries))}
     if plan.kind.web:
@@ -159,7 +159,7 @@ def call_cost(
 
 
 def _spoken_seconds(entries: Sequence[dict[str, Any]]) -> float:
-    """Return how long the agent speaks."""
+    """Return the seconds of the agent's speech."""
     return sum(
         float(entry["words"][-1]["end"] - entry["words"][0]["start"])
         for entry in entries
@@ -170,7 +170,7 @@ def _spoken_seconds(entries: Sequence[dict[str, Any]]) -> float:
 def _surcharges(
     costs: Sequence[dict[str, Any]], total_seconds: int, tokens: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """Return what is added for requests of many tokens, and for a call of a few seconds."""
+    """Return the surcharges for long requests and short calls."""
     cents: defaultdict[str | None, float] = defaultdict(float)
     for cost in costs:
         cents[product_family(cost["product"])] += cost["cost"]
@@ -181,7 +181,7 @@ def _surcharges(
         added["short_call_surcharge"] = (cents["model"] + cents["voice engine"]) * (
             _LEAST_SECONDS / total_seconds - 1
         )
-    # Per call, not per second: without a unit price.
+    # Surcharges are per call and have no unit price.
     return [{"product": product, "cost": number(round(cost, 7))} for product, cost in added.items()]
 
 
@@ -208,14 +208,14 @@ def _summary(values: list[int | float]) -> dict[str, Any]:
 
 
 def _percentile(ordered: list[int | float], share: float) -> int | float:
-    """Return a percentile between its two neighbours, as Retell does."""
+    """Return a percentile, interpolated as Retell does."""
     position = (len(ordered) - 1) * share
     below = int(position)
     above = min(below + 1, len(ordered) - 1)
     return number(ordered[below] + (ordered[above] - ordered[below]) * (position - below))
 
 
-# What an analysis writes where the talk gave no answer; all three are seen.
+# Values of an analysis without an answer; real ones have all three.
 _NO_ANSWER = ("", "N/A", None)
 
 
@@ -253,14 +253,14 @@ NO_CONVERSATION: Mapping[str, Any] = {
 
 
 def second_opinion(analysis: dict[str, Any]) -> dict[str, Any]:
-    """Return what a re-run of the same analysis finds: it differs, as such re-runs do."""
+    """Return the analysis of a re-run, which differs from the first."""
     custom = analysis.get("custom_analysis_data", {})
     again = analysis | {
         "user_sentiment": "Positive",
         "call_successful": not analysis["call_successful"],
         "custom_analysis_data": custom | {"follow-up?": True},
     }
-    # Where little may be stored there was no summary, and there is none again.
+    # With basic_attributes_only there is no summary.
     if "call_summary" in analysis:
         summary = f"{analysis['call_summary']} The caller may be worth a follow-up."
         again["call_summary"] = summary.lstrip()
@@ -282,7 +282,7 @@ _PUNCTUATION = " .,;:!?¡¿…"
 
 
 def transcript_fields(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the three views of one list of entries: as text, as utterances, with everything."""
+    """Return the transcript fields made from the entries: text, utterances, all entries."""
     said = [entry for entry in entries if entry["role"] in UTTERANCES]
     lines = [f"{_SPEAKERS[entry['role']]}: {entry['content']}\n" for entry in said]
     return {
@@ -303,7 +303,7 @@ def scrubbed(entries: list[dict[str, Any]], slots: Slots) -> list[dict[str, Any]
 def session_tool(
     rng: Random, name: str, arguments: dict[str, Any], result: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the entries of an integration that runs before or after the call itself."""
+    """Return the entries of an integration that runs before or after the call."""
     call_id = f"tool_call_{hex_digits(rng, 16)}"
     return [
         {
@@ -339,13 +339,13 @@ def _scrubbed_word(word: str, pieces: dict[str, str]) -> str:
     return word.replace(bare, pieces[bare]) if bare in pieces else word
 
 
-# With this setting Retell keeps neither what was said nor what was recorded.
+# The storage setting without transcripts and recordings.
 BASIC = "basic_attributes_only"
 
 
 @dataclass(frozen=True)
 class Call:
-    """The finished call object, and for a transfer the fields that change when its leg ends."""
+    """The final call object; `after_transfer` are the fields that change when a transfer ends."""
 
     plan: Plan
     record: dict[str, Any]
@@ -361,7 +361,7 @@ class Call:
 
 
 def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = None) -> Call:
-    """Return the call of a plan; `given` are words that the call must use, such as a name."""
+    """Return the call of a plan; `given` are slots to use, such as a name."""
     slots = _slots(rng, plan) | dict(given or {})
     known = identity(rng, account, plan, slots)
     if plan.reason in NEVER_STARTED:
@@ -406,7 +406,7 @@ def _slots(rng: Random, plan: Plan) -> dict[str, Any]:
 
 
 def _never_started(rng: Random, plan: Plan, known: dict[str, Any]) -> Call:
-    """Return a call nobody spoke in: no times, no talk, no cost."""
+    """Return a call that never connected: without times, transcript and cost."""
     record = known | {
         "call_status": "not_connected" if plan.reason in NOT_CONNECTED else "error",
         "duration_ms": 0,
@@ -432,7 +432,7 @@ def _steps(rng: Random, plan: Plan) -> list[Step]:
 
 
 def _content(rng: Random, plan: Plan, slots: Slots, timeline: Timeline) -> dict[str, Any]:
-    """Return what was said and recorded, as far as the agent's setting lets Retell keep it."""
+    """Return transcripts and recordings, as the agent's storage setting allows."""
     if plan.agent.storage == BASIC:
         return {}
     entries, scrub = timeline.entries, plan.agent.storage == "everything_except_pii"

@@ -20,7 +20,7 @@ import yaml
 
 from receiver.sandbox.wire import hex_digits
 
-# The words of a call that change from one to the next: names, times, amounts.
+# Values of a dialogue's placeholders: names, times, amounts.
 Slots = Mapping[str, Any]
 _SPEAKERS = ("agent", "user", "transfer_target")
 _MARKS = ("dtmf", "sms", "injected")
@@ -28,7 +28,7 @@ _MARKS = ("dtmf", "sms", "injected")
 
 @dataclass(frozen=True)
 class Say:
-    """One turn of `agent`, `user` or `transfer_target`; one of the texts is spoken."""
+    """One turn of `agent`, `user` or `transfer_target` with one of the texts."""
 
     role: str
     texts: tuple[str, ...]
@@ -36,7 +36,7 @@ class Say:
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool call. Without `result` none is recorded; `during` happens before it comes."""
+    """A tool call; `during` are the steps before its result. `result` None: there is none."""
 
     name: str
     type: str
@@ -49,14 +49,14 @@ class Tool:
 
 @dataclass(frozen=True)
 class Node:
-    """A step into another node of a conversation flow."""
+    """A transition to another node of a conversation flow."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Mark:
-    """An entry that nobody speaks: `dtmf`, `sms` or `injected`."""
+    """An entry without speech: `dtmf`, `sms` or `injected`."""
 
     role: str
     text: str
@@ -64,7 +64,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Pause:
-    """Silence, between `low` and `high` seconds long."""
+    """Silence of `low` to `high` seconds."""
 
     low: float
     high: float
@@ -72,7 +72,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Branch:
-    """One of several ways to continue, chosen by weight."""
+    """Alternatives, chosen by weight."""
 
     options: tuple[tuple[Step, ...], ...]
     weights: tuple[float, ...]
@@ -83,7 +83,7 @@ Step = Say | Tool | Node | Mark | Pause | Branch
 
 @dataclass(frozen=True)
 class Ending:
-    """How a call can continue after its opening, and Retell's analysis of it."""
+    """A continuation of a call after its opening, and Retell's analysis."""
 
     name: str
     steps: tuple[Step, ...]
@@ -155,13 +155,13 @@ def _steps(told: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
 
 
 def _step(told: Mapping[str, Any]) -> tuple[Step, ...]:
-    """Return the steps that one entry of a file stands for: its first key names its kind."""
+    """Return the steps of one entry of a file; its first key is its kind."""
     kind, value = next(iter(told.items()))
     match kind:
         case "tool":
             return (_tool(told),)
         case "extract":
-            # The tool that reads variables out of the talk has no arguments and no `successful`.
+            # The tool that extracts variables has no arguments and no `successful`.
             name, type_ = "extract_dynamic_variables", "extract_dynamic_variable"
             return (Tool(name, type_, None, value, None, (0.4, 1.1), ()),)
         case "node":
@@ -196,7 +196,7 @@ def _tool(told: Mapping[str, Any]) -> Tool:
 
 
 def decided(steps: Sequence[Step], rng: Random) -> Iterator[Step]:
-    """Yield the steps with every branch decided."""
+    """Yield the steps, with one alternative of each branch."""
     for step in steps:
         if isinstance(step, Branch):
             yield from decided(rng.choices(step.options, step.weights)[0], rng)
@@ -207,7 +207,7 @@ def decided(steps: Sequence[Step], rng: Random) -> Iterator[Step]:
 def fill(template: Any, slots: Slots) -> Any:
     """Return a copy of a JSON-like template with its slots filled."""
     if isinstance(template, str):
-        # A slot that stands alone keeps its type, so that numbers and booleans stay such.
+        # A single slot keeps its type, number or boolean.
         if template[:1] == "{" and template[1:-1] in slots:
             return slots[template[1:-1]]
         return template.format_map(slots)
@@ -219,7 +219,7 @@ def fill(template: Any, slots: Slots) -> Any:
 
 
 _PEOPLE = read_data("data/people.yaml")
-# Letters that do not come apart into a plain one and an accent.
+# Letters that NFKD does not decompose.
 _PLAIN = str.maketrans({"ı": "i", "ß": "ss"})
 
 
@@ -244,7 +244,7 @@ def person(rng: Random, country: str) -> dict[str, Any]:
 
 
 def working_day(rng: Random, day_start_ms: int, language: str) -> dict[str, str]:
-    """Return a Monday to Friday of the next nine days as `date` (ISO) and spoken `weekday`."""
+    """Return a weekday of the next nine days as `date` (ISO) and spoken `weekday`."""
     today = datetime.fromtimestamp(day_start_ms / 1000, UTC)
     coming = [today + timedelta(days=ahead) for ahead in range(2, 10)]
     chosen = rng.choice([date for date in coming if date.weekday() < 5])
@@ -267,7 +267,7 @@ def _dialled(pattern: str, digits: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Version:
-    """One version of an agent: how often it succeeds and how fast it answers."""
+    """One version of an agent: its success rate and response time."""
 
     number: int
     name: str
@@ -278,7 +278,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Agent:
-    """A voice agent: what it says, what it costs, and what Retell may keep of its calls."""
+    """A voice agent: its dialogues, prices and storage settings."""
 
     key: str
     country: str
@@ -286,7 +286,7 @@ class Agent:
     versions: tuple[Version, ...]
     dialogues: tuple[Dialogue, ...]
     products: tuple[tuple[str, float], ...]  # (product, cents per minute)
-    share: float  # of the calls that a day is filled up with
+    share: float  # of the ordinary calls of a day
     storage: str = "everything"
     flow: bool = False
     custom_llm: bool = False
@@ -299,7 +299,7 @@ class Agent:
     transfer_to: str = ""
     transfer_type: str = "cold_transfer"
     max_seconds: float = 540.0
-    event_timestamps: bool = True  # undocumented, and not every account has them
+    event_timestamps: bool = True  # undocumented; not every account has them
     metadata: Mapping[str, Any] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -324,7 +324,7 @@ def agent_named(key: str) -> Agent:
 
 
 class Account:
-    """The ids that all calls of one day share."""
+    """The ids of an account."""
 
     def __init__(self, rng: Random) -> None:
         self.agent_ids = {agent.key: f"agent_{hex_digits(rng, 26)}" for agent in AGENTS}
@@ -335,13 +335,13 @@ class Account:
 
 DEFAULT_EVENTS = ("call_started", "call_ended", "call_analyzed")
 TRANSFER_EVENTS = ("transfer_started", "transfer_bridged", "transfer_cancelled", "transfer_ended")
-# When the account's agents were last worked on: 2026-03-02, a Monday.
+# When the agents were last modified: 2026-03-02.
 _MADE_MS = 1_772_409_600_000
 
 
 @dataclass
 class AgentVersion:
-    """A version: what plays when it is on the line, and its settings in Retell's shape."""
+    """A version of an agent, and its settings as Retell's object."""
 
     agent: Agent
     version: Version
@@ -349,7 +349,7 @@ class AgentVersion:
 
     @property
     def webhook_events(self) -> tuple[str, ...]:
-        """The events it reports; Retell's default without a setting."""
+        """The events it sends; Retell's default without a setting."""
         return tuple(self.settings.get("webhook_events") or DEFAULT_EVENTS)
 
 
@@ -377,7 +377,7 @@ def _settings(account: Account, agent: Agent, version: Version) -> dict[str, Any
         "language": agent.dialogues[0].language,
         "data_storage_setting": agent.storage,
         "opt_in_signed_url": agent.signed_urls,
-        # Transfers too: the cost of a call that was put through is final with `transfer_ended`.
+        # With transfers: the cost of a transferred call is final with `transfer_ended`.
         "webhook_events": [*DEFAULT_EVENTS, *TRANSFER_EVENTS],
         "last_modification_timestamp": _MADE_MS,
     }

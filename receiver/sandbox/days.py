@@ -35,7 +35,7 @@ from receiver.sandbox.timeline import UTTERANCES, starts_at
 from receiver.sandbox.wire import compact, hex_digits, number
 
 _FIXED = read_data("data/events.yaml")
-# What exists as soon as a call has begun; the rest comes with its end.
+# Fields that a call has from its start.
 FROM_THE_START = (
     *("call_id", "call_type", "agent_id", "agent_version", "agent_name", "agent_tag"),
     *("access_token", "retell_llm_dynamic_variables", "metadata", "batch_call_id"),
@@ -53,7 +53,7 @@ _FROM_ANALYSIS = (
 
 @dataclass(frozen=True)
 class Event:
-    """One event as Retell sends it: a name, a moment and what the envelope holds besides."""
+    """One event as Retell sends it: time, name and the rest of the envelope."""
 
     at_ms: int
     name: str
@@ -62,7 +62,7 @@ class Event:
 
 
 def call_events(rng: Random, call: Call) -> list[Event]:
-    """Return the events of a call as they come when nothing goes wrong."""
+    """Return the events of a call in their usual order."""
     ended_ms = call.end_ms + rng.randrange(300, 1500)
     analyzed_ms = ended_ms + rng.randrange(3_500, 18_000)
     events = []
@@ -85,13 +85,13 @@ def event(at_ms: int, name: str, call: Call, state: dict[str, Any], **more: Any)
 
 
 def at_start(call: Call) -> dict[str, Any]:
-    """Return the call object while the call is going on: no figures yet."""
+    """Return the call object of an ongoing call."""
     known = {key: call.record[key] for key in FROM_THE_START if key in call.record}
     return known | {"call_status": "ongoing", "latency": {}, "call_cost": NO_COST}
 
 
 def so_far(call: Call, second: float) -> dict[str, Any]:
-    """Return the ongoing call with what has been said until `second`."""
+    """Return the ongoing call with its transcript until `second`."""
     if call.plan.agent.storage == BASIC:
         return at_start(call)
     heard = [entry for entry in call.entries if starts_at(entry) <= second]
@@ -110,7 +110,7 @@ def analysed(rng: Random, call: Call) -> dict[str, Any]:
 
 
 def _freshly_signed(rng: Random, state: dict[str, Any]) -> dict[str, Any]:
-    """Sign the URLs anew, as each reading of a call with signed URLs does."""
+    """Sign the URLs again, as Retell does for each response with signed URLs."""
     if not state.get("opt_in_signed_url"):
         return state
     expires = state.get("end_timestamp", 0) // 1000 + 86_400
@@ -135,7 +135,7 @@ def _transfer_events(call: Call, ended_ms: int) -> Iterator[Event]:
 
 
 def _hands_over(entry: dict[str, Any]) -> bool:
-    """Say whether a tool transfers the call; one of a custom LLM has no type."""
+    """Return whether a tool transfers the call; a custom LLM's tools have no type."""
     return "transfer_call" in (entry.get("type"), entry.get("name"))
 
 
@@ -150,7 +150,7 @@ def _transfer(call: Call) -> dict[str, Any]:
     }
 
 
-# Retell gives up on an answer after ten seconds and then sends again.
+# Retell times out after ten seconds and retries.
 _TIMEOUT_MS = 10_000
 _UPDATES = 4
 
@@ -175,7 +175,7 @@ def _reanalysed(rng: Random, call: Call, events: list[Event]) -> list[Event]:
 
 
 def _reviewed(rng: Random, call: Call, events: list[Event]) -> list[Event]:
-    """Add an event that nobody has documented, with a field that nobody has documented."""
+    """Add an undocumented event with an undocumented field."""
     later_ms = events[-1].at_ms + rng.randrange(300_000, 900_000)
     review = {"score": 4, "reviewer": "quality team", "labels": ["friendly", "clear"]}
     state = analysed(rng, call) | {"quality_review": review}
@@ -183,7 +183,7 @@ def _reviewed(rng: Random, call: Call, events: list[Event]) -> list[Event]:
 
 
 def with_updates(rng: Random, call: Call, events: list[Event]) -> list[Event]:
-    """Add the transcript so far, at some turns and at the end."""
+    """Add transcript_updated events at some turns and at the end."""
     turns = [starts_at(entry) for entry in call.entries if entry["role"] in UTTERANCES]
     moments = sorted(rng.sample(turns, min(_UPDATES, len(turns))))
     updates = [
@@ -200,7 +200,7 @@ def with_updates(rng: Random, call: Call, events: list[Event]) -> list[Event]:
 
 
 def _tool_request(_: Random, call: Call, events: list[Event]) -> list[Event]:
-    """Add a custom function's request, which has no event and belongs to another URL."""
+    """Add a custom function's request, which has no event name and another URL."""
     run = next(entry for entry in call.entries if entry.get("type") == "custom")
     content = {
         "name": run["name"],
@@ -212,7 +212,7 @@ def _tool_request(_: Random, call: Call, events: list[Event]) -> list[Event]:
 
 
 def _inbound(rng: Random, call: Call, events: list[Event]) -> list[Event]:
-    """Add the question that comes before the call is answered."""
+    """Add the inbound event before the call."""
     asked = {
         key: call.record[key]
         for key in ("agent_id", "agent_version", "from_number", "to_number", "custom_sip_headers")
@@ -221,7 +221,7 @@ def _inbound(rng: Random, call: Call, events: list[Event]) -> list[Event]:
     return [Event(at_ms, "call_inbound", "", {"call_inbound": asked}), *events]
 
 
-# A duplicate is the same bytes again, so `day` makes it; see `resent_ms`.
+# Duplicates are made by `resent_ms`.
 _TWISTS: dict[str, Callable[[Random, Call, list[Event]], list[Event]]] = {
     "analyzed_first": lambda rng, _, events: _delayed(rng, events, "call_ended", "call_analyzed"),
     "inbound": _inbound,
@@ -236,7 +236,7 @@ _TWISTS: dict[str, Callable[[Random, Call, list[Event]], list[Event]]] = {
 
 
 def resent_ms(rng: Random, call: Call, sent: Event) -> int | None:
-    """Return when the same bytes are sent again, because the first answer came too late."""
+    """Return when the same bytes are sent again after a timeout; None if they are not."""
     if call.plan.kind.twist != "duplicate" or sent.name != "call_ended":
         return None
     return sent.at_ms + _TIMEOUT_MS + rng.randrange(200, 900)
@@ -248,7 +248,7 @@ _CALLS_PER_CHAT = 25
 
 @dataclass(frozen=True)
 class Delivery:
-    """One POST that Retell would make. `entity_id` is a call_id, a chat_id or empty."""
+    """One POST of Retell. `entity_id` is a call_id, a chat_id or empty."""
 
     at_ms: int
     event: str
@@ -293,14 +293,14 @@ def past_calls(
 
 
 def other_events(rng: Random, account: Account, day_start_ms: int, calls: int) -> list[Event]:
-    """Return what a day with so many calls has besides them: chats and an alert."""
+    """Return the other events of a day with so many calls: chats and an alert."""
     chats = max(3, calls // _CALLS_PER_CHAT)
     return [*chat_events(rng, account, day_start_ms, chats), _alert(rng, day_start_ms)]
 
 
 def webhook_body(sent: Event, stamped: bool) -> bytes:
     """Return the body that reports an event, as Retell writes it."""
-    # A custom function's request is no webhook and has no envelope but its own.
+    # A custom function's request is not a webhook and has no envelope.
     envelope: dict[str, Any] = {"event": sent.name, **sent.content} if sent.name else sent.content
     if sent.name and stamped:
         envelope = envelope | {"event_timestamp": sent.at_ms}
@@ -308,7 +308,7 @@ def webhook_body(sent: Event, stamped: bool) -> bytes:
 
 
 def _alert(rng: Random, day_start_ms: int) -> Event:
-    """Return the alert that the busiest hour of the day sets off."""
+    """Return the alert of the busiest hour."""
     at_ms = day_start_ms + 11 * 60 * _MINUTE_MS + rng.randrange(_MINUTE_MS)
     alert = {
         "alert_incident_id": f"alert_incident_{hex_digits(rng, 20)}",
@@ -337,8 +337,8 @@ def stories(
 ) -> Iterator[Story]:
     """Yield `calls` calls spread over the days, in order of their day.
 
-    With `odd` they are reported as a real day is: some late, twice, in the wrong order or never,
-    and there are chats, alerts and stray requests besides. Without, each event comes once.
+    With `odd` some events are late, repeated, out of order or missing, and there are chats, alerts
+    and stray requests. Without, each event comes once, in order.
     """
     for index in range(days):
         start_ms = day_start_ms + index * DAY_MS
@@ -380,7 +380,7 @@ _MESSAGE_COST = 0.2  # cents
 
 
 def chat_events(rng: Random, account: Account, day_start_ms: int, count: int) -> list[Event]:
-    """Return the events of `count` chats, held between nine in the morning and eight at night."""
+    """Return the events of `count` chats between 9:00 and 20:00."""
     events, kinds = [], _FIXED["chats"]
     for index in range(count):
         agent, chat_type, name = kinds[index % len(kinds)]
@@ -392,7 +392,7 @@ def chat_events(rng: Random, account: Account, day_start_ms: int, count: int) ->
 
 @dataclass
 class _Messages:
-    """The messages of one chat and the moment of the last one."""
+    """The messages of one chat and the time of the last."""
 
     rng: Random
     slots: Slots

@@ -23,11 +23,10 @@ Action = Callable[[], None]
 
 
 class Schedule:
-    """Runs actions when they are due. Everything about one call has one lane, so that its actions
-    never overlap; the lanes run beside one another.
+    """Runs actions when they are due, in several threads. The actions of one call run in one
+    thread, so they never overlap.
 
-    `speed` is how many times faster than life time passes; with 0 nothing waits, and the order
-    alone is kept.
+    `speed` is how many times faster than real time it runs; 0 does not wait, but keeps the order.
     """
 
     def __init__(self, *, speed: float, now_ms: Callable[[], int], lanes: int) -> None:
@@ -45,8 +44,8 @@ class Schedule:
     def add(
         self, key: str, actions: Iterable[tuple[int, Action]], *, at_once: bool = False
     ) -> None:
-        """Plan actions about `key` for their life time in milliseconds; all of them together, so
-        that none runs before an earlier one is known. With `at_once` none of them waits."""
+        """Schedule actions about `key`, each with a time in milliseconds. They are added together,
+        so that none runs before an earlier one is known. With `at_once` they do not wait."""
         now_ms, waits = self._now_ms(), self.paced and not at_once
         queue = self._queues[crc32(key.encode()) % len(self._queues)]
         with self._changed:
@@ -59,25 +58,25 @@ class Schedule:
 
     @property
     def paced(self) -> bool:
-        """Whether things wait for their time."""
+        """Whether actions wait for their time."""
         return self._speed > 0
 
     def settle(self, timeout_seconds: float | None) -> None:
-        """Wait until nothing is planned. Raises CallhouseError if that takes too long, and what an
-        action raised meanwhile."""
+        """Wait until every action has run. Raises CallhouseError after the timeout, and errors of
+        actions."""
         with self._changed:
             if not self._changed.wait_for(lambda: not self._pending, timeout_seconds):
-                raise CallhouseError(f"{self._pending} things have still not happened")
+                raise CallhouseError(f"{self._pending} actions have not run")
             if self._failures:
                 raise self._failures.pop()
 
     def wake(self) -> None:
-        """Look at the clock again, after it was set."""
+        """Read the clock again after it was set."""
         with self._changed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Stop; what is planned does not happen any more."""
+        """Stop; scheduled actions do not run any more."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -89,7 +88,7 @@ class Schedule:
             try:
                 action()
             except Exception as failure:
-                # A thread has nobody to tell, so that whoever waits for it is told.
+                # `settle` raises it.
                 self._failures.append(failure)
             with self._changed:
                 self._pending -= 1
@@ -114,7 +113,7 @@ _FUTURE_MS = 600_000
 
 @dataclass(frozen=True)
 class Sending:
-    """An event and how it is sent: when, how often with the same signature, how wrong its clock."""
+    """How an event is sent: when, copies with the same signature, and the error of its clock."""
 
     event: Event
     send_ms: int
@@ -136,7 +135,7 @@ class Rates(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Mischief:
-    """How often each thing goes wrong, between 0 (never) and 1 (always)."""
+    """The share of webhooks with each fault, from 0 to 1."""
 
     drop: float = 0.0
     """Never sent."""
@@ -145,17 +144,17 @@ class Mischief:
     delay: float = 0.0
     """Sent up to two minutes late, after newer events."""
     reorder: float = 0.0
-    """Changes places with the call's next event."""
+    """Swapped with the call's next event."""
     resign_late: float = 0.0
     """Sent again ten minutes after the call's last event, signed anew."""
     future: float = 0.0
-    """Signed by a clock that is ten minutes ahead, so that the receiver must refuse it."""
+    """Signed by a clock that is ten minutes ahead, so the receiver must reject it."""
 
     def sendings(self, seed: int, events: Sequence[Event]) -> list[Sending]:
-        """Return how the events of one call are sent, in order of time. Pure."""
+        """Return how the events of one call are sent, in order of time."""
         if not events:
             return []
-        # Seeded by the call, so that what happens to it does not depend on other calls.
+        # Seeded by the call, so that its faults do not depend on other calls.
         rng = Random(f"{seed} {events[-1].entity_id} {len(events)}")
         planned = self._reordered(rng, [Sending(event, event.at_ms) for event in events])
         last_ms = max(sending.send_ms for sending in planned)
@@ -207,8 +206,8 @@ class Outgoing:
 
 @dataclass
 class Delivery:
-    """What became of a webhook: the last HTTP status, None without an answer, and how many
-    attempts it took; none for one that was dropped."""
+    """A webhook: the last HTTP status, None without a response, and the number of attempts, 0 if it
+    was dropped."""
 
     url: str
     event: str
@@ -224,7 +223,7 @@ class Delivery:
 
 
 class Deliverer:
-    """Sends webhooks in the order of the schedule and keeps a log of them."""
+    """Sends webhooks in the order of the schedule and logs them."""
 
     def __init__(
         self,
@@ -282,7 +281,7 @@ class Deliverer:
             self._retry(outgoing, delivery)
 
     def _retry(self, outgoing: Outgoing, delivery: Delivery) -> None:
-        """Try again later, signed anew: the first signature may be too old by then."""
+        """Retry later with a new signature: the first one may be too old then."""
         due_ms = outgoing.sending.send_ms + sum(RETRY_AFTER_MS[: delivery.attempts])
         if self._schedule.paced:
             due_ms = self._now_ms() + RETRY_AFTER_MS[delivery.attempts - 1]
@@ -295,7 +294,7 @@ class Deliverer:
     def _sign(self, outgoing: Outgoing) -> str:
         at_ms = outgoing.signed_ms
         if at_ms is None:
-            # No two of a call at the same time, however fast life goes: their order must show.
+            # Times of one call differ, at any speed: they are the order of its events.
             with self._lock:
                 last_ms = self._last_signed_ms.get(outgoing.call_id, 0)
                 at_ms = max(self._now_ms(), last_ms + 1)
@@ -307,7 +306,7 @@ _PLACEHOLDER = re.compile(r"\{\{\s*([\w-]+)\s*\}\}")
 
 
 class Reporter:
-    """Lets calls live at their time and sends what their agents report."""
+    """Changes the state of calls at the time of their events, and sends the webhooks."""
 
     def __init__(
         self,
@@ -322,11 +321,11 @@ class Reporter:
     ) -> None:
         self._seed, self.webhook_url, self._mischief = seed, webhook_url, mischief
         self._workspace, self._deliverer = workspace, deliverer
-        # Apart, so that a slow receiver does not slow the calls down.
+        # Separate schedules, so that a slow receiver does not delay the calls.
         self._lives, self._posts = lives, posts
 
     def report(self, call_id: str, course: int, events: Sequence[Event]) -> None:
-        """Plan the events of a call: its state changes with each, and a webhook goes out."""
+        """Schedule the events of a call: each changes its state and sends a webhook."""
         turns = [(event.at_ms, partial(self._become, event, course)) for event in events]
         if self._lives.paced:
             self._lives.add(call_id, turns)
@@ -337,10 +336,10 @@ class Reporter:
         self._posts.add(call_id, [(s.send_ms, partial(self._report, s, course)) for s in sendings])
 
     def report_past(self, events: Sequence[tuple[Event, int | None]], *, backdated: bool) -> int:
-        """Send what happened in the past now, in the order of then; return how many webhooks.
+        """Send past events now, in their order; return the number of webhooks.
 
-        With each event comes when it was sent again, if it was. With `backdated` the signatures
-        are of then too, for a receiver that tolerates old ones.
+        Each event comes with when it was sent again, if it was. With `backdated` the signatures
+        have the events' times, for a receiver that tolerates that.
         """
         again = {id(event): (again_ms,) for event, again_ms in events if again_ms is not None}
         sendings = [
@@ -401,7 +400,7 @@ class Reporter:
 
 
 def _with_changes(sending: Sending, held: Held) -> Sending:
-    """What requests have changed of a call shows in its later webhooks too."""
+    """The event with the changes that requests have made to its call."""
     if not held.changes:
         return sending
     content = sending.event.content

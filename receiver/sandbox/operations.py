@@ -44,7 +44,7 @@ _TOKEN_MS = 30_000
 
 
 class Operations:
-    """The calls of one account, made and changed. Raises Refusal where Retell answers an error."""
+    """The calls of one account. Raises Refusal where Retell responds with an error."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class Operations:
         self._created = 0
 
     def create_phone_call(self, body: Any) -> dict[str, Any]:
-        """Create a call and let it live; return it as registered."""
+        """Create a call; return it as registered."""
         order = PhoneCallOrder.parse(body)
         key, now_ms = order.idempotency_key, self._now_ms()
-        # One at a time, so that two requests with one key never make two calls.
+        # One at a time, so that two requests with one key never create two calls.
         with self._workspace.lock:
             if key and (call := self._workspace.same_order(key, now_ms)):
                 return call
@@ -106,7 +106,7 @@ class Operations:
         }
 
     def get_call(self, call_id: str) -> dict[str, Any]:
-        """Return a call as it is now."""
+        """Return the current call object."""
         return self._workspace.held(call_id).call
 
     def list_calls(self, body: Any) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Operations:
         return page(self._workspace.filed(), ListOrder.parse(body))
 
     def update_call(self, call_id: str, body: Any) -> dict[str, Any]:
-        """Change what is stored of a call that is over."""
+        """Change fields of a call that is over."""
         update = CallUpdate.parse(body)
         with self._workspace.lock:
             call = self._over(call_id)
@@ -134,11 +134,11 @@ class Operations:
             return self._workspace.change(call_id, changes)
 
     def delete_call(self, call_id: str) -> None:
-        """Forget a call."""
+        """Delete a call."""
         self._workspace.remove(call_id)
 
     def stop_call(self, call_id: str) -> None:
-        """End a call now: what was to come of it does not."""
+        """End a call now; its planned events are cancelled."""
         now_ms = self._now_ms()
         with self._workspace.lock:
             held = self._workspace.held(call_id)
@@ -151,7 +151,7 @@ class Operations:
             self._reporter.report(call_id, held.course, rest)
 
     def rerun_analysis(self, call_id: str) -> dict[str, Any]:
-        """Analyse a call again, and report that it was analysed."""
+        """Analyse a call again and send call_analyzed."""
         with self._workspace.lock:
             call = self._over(call_id)
             if "call_analysis" not in call:
@@ -184,7 +184,7 @@ class Operations:
 
 
 def _own(order: CallOrder) -> dict[str, Any]:
-    """What every call takes over from its order, as far as it was given."""
+    """The fields that every call copies from its order."""
     given = {"metadata", "retell_llm_dynamic_variables"}
     return order.model_dump(include=given, exclude_none=True)
 
@@ -195,14 +195,14 @@ _FIXED = ("agent_id", "version", "is_published", "last_modification_timestamp")
 
 
 class AgentCriteria(Body):
-    """`filter_criteria` of list-agents: all of them must hold."""
+    """`filter_criteria` of list-agents: all must be met."""
 
     channel: StringFilter | None = None
     is_transfer_agent: BooleanFilter | None = None
     query: str | None = None
 
     def match(self, settings: Mapping[str, Any]) -> bool:
-        """Say whether an agent is asked for."""
+        """Return whether an agent meets the criteria."""
         asked = (self.query or "").lower()
         return (
             (self.channel is None or meets(self.channel, settings["channel"]))
@@ -218,7 +218,7 @@ class AgentListOrder(Body):
 
 
 class PageOrder(Body):
-    """The query of the lists of agents and versions; a query holds text alone."""
+    """The query of the lists of agents and versions; its values are strings."""
 
     limit: Annotated[int, Field(ge=1, le=1000, strict=False)] = 1000
     pagination_key: str | None = None
@@ -226,7 +226,7 @@ class PageOrder(Body):
 
 
 class WebhookSettings(Body):
-    """What of an agent decides about its webhooks."""
+    """The settings of an agent that affect its webhooks."""
 
     nullable = frozenset({"webhook_url", "webhook_events", "webhook_timeout_ms"})
 
@@ -239,13 +239,13 @@ class WebhookSettings(Body):
 
 
 class AgentOperations:
-    """One account's agents, shown and changed. Raises Refusal where Retell answers an error."""
+    """The agents of one account. Raises Refusal where Retell responds with an error."""
 
     def __init__(self, workspace: Workspace, now_ms: Callable[[], int]) -> None:
         self._workspace, self._now_ms = workspace, now_ms
 
     def list_agents(self, query: Mapping[str, str], body: Any) -> dict[str, Any]:
-        """Return a page of agents, each once; their settings are not in it."""
+        """Return a page of agents, without their settings."""
         criteria = AgentListOrder.parse(body).filter_criteria
         latest = [versions[-1] for versions in self._workspace.agents.values()]
         found = [agent for agent in latest if criteria.match(agent.settings)]
@@ -261,7 +261,7 @@ class AgentOperations:
         return self._version(agent_id, query).settings
 
     def update_agent(self, agent_id: str, query: Mapping[str, str], body: Any) -> dict[str, Any]:
-        """Change settings of a version, the latest by default; null takes one away."""
+        """Change settings of a version, the latest by default; null removes one."""
         WebhookSettings.parse(body)
         with self._workspace.lock:
             agent = self._version(agent_id, query)
@@ -309,7 +309,7 @@ def _page(
     found = oldest_first if order.sort_order == "ascending" else oldest_first[::-1]
     start = order.pagination_key or "0"
     if not start.isdecimal():
-        raise Refusal(400, f"{INVALID} pagination_key is not one of ours")
+        raise Refusal(400, f"{INVALID} pagination_key is not valid")
     end = int(start) + order.limit
     answer: dict[str, Any] = {
         "items": [item(one) for one in found[int(start) : end]],

@@ -39,7 +39,7 @@ Headers = Annotated[dict[str, str], AfterValidator(_sip_names)]
 
 
 class Body(BaseModel):
-    """A JSON body: types as written, unknown keys ignored, null only where it says so."""
+    """A JSON body: strict types, unknown keys ignored, null only for the fields in `nullable`."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
     nullable: ClassVar[frozenset[str]] = frozenset()
@@ -47,7 +47,7 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_nulls(cls, body: Any) -> Any:
-        """Retell takes an absent key for "not given", and null for a mistake."""
+        """Retell accepts an absent key, but rejects null."""
         if isinstance(body, dict):
             for name in cls.model_fields:
                 if name in body and body[name] is None and name not in cls.nullable:
@@ -66,7 +66,7 @@ class Body(BaseModel):
 
 
 class CallOrder(Body):
-    """What both kinds of calls are created with."""
+    """The fields of both kinds of calls."""
 
     metadata: Metadata | None = None
     retell_llm_dynamic_variables: dict[str, str] | None = None
@@ -128,7 +128,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 
 class Filter(Body):
-    """What a field must be; `key` is its name in metadata, variables and the like."""
+    """A condition for a field; `key` is its name within metadata, variables and the like."""
 
     key: str | None = None
 
@@ -158,7 +158,7 @@ class RangeFilter(Filter):
 
 
 class EnumFilter(Filter):
-    """One of several texts."""
+    """One of several strings."""
 
     type: Literal["enum"]
     op: Literal["in"]
@@ -166,7 +166,7 @@ class EnumFilter(Filter):
 
 
 class BooleanFilter(Filter):
-    """True, or false."""
+    """True or false."""
 
     type: Literal["boolean"]
     op: Literal["eq"]
@@ -174,14 +174,14 @@ class BooleanFilter(Filter):
 
 
 class PresentFilter(Filter):
-    """A field that is there, or is not."""
+    """A field that exists, or does not."""
 
     type: Literal["present"]
     op: Literal["pr", "np"]
 
 
 def meets(asked: Filter, value: Any) -> bool:
-    """Say whether a filter asks for a field with this value, None when absent."""
+    """Return whether a value, None if absent, meets a filter."""
     number = _number(value)
     match asked:
         case StringFilter():
@@ -193,7 +193,7 @@ def meets(asked: Filter, value: Any) -> bool:
         case EnumFilter():
             return isinstance(value, str) and value in asked.value
         case BooleanFilter():
-            # A dynamic variable spells its truth.
+            # Dynamic variables are strings, such as "true".
             return value is asked.value or value == str(asked.value).lower()
         case PresentFilter():
             return (value is not None) == (asked.op == "pr")
@@ -208,19 +208,19 @@ Keyed = Annotated[
 
 
 class AgentFilter(Body):
-    """An agent, and its versions; all of them without any."""
+    """An agent and its versions; without `version`, all."""
 
     agent_id: str
     version: list[Number] | None = None
 
     def matches(self, call: dict[str, Any]) -> bool:
-        """Say whether the agent had this call."""
+        """Return whether the call is of this agent."""
         versions = self.version or [call["agent_version"]]
         return call["agent_id"] == self.agent_id and call["agent_version"] in versions
 
 
 class ToolCallFilter(Body):
-    """One tool call that is all of this."""
+    """A tool call that meets all of these conditions."""
 
     name: str | None = None
     type: str | None = None
@@ -228,7 +228,7 @@ class ToolCallFilter(Body):
     latency_ms: Amount | None = None
 
     def matches(self, call: dict[str, Any]) -> bool:
-        """Say whether the call has such a tool call."""
+        """Return whether the call has such a tool call."""
         return any(self._is(run, result) for run, result in _tool_calls(call))
 
     def _is(self, run: dict[str, Any], result: dict[str, Any] | None) -> bool:
@@ -245,8 +245,8 @@ class ToolCallFilter(Body):
 
 
 class Criteria(Body):
-    """`filter_criteria`: all of them must hold. A name that is none of these is refused, since a
-    misspelt one would otherwise list every call."""
+    """`filter_criteria`: all must be met. Unknown names are rejected, because a misspelt one would
+    list every call."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -276,7 +276,7 @@ class Criteria(Body):
     tool_calls: list[ToolCallFilter] | None = None
 
 
-# Where a filter's field lies in a call object, if not under its own name.
+# Path of a filter's field in the call object, if it is not the filter's name.
 _PATHS = {
     "call_successful": ("call_analysis", "call_successful"),
     "in_voicemail": ("call_analysis", "in_voicemail"),
@@ -289,7 +289,7 @@ _PATHS = {
 
 
 def matches(call: dict[str, Any], criteria: Criteria, *, filed_ms: int) -> bool:
-    """Say whether a call meets all criteria; `filed_ms` stands for a start it never had."""
+    """Return whether a call meets all criteria; `filed_ms` replaces a missing start."""
     if "start_timestamp" not in call:
         call = call | {"start_timestamp": filed_ms}
     return all(_holds(call, name, asked) for name, asked in criteria if asked is not None)
@@ -313,7 +313,7 @@ def _at(value: Any, path: Iterable[str | None]) -> Any:
 
 
 def _number(value: Any) -> Number | None:
-    """The number that a value is or, as in a dynamic variable, spells."""
+    """The value as a number; dynamic variables are strings."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -340,14 +340,14 @@ _NOT_LISTED = ("transcript", "transcript_object", "transcript_with_tool_calls")
 
 @dataclass(frozen=True)
 class Filed:
-    """A call and the moment it is sorted by: its start, or its creation if it never started."""
+    """A call and the time it is sorted by if it never started: its creation."""
 
     call: dict[str, Any]
     filed_ms: int
 
     @property
     def position(self) -> tuple[int, str]:
-        """Its place in the list; no two calls share one."""
+        """Its unique position in the list."""
         return self.call.get("start_timestamp", self.filed_ms), self.call["call_id"]
 
 
@@ -369,7 +369,7 @@ class ListOrder(Body):
 
 
 def page(calls: Iterable[Filed], order: ListOrder) -> dict[str, Any]:
-    """Return the answer of list-calls. Raises Refusal 400 for a key that is none of ours."""
+    """Return the response of list-calls. Raises Refusal 400 for an invalid key."""
     down = order.sort_order == "descending"
     found = [
         filed
@@ -379,7 +379,7 @@ def page(calls: Iterable[Filed], order: ListOrder) -> dict[str, Any]:
     found.sort(key=lambda filed: filed.position, reverse=down)
     rest = found[order.skip or 0 :]
     if order.pagination_key is not None:
-        # By position, not by number: a call that comes meanwhile shifts no page.
+        # By position, not by index: a new call does not shift the pages.
         last = _position(order.pagination_key)
         rest = [
             filed for filed in found if (filed.position < last if down else filed.position > last)
@@ -409,4 +409,4 @@ def _position(key: str) -> tuple[int, str]:
         at_ms, call_id = json.loads(base64.urlsafe_b64decode(key))
         return int(at_ms), str(call_id)
     except (ValueError, TypeError):
-        raise Refusal(400, f"{INVALID} pagination_key is not one of ours") from None
+        raise Refusal(400, f"{INVALID} pagination_key is not valid") from None

@@ -19,18 +19,18 @@ from receiver.sandbox.companies import (
     read_data,
 )
 
-# The caller hangs up in the middle; Retell calls it `user_hangup`.
+# The caller hangs up early; Retell's reason is `user_hangup`.
 CUT_SHORT = "cut_short"
-# Reasons of calls in which nobody ever spoke.
+# Disconnection reasons of calls without speech.
 NOT_CONNECTED = ("dial_no_answer", "dial_busy", "dial_failed", "user_declined")
 NEVER_STARTED = (*NOT_CONNECTED, "concurrency_limit_reached")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A call to hold: without `ending` the version's success rate decides; `reason` overrules it.
+    """A kind of call. Without `ending` the version's success rate decides; `reason` overrides it.
 
-    `twist` says what is odd about the deliveries that report it (see `twists`).
+    `twist` names what is odd about its deliveries.
     """
 
     agent: str
@@ -50,7 +50,7 @@ PROMISED = tuple(
 
 
 _HOUR_MS = 3_600_000
-# A call this late is not over when the day is.
+# A call that starts this late ends on the next day.
 _LAST_MINUTE_MS = 24 * _HOUR_MS - 70_000
 _TRAFFIC = read_data("data/traffic.yaml")
 UNANSWERED: Mapping[str, float] = _TRAFFIC["unanswered"]
@@ -59,7 +59,7 @@ VOICEMAIL: float = _TRAFFIC["voicemail"]
 
 @dataclass(frozen=True)
 class Plan:
-    """One call with everything decided but its words: who answers, how it goes, when it starts."""
+    """A planned call: its agent, ending and start; only the words are open."""
 
     kind: Kind
     agent: Agent
@@ -70,19 +70,19 @@ class Plan:
 
     @property
     def outbound(self) -> bool:
-        """Whether the agent is the one who calls."""
+        """Whether the agent calls."""
         return self.kind.dialogue.direction == "outbound"
 
 
 @dataclass
 class _Record:
-    """How a version of an agent has done so far."""
+    """Calls and successes of a version of an agent so far."""
 
     calls: int = 0
     successes: int = 0
 
     def is_due(self, rate: float) -> bool:
-        """Say whether the next call must go well to keep to the rate, even in a short day."""
+        """Return whether the next call must succeed to keep the rate."""
         return self.successes < rate * (self.calls + 1)
 
     def add(self, successful: bool) -> None:
@@ -99,7 +99,7 @@ def plans(rng: Random, day_start_ms: int, calls: int) -> list[Plan]:
     decided: list[Plan] = []
     for kind, start in sorted(zip(kinds, starts, strict=True), key=lambda pair: pair[1]):
         agent = agent_named(kind.agent)
-        # Versions take turns, as in a trial of the newer one.
+        # Versions alternate, as in an A/B test.
         version = agent.versions[turns[agent.key] % len(agent.versions)]
         turns[agent.key] += 1
         record = records[agent.key, version.number]
@@ -161,7 +161,7 @@ def _moments(rng: Random, count: int, weights: Sequence[int]) -> list[int]:
     hours = [hour for hour, weight in enumerate(weights) for _ in range(weight)]
     moments = []
     for index in range(count):
-        # One draw per slice of the day keeps the shape of the curve even with few calls.
+        # One draw per part of the day keeps the curve with few calls too.
         position = (index + rng.random()) / count * len(hours)
         moments.append(int((hours[int(position)] + rng.random()) * _HOUR_MS))
     rng.shuffle(moments)
@@ -170,10 +170,10 @@ def _moments(rng: Random, count: int, weights: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A way that a call can go, and the number that chooses it.
+    """How a call goes, and the number that selects it.
 
-    `reason` is the disconnection reason if it does not come from the dialogue; `twist` is one of
-    `twists`; `refusal` is the status and message with which no call is created at all.
+    `reason` is the disconnection reason if it does not come from the dialogue; `twist` is a kind's;
+    `refusal` is the status and message of an error response instead of a call.
     """
 
     name: str
@@ -188,7 +188,7 @@ SCENARIOS = tuple(Scenario(**told) for told in read_data("data/scenarios.yaml"))
 BY_NAME: Mapping[str, Scenario] = {scenario.name: scenario for scenario in SCENARIOS}
 BY_NUMBER: Mapping[str, Scenario] = {scenario.number: scenario for scenario in SCENARIOS}
 
-# Whom an agent hands a call over to if its company names nobody.
+# Transfer destination of agents without their own.
 ADVISOR_NUMBER = "+12065550188"
 _TELEPHONY = ("voicemail", *(s.name for s in SCENARIOS if s.reason in NOT_CONNECTED))
 
@@ -196,10 +196,10 @@ _TELEPHONY = ("voicemail", *(s.name for s in SCENARIOS if s.reason in NOT_CONNEC
 def planned(
     rng: Random, scenario: Scenario | None, agent: AgentVersion, start_ms: int, *, web: bool
 ) -> Plan:
-    """Return the plan of a placed call; without a scenario the seed decides, as on a usual day."""
+    """Return the plan of a placed call; without a scenario the seed decides."""
     role = agent.agent
     if web and (scenario is None or scenario.name in _TELEPHONY):
-        # Nobody dials a web call, so that it can neither ring in vain nor reach a machine.
+        # A web call cannot be unanswered or reach voicemail.
         scenario = BY_NAME["answered" if rng.random() < agent.version.success else "short"]
     dialogue, ending, reason = _course(rng, scenario, agent)
     if reason == "call_transfer" and not role.transfer_to:
@@ -210,7 +210,7 @@ def planned(
         signed_urls=agent.settings["opt_in_signed_url"],
     )
     twist = scenario.twist if scenario else ""
-    # Whoever places a call is the one who calls, whatever the dialogue is used to.
+    # A placed call is outbound, whatever the dialogue's direction is.
     dialogue = replace(dialogue, direction="outbound")
     kind = Kind(role.key, dialogue, web=web, twist=twist)
     return Plan(kind, role, agent.version, ending, reason, start_ms)
@@ -219,7 +219,7 @@ def planned(
 def _course(
     rng: Random, scenario: Scenario | None, agent: AgentVersion
 ) -> tuple[Dialogue, Ending, str]:
-    """Return what is said, how it ends and why."""
+    """Return the dialogue, its ending and the disconnection reason."""
     outbound = [d for d in agent.agent.dialogues if d.direction == "outbound"]
     dialogue = rng.choice(outbound or list(agent.agent.dialogues))
     name = scenario.name if scenario else _outcome(rng)

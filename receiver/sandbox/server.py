@@ -29,9 +29,9 @@ from receiver.sandbox.wire import compact
 from receiver.sandbox.workspace import Held, Workspace
 
 _CREATE = "POST /v2/create-phone-call"
-# Method, path, status and what answers, given the id in the path.
+# Method, path, status, and the function that gets the id in the path.
 Route = tuple[str, str, int, Callable[[str], Any]]
-# Said about each answer: method, path, status.
+# Called for each response with method, path and status.
 Say = Callable[[str, str, int], None]
 
 
@@ -57,18 +57,18 @@ LIMITS: Mapping[str, Limit] = {
 
 @dataclass
 class RateLimiter:
-    """The requests of the last window, route by route. Not thread-safe by itself."""
+    """Counts the requests of the last window by route. Not thread-safe."""
 
     limits: Mapping[str, Limit]
     _seen: dict[tuple[str, str], deque[int]] = field(default_factory=dict)
 
     def admit(self, name: str, route: str, now_ms: int) -> dict[str, str]:
-        """Count a request and return its headers. Raises Refusal 429 when there is no room."""
+        """Count a request and return its headers. Raises Refusal 429 over the limit."""
         self.check(name, route, now_ms)
         return self.count(name, route, now_ms)
 
     def check(self, name: str, route: str, now_ms: int) -> None:
-        """Raise Refusal 429 when there is no room, without counting."""
+        """Raise Refusal 429 over the limit, without counting."""
         limit = self.limits.get(name)
         if limit is not None:
             seen = self._within(name, route, limit, now_ms)
@@ -76,7 +76,7 @@ class RateLimiter:
                 raise Refusal(429, RATE_LIMITED, _headers(name, limit, seen, now_ms))
 
     def count(self, name: str, route: str, now_ms: int) -> dict[str, str]:
-        """Count a request and return its headers; none where there is no limit."""
+        """Count a request and return its headers; none without a limit."""
         limit = self.limits.get(name)
         if limit is None:
             return {}
@@ -148,7 +148,7 @@ def _limit_of(endpoint: str) -> str:
 
 
 def _routes(operations: Operations, agents: AgentOperations) -> Iterator[Route]:
-    """Yield method, path, status and what answers; `id` is the call or agent in the path."""
+    """Yield the routes; `id` is the call or agent in the path."""
     calls = operations
     yield "POST", "/v2/create-phone-call", 201, lambda _: calls.create_phone_call(_body())
     yield "POST", "/v2/create-web-call", 201, lambda _: calls.create_web_call(_body())
@@ -203,7 +203,7 @@ def _json(value: Any, status: int = 200) -> Response:
 
 
 _LANES = 8
-# How soon the server notices that it shall stop.
+# How often the server checks whether it should stop.
 _STOP_SECONDS = 0.02
 
 
@@ -214,16 +214,16 @@ def clock_ms() -> int:
 
 class _Quiet(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing: the sandbox has its own line for each request."""
+        """Print nothing: the command prints its own line for each request."""
 
 
 class Sandbox:
     """One Retell account. Use it as a context manager; `url` is the API's base URL.
 
-    `speed` is how many times faster than life it goes; with 0 nothing waits at all. `scenario`
-    names how every call goes that no number decides (see `scenarios`). The names in `Mischief` are
-    keyword arguments too. `limits` replaces rate limits by name; None switches them all off.
-    `now_ms` is the clock; after setting one by hand, call `wake`.
+    `speed` is how many times faster than real time it runs; 0 does not wait. `scenario` applies to
+    calls to numbers without one (data/scenarios.yaml). The fields of `Mischief` are keyword
+    arguments too. `limits` replaces rate limits by name; None removes all. `now_ms` is the clock;
+    after you set it, call `wake`.
     """
 
     def __init__(
@@ -304,7 +304,7 @@ class Sandbox:
 
     @property
     def webhook_url(self) -> str | None:
-        """The account's webhook URL; may be set while it runs."""
+        """The account's webhook URL; can be changed while it runs."""
         return self._reporter.webhook_url
 
     @webhook_url.setter
@@ -313,7 +313,7 @@ class Sandbox:
 
     @property
     def calls(self) -> dict[str, dict[str, Any]]:
-        """Every call object as it is now, by call_id."""
+        """Every current call object, by call_id."""
         return self._workspace.calls()
 
     @property
@@ -323,7 +323,7 @@ class Sandbox:
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """Every webhook so far, in the order in which they were first sent."""
+        """Every webhook so far, in the order of the first attempts."""
         return list(self._deliverer.log)
 
     def populate(
@@ -336,13 +336,13 @@ class Sandbox:
         odd: bool = False,
         backdated: bool = False,
     ) -> int:
-        """Give the account a past: `calls` calls, over and analysed, spread over `days` from
-        `day_start_ms` on (UTC midnight), by default up to yesterday.
+        """Add `calls` analysed calls to the account, spread over `days` from `day_start_ms` (UTC
+        midnight) on, by default up to yesterday.
 
-        With `deliver` their webhooks go out now, one after the other and without waiting; return
-        how many. With `odd` some come late, twice, in the wrong order or never, and there are
-        chats, alerts and stray requests besides. With `backdated` they are signed when they
-        happened, for a receiver that tolerates that.
+        With `deliver` their webhooks are sent now, one after the other without waiting; return how
+        many. With `odd` some are late, repeated, out of order or missing, and chats, alerts and
+        stray requests are added. With `backdated` they are signed with the time of the event, for a
+        receiver that tolerates that.
         """
         if day_start_ms is None:
             now_ms = self._now_ms()
@@ -359,12 +359,12 @@ class Sandbox:
         return planned
 
     def settle(self, timeout_seconds: float | None = None) -> None:
-        """Wait until every call has lived through its life and every delivery is done, with its
-        retries. Raises CallhouseError when that takes longer than allowed."""
+        """Wait until every call is over and every delivery is done, retries included. Raises
+        CallhouseError after the timeout."""
         self._lives.settle(timeout_seconds)
         self._posts.settle(timeout_seconds)
 
     def wake(self) -> None:
-        """Look at the clock again, after it was set by hand."""
+        """Read the clock again after it was set."""
         self._lives.wake()
         self._posts.wake()

@@ -21,7 +21,7 @@ from receiver.sandbox.companies import (
 from receiver.sandbox.wire import compact, hex_digits, number, seconds
 
 _SPACED = re.compile(r"\S+\s*")
-# Japanese puts no spaces: a run of kanji with its endings, or a run of one kana, is near enough.
+# Japanese has no spaces: a run of kanji with its endings, or of one kana, counts as a word.
 _UNSPACED = re.compile(
     r"(?:[一-龯々]+[ぁ-ん]*|[ァ-ヶー]+|[ぁ-ん]+|[^一-龯々ぁ-んァ-ヶー]+?)[、。！？]*"
 )
@@ -31,7 +31,7 @@ _LETTER_SECONDS, _DIGIT_SECONDS, _KANA_SECONDS, _KANJI_SECONDS = 0.05, 0.27, 0.1
 
 
 def split_words(text: str) -> list[str]:
-    """Split into words that carry their trailing space, so that they join to `text` again."""
+    """Split into words with their trailing spaces, so that they join to `text`."""
     return (_UNSPACED if _KANA.search(text) else _SPACED).findall(text)
 
 
@@ -43,7 +43,7 @@ def split_sentences(text: str) -> list[str]:
 def timed_words(
     rng: Random, text: str, start: float, *, pace: float, heard: bool
 ) -> list[dict[str, Any]]:
-    """Return Retell's words of one utterance; `heard` marks recognised rather than made speech."""
+    """Return Retell's words of one utterance; `heard`: recognised, not synthesised, speech."""
     start, at = round(start, 3), 0.0
     words: list[dict[str, Any]] = []
     for word in split_words(text):
@@ -57,7 +57,7 @@ def timed_words(
 
 
 def _noted(start: float, offset: float, heard: bool) -> int | float:
-    # Recognition adds hundredths to the start of the utterance, and the float noise shows.
+    # As Retell: recognised times are a float sum, with its rounding errors.
     return number(start + round(offset, 2)) if heard else seconds(start + offset)
 
 
@@ -86,7 +86,7 @@ _LOWER_START = re.compile(r"(?:^|(?<=[.!?] ))[a-zà-ÿ]")
 
 @dataclass
 class Timeline:
-    """The clock of one call and what has happened on it; `play` moves it on."""
+    """The clock and the transcript entries of one call; `play` adds steps."""
 
     rng: Random
     agent: Agent
@@ -102,7 +102,7 @@ class Timeline:
     _response: int = 0
 
     def play(self, step: Step) -> None:
-        """Let one step happen, unless the call has reached the longest time it may take."""
+        """Play one step, unless the call has reached its maximum duration."""
         if self.now >= self.agent.max_seconds:
             return
         if isinstance(step, Say):
@@ -117,7 +117,7 @@ class Timeline:
             self.now += self.rng.uniform(step.low, step.high)
 
     def hang_up(self, reason: str) -> None:
-        """Let the call end, at the earliest after twenty seconds."""
+        """End the call, at the earliest after twenty seconds."""
         if reason == "agent_hangup":
             arguments: dict[str, Any] | None = None if self.agent.flow else {}
             self._invoke(Tool("end_call", "end_call", arguments, None, None, (0, 0), ()))
@@ -129,7 +129,7 @@ class Timeline:
         text = _sentence_case(self.rng.choice(say.texts).format_map(self.slots))
         parts = [text]
         sentences = split_sentences(text)
-        # Recognition sometimes takes a breath for the end of a turn.
+        # Speech recognition sometimes splits a turn at a pause.
         if say.role == "user" and len(sentences) > 1 and self.rng.random() < _SPLIT_TURN:
             parts = [sentences[0], text[len(sentences[0]) :].lstrip()]
         for part in parts:
@@ -190,7 +190,7 @@ class Timeline:
             else compact(fill(tool.arguments, self.slots)),
             "time_sec": seconds(self.now),
         }
-        # Retell cannot know what kind of tool a custom LLM runs.
+        # Retell does not know the type of a custom LLM's tools.
         self.entries.append(entry if self.agent.custom_llm else entry | {"type": tool.type})
         return call_id
 
@@ -222,7 +222,7 @@ def starts_at(entry: dict[str, Any]) -> float:
 
 
 def _cut(entries: list[dict[str, Any]], end: float) -> None:
-    """Take away what would have come after the end of the call."""
+    """Remove what is after the end of the call."""
     entries[:] = [entry for entry in entries if starts_at(entry) < end]
     for entry in entries:
         if "words" in entry and entry["words"][-1]["end"] > end:

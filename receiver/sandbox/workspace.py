@@ -20,14 +20,14 @@ from receiver.sandbox.orders import Filed
 from receiver.sandbox.plans import Scenario, planned
 from receiver.sandbox.timeline import starts_at
 
-# What a day's calls get from their company; a placed call has them from its order alone.
+# Fields that an invented call gets from its company, and a placed call from its order.
 _FROM_THE_ORDER = ("metadata", "retell_llm_dynamic_variables", "batch_call_id")
 _NOT_REGISTERED = ("start_timestamp", "telephony_identifier")
 
 
 @dataclass(frozen=True)
 class Placing:
-    """An order that was accepted. `given` are the fields of the call object that it decides."""
+    """An accepted order. `given` are the call object's fields that it sets."""
 
     given: dict[str, Any]
     agent: AgentVersion
@@ -38,7 +38,7 @@ class Placing:
 
 @dataclass(frozen=True)
 class Life:
-    """A call as it was created, and what happens to it: each event holds the call from then on."""
+    """A call as registered, and its events, each with the call object from then on."""
 
     registered: dict[str, Any]
     call: Call
@@ -66,13 +66,13 @@ def live(rng: Random, account: Account, placing: Placing) -> Life:
 
 
 def stopped(rng: Random, life: Life, at_ms: int, *, connected: bool) -> tuple[Event, ...]:
-    """Return what happens after stop-call at `at_ms`, in place of what would have happened."""
+    """Return the events after stop-call at `at_ms`, which replace the planned ones."""
     call = life.call
     known = {name: call.record[name] for name in FROM_THE_START if name in call.record}
     over = {"call_status": "ended", "disconnection_reason": "manual_stopped"}
     if connected:
         if at_ms < call.start_ms:
-            # Where nothing waits, life is ahead of the clock.
+            # Without waiting, the call is ahead of the clock.
             at_ms = call.end_ms
         duration_ms = at_ms - call.start_ms
         heard = [entry for entry in call.entries if starts_at(entry) * 1000 <= duration_ms]
@@ -106,7 +106,7 @@ def _registered(record: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]
 
 
 def _words(given: dict[str, Any]) -> dict[str, Any]:
-    """The words of the talk that the order knows: whom it calls, and under which number."""
+    """The slots of the dialogue that the order sets: the callee's name and number."""
     words: dict[str, Any] = {}
     if "to_number" in given:
         words |= {"e164": given["to_number"], "phone": given["to_number"]}
@@ -126,10 +126,10 @@ CUSTOM_ATTRIBUTES = ("customer_tier", "campaign")
 
 @dataclass
 class Held:
-    """A call: the object as it is now, and how it came about, unless it is history.
+    """A call: the current object, and its events, unless it is a past call.
 
-    `changes` are what requests have changed; they stay whatever the call becomes. `course` counts
-    how often the rest of its life was replaced: what was planned before is void.
+    `changes` are the fields that requests have changed; events do not undo them. `course` counts
+    how often the planned events were replaced: those of an earlier course are ignored.
     """
 
     call: dict[str, Any]
@@ -140,7 +140,7 @@ class Held:
 
 
 class Workspace:
-    """What the account has."""
+    """The calls and agents of the account."""
 
     def __init__(self, account: Account) -> None:
         self.lock = threading.RLock()
@@ -149,7 +149,7 @@ class Workspace:
         self._idempotent: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def hold(self, held: Held) -> None:
-        """Take a new call in."""
+        """Add a call."""
         with self.lock:
             self._held[held.call["call_id"]] = held
 
@@ -166,8 +166,8 @@ class Workspace:
         return held
 
     def become(self, call_id: str, course: int, call: dict[str, Any]) -> dict[str, Any] | None:
-        """Let the call be in that state and return it as it is then; None if its life took another
-        course meanwhile, or it was deleted."""
+        """Set the call object and return it with its changes; None if the course was replaced, or
+        the call deleted."""
         with self.lock:
             held = self._held.get(call_id)
             if held is None or held.course != course:
@@ -176,7 +176,7 @@ class Workspace:
             return held.call
 
     def change(self, call_id: str, changes: dict[str, Any]) -> dict[str, Any]:
-        """Change fields of a call for good. Raises Refusal 404."""
+        """Change fields of a call permanently. Raises Refusal 404."""
         with self.lock:
             held = self.held(call_id)
             held.changes = held.changes | changes
@@ -184,7 +184,7 @@ class Workspace:
             return held.call
 
     def remove(self, call_id: str) -> None:
-        """Forget a call. Raises Refusal 404."""
+        """Delete a call. Raises Refusal 404."""
         with self.lock:
             self.held(call_id)
             del self._held[call_id]
@@ -195,7 +195,7 @@ class Workspace:
             return [Filed(held.call, held.filed_ms) for held in self._held.values()]
 
     def calls(self) -> dict[str, dict[str, Any]]:
-        """Return all call objects as they are now."""
+        """Return all current call objects."""
         with self.lock:
             return {call_id: held.call for call_id, held in self._held.items()}
 
@@ -211,7 +211,7 @@ class Workspace:
             return call if call and now_ms - created_ms < IDEMPOTENT_MS else None
 
     def remember_order(self, key: str, now_ms: int, call: dict[str, Any]) -> None:
-        """Note with which idempotency key a call was created."""
+        """Store the idempotency key of a call."""
         with self.lock:
             self._idempotent[key] = (now_ms, call)
 
@@ -226,14 +226,13 @@ class Workspace:
         raise Refusal(422, ASSET_NOT_FOUND)
 
     def agent_of_number(self, number: str) -> AgentVersion:
-        """Return the agent bound to one of the account's numbers; the campaign's for any other
-        number, as if that had been imported for it."""
+        """Return the agent bound to a number; the campaign's for any other number."""
         bound = {versions[-1].agent.number: versions[-1] for versions in self.agents.values()}
         return bound.get(number) or next(a for a in bound.values() if a.agent.campaign)
 
 
 def changed(call: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return the call with the changes, and without what its storage setting forbids to keep."""
+    """Return the call with the changes, and without fields that its storage setting forbids."""
     call = call | changes
     setting = changes.get("data_storage_setting", "everything")
     if setting == "everything":
@@ -243,6 +242,6 @@ def changed(call: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _content(name: str, scrubbed: bool) -> bool:
-    """Whether a field holds what was said or recorded; scrubbed ones stay where only PII goes."""
+    """Whether a field has speech or recordings; with `scrubbed`, scrubbed fields are kept."""
     content = "transcript" in name or (name.endswith("_url") and name != "opt_in_signed_url")
     return content and not (scrubbed and name.startswith("scrubbed_"))
