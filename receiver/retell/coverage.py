@@ -11,7 +11,7 @@ from receiver.retell.client import PAGE
 from receiver.retell.fetching import BATCH, Fetcher
 from receiver.retell.listing import Item, Listing, StoredCall, Window, begins_on, missing_parts
 from receiver.store import AnyStore
-from receiver.store.upstream import gone_calls, put_coverage
+from receiver.store.upstream import gone_calls, write_coverage
 
 _SUMMED = (
     "listed", "stored", "ended", "with_transcript", "analysed", "with_final_cost", "gone_upstream",
@@ -141,7 +141,7 @@ def compare(
         after.rows |= now.rows
         if since is None and here.since is not None:
             since = here.day
-        put_coverage(
+        write_coverage(
             store,
             [row.values(now_ms(), fetcher.key_id) for row in now.rows.values()],
             since=since.isoformat() if since else None,

@@ -25,7 +25,7 @@ from receiver.retell.listing import (
     progress_of,
 )
 from receiver.store import AnyStore, Outcome, Received, receive, upstream
-from receiver.store.upstream import Here, SyncRow
+from receiver.store.upstream import StoredCallStatus, SyncRow
 
 # Calls fetched before they are stored.
 BATCH = 100
@@ -79,7 +79,7 @@ class Fetcher:
 
     def stored_calls(self, call_ids: Iterable[str]) -> dict[str, StoredCall]:
         """What is stored of each of the calls."""
-        found = upstream.here(self._where, call_ids)
+        found = upstream.call_statuses(self._where, call_ids)
         return {call_id: _stored_call(status) for call_id, status in found.items()}
 
     def fetch_listed(
@@ -194,7 +194,7 @@ class Fetcher:
         sync: Callable[[Counts], SyncRow] | None,
     ) -> None:
         ids = [received.event.entity_id for received in batch.received]
-        known = upstream.said_of(self._where, ids)
+        known = upstream.stored_fields(self._where, ids)
         new = [
             r for r in batch.received if adds_information(r.event.fields, known[r.event.entity_id])
         ]
@@ -208,7 +208,7 @@ class Fetcher:
             self._count(batch, new, outcomes, stored)
             return sync(self.counts)
 
-        outcomes = upstream.keep(
+        outcomes = upstream.store_fetched(
             self._store, new, asked=batch.asked, gone=batch.gone, sync=row if sync else None
         )
         if sync is None:
@@ -254,7 +254,7 @@ def _is_not_found(error: RetellError) -> bool:
     return isinstance(error, NotAtRetell | UnusableReference) or "not found" in str(error).lower()
 
 
-def _stored_call(status: Here) -> StoredCall:
+def _stored_call(status: StoredCallStatus) -> StoredCall:
     return StoredCall(
         progress=progress_of(status.row, is_analysed=status.is_analysed) if status.row else None,
         has_transcript=status.has_transcript,

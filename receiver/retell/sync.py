@@ -12,7 +12,7 @@ from receiver.addresses import Location
 from receiver.retell.fetching import BATCH, Counts, Fetcher
 from receiver.retell.listing import Listing, day_of, resume_day, window
 from receiver.store import AnyStore
-from receiver.store.upstream import SyncRow, keep, syncs_of
+from receiver.store.upstream import SyncRow, store_fetched, syncs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,5 +129,5 @@ def sync(
         agent_id=listing.agent_id,
     )
     finished = row(max(last + timedelta(days=1), days.begin), now_ms())
-    keep(store, [], sync=lambda _: finished(fetcher.counts))
+    store_fetched(store, [], sync=lambda _: finished(fetcher.counts))
     return fetcher.counts

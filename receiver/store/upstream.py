@@ -1,4 +1,4 @@
-"""What the warehouse has of the calls that Retell lists, and what became of asking for them."""
+"""What is stored of the calls that Retell lists, and storing what sync and coverage find."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
@@ -18,8 +18,8 @@ _MAX_MS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
-    """What is here of a call; `row` is its row of calls, None when there is none."""
+class StoredCallStatus:
+    """Which parts of a call are stored; `row` is its row of calls, None if there is none."""
 
     row: dict[str, Any] | None
     has_transcript: bool
@@ -48,17 +48,17 @@ class SyncRow:
     failed: int = 0
 
 
-def here(where: Location, call_ids: Iterable[str]) -> dict[str, Here]:
-    """What is here of each of the calls."""
+def call_statuses(where: Location, call_ids: Iterable[str]) -> dict[str, StoredCallStatus]:
+    """Which parts of each of the calls are stored."""
     with reading(where) as connection:
-        return {call_id: _here(connection, call_id) for call_id in call_ids}
+        return {call_id: _status(connection, call_id) for call_id in call_ids}
 
 
-def _here(connection: Connection, call_id: str) -> Here:
+def _status(connection: Connection, call_id: str) -> StoredCallStatus:
     asked_at, is_gone, is_erased, is_stored, transcript, analysed, *row = connection.execute(
         sql.HELD, (call_id,)
     ).fetchone()
-    return Here(
+    return StoredCallStatus(
         row=dict(zip(CALLS.names, row, strict=True)) if is_stored else None,
         has_transcript=bool(transcript),
         is_analysed=bool(analysed),
@@ -68,13 +68,13 @@ def _here(connection: Connection, call_id: str) -> Here:
     )
 
 
-def said_of(where: Location, call_ids: Iterable[str]) -> dict[str, Fields]:
-    """What all observations of each of the calls say together; empty for one that is not here."""
+def stored_fields(where: Location, call_ids: Iterable[str]) -> dict[str, Fields]:
+    """The fold of all observations of each of the calls; empty for one that is not stored."""
     with reading(where) as connection:
-        return {call_id: _said_of(connection, call_id) for call_id in call_ids}
+        return {call_id: _stored_fields(connection, call_id) for call_id in call_ids}
 
 
-def _said_of(connection: Connection, call_id: str) -> Fields:
+def _stored_fields(connection: Connection, call_id: str) -> Fields:
     known = [k for k in observation_rows(connection, call_id) if k.is_usable]
     calls = [k for k in known if k.entity_type == "call" and k.has_body]
     return merge.fold(load(connection, call_id, k) for k in calls)
@@ -83,9 +83,9 @@ def _said_of(connection: Connection, call_id: str) -> Fields:
 def open_calls(
     where: Location, *, since: int | None, until: int | None, agent_id: str | None, key_id: str
 ) -> dict[str, bool]:
-    """Stored calls that something is lacking of, of those that began from `since` to `until`.
+    """Stored calls that are not complete, of those that began from `since` to `until`.
 
-    Only calls that the key `key_id` brought (True), or of which no key is known (False).
+    Only calls of the key `key_id` (True), and calls without a key (False).
     """
     return _calls(where, sql.OPEN_CALLS, since, until, agent_id, key_id)
 
@@ -112,7 +112,7 @@ def _calls(
 
 
 def has_other_key(where: Location, key_id: str) -> bool:
-    """Whether another key than `key_id` brought anything, or synced."""
+    """Whether there are observations or syncs of another key than `key_id`."""
     with reading(where) as connection:
         return any(
             connection.execute(statement, (key_id,)).fetchone()[0]
@@ -120,7 +120,7 @@ def has_other_key(where: Location, key_id: str) -> bool:
         )
 
 
-def keep(
+def store_fetched(
     store: AnyStore,
     received: Sequence[Received],
     *,
@@ -128,10 +128,10 @@ def keep(
     gone: Sequence[tuple[str, int]] = (),
     sync: Callable[[Sequence[Outcome]], SyncRow] | None = None,
 ) -> list[Outcome]:
-    """Store what was fetched, and how far the sync has come with it, in one transaction.
+    """Store what was fetched and the sync's position in one transaction.
 
-    `asked` and `gone` are (call_id, milliseconds). Where a transaction had to be retried, `sync` is
-    asked again. Raises StoreUnavailable.
+    `asked` and `gone` are (call_id, milliseconds). `sync` is called again if the transaction is
+    retried. Raises StoreUnavailable.
     """
 
     def unit(connection: Connection) -> list[Outcome]:
@@ -149,30 +149,30 @@ def keep(
 def syncs_of(where: Location, agent_id: str, key_id: str) -> list[SyncRow]:
     """Every sync of an agent, or of all agents with an empty id, with a key.
 
-    If there is none, those of older versions, which noted no key, while no other key is known.
+    If there is none, those of older versions, which stored no key, unless another key is known.
     """
     with reading(where) as connection:
         for key in (key_id, ""):
             found = [SyncRow(*r) for r in connection.execute(sql.SYNCS_OF, (agent_id, key))]
             if found:
                 break
-    # Asked last: it reads all observations.
+    # Last, because it reads all observations.
     return [] if found and key != key_id and has_other_key(where, key_id) else found
 
 
 def gone_calls(
     where: Location, agent_id: str | None, key_id: str
 ) -> list[tuple[str, str | None, int]]:
-    """(agent_id, agent_name, when it was) of the calls here that Retell has no more.
+    """(agent_id, agent_name, when it was) of stored calls that Retell no longer has.
 
-    Calls that only other keys brought are left out.
+    Without calls that only other keys have.
     """
     with reading(where) as connection:
         found = connection.execute(sql.GONE_CALLS, {"agent": agent_id, "key": key_id}).fetchall()
     return [(agent or "", name, at or 0) for agent, name, at in found]
 
 
-def put_coverage(
+def write_coverage(
     store: AnyStore,
     rows: Sequence[tuple[Any, ...]],
     *,
@@ -184,7 +184,7 @@ def put_coverage(
 ) -> None:
     """Replace the key's rows of the days from `since` to `until`, of an agent if one is named.
 
-    Those of older versions, of which no key is known, are replaced too if the key is alone.
+    Rows of older versions, without a key, are replaced too if there is no other key.
     """
 
     def unit(connection: Connection) -> None:

@@ -18,7 +18,14 @@ from receiver.store.engine import engine
 from receiver.store.postgres.citus_layout import DISTRIBUTED
 from receiver.store.postgres.connection import Session
 from receiver.store.postgres.distributing import How
-from receiver.store.upstream import SyncRow, here, keep, open_calls, said_of, started_calls
+from receiver.store.upstream import (
+    SyncRow,
+    call_statuses,
+    open_calls,
+    started_calls,
+    store_fetched,
+    stored_fields,
+)
 from receiver.transfer import compare, copy
 from schema.tables import TABLES
 from tests.support.histories import (
@@ -126,8 +133,8 @@ def test_what_commands_ask_is_answered(cluster, path):
     for ask in (
         lambda where: show(where, "whole"),
         lambda where: state_of(where, "whole"),
-        lambda where: here(where, ["whole", "nobody"]),
-        lambda where: said_of(where, ["whole"]),
+        lambda where: call_statuses(where, ["whole", "nobody"]),
+        lambda where: stored_fields(where, ["whole"]),
         lambda where: open_calls(where, **spans),
         lambda where: started_calls(where, **spans),
     ):
@@ -140,7 +147,8 @@ def test_what_sync_notes_is_kept(cluster, path):
     row = SyncRow("", "k", "2026-05-01", "", "2026-05-02", 1, None)
     for where in (cluster, path):
         in_store(
-            where, lambda s: keep(s, [], asked=[("c", 5)], gone=[("d", 6)], sync=lambda _: row)
+            where,
+            lambda s: store_fetched(s, [], asked=[("c", 5)], gone=[("d", 6)], sync=lambda _: row),
         )
     assert dump_of(cluster)["upstream_calls"] == dump_of(path)["upstream_calls"]
     assert dump_of(cluster)["syncs"] == dump_of(path)["syncs"]

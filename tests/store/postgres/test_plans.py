@@ -12,7 +12,13 @@ import pytest
 from receiver.store import copying, receive, show, sql, state_of
 from receiver.store.postgres.citus_layout import LOCAL, REFERENCE
 from receiver.store.rollups import roll_up
-from receiver.store.upstream import SyncRow, here, keep, put_coverage, said_of
+from receiver.store.upstream import (
+    SyncRow,
+    call_statuses,
+    store_fetched,
+    stored_fields,
+    write_coverage,
+)
 from receiver.transfer import copy
 from schema.sql import rollups
 from schema.tables import COVERAGE, SYNCS, UPSTREAM_CALLS
@@ -87,7 +93,12 @@ def test_event_touches_only_the_partition_of_its_call(in_parts, spy):
 def test_query_about_a_call_reads_its_partition(in_parts, spy):
     in_store(in_parts, lambda s: deliver(s, [WHOLE]))
     del spy.said[:]
-    for ask in (show, state_of, lambda *a: here(a[0], [a[1]]), lambda *a: said_of(a[0], [a[1]])):
+    for ask in (
+        show,
+        state_of,
+        lambda *a: call_statuses(a[0], [a[1]]),
+        lambda *a: stored_fields(a[0], [a[1]]),
+    ):
         assert ask(in_parts, "whole")
     assert [len(parts) for parts in check(in_parts, spy.said).values()] == [1] * 4
 
@@ -97,9 +108,9 @@ def test_other_writes_touch_at_most_one_call(in_parts, spy):
     def sync(store):
         received = [receive(b'{"call_id": "c"}', source="api", observed_at=5, received_at=6)]
         row = SyncRow("", "k", "2026-05-01", "", "2026-05-02", 1, None)
-        keep(store, received, asked=[("c", 5)], gone=[("d", 6)], sync=lambda _: row)
+        store_fetched(store, received, asked=[("c", 5)], gone=[("d", 6)], sync=lambda _: row)
         day = ("2026-05-01", "a", *[None] * (len(COVERAGE.names) - 2))
-        put_coverage(
+        write_coverage(
             store, [day], since="2026-05-01", until=None, agent_id=None, key_id="k", is_alone=True
         )
 
