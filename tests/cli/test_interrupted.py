@@ -22,7 +22,7 @@ DAY_MS = 86_400_000
 WAITING = {
     "sync": (["sync"], "run the same command again to continue"),
     "coverage": (["coverage"], "Interrupted."),
-    "coverage of a day": (["coverage", "--since", "2026-05-01"], "are kept"),
+    "coverage of a day": (["coverage", "--since", "2026-05-01"], "are in the table coverage"),
     "webhook show": (["webhook", "show"], "Interrupted."),
     "webhook set": (["webhook", "set", "https://x.example/webhook", "--all"], "Interrupted."),
     "call": (["call", "+14155550123", "--from", "+14155550100"], "--idempotency-key"),
