@@ -142,8 +142,12 @@ class History:
         self.world.failing[operation] = (code, self.world.steps + duration)
 
     def _kill(self) -> None:
+        number = self.chance.randrange(len(self.processes))
+        if (self.wal_lost_at or self.moved) and self.processes[number].is_copying:
+            # Half a copy out of a log that is no longer beside the database cannot be repaired.
+            return
         self._say("kill")
-        self._end(self.chance.randrange(len(self.processes)))
+        self._end(number)
 
     def _end(self, number: int) -> None:
         process = self.processes[number]

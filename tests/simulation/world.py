@@ -74,6 +74,8 @@ class Process(Machine):
     def __init__(self, world: "World") -> None:
         self.world = world
         self.is_dead = False
+        # Whether it is copying pages out of the log: its last write was to the database.
+        self.is_copying = False
 
     def check(self) -> None:
         if self.is_dead:
@@ -201,6 +203,8 @@ class World:
             self.plans.pop(0)[1]()
         if self.chance.random() < SWITCH:
             self.pause()
+        if operation in ("write", "sync"):
+            owner.is_copying = operation == "write" and not handle.name.endswith("-wal")
         return IOERR if owner.is_dead else self.fault(operation)
 
     # -- the scheduler
