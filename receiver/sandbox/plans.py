@@ -253,5 +253,7 @@ def _runs_tools(dialogue: Dialogue, ending: Ending) -> bool:
 
 def _outcome(rng: Random) -> str:
     """Return "voicemail", a reason not to connect, or "" for a conversation."""
-    conversation = 1 - VOICEMAIL - sum(UNANSWERED.values())
-    return _weighted(rng, {"voicemail": VOICEMAIL, "": conversation, **UNANSWERED})
+    chance = rng.random()
+    if chance < VOICEMAIL:
+        return "voicemail"
+    return _weighted(rng, UNANSWERED) if chance > 1 - sum(UNANSWERED.values()) else ""
