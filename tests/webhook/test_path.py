@@ -7,8 +7,12 @@ import inspect
 import sys
 from collections import defaultdict
 
+import pytest
+
 from tests.support import ROOT
 from tests.support.webhooks import post
+
+pytestmark = pytest.mark.sqlite
 
 CALL = {"call_id": "call_a", "agent_id": "agent_a", "start_timestamp": 1_778_699_000_000}
 ENDED = CALL | {
