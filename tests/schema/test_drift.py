@@ -233,6 +233,7 @@ def test_drift_view_scans_no_table(db):
     assert not [p for p in plan if p.startswith(("SCAN o", "SCAN e")) and "INDEX" not in p]
 
 
+@pytest.mark.sqlite
 def test_event_learned_later_is_known_with_unchanged_index(db):
     condition = unknown_event("o", [*EVENTS, "call_paused"])
     plan = db.execute(f"EXPLAIN QUERY PLAN SELECT * FROM observations o WHERE {condition}")

@@ -3,7 +3,8 @@
 _AT = "coalesce(c.start_timestamp, nullif(c.observed_at, 0))"
 _IS_CONNECTED = "(c.start_timestamp IS NOT NULL AND coalesce(r.category, '') <> 'not_connected')"
 # Engines agree on what is the sum of numbers, not of conditions, nor of what type an average is.
-_CONNECTED = f"CASE WHEN {_IS_CONNECTED} THEN 1.0 ELSE 0.0 END"
+_ONE = "CAST(1 AS DOUBLE PRECISION)"
+_CONNECTED = f"CASE WHEN {_IS_CONNECTED} THEN {_ONE} ELSE 0 END"
 
 
 def _count(condition):
@@ -22,10 +23,10 @@ PLAIN_VIEWS = {
                 c.transfer_destination IS NOT NULL
                 OR coalesce(c.disconnection_reason, '') IN ('call_transfer', 'transfer_bridged')
             THEN 1 ELSE 0 END),
-            round(sum(c.duration_ms) / 60000.0, 1),
-            round(avg(CASE WHEN {_IS_CONNECTED} THEN c.duration_ms + 0.0 END) / 1000.0, 1),
+            round(sum(c.duration_ms * {_ONE}) / 60000.0, 1),
+            round(avg(CASE WHEN {_IS_CONNECTED} THEN c.duration_ms * {_ONE} END) / 1000.0, 1),
             round(sum(c.combined_cost_cents) / 100.0, 4),
-            round(avg(CASE WHEN {_IS_CONNECTED} THEN a.call_successful + 0.0 END), 4)
+            round(avg(CASE WHEN {_IS_CONNECTED} THEN a.call_successful * {_ONE} END), 4)
         FROM calls c {_REASONS} LEFT JOIN analyses a ON a.call_id = c.call_id
         WHERE {_AT} IS NOT NULL
         GROUP BY 1
@@ -37,8 +38,8 @@ PLAIN_VIEWS = {
             max(c.agent_name),
             count(*),
             round(avg({_CONNECTED}), 4),
-            round(avg(CASE WHEN {_IS_CONNECTED} THEN a.call_successful + 0.0 END), 4),
-            round(avg(CASE WHEN {_IS_CONNECTED} THEN c.duration_ms + 0.0 END) / 1000.0, 1),
+            round(avg(CASE WHEN {_IS_CONNECTED} THEN a.call_successful * {_ONE} END), 4),
+            round(avg(CASE WHEN {_IS_CONNECTED} THEN c.duration_ms * {_ONE} END) / 1000.0, 1),
             round(avg(c.combined_cost_cents) / 100.0, 4),
             round(
                 sum(c.combined_cost_cents) / 100.0
@@ -46,11 +47,11 @@ PLAIN_VIEWS = {
             ),
             round(avg(
                 CASE WHEN {_IS_CONNECTED} AND a.user_sentiment IS NOT NULL THEN
-                    CASE WHEN lower(trim(a.user_sentiment)) = 'negative' THEN 1.0 ELSE 0.0 END
+                    CASE WHEN lower(trim(a.user_sentiment)) = 'negative' THEN {_ONE} ELSE 0 END
                 END
             ), 4),
             round(avg(l.p50_ms), 0),
-            round(avg(m.interruptions + 0.0), 2),
+            round(avg(m.interruptions * {_ONE}), 2),
             sum(m.tool_calls),
             sum(m.failed_tool_calls)
         FROM calls c {_REASONS}
@@ -59,7 +60,7 @@ PLAIN_VIEWS = {
         LEFT JOIN call_metrics m ON m.call_id = c.call_id
         GROUP BY c.agent_id, c.agent_version
     """,
-    "tool_scorecard": """
+    "tool_scorecard": f"""
         SELECT
             t.name,
             t.type,
@@ -72,7 +73,7 @@ PLAIN_VIEWS = {
                     ELSE 0
                 END
             ),
-            round(avg(t.duration_ms + 0.0), 0),
+            round(avg(t.duration_ms * {_ONE}), 0),
             max(t.duration_ms)
         FROM tool_calls t
         WHERE t.track = 'session' AND (t.result_position IS NULL OR t.result_position <> t.position)
