@@ -102,6 +102,9 @@ class History:
         # At which step what was moved away.
         self.moved: list[tuple[int, dict[str, Inode]]] = []
         self.wal_lost_at: list[int] = []
+        # Whether a process ended while it was copying pages out of the log: without that log, half
+        # a copy cannot be repaired, so from then on nobody takes the log away.
+        self.is_half_copied = False
 
     def _store(self, process: Process) -> Store:
         return Store(self.path, busy_seconds=BUSY_SECONDS, machine=process)
@@ -144,13 +147,14 @@ class History:
     def _kill(self) -> None:
         number = self.chance.randrange(len(self.processes))
         if (self.wal_lost_at or self.moved) and self.processes[number].is_copying:
-            # Half a copy out of a log that is no longer beside the database cannot be repaired.
+            # The log is no longer beside the database: see `is_half_copied`.
             return
         self._say("kill")
         self._end(number)
 
     def _end(self, number: int) -> None:
         process = self.processes[number]
+        self.is_half_copied |= process.is_copying
         self.world.wake_process(process)
         disk.release(process)
         self.processes[number] = Process(self.world)
@@ -201,7 +205,7 @@ class History:
 
     def _move_file(self) -> None:
         names = self.world.disk.names
-        if self.name not in names:
+        if self.name not in names or self.is_half_copied:
             return
         replaced = self.chance.random() < 0.5
         gone = {
@@ -216,7 +220,7 @@ class History:
             names[self.name] = Inode(blank_content())
 
     def _lose_wal(self) -> None:
-        if self.world.disk.unlink(self.name + "-wal"):
+        if not self.is_half_copied and self.world.disk.unlink(self.name + "-wal"):
             self._say("-wal removed")
             self.wal_lost_at.append(self.world.steps)
 
