@@ -54,11 +54,11 @@ def fill(database: Path) -> str:
 def a_day(n: int, account: Account) -> Iterator[Delivery]:
     """What is reported of a day, in the order of its calls; the same agents on each day."""
     start, rng = LAST_DAY_MS - (DAYS - 1 - n) * DAY_MS, Random(n)
-    for past in past_calls(rng, account, start, WEEK[n % 7] + n // 3):
-        for sent, _ in past.reported:
+    for call, _, reported in past_calls(rng, account, start, WEEK[n % 7] + n // 3):
+        for sent, _ in reported:
             # Of the days before the last, only how each call ended: a tidy past.
             if n == DAYS - 1 or sent.name == "call_analyzed":
-                body = webhook_body(sent, past.call.plan.agent.event_timestamps)
+                body = webhook_body(sent, call.plan.agent.event_timestamps)
                 yield Delivery(sent.at_ms, sent.name, sent.entity_id, body)
 
 
