@@ -104,7 +104,7 @@ def page(site, chromium, request):
     page.goto("/-/login")
     page.fill("#id_username", user)
     page.fill("#id_password", PASSWORD)
-    page.click("input[type=submit]")
+    follow(page, "input[type=submit]")
     yield page
     context.close()
 
@@ -138,7 +138,7 @@ def test_call_is_found_opened_and_played(page, site):
     page.fill("header input[name=q]", '"porcelain crown"')
     page.press("header input[name=q]", "Enter")
     assert page.inner_text("mark") == "porcelain crown"
-    page.click(".hits a")
+    follow(page, ".hits a")
     assert page.url.endswith("/-/call/call_spoken#turn-1")
 
     page.click(".said >> text=porcelain")
@@ -198,6 +198,12 @@ PAGES = (
 MORE_PAGES = [f"/-/dashboards/{name}" for name in DASHBOARDS if name not in ("volume", "versions")]
 
 
+def follow(page, selector: str) -> None:
+    """Click a link or a button, and wait until the page behind it is loaded."""
+    with page.expect_navigation():
+        page.click(selector)
+
+
 def drawn(page):
     """Wait until every chart of the page is drawn, which none of them may fail to be."""
     until(page, "!document.querySelector('[data-spec]:not(.drawn)')")
@@ -250,8 +256,7 @@ def test_datasettes_own_pages_work_under_the_policy(page):
     page.click("text=Filter and sort")
     page.select_option("select[name=_filter_column]", "agent")
     page.fill("input[name=_filter_value]", "Dental")
-    page.click("input[value=Apply]")
-    page.wait_for_load_state()
+    follow(page, "input[value=Apply]")
     assert page.locator("tbody tr").count() == 1
     for path in ("/retell", "/retell/tool_calls", "/retell/media", "/-/logout", "/-/metadata"):
         page.goto(path)
@@ -315,7 +320,7 @@ def test_chart_has_tooltip_and_link_to_numbers(page, site):
     told = page.inner_text(".bubble")
     assert re.match(r"day \w{3} \d+ May 2026\noutcome User\ncalls \d+\nminutes \d", told)
     calls = re.search(r"calls (\d+)", told)[1]
-    page.click("#calls >> text=Numbers and SQL")
+    follow(page, "#calls >> text=Numbers and SQL")
     row = "tr:has(td.col-outcome:text-is('user'))"
     page.wait_for_selector(f"{row} td.col-calls:text-is('{calls}')")
     assert page.said == []
@@ -334,10 +339,10 @@ def test_filters_work_by_keyboard_across_dashboards(page):
     agent = page.input_value("select[name=agent]")
     assert agent.startswith("agent_")
     assert page.locator("select[name=version] option").count() > 1
-    page.click("nav.boards >> text=Cost")
+    follow(page, "nav.boards >> text=Cost")
     drawn(page)
     assert page.input_value("select[name=agent]") == agent
-    page.click("nav.boards >> text=Versions")
+    follow(page, "nav.boards >> text=Versions")
     assert "All versions" in page.inner_text("table.versions")
     assert page.said == []
 
@@ -360,7 +365,7 @@ def test_a_chart_that_cannot_be_drawn_says_why(page):
 def test_without_scripts_charts_link_to_numbers(page):
     page.goto("/-/dashboards/cost")
     assert "Charts need JavaScript" in page.inner_text("main")
-    page.click("#products >> text=Numbers and SQL")
+    follow(page, "#products >> text=Numbers and SQL")
     assert page.locator("tbody tr").count() > 3
 
 

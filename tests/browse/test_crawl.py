@@ -397,7 +397,8 @@ def test_a_browser_finds_no_fault_on_pages(site, chromium):
     page.goto("/-/login")
     page.fill("#id_username", "admin")
     page.fill("#id_password", PASSWORD)
-    page.click("input[type=submit]")
+    with page.expect_navigation():
+        page.click("input[type=submit]")
     pages, _ = crawl(site, 120)
     for url in [url for url, text in pages.items() if text][:40]:
         assert page.goto(url, wait_until="load").status == 200
