@@ -1,4 +1,4 @@
-"""Parse addresses to listen on, URLs and database URLs."""
+"""Parse addresses to listen on, URLs, database URLs and where recordings are kept."""
 
 import os
 import re
@@ -44,9 +44,24 @@ class PostgresUrl:
 # A SQLite file, or a database on a server.
 Location = Path | PostgresUrl
 
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """An S3-compatible bucket, and a prefix of names in it."""
+
+    bucket: str
+    prefix: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+
+# Where recordings are kept.
+MediaLocation = Path | Bucket
+
 # Names of the files beside a database: appended to its name, or in place of its ending.
 _APPENDED = ("-wal", "-shm", "-journal", ".lock", ".turn", ".partitions")
-_ENDINGS = (".counters", ".secret", ".access", ".sessions")
+_ENDINGS = (".counters", ".secret", ".access", ".sessions", ".media")
 
 
 def files_beside(database: Path) -> list[Path]:
@@ -69,6 +84,23 @@ def parse_database(url: str) -> Location:
         )
     path = Path(url.removeprefix(prefix))
     require_database_file(path)
+    return path
+
+
+def parse_media(url: str) -> MediaLocation | None:
+    """Parse CALLHOUSE_MEDIA_URL; None if it is empty. Raises ValueError."""
+    if not url:
+        return None
+    if match := re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/[\w!.*'()/-]*)?", url):
+        return Bucket(match[1], (match[2] or "").strip("/"))
+    match = re.fullmatch(r"file:(?://(?=/))?(?!//)([^?#\0]+)", url)
+    if match is None:
+        raise ValueError(
+            "it must be file:relative/directory, file:///absolute/directory or s3://bucket/prefix"
+        )
+    path = Path(match[1])
+    if path.exists() and not path.is_dir():
+        raise ValueError("it must be a directory, and a file has this name")
     return path
 
 

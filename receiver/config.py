@@ -14,7 +14,15 @@ from zoneinfo import ZoneInfo
 
 from dotenv.parser import parse_stream
 
-from receiver.addresses import Bind, Location, parse_base_url, parse_bind, parse_database
+from receiver.addresses import (
+    Bind,
+    Location,
+    MediaLocation,
+    parse_base_url,
+    parse_bind,
+    parse_database,
+    parse_media,
+)
 from receiver.errors import SettingsError
 
 T = TypeVar("T")
@@ -94,8 +102,43 @@ SETTINGS = (
         None,
         "Signs the login cookies. Without one, it is generated in a file beside the database.",
     ),
+    Setting(
+        "CALLHOUSE_MEDIA_URL",
+        "file:data/media",
+        "Where recordings are kept: a directory as file:PATH, or an S3-compatible bucket as "
+        "s3://bucket/prefix. Set to nothing, none are kept.",
+    ),
+    Setting("CALLHOUSE_MEDIA_MAX_BYTES", "1073741824", "A longer recording is not kept."),
+    Setting(
+        "CALLHOUSE_MEDIA_RESERVE_BYTES",
+        "2147483648",
+        "No recordings are fetched while the disk has less free space.",
+    ),
+    Setting(
+        "CALLHOUSE_MEDIA_BYTES_PER_SECOND",
+        "50000000",
+        "All downloads of recordings together are at most so fast.",
+    ),
+    Setting("CALLHOUSE_MEDIA_DOWNLOADS", "4", "Recordings that are fetched at a time."),
+    Setting(
+        "CALLHOUSE_MEDIA_ALLOW_PRIVATE",
+        "0",
+        "1 lets recordings be fetched from private and loopback addresses, as of the sandbox.",
+    ),
     Setting("CALLHOUSE_TIMEZONE", "UTC", "IANA time zone in which views show times and cut days."),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Where recordings are kept (None: nowhere), and the limits of fetching them."""
+
+    location: MediaLocation | None
+    max_bytes: int
+    reserve_bytes: int
+    bytes_per_second: int
+    downloads: int
+    allow_private: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +159,7 @@ class Settings:
     browse_password: str | None
     browse_password_hash: str | None
     secret: str | None
+    media: Media
     timezone: str
 
     @property
@@ -133,6 +177,11 @@ class Settings:
         """The file with this machine's counters: beside the database file, else in data/."""
         beside = self.database if isinstance(self.database, Path) else Path("data/retell.db")
         return beside.with_suffix(".counters")
+
+    @property
+    def media_partial_path(self) -> Path:
+        """The directory for unfinished downloads of recordings that are kept in a bucket."""
+        return self.counters_path.with_suffix(".media")
 
     def require_keys(self) -> tuple[str, ...]:
         """The keys that verify events. Raises SettingsError if there is none."""
@@ -177,6 +226,7 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         browse_password=value("CALLHOUSE_BROWSE_PASSWORD") or None,
         browse_password_hash=_parse("CALLHOUSE_BROWSE_PASSWORD_HASH", value, _password_hash),
         secret=value("CALLHOUSE_SECRET") or None,
+        media=_media(values, value),
         timezone=_parse("CALLHOUSE_TIMEZONE", value, timezone_name),
     )
 
@@ -214,6 +264,32 @@ def _from_file(dotenv: Path) -> dict[str, str]:
         if binding.key is not None:
             found[binding.key] = binding.value or ""
     return found
+
+
+def _media(values: Mapping[str, str], value: Callable[[str], str]) -> Media:
+    # The default is for an unset variable; an empty one keeps nothing.
+    url = values.get("CALLHOUSE_MEDIA_URL", value("CALLHOUSE_MEDIA_URL")).strip()
+    return Media(
+        location=_parse("CALLHOUSE_MEDIA_URL", lambda _: url, parse_media),
+        max_bytes=_parse("CALLHOUSE_MEDIA_MAX_BYTES", value, _positive),
+        reserve_bytes=_parse("CALLHOUSE_MEDIA_RESERVE_BYTES", value, _positive),
+        bytes_per_second=_parse("CALLHOUSE_MEDIA_BYTES_PER_SECOND", value, _positive),
+        downloads=_parse("CALLHOUSE_MEDIA_DOWNLOADS", value, _downloads),
+        allow_private=_parse("CALLHOUSE_MEDIA_ALLOW_PRIVATE", value, _flag),
+    )
+
+
+def _downloads(text: str) -> int:
+    number = _positive(text)
+    if number > 64:
+        raise ValueError("it must be at most 64")
+    return number
+
+
+def _flag(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("it must be 0 or 1")
+    return text == "1"
 
 
 def _refuse_undecodable(values: Mapping[str, str]) -> None:

@@ -32,6 +32,11 @@ CallhouseError
 ├── PlacementUnknown         a call may have been placed, or not
 ├── PlacedButNotStored       a call was placed, and could not be stored
 ├── ListStopped              a list of calls cannot continue now
+├── RecordingNotKept         a recording could not be fetched now
+│   ├── LinkDead             Retell no longer serves the link
+│   ├── LinkRefused          the link is not one that callhouse fetches
+│   ├── DiskReserved         the disk has less free space than the reserve
+│   └── StorageUnavailable   the directory or bucket cannot be written or read
 ├── RetellError              a request to Retell's API failed
 │   ├── BadRequest           400
 │   ├── KeyRefused           401, 403
@@ -273,6 +278,35 @@ class ListStopped(CallhouseError):
     """A list of calls cannot continue now."""
 
     hint = "Run the same command again later: it continues and calls nobody twice."
+
+
+class RecordingNotKept(CallhouseError):
+    """A recording could not be fetched now."""
+
+    retry = True
+
+
+class LinkDead(RecordingNotKept):
+    """Retell no longer serves the link."""
+
+
+class LinkRefused(RecordingNotKept):
+    """The link is not one that callhouse fetches."""
+
+    retry = False
+    hint = "CALLHOUSE_MEDIA_ALLOW_PRIVATE=1 allows private addresses."
+
+
+class DiskReserved(RecordingNotKept):
+    """The disk has less free space than the reserve."""
+
+    hint = "Free space, or lower CALLHOUSE_MEDIA_RESERVE_BYTES."
+
+
+class StorageUnavailable(RecordingNotKept):
+    """The directory or bucket cannot be written or read."""
+
+    hint = "Check CALLHOUSE_MEDIA_URL, the disk, and the AWS_ variables of a bucket."
 
 
 class RetellError(CallhouseError):

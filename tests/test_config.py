@@ -11,6 +11,8 @@ from receiver import config
 from receiver.addresses import Bind, require_free
 from receiver.errors import SettingsError
 
+# Its empty value has a meaning.
+MEDIA_URL = "CALLHOUSE_MEDIA_URL"
 HASH = "pbkdf2_sha256$480000${SALT}$" + "q" * 43 + "="
 
 
@@ -27,6 +29,8 @@ def test_empty_environment_gives_the_documented_defaults():
     assert settings.browse_password is None
     assert settings.browse_password_hash is None
     assert settings.secret is None
+    assert settings.media.location == Path("data/media")
+    assert not settings.media.allow_private
     assert settings.timezone == "UTC"
 
 
@@ -47,6 +51,12 @@ def test_every_setting_is_read_from_its_variable():
             "CALLHOUSE_BROWSE_PASSWORD": "open sesame",
             "CALLHOUSE_BROWSE_PASSWORD_HASH": HASH,
             "CALLHOUSE_SECRET": "s3cret",
+            "CALLHOUSE_MEDIA_URL": "s3://bucket/of/calls/",
+            "CALLHOUSE_MEDIA_MAX_BYTES": "1",
+            "CALLHOUSE_MEDIA_RESERVE_BYTES": "2",
+            "CALLHOUSE_MEDIA_BYTES_PER_SECOND": "3",
+            "CALLHOUSE_MEDIA_DOWNLOADS": "4",
+            "CALLHOUSE_MEDIA_ALLOW_PRIVATE": "1",
             "CALLHOUSE_TIMEZONE": "Europe/Berlin",
         }
     )
@@ -65,8 +75,18 @@ def test_every_setting_is_read_from_its_variable():
         "open sesame",
         HASH,
         "s3cret",
+        (("bucket", "of/calls"), 1, 2, 3, 4, True),
         "Europe/Berlin",
     )
+
+
+def test_empty_media_url_keeps_no_recordings():
+    assert config.load({"CALLHOUSE_MEDIA_URL": " "}).media.location is None
+
+
+def test_media_url_of_a_directory_may_be_absolute():
+    for url in ("file:/var/lib/media", "file:///var/lib/media"):
+        assert config.load({"CALLHOUSE_MEDIA_URL": url}).media.location == Path("/var/lib/media")
 
 
 def test_settings_cannot_be_changed():
@@ -76,7 +96,7 @@ def test_settings_cannot_be_changed():
 
 def test_every_setting_has_a_sentence():
     assert all(setting.meaning.endswith(".") for setting in config.SETTINGS)
-    assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 15
+    assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 21
 
 
 def test_keys_are_stripped_deduplicated_with_api_key_first():
@@ -207,6 +227,12 @@ def test_misspelt_names_are_refused_beside_kubernetes(values, refused):
         ("CALLHOUSE_BROWSE_PASSWORD_HASH", "pbkdf2_sha256$many$a$" + "q" * 43 + "="),
         ("CALLHOUSE_BROWSE_PASSWORD_HASH", "bcrypt$1$a$" + "q" * 43 + "="),
         ("CALLHOUSE_BROWSE_PASSWORD_HASH", HASH[:-2]),
+        ("CALLHOUSE_MEDIA_URL", "data/media"),
+        ("CALLHOUSE_MEDIA_URL", "file://host/media"),
+        ("CALLHOUSE_MEDIA_URL", "s3://"),
+        ("CALLHOUSE_MEDIA_MAX_BYTES", "0"),
+        ("CALLHOUSE_MEDIA_DOWNLOADS", "65"),
+        ("CALLHOUSE_MEDIA_ALLOW_PRIVATE", "yes"),
         ("CALLHOUSE_TIMEZONE", "Berlin"),
         ("CALLHOUSE_TIMEZONE", "Europe"),
         ("CALLHOUSE_TIMEZONE", "../etc/localtime"),
@@ -234,7 +260,7 @@ def test_value_that_is_not_utf_8_is_refused(name):
         config.load({name: "key_\udcff"})
 
 
-@pytest.mark.parametrize("name", [setting.name for setting in config.SETTINGS])
+@pytest.mark.parametrize("name", [s.name for s in config.SETTINGS if s.name != MEDIA_URL])
 def test_empty_value_is_the_default(name):
     assert config.load({name: " "}) == config.load({})
 
