@@ -121,6 +121,19 @@ def test_only_store_writes():
         assert not re.search(r"\b(INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b", text), name(path)
 
 
+def test_sql_uses_the_macros_of_a_call():
+    """When a call began and whether it is over is in schema/sql/macros.py alone.
+
+    Migrations are never edited, and people read the questions.
+    """
+    by_hand = re.compile(r"coalesce\((\w+\.|\{\w*\}\.)?start_timestamp|\b[cu]\.level *[<>=]")
+    others = ("schema/sql/macros.py", "schema/sql/migrations/", "schema/questions/")
+    for path in [*SOURCES, *ROOT.glob("receiver/**/*.sql"), *ROOT.glob("schema/**/*.sql")]:
+        if not name(path).startswith(others):
+            found = by_hand.search(path.read_text(encoding="utf-8"))
+            assert found is None, f"{name(path)}: {found and found[0]}"
+
+
 def test_no_leftovers():
     for path in SOURCES:
         text = path.read_text(encoding="utf-8")

@@ -131,7 +131,7 @@ def _wait(where: Location, call_id: str, timeout: float) -> int:
             sleep=time.sleep,
             monotonic=time.monotonic,
         )
-    if state is None or state.level < 2:
+    if state is None or not state.is_over:
         err.print("The end of the call was not received.", style="bold red")
         hint = "  Check that `callhouse serve` runs, and run `callhouse webhook test`."
         err.print(hint, style="dim", soft_wrap=True)

@@ -13,7 +13,7 @@ from receiver.errors import BadRequest, UnexpectedAnswer
 from receiver.retell.client import Answer, Retell, items_of, next_key
 from receiver.retell.http import compact
 from schema.events import Fields, parse, value
-from schema.merge import fields_are_over, is_over
+from schema.merge import began_at, fields_are_over, is_over
 from schema.rows import MEDIA_KINDS, Stamp, project
 from schema.tables import CALLS
 
@@ -75,7 +75,8 @@ class Window:
 
 def progress_of(row: Mapping[str, Any], *, is_analysed: bool) -> CallProgress:
     """The progress of a row of calls."""
-    times = (row["end_timestamp"], row["start_timestamp"], row["observed_at"])
+    end = row["end_timestamp"]
+    at = began_at(row["start_timestamp"], row["observed_at"]) if end is None else end
     return CallProgress(
         is_over=is_over(row["call_status"], row["end_timestamp"], row["disconnection_reason"]),
         is_analysed=is_analysed,
@@ -83,7 +84,7 @@ def progress_of(row: Mapping[str, Any], *, is_analysed: bool) -> CallProgress:
         expects_transcript=row["call_status"] != "not_connected"
         and row["start_timestamp"] is not None
         and row["data_storage_setting"] != "basic_attributes_only",
-        at=next((time for time in times if time is not None), 0),
+        at=at or 0,
     )
 
 

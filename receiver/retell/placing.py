@@ -270,9 +270,9 @@ def follow(
             if last is None or state.call_status != last.call_status:
                 changed(state)
             last = state
-            if state.level >= 3:
+            if state.is_analysed:
                 return state
-            if state.level == 2:
+            if state.is_over:
                 ended_at = now if ended_at is None else ended_at
                 if now - ended_at >= ANALYSIS_SECONDS:
                     return state

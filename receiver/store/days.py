@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import zstandard
 
+from schema.sql.macros import plain
 from schema.tables import (
     CALL_TABLES,
     CALLS,
@@ -41,12 +42,14 @@ DAY_MS = 86_400_000
 # The last day that four digits of a year can write.
 _END_MS = 253_402_300_800_000
 
-# When a row of calls or chats began; calls_at is an index on just this of calls.
-_TIME = "coalesce({0}.start_timestamp, nullif({0}.observed_at, 0))"
-
 # What the rows of a call or chat are made from; that it came again changes none of them.
 SAYS = (*OBSERVATIONS.names[:8], "problem")
 _REST = tuple(name for name in OBSERVATIONS.names if name not in (*SAYS, "body"))
+
+
+def _began(alias: str) -> str:
+    """When a row of calls or chats began; calls_at is an index on just this of calls."""
+    return plain(f"call_time({alias})")
 
 
 def _day(time: str) -> str:
@@ -78,8 +81,8 @@ def observed(kept: ObservationSql) -> str:
     """
     return (
         f"SELECT {kept.number}, {_day('o.first_received_at')}, "
-        f"CASE WHEN c.call_id IS NOT NULL THEN {_day(_TIME.format('c'))} END, "
-        f"CASE WHEN h.chat_id IS NOT NULL THEN {_day(_TIME.format('h'))} END, "
+        f"CASE WHEN c.call_id IS NOT NULL THEN {_day(_began('c'))} END, "
+        f"CASE WHEN h.chat_id IS NOT NULL THEN {_day(_began('h'))} END, "
         f"{', '.join(f'o.{name}' for name in SAYS + _REST)}, "
         f"CASE WHEN {kept.body} IS NULL THEN 0 ELSE 1 END "
         "FROM observations o LEFT JOIN calls c ON c.call_id = o.entity_id "
@@ -96,7 +99,7 @@ def _within(time: str, *, dated: bool) -> str:
 def _started(alias: str, *, dated: bool) -> str:
     """That a chat is of a day. Without an index on its time, that of its start is used."""
     if not dated:
-        return _within(_TIME.format(alias), dated=False)
+        return _within(_began(alias), dated=False)
     start, reported = f"{alias}.start_timestamp", f"{alias}.observed_at"
     return f"({_within(start, dated=True)} OR {start} IS NULL AND {_within(reported, dated=True)})"
 
@@ -113,7 +116,7 @@ def observations_of(kept: ObservationSql, *, dated: bool) -> str:
 def entities_of(table: Table, *, dated: bool) -> str:
     """A table's rows of the calls or chats of a day, in the order of these and of its key."""
     parent = CALLS if table.key[0] == CALLS.key[0] else CHATS
-    time = _TIME.format("p")
+    time = _began("p")
     within = _within(time, dated=dated) if parent is CALLS else _started("p", dated=dated)
     keys = ", ".join(f"t.{name}" for name in table.key)
     # A call's rows are found by their key, after the call: the other way round reads all of them.

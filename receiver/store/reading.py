@@ -25,6 +25,16 @@ class CallState:
     cost_is_final: bool | None
     call_summary: str | None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its end is stored."""
+        return self.level >= 2
+
+    @property
+    def is_analysed(self) -> bool:
+        """Whether Retell will report no more of it."""
+        return self.level >= 3
+
 
 def state_of(where: Location, call_id: str) -> CallState | None:
     """The call as it is stored now; None if it is not. Raises the driver's errors."""

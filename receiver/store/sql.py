@@ -174,17 +174,17 @@ _IN_SPAN = plain(
     "(call_time(c) BETWEEN :low AND :high OR (call_time(c) IS NULL AND :low <= 0)) "
     "AND (CAST(:agent AS TEXT) IS NULL OR c.agent_id = :agent)"
 )
-OPEN_CALLS = (
+OPEN_CALLS = plain(
     f"SELECT c.call_id, {_IS_OURS} FROM calls c WHERE {_IN_SPAN} "
-    f"AND (c.level < 2 OR coalesce(c.cost_is_final, 0) <> 1 OR NOT {_is_analysed('c.call_id')} "
+    f"AND (NOT is_over(c) OR coalesce(c.cost_is_final, 0) <> 1 OR NOT {_is_analysed('c.call_id')} "
     f"OR NOT {_has_transcript('c.call_id')}) AND {_IS_OURS_OR_NOBODYS} ORDER BY c.call_id"
 )
 STARTED_CALLS = (
     f"SELECT c.call_id, {_IS_OURS} FROM calls c WHERE {_IN_SPAN} AND c.start_timestamp IS NOT NULL "
     f"AND {_IS_OURS_OR_NOBODYS} ORDER BY c.call_id"
 )
-GONE_CALLS = (
-    "SELECT c.agent_id, c.agent_name, coalesce(c.start_timestamp, c.observed_at) "
+GONE_CALLS = plain(
+    "SELECT c.agent_id, c.agent_name, call_time(c) "
     "FROM upstream_calls u JOIN calls c ON c.call_id = u.call_id WHERE u.gone_at IS NOT NULL "
     f"AND (CAST(:agent AS TEXT) IS NULL OR c.agent_id = :agent) AND {_IS_OURS_OR_NOBODYS}"
 )

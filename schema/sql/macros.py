@@ -29,13 +29,16 @@ def unknown_event(alias: str, events: Collection[str] = EVENTS) -> str:
     return " AND ".join(conditions)
 
 
-# The first three are expressions of indexes, which are used only for the very same expression.
+# The first four are expressions of indexes, which are used only for the very same expression.
 _MACROS = {
     r"\bcall_time\((\w+)\)": r"coalesce(\1.start_timestamp, nullif(\1.observed_at, 0))",
     r"\bcustomer\((\w+)\)": (
         r"CASE \1.direction WHEN 'inbound' THEN \1.from_number ELSE \1.to_number END"
     ),
     r"\bis_unknown_event\((\w+)\)": unknown_event(r"\1"),
+    # The levels of schema/merge.py.
+    r"\bis_unfinished\((\w+)\)": r"\1.level < 3",
+    r"\bis_over\((\w+)\)": r"\1.level >= 2",
     # Larger squares could overflow in PostgreSQL, which is an error there.
     r"\bsquare\(([\w.]+)\)": r"CASE WHEN abs(\1) >= 1e150 THEN 1e300 ELSE \1 * \1 END",
     r"\btotal_cents\(([\w.]+)\)": r"round(sum(\1), 6)",

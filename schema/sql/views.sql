@@ -12,6 +12,8 @@
 --   customer(c)         the number at the other end. calls_customer is an index on just this.
 --   is_unknown_event(o) an observation of an event that this version does not know.
 --                       observations_unknown_event is an index of just these.
+--   is_over(c)          whether the end of a call is stored
+--   is_unfinished(c)    whether its analysis is not. calls_unfinished is an index of just these.
 --   total_cents(X)      a sum of cents without the last digits, which depend on the order of its
 --                       terms: a half must be rounded to the same side in any order
 --   is_connected(c, r)  whether somebody or something answered, by the call and its reason
@@ -233,10 +235,10 @@ FROM (
 LEFT JOIN disconnection_reasons r ON r.reason = d.reason;
 
 -- What somebody should look at. "Now" is when a call was updated last, because by a clock every call of an
--- old file would be stuck. Reads partial indexes only: level < 3 is the condition of calls_unfinished.
+-- old file would be stuck. Reads partial indexes only: is_unfinished is the condition of calls_unfinished.
 CREATE VIEW needs_attention AS
 WITH
-    unfinished AS (SELECT * FROM calls c WHERE c.level < 3),
+    unfinished AS (SELECT * FROM calls c WHERE is_unfinished(c)),
     present (at) AS (SELECT max(c.updated_at) FROM calls c)
 SELECT
     'quarantined' AS what,
@@ -252,7 +254,7 @@ SELECT
     local_iso(u.observed_at),
     'last heard of as ' || coalesce(u.call_status, 'unknown')
 FROM unfinished u
-WHERE u.level < 2 AND u.observed_at < (SELECT at FROM present) - 2 * 3600000
+WHERE NOT is_over(u) AND u.observed_at < (SELECT at FROM present) - 2 * 3600000
 UNION ALL
 SELECT
     'never analysed',
@@ -260,7 +262,7 @@ SELECT
     local_iso(u.updated_at),
     'ended by ' || coalesce(u.disconnection_reason, 'unknown')
 FROM unfinished u
-WHERE u.level = 2 AND u.updated_at < (SELECT at FROM present) - 3600000;
+WHERE is_over(u) AND u.updated_at < (SELECT at FROM present) - 3600000;
 
 -- Unknown events, fields and values. Each branch reads one index that was made for it.
 CREATE VIEW drift AS

@@ -28,6 +28,7 @@ from receiver.browse.pages.conversation import (
 )
 from receiver.browse.pages.speaker_timeline import SpeakerTimeline, speaker_timeline
 from receiver.store.sql import SELECT
+from schema.merge import began_at
 from schema.tables import CALL_TABLES
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class CallView:
     @property
     def started_at(self) -> int | None:
         """Start of the call, or the report of one that never connected; milliseconds."""
-        return self.call["start_timestamp"] or self.call["observed_at"] or None
+        return began_at(self.call["start_timestamp"], self.call["observed_at"])
 
     @property
     def why_empty(self) -> str:

@@ -21,6 +21,7 @@ from receiver.browse.formatting import (
     midnight_ms,
 )
 from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
+from schema.sql.macros import plain
 
 if TYPE_CHECKING:
     from datasette import Request
@@ -44,7 +45,7 @@ SELECT min(started_at_ms) AS first, max(started_at_ms) AS last FROM (
 
 # Each period is a range of the index calls_at; `half` is 1 in it and 0 in the time before. A call
 # that never connected counts as a call and in no other figure, as in the views.
-_CALL_TIME = "coalesce(c.start_timestamp, nullif(c.observed_at, 0))"
+_CALL_TIME = plain("call_time(c)")
 _IN_PERIOD = f"{_CALL_TIME} >= :before_since AND {_CALL_TIME} < :until"
 _BETWEEN_HALVES = f"({_CALL_TIME} >= :before_until AND {_CALL_TIME} < :since)"
 _AMOUNTS = f"""
@@ -56,29 +57,29 @@ SELECT
     sum(c.combined_cost_cents) AS cents
 FROM calls c WHERE {_IN_PERIOD} AND NOT {_BETWEEN_HALVES} GROUP BY 1
 """
-_SUCCESS = f"""
+_SUCCESS = plain(f"""
 SELECT {_CALL_TIME} >= :since AS half, avg(a.call_successful) AS success
 FROM calls c
 JOIN analyses a ON a.call_id = c.call_id
 LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
 WHERE {_IN_PERIOD} AND NOT {_BETWEEN_HALVES}
-    AND c.start_timestamp IS NOT NULL AND r.category IS NOT 'not_connected'
+    AND is_connected(c, r)
 GROUP BY 1
-"""
+""")
 # The same for whole days, from rollups.
-_DAYS = """
+_DAYS = plain("""
 SELECT
     h.day >= :since AS half,
     sum(h.calls) AS calls,
     sum(h.duration_ms_sum) / 60000.0 AS minutes,
     sum(h.cost_cents_sum) AS cents,
-    1.0 * sum(h.successful_count) FILTER (WHERE h.started AND r.category IS NOT 'not_connected')
-        / sum(h.judged_count) FILTER (WHERE h.started AND r.category IS NOT 'not_connected')
+    1.0 * sum(h.successful_count) FILTER (WHERE are_connected(h, r))
+        / sum(h.judged_count) FILTER (WHERE are_connected(h, r))
         AS success
 FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
 WHERE h.day >= :before_since AND h.day < :until AND NOT (h.day >= :before_until AND h.day < :since)
 GROUP BY 1
-"""
+""")
 
 
 def _wait_percentiles(view: str, at: str) -> str:
