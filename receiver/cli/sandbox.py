@@ -3,7 +3,7 @@
 import secrets
 import signal
 from datetime import datetime
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -15,7 +15,7 @@ from receiver.cli.group import Number, main
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
-    from receiver.sandbox.deliveries import Delivery, Rates
+    from receiver.sandbox.deliveries import Delivery
 
 _SHARE = Number(0, 1)
 _out = Console(highlight=False, soft_wrap=True)
@@ -64,7 +64,7 @@ def sandbox(
     webhook_url: str | None,
     scenario: str | None,
     history: int,
-    **mischief: "Unpack[Rates]",
+    **mischief: Any,
 ) -> None:
     """Run a local Retell: its API and its webhooks, without an account.
 

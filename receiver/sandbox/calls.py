@@ -16,12 +16,14 @@ from receiver.sandbox.companies import (
     decided,
     fill,
     person,
+    read_data,
     working_day,
 )
 from receiver.sandbox.plans import CUT_SHORT, NEVER_STARTED, NOT_CONNECTED, Plan
 from receiver.sandbox.timeline import UTTERANCES, Timeline
 from receiver.sandbox.wire import compact, hex_digits, number
-from schema.products import product_family
+
+_FIXED = read_data("data/calls.yaml")
 
 
 def identity(rng: Random, account: Account, plan: Plan, slots: Slots) -> dict[str, Any]:
@@ -60,19 +62,13 @@ def _phone(rng: Random, account: Account, plan: Plan, slots: Slots, call_id: str
     if plan.outbound:
         ours, theirs = ("from_number", "to_number")
         carrier: dict[str, str] = {}
-        headers = {
-            "X-RetellAI-CallId": call_id,
-            "X-RetellAI-Direction": "Outbound",
-            "X-RetellAI-OrgId": account.organisation,
-        }
+        given = {"call_id": call_id, "organisation": account.organisation}
+        headers = fill(_FIXED["outbound_headers"], given)
     else:
         ours, theirs = ("to_number", "from_number")
-        carrier = {
-            "lk-real-ip": f"203.0.113.{rng.randrange(1, 255)}",
-            "twilio-callsid": call_sid,
-            "twilio-accountsid": account.twilio_account,
-            "lk-transport": rng.choice(("udp", "tls")),
-        }
+        given = {"call_sid": call_sid, "twilio_account": account.twilio_account}
+        given |= {"host": str(rng.randrange(1, 255)), "transport": rng.choice(("udp", "tls"))}
+        carrier = fill(_FIXED["carrier"], given)
         headers = {f"x-{name}": value for name, value in carrier.items()}
     return {
         "custom_sip_headers": headers,
@@ -84,11 +80,13 @@ def _phone(rng: Random, account: Account, plan: Plan, slots: Slots, call_id: str
     }
 
 
-NO_COST: dict[str, Any] = {
-    "total_duration_unit_price": 0,
-    "product_costs": [],
-    "combined_cost": 0,
-    "total_duration_seconds": 0,
+NO_COST: dict[str, Any] = _FIXED["no_cost"]
+# The analysis of a call in which nobody spoke.
+NO_CONVERSATION: Mapping[str, Any] = _FIXED["no_conversation"]
+_FAMILIES: Mapping[str, str] = {
+    product: family
+    for family, products in read_data("data/products.yaml").items()
+    for product in products
 }
 # Product and cents per minute of a transferred leg.
 _TRANSFER_LEG = ("retell_voice_engine", 1.5)
@@ -143,7 +141,7 @@ def call_cost(
         by_family["telephony"] = 0
     costs, per_minute = [], 0.0
     for product, cents in plan.agent.products:
-        if billed_seconds := by_family.get(product_family(product) or "", total_seconds):
+        if billed_seconds := by_family.get(_FAMILIES[product], total_seconds):
             costs.append(_cost(product, cents, billed_seconds))
             per_minute += cents
     costs += _surcharges(costs, total_seconds, tokens)
@@ -171,9 +169,9 @@ def _surcharges(
     costs: Sequence[dict[str, Any]], total_seconds: int, tokens: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
     """Return the surcharges for long requests and short calls."""
-    cents: defaultdict[str | None, float] = defaultdict(float)
+    cents: defaultdict[str, float] = defaultdict(float)
     for cost in costs:
-        cents[product_family(cost["product"])] += cost["cost"]
+        cents[_FAMILIES[cost["product"]]] += cost["cost"]
     added: dict[str, float] = {}
     if tokens and tokens["average"] > _TOKENS_INCLUDED:
         added["llm_token_surcharge"] = cents["model"] * (tokens["average"] / _TOKENS_INCLUDED - 1)
@@ -243,15 +241,6 @@ def call_analysis(rng: Random, plan: Plan, slots: Slots) -> dict[str, Any]:
     }
 
 
-# The analysis of a call in which nobody spoke.
-NO_CONVERSATION: Mapping[str, Any] = {
-    "call_summary": "",
-    "user_sentiment": "Unknown",
-    "call_successful": False,
-    "custom_analysis_data": {},
-}
-
-
 def second_opinion(analysis: dict[str, Any]) -> dict[str, Any]:
     """Return the analysis of a re-run, which differs from the first."""
     custom = analysis.get("custom_analysis_data", {})
@@ -304,21 +293,12 @@ def session_tool(
     rng: Random, name: str, arguments: dict[str, Any], result: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the entries of an integration that runs before or after the call."""
-    call_id = f"tool_call_{hex_digits(rng, 16)}"
+    ids = {"tool_call_id": f"tool_call_{hex_digits(rng, 16)}"}
+    tool = {"name": name, "arguments": compact(arguments), "type": "integration_app"}
+    answer = {"successful": True, "content": compact(result)}
     return [
-        {
-            "role": "tool_call_invocation",
-            "tool_call_id": call_id,
-            "name": name,
-            "arguments": compact(arguments),
-            "type": "integration_app",
-        },
-        {
-            "role": "tool_call_result",
-            "tool_call_id": call_id,
-            "successful": True,
-            "content": compact(result),
-        },
+        {"role": "tool_call_invocation", **ids, **tool},
+        {"role": "tool_call_result", **ids, **answer},
     ]
 
 
@@ -459,15 +439,10 @@ def _sessions(rng: Random, slots: Slots) -> dict[str, list[dict[str, Any]]]:
 
 
 def _media(rng: Random, agent: Agent, scrub: bool) -> dict[str, str]:
-    folder = f"https://media.example.com/{hex_digits(rng, 64)}"
-    urls = {
-        "recording_url": f"{folder}/recording.wav",
-        "recording_multi_channel_url": f"{folder}/recording_multichannel.wav",
-        "public_log_url": f"{folder}/public.log",
-    }
+    urls: dict[str, str] = dict(_FIXED["media"])
     if scrub:
-        urls["scrubbed_recording_url"] = f"{folder}/scrubbed_recording.wav"
-        urls["scrubbed_recording_multi_channel_url"] = f"{folder}/scrubbed_multichannel.wav"
+        urls |= _FIXED["scrubbed_media"]
     if agent.knowledge_base:
-        urls["knowledge_base_retrieved_contents_url"] = f"{folder}/kb_retrieved_contents.txt"
-    return urls
+        urls |= _FIXED["knowledge_base_media"]
+    folder = f"https://media.example.com/{hex_digits(rng, 64)}"
+    return {name: url.format(folder=folder) for name, url in urls.items()}

@@ -334,9 +334,7 @@ class Account:
 
 
 DEFAULT_EVENTS = ("call_started", "call_ended", "call_analyzed")
-TRANSFER_EVENTS = ("transfer_started", "transfer_bridged", "transfer_cancelled", "transfer_ended")
-# When the agents were last modified: 2026-03-02.
-_MADE_MS = 1_772_409_600_000
+_FIXED = read_data("data/calls.yaml")
 
 
 @dataclass
@@ -366,31 +364,16 @@ def account_agents(account: Account) -> dict[str, list[AgentVersion]]:
 
 def _settings(account: Account, agent: Agent, version: Version) -> dict[str, Any]:
     agent_id = account.agent_ids[agent.key]
-    return {
+    engine = "custom_llm" if agent.custom_llm else "flow" if agent.flow else "llm"
+    settings: dict[str, Any] = fill(_FIXED["agent_settings"], {})
+    return settings | {
         "agent_id": agent_id,
         "version": version.number,
-        "is_published": True,
         "agent_name": version.name,
-        "channel": "voice",
-        "response_engine": _engine(agent, agent_id),
-        "voice_id": "retell-Nora",
+        "response_engine": fill(
+            _FIXED[engine], {"digits": sha256(agent_id.encode()).hexdigest()[:12]}
+        ),
         "language": agent.dialogues[0].language,
         "data_storage_setting": agent.storage,
         "opt_in_signed_url": agent.signed_urls,
-        # With transfers: the cost of a transferred call is final with `transfer_ended`.
-        "webhook_events": [*DEFAULT_EVENTS, *TRANSFER_EVENTS],
-        "last_modification_timestamp": _MADE_MS,
     }
-
-
-def _engine(agent: Agent, agent_id: str) -> dict[str, Any]:
-    digits = sha256(agent_id.encode()).hexdigest()[:12]
-    if agent.custom_llm:
-        return {"type": "custom-llm", "llm_websocket_url": f"wss://llm.example.com/{digits}"}
-    if agent.flow:
-        return {
-            "type": "conversation-flow",
-            "conversation_flow_id": f"conversation_flow_{digits}",
-            "version": 0,
-        }
-    return {"type": "retell-llm", "llm_id": f"llm_{digits}", "version": 0}

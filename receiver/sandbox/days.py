@@ -1,7 +1,7 @@
 """The events that report a call, and days of invented calls, chats and alerts."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -35,20 +35,7 @@ from receiver.sandbox.timeline import UTTERANCES, starts_at
 from receiver.sandbox.wire import compact, hex_digits, number
 
 _FIXED = read_data("data/events.yaml")
-# Fields that a call has from its start.
-FROM_THE_START = (
-    *("call_id", "call_type", "agent_id", "agent_version", "agent_name", "agent_tag"),
-    *("access_token", "retell_llm_dynamic_variables", "metadata", "batch_call_id"),
-    *("custom_sip_headers", "data_storage_setting", "opt_in_signed_url"),
-    *("from_number", "to_number", "direction", "telephony_identifier", "start_timestamp"),
-    "pre_session_transcript_with_tool_calls",
-    "scrubbed_pre_session_transcript_with_tool_calls",
-)
-_FROM_ANALYSIS = (
-    "call_analysis",
-    "post_session_transcript_with_tool_calls",
-    "scrubbed_post_session_transcript_with_tool_calls",
-)
+FROM_THE_START: Sequence[str] = _FIXED["call_from_the_start"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +87,9 @@ def so_far(call: Call, second: float) -> dict[str, Any]:
 
 def at_end(rng: Random, call: Call) -> dict[str, Any]:
     """Return the call object of `call_ended`: everything but the analysis."""
-    known = {key: value for key, value in call.record.items() if key not in _FROM_ANALYSIS}
+    known = {
+        key: value for key, value in call.record.items() if key not in _FIXED["call_from_analysis"]
+    }
     return _freshly_signed(rng, known)
 
 
@@ -177,8 +166,7 @@ def _reanalysed(rng: Random, call: Call, events: list[Event]) -> list[Event]:
 def _reviewed(rng: Random, call: Call, events: list[Event]) -> list[Event]:
     """Add an undocumented event with an undocumented field."""
     later_ms = events[-1].at_ms + rng.randrange(300_000, 900_000)
-    review = {"score": 4, "reviewer": "quality team", "labels": ["friendly", "clear"]}
-    state = analysed(rng, call) | {"quality_review": review}
+    state = analysed(rng, call) | {"quality_review": _FIXED["quality_review"]}
     return [*events, event(later_ms, "call_reviewed", call, state)]
 
 
@@ -186,27 +174,16 @@ def with_updates(rng: Random, call: Call, events: list[Event]) -> list[Event]:
     """Add transcript_updated events at some turns and at the end."""
     turns = [starts_at(entry) for entry in call.entries if entry["role"] in UTTERANCES]
     moments = sorted(rng.sample(turns, min(_UPDATES, len(turns))))
-    updates = [
-        event(
-            call.start_ms + round(second * 1000) + 40,
-            "transcript_updated",
-            call,
-            so_far(call, second),
-        )
-        for second in moments
-    ]
-    last = event(call.end_ms + 90, "transcript_updated", call, at_end(rng, call))
-    return [*events, *updates, last]
+    states = [(call.start_ms + round(s * 1000) + 40, so_far(call, s)) for s in moments]
+    states.append((call.end_ms + 90, at_end(rng, call)))
+    return [*events, *(event(at, "transcript_updated", call, state) for at, state in states)]
 
 
 def _tool_request(_: Random, call: Call, events: list[Event]) -> list[Event]:
     """Add a custom function's request, which has no event name and another URL."""
     run = next(entry for entry in call.entries if entry.get("type") == "custom")
-    content = {
-        "name": run["name"],
-        "args": json.loads(run["arguments"]),
-        "call": so_far(call, run["time_sec"]),
-    }
+    args = json.loads(run["arguments"])
+    content = {"name": run["name"], "args": args, "call": so_far(call, run["time_sec"])}
     at_ms = call.start_ms + round(run["time_sec"] * 1000) + 15
     return [*events, Event(at_ms, "", call.call_id, content)]
 
@@ -328,7 +305,7 @@ class Story:
     """The final call object, None for a chat or an alert, and the events that report it."""
 
     call: dict[str, Any] | None
-    filed_ms: int
+    created_ms: int
     events: list[Reported]
 
 
@@ -366,16 +343,6 @@ def _with_cost(event: Event) -> Event:
 
 
 _HOUR_MS = 3_600_000
-_FROM_THE_START = (
-    "chat_id",
-    "agent_id",
-    "version",
-    "chat_type",
-    "metadata",
-    "retell_llm_dynamic_variables",
-    "custom_attributes",
-    "start_timestamp",
-)
 _MESSAGE_COST = 0.2  # cents
 
 
@@ -412,21 +379,13 @@ class _Messages:
             self.node = step.name
         elif isinstance(step, Tool):
             call_id = f"tool_call_{hex_digits(self.rng, 16)}"
-            self._write(
-                300,
-                role="tool_call_invocation",
-                tool_call_id=call_id,
-                name=step.name,
-                arguments=compact(fill(step.arguments, self.slots)),
-                type=step.type,
-            )
-            self._write(
-                self.rng.randrange(300, 1_500),
-                role="tool_call_result",
-                tool_call_id=call_id,
-                successful=step.successful,
-                content=compact(fill(step.result, self.slots)),
-            )
+            arguments = compact(fill(step.arguments, self.slots))
+            tool = {"name": step.name, "arguments": arguments, "type": step.type}
+            self._write(300, role="tool_call_invocation", tool_call_id=call_id, **tool)
+            content = compact(fill(step.result, self.slots))
+            result = {"successful": step.successful, "content": content}
+            after_ms = self.rng.randrange(300, 1_500)
+            self._write(after_ms, role="tool_call_result", tool_call_id=call_id, **result)
 
     def _write(self, after_ms: int, **message: Any) -> None:
         self.now_ms += after_ms
@@ -476,7 +435,7 @@ def _chat(
 
 
 def _reported(rng: Random, chat: dict[str, Any]) -> list[Event]:
-    started = {key: chat[key] for key in _FROM_THE_START} | {"chat_status": "ongoing"}
+    started = {key: chat[key] for key in _FIXED["chat_from_the_start"]} | {"chat_status": "ongoing"}
     ended = {key: value for key, value in chat.items() if key != "chat_analysis"}
     ended_ms = chat["end_timestamp"] + rng.randrange(200, 900)
     stages = (

@@ -5,10 +5,9 @@ import heapq
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
-from typing import TypedDict
 from zlib import crc32
 
 import httpx
@@ -16,7 +15,7 @@ import httpx
 from receiver.errors import CallhouseError
 from receiver.sandbox.companies import AgentVersion
 from receiver.sandbox.days import Event, webhook_body
-from receiver.sandbox.workspace import Held, Workspace, changed
+from receiver.sandbox.workspace import StoredCall, Workspace, changed
 from receiver.webhook.signature import sign
 
 Action = Callable[[], None]
@@ -122,17 +121,6 @@ class Sending:
     dropped: bool = False
 
 
-class Rates(TypedDict, total=False):
-    """The fields of Mischief, as keyword arguments."""
-
-    drop: float
-    duplicate: float
-    delay: float
-    reorder: float
-    resign_late: float
-    future: float
-
-
 @dataclass(frozen=True)
 class Mischief:
     """The share of webhooks with each fault, from 0 to 1."""
@@ -222,22 +210,20 @@ class Delivery:
         return self.status is not None and 200 <= self.status < 300
 
 
+@dataclass(kw_only=True)
 class Deliverer:
-    """Sends webhooks in the order of the schedule and logs them."""
+    """Sends webhooks in the order of the schedule and logs them; `say` is called for each."""
 
-    def __init__(
-        self,
-        *,
-        key: str,
-        schedule: Schedule,
-        now_ms: Callable[[], int],
-        say: Callable[[Delivery], None],
-    ) -> None:
-        self._key, self._schedule, self._now_ms, self._say = key, schedule, now_ms, say
+    key: str
+    schedule: Schedule
+    now_ms: Callable[[], int]
+    say: Callable[[Delivery], None]
+    log: list[Delivery] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._last_signed_ms: dict[str, int] = {}
         self._client = httpx.Client(trust_env=False)
-        self.log: list[Delivery] = []
 
     def close(self) -> None:
         """Close the connections."""
@@ -246,15 +232,15 @@ class Deliverer:
     def send(self, outgoing: Outgoing) -> None:
         """Send a webhook now, unless it is dropped, and retry until it is answered 2xx."""
         if outgoing.sending.dropped:
-            self._say(self._logged(outgoing))
+            self.say(self._logged(outgoing))
             return
         signature = self._sign(outgoing)
         self._post(outgoing, self._logged(outgoing), signature)
-        copy = partial(self._copy, outgoing, signature)
+        copy = partial(self._send_copy, outgoing, signature)
         copies = [(at_ms, copy) for at_ms in outgoing.sending.copies_ms]
-        self._schedule.add(outgoing.call_id, copies, at_once=outgoing.at_once)
+        self.schedule.add(outgoing.call_id, copies, at_once=outgoing.at_once)
 
-    def _copy(self, outgoing: Outgoing, signature: str) -> None:
+    def _send_copy(self, outgoing: Outgoing, signature: str) -> None:
         self._post(outgoing, self._logged(outgoing), signature)
 
     def _logged(self, outgoing: Outgoing) -> Delivery:
@@ -276,20 +262,20 @@ class Deliverer:
         except (httpx.HTTPError, httpx.InvalidURL):
             delivery.status = None
         delivery.attempts += 1
-        self._say(delivery)
+        self.say(delivery)
         if not delivery.arrived and delivery.attempts <= len(RETRY_AFTER_MS):
             self._retry(outgoing, delivery)
 
     def _retry(self, outgoing: Outgoing, delivery: Delivery) -> None:
         """Retry later with a new signature: the first one may be too old then."""
         due_ms = outgoing.sending.send_ms + sum(RETRY_AFTER_MS[: delivery.attempts])
-        if self._schedule.paced:
-            due_ms = self._now_ms() + RETRY_AFTER_MS[delivery.attempts - 1]
+        if self.schedule.paced:
+            due_ms = self.now_ms() + RETRY_AFTER_MS[delivery.attempts - 1]
 
         def retry() -> None:
             self._post(outgoing, delivery, self._sign(outgoing))
 
-        self._schedule.add(outgoing.call_id, [(due_ms, retry)], at_once=outgoing.at_once)
+        self.schedule.add(outgoing.call_id, [(due_ms, retry)], at_once=outgoing.at_once)
 
     def _sign(self, outgoing: Outgoing) -> str:
         at_ms = outgoing.signed_ms
@@ -297,43 +283,37 @@ class Deliverer:
             # Times of one call differ, at any speed: they are the order of its events.
             with self._lock:
                 last_ms = self._last_signed_ms.get(outgoing.call_id, 0)
-                at_ms = max(self._now_ms(), last_ms + 1)
+                at_ms = max(self.now_ms(), last_ms + 1)
                 self._last_signed_ms[outgoing.call_id] = at_ms
-        return sign(outgoing.body, key=self._key, now_ms=at_ms + outgoing.sending.skew_ms)
+        return sign(outgoing.body, key=self.key, now_ms=at_ms + outgoing.sending.skew_ms)
 
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([\w-]+)\s*\}\}")
 
 
+@dataclass(kw_only=True)
 class Reporter:
     """Changes the state of calls at the time of their events, and sends the webhooks."""
 
-    def __init__(
-        self,
-        *,
-        seed: int,
-        webhook_url: str | None,
-        mischief: Mischief,
-        workspace: Workspace,
-        lives: Schedule,
-        posts: Schedule,
-        deliverer: Deliverer,
-    ) -> None:
-        self._seed, self.webhook_url, self._mischief = seed, webhook_url, mischief
-        self._workspace, self._deliverer = workspace, deliverer
-        # Separate schedules, so that a slow receiver does not delay the calls.
-        self._lives, self._posts = lives, posts
+    seed: int
+    webhook_url: str | None
+    mischief: Mischief
+    workspace: Workspace
+    # Separate schedules, so that a slow receiver does not delay the calls.
+    lives: Schedule
+    posts: Schedule
+    deliverer: Deliverer
 
     def report(self, call_id: str, course: int, events: Sequence[Event]) -> None:
         """Schedule the events of a call: each changes its state and sends a webhook."""
-        turns = [(event.at_ms, partial(self._become, event, course)) for event in events]
-        if self._lives.paced:
-            self._lives.add(call_id, turns)
+        turns = [(event.at_ms, partial(self._advance, event, course)) for event in events]
+        if self.lives.paced:
+            self.lives.add(call_id, turns)
         else:
             for _, turn in turns:
                 turn()
-        sendings = self._mischief.sendings(self._seed, events)
-        self._posts.add(call_id, [(s.send_ms, partial(self._report, s, course)) for s in sendings])
+        sendings = self.mischief.sendings(self.seed, events)
+        self.posts.add(call_id, [(s.send_ms, partial(self._report, s, course)) for s in sendings])
 
     def report_past(self, events: Sequence[tuple[Event, int | None]], *, backdated: bool) -> int:
         """Send past events now, in their order; return the number of webhooks.
@@ -344,38 +324,38 @@ class Reporter:
         again = {id(event): (again_ms,) for event, again_ms in events if again_ms is not None}
         sendings = [
             replace(sending, copies_ms=sending.copies_ms + again.get(id(sending.event), ()))
-            for sending in self._mischief.sendings(self._seed, [event for event, _ in events])
+            for sending in self.mischief.sendings(self.seed, [event for event, _ in events])
         ]
         actions = [(s.send_ms, partial(self._report_past, s, backdated)) for s in sendings]
-        self._posts.add(sendings[0].event.entity_id, actions, at_once=True)
+        self.posts.add(sendings[0].event.entity_id, actions, at_once=True)
         return sum(1 if s.dropped else 1 + len(s.copies_ms) for s in sendings)
 
-    def _become(self, event: Event, course: int) -> None:
-        self._workspace.become(event.entity_id, course, event.content["call"])
+    def _advance(self, event: Event, course: int) -> None:
+        self.workspace.advance(event.entity_id, course, event.content["call"])
 
     def _report(self, sending: Sending, course: int) -> None:
-        held = self._workspace.find(sending.event.entity_id)
-        if held is None or held.course != course:
+        stored = self.workspace.find(sending.event.entity_id)
+        if stored is None or stored.course != course:
             return
-        agent = self._agent(held)
+        agent = self._agent(stored)
         if sending.event.name in agent.webhook_events:
-            self._send(_with_changes(sending, held), held, agent)
+            self._send(_with_changes(sending, stored), stored, agent)
 
     def _report_past(self, sending: Sending, backdated: bool) -> None:
-        held = self._workspace.find(sending.event.entity_id)
-        agent = self._agent(held) if held else None
-        self._send(sending, held, agent, past=True, backdated=backdated)
+        stored = self.workspace.find(sending.event.entity_id)
+        agent = self._agent(stored) if stored else None
+        self._send(sending, stored, agent, past=True, backdated=backdated)
 
     def _send(
         self,
         sending: Sending,
-        held: Held | None,
+        stored: StoredCall | None,
         agent: AgentVersion | None,
         *,
         past: bool = False,
         backdated: bool = False,
     ) -> None:
-        event, url = sending.event, self._url(held, agent)
+        event, url = sending.event, self._url(stored, agent)
         if url is None:
             return
         stamped = agent.agent.event_timestamps if agent else True
@@ -387,22 +367,22 @@ class Reporter:
             signed_ms=sending.send_ms if backdated else None,
             at_once=past,
         )
-        self._deliverer.send(outgoing)
+        self.deliverer.send(outgoing)
 
-    def _agent(self, held: Held) -> AgentVersion:
-        return self._workspace.agent(held.call["agent_id"], held.call["agent_version"])
+    def _agent(self, stored: StoredCall) -> AgentVersion:
+        return self.workspace.agent(stored.call["agent_id"], stored.call["agent_version"])
 
-    def _url(self, held: Held | None, agent: AgentVersion | None) -> str | None:
+    def _url(self, stored: StoredCall | None, agent: AgentVersion | None) -> str | None:
         """The agent's URL, else the account's, with the call's dynamic variables filled in."""
         url = (agent and agent.settings.get("webhook_url")) or self.webhook_url
-        variables = held.call.get("retell_llm_dynamic_variables", {}) if held else {}
+        variables = stored.call.get("retell_llm_dynamic_variables", {}) if stored else {}
         return url and _PLACEHOLDER.sub(lambda name: variables.get(name[1], name[0]), url)
 
 
-def _with_changes(sending: Sending, held: Held) -> Sending:
+def _with_changes(sending: Sending, stored: StoredCall) -> Sending:
     """The event with the changes that requests have made to its call."""
-    if not held.changes:
+    if not stored.changes:
         return sending
     content = sending.event.content
-    call = changed(content["call"], held.changes)
+    call = changed(content["call"], stored.changes)
     return replace(sending, event=replace(sending.event, content=content | {"call": call}))

@@ -1,6 +1,7 @@
 """The operations of Retell's API on an account: one method for each route."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -29,9 +30,9 @@ from receiver.sandbox.plans import BY_NUMBER, Scenario
 from receiver.sandbox.workspace import (
     CUSTOM_ATTRIBUTES,
     NOT_FOUND,
-    Held,
     Life,
     Placing,
+    StoredCall,
     Workspace,
     live,
     stopped,
@@ -43,55 +44,46 @@ _ANALYSIS_MS = 2_000
 _TOKEN_MS = 30_000
 
 
+@dataclass(kw_only=True)
 class Operations:
     """The calls of one account. Raises Refusal where Retell responds with an error."""
 
-    def __init__(
-        self,
-        *,
-        seed: int,
-        account: Account,
-        workspace: Workspace,
-        reporter: Reporter,
-        scenario: Scenario | None,
-        concurrency: int,
-        now_ms: Callable[[], int],
-    ) -> None:
-        self._seed, self._account, self._now_ms = seed, account, now_ms
-        self._workspace, self._reporter = workspace, reporter
-        self._scenario, self._concurrency = scenario, concurrency
-        self._created = 0
+    seed: int
+    account: Account
+    workspace: Workspace
+    reporter: Reporter
+    scenario: Scenario | None
+    concurrency: int
+    now_ms: Callable[[], int]
+    _created: int = 0
 
     def create_phone_call(self, body: Any) -> dict[str, Any]:
         """Create a call; return it as registered."""
         order = PhoneCallOrder.parse(body)
-        key, now_ms = order.idempotency_key, self._now_ms()
+        key, now_ms = order.idempotency_key, self.now_ms()
         # One at a time, so that two requests with one key never create two calls.
-        with self._workspace.lock:
-            if key and (call := self._workspace.same_order(key, now_ms)):
+        with self.workspace.lock:
+            if key and (call := self.workspace.same_order(key, now_ms)):
                 return call
-            scenario = BY_NUMBER.get(order.to_number, self._scenario)
-            agent = self._workspace.agent_of_number(order.from_number)
+            scenario = BY_NUMBER.get(order.to_number, self.scenario)
+            agent = self.workspace.agent_of_number(order.from_number)
             agent_id = order.override_agent_id or agent.settings["agent_id"]
-            agent = self._workspace.agent(agent_id, order.override_agent_version)
-            given: dict[str, Any] = {
-                "from_number": order.from_number,
-                "to_number": order.to_number,
-                "direction": "outbound",
-            }
+            agent = self.workspace.agent(agent_id, order.override_agent_version)
+            given: dict[str, Any] = order.model_dump(include={"from_number", "to_number"})
+            given["direction"] = "outbound"
             if order.custom_sip_headers:
                 given["custom_sip_headers"] = order.custom_sip_headers
             call = self._create(Placing(given | _own(order), agent, scenario, now_ms))
             if key:
-                self._workspace.remember_order(key, now_ms, call)
+                self.workspace.remember_order(key, now_ms, call)
             return call
 
     def create_web_call(self, body: Any) -> dict[str, Any]:
         """Create a web call that is joined at once; return it as registered."""
         order = WebCallOrder.parse(body)
-        agent = self._workspace.agent(order.agent_id, order.agent_version)
-        placing = Placing(_own(order), agent, self._scenario, self._now_ms(), web=True)
-        with self._workspace.lock:
+        agent = self.workspace.agent(order.agent_id, order.agent_version)
+        placing = Placing(_own(order), agent, self.scenario, self.now_ms(), web=True)
+        with self.workspace.lock:
             return self._create(placing)
 
     def join_web_call(self, body: Any) -> dict[str, Any]:
@@ -100,23 +92,23 @@ class Operations:
         return {
             "call_id": call["call_id"],
             "access_token": call["access_token"],
-            "expires_at": self._now_ms() + _TOKEN_MS,
+            "expires_at": self.now_ms() + _TOKEN_MS,
             "ice_servers": [{"urls": ["stun:stun.example.com:3478"]}],
             "transport": "gateway",
         }
 
     def get_call(self, call_id: str) -> dict[str, Any]:
         """Return the current call object."""
-        return self._workspace.held(call_id).call
+        return self.workspace.get(call_id).call
 
     def list_calls(self, body: Any) -> dict[str, Any]:
         """Return a page of calls."""
-        return page(self._workspace.filed(), ListOrder.parse(body))
+        return page(self.workspace.listed(), ListOrder.parse(body))
 
     def update_call(self, call_id: str, body: Any) -> dict[str, Any]:
         """Change fields of a call that is over."""
         update = CallUpdate.parse(body)
-        with self._workspace.lock:
+        with self.workspace.lock:
             call = self._over(call_id)
             changes: dict[str, Any] = {}
             if update.metadata is not None:
@@ -131,39 +123,39 @@ class Operations:
                 if _STORAGE.index(update.data_storage_setting) < before:
                     raise Refusal(400, "The data storage setting can only become stricter.")
                 changes["data_storage_setting"] = update.data_storage_setting
-            return self._workspace.change(call_id, changes)
+            return self.workspace.change(call_id, changes)
 
     def delete_call(self, call_id: str) -> None:
         """Delete a call."""
-        self._workspace.remove(call_id)
+        self.workspace.remove(call_id)
 
     def stop_call(self, call_id: str) -> None:
         """End a call now; its planned events are cancelled."""
-        now_ms = self._now_ms()
-        with self._workspace.lock:
-            held = self._workspace.held(call_id)
-            status = held.call["call_status"]
-            if held.life is None or status not in ("registered", "ongoing"):
+        now_ms = self.now_ms()
+        with self.workspace.lock:
+            stored = self.workspace.get(call_id)
+            status = stored.call["call_status"]
+            if stored.life is None or status not in ("registered", "ongoing"):
                 raise Refusal(400, "Call is not ongoing.")
-            held.course += 1
+            stored.course += 1
             rng = Random(f"{call_id} stop")
-            rest = stopped(rng, held.life, now_ms, connected=status == "ongoing")
-            self._reporter.report(call_id, held.course, rest)
+            rest = stopped(rng, stored.life, now_ms, connected=status == "ongoing")
+            self.reporter.report(call_id, stored.course, rest)
 
     def rerun_analysis(self, call_id: str) -> dict[str, Any]:
         """Analyse a call again and send call_analyzed."""
-        with self._workspace.lock:
+        with self.workspace.lock:
             call = self._over(call_id)
             if "call_analysis" not in call:
                 raise Refusal(400, "Call has not been analyzed yet.")
             analysis = second_opinion(call["call_analysis"])
-            call = self._workspace.change(call_id, {"call_analysis": analysis})
-            again = Event(self._now_ms() + _ANALYSIS_MS, "call_analyzed", call_id, {"call": call})
-            self._reporter.report(call_id, self._workspace.held(call_id).course, [again])
+            call = self.workspace.change(call_id, {"call_analysis": analysis})
+            again = Event(self.now_ms() + _ANALYSIS_MS, "call_analyzed", call_id, {"call": call})
+            self.reporter.report(call_id, self.workspace.get(call_id).course, [again])
             return call
 
     def _over(self, call_id: str) -> dict[str, Any]:
-        call = self._workspace.held(call_id).call
+        call = self.workspace.get(call_id).call
         if call["call_status"] in ("registered", "ongoing"):
             raise Refusal(400, "Call has not ended yet.")
         return call
@@ -172,14 +164,14 @@ class Operations:
         scenario = placing.scenario
         if scenario and scenario.refusal:
             raise Refusal(*scenario.refusal)
-        if self._workspace.live_calls() >= self._concurrency:
+        if self.workspace.live_calls() >= self.concurrency:
             raise Refusal(429, "Concurrency limit reached, please retry when a call has ended.")
         self._created += 1
-        rng = Random(f"{self._seed} {self._created}")
-        life: Life = live(rng, self._account, placing)
+        rng = Random(f"{self.seed} {self._created}")
+        life: Life = live(rng, self.account, placing)
         call_id = life.call.call_id
-        self._workspace.hold(Held(life.registered, placing.created_ms, life))
-        self._reporter.report(call_id, 0, life.events)
+        self.workspace.add(StoredCall(life.registered, placing.created_ms, life))
+        self.reporter.report(call_id, 0, life.events)
         return life.registered
 
 
@@ -238,16 +230,17 @@ class WebhookSettings(Body):
     opt_in_signed_url: bool = False
 
 
+@dataclass
 class AgentOperations:
     """The agents of one account. Raises Refusal where Retell responds with an error."""
 
-    def __init__(self, workspace: Workspace, now_ms: Callable[[], int]) -> None:
-        self._workspace, self._now_ms = workspace, now_ms
+    workspace: Workspace
+    now_ms: Callable[[], int]
 
     def list_agents(self, query: Mapping[str, str], body: Any) -> dict[str, Any]:
         """Return a page of agents, without their settings."""
         criteria = AgentListOrder.parse(body).filter_criteria
-        latest = [versions[-1] for versions in self._workspace.agents.values()]
+        latest = [versions[-1] for versions in self.workspace.agents.values()]
         found = [agent for agent in latest if criteria.match(agent.settings)]
         found.sort(key=lambda agent: agent.settings["last_modification_timestamp"])
         return _page(query, found, self._item)
@@ -263,16 +256,16 @@ class AgentOperations:
     def update_agent(self, agent_id: str, query: Mapping[str, str], body: Any) -> dict[str, Any]:
         """Change settings of a version, the latest by default; null removes one."""
         WebhookSettings.parse(body)
-        with self._workspace.lock:
+        with self.workspace.lock:
             agent = self._version(agent_id, query)
             settings = agent.settings | {n: v for n, v in body.items() if n not in _FIXED}
-            settings["last_modification_timestamp"] = self._now_ms()
+            settings["last_modification_timestamp"] = self.now_ms()
             agent.settings = {name: value for name, value in settings.items() if value is not None}
             return agent.settings
 
     def _versions(self, agent_id: str) -> list[AgentVersion]:
         try:
-            return self._workspace.agents[agent_id]
+            return self.workspace.agents[agent_id]
         except KeyError:
             raise Refusal(404, NOT_FOUND) from None
 
@@ -280,7 +273,7 @@ class AgentOperations:
         self._versions(agent_id)
         version = query.get("version")
         number = int(version) if version and version.isdecimal() else version
-        return self._workspace.agent(agent_id, number)
+        return self.workspace.agent(agent_id, number)
 
     def _item(self, agent: AgentVersion) -> dict[str, Any]:
         settings = agent.settings
@@ -298,8 +291,7 @@ class AgentOperations:
 
 
 def _version_item(agent: AgentVersion) -> dict[str, Any]:
-    settings = agent.settings
-    return {name: settings[name] for name in _FIXED if name != "agent_id"}
+    return {name: agent.settings[name] for name in _FIXED if name != "agent_id"}
 
 
 def _page(

@@ -277,21 +277,18 @@ class Criteria(Body):
 
 
 # Path of a filter's field in the call object, if it is not the filter's name.
-_PATHS = {
-    "call_successful": ("call_analysis", "call_successful"),
-    "in_voicemail": ("call_analysis", "in_voicemail"),
-    "user_sentiment": ("call_analysis", "user_sentiment"),
+_ANALYSED = ("call_successful", "in_voicemail", "user_sentiment", "custom_analysis_data")
+_PATHS = {name: ("call_analysis", name) for name in _ANALYSED} | {
     "combined_cost": ("call_cost", "combined_cost"),
     "e2e_latency_p50": ("latency", "e2e", "p50"),
     "dynamic_variables": ("retell_llm_dynamic_variables",),
-    "custom_analysis_data": ("call_analysis", "custom_analysis_data"),
 }
 
 
-def matches(call: dict[str, Any], criteria: Criteria, *, filed_ms: int) -> bool:
-    """Return whether a call meets all criteria; `filed_ms` replaces a missing start."""
+def matches(call: dict[str, Any], criteria: Criteria, *, created_ms: int) -> bool:
+    """Return whether a call meets all criteria; `created_ms` replaces a missing start."""
     if "start_timestamp" not in call:
-        call = call | {"start_timestamp": filed_ms}
+        call = call | {"start_timestamp": created_ms}
     return all(_holds(call, name, asked) for name, asked in criteria if asked is not None)
 
 
@@ -339,16 +336,16 @@ _NOT_LISTED = ("transcript", "transcript_object", "transcript_with_tool_calls")
 
 
 @dataclass(frozen=True)
-class Filed:
+class ListedCall:
     """A call and the time it is sorted by if it never started: its creation."""
 
     call: dict[str, Any]
-    filed_ms: int
+    created_ms: int
 
     @property
     def position(self) -> tuple[int, str]:
         """Its unique position in the list."""
-        return self.call.get("start_timestamp", self.filed_ms), self.call["call_id"]
+        return self.call.get("start_timestamp", self.created_ms), self.call["call_id"]
 
 
 class ListOrder(Body):
@@ -368,25 +365,21 @@ class ListOrder(Body):
         return self
 
 
-def page(calls: Iterable[Filed], order: ListOrder) -> dict[str, Any]:
+def page(calls: Iterable[ListedCall], order: ListOrder) -> dict[str, Any]:
     """Return the response of list-calls. Raises Refusal 400 for an invalid key."""
     down = order.sort_order == "descending"
-    found = [
-        filed
-        for filed in calls
-        if matches(filed.call, order.filter_criteria, filed_ms=filed.filed_ms)
-    ]
-    found.sort(key=lambda filed: filed.position, reverse=down)
+    wanted = order.filter_criteria
+    found = [c for c in calls if matches(c.call, wanted, created_ms=c.created_ms)]
+    found.sort(key=lambda listed: listed.position, reverse=down)
     rest = found[order.skip or 0 :]
     if order.pagination_key is not None:
         # By position, not by index: a new call does not shift the pages.
         last = _position(order.pagination_key)
-        rest = [
-            filed for filed in found if (filed.position < last if down else filed.position > last)
-        ]
+        after = operator.lt if down else operator.gt
+        rest = [listed for listed in found if after(listed.position, last)]
     items = rest[: order.limit]
     answer: dict[str, Any] = {
-        "items": [_item(filed.call) for filed in items],
+        "items": [_item(listed.call) for listed in items],
         "has_more": len(rest) > len(items),
     }
     if answer["has_more"]:

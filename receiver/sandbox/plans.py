@@ -1,6 +1,6 @@
 """Which calls a day has, when they start and how they go."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -74,39 +74,27 @@ class Plan:
         return self.kind.dialogue.direction == "outbound"
 
 
-@dataclass
-class _Record:
-    """Calls and successes of a version of an agent so far."""
-
-    calls: int = 0
-    successes: int = 0
-
-    def is_due(self, rate: float) -> bool:
-        """Return whether the next call must succeed to keep the rate."""
-        return self.successes < rate * (self.calls + 1)
-
-    def add(self, successful: bool) -> None:
-        self.calls += 1
-        self.successes += successful
-
-
 def plans(rng: Random, day_start_ms: int, calls: int) -> list[Plan]:
     """Return the plans of a day, in the order in which the calls start."""
     kinds = [*PROMISED, *(_ordinary(rng) for _ in range(calls - len(PROMISED)))][:calls]
     starts = _starts(rng, kinds)
     turns: Counter[str] = Counter()
-    records: defaultdict[tuple[str, int], _Record] = defaultdict(_Record)
+    # Calls and successes of each version so far.
+    had: Counter[tuple[str, int]] = Counter()
+    successes: Counter[tuple[str, int]] = Counter()
     decided: list[Plan] = []
     for kind, start in sorted(zip(kinds, starts, strict=True), key=lambda pair: pair[1]):
         agent = agent_named(kind.agent)
         # Versions alternate, as in an A/B test.
         version = agent.versions[turns[agent.key] % len(agent.versions)]
         turns[agent.key] += 1
-        record = records[agent.key, version.number]
-        ending = _ending(rng, kind, record.is_due(version.success))
+        key = agent.key, version.number
+        # Whether this call must succeed to keep the rate.
+        ending = _ending(rng, kind, successes[key] < version.success * (had[key] + 1))
         reason = kind.reason or ending.reason
         if not kind.reason:
-            record.add(ending.successful)
+            had[key] += 1
+            successes[key] += ending.successful
             if not kind.ending and reason == "user_hangup" and not ending.successful:
                 reason = rng.choices((reason, CUT_SHORT), (0.7, 0.3))[0]
         decided.append(Plan(kind, agent, version, ending, reason, day_start_ms + start))

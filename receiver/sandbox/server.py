@@ -12,21 +12,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import Any, Self, Unpack
+from typing import Any, Self
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from receiver.errors import Refusal, SettingsError
-from receiver.sandbox.companies import Account
+from receiver.sandbox.companies import Account, read_data
 from receiver.sandbox.days import DAY_MS, stories
-from receiver.sandbox.deliveries import Deliverer, Delivery, Mischief, Rates, Reporter, Schedule
+from receiver.sandbox.deliveries import Deliverer, Delivery, Mischief, Reporter, Schedule
 from receiver.sandbox.operations import AgentOperations, Operations
 from receiver.sandbox.orders import INVALID
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.wire import compact
-from receiver.sandbox.workspace import Held, Workspace
+from receiver.sandbox.workspace import StoredCall, Workspace
 
 _CREATE = "POST /v2/create-phone-call"
 # Method, path, status, and the function that gets the id in the path.
@@ -46,12 +46,8 @@ class Limit:
     window_ms: int
 
 
-# Per account and route; `create_errors` counts what create-phone-call refused.
 LIMITS: Mapping[str, Limit] = {
-    "create": Limit(1000, 10_000),
-    "create_errors": Limit(60, 60_000),
-    "list": Limit(15, 10_000),
-    "other": Limit(100, 10_000),
+    name: Limit(*limit) for name, limit in read_data("data/calls.yaml")["limits"].items()
 }
 
 
@@ -61,11 +57,6 @@ class RateLimiter:
 
     limits: Mapping[str, Limit]
     _seen: dict[tuple[str, str], deque[int]] = field(default_factory=dict)
-
-    def admit(self, name: str, route: str, now_ms: int) -> dict[str, str]:
-        """Count a request and return its headers. Raises Refusal 429 over the limit."""
-        self.check(name, route, now_ms)
-        return self.count(name, route, now_ms)
 
     def check(self, name: str, route: str, now_ms: int) -> None:
         """Raise Refusal 429 over the limit, without counting."""
@@ -127,7 +118,9 @@ def create_app(
         with lock:
             if endpoint == _CREATE:
                 limiter.check("create_errors", endpoint, now_ms())
-            request.environ["limits"] = limiter.admit(_limit_of(endpoint), endpoint, now_ms())
+            name = _limit_of(endpoint)
+            limiter.check(name, endpoint, now_ms())
+            request.environ["limits"] = limiter.count(name, endpoint, now_ms())
 
     @app.after_request
     def count(response: Response) -> Response:
@@ -241,7 +234,7 @@ class Sandbox:
         now_ms: Callable[[], int] = clock_ms,
         on_request: Callable[[str, str, int], None] = lambda *_: None,
         on_delivery: Callable[[Delivery], None] = lambda _: None,
-        **mischief: Unpack[Rates],
+        **mischief: float,
     ) -> None:
         if scenario is not None and scenario not in BY_NAME:
             raise SettingsError(
@@ -353,7 +346,7 @@ class Sandbox:
         planned = 0
         for story in past:
             if story.call is not None:
-                self._workspace.hold(Held(story.call, story.filed_ms))
+                self._workspace.add(StoredCall(story.call, story.created_ms))
             if deliver and story.events:
                 planned += self._reporter.report_past(story.events, backdated=backdated)
         return planned

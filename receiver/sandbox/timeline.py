@@ -27,7 +27,15 @@ _UNSPACED = re.compile(
 )
 _KANA = re.compile(r"[ぁ-んァ-ヶ]")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
-_LETTER_SECONDS, _DIGIT_SECONDS, _KANA_SECONDS, _KANJI_SECONDS = 0.05, 0.27, 0.12, 0.19
+# Seconds that a letter takes to speak; the first pattern that matches counts.
+_LETTER_SECONDS = (
+    (re.compile(r"\d"), 0.27),
+    (re.compile("[一-龯]"), 0.19),
+    (re.compile("[ぁ-ヶ]"), 0.12),
+    (re.compile(r"[^\W_]"), 0.05),
+    (re.compile("[.?!。？！]"), 0.22),
+    (re.compile("[,;:、…]"), 0.1),
+)
 
 
 def split_words(text: str) -> list[str]:
@@ -64,18 +72,7 @@ def _noted(start: float, offset: float, heard: bool) -> int | float:
 def _spoken_seconds(word: str) -> float:
     total = 0.07
     for letter in word.strip():
-        if letter.isdigit():
-            total += _DIGIT_SECONDS
-        elif "一" <= letter <= "龯":
-            total += _KANJI_SECONDS
-        elif "ぁ" <= letter <= "ヶ":
-            total += _KANA_SECONDS
-        elif letter.isalpha():
-            total += _LETTER_SECONDS
-        elif letter in ".?!。？！":
-            total += 0.22
-        elif letter in ",;:、…":
-            total += 0.1
+        total += next((s for pattern, s in _LETTER_SECONDS if pattern.match(letter)), 0)
     return total
 
 
@@ -181,13 +178,13 @@ class Timeline:
         reads_variables = tool.type == "extract_dynamic_variable"
         prefix = tool.name if reads_variables else "tool_call"
         call_id = f"{prefix}_{hex_digits(self.rng, 6 if self.agent.flow else 16)}"
+        given = tool.arguments
+        arguments = "" if given is None else compact(fill(given, self.slots))
         entry = {
             "role": "tool_call_invocation",
             "tool_call_id": call_id,
             "name": tool.name,
-            "arguments": ""
-            if tool.arguments is None
-            else compact(fill(tool.arguments, self.slots)),
+            "arguments": arguments,
             "time_sec": seconds(self.now),
         }
         # Retell does not know the type of a custom LLM's tools.

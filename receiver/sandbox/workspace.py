@@ -16,7 +16,7 @@ from receiver.sandbox.calls import (
 )
 from receiver.sandbox.companies import Account, AgentVersion, account_agents
 from receiver.sandbox.days import FROM_THE_START, Event, call_events, twisted, with_updates
-from receiver.sandbox.orders import Filed
+from receiver.sandbox.orders import ListedCall
 from receiver.sandbox.plans import Scenario, planned
 from receiver.sandbox.timeline import starts_at
 
@@ -125,7 +125,7 @@ CUSTOM_ATTRIBUTES = ("customer_tier", "campaign")
 
 
 @dataclass
-class Held:
+class StoredCall:
     """A call: the current object, and its events, unless it is a past call.
 
     `changes` are the fields that requests have changed; events do not undo them. `course` counts
@@ -133,7 +133,7 @@ class Held:
     """
 
     call: dict[str, Any]
-    filed_ms: int
+    created_ms: int
     life: Life | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     course: int = 0
@@ -145,64 +145,64 @@ class Workspace:
     def __init__(self, account: Account) -> None:
         self.lock = threading.RLock()
         self.agents: dict[str, list[AgentVersion]] = account_agents(account)
-        self._held: dict[str, Held] = {}
+        self._calls: dict[str, StoredCall] = {}
         self._idempotent: dict[str, tuple[int, dict[str, Any]]] = {}
 
-    def hold(self, held: Held) -> None:
+    def add(self, stored: StoredCall) -> None:
         """Add a call."""
         with self.lock:
-            self._held[held.call["call_id"]] = held
+            self._calls[stored.call["call_id"]] = stored
 
-    def find(self, call_id: str) -> Held | None:
+    def find(self, call_id: str) -> StoredCall | None:
         """Return a call, or None if there is none."""
         with self.lock:
-            return self._held.get(call_id)
+            return self._calls.get(call_id)
 
-    def held(self, call_id: str) -> Held:
+    def get(self, call_id: str) -> StoredCall:
         """Return a call. Raises Refusal 404."""
-        held = self.find(call_id)
-        if held is None:
+        stored = self.find(call_id)
+        if stored is None:
             raise Refusal(404, NOT_FOUND)
-        return held
+        return stored
 
-    def become(self, call_id: str, course: int, call: dict[str, Any]) -> dict[str, Any] | None:
+    def advance(self, call_id: str, course: int, call: dict[str, Any]) -> dict[str, Any] | None:
         """Set the call object and return it with its changes; None if the course was replaced, or
         the call deleted."""
         with self.lock:
-            held = self._held.get(call_id)
-            if held is None or held.course != course:
+            stored = self._calls.get(call_id)
+            if stored is None or stored.course != course:
                 return None
-            held.call = changed(call, held.changes)
-            return held.call
+            stored.call = changed(call, stored.changes)
+            return stored.call
 
     def change(self, call_id: str, changes: dict[str, Any]) -> dict[str, Any]:
         """Change fields of a call permanently. Raises Refusal 404."""
         with self.lock:
-            held = self.held(call_id)
-            held.changes = held.changes | changes
-            held.call = changed(held.call, changes)
-            return held.call
+            stored = self.get(call_id)
+            stored.changes = stored.changes | changes
+            stored.call = changed(stored.call, changes)
+            return stored.call
 
     def remove(self, call_id: str) -> None:
         """Delete a call. Raises Refusal 404."""
         with self.lock:
-            self.held(call_id)
-            del self._held[call_id]
+            self.get(call_id)
+            del self._calls[call_id]
 
-    def filed(self) -> list[Filed]:
+    def listed(self) -> list[ListedCall]:
         """Return all calls, for a list."""
         with self.lock:
-            return [Filed(held.call, held.filed_ms) for held in self._held.values()]
+            return [ListedCall(stored.call, stored.created_ms) for stored in self._calls.values()]
 
     def calls(self) -> dict[str, dict[str, Any]]:
         """Return all current call objects."""
         with self.lock:
-            return {call_id: held.call for call_id, held in self._held.items()}
+            return {call_id: stored.call for call_id, stored in self._calls.items()}
 
     def live_calls(self) -> int:
         """Return how many calls are not over."""
         with self.lock:
-            return sum(held.call["call_status"] in _LIVE for held in self._held.values())
+            return sum(stored.call["call_status"] in _LIVE for stored in self._calls.values())
 
     def same_order(self, key: str, now_ms: int) -> dict[str, Any] | None:
         """Return the call that was created with this idempotency key within the hour."""

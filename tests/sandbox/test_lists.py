@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.errors import Refusal
-from receiver.sandbox.orders import Filed, ListOrder, page
+from receiver.sandbox.orders import ListedCall, ListOrder, page
 
 TEXTS = st.sampled_from(["", "a", "b", "ab", "ba", "1", "2", "true"])
 NUMBERS = st.sampled_from([0, 1, 2, 1.5])
@@ -26,7 +26,7 @@ FIELDS = {
     "disconnection_reason": lambda c: c.get("disconnection_reason"),
     "from_number": lambda c: c.get("from_number"),
     "to_number": lambda c: c.get("to_number"),
-    "start_timestamp": lambda c: c.get("start_timestamp", c["filed_ms"]),
+    "start_timestamp": lambda c: c.get("start_timestamp", c["created_ms"]),
     "end_timestamp": lambda c: c.get("end_timestamp"),
     "duration_ms": lambda c: c.get("duration_ms"),
     "combined_cost": lambda c: c.get("call_cost", {}).get("combined_cost"),
@@ -66,7 +66,7 @@ CALLS = st.fixed_dictionaries(
     {
         "agent_id": st.sampled_from(["a", "b"]),
         "agent_version": st.sampled_from([0, 1]),
-        "filed_ms": st.integers(0, 3),
+        "created_ms": st.integers(0, 3),
     },
     optional={name: TEXTS for name in (*STRINGS, *ENUMS) if name != "user_sentiment"}
     | dict.fromkeys(("end_timestamp", "duration_ms"), NUMBERS)
@@ -160,13 +160,16 @@ def expected(calls, criteria, order):
                 for agent in agents
             )
         if good:
-            found.append((call.get("start_timestamp", call["filed_ms"]), call["call_id"]))
+            found.append((call.get("start_timestamp", call["created_ms"]), call["call_id"]))
     return [call_id for _, call_id in sorted(found, reverse=order == "descending")]
 
 
 def listed(calls, **body):
-    filed = [Filed({n: v for n, v in c.items() if n != "filed_ms"}, c["filed_ms"]) for c in calls]
-    return page(filed, ListOrder.parse(body))
+    listed = [
+        ListedCall({n: v for n, v in c.items() if n != "created_ms"}, c["created_ms"])
+        for c in calls
+    ]
+    return page(listed, ListOrder.parse(body))
 
 
 def ids(answer):
@@ -261,7 +264,7 @@ FAILED = {"type": "boolean", "op": "eq", "value": False}
     ],
 )
 def test_tool_calls_are_found_by_their_filters(asked, found):
-    call = {"call_id": "c", "filed_ms": 0, "transcript_with_tool_calls": TALK}
+    call = {"call_id": "c", "created_ms": 0, "transcript_with_tool_calls": TALK}
     answer = listed([call], filter_criteria={"tool_calls": asked})
     assert ids(answer) == (["c"] if found else [])
 
@@ -274,7 +277,7 @@ def test_an_item_has_no_transcript_of_any_kind():
         "scrubbed_transcript_with_tool_calls": [],
         "pre_session_transcript_with_tool_calls": [],
     }
-    answer = listed([{"call_id": "c", "filed_ms": 0} | withheld])
+    answer = listed([{"call_id": "c", "created_ms": 0} | withheld])
     assert answer["items"] == [{"call_id": "c"}]
 
 
