@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from receiver.errors import Refusal
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import LIMITS, Limit, RateLimiter, Sandbox
 from receiver.sandbox.workspace import IDEMPOTENT_MS
@@ -206,9 +207,10 @@ def test_limiter_admits_its_limit_per_window():
     admitted = []
     for now_ms in range(0, 1000, 7):
         try:
-            limiter.admit("list", "route", now_ms)
-        except Exception:
+            limiter.check("list", "route", now_ms)
+        except Refusal:
             continue
+        limiter.count("list", "route", now_ms)
         admitted.append(now_ms)
     assert all(sum(start <= at < start + 100 for at in admitted) <= 3 for start in range(0, 1000))
     assert len(admitted) == 30
