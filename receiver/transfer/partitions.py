@@ -276,6 +276,9 @@ class _Run:
                 files[name] = rows
         return files
 
+    # Tried: pyarrow.dataset.write_dataset. A killed run leaves an unreadable file under its final
+    # name, a table without rows has no file, and files are called calls-0.parquet. It would save
+    # the ten lines of this method, and none of the manifest.
     def _write_file(self, name: str, table: Table, part: Part, of: Fingerprint) -> int | None:
         """Write a table's rows and return how many; None if there is no file to write."""
         result = self.moment.read_part(table, part, of)
