@@ -23,7 +23,7 @@ from receiver.addresses import (
     parse_database,
     parse_media,
 )
-from receiver.errors import SettingsError
+from receiver.errors import SettingsError, docs
 
 T = TypeVar("T")
 _KEY_HINT = "Set it to the API key with the webhook badge in Retell's dashboard."
@@ -168,7 +168,8 @@ class Settings:
         if not isinstance(self.database, Path):
             raise SettingsError(
                 "this needs a SQLite file, but CALLHOUSE_DATABASE_URL names a server",
-                hint="`callhouse mirror` keeps such a file current (docs/how-to/postgres.md).",
+                hint="`callhouse mirror` keeps such a file current. "
+                f"See {docs('how-to/postgres.md')}",
             )
         return self.database
 

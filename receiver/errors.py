@@ -60,6 +60,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 
+def docs(page: str) -> str:
+    """The address of a page of docs/, which an installed callhouse does not contain."""
+    return f"https://github.com/callhouse/callhouse/blob/main/docs/{page}"
+
+
 class CallhouseError(Exception):
     """Base of every error callhouse raises on purpose."""
 
@@ -85,15 +90,17 @@ class NoCluster(SettingsError):
     """The database is not the coordinator of a Citus cluster; nothing was changed."""
 
     hint = (
-        "Set CALLHOUSE_DATABASE_URL to the coordinator of a Citus cluster "
-        "(docs/how-to/postgres.md). Everything else works on SQLite and PostgreSQL without Citus."
+        "Set CALLHOUSE_DATABASE_URL to the coordinator of a Citus cluster. Everything else works "
+        f"on SQLite and PostgreSQL without Citus. See {docs('how-to/postgres.md')}"
     )
 
 
 class DatabaseRefused(SettingsError):
     """The server rejects the database's URL or role."""
 
-    hint = "Correct the database's URL or the server's access rules (docs/how-to/postgres.md)."
+    hint = (
+        f"Correct the database's URL or the server's access rules. See {docs('how-to/postgres.md')}"
+    )
 
 
 class ForeignDatabase(SettingsError):
@@ -194,7 +201,7 @@ class LogDeleted(StoreBusy):
 
     hint = (
         "If it lasts, restart everything that has the database open: serve, browse and others. "
-        "docs/explanation/reliability.md says why."
+        f"For the reason, see {docs('explanation/reliability.md')}"
     )
 
 
@@ -211,7 +218,7 @@ class DatabaseAway(StoreUnavailable):
 class DatabaseUnreadable(StoreUnavailable):
     """A database file could not be read."""
 
-    hint = "Look at the disk and at the file, as docs/reference/health.md says."
+    hint = f"Check the disk and the file. See {docs('reference/health.md')}"
 
 
 class SchemaMismatch(StoreUnavailable):

@@ -1,7 +1,9 @@
 """README and docs say what the code does."""
 
+import ast
 import re
 import shlex
+import tomllib
 
 import click
 import pytest
@@ -13,6 +15,7 @@ from receiver.browse.pages import DATABASE_OF_ROLE
 from receiver.cli import main
 from receiver.cli.document import commands, dashboards, settings
 from receiver.config import SETTINGS
+from receiver.errors import docs
 from receiver.retell.client import ERRORS
 from receiver.retell.placing import FIELDS
 from receiver.sandbox.days import day
@@ -208,8 +211,27 @@ def test_documents_named_in_code_exist():
         for source in sources
         for path in re.findall(r"\bdocs/[\w/-]+\.(?:md|png|py)\b", source.read_text("utf-8"))
     }
-    assert "docs/how-to/postgres.md" in named
+    assert "docs/how-to/operating.md" in named
     assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_hints_link_to_pages_that_exist():
+    """An installed callhouse has no docs/, so a text for people has the address of a page."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    assert docs("").startswith(urls["Homepage"])
+    pages = set()
+    for source in (ROOT / "receiver").rglob("*.py"):
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        texts -= {ast.get_docstring(n, clean=False) for n in ast.walk(tree) if _has_docstring(n)}
+        assert not [t for t in texts if isinstance(t, str) and re.search(r"docs/.*\.md", t)], source
+        pages |= set(re.findall(r"\bdocs\(['\"]([^'\"]+)", source.read_text(encoding="utf-8")))
+    assert "how-to/postgres.md" in pages
+    assert not [page for page in pages if not (ROOT / "docs" / page).exists()]
+
+
+def _has_docstring(node):
+    return isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def test_functions_of_the_traced_webhook_exist():

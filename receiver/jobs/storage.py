@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from receiver.addresses import Bucket, MediaLocation
-from receiver.errors import SettingsError, StorageUnavailable
+from receiver.errors import SettingsError, StorageUnavailable, docs
 
 T = TypeVar("T")
 
@@ -180,7 +180,7 @@ class BucketStorage:
             )
         except BaseError:
             raise SettingsError(
-                "the AWS_ variables are not valid", hint="See docs/how-to/recordings.md."
+                "the AWS_ variables are not valid", hint=f"See {docs('how-to/recordings.md')}"
             ) from None
 
     def put(self, name: str, source: Path) -> None:

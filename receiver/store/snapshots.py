@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from receiver.errors import ExportFailed, SettingsError
+from receiver.errors import ExportFailed, SettingsError, docs
 from receiver.store import sql
 from receiver.store.days import Fingerprint, Part
 from schema.tables import Table
@@ -63,11 +63,11 @@ def select(what: str, readable: Iterable[str]) -> str:
         return what
     names = list(readable)
     if what in names:
-        return sql.NEWEST_FIRST.get(what) or sql.whole(what)
+        return sql.NEWEST_FIRST.get(what) or sql.select_from(what)
     nearest = difflib.get_close_matches(what, names, n=1)
     raise SettingsError(
         f"there is no table or view {what}",
-        hint=f"Did you mean {nearest[0]}?" if nearest else "docs/reference/tables.md lists them.",
+        hint=f"Did you mean {nearest[0]}?" if nearest else f"See {docs('reference/tables.md')}",
     )
 
 

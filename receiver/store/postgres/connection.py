@@ -16,7 +16,7 @@ from psycopg.adapt import Buffer, Dumper
 from psycopg.types.string import BytesBinaryDumper
 
 from receiver.addresses import PostgresUrl
-from receiver.errors import CallhouseError, DatabaseAway, DatabaseRefused
+from receiver.errors import CallhouseError, DatabaseAway, DatabaseRefused, docs
 from receiver.store import sql
 from receiver.store.postgres import advisory_locks
 
@@ -263,7 +263,7 @@ class _Failure:
 
 _PASSWORD_HINT = (
     "Give the right one in ~/.pgpass, or in the file that PGPASSFILE names, and check the role in "
-    "the database's URL; docs/how-to/postgres.md says how."
+    f"the database's URL. See {docs('how-to/postgres.md')}"
 )
 # The first match counts. libpq has no codes for these, and a message has a line for each host.
 _FAILURES = (
@@ -288,7 +288,7 @@ _FAILURES = (
     _Failure(
         r'database "[^"]*" does not exist',
         "it has no database of this name",
-        "Create the database, as docs/how-to/postgres.md shows, or correct its name in the URL.",
+        f"Create the database, or correct its name in the URL. See {docs('how-to/postgres.md')}",
     ),
     _Failure(
         "permission denied for database|is not currently accepting connections",

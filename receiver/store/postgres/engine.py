@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from receiver.addresses import PostgresUrl
-from receiver.errors import DatabaseAway, NotStored, SchemaMismatch
+from receiver.errors import DatabaseAway, NotStored, SchemaMismatch, docs
 from receiver.store import sql
 from receiver.store.postgres.connection import Session, connect, message_of, unusable
 from receiver.store.postgres.exporting import ServerSnapshot, snapshot
@@ -47,7 +47,7 @@ class Postgres:
             raise DatabaseAway(
                 "the tables or views have to be updated, and this role may not change them",
                 hint="Run `callhouse migrate` as the role that owns them, with the same "
-                "CALLHOUSE_TIMEZONE. docs/how-to/postgres.md says which roles there are.",
+                f"CALLHOUSE_TIMEZONE. For the roles, see {docs('how-to/postgres.md')}",
             ) from error
         except psycopg.Error as error:
             raise unusable(error) from error

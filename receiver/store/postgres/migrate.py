@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from receiver.addresses import PostgresUrl
-from receiver.errors import ForeignDatabase, SchemaMismatch
+from receiver.errors import ForeignDatabase, SchemaMismatch, docs
 from receiver.store import sql
 from receiver.store.migrate import newer, require, scripts
 from receiver.store.postgres import advisory_locks
@@ -97,7 +97,7 @@ def _refuse_others(session: Session) -> None:
     if taken := sorted(ours & _relations(session)):
         raise ForeignDatabase(
             f"the database has tables or views of another program: {', '.join(taken)}",
-            hint="Create a database for callhouse alone, as docs/how-to/postgres.md says.",
+            hint=f"Create a database for callhouse alone. See {docs('how-to/postgres.md')}",
         )
 
 

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from receiver.errors import SettingsError
+from receiver.errors import SettingsError, docs
 from receiver.store.postgres.connection import Session
 from schema.tables import PRIVATE, TABLES, Table
 
@@ -82,7 +82,7 @@ def _texts(node: dict[str, Any]) -> Iterator[str]:
 def _refusal(what: str, instead: str) -> SettingsError:
     return SettingsError(
         f"without --private, raw bodies are closed, and this {what}",
-        hint=f"{instead}, or say --private. docs/explanation/postgres.md says why.",
+        hint=f"{instead}, or add --private. See {docs('explanation/postgres.md')}",
     )
 
 
