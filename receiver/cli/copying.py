@@ -23,10 +23,11 @@ from receiver.errors import (
     SchemaMismatch,
     SettingsError,
     StoreUnavailable,
+    docs,
 )
 
 if TYPE_CHECKING:
-    from receiver.store.postgres.distributing import Placed
+    from receiver.store.postgres.distributing import PlacedTable
     from receiver.transfer import Comparison, Copied, Step
 
 
@@ -110,7 +111,7 @@ def _print_comparison(copied: "Copied", found: "Comparison") -> None:
     if copied.refused:
         err.print(
             f"The target refused {_entities(copied.refused)}: an id or a value is longer "
-            "than its indexes allow. See docs/explanation/postgres.md.",
+            f"than its indexes allow. See {docs('explanation/postgres.md')}",
             style="red",
             soft_wrap=True,
         )
@@ -273,9 +274,9 @@ def distribute() -> None:
     click.echo(f"{new} tables were distributed." if new else "All tables were distributed already.")
 
 
-def _print_placed(placed: "Sequence[Placed]") -> None:
+def _print_placed(placed: "Sequence[PlacedTable]") -> None:
     print_table(
         (("table", "piece"), ("how", "text")),
-        [(p.table, f"{p.how} by {p.column}" if p.column else p.how) for p in placed],
+        [(p.table, f"{p.placement} by {p.column}" if p.column else p.placement) for p in placed],
         styles=["bold" if place.is_new else None for place in placed],
     )

@@ -71,14 +71,14 @@ class _Main(Commands):
         except CallhouseError as error:
             if isinstance(error.__cause__, KeyboardInterrupt):
                 error.__cause__.add_note(f"{str(error).capitalize()}. {error.hint}.")
-                ctx.exit(say_interrupted(error.__cause__))
+                ctx.exit(print_interrupted(error.__cause__))
             fail(error)
             ctx.exit(2 if isinstance(error, SettingsError) else 1)
         except (KeyboardInterrupt, click.Abort) as stopped:
-            ctx.exit(say_interrupted(stopped))
+            ctx.exit(print_interrupted(stopped))
 
 
-def say_interrupted(stopped: BaseException) -> int:
+def print_interrupted(stopped: BaseException) -> int:
     """Print the one line of a command that was interrupted; return its exit status."""
     is_terminated = isinstance(stopped, Terminated)
     word = "Stopped." if is_terminated else "Interrupted."

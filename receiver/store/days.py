@@ -34,7 +34,7 @@ DATED = {"observations": (OBSERVATIONS,), "calls": CALL_TABLES, "chats": CHAT_TA
 UNDATED = {t.name: (t,) for t in (DISCONNECTION_REASONS, ERASURES, *UPSTREAM_TABLES)}
 GROUPS: dict[str, tuple[Table, ...]] = DATED | UNDATED
 
-_TOLD_ROWS = 1000
+_PROGRESS_ROWS = 1000
 _encode = msgspec.msgpack.Encoder().encode
 _BODY = OBSERVATIONS.names.index("body")
 
@@ -186,7 +186,7 @@ def made(
             calls[call_day].add(row[:says])
         if chat_day is not None:
             chats[chat_day].add(row[:says])
-        if done % _TOLD_ROWS == 0:
+        if done % _PROGRESS_ROWS == 0:
             progress(done)
     for group, (table,) in UNDATED.items():
         days[group][""] = Fingerprint()

@@ -16,7 +16,7 @@ from receiver.store.snapshots import Snapshot
 from receiver.store.sqlite import Sqlite
 
 if TYPE_CHECKING:
-    from receiver.store.postgres.distributing import Placed
+    from receiver.store.postgres.distributing import PlacedTable
 
 T = TypeVar("T")
 
@@ -130,7 +130,7 @@ def snapshot(
     return engine(where).snapshot(timezone=timezone, private=private)
 
 
-def distribute(where: Location, *, timezone: str) -> "list[Placed]":
+def distribute(where: Location, *, timezone: str) -> "list[PlacedTable]":
     """Spread the tables over the Citus cluster whose coordinator is at an address.
 
     Says of every table where it lies now. Raises NoCluster if it is none, SchemaMismatch and

@@ -77,7 +77,7 @@ class FileSnapshot:
         """A table's rows of a part."""
         query, bound = days.query(table, part, of, _KEPT)
         if table.name not in self._types:
-            self._types[table.name] = self._declared(sql.whole(table.name))
+            self._types[table.name] = self._declared(sql.select_from(table.name))
         types = self._types[table.name]
         rows = self._connection.execute(query, bound)
         if table is OBSERVATIONS:
@@ -154,13 +154,13 @@ def snapshot(path: Path, *, timezone: str | None, private: bool) -> Iterator[Fil
         connection.execute("BEGIN")
         # Older versions of SQLite may open a search index only while nothing is refused.
         for (name,) in connection.execute(sql.VIRTUAL).fetchall():
-            connection.execute(f"{sql.whole(name)} LIMIT 0")
+            connection.execute(f"{sql.select_from(name)} LIMIT 0")
         _restrict(connection, private)
         # Python hears Ctrl-C only when it is called.
         connection.set_progress_handler(lambda: 0, _STEPS)
         yield FileSnapshot(path, connection, timezone, private)
     except (sqlite3.Error, sqlite3.Warning) as error:
-        raise _said(error) from error
+        raise _as_our_error(error) from error
     finally:
         if connection is not None:
             connection.close()
@@ -177,7 +177,7 @@ def write_table(target: Path, name: str, result: Result) -> None:
             connection.executemany(sql.insert(name, len(types)), result.rows)
             connection.execute("COMMIT")
     except (sqlite3.Error, sqlite3.Warning) as error:
-        raise _said(error) from error
+        raise _as_our_error(error) from error
 
 
 def _restrict(connection: Connection, private: bool) -> None:
@@ -201,7 +201,7 @@ def _type(seen: str, declared: str) -> str:
     return "REAL" if types == {"INTEGER", "REAL"} else "TEXT"
 
 
-def _said(error: Exception) -> CallhouseError | KeyboardInterrupt:
+def _as_our_error(error: Exception) -> CallhouseError | KeyboardInterrupt:
     code = result_code(error)
     if code == sqlite3.SQLITE_INTERRUPT:
         return KeyboardInterrupt()

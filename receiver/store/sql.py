@@ -153,7 +153,7 @@ def _is_analysed(call: str) -> str:
     return f"EXISTS (SELECT 1 FROM analyses a WHERE a.call_id = {call})"
 
 
-HELD = (
+STORED_CALL = (
     f"SELECT u.asked_at, u.gone_at IS NOT NULL, e.entity_id IS NOT NULL, c.call_id IS NOT NULL, "
     f"{_has_transcript('k.id')}, {_is_analysed('k.id')}, "
     f"{', '.join(f'c.{name}' for name in CALLS.names)} "
@@ -223,7 +223,7 @@ def quoted(name: str) -> str:
 NEWEST_FIRST = {"call_log": "SELECT * FROM call_log ORDER BY started_at_ms DESC, call_id"}
 
 
-def whole(name: str) -> str:
+def select_from(name: str) -> str:
     """All of a table or view."""
     return f"SELECT * FROM {quoted(name)}"
 

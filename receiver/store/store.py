@@ -227,7 +227,7 @@ class Store:
         """Take the write lock, waiting for other processes in steps that let requests through."""
         while True:
             try:
-                with self._turnstile(deadline):
+                with self._writer_lock(deadline):
                     return self._lock_file(deadline)
             except LogDeleted as error:
                 # Without the turnstile, which the process that can put it back needs.
@@ -258,13 +258,13 @@ class Store:
                     raise
 
     @contextmanager
-    def _turnstile(self, deadline: float) -> Iterator[None]:
-        """Let processes take the write lock in turn: who waits for it holds the turnstile, so that
-        the one that has just let go of it cannot take it again at once."""
-        with self.path.with_name(self.path.name + ".turn").open("a") as turnstile:
+    def _writer_lock(self, deadline: float) -> Iterator[None]:
+        """Lock the file that a process holds while it waits for SQLite's write lock, so that the
+        process that has just released the write lock cannot acquire it again at once."""
+        with self.path.with_name(self.path.name + ".turn").open("a") as file:
             while True:
                 try:
-                    fcntl.flock(turnstile, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     self._wait(deadline)
                 else:

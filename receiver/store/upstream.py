@@ -56,7 +56,7 @@ def call_statuses(where: Location, call_ids: Iterable[str]) -> dict[str, StoredC
 
 def _status(connection: Connection, call_id: str) -> StoredCallStatus:
     asked_at, is_gone, is_erased, is_stored, transcript, analysed, *row = connection.execute(
-        sql.HELD, (call_id,)
+        sql.STORED_CALL, (call_id,)
     ).fetchone()
     return StoredCallStatus(
         row=dict(zip(CALLS.names, row, strict=True)) if is_stored else None,

@@ -182,11 +182,11 @@ class DatabaseWatch:
         """The state; one check at a time."""
         with self._lock:
             if self._state is None or time.monotonic() >= self._due:
-                self._state = self._look()
+                self._state = self._read_state()
                 self._due = time.monotonic() + self._seconds
             return self._state
 
-    def _look(self) -> DatabaseState:
+    def _read_state(self) -> DatabaseState:
         problems: list[str] = []
         found = self._engine.look(problems)
         free = free_bytes(self._path)

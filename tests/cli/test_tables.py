@@ -13,7 +13,7 @@ from receiver.cli import access as access_command
 from receiver.cli import copying, fetching, main, tables, webhook
 from receiver.retell.coverage import Report, Row
 from receiver.retell.webhooks import AgentWebhook
-from receiver.store.postgres.distributing import How, Placed
+from receiver.store.postgres.distributing import PlacedTable, Placement
 
 AGENT = "agent_b7559010ef20eb3a8e72252a52"
 CALL = "call_b7559010ef20eb3a8e72252a524"
@@ -98,7 +98,9 @@ def test_copied_tables_fit(terminal):
 
 
 def test_distributed_tables_fit(terminal):
-    copying._print_placed([Placed("node_transitions", How.DISTRIBUTED, "call_id", True)] * 2)
+    copying._print_placed(
+        [PlacedTable("node_transitions", Placement.DISTRIBUTED, "call_id", True)] * 2
+    )
     assert "\n".join(terminal()).count("distributed by call_id") == 2
 
 

@@ -228,7 +228,7 @@ def test_one_request_checks_the_database_for_all(settings, tmp_path):
     watch = DatabaseWatch(settings.database, tmp_path / "retell.counters", seconds=3600)
     threads = [threading.Thread(target=watch.look) for _ in range(20)]
     looks = []
-    watch._look = lambda: (looks.append(1), time.sleep(0.05))[1:]
+    watch._read_state = lambda: (looks.append(1), time.sleep(0.05))[1:]
     for thread in threads:
         thread.start()
     for thread in threads:

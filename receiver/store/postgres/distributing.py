@@ -6,7 +6,7 @@ from enum import StrEnum
 import psycopg
 
 from receiver.addresses import PostgresUrl
-from receiver.errors import NoCluster
+from receiver.errors import NoCluster, docs
 from receiver.store.postgres import advisory_locks
 from receiver.store.postgres.citus_layout import (
     DISTRIBUTED,
@@ -51,7 +51,7 @@ _REFERS = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid =
 _FREE = "SELECT truncate_local_data_after_distributing_table(%s)"
 
 
-class How(StrEnum):
+class Placement(StrEnum):
     """Where a table's rows are stored."""
 
     DISTRIBUTED = "distributed"
@@ -60,16 +60,16 @@ class How(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedTable:
     """A table, where its rows are stored, the column that decides the node, and if that is new."""
 
     table: str
-    how: How
+    placement: Placement
     column: str | None
     is_new: bool
 
 
-def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
+def distribute(where: PostgresUrl, *, timezone: str) -> list[PlacedTable]:
     """Distribute all tables that are not yet, or none of them; return where each is stored now.
 
     Waits for transactions that write calls, and blocks later ones. Raises NoCluster,
@@ -97,14 +97,14 @@ def distribute(where: PostgresUrl, *, timezone: str) -> list[Placed]:
         # Its message names tables and settings only: the server moves the rows itself.
         raise NoCluster(
             f"the cluster refused: {error.diag.message_primary}",
-            hint="Tables are distributed together or not at all: run the command again when that "
-            "is mended. docs/how-to/postgres.md says what a cluster needs.",
+            hint="Tables are distributed together or not at all: correct that, and run the command "
+            f"again. For what a cluster needs, see {docs('how-to/postgres.md')}",
         ) from error
     placed = [
-        Placed(table, How(kind), column, table not in before)
+        PlacedTable(table, Placement(kind), column, table not in before)
         for table, (kind, column) in after.items()
     ]
-    return placed + [Placed(table, How.LOCAL, None, False) for table in LOCAL]
+    return placed + [PlacedTable(table, Placement.LOCAL, None, False) for table in LOCAL]
 
 
 def _require_cluster(session: Session) -> None:

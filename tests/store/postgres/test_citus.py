@@ -17,7 +17,7 @@ from receiver.store import distribute, migrate, roll_up, show, sql, state_of
 from receiver.store.engine import engine
 from receiver.store.postgres.citus_layout import DISTRIBUTED
 from receiver.store.postgres.connection import Session
-from receiver.store.postgres.distributing import How
+from receiver.store.postgres.distributing import Placement
 from receiver.store.upstream import (
     SyncRow,
     call_statuses,
@@ -84,7 +84,7 @@ def test_distribute_keeps_rows_and_is_idempotent(cluster, path):
     assert dump_of(cluster) == dump_of(path)
     placed = distribute(cluster, timezone="UTC")
     assert not any(place.is_new for place in placed)
-    lying = {place.table for place in placed if place.how is How.DISTRIBUTED}
+    lying = {table.table for table in placed if table.placement is Placement.DISTRIBUTED}
     assert lying == DISTRIBUTED.keys()
     result = CliRunner().invoke(main, ["distribute"], env={"CALLHOUSE_DATABASE_URL": cluster.url})
     assert (result.exit_code, "distributed already" in result.output) == (0, True)
