@@ -48,7 +48,7 @@ def identity(rng: Random, account: Account, plan: Plan, slots: Slots) -> dict[st
     if agent.campaign:
         known["batch_call_id"] = account.batch
     known["data_storage_setting"] = agent.storage
-    known["opt_in_signed_url"] = agent.signed_urls
+    known["opt_in_signed_url"] = agent.signed_urls or account.signs_all_urls
     return known | line
 
 
@@ -367,6 +367,8 @@ def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = N
         record["llm_token_usage"] = tokens
     record["call_cost"] = call_cost(plan, duration_ms, entries, tokens)
     record |= _content(rng, plan, slots, timeline)
+    if plan.agent.storage != BASIC:
+        record |= _media(rng, f"{account.media_url}/{known['call_id']}", plan.agent)
     after: dict[str, Any] = {}
     if plan.reason == "call_transfer":
         record["transfer_destination"] = plan.agent.transfer_to
@@ -412,7 +414,7 @@ def _steps(rng: Random, plan: Plan) -> list[Step]:
 
 
 def _content(rng: Random, plan: Plan, slots: Slots, timeline: Timeline) -> dict[str, Any]:
-    """Return transcripts and recordings, as the agent's storage setting allows."""
+    """Return transcripts, as the agent's storage setting allows."""
     if plan.agent.storage == BASIC:
         return {}
     entries, scrub = timeline.entries, plan.agent.storage == "everything_except_pii"
@@ -427,7 +429,7 @@ def _content(rng: Random, plan: Plan, slots: Slots, timeline: Timeline) -> dict[
                 fields[f"scrubbed_{name}"] = scrubbed(session, slots)
     if timeline.collected:
         fields["collected_dynamic_variables"] = timeline.collected
-    return fields | _media(rng, plan.agent, scrub)
+    return fields
 
 
 def _sessions(rng: Random, slots: Slots) -> dict[str, list[dict[str, Any]]]:
@@ -438,11 +440,12 @@ def _sessions(rng: Random, slots: Slots) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _media(rng: Random, agent: Agent, scrub: bool) -> dict[str, str]:
+def _media(rng: Random, folder: str, agent: Agent) -> dict[str, str]:
+    """Return the links to recordings and logs, in a folder that cannot be guessed."""
     urls: dict[str, str] = dict(_FIXED["media"])
-    if scrub:
+    if agent.storage == "everything_except_pii":
         urls |= _FIXED["scrubbed_media"]
     if agent.knowledge_base:
         urls |= _FIXED["knowledge_base_media"]
-    folder = f"https://media.example.com/{hex_digits(rng, 64)}"
+    folder = f"{folder}/{hex_digits(rng, 64)}"
     return {name: url.format(folder=folder) for name, url in urls.items()}

@@ -324,9 +324,11 @@ def agent_named(key: str) -> Agent:
 
 
 class Account:
-    """The ids of an account."""
+    """The ids of an account, and where its calls' recordings are."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, *, signs_all_urls: bool = False) -> None:
+        self.media_url = "https://media.example.com"
+        self.signs_all_urls = signs_all_urls
         self.agent_ids = {agent.key: f"agent_{hex_digits(rng, 26)}" for agent in AGENTS}
         self.organisation = f"org_{hex_digits(rng, 16)}"
         self.batch = f"batch_call_{hex_digits(rng, 20)}"
@@ -375,5 +377,5 @@ def _settings(account: Account, agent: Agent, version: Version) -> dict[str, Any
         ),
         "language": agent.dialogues[0].language,
         "data_storage_setting": agent.storage,
-        "opt_in_signed_url": agent.signed_urls,
+        "opt_in_signed_url": agent.signed_urls or account.signs_all_urls,
     }

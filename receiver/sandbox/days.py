@@ -31,6 +31,7 @@ from receiver.sandbox.companies import (
     working_day,
 )
 from receiver.sandbox.plans import NEVER_STARTED, plans
+from receiver.sandbox.recordings import signed
 from receiver.sandbox.timeline import UTTERANCES, starts_at
 from receiver.sandbox.wire import compact, hex_digits, number
 
@@ -90,24 +91,12 @@ def at_end(rng: Random, call: Call) -> dict[str, Any]:
     known = {
         key: value for key, value in call.record.items() if key not in _FIXED["call_from_analysis"]
     }
-    return _freshly_signed(rng, known)
+    return signed(rng, known, call.end_ms)
 
 
 def analysed(rng: Random, call: Call) -> dict[str, Any]:
     """Return the complete call object."""
-    return _freshly_signed(rng, call.record)
-
-
-def _freshly_signed(rng: Random, state: dict[str, Any]) -> dict[str, Any]:
-    """Sign the URLs again, as Retell does for each response with signed URLs."""
-    if not state.get("opt_in_signed_url"):
-        return state
-    expires = state.get("end_timestamp", 0) // 1000 + 86_400
-    query = f"?Expires={expires}&Key-Pair-Id=K2EXAMPLE&Signature={hex_digits(rng, 344)}"
-    return {
-        key: value + query if key.endswith("_url") and isinstance(value, str) else value
-        for key, value in state.items()
-    }
+    return signed(rng, call.record, call.end_ms)
 
 
 def _transfer_events(call: Call, ended_ms: int) -> Iterator[Event]:

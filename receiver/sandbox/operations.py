@@ -27,6 +27,7 @@ from receiver.sandbox.orders import (
     page,
 )
 from receiver.sandbox.plans import BY_NUMBER, Scenario
+from receiver.sandbox.recordings import file_of, is_expired, kind_of, signed
 from receiver.sandbox.workspace import (
     CUSTOM_ATTRIBUTES,
     NOT_FOUND,
@@ -98,8 +99,20 @@ class Operations:
         }
 
     def get_call(self, call_id: str) -> dict[str, Any]:
-        """Return the current call object."""
-        return self.workspace.get(call_id).call
+        """Return the current call object, with fresh links."""
+        call = self.workspace.get(call_id).call
+        now_ms = self.now_ms()
+        return signed(Random(f"{call_id} {now_ms}"), call, now_ms)
+
+    def media(self, call_id: str, path: str, query: str) -> tuple[bytes, str]:
+        """Return content and content type of the file that a call links to at this path."""
+        call = self.workspace.get(call_id).call
+        kind = kind_of(call, path)
+        if kind is None:
+            raise Refusal(404, NOT_FOUND)
+        if is_expired(call, query, self.now_ms()):
+            raise Refusal(403, "Access denied: the link has expired or is not signed.")
+        return file_of(call, kind)
 
     def list_calls(self, body: Any) -> dict[str, Any]:
         """Return a page of calls."""

@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from random import Random
 from typing import Any, Self
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wrappers import Response as BaseResponse
 
 from receiver.errors import Refusal, SettingsError
 from receiver.sandbox.companies import Account, read_data
@@ -29,6 +31,7 @@ from receiver.sandbox.wire import compact
 from receiver.sandbox.workspace import StoredCall, Workspace
 
 _CREATE = "POST /v2/create-phone-call"
+_MEDIA = "/media/<call_id>/<path:name>"
 # Method, path, status, and the function that gets the id in the path.
 Route = tuple[str, str, int, Callable[[str], Any]]
 # Called for each response with method, path and status.
@@ -106,11 +109,15 @@ def create_app(
     for method, path, status, answer in _routes(operations, agents):
         view = partial(_answer, answer, status)
         app.add_url_rule(path, f"{method} {path}", view, methods=[method])
+    # Without the key, as for everybody who has a link.
+    app.add_url_rule(_MEDIA, _MEDIA, partial(_media, operations), methods=["GET"])
     _refusals(app)
     limiter, lock = RateLimiter(limits), threading.Lock()
 
     @app.before_request
     def admit() -> None:
+        if request.endpoint == _MEDIA:
+            return
         given = request.headers.get("Authorization", "").encode()
         if not hmac.compare_digest(given, f"Bearer {api_key}".encode()):
             raise Refusal(401, "API key is missing or invalid.")
@@ -191,6 +198,15 @@ def _answer(answer: Callable[[str], Any], status: int, **path: str) -> Response:
     return Response(status=204) if status == 204 else _json(value, status)
 
 
+def _media(operations: Operations, call_id: str, **_name: str) -> BaseResponse:
+    """A file that a call links to, or the range of it that is asked for."""
+    query = request.query_string.decode("ascii", "replace")
+    content, content_type = operations.media(call_id, request.path, query)
+    response = Response(content, content_type=content_type)
+    response.set_etag(sha256(content).hexdigest())
+    return response.make_conditional(request, accept_ranges=True, complete_length=len(content))
+
+
 def _json(value: Any, status: int = 200) -> Response:
     return Response(compact(value), status, content_type="application/json; charset=utf-8")
 
@@ -214,9 +230,10 @@ class Sandbox:
     """One Retell account. Use it as a context manager; `url` is the API's base URL.
 
     `speed` is how many times faster than real time it runs; 0 does not wait. `scenario` applies to
-    calls to numbers without one (data/scenarios.yaml). The fields of `Mischief` are keyword
-    arguments too. `limits` replaces rate limits by name; None removes all. `now_ms` is the clock;
-    after you set it, call `wake`.
+    calls to numbers without one (data/scenarios.yaml). With `signs_all_urls`, every agent's links
+    to recordings are signed and expire. The fields of `Mischief` are keyword arguments too.
+    `limits` replaces rate limits by name; None removes all. `now_ms` is the clock; after you set
+    it, call `wake`.
     """
 
     def __init__(
@@ -231,6 +248,7 @@ class Sandbox:
         port: int = 0,
         limits: Mapping[str, Limit] | None = LIMITS,
         concurrency: int = 20,
+        signs_all_urls: bool = False,
         now_ms: Callable[[], int] = clock_ms,
         on_request: Callable[[str, str, int], None] = lambda *_: None,
         on_delivery: Callable[[Delivery], None] = lambda _: None,
@@ -241,7 +259,7 @@ class Sandbox:
                 f"there is no scenario {scenario}", hint=f"There are: {', '.join(BY_NAME)}."
             )
         self.api_key, self._seed, self._now_ms = api_key, seed, now_ms
-        self._account = account = Account(Random(seed))
+        self._account = account = Account(Random(seed), signs_all_urls=signs_all_urls)
         self._workspace = Workspace(account)
         self._lives = Schedule(speed=speed, now_ms=now_ms, lanes=1)
         self._posts = Schedule(speed=speed, now_ms=now_ms, lanes=_LANES)
@@ -275,6 +293,7 @@ class Sandbox:
             say=on_request,
         )
         self._server = make_server(host, port, app, threaded=True, request_handler=_Quiet)
+        account.media_url = f"{self.url}/media"
         serve = partial(self._server.serve_forever, poll_interval=_STOP_SECONDS)
         self._serving = threading.Thread(target=serve, daemon=True)
 

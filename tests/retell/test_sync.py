@@ -21,6 +21,13 @@ def account(database):
         yield account
 
 
+def unsigned(call) -> dict:
+    """The call with its links as they are without the signature, which each response renews."""
+    return {
+        k: v.partition("?")[0] if isinstance(v, str) and "://" in v else v for k, v in call.items()
+    }
+
+
 def without_transcript(call) -> dict:
     return {name: value for name, value in call.items() if "transcript" not in name}
 
@@ -33,7 +40,8 @@ def test_an_existing_account_is_fetched_whole(account, db):
     assert figures(account.sync()) == {"new": 60}
     assert stored(db) == set(account.box.calls)
     for call_id, call in account.box.calls.items():
-        assert show(account.database, call_id) == {k: v for k, v in call.items() if v is not None}
+        known = {k: v for k, v in call.items() if v is not None}
+        assert unsigned(show(account.database, call_id)) == unsigned(known)
 
 
 def test_second_sync_fetches_and_stores_nothing(account, db):

@@ -53,7 +53,7 @@ def test_every_route_is_documented_and_no_other():
         operations, agents, api_key=KEY, limits={}, now_ms=lambda: 0, say=lambda *_: None
     )
     served = {
-        f"{method} {rule.rule.replace('<', '{').replace('>', '}')}"
+        f"{method} {rule.rule.replace('<path:', '{').replace('<', '{').replace('>', '}')}"
         for rule in app.url_map.iter_rules()
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }

@@ -1,5 +1,6 @@
 """The life of a placed call: deterministic, believable, at the speed that was asked for."""
 
+import json
 from collections import Counter
 from random import Random
 
@@ -130,7 +131,8 @@ def test_the_same_seed_places_the_same_calls():
                 place(sandbox, "+14155550101")
             sandbox.populate(calls=40, days=2)
             sandbox.settle(20)
-            return sandbox.calls
+            # The links to recordings have the sandbox's port.
+            return json.loads(json.dumps(sandbox.calls).replace(sandbox.url, ""))
 
     assert history(1) == history(1)
     assert not history(1).keys() & history(2).keys()

@@ -1,0 +1,161 @@
+"""The files that calls link to: recordings made from the transcript's times, logs; and their links.
+
+A voice is a tone with the overtones of a vowel, higher for the agent than for the caller; words
+that scrubbing removed are a beep. Pure and deterministic: a call always gives the same bytes.
+"""
+
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from random import Random
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from receiver.sandbox.wire import hex_digits
+
+# Unsigned bytes, as many a second.
+RATE = 8000
+SILENCE = 0x80
+# How long a signed link works: a day, and under restricted storage ten minutes.
+SIGNED_MS, RESTRICTED_MS = 86_400_000, 600_000
+
+# Hertz of the agent, of everybody else, and of removed words.
+_PITCH = {"agent": 210.0, "user": 118.0, "beep": 1000.0}
+# Strength of the overtones of some vowels.
+_VOWELS = ((0.5, 0.9, 0.7, 0.6, 0.3), (0.8, 0.4, 0.2, 0.1, 0.1), (0.6, 0.8, 0.3, 0.2, 0.5))
+# Samples over which a syllable becomes louder and fainter.
+_FADE = 160
+_SYLLABLE_LETTERS = 3
+# Syllables have multiples of so many samples, so that few differ.
+_STEP = 40
+
+Call = Mapping[str, Any]
+
+
+def signed(rng: Random, call: Call, now_ms: int) -> dict[str, Any]:
+    """The call with links that work from `now_ms` on for as long as Retell's do; unsigned ones
+    always work."""
+    if not call.get("opt_in_signed_url"):
+        return dict(call)
+    restricted = call.get("data_storage_setting", "everything") != "everything"
+    expires = (now_ms + (RESTRICTED_MS if restricted else SIGNED_MS)) // 1000
+    query = f"?Expires={expires}&Key-Pair-Id=K2EXAMPLE&Signature={hex_digits(rng, 344)}"
+    return {
+        key: value.partition("?")[0] + query
+        if key.endswith("_url") and isinstance(value, str)
+        else value
+        for key, value in call.items()
+    }
+
+
+def kind_of(call: Call, path: str) -> str | None:
+    """The kind of file that a call links to at this path."""
+    for key, url in call.items():
+        if key.endswith("_url") and isinstance(url, str) and urlsplit(url).path == path:
+            return key.removesuffix("_url")
+    return None
+
+
+def is_expired(call: Call, query: str, now_ms: int) -> bool:
+    """Whether a link with this query has expired, or lacks the signature that the call's has."""
+    if not call.get("opt_in_signed_url"):
+        return False
+    given = parse_qs(query)
+    until = given.get("Expires", [""])[0]
+    is_signed = "Signature" in given and until.isascii() and until.isdigit()
+    return not is_signed or int(until) * 1000 <= now_ms
+
+
+def file_of(call: Call, kind: str) -> tuple[bytes, str]:
+    """The content and the content type of a file."""
+    if kind == "public_log":
+        return "".join(_log_lines(call)).encode("utf-8", "replace"), "text/plain"
+    if kind == "knowledge_base_retrieved_contents":
+        return b"Opening hours, prices and directions, as retrieved for this call.\n", "text/plain"
+    return recording(call, stereo=kind.endswith("multi_channel"), scrubbed="scrubbed" in kind), (
+        "audio/wav"
+    )
+
+
+def recording(call: Call, *, stereo: bool, scrubbed: bool = False) -> bytes:
+    """A WAV file as long as the call; with `stereo`, the agent is on the left."""
+    entries = _entries(call, scrubbed=scrubbed)
+    seconds = max((w["end"] for entry in entries for w in entry["words"]), default=0)
+    samples = round(RATE * max(call.get("duration_ms", 0) / 1000, seconds))
+    channels = [bytearray([SILENCE]) * samples for _ in range(2 if stereo else 1)]
+    for entry in entries:
+        voice = "agent" if entry["role"] == "agent" else "user"
+        channel = channels[0 if voice == "agent" else -1]
+        for word in entry["words"]:
+            start, end = (min(samples, round(word[key] * RATE)) for key in ("start", "end"))
+            if start < end:
+                channel[start:end] = _spoken(voice, str(word["word"]), end - start)
+    data = bytearray(len(channels) * samples)
+    for n, channel in enumerate(channels):
+        data[n :: len(channels)] = channel
+    return _header(len(data), len(channels)) + data
+
+
+def _entries(call: Call, *, scrubbed: bool) -> list[Any]:
+    """What was said; the scrubbed words where the file is scrubbed, or there are no others."""
+    names = ("transcript_with_tool_calls", "scrubbed_transcript_with_tool_calls")
+    for name in reversed(names) if scrubbed else names:
+        if call.get(name):
+            return [entry for entry in call[name] if entry.get("words")]
+    return []
+
+
+def _spoken(voice: str, word: str, samples: int) -> bytes:
+    """A word as syllables, one for every few letters."""
+    word = word.strip()
+    if word.startswith("["):
+        return _syllable("beep", 0, samples)
+    count = max(1, min(samples // (2 * _FADE), round(len(word) / _SYLLABLE_LETTERS)))
+    length = samples // count // _STEP * _STEP or samples
+    sounds = [
+        _syllable(voice, (ord(word[i * len(word) // count]) if word else 0) % len(_VOWELS), length)
+        for i in range(count)
+    ]
+    return b"".join(sounds).ljust(samples, bytes([SILENCE]))
+
+
+@lru_cache(maxsize=2048)
+def _syllable(voice: str, vowel: int, samples: int) -> bytes:
+    wave = _wave(voice, vowel)
+    fade = min(_FADE, samples // 2)
+    loud = (wave * (samples // len(wave) + 1))[:samples]
+    for i in range(fade):
+        loud[i] *= i / fade
+        loud[-1 - i] *= i / fade
+    return bytes(SILENCE + round(value) for value in loud)
+
+
+@lru_cache(maxsize=64)
+def _wave(voice: str, vowel: int) -> list[float]:
+    """Ten periods of a voice, so that its pitch is not rounded to whole samples."""
+    overtones = (1.0,) if voice == "beep" else _VOWELS[vowel]
+    samples = round(10 * RATE / _PITCH[voice])
+    turn = 2 * math.pi * 10 / samples
+    volume = (40 if voice == "beep" else 90) / sum(overtones)
+    return [
+        volume * sum(s * math.sin(turn * i * n) for n, s in enumerate(overtones, start=1))
+        for i in range(samples)
+    ]
+
+
+def _header(size: int, channels: int) -> bytes:
+    # Source: http://soundfile.sapp.org/doc/WaveFormat/
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, RATE, RATE * channels, channels, 8)
+    return (
+        struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE")
+        + form
+        + struct.pack("<4sI", b"data", size)
+    )
+
+
+def _log_lines(call: Call) -> Iterator[str]:
+    for entry in call.get("transcript_with_tool_calls") or ():
+        at = entry["words"][0]["start"] if entry.get("words") else entry.get("time_sec", 0)
+        yield f"{at:.3f} {entry.get('role')} {entry.get('name', '')}\n"
+    yield f"{call.get('duration_ms', 0) / 1000:.3f} {call.get('disconnection_reason')}\n"
