@@ -42,11 +42,8 @@ class Client:
         self._total_seconds = total_seconds
         self._client = httpx.Client(**options)
         self._client.headers["Accept-Encoding"] = "gzip"
-        # httpx restarts its timeout with each byte, and has no public way to set another backend.
-        self._backend = _Backend()
-        for transport in (self._client._transport, *self._client._mounts.values()):
-            if isinstance(transport, httpx.HTTPTransport):
-                transport._pool._network_backend = self._backend
+        self._backend = DeadlineBackend()
+        use_backend(self._client, self._backend)
 
     def __enter__(self) -> "Client":
         return self
@@ -85,6 +82,14 @@ class Client:
         return whole
 
 
+def use_backend(client: httpx.Client, backend: httpcore.NetworkBackend) -> None:
+    """Let a client connect by this backend: httpx restarts its timeout with each byte, and has no
+    public way to set another one."""
+    for transport in (client._transport, *client._mounts.values()):
+        if isinstance(transport, httpx.HTTPTransport):
+            transport._pool._network_backend = backend
+
+
 class _Deadline(threading.local):
     """The deadline of this thread's request, on the monotonic clock."""
 
@@ -98,7 +103,7 @@ class _Deadline(threading.local):
         return time.monotonic() >= self.at
 
 
-class _Backend(httpcore.SyncBackend):
+class DeadlineBackend(httpcore.SyncBackend):
     """Connections that time out at their request's deadline."""
 
     def __init__(self) -> None:
@@ -107,6 +112,7 @@ class _Backend(httpcore.SyncBackend):
     def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *rest: Any, **options: Any
     ) -> httpcore.NetworkStream:
+        """A connection with this thread's deadline."""
         timeout = self.due.within(timeout)
         return _Stream(super().connect_tcp(host, port, timeout, *rest, **options), self.due)
 
