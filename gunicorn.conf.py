@@ -62,7 +62,11 @@ def on_starting(_server: object) -> None:
         if not isinstance(_settings.database, _Path):
             _migrate_server()
             return
-        _migrate(_settings.database, timezone=_settings.timezone)
+        _migrate(
+            _settings.database,
+            timezone=_settings.timezone,
+            account_keys=_settings.account_keys,
+        )
     except _CallhouseError as error:
         # Two sentences instead of a traceback: what is wrong, and what to do.
         print(f"Error: {error}\n  {error.hint}", file=_sys.stderr)

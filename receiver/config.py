@@ -29,6 +29,8 @@ T = TypeVar("T")
 _KEY_HINT = "Set it to the API key with the webhook badge in Retell's dashboard."
 # What `datasette hash-password` prints: algorithm, iterations, salt, 32 bytes in base64.
 _PASSWORD_HASH = re.compile(r"pbkdf2_sha256\$[1-9][0-9]{0,8}\$[^$\s]+\$[A-Za-z0-9+/]{43}=")
+# A key of an account; that of `default` has no suffix.
+_KEY_NAME = re.compile(r"RETELL_(?:API_KEY|WEBHOOK_KEYS)(_[A-Z0-9]+(?:_[A-Z0-9]+)*)?")
 # Settings of Retell's own client for Python, which may share an environment with callhouse.
 _OF_THE_SDK = frozenset({"RETELL_LOG", "RETELL_CUSTOM_HEADERS"})
 # Kubernetes sets these for each service, after the service's name in capitals.
@@ -56,9 +58,18 @@ SETTINGS = (
         "Required by serve, call, webhook, sync and coverage.",
     ),
     Setting(
+        "RETELL_API_KEY_<NAME>",
+        None,
+        "The same for a further account, whose name is <NAME> in lower case. RETELL_API_KEY is the "
+        "account `default`.",
+    ),
+    Setting(
         "RETELL_WEBHOOK_KEYS",
         "",
-        "Further accepted webhook keys, comma-separated: for a rotation, or several workspaces.",
+        "Further accepted webhook keys of the account `default`, comma-separated: for a rotation.",
+    ),
+    Setting(
+        "RETELL_WEBHOOK_KEYS_<NAME>", "", "Further accepted webhook keys of the account <NAME>."
     ),
     Setting("RETELL_BASE_URL", "https://api.retellai.com", "The Retell API to talk to."),
     Setting(
@@ -129,6 +140,19 @@ SETTINGS = (
 )
 
 
+DEFAULT_ACCOUNT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A workspace at Retell. `webhook_keys` verify its events; `api_key`, one of them, calls the
+    API."""
+
+    name: str
+    api_key: str | None
+    webhook_keys: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Media:
     """Where recordings are kept (None: nowhere), and the limits of fetching them."""
@@ -145,8 +169,7 @@ class Media:
 class Settings:
     """The parsed values of SETTINGS."""
 
-    api_key: str | None
-    webhook_keys: tuple[str, ...]
+    accounts: tuple[Account, ...]
     base_url: str
     database: Location
     bind: Bind
@@ -184,17 +207,51 @@ class Settings:
         """The directory for unfinished downloads of recordings that are kept in a bucket."""
         return self.counters_path.with_suffix(".media")
 
+    @property
+    def webhook_keys(self) -> tuple[str, ...]:
+        """The keys that verify events, of all accounts."""
+        return tuple(key for account in self.accounts for key in account.webhook_keys)
+
+    @property
+    def account_keys(self) -> dict[str, str]:
+        """The account of each key, by the key's id."""
+        # Imported here: most commands verify nothing.
+        from receiver.webhook.signature import key_id
+
+        return {key_id(key): a.name for a in self.accounts for key in a.webhook_keys}
+
     def require_keys(self) -> tuple[str, ...]:
         """The keys that verify events. Raises SettingsError if there is none."""
         if not self.webhook_keys:
             raise SettingsError("RETELL_API_KEY is not set", hint=_KEY_HINT)
         return self.webhook_keys
 
-    def require_api_key(self) -> str:
-        """The key that calls the API. Raises SettingsError if there is none."""
-        if not self.api_key:
+    def require_accounts(self, name: str | None = None) -> list[Account]:
+        """The accounts whose API can be called, or the one with a name. Raises SettingsError."""
+        found = [a for a in self.accounts if a.api_key and name in (None, a.name)]
+        if found:
+            return found
+        if name is None:
             raise SettingsError("RETELL_API_KEY is not set", hint=_KEY_HINT)
-        return self.api_key
+        names = ", ".join(a.name for a in self.accounts if a.api_key)
+        raise SettingsError(
+            f"there is no account {name}",
+            hint=f"The accounts with an API key are: {names or 'none'}.",
+        )
+
+    def require_api_key(self, name: str | None = None) -> str:
+        """The key that calls the API of an account, or of the only one.
+
+        Raises SettingsError if there is none, or several without a name.
+        """
+        first, *others = self.require_accounts(name)
+        if others:
+            names = ", ".join(a.name for a in (first, *others))
+            raise SettingsError(
+                "there are several accounts", hint=f"Say which one with --account: {names}."
+            )
+        assert first.api_key
+        return first.api_key
 
 
 def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None) -> Settings:
@@ -208,12 +265,10 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         text = values.get(name, "").strip()
         return text or next(s.default for s in SETTINGS if s.name == name) or ""
 
-    keys = [value("RETELL_API_KEY"), *value("RETELL_WEBHOOK_KEYS").split(",")]
     port = values.get("PORT", "").strip()
     bind = _with_port(_parse("CALLHOUSE_BIND", value, parse_bind), port)
     return Settings(
-        api_key=value("RETELL_API_KEY") or None,
-        webhook_keys=tuple(dict.fromkeys(k.strip() for k in keys if k.strip())),
+        accounts=_accounts(values),
         base_url=_parse("RETELL_BASE_URL", value, parse_base_url),
         database=_parse("CALLHOUSE_DATABASE_URL", value, parse_database),
         bind=bind,
@@ -230,6 +285,29 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         media=_media(values, value),
         timezone=_parse("CALLHOUSE_TIMEZONE", value, timezone_name),
     )
+
+
+def _accounts(values: Mapping[str, str]) -> tuple[Account, ...]:
+    """The accounts, `default` first. Raises SettingsError for a key of two accounts."""
+    found: list[Account] = []
+    owners: dict[str, str] = {}
+    suffixes = {m[1] or "" for name in values if (m := _KEY_NAME.fullmatch(name))}
+    # `default` has no suffix and comes first.
+    for suffix in sorted(suffixes):
+        name = suffix.removeprefix("_").lower() or DEFAULT_ACCOUNT
+        if suffix and name == DEFAULT_ACCOUNT:
+            raise SettingsError(
+                "RETELL_API_KEY is the account `default`", hint="Give the other one another name."
+            )
+        api_key = values.get(f"RETELL_API_KEY{suffix}", "").strip() or None
+        listed = values.get(f"RETELL_WEBHOOK_KEYS{suffix}", "").split(",")
+        keys = dict.fromkeys(k for k in (api_key, *(k.strip() for k in listed)) if k)
+        for key in keys:
+            if owners.setdefault(key, name) != name:
+                raise SettingsError(f"the accounts {owners[key]} and {name} have the same key")
+        if keys:
+            found.append(Account(name, api_key, tuple(keys)))
+    return tuple(found)
 
 
 def shipped(name: str) -> Path:
@@ -295,9 +373,10 @@ def _flag(text: str) -> bool:
 
 def _refuse_undecodable(values: Mapping[str, str]) -> None:
     """Raise SettingsError here for a key that is not UTF-8, not at each event."""
-    for setting in SETTINGS:
-        if re.search("[\ud800-\udfff]", values.get(setting.name, "")):
-            raise SettingsError(f"{setting.name} is not UTF-8")
+    for name, text in values.items():
+        is_ours = any(name == setting.name for setting in SETTINGS) or _KEY_NAME.fullmatch(name)
+        if is_ours and re.search("[\ud800-\udfff]", text):
+            raise SettingsError(f"{name} is not UTF-8")
 
 
 def _refuse_unknown(values: Mapping[str, str]) -> None:
@@ -305,6 +384,8 @@ def _refuse_unknown(values: Mapping[str, str]) -> None:
     services = _services(values)
     for name in sorted(values):
         if not name.startswith(("CALLHOUSE_", "RETELL_")) or name in {*known, *_OF_THE_SDK}:
+            continue
+        if _KEY_NAME.fullmatch(name):
             continue
         if not any(
             name.startswith(service) and _OF_A_SERVICE.fullmatch(name.removeprefix(service))

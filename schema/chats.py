@@ -71,6 +71,7 @@ def _chat(chat_id: str, chat: Chat, stamp: Stamp) -> Row:
         "level": stamp.level,
         "observed_at": stamp.observed_at,
         "updated_at": stamp.updated_at,
+        "account": stamp.account,
     } | {field: json_text(getattr(chat, field)) for field in _JSON}
     return tuple(special[c] if c in special else getattr(chat, c) for c in CHATS.names)
 

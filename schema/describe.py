@@ -10,7 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from schema.questions import Question, questions
-from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, CHATS, ROLLUP_TABLES, TABLES, Table
+from schema.tables import (
+    ALL_TABLES,
+    CALL_TABLES,
+    CALLS,
+    CHAT_TABLES,
+    CHATS,
+    ROLLUP_TABLES,
+    TABLES,
+    Table,
+)
 from schema.view_descriptions import VIEWS
 
 _TITLE = "Call records"
@@ -94,7 +103,7 @@ def _tables() -> dict[str, Any]:
         }
         | _PRESENTATION.get(table.name, {})
         | {"columns": table.columns}
-        for table in (*TABLES, *ROLLUP_TABLES)
+        for table in ALL_TABLES
     }
 
 
@@ -126,7 +135,10 @@ _JOINS = (
     ("calls", "|o", "o|", "upstream_calls", "call_id"),
     ("calls", "|o", "o{", "observations", "entity_id"),
     ("chats", "|o", "o{", "observations", "entity_id"),
+    ("calls", "|o", "o{", "media_files", "call_id"),
     ("erasures", "|o", "o{", "observations", "entity_id"),
+    ("receipts", "|o", "o{", "erasures", "receipt_id"),
+    ("account_keys", "|o", "o{", "observations", "key_id"),
 )
 
 
@@ -142,7 +154,7 @@ def render_tables() -> str:
     parts.append(f"{_DIAGRAM}\n```mermaid\n{diagram()}```\n")
     for name, view in VIEWS.items():
         parts.append(_table_section(name, f"View. {view.description}", view.columns))
-    for table in (*TABLES, *ROLLUP_TABLES):
+    for table in ALL_TABLES:
         key = ", ".join(f"`{column}`" for column in table.key)
         kind = "Rollup" if table in ROLLUP_TABLES else "Table"
         parts.append(

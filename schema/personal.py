@@ -5,12 +5,12 @@ PERSONAL says what is shown instead. A column that is listed nowhere reads as NU
 for a decision.
 """
 
-from schema.tables import ROLLUP_TABLES, TABLES, Table
+from schema.tables import ROLLUP_TABLES, TABLES, WORK_TABLES, Table
 
 # Ids, times, amounts, and words that Retell or whoever builds the agents chose. Nothing that a
 # caller said, was called or was reached by. Rollups are sums over calls, and names of agents, tools
 # and nodes.
-OPEN = {table.name: frozenset(table.open.split()) for table in TABLES} | {
+OPEN = {table.name: frozenset(table.open.split()) for table in (*TABLES, *WORK_TABLES)} | {
     table.name: frozenset(table.names) for table in ROLLUP_TABLES
 }
 
@@ -63,7 +63,7 @@ _REPLACED = {
 # Table -> column -> what is shown instead, as SQL over a row of the table.
 PERSONAL = {
     table.name: dict.fromkeys(table.hidden.split(), "NULL") | _REPLACED.get(table.name, {})
-    for table in TABLES
+    for table in (*TABLES, *WORK_TABLES)
 }
 
 

@@ -84,7 +84,7 @@ _COLUMN_FIELDS = {
     "twilio_call_sid": ("telephony_identifier",),
 }
 # Columns that no single field decides.
-_DERIVED = ("call_id", "cost_is_final", "extra", "level", "observed_at", "updated_at")
+_DERIVED = ("call_id", "cost_is_final", "extra", "level", "observed_at", "updated_at", "account")
 _COLUMNS = {
     column: _COLUMN_FIELDS.get(column, (column,))
     for column in CALLS.names
@@ -103,6 +103,7 @@ class Stamp:
     level: int
     observed_at: int
     updated_at: int
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +237,7 @@ def _call_row(
         "level": stamp.level,
         "observed_at": stamp.observed_at,
         "updated_at": stamp.updated_at,
+        "account": stamp.account,
     }
     return tuple(values[column] for column in CALLS.names)
 

@@ -37,6 +37,7 @@ _EXTRA = "JSON of every key of the object without a column or table."
 _LEVEL = "How far it is: 0 registered, 1 in progress, 2 ended, 3 analysed."
 _OBSERVED = "When the highest observation was made, in milliseconds since the epoch."
 _UPDATED = "When the newest observation first arrived, in milliseconds since the epoch."
+_ACCOUNT = "The account whose key {}; null for rows of older versions."
 _ENTRY_KEY = {"call_id": _CALL_ID, "track": _TRACK, "position": _POSITION}
 
 OBSERVATIONS = Table(
@@ -102,13 +103,14 @@ CALLS = Table(
         "level": _LEVEL,
         "observed_at": _OBSERVED,
         "updated_at": _UPDATED,
+        "account": _ACCOUNT.format("signed or fetched the highest observation"),
     },
     open=(
         "call_id call_type call_status direction agent_id agent_version agent_name agent_tag "
         "start_timestamp end_timestamp duration_ms disconnection_reason transfer_end_timestamp "
         "combined_cost_cents cost_is_final total_duration_seconds "
         "total_duration_unit_price_cents_per_second llm_requests llm_tokens_average "
-        "data_storage_setting opt_in_signed_url batch_call_id level observed_at updated_at"
+        "data_storage_setting opt_in_signed_url batch_call_id level observed_at updated_at account"
     ),
     hidden="twilio_call_sid extra",
 )
@@ -374,11 +376,12 @@ CHATS = Table(
         "level": _LEVEL,
         "observed_at": _OBSERVED,
         "updated_at": _UPDATED,
+        "account": _ACCOUNT.format("signed or fetched the highest observation"),
     },
     open=(
         "chat_id chat_type chat_status agent_id version agent_name agent_tag start_timestamp "
         "end_timestamp combined_cost_cents user_sentiment chat_successful product_costs level "
-        "observed_at updated_at"
+        "observed_at updated_at account"
     ),
     hidden=(
         "chat_summary custom_analysis_data metadata retell_llm_dynamic_variables "
@@ -437,15 +440,113 @@ DISCONNECTION_REASONS = Table(
 
 ERASURES = Table(
     "erasures",
-    ("entity_id",),
-    "Erased calls and chats. What arrives for them later is not stored.",
+    ("entity_id", "scope"),
+    "Tombstones: what was erased of a call or chat stays erased, whatever arrives later.",
     {
         "entity_id": "The call_id or chat_id.",
+        "scope": "What is erased: all, raw, recordings, transcripts or personal.",
         "erased_at": "When, in milliseconds since the epoch.",
         "reason": "Why, in the operator's words.",
+        "receipt_id": "The receipt in receipts.",
     },
-    open="entity_id erased_at",
+    open="entity_id scope erased_at receipt_id",
     hidden="reason",
+)
+
+ACCOUNT_KEYS = Table(
+    "account_keys",
+    ("key_id",),
+    "The account of each key that signed or fetched something.",
+    {
+        "key_id": "The first 8 hex digits of the key's SHA-256.",
+        "account": "The account, as RETELL_API_KEY_<NAME> names it; default for RETELL_API_KEY.",
+    },
+    open="key_id account",
+)
+
+RECEIPTS = Table(
+    "receipts",
+    ("receipt_id",),
+    "What each `callhouse erase` and `callhouse prune` removed. No personal data.",
+    {
+        "receipt_id": "Id of the receipt.",
+        "action": "erase or prune.",
+        "scope": "What was erased: all, raw, recordings, transcripts or personal.",
+        "created_at": "When, in milliseconds since the epoch.",
+        "author": "Who ran the command.",
+        "reason": "Why, in the operator's words.",
+        "entities": "How many calls and chats.",
+        "rows": "How many rows were deleted or changed.",
+        "files": "How many files were deleted.",
+        "counts": "JSON of the rows of each table.",
+        "ids_sha256": "SHA-256 of the sorted ids, each followed by a newline, in hex.",
+    },
+    open="receipt_id action scope created_at entities rows files counts ids_sha256",
+    hidden="author reason",
+)
+
+MEDIA_FILES = Table(
+    "media_files",
+    ("call_id", "kind"),
+    "Files of calls that are kept here: recordings, logs and retrieved knowledge.",
+    {
+        "call_id": _CALL_ID,
+        "kind": "As in media.",
+        "url": "The link it was fetched from, without its query.",
+        "location": "Its name in the directory or bucket of CALLHOUSE_MEDIA_URL.",
+        "bytes": "Its length.",
+        "sha256": "SHA-256 of its bytes, in hex.",
+        "content_type": "What Retell's store called it.",
+        "fetched_at": "When it was fetched, in milliseconds since the epoch.",
+        "state": "pending, kept, failed, gone or pruned.",
+        "attempts": "How often fetching it was tried.",
+        "next_attempt_at": "When it is tried again, in milliseconds since the epoch.",
+        "changed_at": "When this row last changed, in milliseconds since the epoch.",
+        "problem": "Why it is not kept.",
+    },
+    open=(
+        "call_id kind bytes content_type fetched_at state attempts next_attempt_at changed_at "
+        "problem"
+    ),
+    hidden="url location sha256",
+)
+
+JOBS = Table(
+    "jobs",
+    ("name",),
+    "The jobs of `callhouse work`.",
+    {
+        "name": "Name of the job.",
+        "started_at": "When it last started, in milliseconds since the epoch.",
+        "ended_at": "When it last ended, in milliseconds since the epoch.",
+        "result": "What it last did.",
+        "problem": "Why it last failed; null if it did not.",
+        "failures": "How often it has failed in a row.",
+        "next_run_at": "When it runs next, in milliseconds since the epoch.",
+        "owner": "The worker that runs it now.",
+        "lease_until": "Until when no other worker runs it, in milliseconds since the epoch.",
+    },
+    open=("name started_at ended_at result problem failures next_run_at owner lease_until"),
+)
+
+OUTBOX = Table(
+    "outbox",
+    ("entity_id", "body_sha256", "target", "received_at"),
+    "Events that wait to be forwarded, or could not be.",
+    {
+        "entity_id": "As in observations.",
+        "body_sha256": "SHA-256 of the body's bytes, in hex.",
+        "target": "Name of the target in the configuration.",
+        "received_at": "When the event arrived, in milliseconds since the epoch.",
+        "signature": "Its X-Retell-Signature header.",
+        "body": "The body, compressed with zstd. Not readable here.",
+        "state": "waiting or dead.",
+        "attempts": "How often it was sent.",
+        "next_attempt_at": "When it is sent next, in milliseconds since the epoch.",
+        "problem": "Why it was not accepted.",
+    },
+    open="entity_id body_sha256 target received_at state attempts next_attempt_at problem",
+    hidden="signature body",
 )
 
 UPSTREAM_CALLS = Table(
@@ -457,8 +558,9 @@ UPSTREAM_CALLS = Table(
         "asked_at": "When Retell last answered with the call, in milliseconds since the epoch.",
         "gone_at": "When Retell said that it does not have the call, in milliseconds since the "
         "epoch: deleted there, or past its retention. It is kept here and not asked for again.",
+        "account": _ACCOUNT.format("asked for it"),
     },
-    open="call_id asked_at gone_at",
+    open="call_id asked_at gone_at account",
 )
 
 SYNCS = Table(
@@ -480,10 +582,11 @@ SYNCS = Table(
         "unchanged": "Calls of which Retell says nothing new.",
         "gone": "Calls that Retell does not have any more.",
         "failed": "Calls that could not be fetched.",
+        "account": _ACCOUNT.format("fetched them"),
     },
     open=(
         "agent_id key_id since until next_day started_at finished_at found new changed unchanged "
-        "gone failed"
+        "gone failed account"
     ),
 )
 
@@ -511,11 +614,12 @@ COVERAGE = Table(
         "checked_at": "When it was compared, in milliseconds since the epoch.",
         "key_id": "The key that it was compared with: the first 8 hex digits of the key's SHA-256. "
         "Null if an older version compared it.",
+        "account": _ACCOUNT.format("it was compared with"),
     },
     open=(
         "day agent_id agent_name listed stored ended with_transcript analysed with_final_cost "
         "missing incomplete gone_upstream erased missing_call_ids incomplete_call_ids checked_at "
-        "key_id"
+        "key_id account"
     ),
 )
 
@@ -703,17 +807,27 @@ TABLES = (
     *CALL_TABLES,
     *CHAT_TABLES,
     DISCONNECTION_REASONS,
+    ACCOUNT_KEYS,
     ERASURES,
+    RECEIPTS,
+    MEDIA_FILES,
     *UPSTREAM_TABLES,
 )
+# The worker's own: neither copied nor exported by day.
+WORK_TABLES = (JOBS, OUTBOX)
 
 # (table, column): with keys to web calls and all that was scrubbed elsewhere. Read as NULL.
-PRIVATE = {("observations", "body")}
+PRIVATE = {("observations", "body"), ("outbox", "body")}
 
 # Names of columns in milliseconds since the epoch, here and in views.
 TIMESTAMPS = {
-    name for table in TABLES for name in table.names if name.endswith(("_timestamp", "_at"))
+    name
+    for table in (*TABLES, *WORK_TABLES)
+    for name in table.names
+    if name.endswith(("_timestamp", "_at"))
 }
 # Added up from the calls and thrown away as they change: no part of the truth, and in a distributed
 # engine no part of a call. They stay away from what is compared, merged and rebuilt.
 ROLLUP_TABLES = (ROLLUP_HOURS, *_ROLLUPS, ROLLUP_DAYS, *_DAY_ROLLUPS)
+# Every table of the database.
+ALL_TABLES = (*TABLES, *WORK_TABLES, *ROLLUP_TABLES)

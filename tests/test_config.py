@@ -10,6 +10,7 @@ import pytest
 from receiver import config
 from receiver.addresses import Bind, require_free
 from receiver.errors import SettingsError
+from receiver.webhook.signature import key_id
 
 # Its empty value has a meaning.
 MEDIA_URL = "CALLHOUSE_MEDIA_URL"
@@ -39,6 +40,8 @@ def test_every_setting_is_read_from_its_variable():
         {
             "RETELL_API_KEY": "key_a",
             "RETELL_WEBHOOK_KEYS": "key_b",
+            "RETELL_API_KEY_ACME": "key_c",
+            "RETELL_WEBHOOK_KEYS_ACME": "key_d",
             "RETELL_BASE_URL": "http://127.0.0.1:9/",
             "CALLHOUSE_DATABASE_URL": "sqlite:////var/lib/calls.db",
             "CALLHOUSE_BIND": "0.0.0.0:80",
@@ -61,8 +64,7 @@ def test_every_setting_is_read_from_its_variable():
         }
     )
     assert dataclasses.astuple(settings) == (
-        "key_a",
-        ("key_a", "key_b"),
+        (("default", "key_a", ("key_a", "key_b")), ("acme", "key_c", ("key_c", "key_d"))),
         "http://127.0.0.1:9",
         Path("/var/lib/calls.db"),
         ("0.0.0.0", 80),
@@ -96,7 +98,7 @@ def test_settings_cannot_be_changed():
 
 def test_every_setting_has_a_sentence():
     assert all(setting.meaning.endswith(".") for setting in config.SETTINGS)
-    assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 21
+    assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 23
 
 
 def test_keys_are_stripped_deduplicated_with_api_key_first():
@@ -349,7 +351,7 @@ def test_env_file_keeps_comments_quotes_and_exports(tmp_path):
     text = '\n# one\nexport RETELL_API_KEY=key_a # mine\n\nCALLHOUSE_SECRET="a\\nb # c"\nX=\n'
     (tmp_path / ".env").write_text(text)
     settings = config.load({})
-    assert (settings.api_key, settings.secret) == ("key_a", "a\nb # c")
+    assert (settings.require_api_key(), settings.secret) == ("key_a", "a\nb # c")
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to(path)])
@@ -376,6 +378,42 @@ def test_address_of_another_machine_is_refused():
 @pytest.mark.parametrize("name", ["gunicorn.conf.py", "datasette_metadata.json"])
 def test_shipped_files_are_found(name):
     assert config.shipped(name).name == name
+
+
+def test_account_is_named_by_its_setting():
+    keys = {"RETELL_API_KEY_NORTH_WEST": "key_a", "RETELL_WEBHOOK_KEYS_ACME": "key_b,key_c"}
+    settings = config.load(keys)
+    assert [dataclasses.astuple(a) for a in settings.accounts] == [
+        ("acme", None, ("key_b", "key_c")),
+        ("north_west", "key_a", ("key_a",)),
+    ]
+    assert settings.webhook_keys == ("key_b", "key_c", "key_a")
+    assert settings.account_keys[key_id("key_c")] == "acme"
+    assert settings.require_api_key() == settings.require_api_key("north_west") == "key_a"
+    with pytest.raises(SettingsError, match="no account acme"):
+        settings.require_api_key("acme")
+
+
+def test_several_accounts_need_a_name():
+    settings = config.load({"RETELL_API_KEY": "key_a", "RETELL_API_KEY_ACME": "key_b"})
+    assert [account.name for account in settings.require_accounts()] == ["default", "acme"]
+    with pytest.raises(SettingsError) as caught:
+        settings.require_api_key()
+    assert "--account: default, acme" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"RETELL_API_KEY": "key_a", "RETELL_API_KEY_ACME": "key_a"}, "have the same key"),
+        ({"RETELL_API_KEY_DEFAULT": "key_a"}, "RETELL_API_KEY is the account `default`"),
+        ({"RETELL_API_KEY_acme": "key_a"}, "RETELL_API_KEY_acme is not a setting"),
+        ({"RETELL_API_KEY_ACME": "key_\udc80"}, "RETELL_API_KEY_ACME is not UTF-8"),
+    ],
+)
+def test_wrong_accounts_are_refused(values, message):
+    with pytest.raises(SettingsError, match=message):
+        config.load(values)
 
 
 def test_api_key_is_never_a_further_webhook_key():

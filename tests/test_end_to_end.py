@@ -65,7 +65,7 @@ def receiving(everything):
 @pytest.fixture
 def browser(receiving):
     url = f"http://{receiving['CALLHOUSE_BROWSE_BIND']}"
-    with httpx.Client(base_url=url, follow_redirects=True) as client:
+    with httpx.Client(base_url=url, follow_redirects=True, timeout=30) as client:
         yield client
 
 
@@ -195,7 +195,7 @@ def test_many_clients_over_several_workers_are_all_stored(environ, tmp_path):
     with running.serve(environ, tmp_path):
         with ThreadPoolExecutor(16) as pool:
             statuses = [answer.status_code for answer in pool.map(one, range(200))]
-        metrics = httpx.get(f"http://{environ['CALLHOUSE_BIND']}/metrics").text
+        metrics = httpx.get(f"http://{environ['CALLHOUSE_BIND']}/metrics", timeout=30).text
     assert statuses == [204] * 200
     assert 'callhouse_events_total{outcome="stored"} 200' in metrics
 
@@ -274,7 +274,7 @@ def test_demo_serves_until_stopped_and_leaves_nothing(environ, tmp_path):
     assert max(map(len, lines)) <= 60
     password = re.search(r"Log in as admin with (\S+)", "".join(lines))[1]
     url = f"http://{environ['CALLHOUSE_BROWSE_BIND']}"
-    with httpx.Client(base_url=url, follow_redirects=True) as browser:
+    with httpx.Client(base_url=url, follow_redirects=True, timeout=30) as browser:
         log_in(browser, password)
         rows = browser.get("/retell/call_log.json?_shape=array&_size=5").json()
         assert len(rows) == 5

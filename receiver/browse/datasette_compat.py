@@ -38,7 +38,7 @@ from receiver.store.connection import Connection, connect_bounded, sqlite3
 from receiver.store.log import Identity, identity
 from receiver.store.reading import connect_readonly
 from receiver.transfer.formats import defused
-from schema.tables import CALL_TABLES, OBSERVATIONS, ROLLUP_TABLES, TABLES
+from schema.tables import ALL_TABLES, CALL_TABLES, OBSERVATIONS
 
 if TYPE_CHECKING:
     from datasette import Response
@@ -60,7 +60,7 @@ ANSWERED_SECONDS = 25.0
 # The count on the page of a table, as Datasette writes it; SQL of a person ends differently.
 _COUNT = re.compile(r"select count\(\*\) from (\w+) ")
 _MANY_ROWS_PER_CALL = {t.name for t in (OBSERVATIONS, *CALL_TABLES) if len(t.key) > 1}
-_KEYS = {table.name: list(table.key) for table in (*TABLES, *ROLLUP_TABLES)}
+_KEYS = {table.name: list(table.key) for table in ALL_TABLES}
 
 
 class GuardedDatabase(Database):

@@ -18,7 +18,7 @@ from receiver.browse.functions import (
 from receiver.store.connection import sqlite3
 from receiver.store.sql import quoted
 from schema.personal import shown
-from schema.tables import PRIVATE, ROLLUP_TABLES, TABLES
+from schema.tables import ALL_TABLES, PRIVATE
 
 # Modules that some builds of SQLite have but do not list.
 _LATE_MODULES = frozenset(
@@ -26,7 +26,7 @@ _LATE_MODULES = frozenset(
 )
 Authorizer = Callable[[int, str | None, str | None, str | None, str | None], int]
 
-_KNOWN = {table.name: table for table in (*TABLES, *ROLLUP_TABLES)}
+_KNOWN = {table.name: table for table in ALL_TABLES}
 _READING = frozenset(
     {
         sqlite3.SQLITE_SELECT,

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     metavar="V",
     help="Its version: number or tag.",
 )
+@click.option(
+    "--account", metavar="NAME", help="The account that pays; needed if there are several."
+)
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Stored with the call.")
 @click.option("--var", multiple=True, metavar="KEY=VALUE", help="Dynamic variable of the agent.")
 @click.option("--sip-header", multiple=True, metavar="X-NAME=VALUE", help="Custom SIP header.")
@@ -56,7 +59,12 @@ if TYPE_CHECKING:
     help="Seconds to wait at most.",
 )
 def call(
-    csv_file: Path | None, wait: bool, timeout: float, per_second: float | None, **options: Any
+    csv_file: Path | None,
+    wait: bool,
+    timeout: float,
+    per_second: float | None,
+    account: str | None,
+    **options: Any,
 ) -> None:
     """Place a call, or a list of calls, and store it before it rings.
 
@@ -67,14 +75,14 @@ def call(
     """
     body = _body(options)
     settings = config.load()
-    settings.require_api_key()
+    key = settings.require_api_key(account)
     if csv_file is None:
         if per_second is not None:
             raise SettingsError("--per-second needs --csv")
-        sys.exit(_place_one(settings, body, timeout if wait else None))
+        sys.exit(_place_one(settings, key, body, timeout if wait else None))
     if wait or "to_number" in body or "idempotency_key" in body:
         raise SettingsError("--csv cannot be combined with TO, --wait or --idempotency-key")
-    sys.exit(_place_list(settings, csv_file, body, per_second))
+    sys.exit(_place_list(settings, key, csv_file, body, per_second))
 
 
 def _body(options: dict[str, Any]) -> dict[str, Any]:
@@ -104,14 +112,16 @@ def _body(options: dict[str, Any]) -> dict[str, Any]:
     return merged(base, over)
 
 
-def _place_one(settings: config.Settings, body: dict[str, Any], timeout: float | None) -> int:
+def _place_one(
+    settings: config.Settings, key: str, body: dict[str, Any], timeout: float | None
+) -> int:
     from receiver.retell.client import Retell
     from receiver.retell.placing import check, place
 
     check(body)
     store = _store(settings)
     try:
-        with Retell(settings.base_url, settings.require_api_key()) as retell:
+        with Retell(settings.base_url, key) as retell:
             placed = place(retell, store, body)
     finally:
         store.close()
@@ -155,7 +165,11 @@ def _print_state(state: "CallState") -> None:
 
 
 def _place_list(
-    settings: config.Settings, path: Path, defaults: dict[str, Any], per_second: float | None
+    settings: config.Settings,
+    key: str,
+    path: Path,
+    defaults: dict[str, Any],
+    per_second: float | None,
 ) -> int:
     from receiver.retell.call_lists import PER_SECOND, Caller, Journal, Pace, read_rows
     from receiver.retell.client import Retell
@@ -169,7 +183,7 @@ def _place_list(
     try:
         with (
             Journal(path) as journal,
-            Retell(settings.base_url, settings.require_api_key()) as retell,
+            Retell(settings.base_url, key) as retell,
             progress() as bar,
         ):
             rows = read_rows(text, name=path.name, run_id=journal.run_id, defaults=defaults)
@@ -204,5 +218,5 @@ def _store(settings: config.Settings) -> "AnyStore":
     """Open the database, created if needed: before a call is placed, it can be stored."""
     from receiver.store import migrate, open_store
 
-    migrate(settings.database, timezone=settings.timezone)
+    migrate(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)
     return open_store(settings.database)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -168,6 +168,7 @@ _TO_CONTINUE = "What was fetched is stored; run the same command again to contin
 _SINCE = click.option("--since", type=Day(), metavar="DAY", help="First day, as YYYY-MM-DD.")
 _UNTIL = click.option("--until", type=Day(), metavar="DAY", help="Last day, included.")
 _AGENT = click.option("--agent", metavar="ID", help="Only calls of this agent.")
+_ACCOUNT = click.option("--account", metavar="NAME", help="Only this account; all by default.")
 
 
 @main.command()
@@ -195,7 +196,10 @@ def drift(as_json: bool) -> None:
 @_SINCE
 @_UNTIL
 @_AGENT
-def sync(since: datetime | None, until: datetime | None, agent: str | None) -> None:
+@_ACCOUNT
+def sync(
+    since: datetime | None, until: datetime | None, agent: str | None, account: str | None
+) -> None:
     """Fetch missed calls and complete partial ones.
 
     Days are those of CALLHOUSE_TIMEZONE. Without --since it continues from the last sync; the first
@@ -205,17 +209,30 @@ def sync(since: datetime | None, until: datetime | None, agent: str | None) -> N
     Examples:
       callhouse sync
       callhouse sync --since 2026-01-01 --until 2026-01-31
+      callhouse sync --account acme
     """
+    first, last = _days(since, until)
+    settings = config.load()
+    with resumable(_TO_CONTINUE):
+        failed = _for_each_account(
+            settings, account, lambda each: _sync(settings, each, agent, first, last)
+        )
+    sys.exit(1 if failed else 0)
+
+
+def _sync(
+    settings: config.Settings,
+    account: config.Account,
+    agent: str | None,
+    first: date | None,
+    last: date | None,
+) -> bool:
+    """Sync an account, and print what was found. Returns whether a call failed."""
     from receiver.retell import sync as syncing
 
-    first, last = _days(since, until)
-    with (
-        resumable(_TO_CONTINUE),
-        _account(agent) as (settings, store, listing, fetcher),
-        progress() as bar,
-    ):
+    with _fetching(settings, account, agent) as (store, listing, fetcher), progress() as bar:
         today = _today(listing.zone)
-        days = syncing.plan(listing, settings.database, first, last, today, key_id=fetcher.key_id)
+        days = syncing.plan(listing, settings.database, first, last, today, account=account.name)
         task = bar.add_task(f"{days.begin}", total=None)
 
         def show(step: "syncing.Step") -> None:
@@ -230,17 +247,23 @@ def sync(since: datetime | None, until: datetime | None, agent: str | None) -> N
         finally:
             bar.stop()
             print_counts(fetcher.counts)
-    sys.exit(1 if fetcher.counts.failed else 0)
+    return bool(fetcher.counts.failed)
 
 
 @main.command()
 @_SINCE
 @_UNTIL
 @_AGENT
+@_ACCOUNT
 @click.option("--fix", is_flag=True, help="Fetch what is missing, and report again.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every id.")
 def coverage(
-    since: datetime | None, until: datetime | None, agent: str | None, fix: bool, as_json: bool
+    since: datetime | None,
+    until: datetime | None,
+    agent: str | None,
+    account: str | None,
+    fix: bool,
+    as_json: bool,
 ) -> None:
     """Compare what is stored with what Retell lists, for each day and agent.
 
@@ -253,13 +276,48 @@ def coverage(
       callhouse coverage --fix
       callhouse coverage --json | jq -r .missing_call_ids[]
     """
-    from receiver.retell.coverage import compare
+    from receiver.retell.coverage import Report
+    from receiver.retell.fetching import Counts
     from receiver.store import require_bodies
 
     first, last = _days(since, until)
-    # `_account` would create the database, which is right for sync, but not for a report.
-    require_bodies(config.load().database)
-    with _account(agent) as (settings, store, listing, fetcher), progress() as bar:
+    settings = config.load()
+    # `_fetching` would create the database, which is right for sync, but not for a report.
+    require_bodies(settings.database)
+    before, after, counts = Report(), Report(), Counts()
+
+    def compare(each: config.Account) -> bool:
+        found, now, fetched = _compare(settings, each, agent, first, last, fix=fix)
+        before.rows.update(found.rows)
+        after.rows.update(now.rows)
+        counts.add(fetched)
+        return False
+
+    failed = _for_each_account(settings, account, compare, is_quiet=True)
+    if as_json:
+        document = coverage_json(after, counts if fix else None)
+        click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    else:
+        print_report(before if fix else after)
+        if fix and not before.is_complete:
+            print_counts(counts)
+            print_report(after)
+    sys.exit(0 if after.is_complete and not counts.failed and not failed else 1)
+
+
+def _compare(
+    settings: config.Settings,
+    account: config.Account,
+    agent: str | None,
+    first: date | None,
+    last: date | None,
+    *,
+    fix: bool,
+) -> "tuple[Report, Report, Counts]":
+    """An account's coverage before and after, and the outcomes of what was fetched."""
+    from receiver.retell.coverage import compare
+
+    with _fetching(settings, account, agent) as (store, listing, fetcher), progress() as bar:
         today = _today(listing.zone)
         begin = first or listing.first_day() or today
         task = bar.add_task(f"{begin}", total=((last or max(today, begin)) - begin).days + 1)
@@ -273,40 +331,53 @@ def coverage(
                 listing.windows(begin, last, today, from_start=first is None),
                 fix=fix, now_ms=clock.now_ms, progress=show,
             )  # fmt: skip
-    if as_json:
-        click.echo(
-            json.dumps(
-                coverage_json(after, fetcher.counts if fix else None), ensure_ascii=False, indent=2
-            )
-        )
-    else:
-        print_report(before if fix else after)
-        if fix and not before.is_complete:
-            print_counts(fetcher.counts)
-            print_report(after)
-    sys.exit(0 if after.is_complete and not fetcher.counts.failed else 1)
+    return before, after, fetcher.counts
+
+
+def _for_each_account(
+    settings: config.Settings,
+    name: str | None,
+    work: Callable[[config.Account], bool],
+    *,
+    is_quiet: bool = False,
+) -> bool:
+    """Do `work` for each account, or the named one. Returns whether it failed for one.
+
+    Of several accounts, one that Retell refuses does not stop the others.
+    """
+    accounts = settings.require_accounts(name)
+    failed = False
+    for account in accounts:
+        if len(accounts) > 1 and not is_quiet:
+            click.echo(f"Account {account.name}:")
+        try:
+            failed |= work(account)
+        except RetellError as error:
+            if len(accounts) == 1:
+                raise
+            err.print(f"Account {account.name}: {error} {error.hint}", style="red", markup=False)
+            failed = True
+    return failed
 
 
 @contextmanager
-def _account(
-    agent: str | None,
-) -> "Iterator[tuple[config.Settings, AnyStore, Listing, Fetcher]]":
-    """The configured database, created if needed, and the configured account."""
+def _fetching(
+    settings: config.Settings, account: config.Account, agent: str | None
+) -> "Iterator[tuple[AnyStore, Listing, Fetcher]]":
+    """The configured database, created if needed, and an account's API."""
     from receiver.retell.client import Retell
     from receiver.retell.fetching import Fetcher
     from receiver.retell.listing import Listing
     from receiver.store import migrate, open_store
-    from receiver.webhook.signature import key_id
 
-    settings = config.load()
-    key = settings.require_api_key()
+    key = settings.require_api_key(account.name)
     with Retell(settings.base_url, key) as retell:
-        migrate(settings.database, timezone=settings.timezone)
+        migrate(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)
         store = open_store(settings.database, busy_seconds=_BUSY_SECONDS)
         try:
             listing = Listing(retell, ZoneInfo(settings.timezone), agent)
-            fetcher = Fetcher(store, settings.database, retell, key_id=key_id(key))
-            yield settings, store, listing, fetcher
+            fetcher = Fetcher(store, settings.database, retell, account=account.name)
+            yield store, listing, fetcher
         finally:
             store.close()
 

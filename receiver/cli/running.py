@@ -94,7 +94,9 @@ def migrate() -> None:
     from receiver.store import migrate as migrate_file
 
     settings = config.load()
-    applied = migrate_file(settings.database, timezone=settings.timezone)
+    applied = migrate_file(
+        settings.database, timezone=settings.timezone, account_keys=settings.account_keys
+    )
     click.echo(f"{settings.database}: " + (", ".join(applied) or "already up to date"))
 
 
@@ -113,7 +115,7 @@ def rebuild() -> None:
     settings = config.load()
     # A mistyped name must not create a database.
     require_bodies(settings.database)
-    migrate_file(settings.database, timezone=settings.timezone)
+    migrate_file(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)
     store = open_store(settings.database)
     with resumable("Nothing is lost. Run it again to start over."), progress() as bar:
         task = bar.add_task("Rebuilding", total=None)

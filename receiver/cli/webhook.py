@@ -31,9 +31,15 @@ def webhook() -> None:
     """
 
 
+_ACCOUNT = click.option(
+    "--account", metavar="NAME", help="The account; needed if there are several."
+)
+
+
 @webhook.command()
+@_ACCOUNT
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def show(as_json: bool) -> None:
+def show(account: str | None, as_json: bool) -> None:
     """Show the webhook URL of each agent of the account.
 
     \b
@@ -42,7 +48,7 @@ def show(as_json: bool) -> None:
     """
     from receiver.retell.webhooks import agent_webhooks
 
-    with _retell() as retell:
+    with _retell(account) as retell:
         webhooks = list(agent_webhooks(retell))
     if as_json:
         click.echo(json.dumps([asdict(w) for w in webhooks], ensure_ascii=False, indent=2))
@@ -66,7 +72,8 @@ def show(as_json: bool) -> None:
 @click.argument("url")
 @click.option("--agent", "agent_id", metavar="ID", help="The agent to set it for.")
 @click.option("--all", "all_agents", is_flag=True, help="Set it for every agent.")
-def set_(url: str, agent_id: str | None, all_agents: bool) -> None:
+@_ACCOUNT
+def set_(url: str, agent_id: str | None, all_agents: bool, account: str | None) -> None:
     """Set the webhook URL of one agent, or of all.
 
     \b
@@ -78,7 +85,7 @@ def set_(url: str, agent_id: str | None, all_agents: bool) -> None:
     check_url(url)
     if (agent_id is None) != all_agents:
         raise SettingsError("use either --agent ID or --all")
-    with _retell() as retell, progress() as bar:
+    with _retell(account) as retell, progress() as bar:
         agents = (
             [(agent_id, channel_of(retell, agent_id))]
             if agent_id is not None
@@ -97,7 +104,8 @@ def set_(url: str, agent_id: str | None, all_agents: bool) -> None:
 
 @webhook.command()
 @click.argument("url", required=False)
-def test(url: str | None) -> None:
+@_ACCOUNT
+def test(url: str | None, account: str | None) -> None:
     """Post a signed test event to a webhook URL, by default each agent's, and report problems.
 
     The receiver verifies the event and does not store it.
@@ -108,10 +116,10 @@ def test(url: str | None) -> None:
     """
     from receiver.retell.webhooks import agent_webhooks, check_webhook_url
 
-    key = config.load().require_api_key()
+    key = config.load().require_api_key(account)
     urls = [url] if url else []
     if not urls:
-        with _retell() as retell:
+        with _retell(account) as retell:
             urls = sorted({w.webhook_url for w in agent_webhooks(retell) if w.webhook_url})
     if not urls:
         raise SettingsError(
@@ -173,8 +181,8 @@ def _version(webhook: "AgentWebhook") -> str:
     return f"{webhook.version}{draft}" if webhook.version is not None else ""
 
 
-def _retell() -> "Retell":
+def _retell(account: str | None) -> "Retell":
     from receiver.retell.client import Retell
 
     settings = config.load()
-    return Retell(settings.base_url, settings.require_api_key())
+    return Retell(settings.base_url, settings.require_api_key(account))

@@ -32,6 +32,7 @@ from receiver.errors import (
     UnusableReference,
 )
 from receiver.retell.http import Client, UnusableAnswer, compact
+from receiver.webhook.signature import key_id
 
 # As Retell's own client: two minutes for a response, ten seconds for a connection.
 TIMEOUT = httpx.Timeout(120, connect=10)
@@ -96,6 +97,7 @@ class Retell:
             raise SettingsError("RETELL_API_KEY contains non-ASCII characters") from None
         except httpx.InvalidURL:
             raise SettingsError("RETELL_BASE_URL is not a valid URL") from None
+        self.key_id = key_id(api_key)
         self.sleep = sleep
         self.now_ms = now_ms
         self._chance = chance

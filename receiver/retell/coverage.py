@@ -53,7 +53,7 @@ class Row:
                 item.call_id
             )
 
-    def values(self, checked_at: int, key_id: str) -> tuple[Any, ...]:
+    def values(self, checked_at: int, key_id: str, account: str) -> tuple[Any, ...]:
         """A row of the table coverage."""
         return (
             self.day, self.agent_id, self.agent_name, self.listed, self.stored, self.ended,
@@ -61,7 +61,7 @@ class Row:
             len(self.missing_call_ids), len(self.incomplete_call_ids),
             self.gone_upstream, self.erased,
             json.dumps(sorted(self.missing_call_ids)), json.dumps(sorted(self.incomplete_call_ids)),
-            checked_at, key_id,
+            checked_at, key_id, account,
         )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def compare(
     for here in windows:
         progress(here.day)
         now = Report()
-        _count_gone(before, here, listing, where, fetcher.key_id)
+        _count_gone(before, here, listing, where, fetcher.account)
         for page in listing.pages(here, limit=PAGE):
             stored = fetcher.stored_calls(item.call_id for item in page.items)
             _count(before, page.items, stored)
@@ -137,17 +137,17 @@ def compare(
                 stored = fetcher.stored_calls(item.call_id for item in page.items)
             _count(now, page.items, stored)
         fetcher.fetch_unlisted(listing, here)
-        _count_gone(now, here, listing, where, fetcher.key_id)
+        _count_gone(now, here, listing, where, fetcher.account)
         after.rows |= now.rows
         if since is None and here.since is not None:
             since = here.day
         write_coverage(
             store,
-            [row.values(now_ms(), fetcher.key_id) for row in now.rows.values()],
+            [row.values(now_ms(), fetcher.key_id, fetcher.account) for row in now.rows.values()],
             since=since.isoformat() if since else None,
             until=here.day.isoformat() if here.until is not None else None,
             agent_id=listing.agent_id,
-            key_id=fetcher.key_id,
+            account=fetcher.account,
             is_alone=fetcher.is_alone(),
         )
         since = here.day + timedelta(days=1)
@@ -160,9 +160,9 @@ def _count(report: Report, items: Sequence[Item], stored: dict[str, StoredCall])
 
 
 def _count_gone(
-    report: Report, here: Window, listing: Listing, where: Location, key_id: str
+    report: Report, here: Window, listing: Listing, where: Location, account: str
 ) -> None:
-    for agent_id, agent_name, at in gone_calls(where, listing.agent_id, key_id):
+    for agent_id, agent_name, at in gone_calls(where, listing.agent_id, account):
         if (here.since is None or at >= here.since) and (here.until is None or at <= here.until):
             row = report.row(begins_on(at, listing.zone, otherwise=here.day), agent_id)
             row.gone_upstream += 1

@@ -50,14 +50,23 @@ class Counts:
         """All of them."""
         return self.new + self.changed + self.unchanged + self.gone + self.failed
 
+    def add(self, other: "Counts") -> None:
+        """Add the outcomes of other calls."""
+        self.new += other.new
+        self.changed += other.changed
+        self.unchanged += other.unchanged
+        self.gone += other.gone
+        self.failed += other.failed
+        self.reasons |= other.reasons
+
 
 @dataclass(slots=True)
 class _Batch:
     """What was fetched and is not stored yet."""
 
     received: list[Received] = field(default_factory=list)
-    asked: list[tuple[str, int]] = field(default_factory=list)
-    gone: list[tuple[str, int]] = field(default_factory=list)
+    asked: list[tuple[str, int, str]] = field(default_factory=list)
+    gone: list[tuple[str, int, str]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     # Calls of which nothing had to be fetched.
     others: list[str] = field(default_factory=list)
@@ -66,12 +75,13 @@ class _Batch:
 class Fetcher:
     """Fetches what is missing of calls, stores it and counts the outcomes."""
 
-    def __init__(self, store: AnyStore, where: Location, retell: Retell, *, key_id: str) -> None:
+    def __init__(self, store: AnyStore, where: Location, retell: Retell, *, account: str) -> None:
         self._store = store
         self._where = where
         self._retell = retell
-        self.key_id = key_id
-        self._has_other_key: bool | None = None
+        self.key_id = retell.key_id
+        self.account = account
+        self._has_other_account: bool | None = None
         self.counts = Counts()
         # Ids that this run is done with.
         self.done: set[str] = set()
@@ -113,7 +123,7 @@ class Fetcher:
             since=window.since,
             until=window.until,
             agent_id=listing.agent_id,
-            key_id=self.key_id,
+            account=self.account,
         )
         unlisted = {
             call_id: ours for call_id, ours in calls.items() if call_id not in listing.listed
@@ -126,7 +136,7 @@ class Fetcher:
         Raises RetellError.
         """
         candidates = upstream.open_calls(
-            self._where, since=since, until=until, agent_id=agent_id, key_id=self.key_id
+            self._where, since=since, until=until, agent_id=agent_id, account=self.account
         )
         self._fetch(candidates, is_open)
 
@@ -137,13 +147,13 @@ class Fetcher:
             self._fetch_batch({call_id: c for call_id, c in stored.items() if is_wanted(c)})
 
     def is_alone(self) -> bool:
-        """Whether there are no calls of another key. Then calls without a key are this key's.
+        """Whether there are no calls of another account. Then calls without a key are this one's.
 
         Looked up once, because it reads all observations.
         """
-        if self._has_other_key is None:
-            self._has_other_key = upstream.has_other_key(self._where, self.key_id)
-        return not self._has_other_key
+        if self._has_other_account is None:
+            self._has_other_account = upstream.has_other_account(self._where, self.account)
+        return not self._has_other_account
 
     def _fetch_batch(self, stored: dict[str, StoredCall]) -> None:
         batch = _Batch()
@@ -165,7 +175,7 @@ class Fetcher:
             UnexpectedAnswer,
         ) as error:
             if _is_not_found(error):
-                batch.gone.append((call_id, self._retell.now_ms()))
+                batch.gone.append((call_id, self._retell.now_ms(), self.account))
             else:
                 batch.failed[call_id] = str(error)
                 self._failures += 1
@@ -177,14 +187,18 @@ class Fetcher:
         if received.event.entity_id != call_id:
             batch.failed[call_id] = "Retell answered with another call"
             return False
-        batch.asked.append((call_id, answer.started_at_ms))
+        batch.asked.append((call_id, answer.started_at_ms, self.account))
         batch.received.append(received)
         return True
 
     def _receive(self, body: bytes, observed_at: int) -> Received:
         now_ms = self._retell.now_ms()
         return receive(
-            body, source="api", observed_at=observed_at, received_at=now_ms, key_id=self.key_id
+            body,
+            source="api",
+            observed_at=observed_at,
+            received_at=now_ms,
+            key_id=self.key_id,
         )
 
     def _store_batch(
@@ -231,7 +245,7 @@ class Fetcher:
             for call_id, outcome in became.items()
             if outcome is Outcome.QUARANTINED
         }
-        gone = {call_id for call_id, _ in batch.gone}
+        gone = {call_id for call_id, *_ in batch.gone}
         received = [r.event.entity_id for r in batch.received]
         counts = self.counts
         for call_id in dict.fromkeys([*received, *batch.others, *gone, *failed]):

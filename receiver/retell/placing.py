@@ -46,6 +46,7 @@ def place_call(
     ignore_e164_validation: bool | None = None,
     honor_internal_dnc: bool | None = None,
     idempotency_key: str | None = None,
+    account: str | None = None,
     settings: config.Settings | None = None,
 ) -> Placed:
     """Place an outbound call and store it, with the environment's settings by default.
@@ -54,12 +55,14 @@ def place_call(
     PlacementUnknown, and PlacedButNotStored.
     """
     body = {
-        name: value for name, value in locals().items() if name != "settings" and value is not None
+        name: value
+        for name, value in locals().items()
+        if name not in ("account", "settings") and value is not None
     }
     settings = settings or config.load()
     check(body)
-    key = settings.require_api_key()
-    migrate(settings.database, timezone=settings.timezone)
+    key = settings.require_api_key(account)
+    migrate(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)
     store = open_store(settings.database)
     try:
         with Retell(settings.base_url, key) as retell:
@@ -108,6 +111,7 @@ def store_response(store: AnyStore, retell: Retell, call_id: str, answer: Answer
                 source="api",
                 observed_at=answer.started_at_ms,
                 received_at=retell.now_ms(),
+                key_id=retell.key_id,
             )
         )
     except StoreUnavailable as error:

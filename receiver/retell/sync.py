@@ -50,14 +50,14 @@ def plan(
     until: date | None,
     today: date,
     *,
-    key_id: str,
+    account: str,
 ) -> Range:
-    """Which days to list. Only earlier syncs with the same key count.
+    """Which days to list. Only earlier syncs of the same account count.
 
     With `since`, from there, or from where the same sync was interrupted. Without, from the end of
     the last sync; the first sync begins with the oldest call.
     """
-    before = syncs_of(where, listing.agent_id or "", key_id)
+    before = syncs_of(where, listing.agent_id or "", account)
     if since is not None:
         wanted = (since.isoformat(), until.isoformat() if until else "")
         begun = [r for r in before if (r.since, r.until) == wanted and r.finished_at is None]
@@ -109,6 +109,7 @@ def sync(
             counts.unchanged,
             counts.gone,
             counts.failed,
+            fetcher.account,
         )
 
     def report(day: date) -> None:

@@ -20,13 +20,25 @@ from receiver.store.ingest import run_in_savepoint
 from receiver.store.observations import observation_rows
 from receiver.store.protocols import Connection
 from receiver.store.rebuilding import BATCH, reproject
-from schema.tables import COVERAGE, ERASURES, OBSERVATIONS, SYNCS, UPSTREAM_CALLS, Table
+from schema.tables import (
+    ACCOUNT_KEYS,
+    COVERAGE,
+    ERASURES,
+    MEDIA_FILES,
+    OBSERVATIONS,
+    RECEIPTS,
+    SYNCS,
+    UPSTREAM_CALLS,
+    Table,
+)
 from schema.transcript import Row
 
 # Ids in a portion: the rows of so many calls are in memory at once.
 PORTION = 500
 # Small tables whose rows do not belong to one call.
-SHARED_TABLES = (SYNCS, COVERAGE)
+SHARED_TABLES = (ACCOUNT_KEYS, SYNCS, COVERAGE, RECEIPTS)
+# Rows of a call that are not made from observations: the newer one wins.
+CALLS_OWN_TABLES = (UPSTREAM_CALLS, MEDIA_FILES)
 
 # The columns of observations, with only whether there is a body.
 _WITHOUT_BODY = (*OBSERVATIONS.names[:-1], "body IS NOT NULL")
@@ -56,10 +68,12 @@ MARK_MIRROR = "PRAGMA user_version = 1"
 RECENT = (
     "SELECT entity_id, body_sha256, source, last_received_at, times_received FROM observations "
     "WHERE last_received_at >= :since "
-    "UNION ALL SELECT entity_id, 'erased', '', erased_at, 0 FROM erasures "
+    "UNION ALL SELECT entity_id, 'erased', scope, erased_at, 0 FROM erasures "
     "WHERE erased_at >= :since "
     "UNION ALL SELECT call_id, 'asked', '', asked_at, gone_at FROM upstream_calls "
-    "WHERE asked_at >= :since OR gone_at >= :since"
+    "WHERE asked_at >= :since OR gone_at >= :since "
+    "UNION ALL SELECT call_id, 'media', kind, changed_at, 0 FROM media_files "
+    "WHERE changed_at >= :since"
 )
 NEWEST = "SELECT max(updated_at) FROM calls"
 
@@ -106,17 +120,19 @@ class ObservationRow(NamedTuple):
 
 
 class EntityState:
-    """What is stored of one call, chat or other entity: observations by key, tombstone."""
+    """What is stored of one call, chat or other entity: observations by key, tombstones."""
 
     def __init__(self) -> None:
         self.observations: dict[Row, ObservationRow] = {}
-        self.erasure: Row | None = None
+        self.erasures: dict[str, Row] = {}
 
     def is_behind(self, other: "EntityState") -> bool:
         """Whether `other` has something that this one lacks."""
-        if other.erasure and (not self.erasure or other.erased_at < self.erased_at):
-            return True
-        erased = self.erasure is not None
+        for scope, erasure in other.erasures.items():
+            mine = self.erasures.get(scope)
+            if mine is None or (erasure[2] or 0) < (mine[2] or 0):
+                return True
+        erased = self.is_erased
         for key, row in other.observations.items():
             stored = self.observations.get(key)
             if stored is None or merged(row, stored, erased=erased)[:-1] != stored[:-1]:
@@ -134,12 +150,12 @@ class EntityState:
     def has_extra(self, other: "EntityState") -> bool:
         """Whether it has an observation or a tombstone that `other` does not have."""
         extra = self.observations.keys() - other.observations.keys()
-        return bool(extra or (self.erasure and not other.erasure))
+        return bool(extra or self.erasures.keys() - other.erasures.keys())
 
     @property
-    def erased_at(self) -> int:
-        """When it was erased, in milliseconds; 0 if that is not known."""
-        return (self.erasure and self.erasure[1]) or 0
+    def is_erased(self) -> bool:
+        """Whether nothing of it may be stored again."""
+        return "all" in self.erasures
 
 
 class Portion(ABC):
@@ -155,7 +171,7 @@ class Portion(ABC):
         for row in (ObservationRow(*r) for r in self.rows(connection, OBSERVATIONS)):
             found[row.entity_id].observations[row.key] = row
         for erasure in self.rows(connection, ERASURES):
-            found[erasure[0]].erasure = erasure
+            found[erasure[0]].erasures[erasure[1]] = erasure
         return found
 
 
@@ -238,6 +254,12 @@ def rank(table: Table, row: Row) -> tuple[Any, ...]:
         return (max(cells["asked_at"] or 0, cells["gone_at"] or 0),)
     if table is SYNCS:
         return (cells["started_at"] or 0, cells["finished_at"] or 0, cells["next_day"] or "")
+    if table is ACCOUNT_KEYS:
+        return ()
+    if table is MEDIA_FILES:
+        return (cells["changed_at"] or 0,)
+    if table is RECEIPTS:
+        return (cells["created_at"] or 0,)
     return (cells["checked_at"] or 0,)
 
 
@@ -283,7 +305,8 @@ def copy_portion(
     """
     with reading(source) as ours:
         with reading(target) as theirs:
-            stored, asked = portion.states(theirs), set(portion.rows(theirs, UPSTREAM_CALLS))
+            stored = portion.states(theirs)
+            theirs_own = [(t, set(portion.rows(theirs, t))) for t in CALLS_OWN_TABLES]
         wanted = portion.states(ours)
         extra = {id for id in stored if stored[id].has_extra(wanted[id])} if is_exact else set()
         behind = [id for id in wanted if id in extra or stored[id].is_behind(wanted[id])]
@@ -292,15 +315,15 @@ def copy_portion(
             batch = {
                 entity_id: _Entity(
                     _observations(ours, OBSERVATIONS_WITH_BODIES, entity_id),
-                    wanted[entity_id].erasure,
+                    [*wanted[entity_id].erasures.values()],
                     entity_id in extra,
                 )
                 for entity_id in behind[n : n + BATCH]
             }
             refused += store.run(partial(_write, store, batch))
-        rows = set(portion.rows(ours, UPSTREAM_CALLS))
-        _copy_rows(store, UPSTREAM_CALLS, rows, asked, is_exact=is_exact)
-    seen = sum(bool(state.observations or state.erasure) for state in wanted.values())
+        for table, rows in theirs_own:
+            _copy_rows(store, table, set(portion.rows(ours, table)), rows, is_exact=is_exact)
+    seen = sum(bool(state.observations or state.erasures) for state in wanted.values())
     return Copied(seen, len(behind) - refused, refused)
 
 
@@ -341,7 +364,7 @@ class _Entity(NamedTuple):
     """An entity to write; `is_exact` if the target may have nothing else of it."""
 
     observations: list[ObservationRow]
-    erasure: Row | None
+    erasures: list[Row]
     is_exact: bool
 
 
@@ -364,8 +387,7 @@ def _write_entity(store: AnyStore, connection: Connection, entity_id: str, entit
     if entity.is_exact:
         for statement in DELETE_ENTITY:
             connection.execute(statement, (entity_id,))
-    if entity.erasure:
-        connection.execute(PUT_ERASURE, entity.erasure)
+    connection.executemany(PUT_ERASURE, entity.erasures)
     erased = connection.execute(sql.IS_ERASED, (entity_id,)).fetchone() is not None
     stored = {row.key: row for row in _observations(connection, STORED_OBSERVATIONS, entity_id)}
     rows = [merged(row, stored.get(row.key), erased=erased) for row in entity.observations]

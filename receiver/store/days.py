@@ -17,13 +17,16 @@ import zstandard
 
 from schema.sql.macros import plain
 from schema.tables import (
+    ACCOUNT_KEYS,
     CALL_TABLES,
     CALLS,
     CHAT_TABLES,
     CHATS,
     DISCONNECTION_REASONS,
     ERASURES,
+    MEDIA_FILES,
     OBSERVATIONS,
+    RECEIPTS,
     UPSTREAM_TABLES,
     Table,
 )
@@ -31,7 +34,15 @@ from schema.tables import (
 UNKNOWN_DAY = "1970-01-01"
 # What changes together. Tables of the second kind have no day, and each is a group of its own.
 DATED = {"observations": (OBSERVATIONS,), "calls": CALL_TABLES, "chats": CHAT_TABLES}
-UNDATED = {t.name: (t,) for t in (DISCONNECTION_REASONS, ERASURES, *UPSTREAM_TABLES)}
+_WITHOUT_DAY = (
+    DISCONNECTION_REASONS,
+    ACCOUNT_KEYS,
+    ERASURES,
+    RECEIPTS,
+    MEDIA_FILES,
+    *UPSTREAM_TABLES,
+)
+UNDATED = {t.name: (t,) for t in _WITHOUT_DAY}
 GROUPS: dict[str, tuple[Table, ...]] = DATED | UNDATED
 
 _PROGRESS_ROWS = 1000

@@ -4,12 +4,13 @@ SQLite's connections are handed through as they are. PostgreSQL stands behind th
 (`receiver/store/postgres/`), and nothing else asks which of the two it has.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from receiver.addresses import Location, PostgresUrl
 from receiver.errors import NoCluster
+from receiver.store import sql
 from receiver.store.ingest import Outcome, Received
 from receiver.store.protocols import BUSY_SECONDS, CONNECTIONS, Connection
 from receiver.store.snapshots import Snapshot
@@ -92,13 +93,31 @@ def open_store(
     return engine(where).open(busy_seconds=busy_seconds, connections=connections)
 
 
-def migrate(where: Location, *, timezone: str) -> list[str]:
+def migrate(
+    where: Location, *, timezone: str, account_keys: Mapping[str, str] | None = None
+) -> list[str]:
     """Create or update the database and its views; return the migrations applied.
+
+    `account_keys` are the accounts by the ids of their keys, which are stored too.
 
     Safe to run from several processes at once and beside a running receiver. Raises SchemaMismatch
     for a database of a newer version, StoreUnavailable for a damaged one, and the driver's errors.
     """
-    return engine(where).migrate(timezone=timezone)
+    applied = engine(where).migrate(timezone=timezone)
+    if account_keys:
+        store = open_store(where)
+        try:
+            register_keys(store, account_keys)
+        finally:
+            store.close()
+    return applied
+
+
+def register_keys(store: AnyStore, account_keys: Mapping[str, str]) -> None:
+    """Store the accounts by the ids of their keys. Raises StoreUnavailable."""
+    known = dict(store.read(lambda c: c.execute(sql.ACCOUNT_KEYS_STORED).fetchall()))
+    if rows := [(key, name) for key, name in account_keys.items() if known.get(key) != name]:
+        store.run(lambda c: c.executemany(sql.PUT_ACCOUNT_KEY, rows))
 
 
 def reading(where: Location) -> AbstractContextManager[Connection]:

@@ -108,10 +108,12 @@ def observe(connection: Connection, received: Received) -> Outcome:
     """Store a body and update the rows of its call or chat. Raises the driver's errors."""
     event = received.event
     key = (event.entity_id, event.body_sha256, received.source)
-    # Both queries are sent before the first result is read: one round trip to a server.
+    # The queries are sent before the first result is read: one round trip to a server.
     erasure = connection.execute(sql.IS_ERASED, (event.entity_id,))
+    owner = connection.execute(sql.ACCOUNT_OF_KEY, (received.key_id,))
     known = few_observation_rows(connection, event.entity_id)
     erased = erasure.fetchone() is not None
+    (account,) = owner.fetchone() or (None,)
     is_partial = known is None
     if known is None:
         twin = twin_of(connection, key)
@@ -119,9 +121,9 @@ def observe(connection: Connection, received: Received) -> Outcome:
         twin = next((k for k in known if (k.body_sha256, k.source) == key[1:]), None)
     if twin is None:
         _insert(connection, received, erased=erased)
-        known = [*(known or ()), _row_of(received)]
+        known = [*(known or ()), _row_of(received, account)]
     else:
-        moved = _repeated(received, twin)
+        moved = _repeated(received, twin, account)
         repeated = {
             "entity_id": event.entity_id,
             "body_sha256": event.body_sha256,
@@ -157,7 +159,7 @@ def observe(connection: Connection, received: Received) -> Outcome:
     return Outcome.STORED if twin is None else Outcome.DUPLICATE
 
 
-def _row_of(received: Received) -> ObservationRow:
+def _row_of(received: Received, account: str | None) -> ObservationRow:
     event = received.event
     return ObservationRow(
         event.body_sha256,
@@ -169,16 +171,22 @@ def _row_of(received: Received) -> ObservationRow:
         received.received_at,
         event.problem,
         True,
+        received.key_id,
+        account,
     )
 
 
-def _repeated(received: Received, twin: ObservationRow) -> ObservationRow:
+def _repeated(received: Received, twin: ObservationRow, account: str | None) -> ObservationRow:
     """`twin` after one more delivery: a webhook's smallest time counts, an API fetch's largest."""
-    return replace(
+    moved = replace(
         twin,
         observed_at=_observed_at(received, twin),
         first_received_at=min(received.received_at, twin.first_received_at),
     )
+    # Of two keys the smaller, so that no order of arrival decides.
+    if received.key_id and (not twin.key_id or received.key_id < twin.key_id):
+        moved = replace(moved, key_id=received.key_id, account=account)
+    return moved
 
 
 def _observed_at(received: Received, twin: ObservationRow) -> int:

@@ -34,6 +34,8 @@ class ObservationRow:
     first_received_at: int
     problem: str | None
     has_body: bool
+    key_id: str | None = None
+    account: str | None = None
 
     @property
     def is_usable(self) -> bool:
@@ -98,4 +100,5 @@ def stamp(known: Sequence[ObservationRow]) -> Stamp:
         level=highest.level,
         observed_at=highest.observed_at,
         updated_at=max(k.first_received_at for k in known),
+        account=highest.account,
     )

@@ -3,7 +3,7 @@
 from schema.limits import CUT
 from schema.rows import DISCRIMINATORS
 from schema.sql.macros import plain
-from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table
+from schema.tables import ACCOUNT_KEYS, CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table
 
 
 def rows_after(table: Table, *, is_first: bool) -> str:
@@ -57,11 +57,13 @@ LACKS_ALL_BODIES = (
     "WHERE body IS NOT NULL OR entity_id IN (SELECT entity_id FROM erasures))"
 )
 
-IS_ERASED = "SELECT 1 FROM erasures WHERE entity_id = ?"
+IS_ERASED = "SELECT 1 FROM erasures WHERE entity_id = ? AND scope = 'all'"
 
 KNOWN = (
     "SELECT body_sha256, source, entity_type, event, level, observed_at, first_received_at, "
-    "problem, body IS NOT NULL FROM observations WHERE entity_id = ?"
+    "problem, body IS NOT NULL, key_id, "
+    "(SELECT account FROM account_keys k WHERE k.key_id = observations.key_id) "
+    "FROM observations WHERE entity_id = ?"
 )
 SOME_KNOWN = f"{KNOWN} ORDER BY body_sha256, source LIMIT ?"
 TWIN_KNOWN = f"{KNOWN} AND body_sha256 = ? AND source = ?"
@@ -158,17 +160,26 @@ STORED_CALL = (
     f"{_has_transcript('k.id')}, {_is_analysed('k.id')}, "
     f"{', '.join(f'c.{name}' for name in CALLS.names)} "
     "FROM (SELECT ? AS id) k LEFT JOIN calls c ON c.call_id = k.id "
-    "LEFT JOIN upstream_calls u ON u.call_id = k.id LEFT JOIN erasures e ON e.entity_id = k.id"
+    "LEFT JOIN upstream_calls u ON u.call_id = k.id LEFT JOIN erasures e "
+    "ON e.entity_id = k.id AND e.scope = 'all'"
 )
-# Calls that only other keys brought are left out: they may be another workspace's, and Retell would
-# tell this key that they do not exist.
-_IS_OURS = "EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.call_id AND o.key_id = :key)"
+PUT_ACCOUNT_KEY = upsert(ACCOUNT_KEYS)
+ACCOUNT_OF_KEY = "SELECT account FROM account_keys WHERE key_id = ?"
+ACCOUNT_KEYS_STORED = "SELECT key_id, account FROM account_keys"
+_KEYS_OF_ACCOUNT = "(SELECT key_id FROM account_keys WHERE account = {})"
+# Calls that only other accounts brought are left out: Retell would answer this account's key that
+# they do not exist.
+_IS_OURS = (
+    "EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.call_id "
+    f"AND o.key_id IN {_KEYS_OF_ACCOUNT.format(':account')})"
+)
 _IS_OURS_OR_NOBODYS = (
     f"({_IS_OURS} OR NOT EXISTS (SELECT 1 FROM observations o "
     "WHERE o.entity_id = c.call_id AND o.key_id IS NOT NULL))"
 )
-HAS_OTHER_KEY = "SELECT EXISTS (SELECT 1 FROM observations WHERE key_id <> ?)"
-HAS_OTHER_SYNC = "SELECT EXISTS (SELECT 1 FROM syncs WHERE key_id NOT IN ('', ?))"
+_IS_ANOTHERS = f"key_id NOT IN {_KEYS_OF_ACCOUNT.format('?')}"
+HAS_OTHER_ACCOUNT = f"SELECT EXISTS (SELECT 1 FROM observations WHERE {_IS_ANOTHERS})"
+HAS_OTHER_SYNC = f"SELECT EXISTS (SELECT 1 FROM syncs WHERE key_id <> '' AND {_IS_ANOTHERS})"
 # By the index calls_at. A call without any time belongs to a span that has no beginning.
 _IN_SPAN = plain(
     "(call_time(c) BETWEEN :low AND :high OR (call_time(c) IS NULL AND :low <= 0)) "
@@ -189,21 +200,27 @@ GONE_CALLS = plain(
     f"AND (CAST(:agent AS TEXT) IS NULL OR c.agent_id = :agent) AND {_IS_OURS_OR_NOBODYS}"
 )
 NOTE_ASKED = (
-    "INSERT INTO upstream_calls (call_id, asked_at) VALUES (?, ?) ON CONFLICT (call_id) "
-    "DO UPDATE SET gone_at = NULL, asked_at = CASE "
+    "INSERT INTO upstream_calls (call_id, asked_at, account) VALUES (?, ?, ?) "
+    "ON CONFLICT (call_id) DO UPDATE SET gone_at = NULL, account = excluded.account, "
+    "asked_at = CASE "
     "WHEN upstream_calls.asked_at > excluded.asked_at THEN upstream_calls.asked_at "
     "ELSE excluded.asked_at END"
 )
 NOTE_GONE = (
-    "INSERT INTO upstream_calls (call_id, gone_at) VALUES (?, ?) ON CONFLICT (call_id) "
-    "DO UPDATE SET gone_at = excluded.gone_at"
+    "INSERT INTO upstream_calls (call_id, gone_at, account) VALUES (?, ?, ?) "
+    "ON CONFLICT (call_id) DO UPDATE SET gone_at = excluded.gone_at, account = excluded.account"
 )
 PUT_SYNC = upsert(SYNCS)
-SYNCS_OF = f"SELECT {', '.join(SYNCS.names)} FROM syncs WHERE agent_id = ? AND key_id = ?"
+SYNCS_OF = (
+    f"SELECT {', '.join(SYNCS.names)} FROM syncs WHERE agent_id = ? "
+    f"AND key_id IN {_KEYS_OF_ACCOUNT.format('?')}"
+)
+# Those of older versions, which stored no key.
+SYNCS_OF_NOBODY = f"SELECT {', '.join(SYNCS.names)} FROM syncs WHERE agent_id = ? AND key_id = ''"
 DROP_COVERAGE = (
     "DELETE FROM coverage WHERE (CAST(? AS TEXT) IS NULL OR day >= ?) "
     "AND (CAST(? AS TEXT) IS NULL OR day <= ?) AND (CAST(? AS TEXT) IS NULL OR agent_id = ?) "
-    "AND coalesce(key_id, ?) = ?"
+    f"AND (key_id IN {_KEYS_OF_ACCOUNT.format('?')} OR (key_id IS NULL AND ?))"
 )
 PUT_COVERAGE = upsert(COVERAGE)
 

@@ -31,7 +31,7 @@ from receiver.store.connection import (
 from receiver.store.exporting import FileSnapshot, snapshot
 from receiver.store.migrate import applied, check, migrate
 from receiver.store.store import Store
-from schema.tables import ROLLUP_TABLES, TABLES
+from schema.tables import ALL_TABLES
 from schema.transcript import Row
 
 # How long one check of health scans for damage; requests of the same worker wait that long.
@@ -42,7 +42,7 @@ DAMAGE_REST = 50
 _looked: dict[Path, tuple[float, str | None]] = {}
 _scans: dict[Path, "Scan"] = {}
 # What the scan for damage reads: all but the full-text index, which can be rebuilt.
-_SCANNED = (*TABLES, *ROLLUP_TABLES)
+_SCANNED = ALL_TABLES
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class SyncRow:
     unchanged: int = 0
     gone: int = 0
     failed: int = 0
+    account: str | None = None
 
 
 def call_statuses(where: Location, call_ids: Iterable[str]) -> dict[str, StoredCallStatus]:
@@ -81,20 +82,20 @@ def _stored_fields(connection: Connection, call_id: str) -> Fields:
 
 
 def open_calls(
-    where: Location, *, since: int | None, until: int | None, agent_id: str | None, key_id: str
+    where: Location, *, since: int | None, until: int | None, agent_id: str | None, account: str
 ) -> dict[str, bool]:
     """Stored calls that are not complete, of those that began from `since` to `until`.
 
-    Only calls of the key `key_id` (True), and calls without a key (False).
+    Only calls of the account (True), and calls without a key (False).
     """
-    return _calls(where, sql.OPEN_CALLS, since, until, agent_id, key_id)
+    return _calls(where, sql.OPEN_CALLS, since, until, agent_id, account)
 
 
 def started_calls(
-    where: Location, *, since: int | None, until: int | None, agent_id: str | None, key_id: str
+    where: Location, *, since: int | None, until: int | None, agent_id: str | None, account: str
 ) -> dict[str, bool]:
-    """All stored calls that began from `since` to `until`, of the same keys."""
-    return _calls(where, sql.STARTED_CALLS, since, until, agent_id, key_id)
+    """All stored calls that began from `since` to `until`, of the same account."""
+    return _calls(where, sql.STARTED_CALLS, since, until, agent_id, account)
 
 
 def _calls(
@@ -103,20 +104,20 @@ def _calls(
     since: int | None,
     until: int | None,
     agent_id: str | None,
-    key_id: str,
+    account: str,
 ) -> dict[str, bool]:
     span = {"low": 0 if since is None else since, "high": _MAX_MS if until is None else until}
     with reading(where) as connection:
-        found = connection.execute(statement, span | {"agent": agent_id, "key": key_id})
+        found = connection.execute(statement, span | {"agent": agent_id, "account": account})
         return {call_id: bool(is_ours) for call_id, is_ours in found}
 
 
-def has_other_key(where: Location, key_id: str) -> bool:
-    """Whether there are observations or syncs of another key than `key_id`."""
+def has_other_account(where: Location, account: str) -> bool:
+    """Whether there are observations or syncs of another account's keys."""
     with reading(where) as connection:
         return any(
-            connection.execute(statement, (key_id,)).fetchone()[0]
-            for statement in (sql.HAS_OTHER_SYNC, sql.HAS_OTHER_KEY)
+            connection.execute(statement, (account,)).fetchone()[0]
+            for statement in (sql.HAS_OTHER_SYNC, sql.HAS_OTHER_ACCOUNT)
         )
 
 
@@ -124,14 +125,14 @@ def store_fetched(
     store: AnyStore,
     received: Sequence[Received],
     *,
-    asked: Sequence[tuple[str, int]] = (),
-    gone: Sequence[tuple[str, int]] = (),
+    asked: Sequence[tuple[str, int, str]] = (),
+    gone: Sequence[tuple[str, int, str]] = (),
     sync: Callable[[Sequence[Outcome]], SyncRow] | None = None,
 ) -> list[Outcome]:
     """Store what was fetched and the sync's position in one transaction.
 
-    `asked` and `gone` are (call_id, milliseconds). `sync` is called again if the transaction is
-    retried. Raises StoreUnavailable.
+    `asked` and `gone` are (call_id, milliseconds, account). `sync` is called again if the
+    transaction is retried. Raises StoreUnavailable.
     """
 
     def unit(connection: Connection) -> list[Outcome]:
@@ -146,29 +147,31 @@ def store_fetched(
     return store.run(unit)
 
 
-def syncs_of(where: Location, agent_id: str, key_id: str) -> list[SyncRow]:
-    """Every sync of an agent, or of all agents with an empty id, with a key.
+def syncs_of(where: Location, agent_id: str, account: str) -> list[SyncRow]:
+    """Every sync of an agent, or of all agents with an empty id, of an account.
 
-    If there is none, those of older versions, which stored no key, unless another key is known.
+    If there is none, those of older versions, which stored no key, unless there is another account.
     """
     with reading(where) as connection:
-        for key in (key_id, ""):
-            found = [SyncRow(*r) for r in connection.execute(sql.SYNCS_OF, (agent_id, key))]
-            if found:
-                break
+        ours = connection.execute(sql.SYNCS_OF, (agent_id, account)).fetchall()
+        nobodys = [] if ours else connection.execute(sql.SYNCS_OF_NOBODY, (agent_id,)).fetchall()
     # Last, because it reads all observations.
-    return [] if found and key != key_id and has_other_key(where, key_id) else found
+    if nobodys and has_other_account(where, account):
+        return []
+    return [SyncRow(*row) for row in ours or nobodys]
 
 
 def gone_calls(
-    where: Location, agent_id: str | None, key_id: str
+    where: Location, agent_id: str | None, account: str
 ) -> list[tuple[str, str | None, int]]:
     """(agent_id, agent_name, when it was) of stored calls that Retell no longer has.
 
-    Without calls that only other keys have.
+    Without calls that only other accounts have.
     """
     with reading(where) as connection:
-        found = connection.execute(sql.GONE_CALLS, {"agent": agent_id, "key": key_id}).fetchall()
+        found = connection.execute(
+            sql.GONE_CALLS, {"agent": agent_id, "account": account}
+        ).fetchall()
     return [(agent or "", name, at or 0) for agent, name, at in found]
 
 
@@ -179,17 +182,16 @@ def write_coverage(
     since: str | None,
     until: str | None,
     agent_id: str | None,
-    key_id: str,
+    account: str,
     is_alone: bool,
 ) -> None:
-    """Replace the key's rows of the days from `since` to `until`, of an agent if one is named.
+    """Replace the account's rows of the days from `since` to `until`, of an agent if one is named.
 
-    Rows of older versions, without a key, are replaced too if there is no other key.
+    Rows of older versions, without a key, are replaced too if there is no other account.
     """
 
     def unit(connection: Connection) -> None:
-        nobodys = key_id if is_alone else ""
-        values = (since, since, until, until, agent_id, agent_id, nobodys, key_id)
+        values = (since, since, until, until, agent_id, agent_id, account, is_alone)
         connection.execute(sql.DROP_COVERAGE, values)
         connection.executemany(sql.PUT_COVERAGE, rows)
 

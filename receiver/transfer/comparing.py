@@ -12,6 +12,7 @@ import zstandard
 from receiver.addresses import Location
 from receiver.store import sql
 from receiver.store.copying import (
+    CALLS_OWN_TABLES,
     SHARED_TABLES,
     EntityState,
     ObservationRow,
@@ -30,7 +31,6 @@ from schema.tables import (
     ERASURES,
     OBSERVATIONS,
     TABLES,
-    UPSTREAM_CALLS,
     Table,
 )
 from schema.transcript import Row
@@ -126,7 +126,8 @@ def _compare_span(found: Comparison, span: Span, source: Connection, target: Con
     by_key = {row[:3]: row for row in after}
     before = [_with_equal_body(row, by_key.get(row[:3])) for row in before]
     found.note(OBSERVATIONS, before, after)
-    found.note_newest(UPSTREAM_CALLS, *(span.rows(c, UPSTREAM_CALLS) for c in (source, target)))
+    for table in CALLS_OWN_TABLES:
+        found.note_newest(table, *(span.rows(c, table) for c in (source, target)))
     return count
 
 
@@ -136,7 +137,7 @@ def _observations(
     """The observations of `ids` with their bodies, those of erased entities without content."""
     rows = (ObservationRow(*row) for row in span.rows(connection, OBSERVATIONS, bodies=True))
     kept = [row for row in rows if row.entity_id in ids]
-    return [without_content(row) if states[row.entity_id].erasure else row for row in kept]
+    return [without_content(row) if states[row.entity_id].is_erased else row for row in kept]
 
 
 def _with_equal_body(row: ObservationRow, other: ObservationRow | None) -> ObservationRow:

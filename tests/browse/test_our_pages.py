@@ -9,7 +9,7 @@ from receiver import config
 from receiver.sandbox.days import day
 from receiver.store import receive
 from tests.support.browsing import START, simple, visiting
-from tests.support.storing import stored
+from tests.support.storing import ERASE, stored
 from tests.support.webhooks import KEY, payload
 
 # Datasette serves files.
@@ -166,7 +166,7 @@ def test_an_id_of_any_characters_has_a_page(browse, store):
 
 
 def test_missing_and_erased_calls_differ(browse, db):
-    db.execute("INSERT INTO erasures VALUES ('call_gone', 1, 'asked for')")
+    db.execute(ERASE, ("call_gone", 1))
     missing, erased = browse("/-/call/nope"), browse("/-/call/call_gone")
     assert (missing.status_code, erased.status_code) == (404, 404)
     assert "No call with this id" in missing.text

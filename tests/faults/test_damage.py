@@ -9,7 +9,7 @@ from receiver.store import Store, migrate, receive
 from receiver.store.connection import connect
 from receiver.store.sqlite import Scan
 from receiver.webhook.health import DatabaseWatch, health
-from schema.tables import ROLLUP_TABLES, TABLES
+from schema.tables import ALL_TABLES
 from tests.faults.harness import pair
 from tests.support.webhooks import NOW_MS
 
@@ -94,7 +94,7 @@ def test_scan_in_small_steps_reads_every_table(filled):
         return found
 
     connection = connect(filled, busy_timeout_ms=0)
-    tables = [table.name for table in (*TABLES, *ROLLUP_TABLES)]
+    tables = [table.name for table in ALL_TABLES]
     rows = sum(connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables)
     connection.close()
     assert scan(rows + len(tables)) == [None] * (rows + len(tables))

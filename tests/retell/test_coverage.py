@@ -11,6 +11,7 @@ from receiver.cli import main
 from receiver.store import rebuild
 from receiver.webhook.signature import key_id
 from tests.support.engines import url_of
+from tests.support.storing import ERASE
 from tests.support.upstream import DAY_MS, FIRST, PAST_MS, Account, figures, started
 from tests.support.webhooks import KEY
 
@@ -131,7 +132,7 @@ def test_an_erased_call_is_counted_and_not_missing(account, db):
     account.populate(10)
     account.sync()
     call_id = next(iter(account.box.calls))
-    db.execute("INSERT INTO erasures VALUES (?, 1, 'asked to')", (call_id,))
+    db.execute(ERASE, (call_id, 1))
     rebuild(account.store, progress=lambda *_: None)
     _, report = account.coverage()
     assert report.is_complete

@@ -96,7 +96,7 @@ def test_later_values_win_and_objects_merge():
 
 
 def test_the_function_takes_every_field_of_a_call():
-    names = set(place_call.__annotations__) - {"return", "settings"}
+    names = set(place_call.__annotations__) - {"return", "settings", "account"}
     assert names == set(FIELDS)
 
 

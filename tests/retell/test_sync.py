@@ -8,6 +8,7 @@ import pytest
 
 from receiver.store import rebuild, show
 from receiver.webhook.signature import key_id
+from tests.support.storing import ERASE
 from tests.support.tables import dump
 from tests.support.upstream import DAY_MS, FIRST, NOW_MS, PAST_MS, Account, figures, started, stored
 from tests.support.webhooks import KEY
@@ -239,7 +240,7 @@ def test_call_deleted_after_listing_is_kept(account, db, answer):
 def test_an_erased_call_is_not_fetched(account, db):
     account.populate(5)
     call_id = next(iter(account.box.calls))
-    db.execute("INSERT INTO erasures VALUES (?, 1, 'asked to')", (call_id,))
+    db.execute(ERASE, (call_id, 1))
     account.sync()
     assert call_id not in account.between.gets()
     assert call_id not in stored(db)
@@ -346,6 +347,6 @@ def test_a_new_key_fetches_no_complete_call_again(account, db):
     asked = len(account.between.gets())
     observations = dump(db)["observations"]
     account.known_as = "key_after_rotation"
-    assert figures(account.sync()) == {"unchanged": 40}
+    assert figures(account.sync(FIRST)) == {"unchanged": 40}
     assert len(account.between.gets()) == asked
     assert dump(db)["observations"] == observations

@@ -28,7 +28,7 @@ def place(sandbox, scenario="answered", **more):
 
 def request(sandbox, method, path, body=None):
     headers = {"Authorization": f"Bearer {KEY}"}
-    answer = httpx.request(method, sandbox.url + path, json=body, headers=headers)
+    answer = httpx.request(method, sandbox.url + path, json=body, headers=headers, timeout=30)
     assert answer.is_success, answer.text
     return answer.json() if answer.content else None
 

@@ -36,7 +36,9 @@ def api(clock):
 
 
 def client(sandbox):
-    return httpx.Client(base_url=sandbox.url, headers={"Authorization": f"Bearer {KEY}"})
+    return httpx.Client(
+        base_url=sandbox.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30
+    )
 
 
 def place(api, **body):
@@ -48,7 +50,7 @@ def place(api, **body):
 )
 def test_without_the_key_everything_is_401(api, authorization):
     headers = {} if authorization is None else {"Authorization": authorization.encode()}
-    with httpx.Client(base_url=api.base_url, headers=headers) as stranger:
+    with httpx.Client(base_url=api.base_url, headers=headers, timeout=30) as stranger:
         for method, path in (("POST", "/v3/list-calls"), ("GET", "/v2/get-call/x"), ("GET", "/")):
             answer = stranger.request(method, path)
             assert answer.status_code == 401

@@ -47,13 +47,17 @@ def lived(*args, seed=1, **more):
 def place(sandbox, to_number=BY_NAME["answered"].number):
     headers = {"Authorization": f"Bearer {KEY}"}
     order = {"from_number": SOLAR, "to_number": to_number}
-    answer = httpx.post(f"{sandbox.url}/v2/create-phone-call", json=order, headers=headers)
+    answer = httpx.post(
+        f"{sandbox.url}/v2/create-phone-call", json=order, headers=headers, timeout=30
+    )
     return answer.raise_for_status().json()["call_id"]
 
 
 def stop(sandbox, call_id):
     headers = {"Authorization": f"Bearer {KEY}"}
-    return httpx.post(f"{sandbox.url}/v2/stop-call/{call_id}", headers=headers).status_code
+    return httpx.post(
+        f"{sandbox.url}/v2/stop-call/{call_id}", headers=headers, timeout=30
+    ).status_code
 
 
 def test_numbers_and_names_choose_one_scenario_each():

@@ -25,7 +25,7 @@ def sandbox():
 @pytest.fixture
 def api(sandbox):
     headers = {"Authorization": f"Bearer {KEY}"}
-    with httpx.Client(base_url=sandbox.url, headers=headers) as client:
+    with httpx.Client(base_url=sandbox.url, headers=headers, timeout=30) as client:
         yield client
 
 
@@ -92,7 +92,7 @@ def test_command_prints_address_and_deliveries(tmp_path):
     key, url = re.search(r"key_\w+", said)[0], re.search(r"at (http\S+),", said)[1]
     assert f"export RETELL_API_KEY={key}" in said
     assert f"export RETELL_BASE_URL={url}" in said
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}) as api:
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as api:
         assert api.post("/v3/list-calls", json={"include_total": True}).json()["total"] == 3
         call_id = place(api).json()["call_id"]
     lines_until(

@@ -50,6 +50,7 @@ def messages(*entries, field="message_with_tool_calls") -> list[dict]:
 
 def test_chats_row_has_each_column_from_its_field():
     assert chat_row(**CHAT) == {
+        "account": None,
         "chat_id": "chat_a",
         "chat_type": "sms_chat",
         "chat_status": "ended",

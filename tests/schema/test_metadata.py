@@ -14,7 +14,7 @@ from schema.describe import metadata, render_metadata
 from schema.disconnection_reasons import REASONS
 from schema.rows import Stamp, project
 from schema.sql.views import views
-from schema.tables import ROLLUP_TABLES, TABLES
+from schema.tables import ALL_TABLES, ROLLUP_TABLES
 from tests.support import ROOT
 from tests.support.spelling import spelled
 
@@ -119,7 +119,7 @@ def test_descriptions_match_the_tables_views_and_columns(path):
 
 
 def test_descriptions_of_tables_are_those_of_the_schema():
-    for table in (*TABLES, *ROLLUP_TABLES):
+    for table in ALL_TABLES:
         assert DESCRIBED[table.name]["description"] == table.description
         assert DESCRIBED[table.name]["columns"] == table.columns
 

@@ -65,6 +65,7 @@ def call_row(**fields) -> dict:
 
 def test_calls_row_has_each_column_from_its_field():
     assert call_row(**CALL) == {
+        "account": None,
         "call_id": "call_a",
         "call_type": "phone_call",
         "call_status": "ended",

@@ -204,5 +204,7 @@ def test_highest_bodies_are_found_by_index(db):
     query = f"EXPLAIN QUERY PLAN {sql.HIGHEST_OPEN_BODIES}"
     plan = [row["detail"] for row in db.execute(query, ("c", "call", 17))]
     assert plan[0].startswith("SEARCH observations USING INDEX observations_open (entity_id=? AND ")
-    # Those of one time alone are sorted.
-    assert plan[1:] in ([], ["USE TEMP B-TREE FOR LAST 2 TERMS OF ORDER BY"])
+    # The account of each key is looked up, and those of one time alone are sorted.
+    account = ["CORRELATED SCALAR SUBQUERY 1", "SEARCH k USING PRIMARY KEY (key_id=?)"]
+    assert plan[1:3] == account
+    assert plan[3:] in ([], ["USE TEMP B-TREE FOR LAST 2 TERMS OF ORDER BY"])

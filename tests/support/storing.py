@@ -71,13 +71,15 @@ def incompressible(size) -> str:
 
 # Rows that no observation speaks of.
 UPSTREAM = [
-    "INSERT INTO upstream_calls VALUES ('c', 5, NULL)",
-    "INSERT INTO upstream_calls VALUES ('never here', NULL, 7)",
+    "INSERT INTO upstream_calls (call_id, asked_at) VALUES ('c', 5)",
+    "INSERT INTO upstream_calls (call_id, gone_at) VALUES ('never here', 7)",
     "INSERT INTO syncs (agent_id, key_id, since, until, next_day, started_at) "
     "VALUES ('', 'k', '', '', 'x', 3)",
     "INSERT INTO coverage (day, agent_id, listed, checked_at) VALUES ('2026-05-01', 'a', 3, 9)",
 ]
-ERASE = "INSERT INTO erasures VALUES (?, ?, 'asked for')"
+ERASE = (
+    "INSERT INTO erasures (entity_id, scope, erased_at, reason) VALUES (?, 'all', ?, 'asked for')"
+)
 
 
 def in_store(where, work):

@@ -14,6 +14,7 @@ from receiver.retell.fetching import Fetcher
 from receiver.retell.listing import Listing, day_of
 from receiver.sandbox.server import Sandbox
 from receiver.store import open_store, receive
+from receiver.store.engine import register_keys
 from receiver.webhook.signature import key_id
 from tests.support.meddling import Meddler
 from tests.support.webhooks import KEY
@@ -33,6 +34,7 @@ class Account:
         self.key = key
         # The key by whose id callhouse knows the account; the sandbox's key does not change.
         self.known_as = key
+        self.name = "default" if key == KEY else key
         self.now_ms = NOW_MS
         self.slept: list[float] = []
         self._stack = ExitStack()
@@ -90,7 +92,7 @@ class Account:
         """Run a sync; `stop` is called before each page and may raise."""
         with self._fetching(agent, timezone) as (listing, fetcher):
             today = day_of(self.now_ms, listing.zone)
-            days = syncing.plan(listing, self.database, since, until, today, key_id=fetcher.key_id)
+            days = syncing.plan(listing, self.database, since, until, today, account=self.name)
             return syncing.sync(
                 self.store,
                 listing,
@@ -122,8 +124,10 @@ class Account:
         with Retell(
             self.between.url, self.key, sleep=self.sleep, now_ms=lambda: self.now_ms
         ) as retell:
+            retell.key_id = key_id(self.known_as)
+            register_keys(self.store, {retell.key_id: self.name, key_id(self.key): self.name})
             listing = Listing(retell, ZoneInfo(timezone), agent)
-            yield listing, Fetcher(self.store, self.database, retell, key_id=key_id(self.known_as))
+            yield listing, Fetcher(self.store, self.database, retell, account=self.name)
 
 
 def stored(db) -> set[str]:

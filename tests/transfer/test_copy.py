@@ -200,7 +200,7 @@ def test_a_call_erased_at_either_side_stays_erased(source, target):
     assert copied(source, target)[1] == 0
     found = dump_of(target)
     at = {"call_1": 1, "call_2": 1, "call_3": 4}
-    assert dict(row[:2] for row in found["erasures"]) == at
+    assert {row[0]: row[2] for row in found["erasures"]} == at
     kept = [row for row in found["observations"] if row[0] in at]
     assert len(kept) == 4
     # Hash and times: no event, level, key, length, problem or body.
@@ -307,7 +307,7 @@ def test_command_copies_compares_and_prints_differences(source, pg, monkeypatch)
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{source}")
     said = run("--to", pg.url)
     assert re.search(r"^calls +\d+  the same$", said, re.M)
-    assert "rows of 24 tables compared: no differences." in said
+    assert "rows of 27 tables compared: no differences." in said
     with looking(pg) as session:
         session.raw.execute(DIFFERENCES["calls"])
     said = run("--to", pg.url, status=1)

@@ -101,7 +101,12 @@ def test_mirror_has_the_servers_rows_and_bodies(full, target):
     assert dump_of(target) == found
     assert bodies(target) == bodies(full)
     # A table without rows would be like any other.
-    assert {t.name for t in TABLES if not found[t.name]} <= {"erasures"}
+    assert {t.name for t in TABLES if not found[t.name]} <= {
+        "account_keys",
+        "erasures",
+        "media_files",
+        "receipts",
+    }
 
 
 def test_second_mirror_finds_nothing_to_copy(full, target):

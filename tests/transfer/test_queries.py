@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema.tables import TABLES, TIMESTAMPS
+from schema.tables import TABLES, TIMESTAMPS, WORK_TABLES
 from tests.support.exporting import CALL, DAY_MS, lines, stored
 
 pytestmark = pytest.mark.slow_on_postgres
@@ -31,7 +31,7 @@ def test_time_outside_the_calendar_stays_a_number(run):
 def test_every_time_column_is_written_as_time():
     said = {
         name
-        for table in TABLES
+        for table in (*TABLES, *WORK_TABLES)
         for name, words in table.columns.items()
         if "milliseconds" in words and words.startswith(("When", "Start", "End"))
     }

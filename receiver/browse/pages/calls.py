@@ -56,7 +56,7 @@ ORDER BY start_timestamp {order}, call_id {order} LIMIT 1
 _PREVIOUS_OF_AGENT = _AGENT_NEIGHBOUR.format(than="<", order="DESC")
 _NEXT_OF_AGENT = _AGENT_NEIGHBOUR.format(than=">", order="ASC")
 _REASON = "SELECT category, description FROM disconnection_reasons WHERE reason = ?"
-_ERASED = "SELECT 1 FROM erasures WHERE entity_id = ?"
+_ERASED = "SELECT 1 FROM erasures WHERE entity_id = ? AND scope = 'all'"
 # Numbers and addresses that identify one caller: "anonymous" is many people.
 _IS_NUMBER = re.compile(r"\+?[0-9]{6,}|.*@.*")
 

@@ -2,11 +2,11 @@
 
 from receiver.store.postgres.connection import Session
 from schema.tables import (
+    ACCOUNT_KEYS,
+    ALL_TABLES,
     CALL_TABLES,
     CHAT_TABLES,
     DISCONNECTION_REASONS,
-    ROLLUP_TABLES,
-    TABLES,
     Table,
 )
 
@@ -15,19 +15,15 @@ LOCKS = "entity_locks"
 _ENTITY_COLUMNS = ("call_id", "chat_id", "entity_id")
 # Table -> the column that it is distributed by, each after the table that it refers to.
 DISTRIBUTED = {LOCKS: "entity_id"} | {
-    table.name: table.key[0] for table in TABLES if table.key[0] in _ENTITY_COLUMNS
+    table.name: table.key[0] for table in ALL_TABLES if table.key[0] in _ENTITY_COLUMNS
 }
 # A table of parts of a call or chat -> the table that it refers to.
 PARENTS = {table.name: tables[0] for tables in (CALL_TABLES, CHAT_TABLES) for table in tables[1:]}
-# Joined with calls by views, and seldom written.
-REFERENCE = (DISCONNECTION_REASONS.name,)
+# Joined with calls or observations, and seldom written.
+REFERENCE = (DISCONNECTION_REASONS.name, ACCOUNT_KEYS.name)
 # Written with every call, or by `sync` and `coverage` alone. As reference tables they would make
 # each of these transactions one of all nodes.
-LOCAL = [
-    table.name
-    for table in (*TABLES, *ROLLUP_TABLES)
-    if table.name not in (*DISTRIBUTED, *REFERENCE)
-]
+LOCAL = [table.name for table in ALL_TABLES if table.name not in (*DISTRIBUTED, *REFERENCE)]
 LOCAL.append("callhouse_migrations")
 
 # The tables that Citus has distributed.

@@ -17,7 +17,7 @@ from receiver.store.postgres.connection import Session, connect
 from receiver.store.postgres.views import refresh
 from schema.disconnection_reasons import REASONS
 from schema.sql.views import read, views
-from schema.tables import ROLLUP_TABLES, TABLES
+from schema.tables import ALL_TABLES
 
 # How long a start waits for another one that migrates.
 LOCK_SECONDS = 30.0
@@ -93,7 +93,7 @@ def _relations(session: Session) -> set[str]:
 
 def _refuse_others(session: Session) -> None:
     # Views too: `refresh` drops what has their names.
-    ours = {table.name for table in (*TABLES, *ROLLUP_TABLES)} | {*views(), "entity_locks"}
+    ours = {table.name for table in ALL_TABLES} | {*views(), "entity_locks"}
     if taken := sorted(ours & _relations(session)):
         raise ForeignDatabase(
             f"the database has tables or views of another program: {', '.join(taken)}",

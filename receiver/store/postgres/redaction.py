@@ -12,9 +12,9 @@ from typing import Any
 
 from receiver.errors import SettingsError, docs
 from receiver.store.postgres.connection import Session
-from schema.tables import PRIVATE, TABLES, Table
+from schema.tables import ALL_TABLES, PRIVATE, Table
 
-_TABLES = {t.name: t for t in TABLES if t.name in {name for name, _ in PRIVATE}}
+_TABLES = {t.name: t for t in ALL_TABLES if t.name in {name for name, _ in PRIVATE}}
 # Citus numbers the shards of a table.
 _CLOSED = re.compile(rf"({'|'.join(_TABLES)})(_\d+)?")
 # Functions of the server that read what a text names: a query, a table or a file.

@@ -11,8 +11,8 @@ from receiver.browse.charts import DASHBOARDS
 from receiver.browse.server import serving
 from schema.questions import questions
 from schema.sql.views import views
-from schema.tables import ROLLUP_TABLES, TABLES
-from tests.support.storing import stored
+from schema.tables import ALL_TABLES
+from tests.support.storing import ERASE, stored
 
 START = 1_778_544_000_000
 NUMBER = "+14155550123"
@@ -122,7 +122,20 @@ def serving_personal(settings, store, db):
     stored(store, {"event": "chat_analyzed", "chat": CHAT}, at=START)
     step = {"transfer_destination": {"number": NUMBER}, "transfer_option": {"to": SECRET}}
     stored(store, {"event": "transfer_started", "call": {"call_id": "call_1"}, **step})
-    db.execute("INSERT INTO erasures VALUES ('call_gone', 1, ?)", [f"{SECRET} asked"])
+    db.execute(
+        "INSERT INTO receipts (receipt_id, author, reason) VALUES ('r', ?, ?)", [SECRET, SECRET]
+    )
+    db.execute(
+        "INSERT INTO media_files (call_id, kind, url, location, sha256) "
+        "VALUES ('call_1', 'a', ?, ?, ?)",
+        [SECRET, SECRET, SECRET],
+    )
+    db.execute(
+        "INSERT INTO outbox (entity_id, body_sha256, target, received_at, signature, body) "
+        "VALUES ('call_1', 'a', 'b', 1, ?, ?)",
+        [SECRET, SECRET.encode()],
+    )
+    db.execute(ERASE.replace("'asked for'", "?"), ("call_gone", 1, f"{SECRET} asked"))
     served = serving(settings, password_hash=HASH)
     yield served
     for database in served.databases.values():
@@ -143,7 +156,7 @@ def visitor(served, tokens):
 
 def pages(database):
     """Every way to the rows of a database that has an address of its own."""
-    names = [*(table.name for table in (*TABLES, *ROLLUP_TABLES)), *views()]
+    names = [*(table.name for table in ALL_TABLES), *views()]
     yield from ("/", f"/{database}", f"/{database}.json", "/.json")
     for name in names:
         yield from (f"/{database}/{name}", f"/{database}/{name}.json?_shape=array")

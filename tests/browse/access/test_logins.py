@@ -139,7 +139,7 @@ def test_an_assistant_asks_the_database_of_its_token(served, known, db_path):
         CALLHOUSE_DATABASE_URL=f"sqlite:///{db_path}", CALLHOUSE_BROWSE_BIND=address
     )
     sql = "select from_number from calls"
-    with running.browse(environ, db_path.parent) as datasette, httpx.Client() as client:
+    with running.browse(environ, db_path.parent) as datasette, httpx.Client(timeout=30) as client:
         for name, own, other in (("jane", DATABASE, MASKED), ("max", MASKED, DATABASE)):
             headers = {
                 "accept": "application/json, text/event-stream",

@@ -10,7 +10,7 @@ from receiver.sandbox.days import day
 from receiver.store import receive
 from schema.personal import OPEN, PERSONAL
 from schema.sql.views import views
-from schema.tables import ROLLUP_TABLES, TABLES
+from schema.tables import ALL_TABLES
 from tests.browse.access.roles import (
     CALL,
     NUMBER,
@@ -29,12 +29,12 @@ pytestmark = pytest.mark.sqlite
 
 
 def test_every_column_is_either_open_or_personal():
-    for table in (*TABLES, *ROLLUP_TABLES):
+    for table in ALL_TABLES:
         is_open, personal = OPEN.get(table.name, set()), set(PERSONAL.get(table.name, {}))
         assert not is_open & personal, table.name
         undecided = set(table.names) ^ (is_open | personal)
         assert not undecided, f"{table.name}: open or hidden? {undecided}"
-    assert {*OPEN, *PERSONAL} == {table.name for table in (*TABLES, *ROLLUP_TABLES)}
+    assert {*OPEN, *PERSONAL} == {table.name for table in ALL_TABLES}
 
 
 def test_undecided_column_reads_as_null(served, visit, monkeypatch):

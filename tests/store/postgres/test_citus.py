@@ -129,7 +129,7 @@ def test_every_view_matches_sqlite_on_citus(cluster, path):
 
 
 def test_what_commands_ask_is_answered(cluster, path):
-    spans = {"since": None, "until": None, "agent_id": None, "key_id": ""}
+    spans = {"since": None, "until": None, "agent_id": None, "account": ""}
     for ask in (
         lambda where: show(where, "whole"),
         lambda where: state_of(where, "whole"),

@@ -205,9 +205,9 @@ def test_distribute_waits_for_a_call_being_written(cluster):
         may_end.set()
         for thread in threads:
             thread.join(30)
-        assert (
-            session.raw.execute("SELECT count(*) FROM spread").fetchone()[0] == len(DISTRIBUTED) + 1
-        )
+        assert session.raw.execute("SELECT count(*) FROM spread").fetchone()[0] == len(
+            DISTRIBUTED
+        ) + len(REFERENCE)
 
 
 def test_distributed_figures_are_counted_without_rollups(cluster, db_path):

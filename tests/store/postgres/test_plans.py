@@ -108,10 +108,12 @@ def test_other_writes_touch_at_most_one_call(in_parts, spy):
     def sync(store):
         received = [receive(b'{"call_id": "c"}', source="api", observed_at=5, received_at=6)]
         row = SyncRow("", "k", "2026-05-01", "", "2026-05-02", 1, None)
-        store_fetched(store, received, asked=[("c", 5)], gone=[("d", 6)], sync=lambda _: row)
+        store_fetched(
+            store, received, asked=[("c", 5, "a")], gone=[("d", 6, "a")], sync=lambda _: row
+        )
         day = ("2026-05-01", "a", *[None] * (len(COVERAGE.names) - 2))
         write_coverage(
-            store, [day], since="2026-05-01", until=None, agent_id=None, key_id="k", is_alone=True
+            store, [day], since="2026-05-01", until=None, agent_id=None, account="k", is_alone=True
         )
 
     def add_up(store):

@@ -24,13 +24,12 @@ from receiver.store.migrate import scripts
 from receiver.store.postgres.connection import numbered
 from schema.sql import rollups
 from schema.sql.zones import Zone
-from schema.tables import ROLLUP_TABLES, TABLES
+from schema.tables import ALL_TABLES, TABLES
 from tests.support import ROOT
 from tests.support.postgres import execute, looking, programs
 from tests.support.storing import add
 from tests.support.tables import FIRST_COLUMNS
 
-ALL_TABLES = (*TABLES, *ROLLUP_TABLES)
 # What PostgreSQL has beside the tables of the schema.
 OURS = {"callhouse_migrations", "entity_locks"}
 TYPES = {"TEXT": "text", "INTEGER": "bigint", "REAL": "double precision", "BLOB": "bytea"}
@@ -111,7 +110,7 @@ def test_indexes_are_sqlites_except_for_pages(catalog, db):
         assert found == expected | OWN_INDEXES.get(table.name, set())
 
 
-SPAN = {"low": 5, "high": 9, "agent": None, "key": "k"}
+SPAN = {"low": 5, "high": 9, "agent": None, "account": "k"}
 
 
 @pytest.mark.parametrize(
@@ -250,7 +249,7 @@ def test_older_syncs_stay_without_a_key(postgres, monkeypatch):
     assert migrate(where, timezone="UTC") == [name for name in scripts() if name not in older]
     with looking(where) as session:
         found = session.raw.execute("SELECT * FROM syncs").fetchall()
-    assert found == [("", "", "", "", "2026-05-02", 3, 4, 9, 5, 2, 1, 1, 0)]
+    assert found == [("", "", "", "", "2026-05-02", 3, 4, 9, 5, 2, 1, 1, 0, None)]
 
 
 def test_lost_rights_on_syncs_are_granted_as_printed(postgres, monkeypatch):

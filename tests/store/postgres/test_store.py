@@ -13,7 +13,7 @@ from receiver.store import Outcome, open_store
 from receiver.store.protocols import CONNECTIONS
 from tests.support.postgres import execute, looking, name_of, pooler
 from tests.support.running import wait_until
-from tests.support.storing import add
+from tests.support.storing import ERASE, add
 from tests.support.tables import dump
 
 
@@ -53,14 +53,14 @@ def test_aborted_transaction_is_retried_as_a_whole(store, pg, state):
 
     def unit(connection):
         tries.append(1)
-        connection.execute("INSERT INTO erasures (entity_id) VALUES (?)", (f"try {len(tries)}",))
+        connection.execute(ERASE, (f"try {len(tries)}", 1))
         if len(tries) < 3:
             connection.execute(f"DO $$ BEGIN RAISE EXCEPTION SQLSTATE '{state}'; END $$")
         return "done"
 
     assert store.run(unit) == "done"
     with looking(pg) as db:
-        assert dump(db)["erasures"] == [("try 3", None, None)]
+        assert dump(db)["erasures"] == [("try 3", "all", 1, "asked for", None)]
 
 
 def test_transaction_that_always_aborts_is_busy(pg):
@@ -248,7 +248,7 @@ def test_each_transaction_is_made_durable_by_itself(store, pg, holder):
 
 def test_transaction_without_durability_is_not_committed(store, pg):
     def unit(connection):
-        connection.execute("INSERT INTO erasures (entity_id) VALUES (?)", ("a",))
+        connection.execute(ERASE, ("a", 1))
 
     overridden = (
         "CREATE FUNCTION public.set_config(text, text, boolean) RETURNS text LANGUAGE sql "

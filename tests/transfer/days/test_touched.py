@@ -4,6 +4,7 @@ import pytest
 
 from receiver.store import rebuild
 from tests.support.exporting import DAY_MS, silent
+from tests.support.storing import ERASE
 from tests.transfer.days.lake import (
     DAY,
     MANIFEST,
@@ -102,7 +103,7 @@ def test_erased_call_is_replaced_by_its_tombstone(store, db, update, lake):
     add(store, "kept", at=NEXT_DAY_MS, transcript="hello")
     update(private=True)
     assert call_ids(lake) == {"erased", "kept"}
-    db.execute("INSERT INTO erasures (entity_id, erased_at, reason) VALUES ('erased', 1, 'asked')")
+    db.execute(ERASE, ("erased", 1))
     db.execute("UPDATE observations SET body = NULL, event = NULL WHERE entity_id = 'erased'")
     rebuild(store, progress=silent)
     done = update(private=True)
