@@ -164,8 +164,10 @@ def test_depth_is_limited(opening, closing, beside):
     assert (event.problem, values(event.fields)["x"] is None) == (None, False)
     event = parse(nested(MAX_DEPTH + 4))
     assert (event.problem, values(event.fields)["x"]) == (None, None)
-    for levels in (2000, 100_000):
-        assert parse(nested(levels)).problem == "not usable JSON: nested too deep"
+    # How deep the scanner goes depends on Python: from 3.13 on, 2,000 levels are stored unread.
+    event = parse(nested(2000))
+    assert event.problem == "not usable JSON: nested too deep" or values(event.fields)["x"] is None
+    assert parse(nested(100_000)).problem == "not usable JSON: nested too deep"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1"])
