@@ -13,11 +13,11 @@ export PYTHONDONTWRITEBYTECODE :=
 AT_ONCE = -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve browse test test-system test-all test-faults simulate fuzz lint describe \
-	bench bench-large screenshots clean
+.PHONY: help demo serve browse test coverage test-versions test-system test-all test-faults simulate \
+	fuzz lint describe bench bench-large screenshots clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## A believable day of calls, received and browsed on this machine
 	@$(BIN)/callhouse demo
@@ -32,11 +32,24 @@ test: lint ## Lint, types and tests, on SQLite and on PostgreSQL
 	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE)
 	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE) --engine postgres
 
-test-system: ## Install PostgreSQL and Chromium for the tests, by apt-get (as root, on Debian)
-	@echo "Installing the packages postgresql and chromium with apt-get"
+coverage: $(VENV)/.installed-dev ## Which lines the fast tests on SQLite run through
+	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE) --cov --cov-report=term-missing
+
+test-versions: ## The fast tests on SQLite with each Python that is installed, in environments of their own
+	@for version in 3.11 3.12 3.13 3.14; do \
+		python$$version -c "" 2>/dev/null || { echo "Python $$version is not installed"; continue; }; \
+		echo "Python $$version"; \
+		python$$version -m venv $(VENV)-$$version && \
+		$(VENV)-$$version/bin/python -m pip install --quiet --disable-pip-version-check \
+			--editable '.[dev]' && \
+		$(VENV)-$$version/bin/python -m pytest -m "not slow" $(AT_ONCE) || exit 1; \
+	done
+
+test-system: ## Install PostgreSQL, Chromium and nginx for the tests, by apt-get (as root, on Debian)
+	@echo "Installing the packages postgresql, chromium and nginx-light with apt-get"
 	@apt-get update
 	@DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-		postgresql chromium
+		postgresql chromium nginx-light
 
 test-all: lint $(VENV)/.installed-dev-all ## The same, the slow tests and those of other engines
 	@$(BIN)/python -m pytest
@@ -75,7 +88,7 @@ screenshots: $(VENV)/.installed-dev ## Take the README's pictures anew (needs Ch
 	@$(BIN)/python docs/screenshots.py
 
 clean: ## Remove the virtual environment and the demo
-	rm -rf $(VENV) callhouse-demo
+	rm -rf $(VENV) $(VENV)-3.* callhouse-demo
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c $(IS_NEW) || { echo "callhouse needs Python 3.11 or newer, and $(PYTHON) is none:" \
