@@ -23,6 +23,7 @@ from receiver.addresses import (
     parse_database,
     parse_media,
 )
+from receiver.config_file import ConfigFile, load_config_file
 from receiver.errors import SettingsError, docs
 
 T = TypeVar("T")
@@ -137,6 +138,12 @@ SETTINGS = (
         "1 lets recordings be fetched from private and loopback addresses, as of the sandbox.",
     ),
     Setting("CALLHOUSE_TIMEZONE", "UTC", "IANA time zone in which views show times and cut days."),
+    Setting(
+        "CALLHOUSE_CONFIG",
+        "callhouse.toml",
+        "File with the intervals of jobs, where backups go and forwarding targets "
+        "([callhouse.toml](config-file.md)). The default file may be missing.",
+    ),
 )
 
 
@@ -184,6 +191,8 @@ class Settings:
     secret: str | None
     media: Media
     timezone: str
+    file_path: Path
+    file: ConfigFile
 
     @property
     def database_path(self) -> Path:
@@ -284,6 +293,8 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         secret=value("CALLHOUSE_SECRET") or None,
         media=_media(values, value),
         timezone=_parse("CALLHOUSE_TIMEZONE", value, timezone_name),
+        file_path=Path(value("CALLHOUSE_CONFIG")),
+        file=_config_file(value, is_named=bool(values.get("CALLHOUSE_CONFIG", "").strip())),
     )
 
 
@@ -369,6 +380,15 @@ def _flag(text: str) -> bool:
     if text not in ("0", "1"):
         raise ValueError("it must be 0 or 1")
     return text == "1"
+
+
+def _config_file(value: Callable[[str], str], *, is_named: bool) -> ConfigFile:
+    try:
+        return load_config_file(Path(value("CALLHOUSE_CONFIG")), is_required=is_named)
+    except ValueError as error:
+        raise SettingsError(
+            str(error), hint=f"{docs('reference/config-file.md')} lists what it can have."
+        ) from None
 
 
 def _refuse_undecodable(values: Mapping[str, str]) -> None:

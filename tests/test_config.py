@@ -9,6 +9,7 @@ import pytest
 
 from receiver import config
 from receiver.addresses import Bind, require_free
+from receiver.config_file import ConfigFile
 from receiver.errors import SettingsError
 from receiver.webhook.signature import key_id
 
@@ -79,6 +80,8 @@ def test_every_setting_is_read_from_its_variable():
         "s3cret",
         (("bucket", "of/calls"), 1, 2, 3, 4, True),
         "Europe/Berlin",
+        Path("callhouse.toml"),
+        dataclasses.astuple(ConfigFile()),
     )
 
 
@@ -98,7 +101,7 @@ def test_settings_cannot_be_changed():
 
 def test_every_setting_has_a_sentence():
     assert all(setting.meaning.endswith(".") for setting in config.SETTINGS)
-    assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 23
+    assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 24
 
 
 def test_keys_are_stripped_deduplicated_with_api_key_first():

@@ -1,0 +1,212 @@
+"""callhouse.toml: settings that do not fit an environment variable, parsed strictly and once.
+
+A table for each subject, each parsed by one function of `_TABLES`. Messages name the key that is
+wrong and never repeat a value: it may be a secret.
+"""
+
+import base64
+import binascii
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+# The jobs of `callhouse work`, and how many seconds are between two runs of each.
+INTERVALS = MappingProxyType(
+    {
+        "roll_up": 60,
+        "recordings": 30,
+        "forward": 1,
+        "sync": 3_600,
+        "coverage": 86_400,
+        "prune": 86_400,
+        "backup": 86_400,
+    }
+)
+_MAX_SECONDS = 366 * 86_400
+_MAX_KEPT = 10_000
+# As Standard Webhooks asks: 24 to 64 bytes, in base64, after this prefix.
+# Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+_SECRET_PREFIX = "whsec_"
+_SECRET_BYTES = (24, 64)
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL that events are forwarded to. `events` None is all of them.
+
+    With a `secret`, requests are signed in the Standard Webhooks format; without one, they have
+    the signature that Retell made.
+    """
+
+    name: str
+    url: str
+    events: frozenset[str] | None = None
+    secret: bytes | None = field(default=None, repr=False)
+
+    def wants(self, event: str | None) -> bool:
+        """Whether an event is forwarded to it."""
+        return self.events is None or event in self.events
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """Where the backup job writes, and how many backups are kept. `to` empty: nowhere."""
+
+    to: str = ""
+    keep: int = 7
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """The parsed file. `intervals` has the seconds of every job; 0 is never."""
+
+    public_url: str | None = None
+    intervals: Mapping[str, int] = field(default_factory=lambda: dict(INTERVALS))
+    backup: Backup = Backup()
+    forward: tuple[Target, ...] = ()
+
+
+def load_config_file(path: Path, *, is_required: bool) -> ConfigFile:
+    """Parse the file; the defaults if there is none and none is required.
+
+    Raises ValueError with a message for a person.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if is_required:
+            raise ValueError(f"there is no file {path}") from None
+        return ConfigFile()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # The end of the message is the place; what is before it could repeat a value.
+        place = re.search(r"\(.*\)$", str(error))
+        raise ValueError(f"{path} is not TOML {place[0] if place else ''}".strip()) from None
+    try:
+        _require_known(values, _TABLES, "the file")
+        parsed = {name: parse(values[name]) for name, parse in _TABLES.items() if name in values}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return ConfigFile(**{_FIELDS.get(name, name): value for name, value in parsed.items()})
+
+
+def _intervals(value: Any) -> Mapping[str, int]:
+    _require_known(_table(value, "jobs"), INTERVALS, "[jobs]")
+    for name, seconds in value.items():
+        _require_int(seconds, 0, _MAX_SECONDS, f"jobs.{name}, in seconds,")
+    return INTERVALS | value
+
+
+def _backup(value: Any) -> Backup:
+    _require_known(_table(value, "backup"), ("to", "keep"), "[backup]")
+    found = Backup(**value)
+    _require_text(found.to, "backup.to")
+    _require_int(found.keep, 1, _MAX_KEPT, "backup.keep")
+    return found
+
+
+def _targets(value: Any) -> tuple[Target, ...]:
+    if not isinstance(value, list):
+        raise ValueError("targets are written under [[forward]], with two brackets")
+    found = tuple(_target(each) for each in value)
+    names = [target.name for target in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two targets of [[forward]] have the name {twice[0]}")
+    return found
+
+
+def _target(value: Any) -> Target:
+    _table(value, "forward")
+    _require_known(value, ("name", "url", "events", "sign", "secret"), "[[forward]]")
+    name = value.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError("each [[forward]] needs a name of letters, digits, - and _")
+    where = f"the target {name}"
+    events = value.get("events")
+    if events is not None and (
+        not isinstance(events, list) or not all(isinstance(event, str) for event in events)
+    ):
+        raise ValueError(f"events of {where} must be a list of names")
+    sign = value.get("sign", "retell")
+    if sign not in ("retell", "standard"):
+        raise ValueError(f'sign of {where} must be "retell" or "standard"')
+    if (sign == "standard") != ("secret" in value):
+        raise ValueError(f'{where}: a secret belongs to sign = "standard", and only to it')
+    return Target(
+        name=name,
+        url=_url(value.get("url"), f"url of {where}"),
+        events=None if events is None else frozenset(events),
+        secret=_secret(value["secret"], where) if sign == "standard" else None,
+    )
+
+
+def _secret(value: Any, where: str) -> bytes:
+    message = (
+        f"secret of {where} must be {_SECRET_PREFIX} and "
+        f"{_SECRET_BYTES[0]} to {_SECRET_BYTES[1]} bytes in base64"
+    )
+    if not isinstance(value, str) or not value.startswith(_SECRET_PREFIX):
+        raise ValueError(message)
+    try:
+        secret = base64.b64decode(value.removeprefix(_SECRET_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(message) from None
+    if not _SECRET_BYTES[0] <= len(secret) <= _SECRET_BYTES[1]:
+        raise ValueError(message)
+    return secret
+
+
+def _public_url(value: Any) -> str:
+    return _url(value, "public_url")
+
+
+def _url(value: Any, what: str) -> str:
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if not parts or parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
+        raise ValueError(f"{what} must be a URL, such as https://calls.example.com/webhook")
+    return str(value)
+
+
+def _table(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a table")
+    return value
+
+
+def _require_text(value: Any, what: str) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{what} must be text")
+
+
+def _require_int(value: Any, least: int, most: int, what: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{what} must be a whole number from {least} to {most}")
+
+
+def _require_known(found: Mapping[str, Any], known: Any, where: str) -> None:
+    for name in found:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            raise ValueError(f"{where} has no setting {name}; did you mean {nearest}?")
+
+
+# Name in the file -> its parser.
+_TABLES: dict[str, Callable[[Any], Any]] = {
+    "public_url": _public_url,
+    "jobs": _intervals,
+    "backup": _backup,
+    "forward": _targets,
+}
+_FIELDS = {"jobs": "intervals"}
