@@ -37,6 +37,7 @@ CallhouseError
 │   ├── LinkRefused          the link is not one that callhouse fetches
 │   ├── DiskReserved         the disk has less free space than the reserve
 │   └── StorageUnavailable   the directory or bucket cannot be written or read
+├── JobIsRunning             another process runs this job now
 ├── RetellError              a request to Retell's API failed
 │   ├── BadRequest           400
 │   ├── KeyRefused           401, 403
@@ -314,6 +315,10 @@ class StorageUnavailable(RecordingNotKept):
     """The directory or bucket cannot be written or read."""
 
     hint = "Check CALLHOUSE_MEDIA_URL, the disk, and the AWS_ variables of a bucket."
+class JobIsRunning(CallhouseError):
+    """Another process runs this job now."""
+
+    hint = "Wait until it has ended; `callhouse status` shows it. A killed one is free in a minute."
 
 
 class RetellError(CallhouseError):

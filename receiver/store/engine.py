@@ -70,7 +70,7 @@ class Engine(Protocol):
         """One moment of it for queries that anybody wrote, which cannot write."""
 
     def look(self, problems: list[str]) -> dict[str, Any]:
-        """writable, schema and quarantined for the health check; adds to `problems`."""
+        """writable, schema, quarantined and jobs for the health check; adds to `problems`."""
 
     def sizes(self) -> tuple[int, int]:
         """Bytes of the database and of its write-ahead log."""

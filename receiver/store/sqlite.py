@@ -29,6 +29,7 @@ from receiver.store.connection import (
     sqlite3,
 )
 from receiver.store.exporting import FileSnapshot, snapshot
+from receiver.store.jobs import job_rows
 from receiver.store.migrate import applied, check, migrate
 from receiver.store.store import Store
 from schema.tables import ALL_TABLES
@@ -89,7 +90,10 @@ class Sqlite:
         return snapshot(self.path, timezone=timezone, private=private)
 
     def look(self, problems: list[str]) -> dict[str, Any]:
-        """What a look into the file tells, without ever waiting for the write lock."""
+        """What a look into the file tells, without ever waiting for the write lock.
+
+        `jobs` too, their rows, if the schema is this version's.
+        """
         found: dict[str, Any] = {"writable": False, "schema": None, "quarantined": None}
         try:
             connection = connect(self.path, busy_timeout_ms=0)
@@ -101,6 +105,7 @@ class Sqlite:
             check(connection)
             if damaged := _damage(self.path, connection):
                 problems.append(f"the database is damaged: {damaged}")
+            found["jobs"] = job_rows(connection)
             found["quarantined"] = connection.execute(sql.QUARANTINED).fetchone()[0]
             found["writable"] = _is_writable(connection)
         except SchemaMismatch as error:

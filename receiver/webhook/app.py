@@ -3,7 +3,7 @@
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Protocol
@@ -28,6 +28,7 @@ from receiver.errors import (
     StoreBusy,
     StoreUnavailable,
 )
+from receiver.jobs.schedule import intervals
 from receiver.store import AnyStore, Received, is_known, open_store, receive
 from receiver.webhook.health import Counters, DatabaseWatch, health, note, prometheus
 from receiver.webhook.logs import log
@@ -119,17 +120,21 @@ def create_app(
             return jsonify({event.event: {}}), 200
         return _no_content(), 204
 
-    _answer_health(app, watch, counters, now_ms)
+    _answer_health(app, watch, counters, intervals(settings), now_ms)
     _answer_errors(app, counters, now_ms, settings.max_body_bytes)
     return app
 
 
 def _answer_health(
-    app: Flask, watch: DatabaseWatch, counters: Counters, now_ms: Callable[[], int]
+    app: Flask,
+    watch: DatabaseWatch,
+    counters: Counters,
+    intervals_ms: Mapping[str, int],
+    now_ms: Callable[[], int],
 ) -> None:
     @app.get("/healthz")
     def healthz() -> tuple[Response, int]:
-        state = health(watch.look(), counters, now_ms=now_ms())
+        state = health(watch.look(), counters, intervals_ms=intervals_ms, now_ms=now_ms())
         return jsonify(state), 503 if state["problems"] else 200
 
     @app.get("/metrics")

@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from receiver.addresses import Location
+from receiver.jobs.schedule import FAILING, OVERDUE, job_states
 from receiver.store.engine import engine
+from receiver.store.jobs import JobRow
 
 # One slot each. The order is fixed: names are appended, never moved.
 NAMES = (
@@ -133,6 +136,8 @@ PROBLEMS = (
     STALE,
     FORGED,
     REFUSED,
+    OVERDUE,
+    FAILING,
 )
 
 
@@ -157,10 +162,11 @@ def note(counters: Counters, outcome: str, *, now_ms: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseState:
-    """The state of the database and its disk."""
+    """The state of the database, its jobs and its disk."""
 
     problems: Sequence[str]
     found: Mapping[str, Any]
+    jobs: Mapping[str, JobRow]
     database_bytes: int
     wal_bytes: int
     free_disk_bytes: int
@@ -192,13 +198,32 @@ class DatabaseWatch:
         free = free_bytes(self._path)
         if free < MIN_FREE_BYTES:
             problems.append(NEARLY_FULL)
-        return DatabaseState(problems, found, *self._engine.sizes(), free)
+        jobs = found.pop("jobs", {})
+        return DatabaseState(problems, found, jobs, *self._engine.sizes(), free)
 
 
-def health(state: DatabaseState, counters: Counters, *, now_ms: int) -> dict[str, Any]:
-    """The response of /healthz; `problems` is empty if there are none."""
+def health(
+    state: DatabaseState,
+    counters: Counters,
+    *,
+    intervals_ms: Mapping[str, int] = MappingProxyType({}),
+    now_ms: int,
+) -> dict[str, Any]:
+    """The response of /healthz; `problems` is empty if there are none.
+
+    `intervals_ms` are the intervals of the jobs.
+    """
     counts = counters.read()
-    problems = [*state.problems, *traffic_problems(counts, now_ms)]
+    jobs = [
+        job
+        for job in job_states(state.jobs, intervals_ms, now_ms=now_ms)
+        if job.row.started_at is not None
+    ]
+    problems = [
+        *state.problems,
+        *traffic_problems(counts, now_ms),
+        *(job.problem for job in jobs if job.problem),
+    ]
     last_event_ms = counts["last_event_ms"]
     return {
         "status": "error" if problems else "ok",
@@ -208,6 +233,7 @@ def health(state: DatabaseState, counters: Counters, *, now_ms: int) -> dict[str
         "stale": counts["stale"],
         "wal_bytes": state.wal_bytes,
         "free_disk_bytes": state.free_disk_bytes,
+        "jobs": [job.as_json() for job in jobs],
     }
 
 
@@ -260,4 +286,33 @@ def prometheus(state: DatabaseState, counters: Counters) -> str:
             f"# TYPE callhouse_{name} gauge",
             f"callhouse_{name} {value}",
         ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_job_lines(state.jobs)]) + "\n"
+
+
+def _job_lines(jobs: Mapping[str, JobRow]) -> list[str]:
+    gauges: dict[str, tuple[str, Callable[[JobRow], float | None]]] = {
+        "job_started_timestamp_seconds": (
+            "When the job last started.",
+            lambda row: _seconds(row.started_at),
+        ),
+        "job_ended_timestamp_seconds": (
+            "When the job last ended.",
+            lambda row: _seconds(row.ended_at),
+        ),
+        "job_next_run_timestamp_seconds": (
+            "When the job runs next.",
+            lambda row: _seconds(row.next_run_at),
+        ),
+        "job_failures": ("How often the job has failed in a row.", lambda row: row.failures),
+    }
+    lines = []
+    for name, (meaning, value_of) in gauges.items():
+        lines += [f"# HELP callhouse_{name} {meaning}", f"# TYPE callhouse_{name} gauge"]
+        for row in jobs.values():
+            if (value := value_of(row)) is not None:
+                lines.append(f'callhouse_{name}{{job="{row.name}"}} {value}')
+    return lines
+
+
+def _seconds(at_ms: int | None) -> float | None:
+    return None if at_ms is None else at_ms / 1000

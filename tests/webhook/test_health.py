@@ -12,6 +12,7 @@ import pytest
 
 from receiver.addresses import Bind
 from receiver.errors import StoreBusy
+from receiver.store.jobs import JobRow, claim, finish
 from receiver.webhook import health as said
 from receiver.webhook.health import FORGED, MIN_FORGED, MIN_FREE_BYTES, PROBLEMS, DatabaseWatch
 from receiver.webhook.signature import sign
@@ -53,7 +54,7 @@ def test_health_of_a_new_database(client, database):
     del state["free_disk_bytes"], state["wal_bytes"]
     assert state == {
         "status": "ok", "problems": [], "writable": True, "schema": LAST_MIGRATION,
-        "quarantined": 0, "last_event_ms": None, "stale": 0,
+        "quarantined": 0, "last_event_ms": None, "stale": 0, "jobs": [],
     }  # fmt: skip
 
 
@@ -246,6 +247,43 @@ def test_health_with_its_own_address_is_404_elsewhere(serve):
     header = sign(body, key=KEY, now_ms=NOW_MS)
     elsewhere = post_as_is(client, body, header, base_url="http://localhost:9000")
     assert_refused(elsewhere, 404)
+
+
+def run_job(store, name, *, at_ms, failures=0, next_run_at=None) -> None:
+    """Note that a job ran."""
+    claim(store, JobRow(name), owner="worker", now_ms=at_ms, lease_ms=60_000)
+    result, problem = ("failed", "no connection") if failures else ("done", None)
+    finish(store, JobRow(name, at_ms, at_ms, result, problem, failures, next_run_at, "worker"))
+
+
+def test_health_has_the_jobs_that_ran(client, store):
+    run_job(store, "sync", at_ms=NOW_MS - 60_000, next_run_at=NOW_MS + 1)
+    [job] = health(client)["jobs"]
+    assert job == {
+        "name": "sync", "state": "waiting", "interval_seconds": 3600,
+        "started_ms": NOW_MS - 60_000, "ended_ms": NOW_MS - 60_000,
+        "result": "done", "problem": None, "failures": 0, "next_run_ms": NOW_MS + 1,
+    }  # fmt: skip
+
+
+def test_overdue_job_is_a_problem(client, store):
+    run_job(store, "sync", at_ms=NOW_MS - 10**8, next_run_at=NOW_MS - 16 * 60_000)
+    [problem] = health(client, 503)["problems"]
+    assert problem == "a job is overdue: sync, due at 2026-05-13 18:52 UTC"
+
+
+def test_job_that_failed_often_is_a_problem(client, store):
+    run_job(store, "sync", at_ms=NOW_MS - 1, failures=3, next_run_at=NOW_MS + 60_000)
+    [problem] = health(client, 503)["problems"]
+    assert problem == "a job fails: sync, 3 times: no connection"
+
+
+def test_metrics_have_the_jobs(client, store):
+    run_job(store, "sync", at_ms=NOW_MS - 60_000, next_run_at=NOW_MS)
+    text = client.get("/metrics").text
+    assert f'callhouse_job_ended_timestamp_seconds{{job="sync"}} {NOW_MS / 1000 - 60}' in text
+    assert f'callhouse_job_next_run_timestamp_seconds{{job="sync"}} {NOW_MS / 1000}' in text
+    assert 'callhouse_job_failures{job="sync"} 0' in text
 
 
 # Metrics.

@@ -10,6 +10,7 @@ import psycopg
 from receiver.addresses import PostgresUrl
 from receiver.errors import DatabaseAway, NotStored, SchemaMismatch, docs
 from receiver.store import sql
+from receiver.store.jobs import job_rows
 from receiver.store.postgres.connection import Session, connect, message_of, unusable
 from receiver.store.postgres.exporting import ServerSnapshot, snapshot
 from receiver.store.postgres.migrate import LOCK_SECONDS, applied, check, migrate
@@ -93,6 +94,7 @@ class Postgres:
             session.begin(_READ)
             found["schema"] = max(applied(session), default=None)
             check(session)
+            found["jobs"] = job_rows(session)
             found["quarantined"] = _one(session, sql.QUARANTINED)
             found["writable"] = not _one(session, _IS_READ_ONLY)
         except SchemaMismatch as error:

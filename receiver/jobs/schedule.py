@@ -1,0 +1,119 @@
+"""When a job is due, and what state it is in: computed from its row in jobs and its interval."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from receiver.config import Settings
+from receiver.store.jobs import JobRow
+
+# After a failure: the first wait, which doubles, and the longest one.
+FIRST_RETRY_MS = 15_000
+LAST_RETRY_MS = 3_600_000
+# How late a job may be before that is a problem.
+GRACE_MS = 15 * 60_000
+# One failure can be a bad moment of the network.
+MIN_FAILURES = 3
+
+OVERDUE = "a job is overdue"
+FAILING = "a job fails"
+
+
+def intervals(settings: Settings) -> dict[str, int]:
+    """The interval of each job in milliseconds; 0 for one that is off or has nothing to do."""
+    has_api = any(account.api_key for account in settings.accounts)
+    needs = {
+        "sync": has_api,
+        "coverage": has_api,
+        "forward": settings.file.forward,
+        "backup": settings.file.backup.to,
+    }
+    return {
+        name: seconds * 1000 if needs.get(name, True) else 0
+        for name, seconds in settings.file.intervals.items()
+    }
+
+
+def due_at(row: JobRow, interval_ms: int, *, now_ms: int) -> int:
+    """When the job may run next; a time that has passed is now."""
+    if row.lease_until is not None:
+        return row.lease_until
+    if row.ended_at is None:
+        return now_ms
+    planned = row.ended_at + interval_ms if row.next_run_at is None else row.next_run_at
+    if not row.failures:
+        # The interval may be shorter now than when the run was planned.
+        planned = min(planned, row.ended_at + interval_ms)
+    # A later time was written while the clock was ahead.
+    return planned if planned <= now_ms + max(interval_ms, LAST_RETRY_MS) else now_ms
+
+
+def retry_ms(failures: int) -> int:
+    """How long to wait after so many failures in a row."""
+    return int(min(FIRST_RETRY_MS * 2 ** min(failures - 1, 20), LAST_RETRY_MS))
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A job for a person: its row, its interval (0 is off), and `state`.
+
+    `state` is off, new, running, waiting, failing or overdue.
+    """
+
+    row: JobRow
+    interval_ms: int
+    state: str
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with it, for the health check."""
+        if self.state == "overdue":
+            return f"{OVERDUE}: {self.row.name}, due at {_text(self.row)}"
+        if self.state == "failing" and (self.row.failures or 0) >= MIN_FAILURES:
+            return f"{FAILING}: {self.row.name}, {self.row.failures} times: {self.row.problem}"
+        return None
+
+    def as_json(self) -> dict[str, Any]:
+        """For /healthz and `--json`; times in milliseconds."""
+        return {
+            "name": self.row.name,
+            "state": self.state,
+            "interval_seconds": self.interval_ms // 1000,
+            "started_ms": self.row.started_at,
+            "ended_ms": self.row.ended_at,
+            "result": self.row.result,
+            "problem": self.row.problem,
+            "failures": self.row.failures or 0,
+            "next_run_ms": self.row.next_run_at,
+        }
+
+
+def job_states(
+    rows: Mapping[str, JobRow], intervals_ms: Mapping[str, int], *, now_ms: int
+) -> list[JobState]:
+    """Every job, in the order of the settings."""
+    return [
+        JobState(row, interval_ms, _state(row, interval_ms, now_ms))
+        for name, interval_ms in intervals_ms.items()
+        for row in [rows.get(name, JobRow(name))]
+    ]
+
+
+def _state(row: JobRow, interval_ms: int, now_ms: int) -> str:
+    if row.lease_until is not None and row.lease_until > now_ms:
+        return "running"
+    if not interval_ms:
+        return "off"
+    if row.started_at is None:
+        return "new"
+    # A job that only its own command runs has no next run.
+    planned = row.lease_until if row.lease_until is not None else row.next_run_at
+    if planned is not None and planned + GRACE_MS < now_ms:
+        return "overdue"
+    return "failing" if row.failures else "waiting"
+
+
+def _text(row: JobRow) -> str:
+    at = row.lease_until if row.lease_until is not None else row.next_run_at
+    return datetime.fromtimestamp((at or 0) / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,347 @@
+"""`callhouse work`: run each job at its interval, one worker at a time.
+
+A thread for each job waits until it is due, claims it by a lease in the table jobs, runs it while
+another thread renews the lease, and writes how it ended. A job does its work in small transactions
+that can be repeated, so a worker may be killed at any point: the next one claims the job after the
+lease and starts it again.
+
+There is no scheduler library here. What is needed is a lease in our database, on SQLite and
+PostgreSQL, that a second worker respects; APScheduler 3 forbids two schedulers on one job store and
+has its own tables by SQLAlchemy, APScheduler 4 is an alpha release, and cron expressions are of no
+use here. The loop below is shorter than what would adapt one of them.
+
+The receiver (PostgreSQL) and `callhouse browse` (SQLite) roll up too, so that pages are fast where
+no worker runs. Rolling up twice does nothing.
+"""
+
+import importlib
+import importlib.util
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from types import MappingProxyType
+
+from receiver import clock
+from receiver.config import Settings
+from receiver.errors import CallhouseError, JobIsRunning, StoreUnavailable
+from receiver.jobs.schedule import due_at, intervals, retry_ms
+from receiver.store import AnyStore, open_store
+from receiver.store.engine import reading
+from receiver.store.jobs import JobRow, claim, finish, job_rows, renew
+
+# Job -> its function, which runs it once and returns what is incomplete, or None.
+_FUNCTIONS = MappingProxyType(
+    {
+        "roll_up": "receiver.jobs.upkeep:roll_up",
+        "recordings": "receiver.jobs.recordings:keep_recordings",
+        "forward": "receiver.jobs.forward:forward",
+        "sync": "receiver.jobs.upkeep:sync",
+        "coverage": "receiver.jobs.upkeep:coverage",
+        "prune": "receiver.jobs.prune:prune",
+        "backup": "receiver.jobs.backup:backup",
+    }
+)
+LEASE_SECONDS = 60.0
+# A job with a shorter interval runs several times in one claim, so that it seldom writes to jobs.
+CLAIM_SECONDS = 60.0
+# How long a job waits for the write lock; the receiver waits for 4 seconds.
+BUSY_SECONDS = 60.0
+# How often a job that nobody runs is looked at, and how long after the database was unavailable.
+POLL_SECONDS = 5.0
+# After SIGTERM, jobs have so long to reach the end of their transaction.
+STOP_SECONDS = 4.0
+
+
+class Stopped(Exception):
+    """The worker is stopping, or another worker has the job."""
+
+
+class Run:
+    """One run of a job: what it works with, and whether it should stop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: AnyStore,
+        *,
+        now_ms: Callable[[], int] = clock.now_ms,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self.settings, self.store, self.now_ms = settings, store, now_ms
+        self._stop = stop or threading.Event()
+
+    def check(self) -> None:
+        """Call this between two units of work. Raises Stopped."""
+        if self._stop.is_set():
+            raise Stopped
+
+    def sleep(self, seconds: float) -> None:
+        """Wait. Raises Stopped."""
+        if self._stop.wait(seconds):
+            raise Stopped
+
+
+Job = Callable[[Run], str | None]
+
+
+class Worker:
+    """Runs jobs. `owner` names it in the table jobs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: Mapping[str, Job],
+        *,
+        owner: str | None = None,
+        now_ms: Callable[[], int] = clock.now_ms,
+        lease_seconds: float = LEASE_SECONDS,
+        claim_seconds: float = CLAIM_SECONDS,
+        poll_seconds: float = POLL_SECONDS,
+        say: Callable[..., None] = lambda **_: None,
+    ) -> None:
+        self._settings, self._now_ms, self._say = settings, now_ms, say
+        self.owner = owner or own_name()
+        every = intervals(settings)
+        # Job -> its interval in milliseconds; those that are off are left out.
+        self.intervals_ms = {name: every[name] for name in jobs if every[name]}
+        self._jobs = jobs
+        self._lease_ms = round(lease_seconds * 1000)
+        self._claim_seconds, self._poll_seconds = claim_seconds, poll_seconds
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Let every job end after its current transaction."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Run the jobs that are on until `stop` is called."""
+        threads = [
+            threading.Thread(target=self._keep_running, args=(name,), name=name, daemon=True)
+            for name in self.intervals_ms
+        ]
+        for thread in threads:
+            thread.start()
+        self._stop.wait()
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _keep_running(self, name: str) -> None:
+        store = open_store(self._settings.database, busy_seconds=BUSY_SECONDS)
+        try:
+            while not self._stop.is_set():
+                try:
+                    seconds = self.step(name, store)
+                except Exception as error:
+                    # The row could not be read or written: health says what is wrong.
+                    problem = message_of(error)
+                    self._say(now_ms=self._now_ms(), job=name, outcome="waiting", error=problem)
+                    seconds = self._poll_seconds
+                self._stop.wait(seconds)
+        finally:
+            store.close()
+
+    def step(self, name: str, store: AnyStore) -> float:
+        """Run a job if it is due; return how many seconds to wait. Raises CallhouseError."""
+        interval_ms = self.intervals_ms[name]
+        with reading(self._settings.database) as connection:
+            row = job_rows(connection).get(name, JobRow(name))
+        now_ms = self._now_ms()
+        wait_ms = due_at(row, interval_ms, now_ms=now_ms) - now_ms
+        if wait_ms > 0:
+            return min(wait_ms / 1000, self._poll_seconds)
+        with suppress(JobIsRunning):
+            self._run(row, store, interval_ms)
+        return 0.01
+
+    def _run(self, row: JobRow, store: AnyStore, interval_ms: int) -> None:
+        began = time.monotonic()
+        with leased(
+            row, store, owner=self.owner, now_ms=self._now_ms, lease_ms=self._lease_ms,
+            interval_ms=interval_ms, stop=self._stop,
+        ) as lease:  # fmt: skip
+            run = Run(self._settings, store, now_ms=self._now_ms, stop=lease.stop)
+            lease.incomplete = self._jobs[row.name](run)
+            while (
+                interval_ms / 1000 < self._claim_seconds
+                and time.monotonic() - began + interval_ms / 1000 < self._claim_seconds
+            ):
+                run.sleep(interval_ms / 1000)
+                lease.incomplete = self._jobs[row.name](run)
+        ended = lease.ended
+        if ended is not None:
+            self._say(
+                now_ms=self._now_ms(),
+                job=row.name,
+                outcome=ended.result,
+                ms=round((time.monotonic() - began) * 1000),
+                error=ended.problem,
+            )
+
+
+class _Lease:
+    """A claimed job: `stop` is set once the run must end, `ended` is its row once it has ended."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+        self.incomplete: str | None = None
+        self.ended: JobRow | None = None
+
+
+@contextmanager
+def leased(
+    row: JobRow,
+    store: AnyStore,
+    *,
+    owner: str,
+    now_ms: Callable[[], int],
+    lease_ms: int,
+    interval_ms: int,
+    stop: threading.Event | None = None,
+) -> Iterator[_Lease]:
+    """Claim a job for the block, renew its lease meanwhile, and write how the block ended.
+
+    `interval_ms` 0: nothing runs it next. An error of the block is written as the job's problem and
+    not raised, unless nothing runs it next. Raises JobIsRunning, StoreUnavailable.
+    """
+    started_at = now_ms()
+    if not claim(store, row, owner=owner, now_ms=started_at, lease_ms=lease_ms):
+        raise JobIsRunning(f"{row.name} is running already")
+    lease, done = _Lease(_Either(stop)), threading.Event()
+    mine = replace(row, owner=owner, started_at=started_at)
+    beat = threading.Thread(
+        target=_keep_lease, args=(mine, store, now_ms, lease_ms, done, lease.stop), daemon=True
+    )
+    beat.start()
+    failure: BaseException | None = None
+    try:
+        yield lease
+    except BaseException as error:
+        failure = error
+    finally:
+        done.set()
+        beat.join()
+    lease.ended = _ended(mine, lease, failure, ended_at=now_ms(), interval_ms=interval_ms)
+    finish(store, lease.ended)
+    if failure is not None and (not interval_ms or not isinstance(failure, Exception)):
+        raise failure
+
+
+class _Either(threading.Event):
+    """Set once it or another event is set."""
+
+    def __init__(self, other: threading.Event | None) -> None:
+        super().__init__()
+        self._other = other
+
+    def is_set(self) -> bool:
+        """Whether one of the two is set."""
+        return super().is_set() or (self._other is not None and self._other.is_set())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for one of the two, looking at this one once a second."""
+        if self._other is None:
+            return super().wait(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
+            if left <= 0:
+                break
+            self._other.wait(left)
+        return self.is_set()
+
+
+def _keep_lease(
+    row: JobRow,
+    store: AnyStore,
+    now_ms: Callable[[], int],
+    lease_ms: int,
+    done: threading.Event,
+    stop: threading.Event,
+) -> None:
+    """Renew the lease until `done`; set `stop` if another worker may have the job."""
+    held_until = time.monotonic() + lease_ms / 1000
+    while not done.wait(lease_ms / 4000):
+        began = time.monotonic()
+        try:
+            is_mine = renew(
+                store,
+                row.name,
+                owner=row.owner or "",
+                started_at=row.started_at or 0,
+                lease_until=now_ms() + lease_ms,
+            )
+        except StoreUnavailable:
+            is_mine = began < held_until
+        else:
+            held_until = began + lease_ms / 1000
+        if not is_mine:
+            stop.set()
+            return
+
+
+def _ended(
+    row: JobRow, lease: _Lease, failure: BaseException | None, *, ended_at: int, interval_ms: int
+) -> JobRow:
+    """The row of a run that ended."""
+    next_run_at = ended_at + interval_ms if interval_ms else None
+    if failure is None:
+        result = "incomplete" if lease.incomplete else "done"
+        return replace(
+            row, ended_at=ended_at, result=result, problem=lease.incomplete, failures=0,
+            next_run_at=next_run_at,
+        )  # fmt: skip
+    if isinstance(failure, Stopped | KeyboardInterrupt):
+        # It is due at once, for the next worker.
+        return replace(
+            row, ended_at=ended_at, result="stopped", problem=None, failures=row.failures or 0,
+            next_run_at=ended_at if interval_ms else None,
+        )  # fmt: skip
+    failures = (row.failures or 0) + 1
+    return replace(
+        row,
+        ended_at=ended_at,
+        result="failed",
+        problem=message_of(failure),
+        failures=failures,
+        next_run_at=ended_at + retry_ms(failures) if interval_ms else None,
+    )
+
+
+@contextmanager
+def running(
+    settings: Settings, name: str, store: AnyStore, *, now_ms: Callable[[], int] = clock.now_ms
+) -> Iterator[_Lease]:
+    """Claim a job for a command that runs it once. Raises JobIsRunning, StoreUnavailable."""
+    with reading(settings.database) as connection:
+        row = job_rows(connection).get(name, JobRow(name))
+    with leased(
+        row, store, owner=own_name(), now_ms=now_ms, lease_ms=round(LEASE_SECONDS * 1000),
+        interval_ms=0,
+    ) as lease:  # fmt: skip
+        yield lease
+
+
+def functions() -> dict[str, "Job"]:
+    """The function of each job that this version has."""
+    found = {}
+    for name, place in _FUNCTIONS.items():
+        module, _, function = place.partition(":")
+        if importlib.util.find_spec(module) is not None:
+            found[name] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def message_of(error: BaseException) -> str:
+    """The message of an error of ours, which has no values of a call; else the error's class."""
+    return str(error) if isinstance(error, CallhouseError) else type(error).__name__
+
+
+def own_name() -> str:
+    """A name for this process, which no other worker has."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"

@@ -1,0 +1,100 @@
+"""The table jobs: when each job of the worker ran, and who runs it now.
+
+A worker claims a job before it runs it, by a lease that it renews. The claim names the run that it
+follows, so of two workers that saw the same state one gets it. A worker that was killed renews
+nothing, and after its lease another one claims the job.
+"""
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from receiver.store.protocols import Connection
+
+if TYPE_CHECKING:
+    from receiver.store.engine import AnyStore
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A row of jobs; times in milliseconds. It is claimed while `lease_until` is not None."""
+
+    name: str
+    started_at: int | None = None
+    ended_at: int | None = None
+    result: str | None = None
+    problem: str | None = None
+    failures: int | None = None
+    next_run_at: int | None = None
+    owner: str | None = None
+    lease_until: int | None = None
+
+
+_ROWS = (
+    "SELECT name, started_at, ended_at, result, problem, failures, next_run_at, owner, lease_until "
+    "FROM jobs ORDER BY name"
+)
+_INSERT = "INSERT INTO jobs (name) VALUES (?) ON CONFLICT (name) DO NOTHING"
+_CLAIM = (
+    "UPDATE jobs SET started_at = :now, owner = :owner, lease_until = :lease_until "
+    "WHERE name = :name AND coalesce(started_at, 0) = :started_at "
+    "AND coalesce(ended_at, 0) = :ended_at "
+    "AND (lease_until IS NULL OR lease_until <= :now) RETURNING name"
+)
+# Only the run that has the lease may change the row.
+_RENEW = (
+    "UPDATE jobs SET lease_until = :lease_until WHERE name = :name AND owner = :owner "
+    "AND started_at = :started_at AND lease_until IS NOT NULL RETURNING name"
+)
+_FINISH = (
+    "UPDATE jobs SET ended_at = :ended_at, result = :result, problem = :problem, "
+    "failures = :failures, next_run_at = :next_run_at, lease_until = NULL "
+    "WHERE name = :name AND owner = :owner AND started_at = :started_at "
+    "AND lease_until IS NOT NULL RETURNING name"
+)
+
+
+def job_rows(connection: Connection) -> dict[str, JobRow]:
+    """Every row, by the job's name."""
+    return {row[0]: JobRow(*row) for row in connection.execute(_ROWS).fetchall()}
+
+
+def claim(store: "AnyStore", row: JobRow, *, owner: str, now_ms: int, lease_ms: int) -> bool:
+    """Begin a run of the job if its row is still `row` and nobody has its lease.
+
+    Raises StoreUnavailable.
+    """
+    values = {
+        "name": row.name,
+        "owner": owner,
+        "now": now_ms,
+        "lease_until": now_ms + lease_ms,
+        "started_at": row.started_at or 0,
+        "ended_at": row.ended_at or 0,
+    }
+
+    def unit(connection: Connection) -> bool:
+        connection.execute(_INSERT, (row.name,))
+        return bool(connection.execute(_CLAIM, values).fetchall())
+
+    return store.run(unit)
+
+
+def renew(store: "AnyStore", name: str, *, owner: str, started_at: int, lease_until: int) -> bool:
+    """Extend the lease of a run; False if another run has it. Raises StoreUnavailable."""
+    values = {
+        "name": name,
+        "owner": owner,
+        "started_at": started_at,
+        "lease_until": lease_until,
+    }
+    return store.run(lambda connection: bool(connection.execute(_RENEW, values).fetchall()))
+
+
+def finish(store: "AnyStore", row: JobRow) -> bool:
+    """Write how the run of `row.owner` from `row.started_at` ended, and give up its lease.
+
+    False if another run has it. Raises StoreUnavailable.
+    """
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    del values["lease_until"]
+    return store.run(lambda connection: bool(connection.execute(_FINISH, values).fetchall()))

@@ -1,0 +1,106 @@
+"""kill -9 of the worker at random moments: its jobs end as if nothing had happened."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+
+from receiver.clock import now_ms
+from receiver.config_file import ConfigFile
+from receiver.jobs.worker import Worker, functions
+from receiver.sandbox.server import Sandbox
+from receiver.store.engine import reading
+from receiver.store.jobs import job_rows
+from tests.support.meddling import Meddler
+from tests.support.running import wait_until
+from tests.support.webhooks import KEY, NOW_MS
+
+JOBS = ("roll_up", "sync", "coverage")
+KILLS = 100
+CALLS = 1200
+LEASE_SECONDS = 20
+# What does not depend on when it was fetched.
+QUERIES = (
+    "SELECT entity_id, body_sha256, source FROM observations",
+    "SELECT call_id, call_status, level, duration_ms, combined_cost_cents FROM calls",
+    "SELECT call_id, track, position, content FROM utterances",
+    "SELECT day, agent_id, listed, stored, ended, missing, incomplete FROM coverage",
+    "SELECT hour FROM rollup_hours",
+    "SELECT agent_id, direction, sum(calls) FROM rollup_calls GROUP BY 1, 2",
+)
+pytestmark = pytest.mark.slow
+
+
+def run(settings, ahead_ms):
+    """A process: a worker that runs each job every second, with a clock that is so much ahead."""
+    intervals = {name: 1 if name in JOBS else 0 for name in ConfigFile().intervals}
+    Worker(
+        replace(settings, file=ConfigFile(intervals=intervals)),
+        {name: function for name, function in functions().items() if name in JOBS},
+        now_ms=lambda: now_ms() + ahead_ms,
+        lease_seconds=LEASE_SECONDS,
+        claim_seconds=0,
+        poll_seconds=0.05,
+    ).run()
+
+
+def started(settings, number):
+    """The worker with this number. For each, the leases of those before have ended."""
+    # Forked from a process without threads; the modules are imported there once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "receiver.jobs.upkeep"])
+    ahead_ms = number * LEASE_SECONDS * 2000
+    process = context.Process(target=run, args=(settings, ahead_ms), daemon=True)
+    process.start()
+    return process, ahead_ms
+
+
+def is_done_since(database, at_ms) -> bool:
+    with reading(database) as connection:
+        rows = job_rows(connection)
+    return all(
+        name in rows
+        and (rows[name].started_at or 0) > at_ms
+        and rows[name].result == "done"
+        and (rows[name].ended_at or 0) >= rows[name].started_at
+        for name in JOBS
+    )
+
+
+def finished(settings):
+    """Run a worker until every job has run from its beginning to its end, twice."""
+    process, ahead_ms = started(settings, KILLS)
+    for _ in range(2):
+        at_ms = now_ms() + ahead_ms
+        wait_until(lambda at_ms=at_ms: is_done_since(settings.database, at_ms), seconds=300)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+def content(database):
+    with reading(database) as connection:
+        return [
+            sorted(map(tuple, connection.execute(query).fetchall()), key=repr) for query in QUERIES
+        ]
+
+
+def test_killed_worker_leaves_what_another_finishes(engine, settings):
+    chance = random.Random(7)
+    with Sandbox(api_key=KEY, seed=1, speed=0, limits=None) as box, engine.blank() as quiet:
+        box.populate(calls=CALLS, days=4, day_start_ms=NOW_MS - 4 * 86_400_000)
+        # Slow enough that the sync lasts for most of the kills.
+        with Meddler(box.url, lambda *_: time.sleep(0.01)) as between:
+            slow = replace(settings, base_url=between.url)
+            for number in range(KILLS):
+                process, _ = started(slow, number)
+                time.sleep(chance.uniform(0, 0.6))
+                os.kill(process.pid, signal.SIGKILL)
+                process.join()
+        finished(replace(settings, base_url=box.url))
+        finished(replace(settings, base_url=box.url, database=quiet))
+        assert content(settings.database) == content(quiet)
+        assert len(content(quiet)[1]) == CALLS

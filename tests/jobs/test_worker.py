@@ -1,0 +1,296 @@
+"""The worker: each job at its interval, one worker at a time, whatever happens to it."""
+
+import os
+import signal
+import threading
+from dataclasses import replace
+
+import pytest
+
+from receiver.config_file import ConfigFile
+from receiver.errors import JobIsRunning, RetellUnreachable
+from receiver.jobs.schedule import FIRST_RETRY_MS, due_at, job_states, retry_ms
+from receiver.jobs.worker import Run, Worker, functions, running
+from receiver.store import open_store
+from receiver.store.engine import reading
+from receiver.store.jobs import JobRow, claim, finish, job_rows
+from tests.support import running as commands
+from tests.support.engines import url_of
+from tests.support.webhooks import KEY, NOW_MS
+
+MINUTE_MS = 60_000
+
+
+class Clock:
+    def __init__(self):
+        self.ms = NOW_MS
+
+    def __call__(self):
+        return self.ms
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def worker(settings, clock):
+    """Make workers with the jobs given, every minute each."""
+
+    def make(owner="one", lease_seconds=60.0, **jobs):
+        intervals = dict.fromkeys(ConfigFile().intervals, 60)
+        every = replace(settings, file=ConfigFile(intervals=intervals))
+        return Worker(every, jobs, owner=owner, now_ms=clock, lease_seconds=lease_seconds)
+
+    return make
+
+
+def row_of(database, name="sync") -> JobRow:
+    with reading(database) as connection:
+        return job_rows(connection)[name]
+
+
+def test_job_runs_again_after_its_interval(worker, store, database, clock):
+    ran = []
+    one = worker(sync=lambda run: ran.append(run.now_ms()))
+    assert one.step("sync", store) < 1
+    assert 0 < one.step("sync", store) <= 60
+    clock.ms += MINUTE_MS
+    one.step("sync", store)
+    assert ran == [NOW_MS, NOW_MS + MINUTE_MS]
+    row = row_of(database)
+    assert (row.result, row.problem, row.failures) == ("done", None, 0)
+    assert (row.next_run_at, row.owner, row.lease_until) == (clock.ms + MINUTE_MS, "one", None)
+
+
+def test_incomplete_job_says_what_is_missing(worker, store, database):
+    worker(sync=lambda _: "3 calls are missing").step("sync", store)
+    row = row_of(database)
+    assert (row.result, row.problem, row.failures) == ("incomplete", "3 calls are missing", 0)
+
+
+def test_failing_job_backs_off_and_recovers(worker, store, database, clock):
+    is_away = True
+
+    def job(_):
+        if is_away:
+            raise RetellUnreachable("no connection to Retell")
+
+    one = worker(sync=job)
+    waits = []
+    for failures in range(1, 12):
+        one.step("sync", store)
+        row = row_of(database)
+        assert (row.result, row.failures) == ("failed", failures)
+        assert row.problem == "no connection to Retell"
+        waits.append(row.next_run_at - clock.ms)
+        clock.ms = row.next_run_at
+    assert waits[:3] == [FIRST_RETRY_MS, 2 * FIRST_RETRY_MS, 4 * FIRST_RETRY_MS]
+    assert waits[-1] == waits[-2] == retry_ms(10_000)
+    is_away = False
+    one.step("sync", store)
+    assert (row_of(database).result, row_of(database).failures) == ("done", 0)
+
+
+def test_unexpected_error_is_named_by_class_only(worker, store, database):
+    def job(_):
+        raise ValueError("+14155550123")
+
+    worker(sync=job).step("sync", store)
+    assert row_of(database).problem == "ValueError"
+
+
+def test_failing_job_does_not_stop_others(settings, database):
+    def fail(_):
+        raise RetellUnreachable("no connection to Retell")
+
+    ran = threading.Semaphore(0)
+    intervals = dict.fromkeys(ConfigFile().intervals, 1)
+    settings = replace(settings, file=ConfigFile(intervals=intervals))
+    jobs = {"sync": fail, "roll_up": lambda _: ran.release()}
+    one = Worker(settings, jobs, claim_seconds=0, poll_seconds=0.05)
+    thread = threading.Thread(target=one.run)
+    thread.start()
+    try:
+        for _ in range(3):
+            assert ran.acquire(timeout=30)
+    finally:
+        one.stop()
+        thread.join()
+    assert row_of(database).result == "failed"
+
+
+def test_second_worker_leaves_running_job_alone(worker, store, database, clock):
+    other_store = open_store(database)
+    ran = []
+
+    def job(_):
+        clock.ms += 59_000
+        worker(owner="two", sync=lambda _: ran.append("two")).step("sync", other_store)
+
+    worker(sync=job).step("sync", store)
+    other_store.close()
+    assert ran == []
+    assert row_of(database).owner == "one"
+
+
+def test_two_claims_of_one_run_give_one(store, database):
+    seen = JobRow("sync")
+    claims = [claim(store, seen, owner=owner, now_ms=NOW_MS, lease_ms=MINUTE_MS) for owner in "ab"]
+    assert claims == [True, False]
+    # The run has ended, and the second still knows the row from before.
+    finish(store, replace(row_of(database), ended_at=NOW_MS + 1, result="done", lease_until=None))
+    assert not claim(store, seen, owner="b", now_ms=NOW_MS + 2, lease_ms=MINUTE_MS)
+
+
+def test_killed_worker_is_followed_after_its_lease(worker, store, database, clock):
+    claim(store, JobRow("sync"), owner="killed", now_ms=clock.ms, lease_ms=MINUTE_MS)
+    ran = []
+    one = worker(sync=lambda _: ran.append(clock.ms))
+    clock.ms += MINUTE_MS - 1
+    assert one.step("sync", store) > 0
+    assert ran == []
+    clock.ms += 1
+    one.step("sync", store)
+    assert ran == [clock.ms]
+    assert row_of(database).owner == "one"
+
+
+def test_lease_is_renewed_while_job_runs(worker, store, database):
+    renewed = []
+
+    def job(run):
+        first = row_of(database).lease_until
+        clock = one._now_ms
+        clock.ms += 5
+        commands.wait_until(lambda: row_of(database).lease_until > first)
+        renewed.append(True)
+
+    one = worker(lease_seconds=0.2, sync=job)
+    one.step("sync", store)
+    assert renewed
+
+
+def test_worker_that_lost_its_lease_stops(worker, store, database, clock):
+    """As one that was suspended for longer than its lease."""
+    other_store = open_store(database)
+    stopped = []
+
+    def job(run):
+        late = replace(row_of(database), lease_until=None)
+        assert claim(other_store, late, owner="two", now_ms=clock.ms + 10**6, lease_ms=10**6)
+        run.sleep(30)
+        stopped.append("too late")
+
+    worker(lease_seconds=0.2, sync=job).step("sync", store)
+    other_store.close()
+    assert stopped == []
+    row = row_of(database)
+    assert (row.owner, row.ended_at) == ("two", None)
+
+
+def test_job_turned_off_never_runs(settings, store):
+    settings = replace(settings, file=ConfigFile(intervals={**ConfigFile().intervals, "sync": 0}))
+    assert "sync" not in Worker(settings, functions()).intervals_ms
+
+
+def test_stopped_job_is_due_at_once(settings, database, store, clock):
+    intervals = dict.fromkeys(ConfigFile().intervals, 60)
+    settings = replace(settings, file=ConfigFile(intervals=intervals))
+    began = threading.Event()
+
+    def job(run):
+        began.set()
+        run.sleep(30)
+
+    one = Worker(settings, {"sync": job}, now_ms=clock)
+    thread = threading.Thread(target=one.run)
+    thread.start()
+    assert began.wait(30)
+    one.stop()
+    thread.join()
+    row = row_of(database)
+    assert (row.result, row.lease_until) == ("stopped", None)
+    assert due_at(row, MINUTE_MS, now_ms=clock.ms) == clock.ms
+
+
+def test_command_refuses_job_that_runs(settings, store, clock):
+    claim(store, JobRow("backup"), owner="other", now_ms=clock.ms, lease_ms=MINUTE_MS)
+    with pytest.raises(JobIsRunning), running(settings, "backup", store, now_ms=clock):
+        pass
+
+
+def test_failed_command_raises_and_notes_it(settings, store, database, clock):
+    with (
+        pytest.raises(RetellUnreachable),
+        running(settings, "backup", store, now_ms=clock),
+    ):
+        raise RetellUnreachable("no connection to Retell")
+    row = row_of(database, "backup")
+    assert (row.result, row.next_run_at, row.lease_until) == ("failed", None, None)
+
+
+def test_time_written_by_clock_ahead_is_ignored():
+    ahead = NOW_MS + 10 * 365 * 86_400_000
+    row = JobRow("sync", started_at=ahead, ended_at=ahead, failures=0, next_run_at=ahead)
+    assert due_at(row, MINUTE_MS, now_ms=NOW_MS) == NOW_MS
+
+
+def test_shorter_interval_applies_to_planned_run():
+    row = JobRow("sync", 1, NOW_MS, "done", None, 0, NOW_MS + 100 * MINUTE_MS)
+    assert due_at(row, MINUTE_MS, now_ms=NOW_MS) == NOW_MS + MINUTE_MS
+
+
+@pytest.mark.parametrize(
+    ("row", "interval_ms", "state"),
+    [
+        (JobRow("sync"), MINUTE_MS, "new"),
+        (JobRow("sync"), 0, "off"),
+        (JobRow("sync", 1, None, lease_until=NOW_MS + 1), MINUTE_MS, "running"),
+        (JobRow("sync", 1, 2, "done", None, 0, NOW_MS), MINUTE_MS, "waiting"),
+        (JobRow("sync", 1, 2, "failed", "x", 1, NOW_MS), MINUTE_MS, "failing"),
+        (JobRow("sync", 1, 2, "done", None, 0, NOW_MS - 16 * MINUTE_MS), MINUTE_MS, "overdue"),
+        (JobRow("sync", 1, 2, lease_until=NOW_MS - 16 * MINUTE_MS), MINUTE_MS, "overdue"),
+        (JobRow("sync", 1, 2, "done", None, 0, None), MINUTE_MS, "waiting"),
+    ],
+)
+def test_state_of_a_job(row, interval_ms, state):
+    [found] = job_states({"sync": row}, {"sync": interval_ms}, now_ms=NOW_MS)
+    assert found.state == state
+    assert (found.problem is not None) == (state == "overdue")
+
+
+def test_three_failures_are_a_problem():
+    row = JobRow("sync", 1, 2, "failed", "no connection", 3, NOW_MS)
+    [found] = job_states({"sync": row}, {"sync": MINUTE_MS}, now_ms=NOW_MS)
+    assert found.problem == "a job fails: sync, 3 times: no connection"
+
+
+def test_roll_up_fills_hours(settings, store, db):
+    from tests.support.storing import add
+
+    add(store, "call_ended", "c", call_status="ended", start_timestamp=NOW_MS)
+    run = Run(settings, store, now_ms=lambda: NOW_MS + 10**8)
+    assert functions()["roll_up"](run) is None
+    assert db.execute("SELECT count(*) FROM rollup_hours").fetchone()[0] == 1
+
+
+def test_sigterm_ends_the_command_within_seconds(database, tmp_path):
+    environ = commands.environment(
+        RETELL_API_KEY=KEY,
+        # Nobody listens there: sync and coverage wait before they try again.
+        RETELL_BASE_URL=f"http://{commands.free_address()}",
+        CALLHOUSE_DATABASE_URL=url_of(database),
+    )
+
+    def works(_):
+        with reading(database) as connection:
+            return {"sync", "coverage"} <= job_rows(connection).keys()
+
+    with commands.command("work", environ=environ, folder=tmp_path, until=works) as started:
+        started.process.send_signal(signal.SIGTERM)
+        assert started.process.wait(timeout=20) == 0
+        assert "Stopped." in started.said()
+    assert row_of(database).lease_until is None
+    assert os.path.exists(tmp_path)
