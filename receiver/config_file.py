@@ -57,10 +57,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """Where the backup job writes, and how many backups are kept. `to` empty: nowhere."""
+    """Where the backup job writes, and how many backups are kept. `to` empty: nowhere.
+
+    `elsewhere`: another program makes backups.
+    """
 
     to: str = ""
     keep: int = 7
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +107,20 @@ def load_config_file(path: Path, *, is_required: bool) -> ConfigFile:
 
 
 def _intervals(value: Any) -> Mapping[str, int]:
-    _require_known(_table(value, "jobs"), INTERVALS, "[jobs]")
-    for name, seconds in value.items():
+    found = _table(value, "jobs")
+    _require_known(found, INTERVALS, "[jobs]")
+    for name, seconds in found.items():
         _require_int(seconds, 0, _MAX_SECONDS, f"jobs.{name}, in seconds,")
-    return INTERVALS | value
+    return dict(INTERVALS) | found
 
 
 def _backup(value: Any) -> Backup:
-    _require_known(_table(value, "backup"), ("to", "keep"), "[backup]")
+    _require_known(_table(value, "backup"), ("to", "keep", "elsewhere"), "[backup]")
     found = Backup(**value)
-    _require_text(found.to, "backup.to")
+    if not isinstance(found.to, str):
+        raise ValueError("backup.to must be text")
+    if not isinstance(found.elsewhere, bool):
+        raise ValueError("backup.elsewhere must be true or false")
     _require_int(found.keep, 1, _MAX_KEPT, "backup.keep")
     return found
 
@@ -183,11 +191,6 @@ def _table(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{name} must be a table")
     return value
-
-
-def _require_text(value: Any, what: str) -> None:
-    if not isinstance(value, str):
-        raise ValueError(f"{what} must be text")
 
 
 def _require_int(value: Any, least: int, most: int, what: str) -> None:

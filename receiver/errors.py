@@ -315,6 +315,8 @@ class StorageUnavailable(RecordingNotKept):
     """The directory or bucket cannot be written or read."""
 
     hint = "Check CALLHOUSE_MEDIA_URL, the disk, and the AWS_ variables of a bucket."
+
+
 class JobIsRunning(CallhouseError):
     """Another process runs this job now."""
 

@@ -41,7 +41,7 @@ print(connection.execute("SELECT count(*) FROM drift").fetchone()[0])
 print("language" in personal.shown(tables.CALLS))
 chart = DASHBOARDS["quality"].charts["voicemail"]
 print(chart.title, sql(chart.query).startswith("SELECT"))
-print(CliRunner().invoke(main, ["status", "c"]).output)
+print(CliRunner().invoke(main, ["state", "c"]).output)
 """
 
 
@@ -81,7 +81,7 @@ def test_worked_examples_take_the_named_places_only(copy):
     charts = receiver / "browse/charts"
     (charts / "voicemails_by_day.sql").write_text(block("SELECT\n    period"), encoding="utf-8")
     insert(charts / "__init__.py", '            "sentiment": Chart(', block('"voicemail"'), 12)
-    (receiver / "cli/status.py").write_text(block('"""The status'), encoding="utf-8")
+    (receiver / "cli/state.py").write_text(block('"""The state'), encoding="utf-8")
     environ = os.environ | {
         "PYTHONPATH": str(copy),
         "CALLHOUSE_DATABASE_URL": "sqlite:///retell.db",

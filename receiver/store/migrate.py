@@ -170,6 +170,18 @@ def check_schema(path: Path) -> None:
             raise
 
 
+def check_connection(path: Path) -> None:
+    """Open the file for writing, which asserts every setting of a connection, and check its schema.
+
+    Raises StoreUnavailable.
+    """
+    try:
+        with closing(connect(path, busy_timeout_ms=0)) as connection:
+            check(connection)
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"{path} cannot be opened for writing: {error}") from error
+
+
 def applied(connection: Connection) -> set[str]:
     """Names of the migrations in the file."""
     return {m.name for m in migrations().applied(sqlite_utils.Database(connection))}

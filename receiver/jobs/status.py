@@ -1,0 +1,256 @@
+"""How the warehouse is: what `callhouse status` prints and what `callhouse doctor` starts from.
+
+Everything is read in short queries by indexes, however many calls there are. Keys are named by
+their ids, never shown.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from receiver.config import DEFAULT_ACCOUNT, Account, Settings
+from receiver.jobs.schedule import JobState, intervals, job_states
+from receiver.store.engine import engine, reading
+from receiver.store.jobs import job_rows
+from receiver.store.protocols import Connection
+from receiver.webhook.health import NAMES, Counters, free_bytes, is_future, traffic_problems
+from receiver.webhook.signature import key_id
+
+# Events of so many days say which keys are in use and how fast the database grows.
+RECENT_DAYS = 30
+_DAY_MS = 86_400_000
+
+_COUNT_CALLS = "SELECT count(*) FROM calls"
+_COUNT_CHATS = "SELECT count(*) FROM chats"
+_NEWEST = (
+    "SELECT max(at) FROM (SELECT max(updated_at) AS at FROM calls "
+    "UNION ALL SELECT max(updated_at) FROM chats) newest"
+)
+_RECENT_CALLS = "SELECT count(*) FROM calls WHERE updated_at >= ?"
+# Of the calls and chats that changed lately: when a key signed last, and how many bodies.
+_RECENT_KEYS = (
+    "SELECT o.key_id, max(o.last_received_at), count(*) FROM (SELECT call_id AS id FROM calls "
+    "WHERE updated_at >= ? UNION ALL SELECT chat_id FROM chats WHERE updated_at >= ?) recent "
+    "JOIN observations o ON o.entity_id = recent.id "
+    "WHERE o.source = 'webhook' AND o.key_id IS NOT NULL GROUP BY o.key_id"
+)
+_ALL_KEYS = (
+    "SELECT key_id, max(last_received_at), count(*) FROM observations "
+    "WHERE source = 'webhook' AND key_id IS NOT NULL GROUP BY key_id"
+)
+_COVERAGE = (
+    "SELECT sum(listed), sum(stored), sum(missing), sum(incomplete), max(checked_at) "
+    "FROM coverage WHERE day = ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """A webhook key by its id: the setting that has it (None: no longer any), and when it signed
+    last, None if not in the last days."""
+
+    key_id: str
+    setting: str | None
+    last_signed_ms: int | None
+    bodies: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayCoverage:
+    """What a day's comparison with Retell found; `checked_ms` None: it was not made."""
+
+    day: str
+    listed: int
+    stored: int
+    missing: int
+    incomplete: int
+    checked_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of the warehouse at one moment; times in milliseconds."""
+
+    now_ms: int
+    database: str
+    problems: list[str]
+    database_bytes: int
+    wal_bytes: int
+    free_disk_bytes: int
+    calls: int
+    chats: int
+    quarantined: int | None
+    schema: str | None
+    last_event_ms: int | None
+    bytes_per_day: int
+    coverage: DayCoverage
+    keys: list[KeyUse]
+    jobs: list[JobState]
+
+    @property
+    def last_backup_ms(self) -> int | None:
+        """When the last backup was complete, if a job or a command has made one."""
+        row = next(job.row for job in self.jobs if job.row.name == "backup")
+        return row.ended_at if row.result == "done" else None
+
+    @property
+    def days_until_full(self) -> float | None:
+        """At the growth of the last days; None if the database does not grow."""
+        return self.free_disk_bytes / self.bytes_per_day if self.bytes_per_day else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {
+            "status": "error" if self.problems else "ok",
+            "problems": self.problems,
+            **{
+                name: getattr(self, name)
+                for name in (
+                    "now_ms", "database", "database_bytes", "wal_bytes", "free_disk_bytes",
+                    "calls", "chats", "quarantined", "schema", "last_event_ms", "bytes_per_day",
+                    "days_until_full", "last_backup_ms",
+                )
+            },
+            "coverage": asdict(self.coverage),
+            "keys": [asdict(key) for key in self.keys],
+            "jobs": [job.as_json() for job in self.jobs],
+        }  # fmt: skip
+
+
+def read_status(settings: Settings, *, now_ms: int) -> Status:
+    """Read the state. Raises NotStored without a database, and what `reading` raises."""
+    problems: list[str] = []
+    with reading(settings.database) as connection:
+        found = _read(connection, settings, now_ms)
+        jobs = job_states(job_rows(connection), intervals(settings), now_ms=now_ms)
+    looked = engine(settings.database).look(problems)
+    size, wal = engine(settings.database).sizes()
+    counts = _counts(settings.counters_path)
+    problems += traffic_problems(counts, now_ms)
+    problems += [job.problem for job in jobs if job.problem]
+    newest = max(found.pop("newest") or 0, _past(counts["last_event_ms"], now_ms))
+    total, recent = found["calls"], found.pop("recent")
+    return Status(
+        now_ms=now_ms,
+        database=str(settings.database),
+        problems=problems,
+        database_bytes=size,
+        wal_bytes=wal,
+        free_disk_bytes=free_on_disk(settings.counters_path),
+        quarantined=looked["quarantined"],
+        schema=looked["schema"],
+        last_event_ms=newest or None,
+        bytes_per_day=size * recent // total // RECENT_DAYS if total else 0,
+        jobs=jobs,
+        **found,
+    )
+
+
+def _read(connection: Connection, settings: Settings, now_ms: int) -> dict[str, Any]:
+    since = now_ms - RECENT_DAYS * _DAY_MS
+    yesterday = datetime.fromtimestamp(now_ms / 1000, ZoneInfo(settings.timezone)).date()
+    yesterday -= timedelta(days=1)
+    listed, stored, missing, incomplete, checked = connection.execute(
+        _COVERAGE, (yesterday.isoformat(),)
+    ).fetchone()
+    day = DayCoverage(
+        yesterday.isoformat(),
+        int(listed or 0), int(stored or 0), int(missing or 0), int(incomplete or 0), checked,
+    )  # fmt: skip
+    return {
+        "calls": _one(connection, _COUNT_CALLS),
+        "chats": _one(connection, _COUNT_CHATS),
+        "newest": _one(connection, _NEWEST),
+        "recent": _one(connection, _RECENT_CALLS, since),
+        "coverage": day,
+        "keys": _keys(connection, settings, since),
+    }
+
+
+def _keys(connection: Connection, settings: Settings, since: int) -> list[KeyUse]:
+    """The keys that are configured, and those that signed events, the latest first."""
+    rows = connection.execute(_RECENT_KEYS, (since, since)).fetchall()
+    # Nothing for a month: then it takes long to find out, and says more.
+    rows = rows or connection.execute(_ALL_KEYS).fetchall()
+    used = {key: (at, count) for key, at, count in rows}
+    names = {
+        key_id(key): setting_of(account, key)
+        for account in settings.accounts
+        for key in account.webhook_keys
+    }
+    return sorted(
+        (
+            KeyUse(key, names.get(key), *(used.get(key) or (None, 0)))
+            for key in dict.fromkeys([*used, *names])
+        ),
+        key=lambda use: (-(use.last_signed_ms or 0), use.key_id),
+    )
+
+
+def setting_of(account: Account, key: str) -> str:
+    """The variable that has a key of the account."""
+    suffix = "" if account.name == DEFAULT_ACCOUNT else f"_{account.name.upper()}"
+    return f"{'RETELL_API_KEY' if key == account.api_key else 'RETELL_WEBHOOK_KEYS'}{suffix}"
+
+
+def _counts(path: Path) -> Mapping[str, int]:
+    """The receiver's counters, if it has run on this machine."""
+    if not path.exists():
+        return dict.fromkeys(NAMES, 0)
+    counters = Counters(path)
+    try:
+        return counters.read()
+    finally:
+        counters.close()
+
+
+def free_on_disk(path: Path) -> int:
+    """Free bytes on the disk that has the file, or will have it."""
+    folder = next(each for each in path.absolute().parents if each.exists())
+    return free_bytes(folder / path.name)
+
+
+def _past(at_ms: int, now_ms: int) -> int:
+    return 0 if is_future(at_ms, now_ms) else at_ms
+
+
+def _one(connection: Connection, statement: str, *values: Any) -> Any:
+    return connection.execute(statement, values).fetchone()[0]
+
+
+def ago(at_ms: int | None, now_ms: int) -> str:
+    """How long ago, in the largest unit: `3 minutes ago`, `in 2 hours`, `never`."""
+    if at_ms is None:
+        return "never"
+    seconds = abs(now_ms - at_ms) // 1000
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
+        if seconds >= length or length == 1:
+            count = seconds // length
+            text = f"{count} {unit}{'' if count == 1 else 's'}"
+            return f"in {text}" if at_ms > now_ms else f"{text} ago"
+    raise AssertionError
+
+
+def at(at_ms: int | None, timezone: str) -> str:
+    """A time for a person, to the minute; empty for None."""
+    if at_ms is None:
+        return ""
+    return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(timezone)).strftime("%Y-%m-%d %H:%M")
+
+
+def size(count: int) -> str:
+    """Bytes for a person: `12.3 MB`."""
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def utc(at_ms: int) -> str:
+    """A time with its zone, to the minute."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
