@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from receiver import clock
 from receiver.config import Settings
@@ -71,8 +72,11 @@ class Run:
         *,
         now_ms: Callable[[], int] = clock.now_ms,
         stop: threading.Event | None = None,
+        memory: dict[str, Any] | None = None,
     ) -> None:
         self.settings, self.store, self.now_ms = settings, store, now_ms
+        # What the job remembers as long as this process lives.
+        self.memory: dict[str, Any] = {} if memory is None else memory
         self._stop = stop or threading.Event()
 
     def check(self) -> None:
@@ -110,6 +114,7 @@ class Worker:
         # Job -> its interval in milliseconds; those that are off are left out.
         self.intervals_ms = {name: every[name] for name in jobs if every[name]}
         self._jobs = jobs
+        self._memories: dict[str, dict[str, Any]] = {name: {} for name in jobs}
         self._lease_ms = round(lease_seconds * 1000)
         self._claim_seconds, self._poll_seconds = claim_seconds, poll_seconds
         self._stop = threading.Event()
@@ -165,7 +170,8 @@ class Worker:
             row, store, owner=self.owner, now_ms=self._now_ms, lease_ms=self._lease_ms,
             interval_ms=interval_ms, stop=self._stop,
         ) as lease:  # fmt: skip
-            run = Run(self._settings, store, now_ms=self._now_ms, stop=lease.stop)
+            memory = self._memories[row.name]
+            run = Run(self._settings, store, now_ms=self._now_ms, stop=lease.stop, memory=memory)
             lease.incomplete = self._jobs[row.name](run)
             while (
                 interval_ms / 1000 < self._claim_seconds

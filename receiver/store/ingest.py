@@ -25,6 +25,7 @@ from receiver.store.observations import (
     stamp,
     twin_of,
 )
+from receiver.store.outbox import Forward, enqueue
 from receiver.store.protocols import Connection
 from receiver.store.writing import read_call, write
 from schema import drift, limits, merge
@@ -65,6 +66,7 @@ class Received:
     body: bytes
     # What a large body says, read before the transaction so that no other request waits.
     ready: Read | None = None
+    forward: Forward | None = None
 
 
 class Outcome(Enum):
@@ -215,6 +217,8 @@ def _insert(connection: Connection, received: Received, *, erased: bool) -> None
             None if erased else received.body,
         ),
     )
+    if received.forward and not erased:
+        enqueue(connection, received, received.forward)
 
 
 def project_entity(

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -30,6 +31,7 @@ from receiver.errors import (
 )
 from receiver.jobs.schedule import intervals
 from receiver.store import AnyStore, Received, is_known, open_store, receive
+from receiver.store.outbox import Forward
 from receiver.webhook.health import Counters, DatabaseWatch, health, note, prometheus
 from receiver.webhook.logs import log
 from receiver.webhook.signature import (
@@ -165,13 +167,18 @@ def _verified(body: bytes, settings: config.Settings, received_at: int) -> Recei
     except ForgedSignature as error:
         error.body_sha256 = hashlib.sha256(body).hexdigest()
         raise
-    return receive(
+    received = receive(
         body,
         source="webhook",
         observed_at=signed.at_ms,
         received_at=received_at,
         key_id=signed.key_id,
     )
+    if settings.file.forward:
+        targets = tuple(t.name for t in settings.file.forward if t.wants(received.event.event))
+        signature = request.headers.get("X-Retell-Signature")
+        received = replace(received, forward=Forward(targets, signature))
+    return received
 
 
 def _is_replay(body: bytes, store: AnyStore) -> bool:

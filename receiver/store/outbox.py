@@ -1,0 +1,191 @@
+"""The table outbox: events that wait to be forwarded, in the transaction that stores them.
+
+Of each call or chat and target, only the oldest waiting event is due, so that events of a call
+arrive in the order in which they came.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import zstandard
+
+from receiver.store.protocols import Connection
+
+if TYPE_CHECKING:
+    from receiver.store.engine import AnyStore
+    from receiver.store.ingest import Received
+
+_ENQUEUE = (
+    "INSERT INTO outbox (entity_id, body_sha256, target, received_at, signature, body, state, "
+    "attempts, next_attempt_at) VALUES (?, ?, ?, ?, ?, ?, 'waiting', 0, ?) "
+    "ON CONFLICT (entity_id, body_sha256, target, received_at) DO NOTHING"
+)
+_DUE = (
+    "SELECT entity_id, body_sha256, target, received_at, signature, body, attempts "
+    "FROM outbox o WHERE target = ? AND next_attempt_at <= ? AND NOT EXISTS ("
+    "SELECT 1 FROM outbox e WHERE e.entity_id = o.entity_id AND e.target = o.target "
+    "AND e.state = 'waiting' AND (e.received_at < o.received_at "
+    "OR (e.received_at = o.received_at AND e.body_sha256 < o.body_sha256))) "
+    "ORDER BY next_attempt_at LIMIT ?"
+)
+_DELETE = (
+    "DELETE FROM outbox WHERE entity_id = ? AND body_sha256 = ? AND target = ? AND received_at = ?"
+)
+_POSTPONE = (
+    "UPDATE outbox SET state = ?, attempts = ?, next_attempt_at = ?, problem = ? "
+    "WHERE entity_id = ? AND body_sha256 = ? AND target = ? AND received_at = ?"
+)
+_COUNTS = (
+    "SELECT target, state, count(*), min(received_at), min(next_attempt_at) FROM outbox "
+    "GROUP BY target, state ORDER BY target, state"
+)
+_DEAD = (
+    "SELECT entity_id, body_sha256, target, received_at, attempts, problem FROM outbox "
+    "WHERE state = 'dead' AND (CAST(? AS TEXT) IS NULL OR target = ?) "
+    "ORDER BY received_at, entity_id, body_sha256 LIMIT ?"
+)
+_REPLAY = (
+    "UPDATE outbox SET state = 'waiting', attempts = 0, next_attempt_at = ? "
+    "WHERE entity_id = ? AND body_sha256 = ? AND target = ? AND received_at = ?"
+)
+# Rows that a command changes at once: the write lock is held for some milliseconds.
+_BATCH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An event that waits for a target; `body` as it came, `signature` its header."""
+
+    entity_id: str
+    body_sha256: str
+    target: str
+    received_at: int
+    signature: str | None
+    body: bytes
+    attempts: int
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Its primary key."""
+        return self.entity_id, self.body_sha256, self.target, self.received_at
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a row continues after an attempt failed; `next_attempt_at` None: it is dead.
+
+    `is_refused`: the target is there, and does not want the event.
+    """
+
+    row: OutboxRow
+    attempts: int
+    next_attempt_at: int | None
+    problem: str
+    is_refused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """How many events a target has in a state; times in milliseconds."""
+
+    target: str
+    state: str
+    events: int
+    oldest_ms: int
+    next_attempt_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEvent:
+    """An event that was given up."""
+
+    entity_id: str
+    body_sha256: str
+    target: str
+    received_at: int
+    attempts: int
+    problem: str | None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Its primary key."""
+        return self.entity_id, self.body_sha256, self.target, self.received_at
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """The names of an event's targets, and its signature as it came."""
+
+    targets: tuple[str, ...]
+    signature: str | None
+
+
+def enqueue(connection: Connection, received: "Received", forward: Forward) -> None:
+    """Add the event to the outbox of each of its targets. Raises the driver's errors."""
+    event, at, signature = received.event, received.received_at, forward.signature
+    for target in forward.targets:
+        values = (event.entity_id, event.body_sha256, target, at, signature, received.body, at)
+        connection.execute(_ENQUEUE, values)
+
+
+def due(connection: Connection, target: str, *, now_ms: int, limit: int) -> list[OutboxRow]:
+    """The events of different calls and chats that are sent next."""
+    found = connection.execute(_DUE, (target, now_ms, limit)).fetchall()
+    return [
+        OutboxRow(entity_id, body_sha256, name, at, signature, zstandard.decompress(body), attempts)
+        for entity_id, body_sha256, name, at, signature, body, attempts in found
+    ]
+
+
+def settle(store: "AnyStore", delivered: Sequence[OutboxRow], failures: Sequence[Failure]) -> None:
+    """Remove what was delivered, and note what failed. Raises StoreUnavailable."""
+
+    def unit(connection: Connection) -> None:
+        connection.executemany(_DELETE, [row.key for row in delivered])
+        connection.executemany(
+            _POSTPONE,
+            [
+                (
+                    "dead" if failure.next_attempt_at is None else "waiting",
+                    failure.attempts, failure.next_attempt_at, failure.problem, *failure.row.key,
+                )
+                for failure in failures
+            ],
+        )  # fmt: skip
+
+    store.run(unit)
+
+
+def queue_counts(connection: Connection) -> list[QueueCount]:
+    """What waits and what is dead, by target."""
+    return [QueueCount(*row) for row in connection.execute(_COUNTS).fetchall()]
+
+
+def dead_events(connection: Connection, target: str | None, *, limit: int) -> list[DeadEvent]:
+    """Events that were given up, of one target or of all, the oldest first."""
+    found = connection.execute(_DEAD, (target, target, limit)).fetchall()
+    return [DeadEvent(*row) for row in found]
+
+
+def replay(store: "AnyStore", target: str | None, *, now_ms: int) -> int:
+    """Let dead events be sent again; return how many. Raises StoreUnavailable."""
+    return _change_dead(store, target, _REPLAY, now_ms)
+
+
+def discard(store: "AnyStore", target: str | None) -> int:
+    """Delete dead events; return how many. Raises StoreUnavailable."""
+    return _change_dead(store, target, _DELETE)
+
+
+def _change_dead(store: "AnyStore", target: str | None, statement: str, *values: int) -> int:
+    def unit(connection: Connection) -> int:
+        found = dead_events(connection, target, limit=_BATCH)
+        connection.executemany(statement, [(*values, *event.key) for event in found])
+        return len(found)
+
+    changed, count = 0, _BATCH
+    while count == _BATCH:
+        count = store.run(unit)
+        changed += count
+    return changed
