@@ -38,6 +38,8 @@ CallhouseError
 │   ├── DiskReserved         the disk has less free space than the reserve
 │   └── StorageUnavailable   the directory or bucket cannot be written or read
 ├── JobIsRunning             another process runs this job now
+├── BackupFailed             a backup could not be made, read or restored
+├── DatabaseInUse            a file to restore is open in another process
 ├── RetellError              a request to Retell's API failed
 │   ├── BadRequest           400
 │   ├── KeyRefused           401, 403
@@ -321,6 +323,18 @@ class JobIsRunning(CallhouseError):
     """Another process runs this job now."""
 
     hint = "Wait until it has ended; `callhouse status` shows it. A killed one is free in a minute."
+
+
+class BackupFailed(CallhouseError):
+    """A backup could not be made, read or restored."""
+
+    hint = "Nothing of it was kept, and nothing was replaced. Check the disk, then try again."
+
+
+class DatabaseInUse(CallhouseError):
+    """A file to restore is open in another process; nothing was changed."""
+
+    hint = "Stop serve, browse, work and every other command of callhouse, then restore again."
 
 
 class RetellError(CallhouseError):

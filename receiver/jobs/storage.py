@@ -47,6 +47,9 @@ class Storage(Protocol):
     def read(self, name: str, start: int, end: int) -> AsyncIterator[bytes]:
         """The bytes from `start` up to before `end`, in pieces."""
 
+    def names(self) -> list[str]:
+        """The names of all files that are in no folder."""
+
     def delete(self, name: str) -> None:
         """Delete a file; one that is not there counts as deleted."""
 
@@ -116,6 +119,10 @@ class DirectoryStorage:
                     raise StorageUnavailable("a kept file is shorter than it was")
                 start += len(piece)
                 yield piece
+
+    def names(self) -> list[str]:
+        """The names of all files that are in no folder."""
+        return _guard(lambda: [path.name for path in self.root.iterdir() if path.is_file()])
 
     def delete(self, name: str) -> None:
         """Delete a file, and its folder if it is the last."""
@@ -212,6 +219,14 @@ class BucketStorage:
                 yield bytes(piece)
         except self._errors as error:
             raise _unavailable(error) from None
+
+    def names(self) -> list[str]:
+        """The names of all files that are in no folder."""
+        return self._guard(
+            lambda: [
+                found["path"] for found in self._obstore.list_with_delimiter(self._store)["objects"]
+            ]
+        )
 
     def delete(self, name: str) -> None:
         """Delete a file."""

@@ -35,6 +35,11 @@ def select(table: Table) -> str:
     return f"SELECT {', '.join(table.names)} FROM {table.name} WHERE {table.key[0]} = ?"
 
 
+def count_rows(table: Table) -> str:
+    """How many rows it has."""
+    return f"SELECT count(*) FROM {table.name}"
+
+
 def delete_all(table: Table) -> str:
     """Delete all rows of one call or chat."""
     return f"DELETE FROM {table.name} WHERE {table.key[0]} = ?"
