@@ -41,7 +41,7 @@ class Row:
         """Add a listed call."""
         self.listed += 1
         self.agent_name = max(self.agent_name or "", item.agent_name or "") or None
-        self.erased += stored.is_erased
+        self.erased += stored.is_erased and stored.progress is None
         if stored.progress is not None:
             self.stored += 1
             self.ended += stored.progress.is_over

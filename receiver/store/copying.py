@@ -7,7 +7,7 @@ anywhere and be resumed. Nothing that the target has is lost, unless the copy is
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,10 +16,13 @@ from receiver.addresses import Location
 from receiver.errors import DatabaseUnreadable, SchemaMismatch
 from receiver.store import sql
 from receiver.store.engine import AnyStore, engine, migrate, reading, require_bodies
-from receiver.store.ingest import run_in_savepoint
+from receiver.store.ingest import note_reason, run_in_savepoint
 from receiver.store.observations import observation_rows
 from receiver.store.protocols import Connection
 from receiver.store.rebuilding import BATCH, reproject
+from receiver.store.writing import read_call, scopes_of, write
+from schema import retention
+from schema.rows import Rows
 from schema.tables import (
     ACCOUNT_KEYS,
     COVERAGE,
@@ -52,10 +55,6 @@ PUT_OBSERVATION = sql.upsert(OBSERVATIONS).replace(
 PUT_ERASURE = (
     f"{sql.upsert(ERASURES)} "
     "WHERE coalesce(excluded.erased_at, 0) < coalesce(erasures.erased_at, 0)"
-)
-ERASE_OBSERVATIONS = (
-    "UPDATE observations SET event = NULL, level = NULL, key_id = NULL, body_bytes = NULL, "
-    "problem = NULL, body = NULL WHERE entity_id = ?"
 )
 # An exact copy deletes an entity before it is written as the source has it.
 DELETE_ENTITY = [
@@ -132,14 +131,14 @@ class EntityState:
             mine = self.erasures.get(scope)
             if mine is None or (erasure[2] or 0) < (mine[2] or 0):
                 return True
-        erased = self.is_erased
+        scopes = self.erasures.keys()
         for key, row in other.observations.items():
             stored = self.observations.get(key)
-            if stored is None or merged(row, stored, erased=erased)[:-1] != stored[:-1]:
+            if stored is None or merged(row, stored, scopes)[:-1] != stored[:-1]:
                 return True
         # With the same observations, both need the same bodies.
         return (
-            not erased
+            not retention.is_closed(scopes)
             and self.observations.keys() == other.observations.keys()
             and any(
                 row.body and not self.observations[key].body
@@ -152,10 +151,14 @@ class EntityState:
         extra = self.observations.keys() - other.observations.keys()
         return bool(extra or self.erasures.keys() - other.erasures.keys())
 
+    def as_erased(self, row: ObservationRow) -> ObservationRow:
+        """What its tombstones leave of an observation."""
+        return merged(row, None, self.erasures)
+
     @property
-    def is_erased(self) -> bool:
-        """Whether nothing of it may be stored again."""
-        return "all" in self.erasures
+    def is_frozen(self) -> bool:
+        """Whether its bodies were pruned and its rows stay."""
+        return retention.is_closed(self.erasures) and retention.ALL not in self.erasures
 
 
 class Portion(ABC):
@@ -228,11 +231,16 @@ def without_content(row: ObservationRow) -> ObservationRow:
     )
 
 
-def merged(row: ObservationRow, stored: ObservationRow | None, *, erased: bool) -> ObservationRow:
-    """The row to write where `stored` is. Idempotent.
+def merged(
+    row: ObservationRow, stored: ObservationRow | None, scopes: Collection[str]
+) -> ObservationRow:
+    """The row to write where `stored` is, of an entity with tombstones of these scopes. Idempotent.
 
     So `times_received` is the larger number: which deliveries both have counted is not known.
     """
+    erased = retention.ALL in scopes
+    if retention.is_closed(scopes):
+        row = row._replace(body=None)
     if stored is None:
         return without_content(row) if erased else row
     pick = max if row.source == "api" else min
@@ -282,12 +290,13 @@ def prepare(source: Location, target: Location, *, timezone: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """Counts of calls, chats and other entities: how many the source has, how many were copied, and
-    how many the target refused."""
+    """Counts of calls, chats and other entities: how many the source has, how many were copied, how
+    many the target refused, and of how many something was erased."""
 
     seen: int
     entities: int
     refused: int
+    erased: int = 0
 
 
 def copy_portion(
@@ -317,6 +326,7 @@ def copy_portion(
                     _observations(ours, OBSERVATIONS_WITH_BODIES, entity_id),
                     [*wanted[entity_id].erasures.values()],
                     entity_id in extra,
+                    _rows(ours, entity_id) if wanted[entity_id].is_frozen else {},
                 )
                 for entity_id in behind[n : n + BATCH]
             }
@@ -324,7 +334,8 @@ def copy_portion(
         for table, rows in theirs_own:
             _copy_rows(store, table, set(portion.rows(ours, table)), rows, is_exact=is_exact)
     seen = sum(bool(state.observations or state.erasures) for state in wanted.values())
-    return Copied(seen, len(behind) - refused, refused)
+    erased = sum(bool(wanted[id].erasures.keys() - stored[id].erasures.keys()) for id in behind)
+    return Copied(seen, len(behind) - refused, refused, erased)
 
 
 def copy_shared_tables(
@@ -361,11 +372,22 @@ def _write_newer(connection: Connection, table: Table, row: Row) -> None:
 
 
 class _Entity(NamedTuple):
-    """An entity to write; `is_exact` if the target may have nothing else of it."""
+    """An entity to write; `is_exact` if the target may have nothing else of it. `rows` are those of
+    one whose bodies were pruned: they cannot be made from its observations."""
 
     observations: list[ObservationRow]
     erasures: list[Row]
     is_exact: bool
+    rows: Rows
+
+
+def _rows(connection: Connection, entity_id: str) -> Rows:
+    """Every row of a call or chat."""
+    found = {
+        (table, None): connection.execute(statement, (entity_id,)).fetchall()
+        for table, statement in sql.SELECT.items()
+    }
+    return {part: rows for part, rows in found.items() if rows}
 
 
 def _observations(connection: Connection, statement: str, entity_id: str) -> list[ObservationRow]:
@@ -382,17 +404,31 @@ def _write(store: AnyStore, entities: dict[str, _Entity], connection: Connection
     return refused
 
 
+def _write_rows(connection: Connection, entity_id: str, rows: Rows) -> None:
+    """Make these all the rows of a call or chat."""
+    before = read_call(connection, entity_id)
+    write(connection, entity_id, rows, is_new=False, is_whole=True)
+    after = read_call(connection, entity_id)
+    reasons = [call["disconnection_reason"] if call else None for call in (before, after)]
+    note_reason(connection, reasons[1], before=reasons[0])
+
+
 def _write_entity(store: AnyStore, connection: Connection, entity_id: str, entity: _Entity) -> None:
     store.lock(connection, [entity_id])
     if entity.is_exact:
         for statement in DELETE_ENTITY:
             connection.execute(statement, (entity_id,))
+    was_closed = retention.is_closed(scopes_of(connection, entity_id))
     connection.executemany(PUT_ERASURE, entity.erasures)
-    erased = connection.execute(sql.IS_ERASED, (entity_id,)).fetchone() is not None
+    scopes = scopes_of(connection, entity_id)
     stored = {row.key: row for row in _observations(connection, STORED_OBSERVATIONS, entity_id)}
-    rows = [merged(row, stored.get(row.key), erased=erased) for row in entity.observations]
+    rows = [merged(row, stored.get(row.key), scopes) for row in entity.observations]
     connection.executemany(PUT_OBSERVATION, rows)
-    if erased:
-        connection.execute(ERASE_OBSERVATIONS, (entity_id,))
+    if retention.ALL in scopes:
+        connection.execute(sql.ERASE_OBSERVATIONS, (entity_id,))
+    elif retention.is_closed(scopes):
+        if entity.rows and not was_closed:
+            _write_rows(connection, entity_id, entity.rows)
+        connection.execute(sql.DROP_BODIES_OF, (entity_id,))
     known = observation_rows(connection, entity_id)
     reproject(connection, entity_id, known, is_new=not stored and not entity.is_exact)

@@ -94,7 +94,10 @@ def observed(kept: ObservationSql) -> str:
         f"SELECT {kept.number}, {_day('o.first_received_at')}, "
         f"CASE WHEN c.call_id IS NOT NULL THEN {_day(_began('c'))} END, "
         f"CASE WHEN h.chat_id IS NOT NULL THEN {_day(_began('h'))} END, "
-        f"{', '.join(f'o.{name}' for name in SAYS + _REST)}, "
+        f"{', '.join(f'o.{name}' for name in SAYS)}, "
+        # Tombstones are never deleted, and a new one may remove more of the rows.
+        "(SELECT count(*) FROM erasures e WHERE e.entity_id = o.entity_id), "
+        f"{', '.join(f'o.{name}' for name in _REST)}, "
         f"CASE WHEN {kept.body} IS NULL THEN 0 ELSE 1 END "
         "FROM observations o LEFT JOIN calls c ON c.call_id = o.entity_id "
         "LEFT JOIN chats h ON h.chat_id = o.entity_id"
@@ -189,7 +192,7 @@ def made(
     for group in DATED:
         days[group][UNKNOWN_DAY] = Fingerprint()
     observations, calls, chats = (days[group] for group in DATED)
-    says = len(SAYS)
+    says = len(SAYS) + 1
     found = read(observed(kept), {})
     for done, (number, day, call_day, chat_day, *row) in enumerate(found, start=1):
         observations[day].add(row, number)

@@ -27,8 +27,8 @@ from receiver.store.observations import (
 )
 from receiver.store.outbox import Forward, enqueue
 from receiver.store.protocols import Connection
-from receiver.store.writing import read_call, write
-from schema import drift, limits, merge
+from receiver.store.writing import read_call, retain, write
+from schema import drift, limits, merge, retention
 from schema.chats import project_chat
 from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.events import Event, Fields, parse
@@ -111,10 +111,11 @@ def observe(connection: Connection, received: Received) -> Outcome:
     event = received.event
     key = (event.entity_id, event.body_sha256, received.source)
     # The queries are sent before the first result is read: one round trip to a server.
-    erasure = connection.execute(sql.IS_ERASED, (event.entity_id,))
+    tombstones = connection.execute(sql.SCOPES, (event.entity_id,))
     owner = connection.execute(sql.ACCOUNT_OF_KEY, (received.key_id,))
     known = few_observation_rows(connection, event.entity_id)
-    erased = erasure.fetchone() is not None
+    scopes = {scope for (scope,) in tombstones.fetchall()}
+    erased = retention.is_closed(scopes)
     (account,) = owner.fetchone() or (None,)
     is_partial = known is None
     if known is None:
@@ -158,6 +159,8 @@ def observe(connection: Connection, received: Received) -> Outcome:
     ):
         connection.execute(sql.SET_PROBLEM, (problem, *key))
         return Outcome.QUARANTINED
+    if scopes:
+        retain(connection, event.entity_id, scopes)
     return Outcome.STORED if twin is None else Outcome.DUPLICATE
 
 
@@ -261,7 +264,7 @@ def project_entity(
     if entity_type == "call":
         reason = rows["calls", None][0][_REASON]
         before = stored["disconnection_reason"] if stored else None
-        _note_reason(connection, reason, before=before)
+        note_reason(connection, reason, before=before)
 
 
 def try_project(
@@ -471,7 +474,7 @@ def _drop_bodies(
         connection.executemany(sql.DROP_BODY, keys)
 
 
-def _note_reason(connection: Connection, reason: str | None, *, before: str | None) -> None:
+def note_reason(connection: Connection, reason: str | None, *, before: str | None) -> None:
     """Keep disconnection_reasons to the known ones and those that a call has."""
     if before == reason:
         # The reason was added with the row, and no reason of a call is deleted.

@@ -9,7 +9,8 @@ from receiver.store import sql
 from receiver.store.connection import connect_readonly as connect_readonly
 from receiver.store.engine import reading, require_bodies
 from receiver.store.observations import load, observation_rows
-from schema import merge
+from receiver.store.writing import scopes_of
+from schema import merge, retention
 from schema.events import values
 
 
@@ -62,8 +63,13 @@ def show(where: Location, entity_id: str) -> dict[str, Any]:
         raise NotStored("raw bodies are not in this file", hint=error.hint) from error
     # A body may be dropped between two reads, superseded by one not yet seen.
     with reading(where) as connection:
-        if connection.execute(sql.IS_ERASED, (entity_id,)).fetchone():
+        scopes = scopes_of(connection, entity_id)
+        if retention.ALL in scopes:
             raise NotStored("this call was erased")
+        if retention.is_closed(scopes):
+            raise NotStored(
+                "the raw bodies of this call were pruned", hint="Its rows are in the tables."
+            )
         known = [k for k in observation_rows(connection, entity_id) if k.is_usable]
         if not known:
             raise NotStored("no call or chat with this id is stored", hint="Check the id.")

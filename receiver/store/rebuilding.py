@@ -6,10 +6,11 @@ from functools import partial
 
 from receiver.store import sql
 from receiver.store.engine import AnyStore
-from receiver.store.ingest import try_project
+from receiver.store.ingest import note_reason, try_project
 from receiver.store.observations import ObservationRow, load, observation_rows
 from receiver.store.protocols import Connection
-from receiver.store.writing import remove
+from receiver.store.writing import read_call, remove, retain, scopes_of
+from schema import retention
 from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.sql import rollups
 from schema.tables import CALL_TABLES, CHAT_TABLES
@@ -64,14 +65,24 @@ def reproject(
     connection: Connection, entity_id: str, known: Sequence[ObservationRow], *, is_new: bool = False
 ) -> None:
     """Make the rows of an entity anew from all its observations; `is_new` if it has none yet."""
-    erased = connection.execute(sql.IS_ERASED, (entity_id,)).fetchone() is not None
+    scopes = scopes_of(connection, entity_id)
+    erased = retention.ALL in scopes
+    if retention.is_closed(scopes) and not erased:
+        # Without its bodies it cannot be folded: it keeps the rows it has.
+        retain(connection, entity_id, scopes)
+        return
     for entity_type, tables in _TABLES.items():
         parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
         if erased or not parts:
             if not is_new:
+                stored = read_call(connection, entity_id) if entity_type == "call" else None
                 remove(connection, entity_id, tables)
+                if stored:
+                    note_reason(connection, None, before=stored["disconnection_reason"])
         elif try_project(connection, entity_id, entity_type, parts, is_new=is_new):
             _rebuild_sound_parts(connection, entity_id, entity_type, parts)
+    if scopes and not erased:
+        retain(connection, entity_id, scopes)
 
 
 def _rebuild_sound_parts(

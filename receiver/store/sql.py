@@ -30,6 +30,12 @@ def delete(table: Table) -> str:
     return f"DELETE FROM {table.name} WHERE {' AND '.join(f'{c} = ?' for c in table.key)}"
 
 
+def delete_between(table: Table) -> str:
+    """Delete the rows from one key up to and including another."""
+    key, marks = ", ".join(table.key), ", ".join("?" * len(table.key))
+    return f"DELETE FROM {table.name} WHERE ({key}) >= ({marks}) AND ({key}) <= ({marks})"
+
+
 def select(table: Table) -> str:
     """All rows of one call or chat."""
     return f"SELECT {', '.join(table.names)} FROM {table.name} WHERE {table.key[0]} = ?"
@@ -62,7 +68,7 @@ LACKS_ALL_BODIES = (
     "WHERE body IS NOT NULL OR entity_id IN (SELECT entity_id FROM erasures))"
 )
 
-IS_ERASED = "SELECT 1 FROM erasures WHERE entity_id = ? AND scope = 'all'"
+SCOPES = "SELECT scope FROM erasures WHERE entity_id = ?"
 
 KNOWN = (
     "SELECT body_sha256, source, entity_type, event, level, observed_at, first_received_at, "
@@ -83,6 +89,11 @@ BODY = "SELECT body FROM observations WHERE entity_id = ? AND body_sha256 = ? AN
 DROP_BODY = (
     "UPDATE observations SET body = NULL WHERE entity_id = ? AND body_sha256 = ? AND source = ?"
 )
+ERASE_OBSERVATIONS = (
+    "UPDATE observations SET event = NULL, level = NULL, key_id = NULL, body_bytes = NULL, "
+    "problem = NULL, body = NULL WHERE entity_id = ?"
+)
+DROP_BODIES_OF = "UPDATE observations SET body = NULL WHERE entity_id = ? AND body IS NOT NULL"
 SET_PROBLEM = (
     "UPDATE observations SET problem = ? WHERE entity_id = ? AND body_sha256 = ? AND source = ?"
 )
@@ -161,12 +172,13 @@ def _is_analysed(call: str) -> str:
 
 
 STORED_CALL = (
-    f"SELECT u.asked_at, u.gone_at IS NOT NULL, e.entity_id IS NOT NULL, c.call_id IS NOT NULL, "
+    f"SELECT u.asked_at, u.gone_at IS NOT NULL, "
+    "EXISTS (SELECT 1 FROM erasures e WHERE e.entity_id = k.id AND e.scope <> 'recordings'), "
+    "c.call_id IS NOT NULL, "
     f"{_has_transcript('k.id')}, {_is_analysed('k.id')}, "
     f"{', '.join(f'c.{name}' for name in CALLS.names)} "
     "FROM (SELECT ? AS id) k LEFT JOIN calls c ON c.call_id = k.id "
-    "LEFT JOIN upstream_calls u ON u.call_id = k.id LEFT JOIN erasures e "
-    "ON e.entity_id = k.id AND e.scope = 'all'"
+    "LEFT JOIN upstream_calls u ON u.call_id = k.id"
 )
 PUT_ACCOUNT_KEY = upsert(ACCOUNT_KEYS)
 ACCOUNT_OF_KEY = "SELECT account FROM account_keys WHERE key_id = ?"

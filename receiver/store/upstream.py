@@ -19,7 +19,10 @@ _MAX_MS = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class StoredCallStatus:
-    """Which parts of a call are stored; `row` is its row of calls, None if there is none."""
+    """Which parts of a call are stored; `row` is its row of calls, None if there is none.
+
+    `is_erased`: nothing more of it is taken. With a row, its bodies were pruned.
+    """
 
     row: dict[str, Any] | None
     has_transcript: bool

@@ -1,10 +1,12 @@
 """Rows -> tables: what changed of a call or chat is written, nothing else is touched."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from receiver.store import sql
 from receiver.store.protocols import Connection
+from schema import retention
 from schema.rows import Rows
 from schema.sql import rollups
 from schema.tables import CALLS
@@ -47,7 +49,7 @@ def write(
             stored = _of_parts(table, asked[table].fetchall(), None if is_whole else parts)
             _replace(connection, table, stored, wanted)
         if table == CALLS.name:
-            _invalidate_hours(connection, [*stored, *wanted])
+            invalidate_hours(connection, [*stored, *wanted])
 
 
 def _of_parts(table: str, found: list[Row], parts: Iterable[str | None] | None) -> list[Row]:
@@ -72,14 +74,33 @@ def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> Non
     """Delete every row of an entity, children before parents."""
     tables = list(tables)
     if CALLS.name in tables:
-        _invalidate_hours(
+        invalidate_hours(
             connection, connection.execute(sql.SELECT[CALLS.name], (entity_id,)).fetchall()
         )
     for table in reversed(tables):
         connection.execute(sql.DELETE_ALL[table], (entity_id,))
 
 
-def _invalidate_hours(connection: Connection, calls: Iterable[Row]) -> None:
+def scopes_of(connection: Connection, entity_id: str) -> frozenset[str]:
+    """The scopes of the tombstones of an entity; nearly always none."""
+    return frozenset(s for (s,) in connection.execute(sql.SCOPES, (entity_id,)).fetchall())
+
+
+def retain(connection: Connection, entity_id: str, scopes: Collection[str]) -> Counter[str]:
+    """Delete and blank what tombstones of these scopes leave nothing of; return rows by table."""
+    tables = retention.touched(scopes)
+    asked = [(table, connection.execute(sql.SELECT[table], (entity_id,))) for table in tables]
+    changed: Counter[str] = Counter()
+    for table, found in asked:
+        stored = found.fetchall()
+        wanted = [retention.kept(table, row, scopes) for row in stored]
+        if count := sum(row != after for row, after in zip(stored, wanted, strict=True)):
+            _replace(connection, table, stored, [row for row in wanted if row is not None])
+            changed[table] = count
+    return changed
+
+
+def invalidate_hours(connection: Connection, calls: Iterable[Row]) -> None:
     """What is rolled up of the hours and days of these rows of calls no longer holds."""
     # In order: others may wait for the same hours.
     for at in sorted({at for row in calls if (at := _time(row)) is not None}):

@@ -20,7 +20,6 @@ from receiver.store.copying import (
     rank,
     select_all,
     spans,
-    without_content,
 )
 from receiver.store.engine import reading
 from receiver.store.protocols import Connection
@@ -137,7 +136,7 @@ def _observations(
     """The observations of `ids` with their bodies, those of erased entities without content."""
     rows = (ObservationRow(*row) for row in span.rows(connection, OBSERVATIONS, bodies=True))
     kept = [row for row in rows if row.entity_id in ids]
-    return [without_content(row) if states[row.entity_id].is_erased else row for row in kept]
+    return [states[row.entity_id].as_erased(row) for row in kept]
 
 
 def _with_equal_body(row: ObservationRow, other: ObservationRow | None) -> ObservationRow:

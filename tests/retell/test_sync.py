@@ -246,6 +246,24 @@ def test_an_erased_call_is_not_fetched(account, db):
     assert call_id not in stored(db)
 
 
+def test_pruned_call_is_neither_fetched_nor_changed(account, db):
+    account.populate(5)
+    account.sync()
+    call_id = started(account)[0]["call_id"]
+    for statement in (
+        "DELETE FROM analyses WHERE call_id = ?",
+        "UPDATE observations SET body = NULL WHERE entity_id = ?",
+        "INSERT INTO erasures (entity_id, scope) VALUES (?, 'raw')",
+    ):
+        db.execute(statement, (call_id,))
+    asked, before = len(account.between.gets()), dump(db)["observations"]
+    account.sync(FIRST)
+    assert len(account.between.gets()) == asked
+    assert dump(db)["observations"] == before
+    _, report = account.coverage()
+    assert (report.is_complete, report.total().stored, report.total().erased) == (True, 5, 0)
+
+
 # -- two keys on one database --------------------------------------------------------------------
 
 

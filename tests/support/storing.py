@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import receiver.store.ingest
 from receiver.store import open_store, receive
 from receiver.store.connection import connect
-from receiver.store.copying import ERASE_OBSERVATIONS
 from receiver.store.engine import reading
 from receiver.store.observations import observation_rows
 from receiver.store.rebuilding import reproject
+from receiver.store.sql import ERASE_OBSERVATIONS
 
 
 def body_of(event, call_id="c", *, beside=None, **fields) -> bytes:

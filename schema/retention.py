@@ -1,0 +1,125 @@
+"""What stays of a call or chat after a part of it was erased.
+
+A tombstone in the table erasures has a scope. It applies after the fold, for ever: `kept` is the
+one rule for rows, whether they are pruned where they are stored, made by a late event, rebuilt or
+copied. For all scopes but recordings the raw bodies go too, because they say the same. Without them
+no value can be ranked against a later one, so the call is closed: its rows stay as they are.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from schema.personal import OPEN
+from schema.tables import CALL_TABLES, CHAT_TABLES
+from schema.transcript import Row
+
+ALL, RAW, RECORDINGS = "all", "raw", "recordings"
+TRANSCRIPTS, PERSONAL = "transcripts", "personal"
+# In the order in which retention applies them: what a later one removes includes what an earlier
+# one does.
+SCOPES = (RECORDINGS, RAW, TRANSCRIPTS, PERSONAL, ALL)
+CLOSING = frozenset({RAW, TRANSCRIPTS, PERSONAL, ALL})
+
+_TABLES = {table.name: table for table in (*CALL_TABLES, *CHAT_TABLES)}
+# Of these tables no row stays.
+_DROPPED = {
+    RECORDINGS: {"media"},
+    TRANSCRIPTS: {"utterance_words"},
+    PERSONAL: {"media", "utterance_words"},
+}
+_SPOKEN = {
+    "transcripts": ("transcript",),
+    "utterances": ("content", "metadata"),
+    "tool_calls": ("arguments", "result"),
+    "markers": ("body",),
+    "chats": ("transcript",),
+    "chat_messages": ("content", "arguments", "extra"),
+}
+# A row of these names what is unknown; a value is not a name.
+_NAMED = {"unknowns", "chat_unknowns"}
+_NAMES = {"key", "role", "product", "component"}
+
+
+def _blank() -> dict[str, dict[str, set[int]]]:
+    """Scope -> table -> positions of the columns that become null. A key's columns never do."""
+    personal = {
+        name: {n for n, c in enumerate(t.names) if c not in OPEN[name] and c not in t.key}
+        for name, t in _TABLES.items()
+    }
+    spoken = {
+        name: {_TABLES[name].names.index(column) for column in columns}
+        for name, columns in _SPOKEN.items()
+    }
+    return {TRANSCRIPTS: spoken, PERSONAL: personal}
+
+
+_BLANK = _blank()
+_WHAT = _TABLES["unknowns"].names.index("what")
+
+
+def is_closed(scopes: Collection[str]) -> bool:
+    """Whether what arrives later changes no row; of its body only hash and times are stored."""
+    return not CLOSING.isdisjoint(scopes)
+
+
+def touched(scopes: Collection[str]) -> list[str]:
+    """The tables of which `kept` changes a row."""
+    return [
+        name
+        for name in _TABLES
+        if any(
+            name in _DROPPED.get(scope, ())
+            or _BLANK.get(scope, {}).get(name)
+            or (scope == PERSONAL and name in _NAMED)
+            or scope == ALL
+            for scope in scopes
+        )
+    ]
+
+
+def kept(table: str, row: Row, scopes: Collection[str]) -> Row | None:
+    """What stays of a row of a call's or chat's table; None if nothing. Idempotent."""
+    if ALL in scopes or any(table in _DROPPED.get(scope, ()) for scope in scopes):
+        return None
+    if table in _NAMED and PERSONAL in scopes and row[_WHAT] not in _NAMES:
+        return None
+    blank = set[int]().union(*(_BLANK.get(scope, {}).get(table, ()) for scope in scopes))
+    if not blank:
+        return row
+    summed = _SUMMED.get(table, {})
+    return tuple(
+        cell if n not in blank else summed[n](cell) if n in summed else None
+        for n, cell in enumerate(row)
+    )
+
+
+def _success(result: Any) -> str | None:
+    """Of a tool's answer only whether it says that it succeeded, which rollups count.
+
+    Of two equal keys the first counts, as in SQL.
+    """
+    if result is None:
+        return None
+    try:
+        said = json.loads(
+            result, object_pairs_hook=lambda pairs: dict(reversed(pairs)), parse_constant=_refuse
+        )
+    except (ValueError, RecursionError):
+        return "{}"
+    success = said.get("success") if isinstance(said, Mapping) else None
+    return json.dumps({"success": success}) if isinstance(success, bool) else "{}"
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
+
+
+# Table -> position of a column that sums read -> what of its value they read.
+_SUMMED: dict[str, dict[int, Callable[[Any], Any]]] = {
+    "tool_calls": {_TABLES["tool_calls"].names.index("result"): _success},
+    # Whether the call was transferred.
+    "calls": {
+        _TABLES["calls"].names.index("transfer_destination"): lambda to: None if to is None else ""
+    },
+}
