@@ -26,6 +26,7 @@ from receiver.browse.pages.dashboards import dashboard, dashboards
 from receiver.browse.pages.home import home
 from receiver.browse.pages.login import login, logout
 from receiver.browse.pages.search import search_page
+from receiver.browse.pages.status import status_page
 from schema.questions import questions
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/call/(?P<call_id>[^/.]+)\.json$", call_json),
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),
         (r"^/-/search$", search_page),
+        (r"^/-/status$", status_page),
         (r"^/-/dashboards$", dashboards),
         (r"^/-/dashboards/(?P<slug>[^/]+)$", dashboard),
     ]

@@ -128,6 +128,7 @@ def serving(settings: Settings, *, password_hash: str | None) -> Datasette:
     known = access.Access(path, admin_password_hash=password_hash)
     ended = settings.database_path.with_suffix(".sessions")
     sessions = Sessions(ended, secret=secret, access=known)
+    served.callhouse_settings = settings
     served.callhouse_authentication = Authentication(known, sessions, Attempts())
     return served
 

@@ -117,7 +117,7 @@ def _print_status(found: "Status", timezone: str) -> None:
         [
             (
                 job.row.name,
-                job.state,
+                job.words,
                 at(job.row.started_at, timezone),
                 job.row.result or "",
                 at(job.row.next_run_at, timezone) if job.interval_ms else "",

@@ -24,6 +24,7 @@ from receiver.retell.client import Retell
 from receiver.retell.http import Client
 from receiver.retell.webhooks import SKEW_NOTED_MS, SKEW_WRONG_MS, agent_webhooks, check_webhook_url
 from receiver.store import sqlite_warning
+from receiver.store.connection import sqlite_version
 from receiver.store.migrate import check_connection
 from receiver.webhook.health import MIN_FREE_BYTES
 
@@ -88,13 +89,15 @@ def _sqlite(patient: Patient) -> Iterator[Finding]:
     if isinstance(patient.settings.database, Path):
         warning = sqlite_warning()
         hint = "pip install pysqlite3, where it has a wheel." if warning else ""
-        yield Finding("SQLite", warning is not None, warning or "version without known bugs", hint)
+        yield Finding("SQLite", warning is not None, warning or sqlite_version(), hint)
 
 
 def _files(patient: Patient) -> Iterator[Finding]:
     """Files with calls or secrets that other users can read, or that are another user's."""
     settings = patient.settings
-    paths = [Path(".env"), settings.file_path]
+    paths = [Path(".env")]
+    if any(target.secret for target in settings.file.forward):
+        paths.append(settings.file_path)
     if isinstance(settings.database, Path):
         paths += [settings.database, *files_beside(settings.database)]
     wrong = False
@@ -308,7 +311,8 @@ def _backups(patient: Patient) -> Iterator[Finding]:
     last = status.last_backup_ms
     late = last is None or status.now_ms - last > every_ms + _LATE_MS
     hint = "Set [backup] in callhouse.toml, or run `callhouse backup DIRECTORY`."
-    yield Finding("backup", late, f"last {ago(last, status.now_ms)}", hint if late else "")
+    what = "there is none" if last is None else f"the last is from {ago(last, status.now_ms)}"
+    yield Finding("backup", late, what, hint if late else "")
 
 
 def _coverage(patient: Patient) -> Iterator[Finding]:

@@ -66,6 +66,11 @@ class JobState:
     state: str
 
     @property
+    def words(self) -> str:
+        """The state for a person."""
+        return "not run yet" if self.state == "new" else self.state
+
+    @property
     def problem(self) -> str | None:
         """What is wrong with it, for the health check."""
         if self.state == "overdue":

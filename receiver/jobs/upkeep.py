@@ -43,18 +43,18 @@ def sync(run: Run) -> str | None:
 
 
 def coverage(run: Run) -> str | None:
-    """Compare the last days with what Retell lists."""
+    """Compare the last days with what Retell lists, and fetch what is missing."""
 
     def work(listing: Listing, fetcher: Fetcher) -> Report:
         today = day_of(run.now_ms(), listing.zone)
         windows = listing.windows(
             today - timedelta(days=COVERED_DAYS), None, today, from_start=False
         )
-        _, report = compare(
+        _, after = compare(
             run.store, run.settings.database, listing, fetcher, windows,
-            fix=False, now_ms=run.now_ms, progress=lambda _: run.check(),
+            fix=True, now_ms=run.now_ms, progress=lambda _: run.check(),
         )  # fmt: skip
-        return report
+        return after
 
     reports = list(_for_each_account(run, work))
     missing = sum(len(report.missing) for report in reports)

@@ -235,6 +235,11 @@ def sqlite_warning() -> str | None:
     )
 
 
+def sqlite_version() -> str:
+    """The version of SQLite in use."""
+    return str(sqlite3.sqlite_version)
+
+
 def connect_bounded(path: Path, *, max_value_bytes: int) -> sqlite3.Connection:
     """Open `path` for reading by any thread, for values up to this size. Raises sqlite3.Error."""
     limits = {

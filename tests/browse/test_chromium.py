@@ -186,6 +186,7 @@ def test_without_scripts_everything_can_be_read(page):
 PAGES = (
     "/",
     "/-/search?q=crown&agent=",
+    "/-/status",
     "/-/call/call_spoken",
     "/retell/call_log?_size=10",
     "/retell/daily_summary",

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from receiver import config
 from receiver.cli import main
 from receiver.clock import now_ms
-from receiver.config_file import Backup, ConfigFile
+from receiver.config_file import Backup, ConfigFile, Target
 from receiver.jobs import doctor
 from receiver.jobs.doctor import CHECKS, MAX_WAL_BYTES, Patient, examine
 from receiver.jobs.status import free_on_disk, read_status
@@ -100,7 +100,9 @@ def test_file_that_others_can_read_is_wrong(examined, database):
     assert wrong(examined("files")) == [f"others can read {database} (644)"]
     database.chmod(0o600)
     Path("callhouse.toml").touch(mode=0o640)
-    assert wrong(examined("files")) == ["others can read callhouse.toml (640)"]
+    assert wrong(examined("files")) == []
+    file = ConfigFile(forward=(Target("a", "http://a/", secret=b"secret"),))
+    assert wrong(examined("files", file=file)) == ["others can read callhouse.toml (640)"]
 
 
 def test_disk_that_is_full_soon_is_wrong(examined, monkeypatch):
@@ -216,13 +218,13 @@ def test_overdue_job_is_wrong(examined, store):
 
 @pytest.mark.sqlite
 def test_old_backup_is_wrong(examined, store):
-    assert wrong(examined("backups")) == ["last never"]
+    assert wrong(examined("backups")) == ["there is none"]
     elsewhere = ConfigFile(backup=Backup(elsewhere=True))
     assert wrong(examined("backups", file=elsewhere)) == []
     run_job(store, "backup", at_ms=NOW_MS - DAY_MS)
     assert wrong(examined("backups")) == []
     weekly = ConfigFile(intervals=ConfigFile().intervals | {"backup": 3600})
-    assert wrong(examined("backups", file=weekly)) == ["last 1 day ago"]
+    assert wrong(examined("backups", file=weekly)) == ["the last is from 1 day ago"]
 
 
 def test_yesterday_must_be_covered(examined, db):

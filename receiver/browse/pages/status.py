@@ -1,0 +1,30 @@
+"""/-/status: the database, keys, jobs, coverage and backup, as `callhouse status` prints them."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from datasette import Response
+
+from receiver import clock
+from receiver.browse.pages import require_reader
+from receiver.jobs.status import ago, at, read_status, size
+
+if TYPE_CHECKING:
+    from datasette import Request
+    from datasette.app import Datasette
+
+
+async def status_page(datasette: "Datasette", request: "Request") -> Response:
+    """`/-/status`. Raises Forbidden, NotStored."""
+    await require_reader(datasette, request)
+    now_ms = clock.now_ms()
+    settings = datasette.callhouse_settings
+    found = await asyncio.to_thread(read_status, settings, now_ms=now_ms)
+    context = {
+        "status": found,
+        "ago": lambda at_ms: ago(at_ms, now_ms),
+        "at": lambda at_ms: at(at_ms, settings.timezone),
+        "size": size,
+    }
+    page = await datasette.render_template("status.html", context, request=request)
+    return Response.html(page)
