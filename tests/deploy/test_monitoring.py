@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from receiver.webhook.health import NAMES, STATE
+from receiver.webhook.health import NAMES, PROBLEMS, STATE
 from tests.support import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -54,6 +54,12 @@ def test_each_alert_has_a_remedy():
     page = (ROOT / "docs/how-to/red-health.md").read_text(encoding="utf-8")
     for rule in RULES:
         assert f"`{rule['alert']}`" in page, rule["alert"]
+
+
+def test_each_problem_of_health_has_steps():
+    page = (ROOT / "docs/how-to/red-health.md").read_text(encoding="utf-8")
+    for problem in PROBLEMS:
+        assert f"## `{problem}`" in page, problem
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool")
