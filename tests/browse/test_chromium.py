@@ -249,11 +249,11 @@ def test_on_a_phone_nothing_stands_beyond_the_screen(page):
 
 def test_datasettes_own_pages_work_under_the_policy(page):
     page.goto("/retell?sql=select+count(*)+from+calls")
-    assert page.is_visible(".CodeMirror")
-    assert page.is_visible("#sql-format")
+    page.wait_for_selector(".CodeMirror")
+    page.wait_for_selector("#sql-format")
     page.goto("/retell/call_log")
     page.click("th[data-column=agent] svg")
-    assert page.is_visible(".dropdown-menu >> text=Sort descending")
+    page.wait_for_selector(".dropdown-menu >> text=Sort descending")
     page.click("text=Filter and sort")
     page.select_option("select[name=_filter_column]", "agent")
     page.fill("input[name=_filter_value]", "Dental")
@@ -318,6 +318,7 @@ def test_chart_has_tooltip_and_link_to_numbers(page, site):
     drawn(page)
     assert not page.is_visible(".bubble")
     page.hover("#calls .role-mark path[fill='var(--c1)'] >> nth=0")
+    page.wait_for_selector(".bubble")
     told = page.inner_text(".bubble")
     assert re.match(r"day \w{3} \d+ May 2026\noutcome User\ncalls \d+\nminutes \d", told)
     calls = re.search(r"calls (\d+)", told)[1]

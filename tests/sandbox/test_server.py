@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -69,6 +70,25 @@ def test_a_past_is_listed_without_being_lived(sandbox, api):
     assert sandbox.deliveries == []
 
 
+@contextmanager
+def command(*options, **settings):
+    """The command as it runs; it ends by Ctrl-C."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "receiver", "sandbox", "--bind", "127.0.0.1:0", *options],
+        env=os.environ | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+            process.send_signal(signal.SIGINT)
+            process.stdout.read()
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
+
+
 def lines_until(process, *patterns):
     """The output until each of the patterns is in it, in any order: threads print at once."""
     said = ""
@@ -79,47 +99,29 @@ def lines_until(process, *patterns):
     raise AssertionError(said)
 
 
-def test_command_prints_address_and_deliveries(tmp_path):
-    arguments = ["sandbox", "--bind", "127.0.0.1:0", "--speed", "0", "--history", "3"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "receiver", *arguments, "--webhook-url", "http://127.0.0.1:9/"],
-        env=os.environ | {"COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    said = lines_until(process, "Ctrl-C")
-    key, url = re.search(r"key_\w+", said)[0], re.search(r"at (http\S+),", said)[1]
-    assert f"export RETELL_API_KEY={key}" in said
-    assert f"export RETELL_BASE_URL={url}" in said
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as api:
-        assert api.post("/v3/list-calls", json={"include_total": True}).json()["total"] == 3
-        call_id = place(api).json()["call_id"]
-    lines_until(
-        process,
-        "attempt 4",
-        r"request  POST   /v2/create-phone-call +201",
-        rf"webhook  call_started +{call_id} +no answer\n",
-    )
-    process.send_signal(signal.SIGINT)
-    process.stdout.read()
-    assert process.wait(30) == 130
-    process.stdout.close()
+def test_command_prints_address_and_deliveries():
+    options = "--speed", "0", "--history", "3", "--webhook-url", "http://127.0.0.1:9/"
+    with command(*options, COLUMNS="200") as process:
+        said = lines_until(process, "Ctrl-C")
+        key, url = re.search(r"key_\w+", said)[0], re.search(r"at (http\S+),", said)[1]
+        assert f"export RETELL_API_KEY={key}" in said
+        assert f"export RETELL_BASE_URL={url}" in said
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=url, headers=headers, timeout=30) as api:
+            assert api.post("/v3/list-calls", json={"include_total": True}).json()["total"] == 3
+            call_id = place(api).json()["call_id"]
+        lines_until(
+            process,
+            "attempt 4",
+            r"request  POST   /v2/create-phone-call +201",
+            rf"webhook  call_started +{call_id} +no answer\n",
+        )
 
 
-def test_command_does_not_print_the_configured_key(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "receiver", "sandbox", "--bind", "127.0.0.1:0"],
-        env=os.environ | {"RETELL_API_KEY": KEY},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    said = lines_until(process, "Ctrl-C")
-    url = re.search(r"at (http\S+),", said)[1]
-    answer = httpx.post(f"{url}/v3/list-calls", headers={"Authorization": f"Bearer {KEY}"})
-    assert (answer.status_code, KEY in said) == (200, False)
-    process.send_signal(signal.SIGINT)
-    process.stdout.read()
-    assert process.wait(30) == 130
-    process.stdout.close()
+def test_command_does_not_print_the_configured_key():
+    with command(RETELL_API_KEY=KEY) as process:
+        said = lines_until(process, "Ctrl-C")
+        url = re.search(r"at (http\S+),", said)[1]
+        headers = {"Authorization": f"Bearer {KEY}"}
+        answer = httpx.post(f"{url}/v3/list-calls", headers=headers, timeout=30)
+        assert (answer.status_code, KEY in said) == (200, False)

@@ -262,8 +262,10 @@ def add(n):
 
 store._writing.acquire()
 greenlets = [gevent.spawn(add, n) for n in range(8)]
-gevent.sleep(0.05)
-assert len(store._queue) == 8
+deadline = time.monotonic() + 10
+while len(store._queue) < 8:
+    assert time.monotonic() < deadline
+    gevent.sleep(0.01)
 for greenlet in greenlets[:2]:
     greenlet.kill()
 store._writing.release()
