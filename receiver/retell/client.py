@@ -120,6 +120,11 @@ class Retell:
         """The current call object. Raises RetellError."""
         return self._read("GET", f"/v2/get-call/{_segment(call_id)}")
 
+    def delete_call(self, call_id: str) -> Answer:
+        """Delete a call for good, with retries: deleting it twice is no different. Raises
+        RetellError, NotAtRetell if there is none."""
+        return self._read("DELETE", f"/v2/delete-call/{_segment(call_id)}")
+
     def list_calls(self, body: Mapping[str, Any]) -> Answer:
         """One page: `{items, has_more, pagination_key?, total?}`, items without transcripts."""
         return self._read("POST", "/v3/list-calls", body)

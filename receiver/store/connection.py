@@ -109,6 +109,10 @@ _PRAGMAS: dict[str, str | int] = {
 }
 
 
+# Free pages at the end of the file are cut off when that is asked for (cleaning.py).
+INCREMENTAL = 2
+
+
 class FileKind(Enum):
     """What a database file holds."""
 
@@ -194,7 +198,11 @@ def connect(
     )
     try:
         # Before anything is set: setting the journal mode writes to the file.
-        refuse(file_kind(connection), path)
+        kind = file_kind(connection)
+        refuse(kind, path)
+        if create and kind is FileKind.EMPTY:
+            # Only possible before the first page is written.
+            connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         for pragma, value in (_PRAGMAS | {"busy_timeout": busy_timeout_ms}).items():
             connection.execute(f"PRAGMA {pragma} = {value}")
             found = connection.execute(f"PRAGMA {pragma}").fetchone()[0]

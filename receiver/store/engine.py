@@ -75,6 +75,21 @@ class Engine(Protocol):
     def sizes(self) -> tuple[int, int]:
         """Bytes of the database and of its write-ahead log."""
 
+    def clean(self, *, pause: Callable[[float], None]) -> str | None:
+        """Remove what deleted rows have left in its files; return what is left and why.
+
+        `pause` gets the seconds that a step took, between two steps. Raises StoreUnavailable.
+        """
+
+    def give_back(self, *, repack: bool, pause: Callable[[float], None]) -> int:
+        """Give unused space back to the file system beside other writers; return the bytes that
+        only `vacuum` gives back. `repack` is for after many rows were deleted. Raises
+        StoreUnavailable."""
+
+    def vacuum(self) -> str | None:
+        """Write all of it anew without anything that was deleted, while nobody else can write;
+        return what is left and why. Raises StoreUnavailable."""
+
 
 def engine(where: Location) -> Engine:
     """The engine of a database. Raises SettingsError if it is not installed."""

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,10 @@ from receiver.errors import (
     DatabaseUnreadable,
     SchemaMismatch,
     SettingsError,
+    StoreUnavailable,
 )
 from receiver.store import sql
+from receiver.store.cleaning import clean, give_back, vacuum
 from receiver.store.connection import (
     FAULTS,
     Connection,
@@ -35,6 +37,8 @@ from receiver.store.store import Store
 from schema.tables import ALL_TABLES
 from schema.transcript import Row
 
+# How long a step of cleaning waits for the write lock.
+CLEANING_SECONDS = 30.0
 # How long one check of health scans for damage; requests of the same worker wait that long.
 DAMAGE_SECONDS = 0.2
 # How many times as long the scan rests: it takes 2% of the time at most.
@@ -118,6 +122,31 @@ class Sqlite:
         finally:
             connection.close()
         return found
+
+    def clean(self, *, pause: Callable[[float], None]) -> str | None:
+        """Remove what deleted rows have left in the file, the log and the full-text index."""
+        with self._cleaning() as store:
+            return clean(store, pause=pause)
+
+    def give_back(self, *, repack: bool, pause: Callable[[float], None]) -> int:
+        """Cut off free pages; return the bytes of those of an older file, which has to be written
+        anew once."""
+        with self._cleaning() as store:
+            return give_back(store, repack=repack, pause=pause)
+
+    def vacuum(self) -> str | None:
+        """Write the file anew."""
+        with self._cleaning() as store:
+            vacuum(self.path, busy_seconds=CLEANING_SECONDS)
+            return clean(store, pause=lambda _seconds: None)
+
+    @contextmanager
+    def _cleaning(self) -> Iterator[Store]:
+        try:
+            with closing(Store(self.path, busy_seconds=CLEANING_SECONDS)) as store:
+                yield store
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"the database could not be cleaned: {error}") from error
 
     def sizes(self) -> tuple[int, int]:
         """Bytes of the file and of the log beside it."""

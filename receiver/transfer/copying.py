@@ -5,6 +5,7 @@ it is asked to, and copies what was received lately after each portion. Nothing 
 between two runs: what the target lacks is found by reading both databases.
 """
 
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from receiver.store import copying as store_copying
 from receiver.store import sql
 from receiver.store.copying import Copied as Copied
 from receiver.store.copying import Named, copy_portion, copy_shared_tables, prepare, spans
-from receiver.store.engine import AnyStore, open_store, reading
+from receiver.store.engine import AnyStore, engine, open_store, reading
 from receiver.store.protocols import Connection
 from schema.transcript import Row
 
@@ -118,7 +119,7 @@ def _pass(
     """Once over all ids, by portions; with `recent`, after each also what was received lately."""
     with reading(source) as ours:
         (total,) = ours.execute(sql.COUNT_ENTITIES).fetchone()
-    done = 0
+    done = erased = 0
     for span in spans(source, target):
         counts = [copy_portion(span, source, target, store, is_exact=is_exact)]
         done += counts[0].seen
@@ -127,6 +128,10 @@ def _pass(
             counts += recent.copy(source, target, store)
         if recent is not None or is_last:
             copy_shared_tables(source, target, store, is_exact=is_exact)
+        erased += counts[0].erased
+        if any(count.erased for count in counts[1:]) or (is_last and erased):
+            # As at the source: nothing is left in the files.
+            engine(target).clean(pause=time.sleep)
         yield Step(
             copied=sum(count.entities for count in counts),
             refused=sum(count.refused for count in counts),

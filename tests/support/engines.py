@@ -85,6 +85,10 @@ class Files:
         """The settings with which Datasette serves what is received with `environ`."""
         yield environ
 
+    def folder(self, where: Path) -> Path:
+        """Where all files of the database are, those of others among them."""
+        return where.parent
+
     def hold(self, connection: Connection) -> None:
         """Nobody else can write until its transaction ends."""
         connection.execute("BEGIN IMMEDIATE")
@@ -197,6 +201,13 @@ class Server:
 
         with running.mirror(environ, folder):
             yield environ | {"CALLHOUSE_DATABASE_URL": url_of(folder / "mirror.db")}
+
+    def folder(self, where: PostgresUrl) -> Path:
+        # So that files of the log are removed, not used again.
+        with self.looking(where) as session:
+            session.execute("ALTER SYSTEM SET wal_recycle = off")
+            session.execute("SELECT pg_reload_conf()")
+        return self._cluster.folder / "data"
 
     def hold(self, session: Any) -> None:
         session.execute("BEGIN")

@@ -42,7 +42,7 @@ class Meddler(Loopback):
                 self.end_headers()
                 self.wfile.write(instead[1])
 
-            do_GET = do_POST = _answer
+            do_GET = do_POST = do_DELETE = _answer
 
         self._client = client
         super().__init__(Answering)

@@ -1,7 +1,8 @@
 """PostgreSQL as an `Engine` of `receiver/store/engine.py`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,24 @@ from receiver.store.postgres.exporting import ServerSnapshot, snapshot
 from receiver.store.postgres.migrate import LOCK_SECONDS, applied, check, migrate
 from receiver.store.postgres.store import PostgresStore
 from receiver.store.protocols import BUSY_SECONDS
+from schema.tables import ALL_TABLES
 
 _MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _READ = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 _IS_READ_ONLY = (
     "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool"
 )
+# Samples of columns have values of deleted rows. The log has what was inserted until its files are
+# removed, which takes two checkpoints.
+_LAST = (
+    "VACUUM (FULL) pg_statistic",
+    "SELECT pg_switch_wal()",
+    "CHECKPOINT",
+    "SELECT pg_switch_wal()",
+    "CHECKPOINT",
+)
+# How long a statement that rewrites a table waits for its lock.
+MAINTENANCE_SECONDS = 30.0
 _DATABASE_BYTES = "SELECT pg_database_size(current_database())"
 # How much of the log a start after a crash would replay.
 _WAL_BYTES = (
@@ -118,6 +131,46 @@ class Postgres:
             return _bytes(session, _DATABASE_BYTES), _bytes(session, _WAL_BYTES)
         finally:
             session.close()
+
+    def clean(self, *, pause: Callable[[float], None]) -> str | None:
+        """Make the space of deleted rows usable again, and sample the columns without them."""
+        return self._maintain("VACUUM (ANALYZE) {}", pause)
+
+    def give_back(self, *, repack: bool, pause: Callable[[float], None]) -> int:  # noqa: ARG002
+        """No-op: `clean` gives back what is free at the end of a table."""
+        return 0
+
+    def vacuum(self) -> str | None:
+        """Write every table anew, and let the server's log be removed as far as this role may."""
+        return self._maintain("VACUUM (FULL, ANALYZE) {}", lambda _: None, last=_LAST)
+
+    def _maintain(
+        self, statement: str, pause: Callable[[float], None], *, last: Sequence[str] = ()
+    ) -> str | None:
+        """Run a statement for each table; return what this role may not do."""
+        refused: list[str] = []
+
+        def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+            # VACUUM skips what it may not touch; the message names the table.
+            if diagnostic.severity_nonlocalized == "WARNING":
+                refused.append(f"{diagnostic.message_primary}")
+
+        try:
+            with closing(connect(self.where, lock_seconds=MAINTENANCE_SECONDS)) as session:
+                session.raw.add_notice_handler(note)
+                session.raw.execute(f"SET lock_timeout = {MAINTENANCE_SECONDS * 1000:.0f}")
+                for table in ALL_TABLES:
+                    began = time.monotonic()
+                    session.raw.execute(statement.format(table.name))
+                    pause(time.monotonic() - began)
+                for each in last:
+                    try:
+                        session.raw.execute(each)
+                    except psycopg.errors.InsufficientPrivilege:
+                        refused.append(each)
+        except psycopg.Error as error:
+            raise unusable(error, "the database could not be cleaned") from error
+        return f"this role may not do all: {'; '.join(refused)}" if refused else None
 
 
 def _one(session: Session, statement: str) -> Any:

@@ -2,9 +2,10 @@
 
 import pytest
 
-from receiver.store import rebuild
-from tests.support.exporting import DAY_MS, silent
-from tests.support.storing import ERASE
+from receiver.jobs.erase import new_receipt
+from receiver.store.erasing import erase_entities
+from tests.support.erasing import erased
+from tests.support.exporting import DAY_MS
 from tests.transfer.days.lake import (
     DAY,
     MANIFEST,
@@ -98,14 +99,12 @@ def test_moved_call_is_in_one_day_only(store, update, lake):
     assert call_ids(lake, NEXT_DAY) == {"call"}
 
 
-def test_erased_call_is_replaced_by_its_tombstone(store, db, update, lake):
+def test_erased_call_is_replaced_by_its_tombstone(settings, store, update, lake):
     add(store, "erased", at=DAY_MS, transcript="hello", agent_name="someone")
     add(store, "kept", at=NEXT_DAY_MS, transcript="hello")
     update(private=True)
     assert call_ids(lake) == {"erased", "kept"}
-    db.execute(ERASE, ("erased", 1))
-    db.execute("UPDATE observations SET body = NULL, event = NULL WHERE entity_id = 'erased'")
-    rebuild(store, progress=silent)
+    erased(settings, store, "erased")
     done = update(private=True)
     assert done.removed > 1
     assert call_ids(lake) == {"kept"}
@@ -113,6 +112,16 @@ def test_erased_call_is_replaced_by_its_tombstone(store, db, update, lake):
     assert [row["entity_id"] for row in rows(lake, "erasures")] == ["erased"]
     [said] = [row for row in rows(lake, "observations") if row["entity_id"] == "erased"]
     assert (said["body"], said["event"]) == (None, None)
+    assert not [name for name, content in files(lake).items() if b"someone" in content]
+
+
+def test_pruned_day_is_written_again(settings, store, update, lake):
+    add(store, "pruned", at=DAY_MS, transcript="hello", from_number="someone")
+    update(private=True)
+    receipt = new_receipt("prune", "personal", author="tester", reason=None, now_ms=1)
+    erase_entities(store, ["pruned"], receipt, now_ms=1)
+    update(private=True)
+    assert [row["from_number"] for row in rows(lake, "calls")] == [None]
     assert not [name for name, content in files(lake).items() if b"someone" in content]
 
 

@@ -1,0 +1,214 @@
+"""`callhouse erase`: remove calls and chats for good."""
+
+import getpass
+import json
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from receiver import clock, config
+from receiver.addresses import PostgresUrl
+from receiver.cli.group import err, main, progress, resumable, terminable
+from receiver.cli.tables import print_table
+from receiver.errors import SettingsError, docs
+
+if TYPE_CHECKING:
+    from receiver.jobs.erase import Erased, Plan
+    from receiver.store.erasing import Receipt
+    from receiver.store.protocols import Connection
+
+# How long a transaction waits for receivers that write.
+BUSY_SECONDS = 30.0
+_SHOWN_IDS = 5
+_NOT_REWRITTEN = (
+    "PostgreSQL keeps the bytes of deleted rows until their space is used again. --vacuum rewrites "
+    "the tables without them, while nobody can write."
+)
+
+
+@main.command()
+@click.argument("ids", nargs=-1, metavar="[CALL_ID]...")
+@click.option("--number", help="All calls from or to this number, and bodies that contain it.")
+@click.option("--chat", "chats", multiple=True, metavar="CHAT_ID", help="A chat; may be repeated.")
+@click.option("--where", metavar="SQL", help="All calls that fulfil a condition over calls.")
+@click.option("--reason", help="Why; stored with the tombstones and the receipt.")
+@click.option("--at-retell", is_flag=True, help="Delete the calls at Retell first.")
+@click.option("--vacuum", is_flag=True, help="Then write the whole database anew; it waits.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON; needs --yes.")
+def erase(
+    ids: tuple[str, ...],
+    number: str | None,
+    chats: tuple[str, ...],
+    where: str | None,
+    reason: str | None,
+    at_retell: bool,
+    vacuum: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Erase calls and chats for good, with a receipt.
+
+    Rows, raw bodies, recordings, the search index and lists of ids go. A tombstone stays, so that
+    nothing of them is stored again. It runs beside a running receiver; stopped, run it again.
+
+    \b
+    Examples:
+      callhouse erase call_b7559010ef20eb3a8e72252a524 --reason "asked by e-mail"
+      callhouse erase --number +14155550123 --at-retell
+      callhouse erase --where "agent_id = 'agent_7' AND start_timestamp < 1767225600000"
+    """
+    ways = [bool(ids or chats), number is not None, where is not None]
+    if sum(ways) != 1:
+        raise click.UsageError("Give ids, --number or --where: exactly one of them.")
+    if as_json and not yes:
+        raise click.UsageError("--json needs --yes: it cannot ask.")
+    if at_retell and chats:
+        raise click.UsageError("--at-retell deletes calls: Retell has no request for chats.")
+    settings = config.load()
+    api_key = settings.require_api_key() if at_retell else None
+    found = [*ids, *chats] or _find(settings, number, where)
+    planned = _plan(settings, found)
+    if not as_json:
+        _print_plan(planned)
+    if planned.ids and not yes:
+        click.confirm(f"Erase {_entities(len(planned.ids))} for good?", abort=True)
+    done = _erase(settings, planned, reason=reason, api_key=api_key, vacuum=vacuum)
+    if as_json:
+        receipt = fields_of(done.receipt) if done.receipt else None
+        click.echo(json.dumps({"receipt": receipt, "refused": done.refused, "left": done.left}))
+    elif done.receipt:
+        print_receipt(done.receipt)
+    print_left(settings, done.left, vacuum=vacuum)
+    for call_id, problem in done.refused.items():
+        err.print(f"{call_id} was not erased: {problem}", style="red", soft_wrap=True)
+    sys.exit(1 if done.refused or done.left else 0)
+
+
+def _find(settings: config.Settings, number: str | None, where: str | None) -> list[str]:
+    from receiver.store.engine import reading
+    from receiver.store.erasing import ids_with_number
+
+    with reading(settings.database) as connection:
+        if number is not None:
+            return ids_with_number(connection, re.sub(r"[ ().-]", "", number))
+        return _ids_where(connection, where or "")
+
+
+def _ids_where(connection: "Connection", condition: str) -> list[str]:
+    from receiver.store.erasing import ids_where
+
+    try:
+        return ids_where(connection, condition)
+    except connection.DatabaseError as error:
+        # The server's message may repeat values of calls; only the first line is about the SQL.
+        raise SettingsError(
+            f"--where cannot be used: {str(error).splitlines()[0]}",
+            hint=f"It is a condition over columns of calls: {docs('reference/tables.md')}",
+        ) from None
+
+
+def _plan(settings: config.Settings, ids: Sequence[str]) -> "Plan":
+    from receiver.jobs.erase import plan
+
+    return plan(settings, sorted(set(ids)))
+
+
+def _print_plan(planned: "Plan") -> None:
+    if planned.erased:
+        click.echo(f"{_entities(planned.erased)} were erased before.")
+    if not planned.ids:
+        click.echo("Nothing to erase.")
+        return
+    print_table(
+        (("table", "piece"), ("rows", "count")),
+        [(table, f"{count:,}") for table, count in sorted(planned.counts.items())],
+    )
+    shown = ", ".join(planned.ids[:_SHOWN_IDS])
+    more = len(planned.ids) - _SHOWN_IDS
+    click.echo(f"{_entities(len(planned.ids))}: {shown}{f' and {more:,} more' if more > 0 else ''}")
+    if planned.with_files:
+        click.echo(f"Recordings of {planned.with_files:,} of them are deleted too.")
+
+
+def _erase(
+    settings: config.Settings,
+    planned: "Plan",
+    *,
+    reason: str | None,
+    api_key: str | None,
+    vacuum: bool,
+) -> "Erased":
+    from contextlib import nullcontext
+
+    from receiver.jobs.erase import erase as erase_ids
+    from receiver.retell.client import Retell
+    from receiver.store import open_store
+
+    retell = Retell(settings.base_url, api_key) if api_key else nullcontext()
+    with (
+        terminable(),
+        resumable("Run the same command again to erase the rest."),
+        closing(open_store(settings.database, busy_seconds=BUSY_SECONDS)) as store,
+        retell as account,
+        progress() as bar,
+    ):
+        task = bar.add_task("Erasing", total=len(planned.ids))
+        return erase_ids(
+            settings,
+            store,
+            planned.ids,
+            author=author(),
+            reason=reason,
+            now_ms=clock.now_ms,
+            retell=account,
+            rewrite=vacuum,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+
+
+def print_receipt(receipt: "Receipt") -> None:
+    """Print a receipt for a person."""
+    at = datetime.fromtimestamp(receipt.created_at / 1000, UTC)
+    verb = "Erased" if receipt.action == "erase" else "Pruned"
+    click.echo(
+        f"Receipt {receipt.receipt_id}\n"
+        f"  {verb} ({receipt.scope}): {_entities(receipt.entities)}, {receipt.rows:,} rows, "
+        f"{receipt.files:,} files\n"
+        f"  At {at:%Y-%m-%d %H:%M:%S} UTC by {receipt.author}"
+        + (f", reason: {receipt.reason}" if receipt.reason else "")
+        + f"\n  SHA-256 of the ids: {receipt.ids_sha256}"
+    )
+    rows = [(f"  {table}", f"{count:,}") for table, count in receipt.counts]
+    if rows:
+        print_table((("  table", "piece"), ("rows", "count")), rows)
+
+
+def print_left(settings: config.Settings, left: str | None, *, vacuum: bool) -> None:
+    """Say what of the deleted rows may still be in the files."""
+    if left:
+        err.print(f"Not all could be cleaned: {left}", style="yellow", soft_wrap=True)
+    elif isinstance(settings.database, PostgresUrl) and not vacuum:
+        err.print(_NOT_REWRITTEN, soft_wrap=True)
+
+
+def fields_of(receipt: "Receipt") -> dict[str, Any]:
+    """A receipt as JSON has it."""
+    return asdict(receipt) | {"counts": dict(receipt.counts)}
+
+
+def author() -> str:
+    """The user of this machine, as far as it is known."""
+    with suppress(KeyError, OSError, ImportError):
+        return getpass.getuser()
+    return "unknown"
+
+
+def _entities(count: int) -> str:
+    return f"{count:,} {'call, chat or other entity' if count == 1 else 'calls, chats and others'}"

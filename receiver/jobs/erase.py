@@ -1,0 +1,168 @@
+"""Erase calls and chats for good: rows, bodies, files, search index.
+
+In: ids. Out: tombstones and a receipt. Each transaction erases a few calls and writes the receipt,
+so it runs beside a receiver, and after a kill the next run erases the rest. `units` and `Files`
+serve retention too (prune.py).
+"""
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from receiver.config import Settings
+from receiver.errors import KeyRefused, NotAtRetell, RetellError, SettingsError
+from receiver.jobs.storage import Storage, folder_of, open_storage
+from receiver.retell.client import Retell
+from receiver.store import AnyStore
+from receiver.store.engine import engine, reading
+from receiver.store.erasing import (
+    Receipt,
+    calls_with_files,
+    count_rows,
+    erase_entities,
+    erased_among,
+    finish,
+    put_receipt,
+    read_receipt,
+)
+from schema.retention import ALL
+
+# How long a transaction may take, and how many calls and chats it has at most.
+_UNIT_SECONDS, _MOST = 0.025, 50
+
+Pause = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an erasure would remove: ids, rows by table, and how many calls have files. `erased` ids
+    were erased before."""
+
+    ids: list[str]
+    counts: Counter[str]
+    with_files: int
+    erased: int
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was erased; no receipt if there was nothing. `refused` are the calls that Retell did not
+    delete, and why; they are still stored. `left` says what could not be cleaned."""
+
+    receipt: Receipt | None
+    refused: dict[str, str]
+    left: str | None
+
+
+def plan(settings: Settings, ids: Sequence[str]) -> Plan:
+    """What erasing these ids would remove. Raises what `reading` raises."""
+    with reading(settings.database) as connection:
+        erased = erased_among(connection, ids)
+        left = [id for id in ids if id not in erased]
+        files = calls_with_files(connection, left)
+        return Plan(left, count_rows(connection, left), len(files), len(erased))
+
+
+def erase(
+    settings: Settings,
+    store: AnyStore,
+    ids: Sequence[str],
+    *,
+    author: str,
+    reason: str | None,
+    now_ms: Callable[[], int],
+    retell: Retell | None = None,
+    rewrite: bool = False,
+    progress: Callable[[int], None] = lambda _done: None,
+    pause: Pause = time.sleep,
+) -> Erased:
+    """Erase ids for good; with `retell`, first there. `rewrite` writes the whole database anew
+    afterwards, while nobody else can write. Raises StoreUnavailable, StorageUnavailable
+    and SettingsError.
+
+    Also completes what an earlier run left when it was killed, so it is of use without ids.
+    """
+    files = Files(settings)
+    receipt = new_receipt("erase", ALL, author=author, reason=reason, now_ms=now_ms())
+    if ids:
+        put_receipt(store, receipt)
+    refused: dict[str, str] = {}
+    done = 0
+    for some in units(ids, pause=pause):
+        kept = list(some)
+        if retell is not None:
+            problems = delete_at_retell(retell, some)
+            refused |= problems
+            kept = [id for id in some if id not in problems]
+        if kept:
+            count = files.delete(store, kept)
+            receipt = erase_entities(store, kept, receipt, now_ms=now_ms(), files=count)
+        done += len(some)
+        progress(done)
+    database = engine(settings.database)
+    left = database.vacuum() if rewrite else database.clean(pause=pause)
+    finish(store)
+    stored = read_receipt(store, receipt.receipt_id) if ids else None
+    return Erased(stored, refused, left)
+
+
+def new_receipt(
+    action: str, scope: str, *, author: str, reason: str | None, now_ms: int
+) -> Receipt:
+    """A receipt of nothing yet."""
+    return Receipt(secrets.token_hex(8), action, scope, now_ms, author, reason)
+
+
+def units(ids: Sequence[str], *, pause: Pause) -> Iterator[Sequence[str]]:
+    """The ids in portions that take about `_UNIT_SECONDS` each, with a pause as long after each."""
+    size, at = 4, 0
+    while at < len(ids):
+        some = ids[at : at + size]
+        began = time.monotonic()
+        yield some
+        took = max(time.monotonic() - began, 1e-6)
+        at += len(some)
+        size = max(1, min(_MOST, 2 * size, int(len(some) * _UNIT_SECONDS / took)))
+        pause(took)
+
+
+def delete_at_retell(retell: Retell, call_ids: Sequence[str]) -> dict[str, str]:
+    """Delete calls at Retell; return why it refused, by id. One that it does not have is done."""
+    refused: dict[str, str] = {}
+    for call_id in call_ids:
+        try:
+            retell.delete_call(call_id)
+        except NotAtRetell:
+            continue
+        except KeyRefused:
+            raise
+        except RetellError as error:
+            refused[call_id] = str(error)
+    return refused
+
+
+class Files:
+    """The kept files of calls. The storage is opened when there is one to delete."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._storage: Storage | None = None
+
+    def delete(self, store: AnyStore, ids: Sequence[str]) -> int:
+        """Delete the files of calls; return how many there were. Raises StorageUnavailable, and
+        SettingsError if it is not set where they are."""
+        with_files = store.read(lambda connection: calls_with_files(connection, ids))
+        return sum(self._open().delete_folder(folder_of(id)) for id in sorted(with_files))
+
+    def _open(self) -> Storage:
+        media = self._settings.media
+        if media.location is None:
+            raise SettingsError(
+                "calls to erase have files, and CALLHOUSE_MEDIA_URL is empty",
+                hint="Set it to the directory or bucket that has them.",
+            )
+        if self._storage is None:
+            self._storage = open_storage(media.location, partial=self._settings.media_partial_path)
+        return self._storage

@@ -1,0 +1,392 @@
+"""Erasing calls, chats and other entities, in part or whole, and the receipts of it.
+
+In: ids, and the scope of the tombstones that they get (schema/retention.py). Out: rows, bodies and
+tombstones of a few ids in one transaction, with the receipt that counts them. So a killed run has
+erased whole entities, its receipt says how many, and the next run erases the rest.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import zstandard
+
+from receiver.store import sql
+from receiver.store.engine import AnyStore
+from receiver.store.ingest import note_reason
+from receiver.store.protocols import Connection
+from receiver.store.writing import invalidate_hours, retain
+from schema import retention
+from schema.sql.macros import plain
+from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, OBSERVATIONS, RECEIPTS
+
+# Tables with rows of one call or chat that no observation makes, and the column with its id.
+OWN_TABLES = {"media_files": "call_id", "upstream_calls": "call_id", "outbox": "entity_id"}
+# Children before parents.
+_TABLES = {table.name: table.key[0] for table in (*reversed(CALL_TABLES), *reversed(CHAT_TABLES))}
+_REASON = CALLS.names.index("disconnection_reason")
+# Ids in one statement.
+_CHUNK = 200
+
+_DELETE = {
+    table: f"DELETE FROM {table} WHERE {column} = ? RETURNING 1"
+    for table, column in (_TABLES | OWN_TABLES).items()
+}
+_PUT_TOMBSTONE = (
+    "INSERT INTO erasures (entity_id, scope, erased_at, reason, receipt_id) "
+    "VALUES (?, ?, ?, ?, ?) ON CONFLICT (entity_id, scope) DO NOTHING RETURNING 1"
+)
+# Deleted and inserted again, because SQLite does not merge pages when a row becomes smaller.
+_TAKE_OBSERVATIONS = (
+    f"DELETE FROM observations WHERE entity_id = ? AND level IS NOT NULL "
+    f"RETURNING {', '.join(OBSERVATIONS.names[:-1])}, NULL"
+)
+_TAKE_BODIES = _TAKE_OBSERVATIONS.replace("level IS", "body IS")
+_PUT_OBSERVATION = (
+    f"INSERT INTO observations ({', '.join(OBSERVATIONS.names)}) "
+    f"VALUES ({', '.join('?' * len(OBSERVATIONS.names))})"
+)
+# What is not kept of an observation of an erased call.
+_CONTENT = {"event", "level", "key_id", "body_bytes", "problem"}
+_PRUNE_FILES = (
+    "UPDATE media_files SET state = 'pruned', url = NULL, location = NULL, sha256 = NULL, "
+    "next_attempt_at = NULL, problem = NULL, changed_at = ? "
+    "WHERE call_id = ? AND coalesce(state, '') <> 'pruned' RETURNING 1"
+)
+_PUT_RECEIPT = sql.upsert(RECEIPTS)
+_RECEIPT = f"SELECT {', '.join(RECEIPTS.names)} FROM receipts WHERE receipt_id = ?"
+_UNFINISHED = "SELECT receipt_id FROM receipts WHERE ids_sha256 IS NULL"
+_FINISH_RECEIPT = "UPDATE receipts SET ids_sha256 = ? WHERE receipt_id = ?"
+_IDS_OF_RECEIPT = "SELECT entity_id FROM erasures WHERE receipt_id = ?"
+_LISTED_IDS = (
+    "SELECT day, agent_id, missing_call_ids, incomplete_call_ids FROM coverage "
+    "WHERE missing_call_ids <> '[]' OR incomplete_call_ids <> '[]'"
+)
+_SET_LISTED_IDS = (
+    "UPDATE coverage SET missing = ?, missing_call_ids = ?, incomplete = ?, "
+    "incomplete_call_ids = ? WHERE day = ? AND agent_id = ? AND missing_call_ids = ? "
+    "AND incomplete_call_ids = ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a run removes: how many calls and chats, rows by table, and files. No personal data."""
+
+    receipt_id: str
+    action: str
+    scope: str
+    created_at: int
+    author: str
+    reason: str | None
+    entities: int = 0
+    rows: int = 0
+    files: int = 0
+    counts: tuple[tuple[str, int], ...] = ()
+    ids_sha256: str | None = None
+
+    def plus(self, counts: Counter[str], *, entities: int, files: int = 0) -> "Receipt":
+        """The receipt with what one more transaction removed."""
+        total = Counter(dict(self.counts)) + counts
+        return replace(
+            self,
+            entities=self.entities + entities,
+            rows=total.total(),
+            files=self.files + files,
+            counts=tuple(sorted(total.items())),
+        )
+
+    def row(self) -> tuple[Any, ...]:
+        """Its row of receipts."""
+        values = {name: getattr(self, name) for name in RECEIPTS.names}
+        return tuple((values | {"counts": json.dumps(dict(self.counts))}).values())
+
+
+def put_receipt(store: AnyStore, receipt: Receipt) -> None:
+    """Write a receipt. Raises StoreUnavailable."""
+    store.run(partial(_run, _PUT_RECEIPT, [receipt.row()]))
+
+
+def erase_entities(
+    store: AnyStore, ids: Sequence[str], receipt: Receipt, *, now_ms: int, files: int = 0
+) -> Receipt:
+    """Erase what the receipt's scope says of some entities; return the receipt with it counted.
+
+    One transaction, which also writes the receipt. `files` were deleted before. Raises
+    StoreUnavailable.
+    """
+
+    def unit(connection: Connection) -> Receipt:
+        store.lock(connection, ids)
+        done = receipt
+        for entity_id in sorted(ids):
+            tombstone = (entity_id, receipt.scope, now_ms, receipt.reason, receipt.receipt_id)
+            is_new = bool(connection.execute(_PUT_TOMBSTONE, tombstone).fetchall())
+            counts = _erase(connection, entity_id, receipt.scope, now_ms)
+            done = done.plus(counts, entities=is_new)
+        done = done.plus(Counter(), entities=0, files=files)
+        connection.execute(_PUT_RECEIPT, done.row())
+        return done
+
+    return store.run(unit)
+
+
+def _erase(connection: Connection, entity_id: str, scope: str, now_ms: int) -> Counter[str]:
+    """Remove rows and bodies of an entity; return rows by table."""
+    if scope == retention.ALL:
+        return _erase_all(connection, entity_id)
+    counts = retain(connection, entity_id, {scope})
+    if scope in (retention.RECORDINGS, retention.PERSONAL):
+        found = connection.execute(_PRUNE_FILES, (now_ms, entity_id)).fetchall()
+        counts["media_files"] = len(found)
+    if retention.is_closed({scope}):
+        counts["observations"] = _strip(connection, _TAKE_BODIES, entity_id, frozenset())
+        counts["outbox"] = len(connection.execute(_DELETE["outbox"], (entity_id,)).fetchall())
+    return +counts
+
+
+def _erase_all(connection: Connection, entity_id: str) -> Counter[str]:
+    calls = connection.execute(sql.SELECT[CALLS.name], (entity_id,)).fetchall()
+    invalidate_hours(connection, calls)
+    # All are sent before the first result is read: one round trip to a server.
+    deleted = {
+        table: connection.execute(statement, (entity_id,)) for table, statement in _DELETE.items()
+    }
+    counts = Counter({table: len(found.fetchall()) for table, found in deleted.items()})
+    counts["observations"] = _strip(connection, _TAKE_OBSERVATIONS, entity_id, _CONTENT)
+    for call in calls:
+        note_reason(connection, None, before=call[_REASON])
+    return +counts
+
+
+def _strip(connection: Connection, take: str, entity_id: str, content: Collection[str]) -> int:
+    """Remove bodies and `content` of observations; return of how many."""
+    rows = connection.execute(take, (entity_id,)).fetchall()
+    names = OBSERVATIONS.names
+    stripped = [
+        tuple(None if name in content else cell for name, cell in zip(names, row, strict=True))
+        for row in rows
+    ]
+    connection.executemany(_PUT_OBSERVATION, stripped)
+    return len(rows)
+
+
+def has_unfinished(store: AnyStore) -> bool:
+    """Whether there is a receipt of a run that did not end. Raises StoreUnavailable."""
+    return bool(store.read(partial(_found, _UNFINISHED, ())))
+
+
+def finish(store: AnyStore) -> None:
+    """Complete the receipts of all runs, also of those that were killed, and take the ids of erased
+    calls out of the lists of coverage. Raises StoreUnavailable."""
+    for (receipt_id,) in store.read(partial(_found, _UNFINISHED, ())):
+        ids = store.read(partial(_found, _IDS_OF_RECEIPT, (receipt_id,)))
+        done = (hash_of(id for (id,) in ids), receipt_id)
+        store.run(partial(_run, _FINISH_RECEIPT, [done]))
+    changed = store.read(_listed_changes)
+    if changed:
+        store.run(partial(_run, _SET_LISTED_IDS, changed))
+
+
+def _found(query: str, bound: Any, connection: Connection) -> list[Any]:
+    return connection.execute(query, bound).fetchall()
+
+
+def _run(statement: str, rows: Sequence[Any], connection: Connection) -> None:
+    connection.executemany(statement, rows)
+
+
+def hash_of(ids: Iterable[str]) -> str:
+    """SHA-256 of the sorted ids, each followed by a newline, in hex."""
+    return hashlib.sha256("".join(f"{id}\n" for id in sorted(ids)).encode()).hexdigest()
+
+
+def read_receipt(store: AnyStore, receipt_id: str) -> Receipt:
+    """A stored receipt. Raises StoreUnavailable."""
+    [row] = store.read(partial(_found, _RECEIPT, (receipt_id,)))
+    values = dict(zip(RECEIPTS.names, row, strict=True))
+    return Receipt(**values | {"counts": tuple(sorted(json.loads(values["counts"]).items()))})
+
+
+def _listed_changes(connection: Connection) -> list[tuple[Any, ...]]:
+    """Rows of coverage without the ids of erased calls, where they have any."""
+    found = connection.execute(_LISTED_IDS).fetchall()
+    lists = [(json.loads(missing), json.loads(incomplete)) for _, _, missing, incomplete in found]
+    listed = {id for pair in lists for ids in pair for id in ids}
+    erased = {
+        id
+        for ids in _chunks(sorted(listed))
+        for (id,) in connection.execute(
+            f"SELECT entity_id FROM erasures WHERE scope = 'all' AND entity_id IN ({_marks(ids)})",
+            ids,
+        ).fetchall()
+    }
+    changes = []
+    for (day, agent_id, *before), pair in zip(found, lists, strict=True):
+        after = [[id for id in ids if id not in erased] for ids in pair]
+        if after != [*pair]:
+            new = [value for ids in after for value in (len(ids), json.dumps(ids))]
+            changes.append((*new, day, agent_id, *before))
+    return changes
+
+
+# -- what to erase ---------------------------------------------------------------------------------
+
+# A number stands in these too, before there is a call, or where a body is not understood.
+_BODIES_OF_NO_CALL = (
+    "SELECT o.entity_id, o.body FROM observations o WHERE o.body IS NOT NULL "
+    "AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.call_id = o.entity_id) "
+    "AND NOT EXISTS (SELECT 1 FROM chats h WHERE h.chat_id = o.entity_id)"
+)
+_WITH_NUMBER = "SELECT call_id FROM calls WHERE from_number = ? OR to_number = ?"
+
+
+def ids_where(connection: Connection, condition: str) -> list[str]:
+    """Calls that fulfil a condition of SQL. Raises the driver's errors."""
+    found = connection.execute(f"SELECT call_id FROM calls WHERE (\n{condition}\n)").fetchall()
+    return sorted(id for (id,) in found)
+
+
+def ids_with_number(connection: Connection, number: str) -> list[str]:
+    """Calls from or to a number, and bodies of no call that contain it."""
+    found = {id for (id,) in connection.execute(_WITH_NUMBER, (number, number)).fetchall()}
+    spelled = number.encode()
+    for entity_id, body in connection.execute(_BODIES_OF_NO_CALL):
+        if spelled in zstandard.decompress(body):
+            found.add(entity_id)
+    return sorted(found)
+
+
+def count_rows(connection: Connection, ids: Sequence[str]) -> Counter[str]:
+    """Rows of some entities by table, those of observations with content; nothing of what was
+    erased before."""
+    tables = _TABLES | OWN_TABLES
+    counts: Counter[str] = Counter()
+    for some in _chunks(ids):
+        for table, column in tables.items():
+            query = f"SELECT count(*) FROM {table} WHERE {column} IN ({_marks(some)})"
+            counts[table] += connection.execute(query, some).fetchone()[0]
+        query = (
+            "SELECT count(*) FROM observations WHERE level IS NOT NULL "
+            f"AND entity_id IN ({_marks(some)})"
+        )
+        counts["observations"] += connection.execute(query, some).fetchone()[0]
+    return +counts
+
+
+def count_calls(connection: Connection) -> int:
+    """How many calls there are."""
+    return int(connection.execute("SELECT count(*) FROM calls").fetchone()[0])
+
+
+def erased_among(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Those of the entities that were erased before, and of which nothing is left."""
+    found = set[str]()
+    for some in _chunks(ids):
+        query = (
+            f"SELECT entity_id FROM erasures e WHERE scope = 'all' AND entity_id IN "
+            f"({_marks(some)}) AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.call_id = e.entity_id)"
+            " AND NOT EXISTS (SELECT 1 FROM chats h WHERE h.chat_id = e.entity_id)"
+        )
+        found |= {id for (id,) in connection.execute(query, some).fetchall()}
+    return found
+
+
+def calls_with_files(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Those of the calls that may have files."""
+    found = set[str]()
+    for some in _chunks(ids):
+        query = f"SELECT DISTINCT call_id FROM media_files WHERE call_id IN ({_marks(some)})"
+        found |= {id for (id,) in connection.execute(query, some).fetchall()}
+    return found
+
+
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for n in range(0, len(ids), _CHUNK):
+        yield ids[n : n + _CHUNK]
+
+
+def _marks(ids: Sequence[str]) -> str:
+    return ", ".join("?" * len(ids))
+
+
+# -- what is due -----------------------------------------------------------------------------------
+
+# Scope -> the scopes whose tombstones say that nothing is left to remove.
+_DONE = {
+    retention.ALL: (retention.ALL,),
+    retention.PERSONAL: (retention.PERSONAL, retention.ALL),
+    retention.TRANSCRIPTS: (retention.TRANSCRIPTS, retention.PERSONAL, retention.ALL),
+    retention.RAW: (retention.RAW, retention.TRANSCRIPTS, retention.PERSONAL, retention.ALL),
+    retention.RECORDINGS: (retention.RECORDINGS, retention.PERSONAL, retention.ALL),
+}
+# Calls, calls that have no time of their own, chats, and what belongs to neither. Each query gives
+# ids after (:at, :id) in order.
+_DUE = (
+    "SELECT call_time(c), c.call_id FROM calls c WHERE call_time(c) >= :at "
+    "AND (call_time(c) > :at OR c.call_id > :id) AND call_time(c) < :before AND {c.call_id} "
+    "ORDER BY call_time(c), c.call_id LIMIT :count",
+    "SELECT CAST(:at AS BIGINT), c.call_id FROM calls c WHERE call_time(c) IS NULL "
+    "AND c.call_id > :id AND coalesce(c.updated_at, 0) < :before AND {c.call_id} "
+    "ORDER BY c.call_id LIMIT :count",
+    "SELECT CAST(:at AS BIGINT), h.chat_id FROM chats h WHERE h.chat_id > :id "
+    "AND coalesce(call_time(h), h.updated_at, 0) < :before AND {h.chat_id} "
+    "ORDER BY h.chat_id LIMIT :count",
+    "SELECT CAST(:at AS BIGINT), o.entity_id FROM observations o WHERE o.entity_id > :id "
+    "AND o.body IS NOT NULL AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.call_id = o.entity_id) "
+    "AND NOT EXISTS (SELECT 1 FROM chats h WHERE h.chat_id = o.entity_id) AND {o.entity_id} "
+    "GROUP BY o.entity_id HAVING max(o.last_received_at) < :before "
+    "ORDER BY o.entity_id LIMIT :count",
+)
+_FIRST_MS = -(2**63)
+
+
+def due(store: AnyStore, scope: str, before_ms: int, *, count: int) -> Iterator[list[str]]:
+    """What is older than a time and has no tombstone that removes what the scope does, in lists.
+
+    Raises StoreUnavailable.
+    """
+    done = ", ".join(f"'{each}'" for each in _DONE[scope])
+    for pattern in _DUE[:2] if scope == retention.RECORDINGS else _DUE:
+        query = plain(pattern)
+        for column in ("c.call_id", "h.chat_id", "o.entity_id"):
+            query = query.replace(
+                f"{{{column}}}",
+                f"NOT EXISTS (SELECT 1 FROM erasures e WHERE e.entity_id = {column} "
+                f"AND e.scope IN ({done}))",
+            )
+        at, last = _FIRST_MS, ""
+        bound = {"before": before_ms, "count": count}
+        while found := store.read(partial(_found, query, {**bound, "at": at, "id": last})):
+            yield [id for _, id in found]
+            at, last = found[-1]
+
+
+def body_bytes(ids: Sequence[str], connection: Connection) -> tuple[int, int]:
+    """Bodies of some entities, and their bytes as stored."""
+    bodies = total = 0
+    for some in _chunks(ids):
+        query = (
+            "SELECT count(body), coalesce(sum(length(body)), 0) FROM observations "
+            f"WHERE entity_id IN ({_marks(some)})"
+        )
+        found = connection.execute(query, some).fetchone()
+        bodies, total = bodies + found[0], total + int(found[1])
+    return bodies, total
+
+
+def file_bytes(ids: Sequence[str], connection: Connection) -> tuple[int, int]:
+    """Kept files of some calls, and their bytes."""
+    files = total = 0
+    for some in _chunks(ids):
+        query = (
+            "SELECT count(*), coalesce(sum(bytes), 0) FROM media_files WHERE state = 'kept' "
+            f"AND call_id IN ({_marks(some)})"
+        )
+        found = connection.execute(query, some).fetchone()
+        files, total = files + found[0], total + int(found[1])
+    return files, total

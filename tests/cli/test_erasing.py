@@ -1,0 +1,116 @@
+"""`callhouse erase`: what it prints, asks and refuses, and what it deletes at Retell."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from receiver.cli import main
+from tests.support.engines import url_of
+from tests.support.erasing import SECRET, add_whole
+from tests.support.storing import add, count, rows, stored
+from tests.support.upstream import Account
+from tests.support.webhooks import KEY
+
+
+@pytest.fixture
+def run(monkeypatch, database, tmp_path):
+    """`callhouse erase` with what a person types as the answer."""
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", url_of(database))
+    monkeypatch.setenv("CALLHOUSE_MEDIA_URL", f"file:{tmp_path}/media")
+    return lambda *args, says="": CliRunner().invoke(main, ["erase", *args], input=says)
+
+
+def test_erase_shows_counts_and_asks(run, store, db):
+    add_whole(store)
+    result = run("gone", says="n\n")
+    assert count(db, "calls") == 1
+    assert "calls" in result.output
+    assert "gone" in result.output
+    assert SECRET not in result.output
+    result = run("gone", "--reason", "asked for", says="y\n")
+    assert (result.exit_code, count(db, "calls")) == (0, 0)
+    assert "Receipt" in result.output
+    assert "reason: asked for" in result.output
+
+
+def test_receipt_is_printed_as_json(run, store, db):
+    add_whole(store)
+    done = json.loads(run("gone", "--yes", "--json").stdout)
+    [row] = rows(db, "SELECT receipt_id, ids_sha256 FROM receipts")
+    assert (done["receipt"]["receipt_id"], done["receipt"]["ids_sha256"]) == row
+    assert done["receipt"]["counts"]["calls"] == 1
+    assert (done["refused"], done["left"]) == ({}, None)
+
+
+def test_second_run_says_that_nothing_is_left(run, store):
+    add_whole(store)
+    run("gone", "--yes")
+    result = run("gone", "--yes")
+    assert result.exit_code == 0
+    assert "were erased before" in result.output
+    assert "Nothing to erase." in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["call", "--number", "+14155550123"], ["--where", "1", "--number", "+1"], ["c", "--json"],
+     ["--chat", "h", "--at-retell"]],
+)  # fmt: skip
+def test_unusable_arguments_are_refused(run, arguments):
+    assert run(*arguments).exit_code == 2
+
+
+def test_mistake_in_where_is_explained(run):
+    result = run("--where", "no_such_column = 1", "--yes")
+    assert result.exit_code == 2
+    assert "no_such_column" in result.output
+
+
+def test_number_may_be_written_with_spaces(run, store, db):
+    add(store, "call_ended", "gone", from_number="+14155550100")
+    run("--number", "+1 (415) 555-0100", "--yes")
+    assert count(db, "calls") == 0
+
+
+def test_chat_is_erased(run, store, db):
+    body = {"event": "chat_ended", "chat": {"chat_id": "h", "transcript": SECRET}}
+    stored(store, body)
+    run("--chat", "h", "--yes")
+    assert count(db, "chats") == 0
+
+
+@pytest.fixture
+def account(database, monkeypatch):
+    with Account(database) as account:
+        monkeypatch.setenv("RETELL_API_KEY", KEY)
+        monkeypatch.setenv("RETELL_BASE_URL", account.between.url)
+        yield account
+
+
+def test_at_retell_deletes_the_call_there_first(run, account, db):
+    account.populate(3)
+    account.sync()
+    gone, *kept = sorted(account.box.calls)
+    assert run(gone, "--at-retell", "--yes").exit_code == 0
+    assert sorted(account.box.calls) == kept
+    account.sync()
+    assert {call_id for (call_id,) in rows(db, "SELECT call_id FROM calls")} == set(kept)
+
+
+def test_call_that_retell_does_not_have_is_erased(run, account, store, db):
+    add_whole(store)
+    assert run("gone", "--at-retell", "--yes").exit_code == 0
+    assert count(db, "calls") == 0
+
+
+def test_refusal_at_retell_keeps_the_call(run, account, store, db):
+    add_whole(store, "refused")
+    add_whole(store, "gone")
+    account.between.meddle = lambda _method, path, _body: (
+        (400, b"{}") if path.endswith("/refused") else None
+    )
+    result = run("refused", "gone", "--at-retell", "--yes")
+    assert result.exit_code == 1
+    assert "refused was not erased" in result.output
+    assert rows(db, "SELECT call_id FROM calls") == [("refused",)]
