@@ -213,7 +213,9 @@ def sync(
     """
     first, last = _days(since, until)
     settings = config.load()
-    with resumable(_TO_CONTINUE):
+    settings.require_accounts(account)
+    is_part = any((since, until, agent, account))
+    with resumable(_TO_CONTINUE), _as_job(settings, None if is_part else "sync"):
         failed = _for_each_account(
             settings, account, lambda each: _sync(settings, each, agent, first, last)
         )
@@ -293,7 +295,9 @@ def coverage(
         counts.add(fetched)
         return False
 
-    failed = _for_each_account(settings, account, compare, is_quiet=True)
+    is_part = any((since, until, agent, account))
+    with _as_job(settings, None if is_part else "coverage"):
+        failed = _for_each_account(settings, account, compare, is_quiet=True)
     if as_json:
         document = coverage_json(after, counts if fix else None)
         click.echo(json.dumps(document, ensure_ascii=False, indent=2))
@@ -380,6 +384,27 @@ def _fetching(
             yield store, listing, fetcher
         finally:
             store.close()
+
+
+@contextmanager
+def _as_job(settings: config.Settings, name: str | None) -> Iterator[None]:
+    """Run the block as a job of the worker, which then does not run it at the same time.
+
+    A part of the job (None) may be run at any time. Raises JobIsRunning.
+    """
+    if name is None:
+        yield
+        return
+    from receiver.jobs.worker import running
+    from receiver.store import migrate, open_store
+
+    migrate(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)
+    store = open_store(settings.database, busy_seconds=_BUSY_SECONDS)
+    try:
+        with running(settings, name, store):
+            yield
+    finally:
+        store.close()
 
 
 def _days(since: datetime | None, until: datetime | None) -> tuple[date | None, date | None]:

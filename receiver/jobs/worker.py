@@ -158,7 +158,7 @@ class Worker:
             row = job_rows(connection).get(name, JobRow(name))
         now_ms = self._now_ms()
         wait_ms = due_at(row, interval_ms, now_ms=now_ms) - now_ms
-        if wait_ms > 0:
+        if wait_ms > 0 and not (row.lease_until is not None and has_ended(row.owner)):
             return min(wait_ms / 1000, self._poll_seconds)
         with suppress(JobIsRunning):
             self._run(row, store, interval_ms)
@@ -216,7 +216,8 @@ def leased(
     not raised, unless nothing runs it next. Raises JobIsRunning, StoreUnavailable.
     """
     started_at = now_ms()
-    if not claim(store, row, owner=owner, now_ms=started_at, lease_ms=lease_ms):
+    dead = row.owner if row.lease_until is not None and has_ended(row.owner) else None
+    if not claim(store, row, owner=owner, now_ms=started_at, lease_ms=lease_ms, dead_owner=dead):
         raise JobIsRunning(f"{row.name} is running already")
     lease, done = _Lease(_Either(stop)), threading.Event()
     mine = replace(row, owner=owner, started_at=started_at)
@@ -349,5 +350,29 @@ def message_of(error: BaseException) -> str:
 
 
 def own_name() -> str:
-    """A name for this process, which no other worker has."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"
+    """A name for this process, which no other worker has: machine, process, and a random part."""
+    return f"{_machine()} {os.getpid()} {secrets.token_hex(2)}"
+
+
+def has_ended(owner: str | None) -> bool:
+    """Whether an owner is a process of this machine that has ended, so that its lease is void."""
+    machine, _, rest = (owner or "").rpartition(" ")[0].rpartition(" ")
+    if machine != _machine() or not rest.isdecimal():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        # Another user's process.
+        return False
+    return False
+
+
+def _machine() -> str:
+    """The host, and which namespace of process ids: containers have their own."""
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return socket.gethostname()
+    return f"{socket.gethostname()}/{namespace}"

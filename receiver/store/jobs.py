@@ -38,7 +38,7 @@ _CLAIM = (
     "UPDATE jobs SET started_at = :now, owner = :owner, lease_until = :lease_until "
     "WHERE name = :name AND coalesce(started_at, 0) = :started_at "
     "AND coalesce(ended_at, 0) = :ended_at "
-    "AND (lease_until IS NULL OR lease_until <= :now) RETURNING name"
+    "AND (lease_until IS NULL OR lease_until <= :now OR owner = :dead_owner) RETURNING name"
 )
 # Only the run that has the lease may change the row.
 _RENEW = (
@@ -58,14 +58,24 @@ def job_rows(connection: Connection) -> dict[str, JobRow]:
     return {row[0]: JobRow(*row) for row in connection.execute(_ROWS).fetchall()}
 
 
-def claim(store: "AnyStore", row: JobRow, *, owner: str, now_ms: int, lease_ms: int) -> bool:
+def claim(
+    store: "AnyStore",
+    row: JobRow,
+    *,
+    owner: str,
+    now_ms: int,
+    lease_ms: int,
+    dead_owner: str | None = None,
+) -> bool:
     """Begin a run of the job if its row is still `row` and nobody has its lease.
 
-    Raises StoreUnavailable.
+    The lease of `dead_owner`, a process that is known to have ended, does not count. Raises
+    StoreUnavailable.
     """
     values = {
         "name": row.name,
         "owner": owner,
+        "dead_owner": dead_owner or "",
         "now": now_ms,
         "lease_until": now_ms + lease_ms,
         "started_at": row.started_at or 0,

@@ -10,7 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from receiver.cli import main
+from receiver.clock import now_ms
 from receiver.sandbox.server import Sandbox
+from receiver.store.engine import reading
+from receiver.store.jobs import JobRow, claim, job_rows
 from tests.support.engines import url_of
 from tests.support.meddling import Meddler
 from tests.support.running import wait_until
@@ -58,6 +61,22 @@ def test_command_prints_error_and_hint(environ):
     result = CliRunner(env=environ | {"RETELL_API_KEY": "key_wrong"}).invoke(main, ["sync"])
     assert result.exit_code == 1
     assert "Retell rejected the API key" in result.output
+
+
+def test_command_waits_for_no_other_sync(environ, database, store):
+    claim(store, JobRow("sync"), owner="a worker", now_ms=now_ms(), lease_ms=60_000)
+    result = CliRunner(env=environ).invoke(main, ["sync"])
+    assert result.exit_code == 1
+    assert "sync is running already" in result.output
+    # A part of it is not the job.
+    assert CliRunner(env=environ).invoke(main, ["sync", "--since", "2999-01-01"]).exit_code == 0
+
+
+def test_command_is_noted_as_the_job(environ, database):
+    assert CliRunner(env=environ).invoke(main, ["sync"]).exit_code == 0
+    with reading(database) as connection:
+        row = job_rows(connection)["sync"]
+    assert (row.result, row.next_run_at, row.lease_until) == ("done", None, None)
 
 
 def test_command_needs_key_and_ordered_days(environ):

@@ -24,44 +24,18 @@ from receiver.store.outbox import OutboxRow, queue_counts
 from receiver.webhook.app import create_app
 from receiver.webhook.signature import verify
 from tests.support.engines import url_of
-from tests.support.loopback import Handler, Loopback
 from tests.support.running import free_address, wait_until
 from tests.support.storing import body_of
+from tests.support.targets import TargetServer
 from tests.support.webhooks import KEY, NOW_MS, post
 
 SECRET = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 MINUTE_MS = 60_000
 
 
-class Receiver(Loopback):
-    """A target: `status` answers all, or is called with each body. `got` are (headers, body)."""
-
-    def __init__(self, status=200):
-        self.status = status
-        self.got = []
-        outer, lock = self, threading.Lock()
-
-        class Answering(Handler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                with lock:
-                    status = outer.status(body) if callable(outer.status) else outer.status
-                    outer.got.append((self.headers, body))
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-        super().__init__(Answering)
-
-    def accepted(self, call_id=None):
-        """The events that came, of a call."""
-        events = [json.loads(body) for _, body in self.got]
-        return [e["event"] for e in events if call_id in (None, e["call"]["call_id"])]
-
-
 @pytest.fixture
 def receiver():
-    with Receiver() as receiver:
+    with TargetServer() as receiver:
         yield receiver
 
 
@@ -128,7 +102,7 @@ def test_without_targets_nothing_is_queued(world, database):
 
 
 def test_each_target_gets_the_events_it_wants(world, database):
-    with Receiver() as one, Receiver() as two:
+    with TargetServer() as one, TargetServer() as two:
         deliver, run = world(
             Target("one", one.url), Target("two", two.url, events=frozenset({"call_analyzed"}))
         )
@@ -181,7 +155,7 @@ def test_standard_signature_is_as_specified():
 
 
 def test_attempts_have_one_id(world, clock):
-    with Receiver(500) as target:
+    with TargetServer(500) as target:
         deliver, run = world(Target("a", target.url, secret=SECRET))
         deliver()
         run()
@@ -197,7 +171,7 @@ def test_hour_of_outage_loses_nothing(world, database, clock):
     """Twenty calls of three events while the target is away; then all arrive, in order."""
     events = ("call_started", "call_ended", "call_analyzed")
     address = free_address()
-    with Receiver() as target:
+    with TargetServer() as target:
         deliver, run = world(Target("a", f"http://{address}/"))
         for minute in range(60):
             for event in events:
@@ -221,7 +195,7 @@ def test_failed_event_holds_back_only_its_call(world, database, clock):
     def status(body):
         return 503 if b'"bad"' in body and b"call_started" in body else 200
 
-    with Receiver(status) as target:
+    with TargetServer(status) as target:
         deliver, run = world(Target("a", target.url))
         for call_id in ("bad", "good"):
             for event in ("call_started", "call_ended"):
@@ -244,7 +218,7 @@ def test_slow_target_does_not_delay_another(world):
         assert release.wait(30)
         return 200
 
-    with Receiver(status) as slow, Receiver() as quick:
+    with TargetServer(status) as slow, TargetServer() as quick:
         deliver, run = world(Target("slow", slow.url), Target("quick", quick.url))
         deliver()
         thread = threading.Thread(target=run)
@@ -258,7 +232,7 @@ def test_slow_target_does_not_delay_another(world):
 
 
 def test_redirect_is_not_followed(world, receiver, database):
-    with Receiver(302) as target:
+    with TargetServer(302) as target:
         deliver, run = world(Target("a", target.url))
         deliver()
         run()
@@ -267,7 +241,7 @@ def test_redirect_is_not_followed(world, receiver, database):
 
 @pytest.mark.parametrize(("status", "attempts"), [(410, 1), (400, MAX_REFUSALS)])
 def test_refused_event_is_given_up(world, database, clock, status, attempts):
-    with Receiver(status) as target:
+    with TargetServer(status) as target:
         deliver, run = world(Target("a", target.url))
         deliver("call_started")
         clock.ms += 1
@@ -316,7 +290,7 @@ def invoke(database, tmp_path):
 @pytest.fixture
 def dead(world, database):
     """An event that was given up."""
-    with Receiver(410) as target:
+    with TargetServer(410) as target:
         deliver, run = world(Target("a", target.url))
         deliver("call_ended", "call_1")
         run()

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -10,7 +12,7 @@ import pytest
 from receiver.config_file import ConfigFile
 from receiver.errors import JobIsRunning, RetellUnreachable
 from receiver.jobs.schedule import FIRST_RETRY_MS, due_at, job_states, retry_ms
-from receiver.jobs.worker import Run, Worker, functions, running
+from receiver.jobs.worker import Run, Worker, functions, has_ended, own_name, running
 from receiver.store import open_store
 from receiver.store.engine import reading
 from receiver.store.jobs import JobRow, claim, finish, job_rows
@@ -155,6 +157,20 @@ def test_killed_worker_is_followed_after_its_lease(worker, store, database, cloc
     one.step("sync", store)
     assert ran == [clock.ms]
     assert row_of(database).owner == "one"
+
+
+def test_ended_process_of_this_machine_has_no_lease(worker, store, database, clock):
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        machine, number, token = own_name().rsplit(" ", 2)
+        owner = f"{machine} {process.pid} {token}"
+        assert int(number) == os.getpid()
+    assert has_ended(owner)
+    for other in (own_name(), f"elsewhere {process.pid} {token}", "one", "", None):
+        assert not has_ended(other)
+    claim(store, JobRow("sync"), owner=owner, now_ms=clock.ms, lease_ms=MINUTE_MS)
+    ran = []
+    worker(sync=lambda _: ran.append(1)).step("sync", store)
+    assert ran == [1]
 
 
 def test_lease_is_renewed_while_job_runs(worker, store, database):
