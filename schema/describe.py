@@ -59,7 +59,7 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
     "needs_attention": {"sort_desc": "since", "facets": ["what"]},
     "drift": {"sort_desc": "entities", "facets": ["what"]},
     "calls": {
-        "facets": ["agent_name", "disconnection_reason", "direction"],
+        "facets": ["agent_name", "disconnection_reason", "direction", "account"],
         "sort_desc": "start_timestamp",
         "size": 50,
     },

@@ -68,6 +68,7 @@ VIEWS = {
             "sentiment": "Positive, Neutral, Negative or Unknown.",
             "cost_dollars": "Cost in US dollars, without your own carrier's charges.",
             "summary": "What happened, cut at 120 characters; in full in analyses.",
+            "account": "The account; null for calls that an older version stored.",
             "duration_seconds": "Length in seconds, to sort and filter by.",
             "started_at_ms": "started_at in milliseconds since the epoch, to sort and filter by.",
         },

@@ -48,6 +48,7 @@ SELECT
         FROM analyses a
         WHERE a.call_id = c.call_id
     ) AS summary,
+    c.account,
     CAST(c.duration_ms / 1000.0 AS DOUBLE PRECISION) AS duration_seconds,
     -- Not CAST, so that ORDER BY uses the index on this expression.
     c.at AS started_at_ms

@@ -134,3 +134,36 @@ def test_stopped_sync_fetches_no_page_twice(environ, box, db, requests, number):
         assert (again.returncode, stored(db)) == (0, set(box.calls)), output
         # A day has fifty calls and is one page.
         assert len(between.gets()) <= 150 + 50
+
+
+# -- several accounts ----------------------------------------------------------------------------
+
+
+def test_refused_account_does_not_stop_the_others(environ, db):
+    environ |= {"RETELL_API_KEY": "key_wrong", "RETELL_API_KEY_ACME": KEY}
+    result = CliRunner(env=environ).invoke(main, ["sync"])
+    assert result.exit_code == 1
+    assert "Account default: Retell rejected the API key" in result.output
+    assert "150 found: 150 new" in result.output
+    found = db.execute("SELECT account, count(*) FROM calls GROUP BY account").fetchall()
+    assert [tuple(row) for row in found] == [("acme", 150)]
+    assert db.execute("SELECT DISTINCT account FROM syncs").fetchone()[0] == "acme"
+
+
+def test_named_account_alone_is_synced_and_compared(environ):
+    environ |= {"RETELL_API_KEY": "key_wrong", "RETELL_API_KEY_ACME": KEY}
+    result = CliRunner(env=environ).invoke(main, ["sync", "--account", "acme"])
+    assert (result.exit_code, result.output.split(":")[0]) == (0, "150 found")
+    result = CliRunner(env=environ).invoke(main, ["coverage", "--account", "acme"])
+    assert (result.exit_code, "Complete" in result.output) == (0, True)
+    result = CliRunner(env=environ).invoke(main, ["sync", "--account", "nobody"])
+    assert result.exit_code == 2
+    assert "The accounts with an API key are: default, acme." in result.output
+
+
+def test_rebuild_fills_in_the_account(environ, db):
+    CliRunner(env=environ).invoke(main, ["sync"])
+    db.execute("UPDATE calls SET account = NULL")
+    assert CliRunner(env=environ).invoke(main, ["rebuild"]).exit_code == 0
+    found = db.execute("SELECT account, count(*) FROM calls GROUP BY account").fetchall()
+    assert [tuple(row) for row in found] == [("default", 150)]

@@ -10,6 +10,8 @@ from wsgiref.validate import validator
 import pytest
 from werkzeug.test import Client
 
+from receiver import config
+from receiver.config import Account
 from receiver.errors import Overloaded, SettingsError, StoreBusy
 from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect
@@ -76,9 +78,25 @@ def test_observation_has_signature_time_arrival_and_key(client, db):
 
 
 def test_event_signed_with_a_further_key_is_stored(serve, db):
-    client = serve(webhook_keys=(KEY, "key_next"))
+    client = serve(accounts=(Account("default", KEY, (KEY, "key_next")),))
     assert post(client, ENDED, key="key_next").status_code == 204
     assert db.execute("SELECT key_id FROM observations").fetchone()[0] == "d5002bc5"
+
+
+def test_calls_have_the_account_of_their_key(serve, database, db):
+    keys = {"RETELL_API_KEY": KEY, "RETELL_API_KEY_ACME": "key_acme"}
+    settings = config.load(keys)
+    migrate(database, timezone="UTC", account_keys=settings.account_keys)
+    client = serve(accounts=settings.accounts)
+    for name, key in (("ours", KEY), ("acmes", "key_acme")):
+        call = {"call_id": name, "agent_id": f"agent_{name}"}
+        assert post(client, {"event": "call_ended", "call": call}, key=key).status_code == 204
+        chat = {"chat_id": f"chat_{name}"}
+        assert post(client, {"event": "chat_ended", "chat": chat}, key=key).status_code == 204
+    found = [tuple(row) for row in db.execute("SELECT call_id, account FROM call_log ORDER BY 1")]
+    assert found == [("acmes", "acme"), ("ours", "default")]
+    found = [tuple(row) for row in db.execute("SELECT chat_id, account FROM chats ORDER BY 1")]
+    assert found == [("chat_acmes", "acme"), ("chat_ours", "default")]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +153,7 @@ def test_tolerance_is_the_settings(serve):
 
 def test_app_without_a_key_is_not_made(settings):
     with pytest.raises(SettingsError, match="RETELL_API_KEY"):
-        create_app(replace(settings, webhook_keys=()))
+        create_app(replace(settings, accounts=()))
 
 
 # How much is taken.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DIRECTIONS = {"inbound": "inbound", "outbound": "outbound", "web": "web calls"}
 # Shown by default. Comparing versions needs more calls.
 _DEFAULT_DAYS, _DEFAULT_DAYS_OF_VERSIONS = 30, 90
+_ACCOUNTS = "SELECT DISTINCT account FROM account_keys WHERE account IS NOT NULL ORDER BY account"
 _SPANS = {"7 days": 7, "30 days": 30, "90 days": 90, "A year": 365}
 
 
@@ -46,6 +47,7 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
     chosen = {
         "since": days.since.isoformat(),
         "until": days.until.isoformat(),
+        "account": request.args.get("account", ""),
         "agent": request.args.get("agent", ""),
         "direction": request.args.get("direction", ""),
         "version": "" if is_comparison else request.args.get("version", ""),
@@ -103,10 +105,9 @@ async def _filters(
 ) -> dict[str, Any]:
     """The filters in the format of datasette-dashboards, except that options are pairs of value and
     label: queries need ids, people read names."""
-    agents = [
-        (row["agent_id"], row["agent"])
-        for row in await fetch_rows(reader, expand(sql("agents"), days), chosen)
-    ]
+    accounts = [(row["account"], row["account"]) for row in await fetch_rows(reader, _ACCOUNTS)]
+    query = filtered_query(expand(sql("agents"), days), chosen)
+    agents = [(r["agent_id"], r["agent"]) for r in await fetch_rows(reader, query, chosen)]
     versions = []
     if chosen["agent"]:
         query = expand(sql("agent_versions"), days)
@@ -116,6 +117,11 @@ async def _filters(
     filters: dict[str, Any] = {
         "since": {"name": "From", "type": "date"},
         "until": {"name": "To", "type": "date"},
+        "account": {
+            "name": "Account",
+            "type": "select",
+            "options": _with_chosen(accounts, chosen["account"]),
+        },
         "agent": {
             "name": "Agent",
             "type": "select",
@@ -131,6 +137,8 @@ async def _filters(
     }
     if not has_version:
         del filters["version"]
+    if len(accounts) < 2 and not chosen["account"]:
+        del filters["account"]
     return filters
 
 

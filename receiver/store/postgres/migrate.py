@@ -46,6 +46,7 @@ _OF_PAGES = {
     "calls_from_number",
     "calls_direction",
     "calls_customer",
+    "calls_account",
 }
 # What STRICT tables of SQLite call a type. Text is compared byte by byte, as SQLite does.
 _TYPES = {

@@ -14,6 +14,9 @@ ALTER TABLE syncs ADD COLUMN account TEXT;
 ALTER TABLE coverage ADD COLUMN account TEXT;
 ALTER TABLE upstream_calls ADD COLUMN account TEXT;
 
+-- An account's calls, and the agents that are an account's.
+CREATE INDEX calls_account ON calls (account, agent_id);
+
 -- A tombstone for each scope. A primary key cannot be changed, so the table is recreated.
 CREATE TABLE older_erasures AS SELECT * FROM erasures;
 

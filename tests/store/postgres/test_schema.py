@@ -98,6 +98,7 @@ OF_PAGES = {
     "calls_from_number",
     "calls_direction",
     "calls_customer",
+    "calls_account",
 }
 
 
