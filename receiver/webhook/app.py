@@ -73,7 +73,7 @@ def create_app(
 ) -> Flask:
     """The receiver. The database must have been migrated. Raises SettingsError without a key."""
     settings = settings or config.load()
-    settings.require_keys()
+    keys = settings.require_keys()
     store = open_store(settings.database, connections=settings.connections)
     counters = Counters(settings.counters_path)
     watch = DatabaseWatch(settings.database, counters.path, seconds=health_cache_seconds)
@@ -98,7 +98,7 @@ def create_app(
         if len(body) > settings.max_body_bytes:
             raise _too_large(settings.max_body_bytes)
         try:
-            received = _verified(body, settings, received_at)
+            received = _verified(body, keys, settings, received_at)
         except StaleSignature as error:
             error.is_replay = _is_replay(body, store)
             raise
@@ -154,13 +154,15 @@ def _separate_health(health_bind: Bind | None) -> None:
             raise NotFound
 
 
-def _verified(body: bytes, settings: config.Settings, received_at: int) -> Received:
+def _verified(
+    body: bytes, keys: tuple[str, ...], settings: config.Settings, received_at: int
+) -> Received:
     """Verify and parse a body. Raises SignatureError."""
     try:
         signed = authenticate(
             body,
             request.headers.get("X-Retell-Signature"),
-            keys=settings.webhook_keys,
+            keys=keys,
             now_ms=received_at,
             tolerance_ms=settings.signature_tolerance_ms,
         )

@@ -54,7 +54,9 @@ def traced(work) -> set:
 
 def test_webhook_runs_through_few_files(client, capsys):
     post(client, {"event": "call_started", "call": CALL})
-    codes = traced(lambda: post(client, {"event": "call_ended", "call": ENDED}))
+    answers = []
+    codes = traced(lambda: answers.append(post(client, {"event": "call_ended", "call": ENDED})))
+    assert answers[0].status_code == 204
     lines = defaultdict(set)
     functions = defaultdict(set)
     for code in codes:
