@@ -25,6 +25,7 @@ from receiver.addresses import (
 )
 from receiver.config_file import ConfigFile, load_config_file
 from receiver.errors import SettingsError, docs
+from schema.retention import KEEP
 
 T = TypeVar("T")
 _KEY_HINT = "Set it to the API key with the webhook badge in Retell's dashboard."
@@ -137,6 +138,15 @@ SETTINGS = (
         "0",
         "1 lets recordings be fetched from private and loopback addresses, as of the sandbox.",
     ),
+    *(
+        Setting(
+            f"CALLHOUSE_KEEP_{name}_DAYS",
+            "",
+            f"{what} of calls and chats older than so many days are removed by `callhouse prune`. "
+            "Empty: kept for ever.",
+        )
+        for name, (_, what) in KEEP.items()
+    ),
     Setting("CALLHOUSE_TIMEZONE", "UTC", "IANA time zone in which views show times and cut days."),
     Setting(
         "CALLHOUSE_CONFIG",
@@ -190,6 +200,8 @@ class Settings:
     browse_password_hash: str | None
     secret: str | None
     media: Media
+    # Scope of schema/retention.py -> after how many days it is removed.
+    keep: Mapping[str, int]
     timezone: str
     file_path: Path
     file: ConfigFile
@@ -292,6 +304,11 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         browse_password_hash=_parse("CALLHOUSE_BROWSE_PASSWORD_HASH", value, _password_hash),
         secret=value("CALLHOUSE_SECRET") or None,
         media=_media(values, value),
+        keep={
+            scope: _parse(f"CALLHOUSE_KEEP_{name}_DAYS", value, _positive)
+            for name, (scope, _) in KEEP.items()
+            if value(f"CALLHOUSE_KEEP_{name}_DAYS")
+        },
         timezone=_parse("CALLHOUSE_TIMEZONE", value, timezone_name),
         file_path=Path(value("CALLHOUSE_CONFIG")),
         file=_config_file(value, is_named=bool(values.get("CALLHOUSE_CONFIG", "").strip())),

@@ -19,6 +19,14 @@ TRANSCRIPTS, PERSONAL = "transcripts", "personal"
 # In the order in which retention applies them: what a later one removes includes what an earlier
 # one does.
 SCOPES = (RECORDINGS, RAW, TRANSCRIPTS, PERSONAL, ALL)
+# Part of a setting's name -> its scope, and what it removes. What removes most comes first.
+KEEP = {
+    "CALLS": (ALL, "All rows, recordings and raw bodies"),
+    "PERSONAL": (PERSONAL, "Numbers, words, variables, texts, recordings and raw bodies"),
+    "TRANSCRIPTS": (TRANSCRIPTS, "Transcripts, their words and raw bodies"),
+    "RAW": (RAW, "Raw bodies"),
+    "RECORDINGS": (RECORDINGS, "Recordings and their links"),
+}
 CLOSING = frozenset({RAW, TRANSCRIPTS, PERSONAL, ALL})
 
 _TABLES = {table.name: table for table in (*CALL_TABLES, *CHAT_TABLES)}

@@ -61,6 +61,11 @@ def test_every_setting_is_read_from_its_variable():
             "CALLHOUSE_MEDIA_BYTES_PER_SECOND": "3",
             "CALLHOUSE_MEDIA_DOWNLOADS": "4",
             "CALLHOUSE_MEDIA_ALLOW_PRIVATE": "1",
+            "CALLHOUSE_KEEP_RAW_DAYS": "5",
+            "CALLHOUSE_KEEP_RECORDINGS_DAYS": "6",
+            "CALLHOUSE_KEEP_TRANSCRIPTS_DAYS": "7",
+            "CALLHOUSE_KEEP_PERSONAL_DAYS": "8",
+            "CALLHOUSE_KEEP_CALLS_DAYS": "9",
             "CALLHOUSE_TIMEZONE": "Europe/Berlin",
         }
     )
@@ -79,6 +84,7 @@ def test_every_setting_is_read_from_its_variable():
         HASH,
         "s3cret",
         (("bucket", "of/calls"), 1, 2, 3, 4, True),
+        {"raw": 5, "recordings": 6, "transcripts": 7, "personal": 8, "all": 9},
         "Europe/Berlin",
         Path("callhouse.toml"),
         dataclasses.astuple(ConfigFile()),
@@ -101,7 +107,7 @@ def test_settings_cannot_be_changed():
 
 def test_every_setting_has_a_sentence():
     assert all(setting.meaning.endswith(".") for setting in config.SETTINGS)
-    assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 24
+    assert len({setting.name for setting in config.SETTINGS}) == len(config.SETTINGS) == 29
 
 
 def test_keys_are_stripped_deduplicated_with_api_key_first():
@@ -232,6 +238,8 @@ def test_misspelt_names_are_refused_beside_kubernetes(values, refused):
         ("CALLHOUSE_BROWSE_PASSWORD_HASH", "pbkdf2_sha256$many$a$" + "q" * 43 + "="),
         ("CALLHOUSE_BROWSE_PASSWORD_HASH", "bcrypt$1$a$" + "q" * 43 + "="),
         ("CALLHOUSE_BROWSE_PASSWORD_HASH", HASH[:-2]),
+        ("CALLHOUSE_KEEP_RAW_DAYS", "0"),
+        ("CALLHOUSE_KEEP_CALLS_DAYS", "1.5"),
         ("CALLHOUSE_MEDIA_URL", "data/media"),
         ("CALLHOUSE_MEDIA_URL", "file://host/media"),
         ("CALLHOUSE_MEDIA_URL", "s3://"),
