@@ -102,9 +102,6 @@ class History:
         # At which step what was moved away.
         self.moved: list[tuple[int, dict[str, Inode]]] = []
         self.wal_lost_at: list[int] = []
-        # Whether a process ended while it was copying pages out of the log: without that log, half
-        # a copy cannot be repaired, so from then on nobody takes the log away.
-        self.is_half_copied = False
 
     def _store(self, process: Process) -> Store:
         return Store(self.path, busy_seconds=BUSY_SECONDS, machine=process)
@@ -147,14 +144,14 @@ class History:
     def _kill(self) -> None:
         number = self.chance.randrange(len(self.processes))
         if (self.wal_lost_at or self.moved) and self.processes[number].is_copying:
-            # The log is no longer beside the database: see `is_half_copied`.
+            # The log is no longer beside the database: see `World.is_half_copied`.
             return
         self._say("kill")
         self._end(number)
 
     def _end(self, number: int) -> None:
         process = self.processes[number]
-        self.is_half_copied |= process.is_copying
+        self.world.is_half_copied |= process.is_copying
         self.world.wake_process(process)
         disk.release(process)
         self.processes[number] = Process(self.world)
@@ -205,7 +202,7 @@ class History:
 
     def _move_file(self) -> None:
         names = self.world.disk.names
-        if self.name not in names or self.is_half_copied:
+        if self.name not in names or self.world.is_half_copied:
             return
         replaced = self.chance.random() < 0.5
         gone = {
@@ -215,14 +212,16 @@ class History:
             if name in names and (name == self.name or replaced or self.chance.random() < 0.5)
         }
         self.moved.append((self.world.steps, gone))
+        self.world.is_log_apart = True
         self._say("file replaced" if replaced else "file removed")
         if replaced:
             names[self.name] = Inode(blank_content())
 
     def _lose_wal(self) -> None:
-        if not self.is_half_copied and self.world.disk.unlink(self.name + "-wal"):
+        if not self.world.is_half_copied and self.world.disk.unlink(self.name + "-wal"):
             self._say("-wal removed")
             self.wal_lost_at.append(self.world.steps)
+            self.world.is_log_apart = True
 
     # -- the history
 

@@ -167,6 +167,11 @@ class World:
         self.steps = 0
         # At which step something happens, and what.
         self.plans: list[tuple[int, Callable[[], None]]] = []
+        # Whether a process ended or failed while it was copying pages out of the log: without that
+        # log, half a copy cannot be repaired, so from then on nobody takes the log away. And while
+        # the log is not beside the database, nothing interrupts the copying.
+        self.is_half_copied = False
+        self.is_log_apart = False
         # Operation -> code, until a step.
         self.failing: dict[str, tuple[int, int]] = {}
         self._hub = getcurrent()
@@ -205,7 +210,14 @@ class World:
             self.pause()
         if operation in ("write", "sync"):
             owner.is_copying = operation == "write" and not handle.name.endswith("-wal")
-        return IOERR if owner.is_dead else self.fault(operation)
+        if owner.is_dead:
+            return IOERR
+        code = self.fault(operation)
+        if code and owner.is_copying:
+            if self.is_log_apart:
+                return OK
+            self.is_half_copied = True
+        return code
 
     # -- the scheduler
 
