@@ -23,7 +23,7 @@ import httpx
 
 from receiver.config import Media
 from receiver.errors import DiskReserved, LinkDead, LinkRefused, RecordingNotKept
-from receiver.jobs.storage import free_bytes, make_private
+from receiver.jobs.storage import EXTENSIONS, free_bytes, make_private
 from receiver.retell.http import DeadlineBackend, use_backend
 
 # Time for one request, from connecting to the last byte; what is missing then is asked for next
@@ -39,17 +39,6 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 # Addresses of IPv4 within IPv6, for a gateway to translate. Source: RFC 6052
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 
-# Content types that are stored and served, with the file's extension.
-EXTENSIONS = {
-    "audio/wav": "wav",
-    "audio/mpeg": "mp3",
-    "audio/ogg": "ogg",
-    "audio/flac": "flac",
-    "audio/mp4": "m4a",
-    "audio/webm": "webm",
-    "text/plain": "txt",
-    "application/octet-stream": "bin",
-}
 _OTHER_NAMES = {
     "audio/x-wav": "audio/wav",
     "audio/wave": "audio/wav",
@@ -122,7 +111,7 @@ class Downloader:
             raise LinkRefused("the link is neither http nor https", hint="")
         headers = {"Accept-Encoding": "identity", "Accept": "*/*"}
         if state.etag and state.size:
-            headers |= {"Range": f"bytes={state.size}-", "If-Range": state.etag}
+            headers |= {"Range": f"bytes={state.next_byte}-", "If-Range": state.etag}
         try:
             with self._client.stream("GET", url, headers=headers) as response:
                 yield response
@@ -196,6 +185,11 @@ class ResumeState:
         except FileNotFoundError:
             return 0
 
+    @property
+    def next_byte(self) -> int:
+        """Where to continue: the last byte again, as there is no range after a complete file."""
+        return max(0, self.size - 1)
+
     @contextmanager
     def open(self, offset: int, etag: str, update: Callable[[bytes], None]) -> Iterator[BinaryIO]:
         """The file, to be continued at `offset`; `update` gets what is before."""
@@ -207,6 +201,7 @@ class ResumeState:
                 self._etag_path.touch(mode=0o600)
                 self._etag_path.write_text(json.dumps({"etag": etag}), encoding="utf-8")
         with self.part.open("r+b") as file:
+            file.truncate(offset)
             while piece := file.read(_PIECE_BYTES):
                 update(piece)
             yield file
@@ -316,10 +311,10 @@ def _span(response: httpx.Response, state: ResumeState) -> tuple[int, int | None
         length = headers.get("Content-Length", "")
         return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) else None
     found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-    if found is None or int(found[1]) != state.size or not state.size:
+    if found is None or int(found[1]) != state.next_byte or not state.size:
         state.discard()
         raise RecordingNotKept("the server sent another range")
-    return state.size, None if found[2] == "*" else int(found[2])
+    return state.next_byte, None if found[2] == "*" else int(found[2])
 
 
 def _redirected(response: httpx.Response) -> str:

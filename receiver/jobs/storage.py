@@ -15,10 +15,22 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from receiver.addresses import Bucket, MediaLocation
+from receiver.config import Settings
 from receiver.errors import SettingsError, StorageUnavailable, docs
 
 T = TypeVar("T")
 
+# Content types that are stored and served, with the file's extension.
+EXTENSIONS = {
+    "audio/wav": "wav",
+    "audio/mpeg": "mp3",
+    "audio/ogg": "ogg",
+    "audio/flac": "flac",
+    "audio/mp4": "m4a",
+    "audio/webm": "webm",
+    "text/plain": "txt",
+    "application/octet-stream": "bin",
+}
 # Bytes read at once for a browser.
 PIECE_BYTES = 256 * 1024
 # Ids that are a folder's name as they are. Lower case: some file systems ignore case.
@@ -54,7 +66,7 @@ class Storage(Protocol):
         """Delete a file; one that is not there counts as deleted."""
 
     def delete_folder(self, folder: str) -> int:
-        """Delete all files of a folder; return how many there were."""
+        """Delete a folder's files, unfinished downloads too; return how many files there were."""
 
 
 def folder_of(call_id: str) -> str:
@@ -62,6 +74,12 @@ def folder_of(call_id: str) -> str:
     if _PLAIN_ID.fullmatch(call_id) and not call_id.startswith(_HASHED):
         return call_id
     return _HASHED + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def storage_of(settings: Settings) -> Storage | None:
+    """Where recordings are kept; None if they are not. Raises SettingsError."""
+    where = settings.media.location
+    return None if where is None else open_storage(where, partial=settings.media_partial_path)
 
 
 def open_storage(where: MediaLocation, *, partial: Path) -> Storage:
@@ -137,10 +155,11 @@ class DirectoryStorage:
         _guard(remove)
 
     def delete_folder(self, folder: str) -> int:
-        """Delete all files of a folder; return how many there were."""
+        """Delete a folder's files, unfinished downloads too; return how many files there were."""
         path = self._path(folder)
 
         def remove() -> int:
+            _delete_unfinished(self.partial, folder)
             if not path.is_dir():
                 return 0
             names = list(path.iterdir())
@@ -239,10 +258,11 @@ class BucketStorage:
         self._guard(remove)
 
     def delete_folder(self, folder: str) -> int:
-        """Delete all files of a folder; return how many there were."""
+        """Delete a folder's files, unfinished downloads too; return how many files there were."""
         _require_name(folder)
 
         def remove() -> int:
+            _delete_unfinished(self.partial, folder)
             pages = self._obstore.list(self._store, folder)
             names = [found["path"] for page in pages for found in page]
             if names:
@@ -260,6 +280,14 @@ def make_private(folder: Path) -> None:
     for path in (*reversed(folder.parents), folder):
         if not path.exists():
             path.mkdir(mode=0o700, exist_ok=True)
+
+
+def _delete_unfinished(partial: Path, folder: str) -> None:
+    """Delete what was received. The file that names the call stays for the next pass, which deletes
+    what a process has stored since, if it was killed then."""
+    for end in ("part", "etag"):
+        for path in partial.glob(f"{folder}.*.{end}"):
+            path.unlink(missing_ok=True)
 
 
 def _require_name(name: str) -> None:

@@ -115,7 +115,14 @@ def test_cut_download_continues_where_it_stopped(server, fetch, part):
     assert 0 < received <= 200_000
     server.cut_after = None
     assert fetch(server.url).sha256 == hashlib.sha256(WAV).hexdigest()
-    assert server.requests[-1]["Range"] == f"bytes={received}-"
+    assert server.requests[-1]["Range"] == f"bytes={received - 1}-"
+    assert part.read_bytes() == WAV
+
+
+def test_file_that_was_complete_is_complete(server, fetch, part):
+    fetch(server.url)
+    assert fetch(server.url).sha256 == hashlib.sha256(WAV).hexdigest()
+    assert server.requests[-1]["Range"] == f"bytes={len(WAV) - 1}-"
     assert part.read_bytes() == WAV
 
 

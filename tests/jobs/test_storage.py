@@ -73,6 +73,14 @@ def test_deleting_a_folder_leaves_its_neighbour(storage, put):
     assert storage.size("call_ab/recording.wav") == 1
 
 
+def test_deleted_folder_leaves_no_unfinished_download(storage, put):
+    put("call_a/recording.wav", b"x")
+    for name in ("call_a.public_log.part", "call_a.public_log.etag", "call_ab.recording.part"):
+        (storage.partial / name).write_bytes(b"speech")
+    assert storage.delete_folder("call_a") == 1
+    assert [path.name for path in storage.partial.glob("call*")] == ["call_ab.recording.part"]
+
+
 @pytest.mark.parametrize(
     "name", ["../secret", "/etc/passwd", "a/../../b", "", "a//b", ".partial/a", "A/b", "a\nb"]
 )

@@ -1,0 +1,147 @@
+"""Keeping recordings: the command that does it once."""
+
+import json
+import sys
+from contextlib import closing
+from typing import Any
+
+import click
+
+from receiver import clock, config
+from receiver.cli.group import err, main, progress, resumable
+from receiver.cli.tables import Column, print_table
+from receiver.errors import SettingsError
+
+# Files of one pass: found, fetched and written before the next.
+_PASS_FILES = 500
+# Problems that are printed.
+_PROBLEMS = 10
+# It can wait longer for the write lock than a webhook.
+_BUSY_SECONDS = 60.0
+
+_MEANING = {
+    "kept": "stored; the call's page plays it",
+    "pending": "waiting to be fetched",
+    "failed": "not fetched, or not yet",
+    "gone": "Retell no longer has it",
+    "pruned": "deleted by a retention setting",
+}
+_STATES: tuple[Column, ...] = (
+    ("state", "piece"), ("files", "count"), ("size", "count"), ("meaning", "text"),
+)  # fmt: skip
+
+
+@main.command()
+@click.option("--retry", is_flag=True, help="Try again what failed, and what was gone.")
+@click.option("--status", is_flag=True, help="Fetch nothing; print what is kept.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def recordings(*, retry: bool, status: bool, as_json: bool) -> None:
+    """Keep the recordings and logs that calls link to.
+
+    Fetches what is not kept yet of calls that are over, the newest first. What fails is tried again
+    by the next run, after a growing pause. `callhouse work` does the same every 30 seconds. The
+    exit status is 1 if something could not be fetched.
+
+    \b
+    Examples:
+      callhouse recordings
+      callhouse recordings --status
+    """
+    from receiver.store import media
+
+    settings = config.load()
+    stopped = None
+    if not status:
+        with resumable("What was fetched is kept; run the same command again to continue."):
+            stopped = _keep(settings, retry=retry)
+    states = media.states(settings.database)
+    problems = media.problems(settings.database, limit=_PROBLEMS)
+    if as_json:
+        click.echo(json.dumps(_as_json(settings, states, problems, stopped), indent=2))
+    else:
+        _print(settings, states, problems, stopped)
+    sys.exit(1 if stopped or any(state in ("failed", "pending") for state, *_ in states) else 0)
+
+
+def _keep(settings: config.Settings, *, retry: bool) -> str | None:
+    """Fetch until nothing is due; return what stopped it."""
+    from receiver.jobs.recordings import Counts, keep_pass
+    from receiver.jobs.storage import storage_of
+    from receiver.jobs.worker import Run, running
+    from receiver.store import media, migrate, open_store
+
+    storage = storage_of(settings)
+    if storage is None:
+        raise SettingsError(
+            "no recordings are kept: CALLHOUSE_MEDIA_URL is empty",
+            hint="Set it to a directory or a bucket, such as file:data/media.",
+        )
+    migrate(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)
+    with (
+        closing(open_store(settings.database, busy_seconds=_BUSY_SECONDS)) as store,
+        running(settings, "recordings", store) as lease,
+        progress() as bar,
+    ):
+        run, done = Run(settings, store, stop=lease.stop), 0
+        if retry:
+            media.retry_failed(store, now_ms=clock.now_ms())
+        task = bar.add_task("Recordings", total=None)
+
+        def show(counts: Counts) -> None:
+            bar.update(task, completed=done + counts.done)
+
+        while True:
+            counts = keep_pass(run, storage, limit=_PASS_FILES, all_calls=not done, progress=show)
+            lease.incomplete = counts.problem or lease.incomplete
+            done += counts.done
+            left = media.count_due(store, now_ms=clock.now_ms())
+            bar.update(task, completed=done, total=done + left)
+            if counts.stopped or not counts.done:
+                return counts.stopped
+
+
+def _print(
+    settings: config.Settings,
+    states: list[tuple[str, int, int]],
+    problems: list[tuple[str, str, int]],
+    stopped: str | None,
+) -> None:
+    if states:
+        rows = [(s, f"{n:,}", _size(size), _MEANING.get(s, "")) for s, n, size in states]
+        print_table(_STATES, rows)
+    else:
+        click.echo("No call that is over has a recording.")
+    for state, problem, files in problems:
+        err.print(f"  {files:,} {state}: {problem}", style="red", markup=False, soft_wrap=True)
+    if settings.media.location is not None and states:
+        click.echo(f"Kept in {settings.media.location}")
+    if stopped:
+        err.print(f"Stopped: {stopped}", style="bold red", markup=False, soft_wrap=True)
+
+
+def _size(size: float) -> str:
+    if not size:
+        return ""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"
+
+
+def _as_json(
+    settings: config.Settings,
+    states: list[tuple[str, int, int]],
+    problems: list[tuple[str, str, int]],
+    stopped: str | None,
+) -> dict[str, Any]:
+    where = settings.media.location
+    return {
+        "kept_in": None if where is None else str(where),
+        "states": {state: {"files": files, "bytes": size} for state, files, size in states},
+        "problems": [
+            {"state": state, "problem": problem, "files": files}
+            for state, problem, files in problems
+        ],
+        "stopped": stopped,
+    }
