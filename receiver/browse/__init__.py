@@ -25,6 +25,7 @@ from receiver.browse.pages.conversation import words_markup
 from receiver.browse.pages.dashboards import dashboard, dashboards
 from receiver.browse.pages.home import home
 from receiver.browse.pages.login import login, logout
+from receiver.browse.pages.media import media
 from receiver.browse.pages.search import search_page
 from receiver.browse.pages.status import status_page
 from schema.questions import questions
@@ -117,6 +118,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/call/(?P<call_id>[^/.]+)$", call_page),
         (r"^/-/call/(?P<call_id>[^/.]+)\.json$", call_json),
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),
+        (r"^/-/media/(?P<call_id>[^/.]+)/(?P<kind>[^/.]+)$", media),
         (r"^/-/search$", search_page),
         (r"^/-/status$", status_page),
         (r"^/-/dashboards$", dashboards),

@@ -23,6 +23,7 @@ from receiver.browse.pool import QueryPool
 from receiver.config import Settings, shipped
 from receiver.errors import CopyWithoutBodies, SettingsError
 from receiver.files import atomic_write, locked
+from receiver.jobs.storage import storage_of
 from receiver.store import Store, check_schema, keep_rolled_up, migrate
 from receiver.store.connection import limit_memory, return_freed_memory, sqlite3
 
@@ -130,6 +131,7 @@ def serving(settings: Settings, *, password_hash: str | None) -> Datasette:
     sessions = Sessions(ended, secret=secret, access=known)
     served.callhouse_settings = settings
     served.callhouse_authentication = Authentication(known, sessions, Attempts())
+    served.callhouse_storage = storage_of(settings)
     return served
 
 

@@ -212,13 +212,22 @@ def test_scrubbed_variant_on_request_or_alone():
         "recording_url": "https://m.example/a.wav",
         "scrubbed_recording_url": "https://m.example/b.wav",
     }
-    assert view(plain, **both).recordings == [("Recording", "https://m.example/a.wav")]
+    assert view(plain, **both).recordings == [("Recording", "https://m.example/a.wav", None)]
     shown = view(plain, scrubbed=True, **both)
-    assert shown.recordings == [("Recording", "https://m.example/b.wav")]
+    assert shown.recordings == [("Recording", "https://m.example/b.wav", None)]
     assert "[NAME]" in words_markup(shown.conversation.turns[0])
     assert shown.variants == ["plain", "scrubbed"]
     assert view(scrubbed_transcript_with_tool_calls=[clean]).is_scrubbed
     assert not view(plain, scrubbed=True).is_scrubbed
+
+
+def test_kept_copy_is_played_instead_of_the_link():
+    links = {"recording_url": "https://m.example/a.wav", "public_log_url": "https://m.example/a"}
+    kept = {"recording": "/-/media/c/recording"}
+    shown = call_view(tables(**links), kept=kept, scrubbed=False)
+    played, download = "/-/media/c/recording", "/-/media/c/recording?download"
+    assert shown.recordings == [("Recording", played, download)]
+    assert [(d.url, d.download) for d in shown.documents] == [("https://m.example/a", None)]
 
 
 def test_recording_without_web_address_is_not_played():

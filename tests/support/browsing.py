@@ -35,14 +35,23 @@ def session_of_admin(served):
     )
 
 
+def session_of(served, user):
+    """A login cookie of a user."""
+    known = served.callhouse_authentication
+    session = known.access.known.users[user].session
+    return known.sessions.start({"id": user, "session": session})
+
+
 @contextmanager
-def visiting(settings):
-    """Yield get(path, actor=True): what Datasette answers to admin, or to nobody."""
+def visiting(settings, *, user=None):
+    """Yield get(path, actor=True): what Datasette answers to admin or a user, or to nobody."""
     served = serving(settings, password_hash="a hash")
 
-    def get(path, *, actor=True):
-        cookies = {"ds_actor": session_of_admin(served)} if actor else {}
-        return asyncio.run(served.client.get(path, cookies=cookies))
+    def get(path, *, actor=True, method="GET", headers=None):
+        session = session_of(served, user) if user else session_of_admin(served)
+        cookies = {"ds_actor": session} if actor else {}
+        options = {"cookies": cookies, "headers": headers or {}}
+        return asyncio.run(getattr(served.client, method.lower())(path, **options))
 
     try:
         yield get

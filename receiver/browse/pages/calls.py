@@ -5,7 +5,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datasette import NotFound, Response
 from datasette.utils import tilde_decode
@@ -26,6 +27,7 @@ from receiver.browse.pages.conversation import (
     row_weight,
     shorten,
 )
+from receiver.browse.pages.media import kept_files, media_url
 from receiver.browse.pages.speaker_timeline import SpeakerTimeline, speaker_timeline
 from receiver.store.sql import SELECT
 from schema.merge import began_at
@@ -83,6 +85,15 @@ _CHAT_ATTRIBUTES = {
 }
 
 
+class Media(NamedTuple):
+    """A recording or log: what it is, where it is played or read, and where it is downloaded from,
+    if it is kept."""
+
+    label: str
+    url: str
+    download: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class CallView:
     """What the page of a call shows; rows as in the tables."""
@@ -99,8 +110,8 @@ class CallView:
     page: Page[Entry]
     after: list[Entry]
     timeline: SpeakerTimeline | None
-    recordings: list[tuple[str, str]]
-    documents: list[tuple[str, str]]
+    recordings: list[Media]
+    documents: list[Media]
     costs: list[dict[str, Any]]
     latencies: list[dict[str, Any]]
     analysis_fields: list[dict[str, Any]]
@@ -129,8 +140,10 @@ async def call_page(datasette: "Datasette", request: "Request") -> Response:
     reader = await require_reader(datasette, request)
     call_id = tilde_decode(request.url_vars["call_id"])
     tables = await _fetch_tables(reader, call_id)
+    kept = await kept_files(reader, call_id)
     view = call_view(
         tables,
+        kept={kind: media_url(datasette, call_id, kind) for kind in kept},
         scrubbed=reader.is_masked or "scrubbed" in request.args,
         number=parse_number(request.args.get("page")) or 1,
         position=parse_number(request.args.get("at")),
@@ -189,10 +202,16 @@ async def _fetch_neighbours(reader: Reader, view: CallView) -> list[dict[str, An
 
 
 def call_view(
-    tables: Tables, *, scrubbed: bool, number: int = 1, position: int | None = None
+    tables: Tables,
+    *,
+    kept: Mapping[str, str] = MappingProxyType({}),
+    scrubbed: bool,
+    number: int = 1,
+    position: int | None = None,
 ) -> CallView:
     """What to show of a call: page `number` of its conversation, or the page of the entry at
-    `position`. `scrubbed`: the variant from which Retell removed personal data."""
+    `position`. `scrubbed`: the variant from which Retell removed personal data. `kept`: addresses
+    of kept recordings by kind."""
     tables = {name: [shorten(row) for row in rows] for name, rows in tables.items()}
     call = tables["calls"][0]
     variants = _variants(tables)
@@ -204,6 +223,7 @@ def call_view(
         index = bisect_left([entry.position for entry in session.entries], position)
     duration_ms = call["duration_ms"]
     urls = {row["kind"]: row["url"] for row in tables["media"] if _is_web(row["url"])}
+    urls.update(kept)
     who = call["from_number"] if call["direction"] == "inbound" else call["to_number"]
     latencies = sorted(tables["latencies"], key=lambda row: row["component"] != "e2e")
     analysis = [r for r in tables["attributes"] if r["source"] == "custom_analysis_data"]
@@ -220,8 +240,8 @@ def call_view(
         page=page_of(session.entries, number, entry_weight, index=index),
         after=_limited_track(tables, f"{prefix}post_session"),
         timeline=speaker_timeline(session, None if duration_ms is None else duration_ms / 1000),
-        recordings=[(n, urls[prefix + k]) for k, n in _RECORDINGS.items() if prefix + k in urls],
-        documents=[(n, urls[k]) for k, n in _DOCUMENTS.items() if k in urls],
+        recordings=_media({prefix + k: n for k, n in _RECORDINGS.items()}, urls, kept),
+        documents=_media(_DOCUMENTS, urls, kept),
         costs=limited(tables["product_costs"], row_weight),
         latencies=limited(latencies, row_weight),
         analysis_fields=limited(analysis, row_weight),
@@ -260,6 +280,16 @@ def _title(call: Row, who: str | None) -> str:
         return "Web call"
     number = who or "an unknown number"
     return f"{'Call from' if call['direction'] == 'inbound' else 'Call to'} {number}"
+
+
+def _media(
+    labels: Mapping[str, str], urls: Mapping[str, str], kept: Mapping[str, str]
+) -> list[Media]:
+    return [
+        Media(name, urls[kind], f"{kept[kind]}?download" if kind in kept else None)
+        for kind, name in labels.items()
+        if kind in urls
+    ]
 
 
 def _is_web(url: str | None) -> bool:
