@@ -5,14 +5,15 @@ In: settings, a seed and a date. Out: a database in callhouse-demo/, and Dataset
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,13 +22,18 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from receiver import config
 from receiver.addresses import Bind, require_free
 from receiver.browse.access import hash_password
 from receiver.config import Settings
-from receiver.errors import DemoFailed, SettingsError
+from receiver.errors import DemoFailed, SettingsError, StoreUnavailable
+from receiver.jobs.recordings import keep_pass
+from receiver.jobs.storage import storage_of
+from receiver.jobs.worker import Run, Stopped
 from receiver.sandbox.deliveries import Delivery
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
+from receiver.store import open_store
 from receiver.store.reading import connect_readonly
 
 # In the current folder; replaced by each run.
@@ -37,7 +43,11 @@ LIVE_CALLS = ("answered", "voicemail", "transfer", "busy", "hang-up", "answered"
 LIVE_NUMBER = "+12065550117"
 LIVE_SPEED = 10.0
 LIVE_PAUSE_SECONDS = 5.0
+# Recordings of the past day that are kept, so that the demo needs little of the disk.
+KEPT_RECORDINGS = 100
 START_SECONDS, STOP_SECONDS = 30.0, 20.0
+# How often the demo looks for new recordings.
+_KEEP_SECONDS = 2.0
 
 _out = Console(highlight=False, soft_wrap=True)
 
@@ -68,6 +78,8 @@ def run(
         # Events are signed when they happened, long ago for the receiver.
         "CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS": str(10 * 365 * 86_400),
         "CALLHOUSE_BROWSE_PASSWORD_HASH": hash_password(password),
+        "CALLHOUSE_MEDIA_URL": f"file:{database.parent / 'media'}",
+        "CALLHOUSE_MEDIA_ALLOW_PRIVATE": "1",
         "PORT": "",
     }
     watched = threading.Event()
@@ -86,7 +98,8 @@ def run(
         missing = _missing(database, sandbox.deliveries)
         _summary(database, sandbox.deliveries, missing)
         if stay and not missing:
-            with _process("browse", environ, settings.browse_bind):
+            keeping = _keeping_recordings(environ | {"RETELL_BASE_URL": sandbox.url})
+            with _process("browse", environ, settings.browse_bind), keeping:
                 _where(settings, password, sandbox)
                 watched.set()
                 _place_calls(sandbox, say=_out.print, pause_seconds=LIVE_PAUSE_SECONDS)
@@ -128,6 +141,7 @@ def _fresh_database(settings: Settings) -> Path:
     folder.mkdir(exist_ok=True)
     for old in folder.glob("retell.*"):
         old.unlink()
+    shutil.rmtree(folder / "media", ignore_errors=True)
     return folder / "retell.db"
 
 
@@ -156,6 +170,34 @@ def _process(command: str, environ: dict[str, str], bind: Bind) -> Iterator[None
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def _keeping_recordings(environ: Mapping[str, str]) -> Iterator[None]:
+    """Keep recordings in the background until the block ends: of the newest calls of the past day,
+    and of every call from now on."""
+    settings, stop = config.load(environ), threading.Event()
+    storage = storage_of(settings)
+
+    def keep() -> None:
+        assert storage is not None
+        with suppress(Stopped), closing(open_store(settings.database, busy_seconds=60)) as store:
+            run = Run(settings, store, stop=stop)
+            began_at = run.now_ms()
+            keep_pass(run, storage, limit=KEPT_RECORDINGS, all_calls=True)
+            while True:
+                # What cannot be written now is tried again.
+                with suppress(StoreUnavailable):
+                    keep_pass(run, storage, limit=KEPT_RECORDINGS, since=began_at)
+                run.sleep(_KEEP_SECONDS)
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(STOP_SECONDS)
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], bind: Bind, log: Path) -> None:
