@@ -178,7 +178,11 @@ def _understand(sha256: str, said: Fields, cut: list[str] | None) -> Event:
 
 def _within_limits(event: Event, cut: list[str]) -> Event:
     """The event with what the tables take of it; `problem` says if that is not all."""
-    fields = {name: limits.within(spelled, cut) for name, spelled in event.fields.items()}
+    # Most fields are too short for that, and not looked at.
+    fields = {
+        name: limits.within(said, cut) if len(said) > limits.MAX_KEYS else said
+        for name, said in event.fields.items()
+    }
     if not cut:
         return event
     problem = event.problem or limits.CUT + "; ".join(dict.fromkeys(cut))
@@ -252,7 +256,7 @@ def _refuse_depth(value: Any) -> None:
 
 def _storable_json(body: bytes) -> bytes:
     """The body with every escape of unstorable text replaced."""
-    if not _UNSTORABLE_ESCAPE.search(body):
+    if rb"\u" not in body or not _UNSTORABLE_ESCAPE.search(body):
         return body
     return _ESCAPE.sub(lambda m: rb"\ufffd" if m["unstorable"] else m[0], body)
 
