@@ -97,6 +97,11 @@ def fold(observations: Iterable[Observation]) -> dict[str, bytes]:
     return merged
 
 
+def differing(fields: Fields, before: Fields) -> dict[str, bytes]:
+    """Those of `fields` that `before` does not have in the same spelling."""
+    return {name: said for name, said in fields.items() if before.get(name) != said}
+
+
 def retired(candidate: Observation, higher: Iterable[Observation]) -> bool:
     """Whether `candidate`'s body may be dropped: every field it carries is carried by an
     observation of a strictly higher level.

@@ -6,7 +6,7 @@ is the highest; that is the fast path. Everything else needs the fold of all obs
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,8 +116,9 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The fields of a call, read: the call, the rows of its parts, and what is unknown in them."""
+    """What fields of a call say: the call, the rows of its parts, and what is unknown in them."""
 
+    fields: Fields
     call: Call
     rows: Rows
     unknown: Sequence[drift.Unknown]
@@ -125,10 +126,10 @@ class Read:
 
 def read(call_id: str, fields: Fields) -> Read:
     """Read what `fields` say: nearly all the work of a projection, and none of it in a database."""
-    said = values(_deciding(fields))
+    said = values({k: v for k, v in fields.items() if _FIRST.get(k) not in fields})
     call = Call.model_validate(said)
     rows, unknown = child_rows(call_id, call)
-    return Read(call, rows, [*unknown, *drift.in_times(said, call)])
+    return Read(fields, call, rows, [*unknown, *drift.in_times(said, call)])
 
 
 def project(
@@ -136,79 +137,51 @@ def project(
     fields: Fields,
     stamp: Stamp,
     envelope: Iterable[str] = (),
+    *,
     ready: Read | None = None,
+    stored: Stored | None = None,
 ) -> Rows:
-    """The rows of a whole call, every slice named, empty ones too.
+    """The rows of a whole call, every slice named, empty ones too. `envelope` are the keys that its
+    observations carry beside it; `ready` are these fields and perhaps others, if read before.
 
-    `envelope` are the keys that its observations carry beside it; `ready` are the fields, if they
-    were read before.
+    With `stored`, the rows that change when `fields`, which `deciding` has chosen, have these
+    values from now on.
     """
-    ready = ready or read(call_id, fields)
-    call, rows, unknown = ready.call, ready.rows, [*ready.unknown]
-    columns, extra = _columns(call), call.model_extra
-    row = _call_row(call_id, columns, extra, stamp)
+    if ready is None or not fields.keys() <= ready.fields.keys():
+        ready = read(call_id, fields)
+    columns, extra = _columns(ready.call), ready.call.model_extra or {}
+    parts, unknown = list(SLICES), [*ready.unknown]
+    if stored:
+        parts = [part for part, names in SLICES.items() if names[0] in fields]
+        for column, names in _COLUMNS.items():
+            if names[0] not in fields:
+                columns[column] = stored.call[column]
+        # Not the parser of bodies: what it reads to its last level stands here one level deeper.
+        before = json.loads(stored.call["extra"] or "{}")
+        extra = before | {name: said for name, said in extra.items() if name in fields}
+        unknown = [each for each in unknown if _is_decided(each, fields)]
+        unknown += [each for each in stored.unknown if not _is_decided(each, fields)]
     unknown += drift.in_call(columns, extra) + drift.in_envelope(envelope)
     return {
-        ("calls", None): [row],
-        **{part: rows.get(part, []) for part in SLICES},
-        ("unknowns", None): drift.rows(call_id, unknown, _seen_at(columns, stamp)),
+        ("calls", None): [_call_row(call_id, columns, extra, stamp)],
+        **{part: ready.rows.get(part, []) for part in parts},
+        ("unknowns", None): drift.rows(
+            call_id, unknown, began_at(columns["start_timestamp"], stamp.observed_at)
+        ),
     }
 
 
-def project_newest(
-    call_id: str,
-    fields: Fields,
-    stamp: Stamp,
-    stored: Stored,
-    before: Fields,
-    envelope: Iterable[str] = (),
-    ready: Read | None = None,
-) -> Rows | None:
-    """The rows that change when `fields` are what the highest observation says of a call of which
-    `stored` is known; None if only the fold of all observations can tell.
-
-    `before` are the fields of the observation that was the highest until now: the rows of what is
-    spelled the same are there already. `envelope` are the keys beside the call; `ready` is all that
-    the fields say, if they were read before.
-    """
-    if not all(_is_decided(choices, fields) for choices in _CHOICES):
-        return None
-    fields = {k: said for k, said in _deciding(fields).items() if before.get(k) != said}
-    ready = ready or read(call_id, fields)
-    call, rows, unknown = ready.call, ready.rows, [*ready.unknown]
-    said = _columns(call)
-    columns = {c: said[c] if f[0] in fields else stored.call[c] for c, f in _COLUMNS.items()}
-    # Not the parser of bodies: what it reads to its last level stands here one level deeper.
-    extra = json.loads(stored.call["extra"] or "{}") | (call.model_extra or {})
-    row = _call_row(call_id, columns, extra, stamp)
-    unknown += drift.in_call(columns, extra) + drift.in_envelope(envelope)
-    unknown += [each for each in stored.unknown if not _is_said_anew(each, fields)]
-    return {
-        ("calls", None): [row],
-        **{part: rows.get(part, []) for part, f in SLICES.items() if f[0] in fields},
-        ("unknowns", None): drift.rows(call_id, unknown, _seen_at(columns, stamp)),
-    }
+def deciding(fields: Fields, carried: Collection[str]) -> Fields | None:
+    """Those of `fields` that decide something in a call of whose highest observations all fields
+    are `carried`. None if a lower observation may carry the first choice of one of them."""
+    found = {name: said for name, said in fields.items() if _FIRST.get(name) not in carried}
+    return None if _FIRST.keys() & found.keys() else found
 
 
-def _is_said_anew(unknown: drift.Unknown, fields: Fields) -> bool:
-    """Whether what was once unknown stood where `fields` now say something else."""
+def _is_decided(unknown: drift.Unknown, fields: Fields) -> bool:
+    """Whether what is unknown stands in one of `fields`, or in the call, which is checked anew."""
     place = unknown[0]
     return place == drift.CALL or (place in _PLACES and _PLACES[place][0] in fields)
-
-
-def touched(stored: Mapping[str, Any], stamp: Stamp) -> Row:
-    """A stored calls row of which nothing has changed but the time."""
-    return tuple((dict(stored) | {"updated_at": stamp.updated_at}).values())
-
-
-def _deciding(fields: Fields) -> Fields:
-    """The fields without second choices whose first choice is carried: they decide nothing."""
-    return {name: value for name, value in fields.items() if _FIRST.get(name) not in fields}
-
-
-def _is_decided(candidates: Sequence[str], fields: Fields) -> bool:
-    """Whether `fields` decide alone: they carry the first candidate, or none."""
-    return candidates[0] in fields or not any(f in fields for f in candidates)
 
 
 def _columns(call: Call) -> dict[str, Any]:
@@ -240,11 +213,6 @@ def _call_row(
         "account": stamp.account,
     }
     return tuple(values[column] for column in CALLS.names)
-
-
-def _seen_at(columns: Mapping[str, Any], stamp: Stamp) -> int | None:
-    """When the call was: as call_time in views.sql."""
-    return began_at(columns["start_timestamp"], stamp.observed_at)
 
 
 def _cost_is_final(columns: Mapping[str, Any]) -> bool:

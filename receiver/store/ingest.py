@@ -5,7 +5,7 @@
 still stored, with its problem, and the answer can be 2xx.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache, partial
@@ -15,7 +15,9 @@ import zstandard
 
 from receiver.store import sql
 from receiver.store.observations import (
+    ENTITY_TYPES,
     FEW,
+    RECENT,
     SOME,
     ObservationRow,
     few_observation_rows,
@@ -28,20 +30,18 @@ from receiver.store.observations import (
 from receiver.store.outbox import Forward, enqueue
 from receiver.store.protocols import Connection
 from receiver.store.writing import read_call, retain, write
-from schema import drift, limits, merge, retention
+from schema import limits, merge, retention
 from schema.chats import project_chat
 from schema.disconnection_reasons import REASONS, UNKNOWN
-from schema.events import Event, Fields, parse
+from schema.events import Event, parse
 from schema.merge import Observation
 from schema.rows import (
     Read,
     Rows,
-    Stamp,
     Stored,
+    deciding,
     project,
-    project_newest,
     read,
-    touched,
     transfer_rows,
     with_transfer,
 )
@@ -64,7 +64,7 @@ class Received:
     key_id: str | None
     body_bytes: int
     body: bytes
-    # What a large body says, read before the transaction so that no other request waits.
+    # What it probably changes, read before the transaction so that no other request waits.
     ready: Read | None = None
     forward: Forward | None = None
 
@@ -81,26 +81,34 @@ class Outcome(Enum):
 def receive(
     body: bytes, *, source: str, observed_at: int, received_at: int, key_id: str | None = None
 ) -> Received:
-    """Parse, rank and compress a body: all the work that needs no database."""
+    """Parse, rank, read and compress a body: all the work that needs no database."""
     event = parse(body, source=source)
+    level = merge.level(event, source=source)
     return Received(
         event=event,
         source=source,
-        level=merge.level(event, source=source),
+        level=level,
         observed_at=observed_at,
         received_at=received_at,
         key_id=key_id,
         body_bytes=len(body),
         body=zstandard.compress(body),
-        ready=_read(event) if len(body) > _LARGE_BYTES else None,
+        # Of an analysed call, most fields are probably stored: what differs is known later.
+        ready=_read(event, source, is_likely_new=level < 3 or len(body) > _LARGE_BYTES),
     )
 
 
-def _read(event: Event) -> Read | None:
-    if event.entity_type != "call" or not limits.is_usable(event.problem):
+def _read(event: Event, source: str, *, is_likely_new: bool) -> Read | None:
+    """What a call's event says beyond the one before it, if that arrived here lately."""
+    if event.entity_type not in ENTITY_TYPES or not limits.is_usable(event.problem):
+        return None
+    before = RECENT.last(event.entity_id)
+    RECENT.add(event, source)
+    if event.entity_type != "call" or not (before or is_likely_new):
         return None
     try:
-        return read(event.entity_id, event.fields)
+        fields = merge.differing(event.fields, before.fields) if before else event.fields
+        return read(event.entity_id, fields)
     except Exception:
         # The projection raises it again and stores it as the problem.
         return None
@@ -237,30 +245,29 @@ def project_entity(
 ) -> None:
     """Update the rows of a call or chat from its observations.
 
-    `newest` is the event that just arrived, the last of `known`. If it is the highest observation,
-    its fields win and no older body is read. If higher ones carry all of its fields, it changes
-    nothing. Otherwise all are folded. `ready` are its fields, if they were read before. `is_new`:
-    the call or chat has no rows yet. `is_partial`: it has many observations, and `known` is only
-    the newest of them.
+    `newest` is the event that just arrived, the last of `known`: of a call, only what it changes is
+    written, unless all observations must be folded to know that. `ready` are fields of it that were
+    read before. `is_new`: the call or chat has no rows yet. `is_partial`: it has many observations,
+    and `known` is only the newest of them.
     """
     parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
     if not parts:
         return
     # The first event of a call finds no row.
-    has_row = entity_type == "call" and not is_new
-    has_row = has_row and (newest is None or is_partial or len(parts) > 1)
+    is_first = newest is not None and len(parts) == 1 and not is_partial
+    has_row = entity_type == "call" and not is_new and not is_first
     stored = read_call(connection, entity_id) if has_row else None
     rows = None
-    if newest and is_partial:
-        rows = _project_one_of_many(connection, entity_id, parts[-1], newest, stored, ready)
-    elif newest:
-        now = stamp(parts)
-        rows = _project_one(connection, entity_id, parts, newest, now, stored, ready)
+    if newest and stored:
+        others = _highest(connection, entity_id, parts[-1], stored) if is_partial else parts[:-1]
+        if others:
+            rows = _project_change(connection, entity_id, others, parts[-1], newest, stored, ready)
     if rows is None:
         if is_partial:
             every = observation_rows(connection, entity_id)
             parts = [k for k in every if k.is_usable and k.entity_type == entity_type]
-        rows = _project_all(connection, entity_id, entity_type, parts, is_new=is_new)
+        is_new = is_new or is_first
+        rows = _project_all(connection, entity_id, entity_type, parts, ready, is_new=is_new)
     if entity_type == "call":
         reason = rows["calls", None][0][_REASON]
         before = stored["disconnection_reason"] if stored else None
@@ -308,117 +315,67 @@ def run_in_savepoint(connection: Connection, work: Callable[[], None]) -> str | 
     return None
 
 
-def _project_one_of_many(
-    connection: Connection,
-    entity_id: str,
-    last: ObservationRow,
-    event: Event,
-    stored: dict[str, Any] | None,
-    ready: Read | None,
-) -> Rows | None:
-    """`_project_one` of a call with many observations; reads only the highest of them."""
-    if stored is None:
-        return None
+def _highest(
+    connection: Connection, entity_id: str, last: ObservationRow, stored: Mapping[str, Any]
+) -> list[ObservationRow]:
+    """Of many observations the highest with a body; none if these do not decide."""
     level, observed_at = stored["level"], stored["observed_at"]
     # One more: the newest, which is stored already, may be among them.
     count = (SOME if last.level > level else FEW) + 1
     found = highest_bodies(connection, entity_id, level=level, count=count)
-    parts = [k for k in found if k != last]
+    others = [k for k in found if k != last]
     # The highest observation has its body: only a higher one makes it superfluous.
-    if not parts or (parts[0].level, parts[0].observed_at) != (level, observed_at):
-        return None
-    now = stamp([*parts, last])
-    now = replace(now, updated_at=max(stored["updated_at"], last.first_received_at))
-    return _project_one(connection, entity_id, [*parts, last], event, now, stored, ready)
+    if not others or (others[0].level, others[0].observed_at) != (level, observed_at):
+        return []
+    return others
 
 
-def _project_one(
+def _project_change(
     connection: Connection,
     entity_id: str,
-    parts: Sequence[ObservationRow],
+    others: Sequence[ObservationRow],
+    last: ObservationRow,
     event: Event,
-    now: Stamp,
-    stored: dict[str, Any] | None,
+    stored: Mapping[str, Any],
     ready: Read | None,
 ) -> Rows | None:
-    """Write what the last of `parts` changes; None if all must be folded."""
-    rows = _project_newest(connection, entity_id, parts, event, now, stored, ready)
-    if rows is None and stored:
-        rows = _project_superseded(connection, entity_id, parts, event, now, stored)
-    return rows
+    """Write what the newest observation, `last`, changes: the fields that no higher one has.
 
-
-def _project_newest(
-    connection: Connection,
-    entity_id: str,
-    parts: Sequence[ObservationRow],
-    event: Event,
-    now: Stamp,
-    stored: dict[str, Any] | None,
-    ready: Read | None,
-) -> Rows | None:
-    """Write the newest observation's fields if it is the highest; None if all must be folded."""
-    *others, last = parts
+    None if a lower one may have a field that decides in place of one of them.
+    """
     newest = replace(last.bare(), event=event)
-    if not others:
-        rows = rows_of(entity_id, event.entity_type, event.fields, now, event.envelope, ready)
-        rows |= _transfers(connection, entity_id, newest)
-        write(connection, entity_id, rows, is_new=True)
-        return rows
-    highest = max(others, key=lambda k: k.bare().rank)
-    if stored is None or highest.bare().rank > newest.rank:
-        return None
     load_body = cache(partial(load, connection, entity_id))
-    lower = [k for k in others if k.has_body and k.level < last.level]
-    before = load_body(highest).fields if lower else {}
+    lower = sorted((k for k in others if k.has_body), key=lambda k: k.bare().rank, reverse=True)
+    higher, fields, carried = [], event.fields, set(event.fields)
+    while lower and fields and lower[0].bare().rank > newest.rank:
+        higher.append(load_body(lower.pop(0)))
+        carried |= higher[-1].fields.keys()
+        fields = {name: said for name, said in fields.items() if name not in higher[-1].fields}
+    if fields and not lower and len(others) >= FEW:
+        # Of many observations, more may be higher.
+        return None
+    changed, added = deciding(fields, carried), set(fields)
+    if changed is None:
+        return None
+    if lower and fields:
+        # The one below had the last word on its fields: what is spelled the same stays.
+        below = load_body(lower[0]).fields
+        changed = merge.differing(changed, below)
+        added -= below.keys() if lower[0].level == last.level else set()
+    now = replace(
+        stamp([*others, last]), updated_at=max(stored["updated_at"], last.first_received_at)
+    )
     unknown = connection.execute(sql.SELECT["unknowns"], (entity_id,)).fetchall()
     known = Stored(stored, [row[1:-1] for row in unknown])
-    said = project_newest(entity_id, event.fields, now, known, before, event.envelope, ready)
-    if said is None:
-        return None
-    said |= _transfers(connection, entity_id, newest)
-    if said["unknowns", None] == unknown:
-        del said["unknowns", None]
-    write(connection, entity_id, said, is_new=False)
-    # With no field beyond those of the highest of its level, it retires no body.
-    if lower and (highest.level < last.level or not event.fields.keys() <= before.keys()):
-        dropped = merge.compactable([*map(load_body, lower), newest])
-        if len(dropped) < len(lower):
-            equal = [k for k in others if k.has_body and k.level == last.level]
-            dropped = merge.compactable([*map(load_body, [*lower, *equal]), newest])
-        _drop_bodies(connection, entity_id, dropped)
-    return said
-
-
-def _project_superseded(
-    connection: Connection,
-    entity_id: str,
-    parts: Sequence[ObservationRow],
-    event: Event,
-    now: Stamp,
-    stored: dict[str, Any],
-) -> Rows | None:
-    """Update only the time if higher observations carry every field; None if they do not.
-
-    Such a body changes no field and retires no other body.
-    """
-    *others, last = parts
-    newest = replace(last.bare(), event=event)
-    if drift.in_envelope(event.envelope):
-        return None
-    higher: list[Observation] = []
-    above = [k for k in others if k.has_body and k.bare().rank > newest.rank]
-    # Highest first: an observation that retires it is read before the rest of its level.
-    for known in sorted(above, key=lambda k: k.bare().rank, reverse=True):
-        higher.append(load(connection, entity_id, known))
-        if not merge.adds_fields(newest, higher):
-            break
-    else:
-        return None
-    rows: Rows = {("calls", None): [touched(stored, now)]}
+    rows = project(entity_id, changed, now, event.envelope, ready=ready, stored=known)
     rows |= _transfers(connection, entity_id, newest)
-    write(connection, entity_id, rows, is_new=False)
-    if merge.retired(newest, higher):
+    before = {"calls": [tuple(stored.values())], "unknowns": unknown}
+    write(connection, entity_id, rows, before=before)
+    # What has no field beyond those of its level retires no other body.
+    if added and any(k.level < last.level for k in lower):
+        every = [*higher, *map(load_body, lower), newest]
+        _drop_bodies(connection, entity_id, merge.compactable(every))
+    elif merge.retired(newest, higher):
         _drop_bodies(connection, entity_id, [newest])
     return rows
 
@@ -437,33 +394,23 @@ def _project_all(
     entity_id: str,
     entity_type: str,
     parts: Sequence[ObservationRow],
+    ready: Read | None,
     *,
     is_new: bool,
 ) -> Rows:
     """Fold every observation and write the whole call or chat."""
     observations = [load(connection, entity_id, known) for known in parts]
     envelope = [key for o in observations if o.event for key in o.event.envelope]
-    fields = merge.fold(observations)
-    rows = rows_of(entity_id, entity_type, fields, stamp(parts), envelope)
+    fields, now = merge.fold(observations), stamp(parts)
     if entity_type == "call":
+        ready = ready if len(parts) == 1 else None
+        rows = project(entity_id, fields, now, envelope, ready=ready)
         rows["transfers", None] = transfer_rows(entity_id, observations)
+    else:
+        rows = project_chat(entity_id, fields, now, envelope)
     write(connection, entity_id, rows, is_new=is_new, is_whole=True)
     _drop_bodies(connection, entity_id, merge.compactable(observations))
     return rows
-
-
-def rows_of(
-    entity_id: str,
-    entity_type: str,
-    fields: Fields,
-    stamp: Stamp,
-    envelope: Iterable[str],
-    ready: Read | None = None,
-) -> Rows:
-    """The rows of a whole call or chat; `envelope` are the keys beside it."""
-    if entity_type == "chat":
-        return project_chat(entity_id, fields, stamp, envelope)
-    return project(entity_id, fields, stamp, envelope, ready)
 
 
 def _drop_bodies(

@@ -1,5 +1,7 @@
 """Reading back what was observed."""
 
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +21,8 @@ MANY = 64
 # Of more, so many of the highest are looked at; so many when the call reaches a higher level, where
 # their bodies may become superfluous.
 FEW, SOME = 16, 200
+# Bytes of fields that a process has in memory.
+_RECENT_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,47 @@ class ObservationRow:
     def bare(self) -> Observation:
         """The observation without what it carries."""
         return Observation(self.level, self.observed_at, self.source, self.body_sha256)
+
+
+class RecentEvents:
+    """The events of calls and chats that arrived in this process lately, so that their bodies need
+    not be read again. They are never stale: an event is a function of its body and source."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._bytes = 0
+        # Entity -> (hash, source) -> event, the entity that was used last at the end.
+        self._events: OrderedDict[str, dict[tuple[str, str], Event]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, event: Event, source: str) -> None:
+        """Add an event, and forget those of other calls if there are too many."""
+        with self._lock:
+            events = self._events.setdefault(event.entity_id, {})
+            self._events.move_to_end(event.entity_id)
+            if (event.body_sha256, source) not in events:
+                self._bytes += _size(event)
+            events[event.body_sha256, source] = event
+            while self._bytes > self.max_bytes:
+                _, forgotten = self._events.popitem(last=False)
+                self._bytes -= sum(map(_size, forgotten.values()))
+
+    def last(self, entity_id: str) -> Event | None:
+        """The event of a call or chat that arrived last."""
+        with self._lock:
+            return next(reversed(self._events.get(entity_id, {}).values()), None)
+
+    def find(self, entity_id: str, body_sha256: str, source: str) -> Event | None:
+        """The event of a body from a source."""
+        with self._lock:
+            return self._events.get(entity_id, {}).get((body_sha256, source))
+
+
+def _size(event: Event) -> int:
+    return sum(map(len, event.fields.values()))
+
+
+RECENT = RecentEvents(_RECENT_BYTES)
 
 
 def observation_rows(connection: Connection, entity_id: str) -> list[ObservationRow]:
@@ -86,6 +131,8 @@ def load(
     if not known.has_body:
         return known.bare()
     key = (entity_id, known.body_sha256, known.source)
+    if not verbatim and (recent := RECENT.find(*key)):
+        return replace(known.bare(), event=recent)
     (body,) = connection.execute(sql.BODY, key).fetchone()
     if body is None:
         return known.bare()

@@ -25,6 +25,9 @@ def upsert(table: Table, rows: int = 1) -> str:
     )
 
 
+UPDATE_CALL = "UPDATE calls SET {} WHERE call_id = ?"
+
+
 def delete(table: Table) -> str:
     """Delete the row with a key."""
     return f"DELETE FROM {table.name} WHERE {' AND '.join(f'{c} = ?' for c in table.key)}"

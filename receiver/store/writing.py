@@ -1,7 +1,8 @@
 """Rows -> tables: what changed of a call or chat is written, nothing else is touched."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from receiver.store import sql
@@ -24,29 +25,38 @@ def read_call(connection: Connection, call_id: str) -> dict[str, Any] | None:
 
 
 def write(
-    connection: Connection, entity_id: str, rows: Rows, *, is_new: bool, is_whole: bool = False
+    connection: Connection,
+    entity_id: str,
+    rows: Rows,
+    *,
+    before: Mapping[str, list[Row]] = MappingProxyType({}),
+    is_new: bool = False,
+    is_whole: bool = False,
 ) -> None:
     """Make the slices named in `rows` hold exactly these rows.
 
-    Parents come before children in the order of `sql.ENTITY_TABLES`. `is_new` says that nothing of
-    the entity is stored yet, so that nothing has to be read; `is_whole` that `rows` are all of it,
-    so that whatever else its tables hold goes.
+    Parents come before children in the order of `sql.ENTITY_TABLES`. `before` are the rows of
+    tables that were read already. `is_new`: nothing of the entity is stored yet, so nothing is
+    read. `is_whole`: `rows` are all of it, so other rows of its tables are deleted.
     """
     slices: dict[str, dict[str | None, list[Row]]] = {}
     for (table, discriminator), part in rows.items():
         slices.setdefault(table, {})[discriminator] = part
     # A server is asked for all before the first answer is waited for.
     asked = {
-        table: connection.execute(sql.SELECT[table], (entity_id,)) for table in slices if not is_new
+        table: connection.execute(sql.SELECT[table], (entity_id,))
+        for table in slices
+        if not is_new and table not in before
     }
     for table, parts in slices.items():
         wanted = [row for part in parts.values() for row in part]
-        stored = []
+        stored: list[Row] = []
         if is_new:
             if wanted:
                 connection.upsert(table, wanted)
         else:
-            stored = _of_parts(table, asked[table].fetchall(), None if is_whole else parts)
+            stored = before[table] if table in before else asked[table].fetchall()
+            stored = _of_parts(table, stored, None if is_whole else parts)
             _replace(connection, table, stored, wanted)
         if table == CALLS.name:
             invalidate_hours(connection, [*stored, *wanted])
@@ -66,8 +76,19 @@ def _replace(connection: Connection, table: str, stored: list[Row], wanted: list
     after = {row[:key_length]: row for row in wanted}
     if gone := before.keys() - after.keys():
         connection.executemany(sql.DELETE[table], sorted(gone))
-    if changed := [row for key, row in after.items() if before.get(key) != row]:
+    changed = [row for key, row in after.items() if before.get(key) != row]
+    if changed and table == CALLS.name and before:
+        _update_call(connection, stored[0], changed[0])
+    elif changed:
         connection.upsert(table, changed)
+
+
+def _update_call(connection: Connection, before: Row, after: Row) -> None:
+    """Update the columns that change: of the indexes of calls, only theirs are written."""
+    pairs = zip(CALLS.names, before, after, strict=True)
+    changed = {name: new for name, old, new in pairs if old != new}
+    columns = ", ".join(f"{name} = ?" for name in changed)
+    connection.execute(sql.UPDATE_CALL.format(columns), (*changed.values(), after[0]))
 
 
 def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> None:

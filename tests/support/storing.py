@@ -8,7 +8,7 @@ import receiver.store.ingest
 from receiver.store import open_store, receive
 from receiver.store.connection import connect
 from receiver.store.engine import reading
-from receiver.store.observations import observation_rows
+from receiver.store.observations import RECENT, observation_rows
 from receiver.store.rebuilding import reproject
 from receiver.store.sql import ERASE_OBSERVATIONS
 
@@ -117,3 +117,8 @@ def bodies(where):
     with reading(where) as connection:
         found = connection.execute("SELECT body_sha256, source, body FROM observations")
         return sorted(map(tuple, found), key=repr)
+
+
+def forget_recent_events() -> None:
+    """Let bodies be read from the database, as by a process that did not receive them."""
+    RECENT.__init__(RECENT.max_bytes)
