@@ -15,6 +15,7 @@ from receiver.addresses import files_beside
 from receiver.errors import BackupFailed, DatabaseInUse, NotStored
 from receiver.files import atomic_write
 from receiver.store import sql
+from receiver.store.cleaning import clean
 from receiver.store.connection import (
     Connection,
     FileKind,
@@ -226,6 +227,8 @@ def _carry_over(path: Path, part: Path) -> int:
         for start in range(0, len(ids), _BATCH):
             copy_portion(Named(ids[start : start + _BATCH]), path, part, store)
         store.run(lambda c: c.executemany(sql.upsert(RECEIPTS), receipts))
+        if ids:
+            clean(store, pause=lambda _seconds: None)
     finally:
         store.close()
     return len(ids)
