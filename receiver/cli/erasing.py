@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -72,14 +72,15 @@ def erase(
     if at_retell and chats:
         raise click.UsageError("--at-retell deletes calls: Retell has no request for chats.")
     settings = config.load()
-    api_key = settings.require_api_key() if at_retell else None
+    if at_retell:
+        settings.require_accounts()
     found = [*ids, *chats] or _find(settings, number, where)
     planned = _plan(settings, found)
     if not as_json:
         _print_plan(planned)
     if planned.ids and not yes:
         click.confirm(f"Erase {_entities(len(planned.ids))} for good?", abort=True)
-    done = _erase(settings, planned, reason=reason, api_key=api_key, vacuum=vacuum)
+    done = _erase(settings, planned, reason=reason, at_retell=at_retell, vacuum=vacuum)
     if as_json:
         receipt = fields_of(done.receipt) if done.receipt else None
         click.echo(json.dumps({"receipt": receipt, "refused": done.refused, "left": done.left}))
@@ -142,21 +143,18 @@ def _erase(
     planned: "Plan",
     *,
     reason: str | None,
-    api_key: str | None,
+    at_retell: bool,
     vacuum: bool,
 ) -> "Erased":
-    from contextlib import nullcontext
-
+    from receiver.jobs.erase import AtRetell
     from receiver.jobs.erase import erase as erase_ids
-    from receiver.retell.client import Retell
     from receiver.store import open_store
 
-    retell = Retell(settings.base_url, api_key) if api_key else nullcontext()
     with (
         terminable(),
         resumable("Run the same command again to erase the rest."),
         closing(open_store(settings.database, busy_seconds=BUSY_SECONDS)) as store,
-        retell as account,
+        AtRetell(settings) if at_retell else nullcontext() as retell,
         progress() as bar,
     ):
         task = bar.add_task("Erasing", total=len(planned.ids))
@@ -167,7 +165,7 @@ def _erase(
             author=author(),
             reason=reason,
             now_ms=clock.now_ms,
-            retell=account,
+            at_retell=retell,
             rewrite=vacuum,
             progress=lambda done: bar.update(task, completed=done),
         )

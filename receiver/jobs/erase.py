@@ -10,15 +10,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
-from receiver.config import Settings
-from receiver.errors import KeyRefused, NotAtRetell, RetellError, SettingsError
+from receiver.config import DEFAULT_ACCOUNT, Settings
+from receiver.errors import KeyRefused, RetellError, SettingsError
 from receiver.jobs.storage import Storage, folder_of, open_storage
 from receiver.retell.client import Retell
+from receiver.retell.fetching import is_not_found
 from receiver.store import AnyStore
 from receiver.store.engine import engine, reading
 from receiver.store.erasing import (
     Receipt,
+    accounts_of,
     calls_with_files,
     count_rows,
     erase_entities,
@@ -73,12 +76,12 @@ def erase(
     author: str,
     reason: str | None,
     now_ms: Callable[[], int],
-    retell: Retell | None = None,
+    at_retell: "AtRetell | None" = None,
     rewrite: bool = False,
     progress: Callable[[int], None] = lambda _done: None,
     pause: Pause = time.sleep,
 ) -> Erased:
-    """Erase ids for good; with `retell`, first there. `rewrite` writes the whole database anew
+    """Erase ids for good; with `at_retell`, first there. `rewrite` writes the whole database anew
     afterwards, while nobody else can write. Raises StoreUnavailable, StorageUnavailable
     and SettingsError.
 
@@ -92,8 +95,8 @@ def erase(
     done = 0
     for some in units(ids, pause=pause):
         kept = list(some)
-        if retell is not None:
-            problems = delete_at_retell(retell, some)
+        if at_retell is not None:
+            problems = at_retell.delete(store, some)
             refused |= problems
             kept = [id for id in some if id not in problems]
         if kept:
@@ -128,19 +131,47 @@ def units(ids: Sequence[str], *, pause: Pause) -> Iterator[Sequence[str]]:
         pause(took)
 
 
-def delete_at_retell(retell: Retell, call_ids: Sequence[str]) -> dict[str, str]:
-    """Delete calls at Retell; return why it refused, by id. One that it does not have is done."""
-    refused: dict[str, str] = {}
-    for call_id in call_ids:
-        try:
-            retell.delete_call(call_id)
-        except NotAtRetell:
-            continue
-        except KeyRefused:
-            raise
-        except RetellError as error:
-            refused[call_id] = str(error)
-    return refused
+class AtRetell:
+    """Deletes calls at Retell, each with the key of its account. Raises SettingsError without a
+    key."""
+
+    def __init__(self, settings: Settings) -> None:
+        settings.require_accounts()
+        self._settings = settings
+        self._retells: dict[str, Retell] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for retell in self._retells.values():
+            retell.close()
+
+    def delete(self, store: AnyStore, ids: Sequence[str]) -> dict[str, str]:
+        """Delete calls; return why one could not be deleted, by id. One that Retell does not have
+        counts as deleted. Raises KeyRefused and StoreUnavailable."""
+        accounts = store.read(lambda connection: accounts_of(connection, ids))
+        refused: dict[str, str] = {}
+        for call_id in ids:
+            if call_id.startswith("sha:"):
+                continue
+            try:
+                self._retell(accounts.get(call_id)).delete_call(call_id)
+            except KeyRefused:
+                raise
+            except RetellError as error:
+                if not is_not_found(error):
+                    refused[call_id] = str(error)
+            except SettingsError as error:
+                refused[call_id] = str(error)
+        return refused
+
+    def _retell(self, account: str | None) -> Retell:
+        name = account or DEFAULT_ACCOUNT
+        if name not in self._retells:
+            key = self._settings.require_api_key(name)
+            self._retells[name] = Retell(self._settings.base_url, key)
+        return self._retells[name]
 
 
 class Files:

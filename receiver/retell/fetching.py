@@ -174,7 +174,7 @@ class Fetcher:
             RetellFailed,
             UnexpectedAnswer,
         ) as error:
-            if _is_not_found(error):
+            if is_not_found(error):
                 batch.gone.append((call_id, self._retell.now_ms(), self.account))
             else:
                 batch.failed[call_id] = str(error)
@@ -263,7 +263,7 @@ class Fetcher:
                 counts.changed += 1
 
 
-def _is_not_found(error: RetellError) -> bool:
+def is_not_found(error: RetellError) -> bool:
     """Retell documents 422 for an unknown id, answers 404, and has answered with Not Found."""
     return isinstance(error, NotAtRetell | UnusableReference) or "not found" in str(error).lower()
 

@@ -104,6 +104,20 @@ def test_call_that_retell_does_not_have_is_erased(run, account, store, db):
     assert count(db, "calls") == 0
 
 
+def test_call_is_deleted_with_its_accounts_key(run, account, store, db, monkeypatch):
+    monkeypatch.setenv("RETELL_API_KEY_ACME", "key_acme")
+    monkeypatch.setenv("RETELL_API_KEY", "")
+    account.populate(1)
+    account.sync()
+    [call_id] = account.box.calls
+    db.execute("UPDATE calls SET account = 'other'")
+    result = run(call_id, "--at-retell", "--yes")
+    assert (result.exit_code, count(db, "calls"), list(account.box.calls)) == (1, 1, [call_id])
+    monkeypatch.setenv("RETELL_API_KEY_OTHER", KEY)
+    assert run(call_id, "--at-retell", "--yes").exit_code == 0
+    assert (count(db, "calls"), list(account.box.calls)) == (0, [])
+
+
 def test_refusal_at_retell_keeps_the_call(run, account, store, db):
     add_whole(store, "refused")
     add_whole(store, "gone")
