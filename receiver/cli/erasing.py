@@ -123,7 +123,7 @@ def _plan(settings: config.Settings, ids: Sequence[str]) -> "Plan":
 
 def _print_plan(planned: "Plan") -> None:
     if planned.erased:
-        click.echo(f"{_entities(planned.erased)} were erased before.")
+        click.echo(f"Erased before: {_entities(planned.erased)}.")
     if not planned.ids:
         click.echo("Nothing to erase.")
         return
@@ -209,4 +209,4 @@ def author() -> str:
 
 
 def _entities(count: int) -> str:
-    return f"{count:,} {'call, chat or other entity' if count == 1 else 'calls, chats and others'}"
+    return f"{count:,} {'call or chat' if count == 1 else 'calls and chats'}"

@@ -48,7 +48,7 @@ def test_second_run_says_that_nothing_is_left(run, store):
     run("gone", "--yes")
     result = run("gone", "--yes")
     assert result.exit_code == 0
-    assert "were erased before" in result.output
+    assert "Erased before: 1 call or chat." in result.output
     assert "Nothing to erase." in result.output
 
 
