@@ -13,7 +13,7 @@ import httpx
 from receiver import config
 from receiver.cli.group import err, main, progress
 from receiver.cli.tables import print_table
-from receiver.errors import CallhouseError, SettingsError
+from receiver.errors import CallhouseError, RetellError, SettingsError
 
 if TYPE_CHECKING:
     from receiver.retell.client import Retell
@@ -49,6 +49,7 @@ def show(account: str | None, as_json: bool) -> None:
     from receiver.retell.webhooks import agent_webhooks
 
     with _retell(account) as retell:
+        _print_workspace(retell)
         webhooks = list(agent_webhooks(retell))
     if as_json:
         click.echo(json.dumps([asdict(w) for w in webhooks], ensure_ascii=False, indent=2))
@@ -118,8 +119,13 @@ def test(url: str | None, account: str | None) -> None:
 
     key = config.load().require_api_key(account)
     urls = [url] if url else []
-    if not urls:
-        with _retell(account) as retell:
+    with _retell(account) as retell:
+        try:
+            _print_workspace(retell)
+        except RetellError as error:
+            # The URL can be tested all the same.
+            err.print(f"Workspace unknown: {error}", style="yellow", markup=False)
+        if not urls:
             urls = sorted({w.webhook_url for w in agent_webhooks(retell) if w.webhook_url})
     if not urls:
         raise SettingsError(
@@ -174,6 +180,11 @@ def send(files: tuple[Path, ...], url: str | None, event: str | None) -> None:
             failed += not good
             click.secho(f"{path.name:{width}}  {line}", fg=None if good else "red")
     sys.exit(1 if failed else 0)
+
+
+def _print_workspace(retell: "Retell") -> None:
+    if name := retell.workspace():
+        err.print(f"Workspace: {name}", markup=False)
 
 
 def _version(webhook: "AgentWebhook") -> str:

@@ -125,6 +125,16 @@ class Retell:
         RetellError, NotAtRetell if there is none."""
         return self._read("DELETE", f"/v2/delete-call/{_segment(call_id)}")
 
+    def workspace(self) -> str | None:
+        """The name of the key's workspace, with one request; None if Retell does not say. Raises
+        RetellError."""
+        try:
+            said = self._once("GET", "/get-api-key-info").value
+        except NotAtRetell:
+            return None
+        name = said.get("org_name") if isinstance(said, dict) else None
+        return name if isinstance(name, str) and name else None
+
     def list_calls(self, body: Mapping[str, Any]) -> Answer:
         """One page: `{items, has_more, pagination_key?, total?}`, items without transcripts."""
         return self._read("POST", "/v3/list-calls", body)

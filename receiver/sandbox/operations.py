@@ -58,6 +58,14 @@ class Operations:
     now_ms: Callable[[], int]
     _created: int = 0
 
+    def key_info(self) -> dict[str, str]:
+        """Return the workspace of the API key."""
+        return {
+            "org_id": self.account.organisation,
+            "org_name": "Sandbox workspace",
+            "api_key_name": "Sandbox key",
+        }
+
     def create_phone_call(self, body: Any) -> dict[str, Any]:
         """Create a call; return it as registered."""
         order = PhoneCallOrder.parse(body)

@@ -163,6 +163,7 @@ def _routes(operations: Operations, agents: AgentOperations) -> Iterator[Route]:
     versions, get = "/list-agent-versions/<agent_id>", "/get-agent/<agent_id>"
     yield "GET", versions, 200, lambda id: agents.list_versions(id, _query())
     yield "GET", get, 200, lambda id: agents.get_agent(id, _query())
+    yield "GET", "/get-api-key-info", 200, lambda _: calls.key_info()
     update = "/update-agent/<agent_id>"
     yield "PATCH", update, 200, lambda id: agents.update_agent(id, _query(), _body())
 

@@ -352,6 +352,7 @@ def test_webhook_set_and_show_print_urls(sandbox):
     assert "the account's" in rows[two]
     assert f"1 of {len(sandbox.agents)} agents have their own URL" in shown.stderr
     assert "never calls" in shown.stderr
+    assert "Workspace: Sandbox workspace" in shown.stderr
     as_json = {w["agent_id"]: w for w in json.loads(run("webhook", "show", "--json").stdout)}
     assert as_json[one]["webhook_url"] == url
     assert as_json[two]["webhook_url"] is None
@@ -377,8 +378,9 @@ def test_webhook_test_checks_every_agents_url(sandbox):
     assert "arrived unchanged and verified" in result.stdout
 
 
-def test_webhook_test_of_a_url_asks_retell_nothing(sandbox, db, monkeypatch):
+def test_webhook_test_of_a_url_needs_no_retell(sandbox, db, monkeypatch):
     monkeypatch.setenv("RETELL_BASE_URL", "http://127.0.0.1:9")
     result = run("webhook", "test", sandbox.webhook_url)
     assert result.exit_code == 0, result.output
+    assert "Workspace unknown: " in result.stderr
     assert db.execute("SELECT count(*) FROM observations").fetchone()[0] == 0

@@ -58,6 +58,12 @@ def test_answered_call_has_tools_cost_and_analysis(sandbox, client):
     assert call.latency.e2e.p50 > 0
 
 
+def test_key_names_its_workspace(client):
+    found = client.identity.retrieve()
+    assert (found.org_name, found.api_key_name) == ("Sandbox workspace", "Sandbox key")
+    assert found.org_id.startswith("org_")
+
+
 def test_an_agent_and_a_version_can_be_chosen(sandbox, client):
     agent_id = client.agent.list().items[0].agent_id
     first = client.agent.list_versions(agent_id).items[-1].version
