@@ -35,6 +35,7 @@ def forward(context: click.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
+    from receiver.jobs.forward import close
     from receiver.jobs.forward import forward as send
     from receiver.jobs.worker import Run, running
     from receiver.store import open_store
@@ -47,10 +48,12 @@ def forward(context: click.Context) -> None:
             "no target is configured", hint="Add one under [[forward]] in callhouse.toml."
         )
     store = open_store(settings.database)
+    run = Run(settings, store)
     try:
         with running(settings, "forward", store) as lease:
-            lease.incomplete = send(Run(settings, store))
+            lease.incomplete = send(run)
     finally:
+        close(run)
         store.close()
     with reading(settings.database) as connection:
         counts = queue_counts(connection)

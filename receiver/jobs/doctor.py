@@ -290,12 +290,16 @@ def _jobs(patient: Patient) -> Iterator[Finding]:
     for job in wrong:
         problem = job.problem or f"{job.row.name} failed: {job.row.problem}"
         yield Finding("jobs", True, problem, "Start `callhouse work`, and see its log.")
+    incomplete = [job for job in jobs if job.row.result == "incomplete"]
+    for job in incomplete:
+        what = f"{job.row.name}: {job.row.problem}"
+        yield Finding("jobs", True, what, "See the log of `callhouse work`.")
     if all(job.row.started_at is None for job in jobs):
         yield Finding(
             "jobs", True, "no job has ever run",
             f"Start `callhouse work`, or run jobs from cron. See {docs('how-to/worker.md')}",
         )  # fmt: skip
-    elif not wrong:
+    elif not wrong and not incomplete:
         yield _good("jobs", f"{len(jobs)} jobs, none overdue or failing")
 
 

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -33,6 +34,8 @@ MAX_AGE_MS = 3 * 86_400_000
 MAX_REFUSALS = 10
 # The longest pause of a target of which every request fails.
 LAST_TARGET_PAUSE_MS = 30_000
+# How often the events that were given up are counted.
+_COUNT_MS = 60_000
 # The target is gone for good, says the specification.
 _GONE = 410
 # 4xx that are about the moment, not about the event: timeout, too early, too many requests.
@@ -42,35 +45,76 @@ _TEMPORARY = frozenset({408, 425, 429})
 def forward(run: Run) -> str | None:
     """Send what is due to each target, the targets side by side."""
     targets = run.settings.file.forward
-    with ThreadPoolExecutor(max(len(targets), 1)) as pool:
-        for sent in [pool.submit(_forward_to, run, target) for target in targets]:
+    memory: _Memory = run.memory.setdefault("forward", _Memory())
+    queues = [memory.queues.setdefault(target.name, _Queue(target)) for target in targets]
+    with ThreadPoolExecutor(max(len(queues), 1)) as pool:
+        for sent in [pool.submit(queue.send, run) for queue in queues]:
             sent.result()
-    with reading(run.settings.database) as connection:
-        dead = sum(c.events for c in outbox.queue_counts(connection) if c.state == "dead")
+    # Counting reads the whole outbox.
+    if run.now_ms() - memory.counted_ms >= _COUNT_MS or any(q.has_given_up for q in queues):
+        with reading(run.settings.database) as connection:
+            counts = outbox.queue_counts(connection)
+        memory.dead = sum(count.events for count in counts if count.state == "dead")
+        memory.counted_ms = run.now_ms()
+    dead = memory.dead
     return f"{dead:,} events were given up: see `callhouse forward list`" if dead else None
 
 
-def _forward_to(run: Run, target: Target) -> None:
-    """Send what is due to a target until nothing is, or it does not answer."""
-    failed_before, resume_ms = run.memory.get(target.name, (0, 0))
-    with Client(total_seconds=TIMEOUT_SECONDS, timeout=TIMEOUT_SECONDS) as client:
-        # While it fails, one event at a time finds out whether it still does.
-        while run.now_ms() >= resume_ms:
+@dataclass(slots=True)
+class _Memory:
+    """What this process remembers: a queue for each target, and how many events were dead when."""
+
+    queues: dict[str, "_Queue"] = field(default_factory=dict)
+    dead: int = 0
+    counted_ms: int = 0
+
+
+class _Queue:
+    """What this process remembers of a target: its connections, and how often it failed lately."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        # Created with the first event: a new client reads the certificates of all authorities.
+        self._client: Client | None = None
+        self._failed_in_a_row = 0
+        self._resume_ms = 0
+        self.has_given_up = False
+
+    def send(self, run: Run) -> None:
+        """Send what is due until nothing is, or the target does not answer."""
+        self.has_given_up = False
+        while run.now_ms() >= self._resume_ms:
             run.check()
-            limit = 1 if failed_before else AT_ONCE
+            # While it fails, one event at a time finds out whether it still does.
+            limit = 1 if self._failed_in_a_row else AT_ONCE
             with reading(run.settings.database) as connection:
-                rows = outbox.due(connection, target.name, now_ms=run.now_ms(), limit=limit)
+                rows = outbox.due(connection, self._target.name, now_ms=run.now_ms(), limit=limit)
             if not rows:
-                break
-            failures = _send_all(run, client, target, rows)
+                return
+            self._client = self._client or Client(
+                total_seconds=TIMEOUT_SECONDS, timeout=TIMEOUT_SECONDS
+            )
+            failures = _send_all(run, self._client, self._target, rows)
             failed = {failure.row.key for failure in failures}
             outbox.settle(run.store, [row for row in rows if row.key not in failed], failures)
+            self.has_given_up |= any(f.next_attempt_at is None for f in failures)
             is_away = len(failures) == len(rows) and not any(f.is_refused for f in failures)
-            failed_before = failed_before + 1 if is_away else 0
-            if failed_before:
-                pause_ms = min(1000 * 2 ** min(failed_before - 1, 10), LAST_TARGET_PAUSE_MS)
-                resume_ms = run.now_ms() + pause_ms
-    run.memory[target.name] = failed_before, resume_ms
+            self._failed_in_a_row = self._failed_in_a_row + 1 if is_away else 0
+            if is_away:
+                pause_ms = min(1000 * 2 ** min(self._failed_in_a_row - 1, 10), LAST_TARGET_PAUSE_MS)
+                self._resume_ms = run.now_ms() + pause_ms
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+
+
+def close(run: Run) -> None:
+    """Close the connections to all targets."""
+    memory: _Memory = run.memory.get("forward", _Memory())
+    for queue in memory.queues.values():
+        queue.close()
 
 
 def _send_all(run: Run, client: Client, target: Target, rows: Sequence[OutboxRow]) -> list[Failure]:

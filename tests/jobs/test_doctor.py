@@ -210,6 +210,14 @@ def test_jobs_that_never_ran_or_fail_are_wrong(examined, store):
     assert wrong(examined("jobs")) == ["sync failed: no connection"]
 
 
+def test_incomplete_job_is_wrong(examined, store):
+    row = JobRow("forward", NOW_MS, NOW_MS, "incomplete", "3 events were given up", 0, NOW_MS, "w")
+    claim(store, JobRow("forward"), owner="w", now_ms=NOW_MS, lease_ms=60_000)
+    finish(store, row)
+    file = ConfigFile(forward=(Target("a", "http://a/"),))
+    assert wrong(examined("jobs", file=file)) == ["forward: 3 events were given up"]
+
+
 def test_overdue_job_is_wrong(examined, store):
     run_job(store, "sync", at_ms=NOW_MS - DAY_MS, next_run_at=NOW_MS - DAY_MS)
     [what] = wrong(examined("jobs"))

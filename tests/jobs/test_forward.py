@@ -14,6 +14,7 @@ from receiver.jobs.forward import (
     LAST_PAUSE_MS,
     MAX_AGE_MS,
     MAX_REFUSALS,
+    close,
     forward,
     signature_headers,
     standard_signature,
@@ -54,24 +55,27 @@ def clock():
 @pytest.fixture
 def world(settings, store, clock):
     """`world(*targets)` returns (deliver, run): receive an event, run the job."""
-    apps = []
+    apps, runs = [], []
 
     def make(*targets):
         configured = replace(settings, file=ConfigFile(forward=targets))
         app = create_app(configured, now_ms=clock, health_cache_seconds=0)
         apps.append(app)
-        memory = {}
+        run_of = Run(configured, store, now_ms=clock)
+        runs.append(run_of)
 
         def deliver(event="call_ended", call_id="c", **fields):
             answer = post(app.test_client(), body_of(event, call_id, **fields), at_ms=clock.ms)
             assert answer.status_code == 204
 
         def run():
-            return forward(Run(configured, store, now_ms=clock, memory=memory))
+            return forward(run_of)
 
         return deliver, run
 
     yield make
+    for each in runs:
+        close(each)
     for app in apps:
         app.extensions["callhouse"]["store"].close()
         app.extensions["callhouse"]["counters"].close()
