@@ -26,19 +26,20 @@ from receiver.store.connection import (
     refuse,
     sqlite3,
 )
-from receiver.store.copying import Named, copy_portion, select_all
+from receiver.store.copying import select_all
+from receiver.store.erasing import apply_tombstones
 from receiver.store.migrate import migrate
 from receiver.store.store import Store
-from schema.tables import ALL_TABLES, RECEIPTS
+from schema.tables import ALL_TABLES, ERASURES, RECEIPTS
 
 # Copied between two checks of whether to stop: 8 MB.
 _PAGES = 2000
 # Every connection to a file in WAL mode holds a shared lock on these bytes for as long as it lives.
 # Source: https://www.sqlite.org/src/file/src/os.h (SHARED_FIRST, SHARED_SIZE)
 _SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
-_BATCH = 500
+_BATCH = 100
 
-_ERASED = "SELECT DISTINCT entity_id FROM erasures ORDER BY entity_id"
+_TOMBSTONES = select_all(ERASURES)
 _RECEIPTS = select_all(RECEIPTS)
 _OBSERVED = (
     "SELECT entity_id, body_sha256, source, times_received, length(body) FROM observations "
@@ -218,20 +219,21 @@ def _carry_over(path: Path, part: Path) -> int:
         with closing(connect_readonly(path)) as present:
             if file_kind(present) is FileKind.EMPTY:
                 return 0
-            ids = [entity_id for (entity_id,) in present.execute(_ERASED)]
+            tombstones = present.execute(_TOMBSTONES).fetchall()
             receipts = present.execute(_RECEIPTS).fetchall()
     except sqlite3.Error as error:
         raise _unreadable(path, error) from error
     store = Store(part)
     try:
-        for start in range(0, len(ids), _BATCH):
-            copy_portion(Named(ids[start : start + _BATCH]), path, part, store)
+        for start in range(0, len(tombstones), _BATCH):
+            apply_tombstones(store, tombstones[start : start + _BATCH])
         store.run(lambda c: c.executemany(sql.upsert(RECEIPTS), receipts))
-        if ids:
+        if tombstones:
+            # Also what deleted rows have left in the file and in the full-text index.
             clean(store, pause=lambda _seconds: None)
     finally:
         store.close()
-    return len(ids)
+    return len({tombstone[0] for tombstone in tombstones})
 
 
 def _unreadable(path: Path, error: Exception) -> BackupFailed:

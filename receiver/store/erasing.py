@@ -135,6 +135,22 @@ def erase_entities(
     return store.run(unit)
 
 
+def apply_tombstones(store: AnyStore, tombstones: Sequence[tuple[Any, ...]]) -> None:
+    """Erase what rows of another database's `erasures` say, in one transaction.
+
+    Raises StoreUnavailable.
+    """
+
+    def unit(connection: Connection) -> None:
+        store.lock(connection, {tombstone[0] for tombstone in tombstones})
+        for tombstone in tombstones:
+            entity_id, scope, erased_at = tombstone[:3]
+            connection.execute(_PUT_TOMBSTONE, tombstone).fetchall()
+            _erase(connection, entity_id, scope, erased_at or 0)
+
+    store.run(unit)
+
+
 def _erase(connection: Connection, entity_id: str, scope: str, now_ms: int) -> Counter[str]:
     """Remove rows and bodies of an entity; return rows by table."""
     if scope == retention.ALL:

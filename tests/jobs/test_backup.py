@@ -20,15 +20,17 @@ from receiver.config_file import Backup, ConfigFile
 from receiver.errors import BackupFailed, CopyWithoutBodies, DatabaseInUse, ForeignDatabase
 from receiver.jobs.backup import backup, make_backup, restore_backup
 from receiver.jobs.worker import Run, Stopped
+from receiver.store import Outcome, open_store
 from receiver.store import backup as backups
-from receiver.store import open_store
 from receiver.store.backup import back_up, fingerprint, restore, verify
 from receiver.store.connection import connect, connect_readonly, sqlite3
+from receiver.store.erasing import apply_tombstones
 from tests.support import ROOT
 from tests.support.buckets import bucket
 from tests.support.engines import url_of
+from tests.support.erasing import SECRET, add_whole, erased
 from tests.support.running import environment
-from tests.support.storing import add, entomb, rows
+from tests.support.storing import add, rows
 from tests.support.webhooks import KEY, NOW_MS
 
 pytestmark = pytest.mark.sqlite
@@ -173,27 +175,42 @@ def test_restored_file_has_what_the_backup_has(make, settings, store, calls, dat
 
 
 def test_erased_call_stays_erased(make, settings, store, calls, database, db):
+    add_whole(store, "call_gone")
+    add_whole(store, "call_part")
     name = make().name
-    entomb(store, "call_3")
-    add(store, "call_ended", "call_new", call_status="ended")
-    entomb(store, "call_new")
+    erased(settings, store, "call_gone")
+    apply_tombstones(store, [("call_part", "transcripts", 9, None, None)])
+    add_whole(store, "call_new")
+    erased(settings, store, "call_new")
     store.close()
     db.close()
     restored = restore_backup(settings, f"backups/{name}")
-    assert restored.tombstones == 2
+    assert restored.tombstones == 3
+    assert not list(database.parent.glob(".retell*"))
     with closing(connect_readonly(database)) as connection:
-        assert rows(connection, "SELECT count(*) FROM calls") == [(29,)]
-        erased = rows(connection, "SELECT entity_id FROM erasures ORDER BY 1")
-        assert erased == [("call_3",), ("call_new",)]
-        bodies = "SELECT count(*) FROM observations WHERE entity_id = 'call_3' AND body IS NOT NULL"
-        assert rows(connection, bodies) == [(0,)]
+        assert rows(connection, "SELECT count(*) FROM calls") == [(31,)]
+        assert rows(connection, "SELECT entity_id, scope FROM erasures ORDER BY 1") == [
+            ("call_gone", "all"), ("call_new", "all"), ("call_part", "transcripts"),
+        ]  # fmt: skip
+        assert rows(connection, "SELECT count(transcript) FROM transcripts") == [(30,)]
+        assert rows(connection, "SELECT count(*) FROM receipts") == [(2,)]
+        assert rows(connection, "SELECT DISTINCT call_id FROM attributes") == [("call_part",)]
     # Nor does it come back by its webhook.
     again = open_store(database)
-    add(again, "call_analyzed", "call_3", at=99)
+    assert add_whole(again, "call_gone") is Outcome.ERASED
     again.close()
-    with closing(connect_readonly(database)) as connection:
-        assert rows(connection, "SELECT 1 FROM calls WHERE call_id = 'call_3'") == []
-    assert b"word3\n" not in database.read_bytes()
+
+
+def test_restored_file_has_no_erased_byte(make, settings, store, calls, database):
+    add_whole(store, "call_gone")
+    name = make().name
+    assert SECRET.encode() in database.with_name("retell.db-wal").read_bytes()
+    erased(settings, store, "call_gone")
+    store.close()
+    restore_backup(settings, f"backups/{name}")
+    for path in database.parent.iterdir():
+        if path.is_file():
+            assert SECRET.lower().encode() not in path.read_bytes().lower(), path
 
 
 def test_restore_waits_for_nobody_who_has_it_open(make, settings, calls, store, database):
@@ -202,6 +219,7 @@ def test_restore_waits_for_nobody_who_has_it_open(make, settings, calls, store, 
     script = f"""
 import sys
 from pathlib import Path
+from receiver.store.erasing import apply_tombstones
 from receiver.store.connection import connect
 connection = connect(Path({str(database)!r}), busy_timeout_ms=0)
 print("open", flush=True)

@@ -15,10 +15,9 @@ from click.testing import CliRunner
 
 from receiver.cli import main
 from receiver.sandbox.server import Sandbox
-from receiver.store import open_store
 from receiver.store.connection import connect_readonly
 from tests.support import running
-from tests.support.storing import entomb, rows
+from tests.support.storing import rows
 from tests.support.webhooks import KEY
 
 pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
@@ -75,10 +74,9 @@ def stored(data):
 
 def erase_some(environ, data):
     ids = sorted(stored(data))[:5]
-    store = open_store(data / "retell.db", busy_seconds=30)
-    for call_id in ids:
-        entomb(store, call_id)
-    store.close()
+    result = CliRunner(env=environ).invoke(main, ["erase", *ids, "--yes"])
+    # Litestream reads the log, so it cannot be emptied.
+    assert result.exit_code == 0 or "another process reads the write-ahead log" in result.output
     return set(ids)
 
 

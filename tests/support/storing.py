@@ -8,9 +8,7 @@ import receiver.store.ingest
 from receiver.store import open_store, receive
 from receiver.store.connection import connect
 from receiver.store.engine import reading
-from receiver.store.observations import RECENT, observation_rows
-from receiver.store.rebuilding import reproject
-from receiver.store.sql import ERASE_OBSERVATIONS
+from receiver.store.observations import RECENT
 
 
 def body_of(event, call_id="c", *, beside=None, **fields) -> bytes:
@@ -46,19 +44,6 @@ def held(engine, where):
     with engine.looking(where) as connection:
         engine.hold(connection)
         yield
-
-
-def entomb(store, call_id) -> None:
-    """Erase a call: a tombstone, and neither rows nor bodies."""
-
-    def unit(connection):
-        connection.execute(
-            "INSERT INTO erasures (entity_id, scope, erased_at) VALUES (?, 'all', 9)", (call_id,)
-        )
-        connection.execute(ERASE_OBSERVATIONS, (call_id,))
-        reproject(connection, call_id, observation_rows(connection, call_id))
-
-    store.run(unit)
 
 
 def written(statements) -> list[str]:
