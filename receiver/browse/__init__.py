@@ -26,6 +26,7 @@ from receiver.browse.pages.dashboards import dashboard, dashboards
 from receiver.browse.pages.home import home
 from receiver.browse.pages.login import login, logout
 from receiver.browse.pages.media import media
+from receiver.browse.pages.retention import retention_page
 from receiver.browse.pages.search import search_page
 from receiver.browse.pages.status import status_page
 from schema.questions import questions
@@ -121,6 +122,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/media/(?P<call_id>[^/.]+)/(?P<kind>[^/.]+)$", media),
         (r"^/-/search$", search_page),
         (r"^/-/status$", status_page),
+        (r"^/-/retention$", retention_page),
         (r"^/-/dashboards$", dashboards),
         (r"^/-/dashboards/(?P<slug>[^/]+)$", dashboard),
     ]

@@ -4,6 +4,7 @@ In: settings. Out: tombstones and receipts. It runs in small transactions beside
 the next run continues. What each scope removes is said in schema/retention.py.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,7 +53,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What a setting would remove now: calls, chats and other entities, bodies and files."""
+    """What a setting would remove now: calls, chats and other entities, bodies and files.
+
+    `is_complete` is False if counting was stopped before the end.
+    """
 
     setting: str
     scope: str
@@ -63,6 +67,7 @@ class Due:
     body_bytes: int
     files: int
     file_bytes: int
+    is_complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +89,23 @@ def rules(settings: Settings, *, now_ms: int) -> list[Rule]:
     ]
 
 
-def preview(store: AnyStore, settings: Settings, *, now_ms: int) -> list[Due]:
-    """What each setting by itself would remove now. Raises StoreUnavailable."""
-    return [_due(store, rule) for rule in rules(settings, now_ms=now_ms)]
+def preview(
+    store: AnyStore, settings: Settings, *, now_ms: int, seconds: float = math.inf
+) -> list[Due]:
+    """What each setting by itself would remove now; each is counted for so many seconds at most.
+
+    Raises StoreUnavailable.
+    """
+    return [_due(store, rule, seconds) for rule in rules(settings, now_ms=now_ms)]
 
 
-def _due(store: AnyStore, rule: Rule) -> Due:
+def _due(store: AnyStore, rule: Rule, seconds: float) -> Due:
+    deadline, is_complete = time.monotonic() + seconds, True
     entities = bodies = total = files = files_total = 0
     for ids in due(store, rule.scope, rule.before_ms, count=_FOUND):
+        if time.monotonic() > deadline:
+            is_complete = False
+            break
         entities += len(ids)
         if rule.scope != RECORDINGS:
             count, size = store.read(partial(body_bytes, ids))
@@ -99,10 +113,8 @@ def _due(store: AnyStore, rule: Rule) -> Due:
         if rule.scope in (RECORDINGS, PERSONAL, ALL):
             count, size = store.read(partial(file_bytes, ids))
             files, files_total = files + count, files_total + size
-    return Due(
-        rule.setting, rule.scope, rule.days, rule.before_ms,
-        entities, bodies, total, files, files_total,
-    )  # fmt: skip
+    counts = (entities, bodies, total, files, files_total)
+    return Due(rule.setting, rule.scope, rule.days, rule.before_ms, *counts, is_complete)
 
 
 def prune_all(

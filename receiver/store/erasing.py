@@ -58,7 +58,9 @@ _PRUNE_FILES = (
     "WHERE call_id = ? AND coalesce(state, '') <> 'pruned' RETURNING 1"
 )
 _PUT_RECEIPT = sql.upsert(RECEIPTS)
-_RECEIPT = f"SELECT {', '.join(RECEIPTS.names)} FROM receipts WHERE receipt_id = ?"
+_RECEIPTS = f"SELECT {', '.join(RECEIPTS.names)} FROM receipts"
+_RECEIPT = f"{_RECEIPTS} WHERE receipt_id = ?"
+_NEWEST_RECEIPTS = f"{_RECEIPTS} ORDER BY created_at DESC, receipt_id LIMIT ?"
 _UNFINISHED = "SELECT receipt_id FROM receipts WHERE ids_sha256 IS NULL"
 _FINISH_RECEIPT = "UPDATE receipts SET ids_sha256 = ? WHERE receipt_id = ?"
 _IDS_OF_RECEIPT = "SELECT entity_id FROM erasures WHERE receipt_id = ?"
@@ -224,6 +226,15 @@ def hash_of(ids: Iterable[str]) -> str:
 def read_receipt(store: AnyStore, receipt_id: str) -> Receipt:
     """A stored receipt. Raises StoreUnavailable."""
     [row] = store.read(partial(_found, _RECEIPT, (receipt_id,)))
+    return _receipt(row)
+
+
+def newest_receipts(store: AnyStore, *, count: int) -> list[Receipt]:
+    """The newest receipts, the last one first. Raises StoreUnavailable."""
+    return [_receipt(row) for row in store.read(partial(_found, _NEWEST_RECEIPTS, (count,)))]
+
+
+def _receipt(row: Sequence[Any]) -> Receipt:
     values = dict(zip(RECEIPTS.names, row, strict=True))
     return Receipt(**values | {"counts": tuple(sorted(json.loads(values["counts"]).items()))})
 

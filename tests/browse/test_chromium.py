@@ -187,6 +187,7 @@ PAGES = (
     "/",
     "/-/search?q=crown&agent=",
     "/-/status",
+    "/-/retention",
     "/-/call/call_spoken",
     "/retell/call_log?_size=10",
     "/retell/daily_summary",
