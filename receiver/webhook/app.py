@@ -1,18 +1,23 @@
-"""HTTP: the routes, the limits of a request's body, and the status of each error. Uses Flask."""
+"""HTTP: the routes, the limits of a request's body, and the status of each error.
+
+An event that is stored is answered without Flask, which takes longer than the rest of HTTP. Flask
+answers everything else: health, errors, and the few events whose answer has a body.
+"""
 
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, jsonify, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, HTTPException, NotFound, RequestEntityTooLarge
+from werkzeug.wsgi import get_content_length, get_input_stream
 
 from receiver import clock, config
 from receiver.addresses import Bind
@@ -44,12 +49,20 @@ from receiver.webhook.signature import (
 )
 from schema.events import parse
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 # Retell asks before it answers a call or chat; an empty object selects the number's own agent.
 # Source: https://docs.retellai.com/features/inbound-call-webhook
 INBOUND_EVENTS = ("call_inbound", "chat_inbound")
 
 RETRY_AFTER_SECONDS = 5
 HEALTH_PATHS = ("/healthz", "/metrics")
+WEBHOOK_PATHS = ("/webhook", "/webhook/")
+# What is known of a webhook when Flask answers it: JSON or an error; whether the body was read, and
+# signed.
+_RESULT, _IS_READ, _IS_SIGNED = "callhouse.result", "callhouse.is_read", "callhouse.is_signed"
+_SIGNATURE = "HTTP_X_RETELL_SIGNATURE"
 
 _COUNTED: dict[type[CallhouseError], str] = {
     MissingSignature: "missing",
@@ -78,50 +91,14 @@ def create_app(
     counters = Counters(settings.counters_path)
     watch = DatabaseWatch(settings.database, counters.path, seconds=health_cache_seconds)
     app = Flask("callhouse")
-    # One more than allowed: werkzeug cuts a body without a length at this limit.
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1
-    bodies = Bodies(max_body_bytes=settings.max_body_bytes)
     app.before_request(partial(_separate_health, settings.health_bind))
     app.after_request(_close_unless_signed)
     app.extensions["callhouse"] = {"store": store, "counters": counters}
-
-    @app.post("/webhook")
-    @app.post("/webhook/")
-    def webhook() -> tuple[Response, int]:
-        _refuse_unread(settings.max_body_bytes)
-        with bodies.read(request.stream, is_timed=_is_timed()) as body:
-            g.body_is_read = True
-            return store_body(body)
-
-    def store_body(body: bytes) -> tuple[Response, int]:
-        began, received_at = time.perf_counter(), now_ms()
-        if len(body) > settings.max_body_bytes:
-            raise _too_large(settings.max_body_bytes)
-        try:
-            received = _verified(body, keys, settings, received_at)
-        except StaleSignature as error:
-            error.is_replay = _is_replay(body, store)
-            raise
-        g.is_signed = True
-        event = received.event
-        if is_probe(event):
-            log(now_ms=received_at, outcome="probe", bytes=len(body))
-            return jsonify(probe_answer(event, received_at_ms=received_at)), 200
-        outcome = store.add(received)
-        note(counters, outcome.value, now_ms=received_at)
-        log(
-            now_ms=received_at,
-            outcome=outcome.value,
-            event=event.event,
-            entity_id=event.entity_id,
-            level=received.level,
-            bytes=len(body),
-            ms=round((time.perf_counter() - began) * 1000, 1),
-        )
-        if event.event in INBOUND_EVENTS and not event.problem:
-            return jsonify({event.event: {}}), 200
-        return _no_content(), 204
-
+    app.post("/webhook")(_answer_webhook)
+    app.post("/webhook/")(_answer_webhook)
+    app.wsgi_app = _Webhook(  # type: ignore[method-assign]
+        app.wsgi_app, settings, keys, store, counters, now_ms
+    ).answer
     _answer_health(app, watch, counters, intervals(settings), now_ms)
     _answer_errors(app, counters, now_ms, settings.max_body_bytes)
     return app
@@ -145,6 +122,115 @@ def _answer_health(
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+class _Webhook:
+    """Answers events of Retell's; `flask` answers other requests."""
+
+    def __init__(
+        self,
+        flask: "WSGIApplication",
+        settings: config.Settings,
+        keys: tuple[str, ...],
+        store: AnyStore,
+        counters: Counters,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._flask, self._settings, self._keys = flask, settings, keys
+        self._store, self._counters, self._now_ms = store, counters, now_ms
+        self._bodies = Bodies(max_body_bytes=settings.max_body_bytes)
+
+    def answer(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """The WSGI application."""
+        if not self._is_event(environ):
+            return self._flask(environ, start_response)
+        max_bytes = self._settings.max_body_bytes
+        try:
+            _refuse_unread(environ, max_bytes)
+            # One more than allowed: werkzeug cuts a body without a length at this limit.
+            stream = get_input_stream(environ, max_content_length=max_bytes + 1)
+            with self._bodies.read(stream, is_timed="gunicorn.socket" in environ) as body:
+                environ[_IS_READ] = True
+                if len(body) > max_bytes:
+                    raise _too_large(max_bytes)
+                environ[_RESULT] = self._receive(body, environ)
+        except Exception as error:
+            environ[_RESULT] = error
+        if environ[_RESULT] is not None:
+            return self._flask(environ, start_response)
+        start_response("204 NO CONTENT", [])
+        return []
+
+    def _is_event(self, environ: "WSGIEnvironment") -> bool:
+        """Whether a request is an event, at an address that takes events."""
+        health = self._settings.health_bind
+        is_event = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] in WEBHOOK_PATHS
+        return is_event and (health is None or environ["SERVER_PORT"] != str(health.port))
+
+    def _receive(self, body: bytes, environ: "WSGIEnvironment") -> dict[str, Any] | None:
+        """Verify and store a body; return the JSON of the answer, nearly always None."""
+        began, received_at = time.perf_counter(), self._now_ms()
+        received = self._verify(body, environ.get(_SIGNATURE), received_at)
+        environ[_IS_SIGNED] = True
+        event = received.event
+        if is_probe(event):
+            log(now_ms=received_at, outcome="probe", bytes=len(body))
+            return probe_answer(event, received_at_ms=received_at)
+        outcome = self._store.add(received)
+        note(self._counters, outcome.value, now_ms=received_at)
+        log(
+            now_ms=received_at,
+            outcome=outcome.value,
+            event=event.event,
+            entity_id=event.entity_id,
+            level=received.level,
+            bytes=len(body),
+            ms=round((time.perf_counter() - began) * 1000, 1),
+        )
+        is_inbound = event.event in INBOUND_EVENTS and not event.problem
+        return {str(event.event): {}} if is_inbound else None
+
+    def _verify(self, body: bytes, signature: str | None, received_at: int) -> Received:
+        """Verify and parse a body. Raises SignatureError."""
+        try:
+            signed = authenticate(
+                body,
+                signature,
+                keys=self._keys,
+                now_ms=received_at,
+                tolerance_ms=self._settings.signature_tolerance_ms,
+            )
+        except ForgedSignature as error:
+            error.body_sha256 = hashlib.sha256(body).hexdigest()
+            raise
+        except StaleSignature as error:
+            error.is_replay = _is_replay(body, self._store)
+            raise
+        received = receive(
+            body,
+            source="webhook",
+            observed_at=signed.at_ms,
+            received_at=received_at,
+            key_id=signed.key_id,
+        )
+        if forward := self._settings.file.forward:
+            targets = tuple(t.name for t in forward if t.wants(received.event.event))
+            received = replace(received, forward=Forward(targets, signature))
+        return received
+
+
+def _answer_webhook() -> Response:
+    """Answer what an event led to: JSON, or an error that a handler answers."""
+    result = request.environ.pop(_RESULT)
+    try:
+        if isinstance(result, Exception):
+            raise result
+        return jsonify(result)
+    finally:
+        # Its traceback has this frame: a cycle would keep the body in memory.
+        del result
+
+
 def _separate_health(health_bind: Bind | None) -> None:
     """With a separate address, only health is answered there. Raises NotFound."""
     if health_bind is not None:
@@ -152,35 +238,6 @@ def _separate_health(health_bind: Bind | None) -> None:
         is_there = request.environ["SERVER_PORT"] == str(health_bind.port)
         if is_there != (request.path in HEALTH_PATHS):
             raise NotFound
-
-
-def _verified(
-    body: bytes, keys: tuple[str, ...], settings: config.Settings, received_at: int
-) -> Received:
-    """Verify and parse a body. Raises SignatureError."""
-    try:
-        signed = authenticate(
-            body,
-            request.headers.get("X-Retell-Signature"),
-            keys=keys,
-            now_ms=received_at,
-            tolerance_ms=settings.signature_tolerance_ms,
-        )
-    except ForgedSignature as error:
-        error.body_sha256 = hashlib.sha256(body).hexdigest()
-        raise
-    received = receive(
-        body,
-        source="webhook",
-        observed_at=signed.at_ms,
-        received_at=received_at,
-        key_id=signed.key_id,
-    )
-    if settings.file.forward:
-        targets = tuple(t.name for t in settings.file.forward if t.wants(received.event.event))
-        signature = request.headers.get("X-Retell-Signature")
-        received = replace(received, forward=Forward(targets, signature))
-    return received
 
 
 def _is_replay(body: bytes, store: AnyStore) -> bool:
@@ -233,27 +290,15 @@ def _answer_errors(
         return jsonify({"error": "internal error", "hint": "See the receiver's log."}), 500
 
 
-def _no_content() -> Response:
-    # WSGI forbids a Content-Type without a body.
-    response = Response()
-    del response.headers["Content-Type"]
-    return response
-
-
-def _refuse_unread(max_bytes: int) -> None:
+def _refuse_unread(environ: "WSGIEnvironment", max_bytes: int) -> None:
     """Check length and header before reading the body. Raises BodyTooLarge or SignatureError."""
-    if (request.content_length or 0) > max_bytes:
+    if (get_content_length(environ) or 0) > max_bytes:
         raise _too_large(max_bytes)
-    parse_header(request.headers.get("X-Retell-Signature"))
+    parse_header(environ.get(_SIGNATURE))
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:
     return BodyTooLarge(f"the body is longer than {max_bytes} bytes")
-
-
-def _is_timed() -> bool:
-    """Whether gunicorn's gevent worker serves this request."""
-    return "gunicorn.socket" in request.environ
 
 
 def _close_unless_signed(response: Response) -> Response:
@@ -265,10 +310,10 @@ def _close_unless_signed(response: Response) -> Response:
     """
     # Set by gunicorn.conf.py: gunicorn ignores a Connection header of ours.
     force_close = getattr(request.environ["wsgi.input"], "force_close", None)
-    if force_close and not g.get("is_signed"):
+    if force_close and _IS_SIGNED not in request.environ:
         force_close()
         has_body = request.content_length or "Transfer-Encoding" in request.headers
-        if has_body and not g.get("body_is_read"):
+        if has_body and _IS_READ not in request.environ:
             response.call_on_close(partial(drain, request.environ["wsgi.input"], is_timed=True))
     return response
 

@@ -1,5 +1,6 @@
 """HTTP: which request gets which answer, and what it leaves in the database."""
 
+import gc
 import io
 import json
 import os
@@ -12,7 +13,7 @@ from werkzeug.test import Client
 
 from receiver import config
 from receiver.config import Account
-from receiver.errors import Overloaded, SettingsError, StoreBusy
+from receiver.errors import ForgedSignature, Overloaded, SettingsError, StoreBusy
 from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect
 from receiver.webhook.app import Bodies, create_app
@@ -202,6 +203,17 @@ def test_body_without_a_usable_header_is_401_unread(app, client, header, outcome
     )
     assert_refused(response, 401)
     assert app.extensions["callhouse"]["counters"].read()[outcome] == 1
+
+
+def test_refused_request_leaves_no_error_in_memory(client):
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            post_as_is(client, CANARY, REFUSED["wrong key"][0])
+        assert not [each for each in gc.get_objects() if isinstance(each, ForgedSignature)]
+    finally:
+        gc.enable()
 
 
 def test_body_that_cannot_be_read_is_400(app, client, db):
