@@ -264,10 +264,11 @@ def _listed_changes(connection: Connection) -> list[tuple[Any, ...]]:
 # -- what to erase ---------------------------------------------------------------------------------
 
 # A number stands in these too, before there is a call, or where a body is not understood.
-_BODIES_OF_NO_CALL = (
-    "SELECT o.entity_id, o.body FROM observations o WHERE o.body IS NOT NULL "
+_OF_NO_CALL = (
+    "SELECT DISTINCT o.entity_id FROM observations o WHERE o.body IS NOT NULL "
     "AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.call_id = o.entity_id) "
-    "AND NOT EXISTS (SELECT 1 FROM chats h WHERE h.chat_id = o.entity_id)"
+    "AND NOT EXISTS (SELECT 1 FROM chats h WHERE h.chat_id = o.entity_id) "
+    f"AND o.entity_id > ? ORDER BY o.entity_id LIMIT {_CHUNK}"
 )
 _WITH_NUMBER = "SELECT call_id FROM calls WHERE from_number = ? OR to_number = ?"
 
@@ -281,10 +282,16 @@ def ids_where(connection: Connection, condition: str) -> list[str]:
 def ids_with_number(connection: Connection, number: str) -> list[str]:
     """Calls from or to a number, and bodies of no call that contain it."""
     found = {id for (id,) in connection.execute(_WITH_NUMBER, (number, number)).fetchall()}
-    spelled = number.encode()
-    for entity_id, body in connection.execute(_BODIES_OF_NO_CALL):
-        if spelled in zstandard.decompress(body):
-            found.add(entity_id)
+    spelled, last = number.encode(), ""
+    while ids := [id for (id,) in connection.execute(_OF_NO_CALL, (last,)).fetchall()]:
+        query = (
+            "SELECT entity_id, body FROM observations WHERE body IS NOT NULL "
+            f"AND entity_id IN ({_marks(ids)})"
+        )
+        for entity_id, body in connection.execute(query, ids).fetchall():
+            if spelled in zstandard.decompress(body):
+                found.add(entity_id)
+        last = ids[-1]
     return sorted(found)
 
 
