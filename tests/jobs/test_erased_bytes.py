@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -54,11 +55,11 @@ def event(number, name, start_ms):
     return receive(body, source="webhook", observed_at=number, received_at=start_ms)
 
 
-def fill(database):
-    """Store the calls; some of their later events come when rows of other calls are between."""
+def fill(database, calls=CALLS):
+    """Store calls; some of their later events come when rows of other calls are between."""
     events = [
         each
-        for number in range(CALLS)
+        for number in range(calls)
         for each in (event(number, "call_ended", 0), event(number // 2, "call_analyzed", 0))
     ]
     with closing(open_store(database)) as store:
@@ -94,30 +95,54 @@ def load(database, first):
     assert not thread.is_alive()
 
 
+@contextmanager
+def erasing(database, folder, *options):
+    """`callhouse erase` of every twenty-fifth call, as a process."""
+    settings = {
+        "CALLHOUSE_DATABASE_URL": url_of(database),
+        "CALLHOUSE_MEDIA_URL": f"file:{folder}/media",
+    }
+    command = ["erase", "--where", "batch_call_id = 'erase'", "--yes", "--json", *options]
+    with subprocess.Popen(
+        [sys.executable, "-m", "receiver", *command],
+        env=environment(**settings),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+
+
+@pytest.mark.slow
+@pytest.mark.sqlite
+def test_kills_at_any_moment_leave_a_sound_file(engine, database, db, tmp_path):
+    """Also while it writes to the file beside SQLite; a receiver writes meanwhile."""
+    fill(database, 1000)
+    chance, gone = random.Random(1), [end_of(number) for number in range(0, 1000, EVERY)]
+    with load(database, 1001):
+        for _ in range(20):
+            with erasing(database, tmp_path) as process:
+                try:
+                    process.wait(chance.uniform(0.5, 3))
+                except subprocess.TimeoutExpired:
+                    process.kill()
+    with erasing(database, tmp_path) as process:
+        assert json.loads(process.communicate(timeout=300)[0])["left"] is None
+    engine.check(db)
+    assert files_with(engine.folder(database), *gone) == set()
+
+
 @pytest.mark.slow
 def test_two_hundred_of_five_thousand_leave_no_byte(engine, database, db, tmp_path):
     fill(database)
     gone = [end_of(number) for number in range(0, CALLS, EVERY)]
     assert len(gone) == 200
     assert {text for _, text in files_with(engine.folder(database), *gone)} == set(gone)
-    command = ["erase", "--where", "batch_call_id = 'erase'", "--yes", "--json", "--vacuum"]
     # On SQLite nothing needs to be written anew.
-    arguments = command if url_of(database).startswith("postgres") else command[:-1]
-    settings = {
-        "CALLHOUSE_DATABASE_URL": url_of(database),
-        "CALLHOUSE_MEDIA_URL": f"file:{tmp_path}/media",
-    }
-    with load(database, CALLS + 1) as sent:
+    vacuum = ["--vacuum"] if url_of(database).startswith("postgres") else []
+    with load(database, CALLS + 1) as sent, erasing(database, tmp_path, *vacuum) as process:
         before = sent()
-        done = subprocess.run(
-            [sys.executable, "-m", "receiver", *arguments],
-            env=environment(**settings),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        result = json.loads(process.communicate(timeout=300)[0])
         assert sent() > before
-        result = json.loads(done.stdout)
     assert result["left"] is None
     assert result["receipt"]["entities"] >= 200
     assert files_with(engine.folder(database), *gone) == set()
