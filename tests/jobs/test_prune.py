@@ -13,6 +13,7 @@ from receiver.errors import NotStored
 from receiver.jobs.prune import preview, prune, prune_all
 from receiver.jobs.worker import Run, Stopped
 from receiver.store import Outcome, open_store, roll_up, show
+from receiver.store.connection import connect
 from receiver.transfer import compare
 from receiver.transfer import copy as copy_all
 from tests.support.engines import url_of
@@ -279,3 +280,21 @@ def test_command_prints_what_is_due_and_receipts(run, store, db, monkeypatch):
     [receipt] = json.loads(result.stdout)["receipts"]
     assert (receipt["entities"], count(db, "calls"), result.exit_code) == (1, 0, 0)
     assert "Nothing is old enough." in run().output
+
+
+@pytest.mark.sqlite
+def test_file_of_an_older_version_is_converted_once(run, store, database, monkeypatch):
+    with closing(connect(database, busy_timeout_ms=5000)) as connection:
+        connection.execute("PRAGMA auto_vacuum = 0")
+        connection.execute("VACUUM")
+    monkeypatch.setenv("CALLHOUSE_KEEP_CALLS_DAYS", "1")
+    for n in range(50):
+        add_whole(store, f"gone_{n:02}", noise="".join(map(chr, range(0x4E00, 0x4E00 + 9000))))
+    before = database.stat().st_size
+    result = run()
+    assert "callhouse prune --vacuum" in " ".join(result.output.split())
+    assert database.stat().st_size >= before
+    assert run("--vacuum").exit_code == 0
+    assert database.stat().st_size < before / 3
+    add_whole(store, "later", noise="".join(map(chr, range(0x4E00, 0x4E00 + 9000))))
+    assert "prune --vacuum" not in run().output

@@ -35,6 +35,8 @@ _LAST = (
 )
 # How long a statement that rewrites a table waits for its lock.
 MAINTENANCE_SECONDS = 30.0
+# So many refusals are named.
+_NAMED = 5
 _DATABASE_BYTES = "SELECT pg_database_size(current_database())"
 # How much of the log a start after a crash would replay.
 _WAL_BYTES = (
@@ -133,8 +135,12 @@ class Postgres:
             session.close()
 
     def clean(self, *, pause: Callable[[float], None]) -> str | None:
-        """Make the space of deleted rows usable again, and sample the columns without them."""
-        return self._maintain("VACUUM (ANALYZE) {}", pause)
+        """Make the space of deleted rows usable again, and sample the columns without them.
+
+        Where this role may not, the server's autovacuum does it.
+        """
+        self._maintain("VACUUM (ANALYZE) {}", pause)
+        return None
 
     def give_back(self, *, repack: bool, pause: Callable[[float], None]) -> int:  # noqa: ARG002
         """No-op: `clean` gives back what is free at the end of a table."""
@@ -170,7 +176,10 @@ class Postgres:
                         refused.append(each)
         except psycopg.Error as error:
             raise unusable(error, "the database could not be cleaned") from error
-        return f"this role may not do all: {'; '.join(refused)}" if refused else None
+        if not refused:
+            return None
+        more = f", and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+        return f"this role may not do all: {'; '.join(refused[:_NAMED])}{more}"
 
 
 def _one(session: Session, statement: str) -> Any:

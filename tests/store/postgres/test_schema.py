@@ -20,6 +20,7 @@ from receiver.store import (
     show,
     sql,
 )
+from receiver.store.engine import engine
 from receiver.store.migrate import scripts
 from receiver.store.postgres.connection import numbered
 from schema.sql import rollups
@@ -348,6 +349,9 @@ def test_role_without_rights_to_alter_can_serve(pg):
         assert rebuild(store, progress=lambda *_: None) == 1
         assert list(roll_up(store, timezone="UTC", now_ms=2**50))
         store.close()
+        assert engine(where).clean(pause=lambda _: None) is None
+        # Which words, depends on the server's version.
+        assert '"observations"' in (engine(where).vacuum() or "")
         with pytest.raises(DatabaseAway, match="may not change them") as refused:
             migrate(where, timezone="Asia/Tokyo")
         assert "callhouse migrate" in refused.value.hint
