@@ -83,11 +83,12 @@ _COLUMN_FIELDS = {
     "llm_tokens_average": ("llm_token_usage",),
     "twilio_call_sid": ("telephony_identifier",),
 }
+_COLUMNS_OF_CALLS = CALLS.names
 # Columns that no single field decides.
 _DERIVED = ("call_id", "cost_is_final", "extra", "level", "observed_at", "updated_at", "account")
 _COLUMNS = {
     column: _COLUMN_FIELDS.get(column, (column,))
-    for column in CALLS.names
+    for column in _COLUMNS_OF_CALLS
     if column not in _DERIVED
 }
 # Choices of fields of which the first that is carried decides.
@@ -212,7 +213,7 @@ def _call_row(
         "updated_at": stamp.updated_at,
         "account": stamp.account,
     }
-    return tuple(values[column] for column in CALLS.names)
+    return tuple(values[column] for column in _COLUMNS_OF_CALLS)
 
 
 def _cost_is_final(columns: Mapping[str, Any]) -> bool:

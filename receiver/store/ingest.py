@@ -30,10 +30,10 @@ from receiver.store.observations import (
 from receiver.store.outbox import Forward, enqueue
 from receiver.store.protocols import Connection
 from receiver.store.writing import read_call, retain, write
-from schema import limits, merge, retention
+from schema import merge, retention
 from schema.chats import project_chat
 from schema.disconnection_reasons import REASONS, UNKNOWN
-from schema.events import Event, parse
+from schema.events import Event, is_usable, parse
 from schema.merge import Observation
 from schema.rows import (
     Read,
@@ -100,7 +100,7 @@ def receive(
 
 def _read(event: Event, source: str, *, is_likely_new: bool) -> Read | None:
     """What a call's event says beyond the one before it, if that arrived here lately."""
-    if event.entity_type not in ENTITY_TYPES or not limits.is_usable(event.problem):
+    if event.entity_type not in ENTITY_TYPES or not is_usable(event.problem):
         return None
     before = RECENT.last(event.entity_id)
     RECENT.add(event, source)
@@ -123,7 +123,7 @@ def observe(connection: Connection, received: Received) -> Outcome:
     owner = connection.execute(sql.ACCOUNT_OF_KEY, (received.key_id,))
     known = few_observation_rows(connection, event.entity_id)
     scopes = {scope for (scope,) in tombstones.fetchall()}
-    erased = retention.is_closed(scopes)
+    erased = bool(scopes) and retention.is_closed(scopes)
     (account,) = owner.fetchone() or (None,)
     is_partial = known is None
     if known is None:
@@ -150,7 +150,7 @@ def observe(connection: Connection, received: Received) -> Outcome:
         return Outcome.ERASED
     if twin is not None and (moved == twin or not twin.is_usable):
         return Outcome.DUPLICATE
-    if twin is None and not limits.is_usable(event.problem):
+    if twin is None and not is_usable(event.problem):
         return Outcome.QUARANTINED
     if known is None:
         known, is_partial = observation_rows(connection, event.entity_id), False

@@ -9,8 +9,7 @@ import zstandard
 
 from receiver.store import sql
 from receiver.store.protocols import Connection
-from schema import limits
-from schema.events import Event, parse
+from schema.events import Event, is_usable, parse
 from schema.merge import Observation
 from schema.rows import Stamp
 
@@ -44,7 +43,7 @@ class ObservationRow:
     @property
     def is_usable(self) -> bool:
         """Whether it takes part in the merge."""
-        return limits.is_usable(self.problem) and self.entity_type in ENTITY_TYPES
+        return is_usable(self.problem) and self.entity_type in ENTITY_TYPES
 
     def bare(self) -> Observation:
         """The observation without what it carries."""

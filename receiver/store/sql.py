@@ -1,6 +1,6 @@
 """The statements. Built from schema.tables, never from names in a payload."""
 
-from schema.limits import CUT
+from schema.events import CUT
 from schema.rows import DISCRIMINATORS
 from schema.sql.macros import plain
 from schema.tables import ACCOUNT_KEYS, CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table

@@ -1,6 +1,7 @@
 """The only writer: many requests, one transaction after another, answered after the commit."""
 
 import fcntl
+import os
 import threading
 import time
 from collections import deque
@@ -99,6 +100,7 @@ class Store:
         self._identity: tuple[int, int] | None = None
         self._log: Log | None = None
         self._log_path = path.with_name(path.name + "-wal")
+        self._turn_path = f"{path}.turn"
 
     def add(self, received: Received) -> Outcome:
         """Store one body; return once it is on disk. Raises StoreUnavailable."""
@@ -261,16 +263,18 @@ class Store:
     def _writer_lock(self, deadline: float) -> Iterator[None]:
         """Lock the file that a process holds while it waits for SQLite's write lock, so that the
         process that has just released the write lock cannot acquire it again at once."""
-        with self.path.with_name(self.path.name + ".turn").open("a") as file:
+        file = os.open(self._turn_path, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
                 except BlockingIOError:
                     self._wait(deadline)
-                else:
-                    break
-            # Closing the file lets the next one through.
             yield
+        finally:
+            # Lets the next one through.
+            os.close(file)
 
     def _connect(self) -> Connection:
         """The open connection, or a new one: opening meets the locks of other processes too."""

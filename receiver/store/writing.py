@@ -13,6 +13,7 @@ from schema.sql import rollups
 from schema.tables import CALLS
 from schema.transcript import Row
 
+_COLUMNS = CALLS.names
 _START, _OBSERVED = CALLS.names.index("start_timestamp"), CALLS.names.index("observed_at")
 
 Stored = dict[str, dict[tuple[Any, ...], Row]]
@@ -21,7 +22,7 @@ Stored = dict[str, dict[tuple[Any, ...], Row]]
 def read_call(connection: Connection, call_id: str) -> dict[str, Any] | None:
     """The calls row as a dict; None if there is none."""
     row = connection.execute(sql.SELECT["calls"], (call_id,)).fetchone()
-    return dict(zip(CALLS.names, row, strict=True)) if row else None
+    return dict(zip(_COLUMNS, row, strict=True)) if row else None
 
 
 def write(
@@ -85,7 +86,7 @@ def _replace(connection: Connection, table: str, stored: list[Row], wanted: list
 
 def _update_call(connection: Connection, before: Row, after: Row) -> None:
     """Update the columns that change: of the indexes of calls, only theirs are written."""
-    pairs = zip(CALLS.names, before, after, strict=True)
+    pairs = zip(_COLUMNS, before, after, strict=True)
     changed = {name: new for name, old, new in pairs if old != new}
     columns = ", ".join(f"{name} = ?" for name in changed)
     connection.execute(sql.UPDATE_CALL.format(columns), (*changed.values(), after[0]))

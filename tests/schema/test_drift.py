@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from receiver.cli import main
 from receiver.sandbox.days import day
 from receiver.store import migrate, rebuild, receive
+from schema.drift import product_family
 from schema.events import EVENTS
-from schema.products import product_family
 from schema.sql.macros import unknown_event
 from tests.support.engines import url_of
 from tests.support.storing import stored

@@ -6,16 +6,16 @@ import time
 import pytest
 
 from receiver.store import rebuild, receive
-from schema import limits
+from schema import events
 from schema.events import parse
 from tests.support.storing import count
 from tests.support.tables import dump
 from tests.support.webhooks import post
 
 MIB = 1024 * 1024
-MANY_ENTRIES = limits.CUT + "a list has more than 10,000 entries"
-MANY_KEYS = limits.CUT + "an object has more than 5,000 keys"
-HEAVY_ENTRY = limits.CUT + "an entry has more than 100,000 values"
+MANY_ENTRIES = events.CUT + "a list has more than 10,000 entries"
+MANY_KEYS = events.CUT + "an object has more than 5,000 keys"
+HEAVY_ENTRY = events.CUT + "an entry has more than 100,000 values"
 TOO_MANY = "more than 2,000,000 values"
 TRACK = "transcript_with_tool_calls"
 
