@@ -184,7 +184,7 @@ def _keeping_recordings(environ: Mapping[str, str]) -> Iterator[None]:
         with suppress(Stopped), closing(open_store(settings.database, busy_seconds=60)) as store:
             run = Run(settings, store, stop=stop)
             began_at = run.now_ms()
-            keep_pass(run, storage, limit=KEPT_RECORDINGS, all_calls=True)
+            keep_pass(run, storage, limit=KEPT_RECORDINGS)
             while True:
                 # What cannot be written now is tried again.
                 with suppress(StoreUnavailable):

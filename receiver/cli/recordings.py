@@ -91,12 +91,12 @@ def _keep(settings: config.Settings, *, retry: bool) -> str | None:
             bar.update(task, completed=done + counts.done)
 
         while True:
-            counts = keep_pass(run, storage, limit=_PASS_FILES, all_calls=not done, progress=show)
+            counts = keep_pass(run, storage, limit=_PASS_FILES, progress=show)
             lease.incomplete = counts.problem or lease.incomplete
             done += counts.done
             left = media.count_due(store, now_ms=clock.now_ms())
             bar.update(task, completed=done, total=done + left)
-            if counts.stopped or not counts.done:
+            if counts.stopped or not (counts.done or counts.has_more):
                 return counts.stopped
 
 

@@ -46,26 +46,30 @@ from schema.rows import MEDIA_KINDS
 
 # Files of one pass of the worker.
 PASS_FILES = 200
-# How far back a pass looks for new calls, and how often one looks at all calls.
+# How far back a pass looks for new calls, how often passes look at all calls, and how many files of
+# these a pass finds.
 RECENT_MS, ALL_CALLS_MS = 3_600_000, 3_600_000
+FOUND_FILES = 10_000
 FIRST_RETRY_MS, LAST_RETRY_MS = 30_000, 6 * 3_600_000
 # About a week.
 MAX_ATTEMPTS = 36
 # Retell may store a recording a while after the call: until then, a dead link is tried again.
 SETTLING_MS = 3_600_000
-# The key in a run's memory: when this process last looked at all calls.
-_ALL_CALLS_AT = "all_calls_at"
+# Keys in a run's memory: when this process began to look at all calls, and where it continues.
+_ALL_CALLS_AT, _CONTINUE_UNTIL = "all_calls_at", "continue_until"
 
 
 @dataclass(slots=True)
 class Counts:
-    """Files by how their attempts ended. `stopped` says why the pass ended before its end."""
+    """Files by how their attempts ended. `stopped` says why the pass ended before its end;
+    `has_more` that there are calls whose files were not looked for yet."""
 
     kept: int = 0
     failed: int = 0
     gone: int = 0
     bytes: int = 0
     stopped: str | None = None
+    has_more: bool = False
 
     @property
     def done(self) -> int:
@@ -95,13 +99,11 @@ def keep_pass(
     *,
     limit: int,
     since: int = 0,
-    all_calls: bool = False,
     progress: Callable[[Counts], None] = lambda _: None,
 ) -> Counts:
     """Find new files, and fetch up to `limit` that are due. Raises StoreUnavailable.
 
-    With `all_calls`, files of all calls are found, else of those that changed lately. With `since`,
-    files that have been due for longer wait.
+    With `since`, files that have been due for longer wait.
     """
     counts = Counts()
     try:
@@ -114,7 +116,7 @@ def keep_pass(
             counts.stopped = "another process is keeping recordings"
             return counts
         _sweep(run.store, storage)
-        _find(run, all_calls=all_calls)
+        counts.has_more = _find(run)
         files = due_files(run.store, now_ms=run.now_ms(), limit=limit, since=since)
         if files:
             with _Fetching(run, storage) as fetching:
@@ -122,12 +124,19 @@ def keep_pass(
     return counts
 
 
-def _find(run: Run, *, all_calls: bool) -> None:
-    now_ms = run.now_ms()
-    is_time = all_calls or now_ms - run.memory.get(_ALL_CALLS_AT, 0) >= ALL_CALLS_MS
-    find_new(run.store, since=0 if is_time else now_ms - RECENT_MS, now_ms=now_ms)
-    if is_time:
-        run.memory[_ALL_CALLS_AT] = now_ms
+def _find(run: Run) -> bool:
+    """Find files of calls that changed lately, and once in a while of all calls, a part in each
+    pass. Whether there are more calls to look at."""
+    now_ms, memory = run.now_ms(), run.memory
+    find_new(run.store, since=now_ms - RECENT_MS, now_ms=now_ms)
+    until = memory.get(_CONTINUE_UNTIL)
+    if until is None and now_ms - memory.get(_ALL_CALLS_AT, 0) >= ALL_CALLS_MS:
+        memory[_ALL_CALLS_AT] = until = now_ms
+    if until is not None:
+        memory[_CONTINUE_UNTIL] = find_new(
+            run.store, since=0, until=until, limit=FOUND_FILES, now_ms=now_ms
+        )
+    return memory.get(_CONTINUE_UNTIL) is not None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from schema.sql.macros import plain
 
 # Rows read at once, and rows written in one transaction.
 _FOUND, _WRITTEN = 2000, 200
+_MAX_MS = 2**63 - 1
 
 _NOT_ERASED = """NOT EXISTS (
     SELECT 1 FROM erasures e
@@ -27,7 +28,7 @@ SELECT m.call_id, m.kind, c.updated_at
 FROM calls c
 JOIN media m ON m.call_id = c.call_id
 LEFT JOIN media_files f ON f.call_id = m.call_id AND f.kind = m.kind
-WHERE c.updated_at >= ? AND is_over(c) AND m.url IS NOT NULL AND f.call_id IS NULL
+WHERE c.updated_at BETWEEN ? AND ? AND is_over(c) AND m.url IS NOT NULL AND f.call_id IS NULL
     AND {_NOT_ERASED}
 ORDER BY c.updated_at DESC LIMIT {_FOUND}
 """)  # noqa: S608
@@ -105,14 +106,17 @@ class Outcome:
     fetched_at: int | None = None
 
 
-def find_new(store: AnyStore, *, since: int, now_ms: int) -> int:
-    """Add a pending row for each file of calls updated since a time; return how many.
+def find_new(
+    store: AnyStore, *, since: int, now_ms: int, until: int = _MAX_MS, limit: int = _MAX_MS
+) -> int | None:
+    """Add a pending row for each file of calls updated from `since` to `until`, the newest first.
 
-    Raises StoreUnavailable.
+    After about `limit` rows, return the time to continue until; None at the end. Raises
+    StoreUnavailable.
     """
     added = 0
-    while True:
-        found = store.read(lambda c: c.execute(_NEW, (since,)).fetchall())
+    while added < limit:
+        found = store.read(partial(_rows, _NEW, (since, until)))
         for start in range(0, len(found), _WRITTEN):
             rows = [
                 (min(updated_at or 0, now_ms), now_ms, call_id, kind)
@@ -121,7 +125,10 @@ def find_new(store: AnyStore, *, since: int, now_ms: int) -> int:
             store.run(partial(_execute_many, _ADD, rows))
         added += len(found)
         if len(found) < _FOUND:
-            return added
+            return None
+        # Inclusive: other calls may have changed at the same moment.
+        until = found[-1][2]
+    return until
 
 
 def due_files(store: AnyStore, *, now_ms: int, limit: int, since: int = 0) -> list[DueFile]:
@@ -181,6 +188,10 @@ def problems(where: Location, *, limit: int) -> list[tuple[str, str, int]]:
     """The most frequent problems: state, message, files. Raises NotStored without a database."""
     with reading(where) as connection:
         return [(s, p, int(n)) for s, p, n in connection.execute(_PROBLEMS, (limit,)).fetchall()]
+
+
+def _rows(query: str, values: tuple[int, int], connection: Connection) -> list[Any]:
+    return connection.execute(query, values).fetchall()
 
 
 def _execute_many(statement: str, rows: Iterable[tuple[Any, ...]], connection: Connection) -> None:

@@ -85,7 +85,9 @@ def test_scrubbed_recording_alone_is_kept(job, db):
 def test_expired_link_is_renewed_through_get_call(job, db):
     calls = job.populate(4)
     job.now_ms.now_ms += 2 * DAY_MS
-    assert job.keep().kept == linked(calls)
+    counts = job.keep()
+    assert media_files(db, state="failed") == []
+    assert counts.kept == linked(calls)
     asked = [path for path in job.seen if path.startswith("/v2/get-call/")]
     assert len(set(asked)) == len(calls)
 
@@ -204,6 +206,22 @@ def test_worker_passes_look_at_recent_calls(job):
     assert len(job.files()) == 3
 
 
+def test_large_backlog_is_found_in_parts(job, db, monkeypatch):
+    monkeypatch.setattr("receiver.jobs.recordings.FOUND_FILES", 2)
+    monkeypatch.setattr("receiver.store.media._FOUND", 2)
+    monkeypatch.setattr("receiver.store.media._NEW", media._NEW.replace("LIMIT 2000", "LIMIT 2"))
+    for _ in range(5):
+        job.now_ms.now_ms -= 2 * HOUR_MS
+        job.populate(1, kinds=["recording"])
+    job.now_ms.now_ms = NOW_MS
+    passes = 0
+    while not passes or job.memory.get("continue_until") is not None:
+        keep_recordings(job.run())
+        passes += 1
+        assert len(media_files(db)) == min(2 * passes, 5)
+    assert (passes, len(job.files())) == (3, 5)
+
+
 def test_empty_url_keeps_nothing(job, db):
     job.populate(1)
     job.environ["CALLHOUSE_MEDIA_URL"] = ""
@@ -251,7 +269,7 @@ def test_leftovers_of_an_erased_call_are_deleted(job):
 def test_two_processes_do_not_fetch_at_once(job):
     job.populate(1, kinds=["recording"])
     seen = []
-    job.handler.before = staticmethod(lambda _path: seen.append(job.keep(all_calls=False).stopped))
+    job.handler.before = staticmethod(lambda _path: seen.append(job.keep().stopped))
     assert job.keep().kept == 1
     assert seen == ["another process is keeping recordings"]
 

@@ -11,11 +11,16 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    # Many clients may connect at one moment of a busy machine.
+    request_queue_size = 128
+
+
 class Loopback:
     """Serves while its block runs. With `waits`, the end of it waits for every request."""
 
     def __init__(self, handler: type[Handler], *, waits: bool = True) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._server.daemon_threads = not waits
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(

@@ -141,7 +141,8 @@ class Recordings:
         return Unhurried(self.settings, self.store, now_ms=self.now_ms, memory=self.memory)
 
     def keep(self, **options) -> Counts:
-        options = {"limit": 100_000, "all_calls": True} | options
+        options = {"limit": 100_000} | options
+        self.memory.clear()
         return keep_pass(self.run(), storage_of(self.settings), **options)
 
     def keep_until_done(self) -> Counts:
