@@ -98,7 +98,7 @@ def observation_rows(connection: Connection, entity_id: str) -> list[Observation
 
 def few_observation_rows(connection: Connection, entity_id: str) -> list[ObservationRow] | None:
     """The observations of an entity as `observation_rows`; None if there are many."""
-    found = connection.execute(sql.SOME_KNOWN, (entity_id, MANY + 1)).fetchall()
+    found = connection.execute(sql.SOME_KNOWN.format(MANY + 1), (entity_id,)).fetchall()
     return [ObservationRow(*row) for row in found] if len(found) <= MANY else None
 
 
