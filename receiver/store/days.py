@@ -54,8 +54,8 @@ DAY_MS = 86_400_000
 _END_MS = 253_402_300_800_000
 
 # What the rows of a call or chat are made from; that it came again changes none of them.
-SAYS = (*OBSERVATIONS.names[:8], "problem")
-_REST = tuple(name for name in OBSERVATIONS.names if name not in (*SAYS, "body"))
+CONTENT = (*OBSERVATIONS.names[:8], "problem")
+_REST = tuple(name for name in OBSERVATIONS.names if name not in (*CONTENT, "body"))
 
 
 def _began(alias: str) -> str:
@@ -86,7 +86,7 @@ class ObservationSql:
 
 
 def observed(kept: ObservationSql) -> str:
-    """Of each observation: its number, its day, those of its call and its chat, and all it says.
+    """Of each observation: its number, its day, those of its call and its chat, and its columns.
 
     Whether there is a body is known without reading it.
     """
@@ -94,7 +94,7 @@ def observed(kept: ObservationSql) -> str:
         f"SELECT {kept.number}, {_day('o.first_received_at')}, "
         f"CASE WHEN c.call_id IS NOT NULL THEN {_day(_began('c'))} END, "
         f"CASE WHEN h.chat_id IS NOT NULL THEN {_day(_began('h'))} END, "
-        f"{', '.join(f'o.{name}' for name in SAYS)}, "
+        f"{', '.join(f'o.{name}' for name in CONTENT)}, "
         # Tombstones are never deleted, and a new one may remove more of the rows.
         "(SELECT count(*) FROM erasures e WHERE e.entity_id = o.entity_id), "
         f"{', '.join(f'o.{name}' for name in _REST)}, "
@@ -192,14 +192,14 @@ def made(
     for group in DATED:
         days[group][UNKNOWN_DAY] = Fingerprint()
     observations, calls, chats = (days[group] for group in DATED)
-    says = len(SAYS) + 1
+    content = len(CONTENT) + 1
     found = read(observed(kept), {})
     for done, (number, day, call_day, chat_day, *row) in enumerate(found, start=1):
         observations[day].add(row, number)
         if call_day is not None:
-            calls[call_day].add(row[:says])
+            calls[call_day].add(row[:content])
         if chat_day is not None:
-            chats[chat_day].add(row[:says])
+            chats[chat_day].add(row[:content])
         if done % _PROGRESS_ROWS == 0:
             progress(done)
     for group, (table,) in UNDATED.items():
