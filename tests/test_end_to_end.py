@@ -285,6 +285,14 @@ def test_demo_serves_until_stopped_and_leaves_nothing(environ, tmp_path):
 
         wait_until(one_that_was_placed)
 
+        def one_with_sound():
+            sql = "select call_id from media_files where state = 'kept' and kind = 'recording'"
+            return browser.get("/retell.json", params={"sql": sql, "_shape": "array"}).json()
+
+        call_id = wait_until(one_with_sound)[0]["call_id"]
+        sound = browser.get(f"/-/media/{call_id}/recording", headers={"Range": "bytes=0-99"})
+        assert (sound.status_code, sound.content[:4], len(sound.content)) == (206, b"RIFF", 100)
+
     demo.send_signal(signal.SIGINT)
     # No log: to whoever runs it, the demo prints the key it has made up.
     (tmp_path / "demo.txt").write_text("".join([*lines, *demo.stdout]))

@@ -6,7 +6,10 @@ import httpx
 import pytest
 
 from receiver.jobs.recordings import FIRST_RETRY_MS, SETTLING_MS, keep_recordings
+from receiver.jobs.worker import Worker, functions
 from receiver.store import media
+from receiver.store.engine import reading
+from receiver.store.jobs import job_rows
 from receiver.store.media import Outcome
 from schema.rows import MEDIA_KINDS
 from tests.support.buckets import bucket
@@ -204,6 +207,16 @@ def test_worker_passes_look_at_recent_calls(job):
     job.now_ms.now_ms += 2 * HOUR_MS
     keep_recordings(job.run())
     assert len(job.files()) == 3
+
+
+def test_worker_runs_the_job(job, database):
+    job.populate(2, kinds=["recording"])
+    jobs = {"recordings": functions()["recordings"]}
+    worker = Worker(job.settings, jobs, now_ms=job.now_ms, claim_seconds=0)
+    worker.step("recordings", job.store)
+    assert len(job.files()) == 2
+    with reading(database) as connection:
+        assert job_rows(connection)["recordings"].result == "done"
 
 
 def test_large_backlog_is_found_in_parts(job, db, monkeypatch):
