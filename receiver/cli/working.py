@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 
 from receiver import config
 from receiver.cli.group import err, main
@@ -29,16 +28,19 @@ def work() -> None:
     settings = config.load()
     migrate(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)
     worker = Worker(settings, functions(), say=log)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
+    # Blocked in every thread, and waited for below.
+    numbers = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     err.print(
         f"Working on {settings.database}: {', '.join(worker.intervals_ms)}",
         markup=False,
         soft_wrap=True,
     )
-    worker.run()
+    worker.start()
+    signal.sigwait(numbers)
+    has_ended = worker.stop()
     err.print("Stopped.")
-    if threading.active_count() > 1:
-        # A job is still waiting for Retell or the disk. It may be killed at any point.
+    if not has_ended:
+        # A job still waits for Retell or the disk. It may be killed at any point.
         sys.stderr.flush()
         os._exit(0)

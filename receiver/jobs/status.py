@@ -21,6 +21,8 @@ from receiver.webhook.signature import key_id
 
 # Events of so many days say which keys are in use and how fast the database grows.
 RECENT_DAYS = 30
+# Usually the keys that are set have signed some of so many calls.
+NEWEST_CALLS = 1000
 _DAY_MS = 86_400_000
 
 _COUNT_CALLS = "SELECT count(*) FROM calls"
@@ -39,7 +41,7 @@ _RECENT_KEYS = (
 )
 _NEWEST_KEYS = (
     "SELECT o.key_id, max(o.last_received_at), count(*) FROM (SELECT call_id AS id FROM calls "
-    "ORDER BY updated_at DESC LIMIT 1000) recent JOIN observations o ON o.entity_id = recent.id "
+    "ORDER BY updated_at DESC LIMIT ?) recent JOIN observations o ON o.entity_id = recent.id "
     "WHERE o.source = 'webhook' AND o.key_id IS NOT NULL GROUP BY o.key_id"
 )
 _ALL_KEYS = (
@@ -184,7 +186,7 @@ def _keys(connection: Connection, settings: Settings, since: int) -> list[KeyUse
     }
     # Usually one key signs all; the others cost a longer search, and the longest says when one
     # signed last that has been silent for a month.
-    rows = connection.execute(_NEWEST_KEYS).fetchall()
+    rows = connection.execute(_NEWEST_KEYS, (NEWEST_CALLS,)).fetchall()
     if not names.keys() <= {key for key, *_ in rows}:
         rows = connection.execute(_RECENT_KEYS, (since, since)).fetchall()
         rows = rows or connection.execute(_ALL_KEYS).fetchall()

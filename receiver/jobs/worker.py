@@ -118,23 +118,27 @@ class Worker:
         self._lease_ms = round(lease_seconds * 1000)
         self._claim_seconds, self._poll_seconds = claim_seconds, poll_seconds
         self._stop = threading.Event()
-
-    def stop(self) -> None:
-        """Let every job end after its current transaction."""
-        self._stop.set()
-
-    def run(self) -> None:
-        """Run the jobs that are on until `stop` is called."""
-        threads = [
+        self._threads = [
             threading.Thread(target=self._keep_running, args=(name,), name=name, daemon=True)
             for name in self.intervals_ms
         ]
-        for thread in threads:
+
+    def start(self) -> None:
+        """Run the jobs that are on, each in a thread, until `stop` is called."""
+        for thread in self._threads:
             thread.start()
-        self._stop.wait()
+
+    def stop(self) -> bool:
+        """Let every job end after its current transaction. Says whether all did in time.
+
+        Not for a signal handler, which could interrupt its own thread while that has the lock of
+        the event.
+        """
+        self._stop.set()
         deadline = time.monotonic() + STOP_SECONDS
-        for thread in threads:
+        for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _keep_running(self, name: str) -> None:
         store = open_store(self._settings.database, busy_seconds=BUSY_SECONDS)

@@ -37,7 +37,6 @@ _INSERT = "INSERT INTO jobs (name) VALUES (?) ON CONFLICT (name) DO NOTHING"
 _CLAIM = (
     "UPDATE jobs SET started_at = :now, owner = :owner, lease_until = :lease_until "
     "WHERE name = :name AND coalesce(started_at, 0) = :started_at "
-    "AND coalesce(ended_at, 0) = :ended_at "
     "AND (lease_until IS NULL OR lease_until <= :now OR owner = :dead_owner) RETURNING name"
 )
 # Only the run that has the lease may change the row.
@@ -79,7 +78,6 @@ def claim(
         "now": now_ms,
         "lease_until": now_ms + lease_ms,
         "started_at": row.started_at or 0,
-        "ended_at": row.ended_at or 0,
     }
 
     def unit(connection: Connection) -> bool:

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 
 import pytest
@@ -119,6 +119,30 @@ def test_copy_that_differs_is_refused(make, calls, tmp_path):
     with pytest.raises(BackupFailed):
         make(check=damage)
     assert not [path for path in (tmp_path / "backups").rglob("*") if path.is_file()]
+
+
+def test_copy_that_lacks_a_row_is_refused(make, calls, tmp_path):
+    def change():
+        for part in (tmp_path / "backups/.partial").glob(".*.part"):
+            # Locked, or without tables, while it is copied.
+            with suppress(sqlite3.Error), closing(sqlite3.connect(part, timeout=0)) as copy, copy:
+                copy.execute("UPDATE observations SET times_received = 9")
+
+    with pytest.raises(BackupFailed, match="the copy differs"):
+        make(check=change)
+
+
+def test_backup_with_impossible_rows_is_refused(calls, database, tmp_path):
+    back_up(database, tmp_path / "copy.db")
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as connection, connection:
+        connection.execute("INSERT INTO erasures (entity_id, scope) VALUES ('a', 'all')")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, 'reason TEXT', 'reason TEXT NOT NULL') "
+            "WHERE name = 'erasures'"
+        )
+    with pytest.raises(BackupFailed, match="is damaged"):
+        verify(tmp_path / "copy.db")
 
 
 def test_stopped_backup_leaves_nothing(make, calls, tmp_path):

@@ -46,14 +46,16 @@ pytestmark = pytest.mark.slow
 
 def run(settings, ahead_ms):
     """A process: a worker that runs each job every second, with a clock that is so much ahead."""
-    Worker(
+    worker = Worker(
         settings,
         {name: function for name, function in functions().items() if name in JOBS},
         now_ms=lambda: now_ms() + ahead_ms,
         lease_seconds=LEASE_SECONDS,
         claim_seconds=0,
         poll_seconds=0.05,
-    ).run()
+    )
+    worker.start()
+    signal.pause()
 
 
 def started(settings, number):

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from receiver.cli import main
 from receiver.clock import now_ms
 from receiver.config import Account
+from receiver.jobs import status
 from receiver.jobs.status import ago, read_status, size
 from receiver.store import receive
 from receiver.store.jobs import JobRow, claim, finish
@@ -44,8 +45,10 @@ def test_status_of_an_empty_database(settings):
     assert found.problems == []
 
 
-def test_keys_say_which_signed_last(settings, store):
+@pytest.mark.parametrize("newest_calls", [1, 1000])
+def test_keys_say_which_signed_last(settings, store, monkeypatch, newest_calls):
     """After a rotation, the old key may be revoked once it no longer signs."""
+    monkeypatch.setattr(status, "NEWEST_CALLS", newest_calls)
     settings = replace(
         settings,
         accounts=(Account("default", KEY, (KEY, OLD_KEY)), Account("acme", None, ("key_unused",))),

@@ -112,14 +112,12 @@ def test_failing_job_does_not_stop_others(settings, database):
     settings = replace(settings, file=ConfigFile(intervals=intervals))
     jobs = {"sync": fail, "roll_up": lambda _: ran.release()}
     one = Worker(settings, jobs, claim_seconds=0, poll_seconds=0.05)
-    thread = threading.Thread(target=one.run)
-    thread.start()
+    one.start()
     try:
         for _ in range(3):
             assert ran.acquire(timeout=30)
     finally:
-        one.stop()
-        thread.join()
+        assert one.stop()
     assert row_of(database).result == "failed"
 
 
@@ -151,7 +149,9 @@ def test_killed_worker_is_followed_after_its_lease(worker, store, database, cloc
     ran = []
     one = worker(sync=lambda _: ran.append(clock.ms))
     clock.ms += MINUTE_MS - 1
-    assert one.step("sync", store) > 0
+    clock.ms -= 59_000
+    assert one.step("sync", store) > 1
+    clock.ms += 59_000
     assert ran == []
     clock.ms += 1
     one.step("sync", store)
@@ -221,11 +221,9 @@ def test_stopped_job_is_due_at_once(settings, database, store, clock):
         run.sleep(30)
 
     one = Worker(settings, {"sync": job}, now_ms=clock)
-    thread = threading.Thread(target=one.run)
-    thread.start()
+    one.start()
     assert began.wait(30)
-    one.stop()
-    thread.join()
+    assert one.stop()
     row = row_of(database)
     assert (row.result, row.lease_until) == ("stopped", None)
     assert due_at(row, MINUTE_MS, now_ms=clock.ms) == clock.ms
