@@ -12,7 +12,7 @@ from rich.text import Text
 from receiver import clock, config
 from receiver.cli.group import main
 from receiver.cli.tables import Column, print_table
-from receiver.errors import NotStored
+from receiver.errors import NotStored, StoreUnavailable
 
 if TYPE_CHECKING:
     from receiver.jobs.status import Status
@@ -68,7 +68,7 @@ def doctor(as_json: bool) -> None:
     findings = []
     try:
         found = read_status(settings, now_ms=clock.now_ms())
-    except NotStored as error:
+    except (NotStored, StoreUnavailable) as error:
         found = None
         findings.append(Finding("database", True, str(error), error.hint))
     findings += examine(Patient(settings, found, clock.now_ms))

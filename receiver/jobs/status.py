@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from receiver.config import DEFAULT_ACCOUNT, Account, Settings
+from receiver.errors import StoreUnavailable, docs
 from receiver.jobs.schedule import JobState, intervals, job_states
 from receiver.store.engine import engine, reading
 from receiver.store.jobs import job_rows
@@ -128,12 +129,19 @@ class Status:
 
 
 def read_status(settings: Settings, *, now_ms: int) -> Status:
-    """Read the state. Raises NotStored without a database, and what `reading` raises."""
-    problems: list[str] = []
+    """Read the state.
+
+    Raises NotStored without a database, StoreUnavailable for one of another schema or that cannot
+    be used, and what `reading` raises.
+    """
+    with reading(settings.database):
+        problems: list[str] = []
+    looked = engine(settings.database).look(problems)
+    if "jobs" not in looked:
+        raise StoreUnavailable(problems[0], hint=f"See {docs('reference/health.md')}")
     with reading(settings.database) as connection:
         found = _read(connection, settings, now_ms)
         jobs = job_states(job_rows(connection), intervals(settings), now_ms=now_ms)
-    looked = engine(settings.database).look(problems)
     size, wal = engine(settings.database).sizes()
     counts = _counts(settings.counters_path)
     problems += traffic_problems(counts, now_ms)

@@ -6,6 +6,7 @@ import pytest
 
 from receiver import config
 from receiver.clock import now_ms
+from receiver.store.connection import COPY_ID
 from receiver.store.jobs import JobRow, claim, finish
 from receiver.webhook.signature import key_id
 from tests.support.browsing import visiting
@@ -31,6 +32,13 @@ def test_page_of_an_empty_database(get):
     assert page.status_code == 200
     assert "No problem is known." in page.text
     assert "not compared" in page.text
+
+
+def test_page_of_a_copy_names_the_reason(get, db):
+    db.execute(f"PRAGMA application_id = {COPY_ID}")
+    page = get("/-/status")
+    assert page.status_code == 503
+    assert "copy without raw bodies" in page.text
 
 
 def test_page_shows_jobs_keys_and_problems(get, store, db):

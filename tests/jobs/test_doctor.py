@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from receiver.store import connection as connections
 from receiver.store.jobs import JobRow, claim, finish
 from receiver.webhook.health import Counters, note
 from receiver.webhook.signature import key_id
+from tests.support import ROOT
 from tests.support.engines import url_of
 from tests.support.loopback import Handler, Loopback
 from tests.support.running import free_address
@@ -66,18 +68,16 @@ def test_every_check_has_a_test():
         assert f'examined("{check.__name__[1:]}"' in text, check
 
 
-@pytest.mark.sqlite
-def test_database_with_unknown_migration_is_wrong(examined, engine, db):
+def test_damaged_database_is_wrong(examined):
     assert wrong(examined("database")) == []
-    engine.note_migration(db, "9999_of_tomorrow")
-    [problem] = wrong(examined("database"))
-    assert problem.startswith("the database has migrations this version does not know")
+    problem = "the database is damaged: a page is never used"
+    assert wrong(examined("database", status={"problems": [problem]})) == [problem]
 
 
 @pytest.mark.sqlite
-def test_connection_without_its_pragmas_is_wrong(examined, settings, monkeypatch):
-    monkeypatch.setitem(connections._PRAGMAS, "synchronous", 7)
+def test_connection_without_its_pragmas_is_wrong(settings, monkeypatch):
     patient = Patient(settings, read_status(settings, now_ms=NOW_MS), lambda: NOW_MS)
+    monkeypatch.setitem(connections._PRAGMAS, "synchronous", 7)
     [first, *_] = [finding for finding in examine(patient) if finding.is_wrong]
     assert (first.subject, "PRAGMA synchronous" in first.what) == ("database", True)
 
@@ -97,8 +97,9 @@ def test_file_that_others_can_read_is_wrong(examined, database):
         beside.chmod(0o600)
     assert wrong(examined("files")) == []
     database.chmod(0o644)
-    assert wrong(examined("files")) == [f"others can read {database} (644)"]
-    database.chmod(0o600)
+    assert wrong(examined("files"))[0] == f"others can read {database} (644)"
+    for file in database.parent.glob("retell.*"):
+        file.chmod(0o600)
     Path("callhouse.toml").touch(mode=0o640)
     assert wrong(examined("files")) == []
     file = ConfigFile(forward=(Target("a", "http://a/", secret=b"secret"),))
@@ -283,6 +284,26 @@ def test_command_without_database_exits_two(invoke, tmp_path):
     result = invoke("doctor", CALLHOUSE_DATABASE_URL=f"sqlite:///{tmp_path}/none.db")
     assert result.exit_code == 2
     assert "there is no database" in result.output
+
+
+@pytest.mark.sqlite
+def test_pending_migration_is_named(invoke, database):
+    database.unlink()
+    with closing(connections.sqlite3.connect(database)) as old:
+        old.executescript((ROOT / "tests/databases/0005_key_positions.sql").read_text("utf-8"))
+    result = invoke("doctor")
+    assert result.exit_code == 2
+    assert "the database does not have this version's schema" in result.output
+    assert "reference/health.md" in result.output
+    assert invoke("status").exit_code == 1
+
+
+@pytest.mark.sqlite
+def test_unknown_migration_is_named(invoke, engine, db):
+    engine.note_migration(db, "9999_of_tomorrow")
+    result = invoke("doctor")
+    assert result.exit_code == 2
+    assert "the database has migrations this version does not know" in result.output
 
 
 @pytest.mark.sqlite

@@ -7,6 +7,7 @@ from datasette import Response
 
 from receiver import clock
 from receiver.browse.pages import require_reader
+from receiver.errors import CallhouseError
 from receiver.jobs.status import ago, at, read_status, size
 
 if TYPE_CHECKING:
@@ -15,11 +16,17 @@ if TYPE_CHECKING:
 
 
 async def status_page(datasette: "Datasette", request: "Request") -> Response:
-    """`/-/status`. Raises Forbidden, NotStored."""
+    """`/-/status`. Raises Forbidden."""
     await require_reader(datasette, request)
     now_ms = clock.now_ms()
     settings = datasette.callhouse_settings
-    found = await asyncio.to_thread(read_status, settings, now_ms=now_ms)
+    try:
+        found = await asyncio.to_thread(read_status, settings, now_ms=now_ms)
+    except CallhouseError as error:
+        # A copy without raw bodies, for example.
+        context = {"title": "Status", "error": f"{error}. {error.hint}", "status": 503}
+        page = await datasette.render_template("error.html", context, request=request)
+        return Response.html(page, 503)
     context = {
         "status": found,
         "ago": lambda at_ms: ago(at_ms, now_ms),
