@@ -39,14 +39,14 @@ WHERE m.call_id = ? AND m.kind = ? AND {_NOT_ERASED}
 ON CONFLICT DO NOTHING
 """  # noqa: S608
 # The newest first: links expire.
-_DUE = """
+_DUE = f"""
 SELECT f.call_id, f.kind, m.url, f.attempts, c.end_timestamp, c.account
 FROM media_files f
 JOIN media m ON m.call_id = f.call_id AND m.kind = f.kind
 JOIN calls c ON c.call_id = f.call_id
-WHERE f.next_attempt_at BETWEEN ? AND ?
+WHERE f.next_attempt_at BETWEEN ? AND ? AND {_NOT_ERASED}
 ORDER BY f.next_attempt_at DESC LIMIT ?
-"""
+"""  # noqa: S608
 _COUNT_DUE = "SELECT count(*) FROM media_files WHERE next_attempt_at <= ?"
 _IS_WANTED = """
 SELECT state, next_attempt_at FROM media_files WHERE call_id = ? AND kind = ?

@@ -254,12 +254,28 @@ def test_call_erased_meanwhile_leaves_no_file(job, db):
     assert media_files(db) == []
 
 
+def test_tombstone_alone_prevents_keeping(job):
+    """The rows of the call are removed in a later transaction."""
+    [call] = job.populate(1, kinds=["recording"])
+
+    def forbid(_path):
+        values = (call["call_id"], "recordings")
+        job.store.run(lambda c: c.execute(_TOMBSTONE, values))
+
+    job.handler.before = staticmethod(forbid)
+    assert job.keep().kept == 0
+    assert job.files() == {}
+    asked = len(job.seen)
+    assert job.keep().kept == 0
+    assert len(job.seen) == asked
+
+
+_TOMBSTONE = "INSERT INTO erasures (entity_id, scope) VALUES (?, ?) ON CONFLICT DO NOTHING"
+
+
 def erase_call(store, call_id):
     def unit(connection):
-        connection.execute(
-            "INSERT INTO erasures (entity_id, scope) VALUES (?, 'all') ON CONFLICT DO NOTHING",
-            (call_id,),
-        )
+        connection.execute(_TOMBSTONE, (call_id, "all"))
         for table in ("media", "media_files"):
             connection.execute(f"DELETE FROM {table} WHERE call_id = ?", (call_id,))
 
