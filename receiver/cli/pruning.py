@@ -70,8 +70,14 @@ def prune(dry_run: bool, vacuum: bool, as_json: bool) -> None:
 
 def _prune(settings: config.Settings, store: "AnyStore", *, vacuum: bool) -> "Pruned":
     from receiver.jobs.prune import prune_all
+    from receiver.jobs.worker import running
 
-    with terminable(), resumable("The next run continues from here."), progress() as bar:
+    with (
+        terminable(),
+        resumable("The next run continues from here."),
+        running(settings, "prune", store),
+        progress() as bar,
+    ):
         task = bar.add_task("Pruning", total=None)
 
         def show(setting: str, done: int) -> None:

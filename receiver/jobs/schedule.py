@@ -24,6 +24,8 @@ def intervals(settings: Settings) -> dict[str, int]:
     """The interval of each job in milliseconds; 0 for one that is off or has nothing to do."""
     has_api = any(account.api_key for account in settings.accounts)
     needs = {
+        "recordings": settings.media.location,
+        "prune": settings.keep,
         "sync": has_api,
         "coverage": has_api,
         "forward": settings.file.forward,

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from receiver.config_file import ConfigFile
+from receiver.config_file import Backup, ConfigFile, Target
 from receiver.errors import JobIsRunning, RetellUnreachable
-from receiver.jobs.schedule import FIRST_RETRY_MS, due_at, job_states, retry_ms
+from receiver.jobs.schedule import FIRST_RETRY_MS, due_at, intervals, job_states, retry_ms
 from receiver.jobs.worker import Run, Worker, functions, has_ended, own_name, running
 from receiver.store import open_store
 from receiver.store.engine import reading
@@ -204,6 +204,17 @@ def test_worker_that_lost_its_lease_stops(worker, store, database, clock):
     assert stopped == []
     row = row_of(database)
     assert (row.owner, row.ended_at) == ("two", None)
+
+
+def test_job_without_what_it_needs_is_off(settings):
+    assert {name for name, every in intervals(settings).items() if every} == {
+        "roll_up", "recordings", "sync", "coverage",
+    }  # fmt: skip
+    bare = replace(settings, accounts=(), media=replace(settings.media, location=None))
+    assert [name for name, every in intervals(bare).items() if every] == ["roll_up"]
+    file = ConfigFile(backup=Backup(to="there"), forward=(Target("a", "http://a/"),))
+    whole = replace(settings, file=file, keep={"raw": 1})
+    assert all(intervals(whole).values())
 
 
 def test_job_turned_off_never_runs(settings, store):
