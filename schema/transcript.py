@@ -73,17 +73,17 @@ def _utterance(said: Mapping[str, Any], words: Sequence[Sequence[Any]]) -> Row:
     content, metadata = text(said.get("content")), said.get("metadata")
     return (
         content,
-        _first(start for _, start, _ in words),
-        _first(end for _, _, end in reversed(words)),
+        _first(words, 1),
+        _first(reversed(words), 2),
         len(words) or len((content or "").split()),
         None if metadata is None else json_text(metadata),
     )
 
 
-def _first(times: Iterable[Any]) -> float | None:
-    """The first that can be a time, in seconds."""
-    for time in times:
-        if (at := seconds(time)) is not None:
+def _first(words: Iterable[Sequence[Any]], column: int) -> float | None:
+    """The first in a column that can be a time, in seconds."""
+    for word in words:
+        if (at := seconds(word[column])) is not None:
             return at
     return None
 
