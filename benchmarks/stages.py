@@ -24,6 +24,7 @@ from rich.table import Table
 from benchmarks import KEY
 from benchmarks.bodies import KINDS, pair
 from receiver import config
+from receiver.store import connection as connection_module
 from receiver.store import migrate
 from receiver.store.connection import Connection
 from receiver.store.store import Machine
@@ -75,16 +76,14 @@ class TimedConnection(Connection):
 
 
 class TimedMachine(Machine):
-    def connect(self, path: Path) -> Connection:
-        connection = super().connect(path)
-        connection.close()
-        from receiver.store import connection as module
+    """A machine whose connections are timed."""
 
-        plain, module.Connection = module.Connection, TimedConnection
+    def connect(self, path: Path) -> Connection:
+        plain, connection_module.Connection = connection_module.Connection, TimedConnection
         try:
             return super().connect(path)
         finally:
-            module.Connection = plain
+            connection_module.Connection = plain
 
 
 def measure(kind: str, folder: Path) -> dict[str, float]:
@@ -143,7 +142,7 @@ def post(app: Any, body: bytes) -> None:
 
 def run(root: Path, kind: str) -> dict[str, float]:
     """Measure the code of a folder in a process of its own."""
-    command = [sys.executable, str(Path(__file__)), "--kind", kind]
+    command = [sys.executable, str(Path(__file__)), "--one", kind]
     environ = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run(command, env=environ, cwd=root, stdout=-1, stderr=-3, check=True)
     return dict(json.loads(done.stdout))
@@ -162,16 +161,17 @@ def show(kind: str, roots: list[Path], runs: dict[Path, list[dict[str, float]]])
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kind", choices=list(KINDS), help="measure one, print JSON")
+    parser.add_argument("--one", choices=list(KINDS), help="measure one kind once, print JSON")
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS)[::-1], choices=list(KINDS))
     parser.add_argument("--against", type=Path, help="a folder with another version of the code")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    if options.kind:
+    if options.one:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(measure(options.kind, Path(folder))))
+            print(json.dumps(measure(options.one, Path(folder))))
         return
     roots = [root for root in (options.against, ROOT) if root]
-    for kind in reversed(KINDS):
+    for kind in options.kinds:
         runs: dict[Path, list[dict[str, float]]] = {root: [] for root in roots}
         for _ in range(options.rounds):
             for root in roots:

@@ -32,7 +32,7 @@ ENDED = CALL | {
 }
 # As it is today; it may only shrink.
 MAX_FILES = 16
-MAX_LINES = 1460
+MAX_LINES = 1458
 
 
 def traced(work) -> set:
