@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--vacuum", is_flag=True, help="Then write the whole database anew; it waits.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def prune(dry_run: bool, vacuum: bool, as_json: bool) -> None:
-    """Remove what is older than CALLHOUSE_KEEP_..._DAYS allow, with receipts.
+    """Remove what is older than the retention settings allow, with receipts.
 
     What is removed stays removed: a tombstone says so for each call and chat. It runs beside a
     running receiver and gives the space back; stopped, the next run continues.

@@ -120,11 +120,7 @@ def test(url: str | None, account: str | None) -> None:
     key = config.load().require_api_key(account)
     urls = [url] if url else []
     with _retell(account) as retell:
-        try:
-            _print_workspace(retell)
-        except RetellError as error:
-            # The URL can be tested all the same.
-            err.print(f"Workspace unknown: {error}", style="yellow", markup=False)
+        _print_workspace(retell)
         if not urls:
             urls = sorted({w.webhook_url for w in agent_webhooks(retell) if w.webhook_url})
     if not urls:
@@ -183,8 +179,14 @@ def send(files: tuple[Path, ...], url: str | None, event: str | None) -> None:
 
 
 def _print_workspace(retell: "Retell") -> None:
-    if name := retell.workspace():
-        err.print(f"Workspace: {name}", markup=False)
+    try:
+        name = retell.workspace()
+    except RetellError as error:
+        # Whatever else is asked fails by itself, and a URL can be tested all the same.
+        err.print(f"Workspace unknown: {error}", style="yellow", markup=False)
+    else:
+        if name:
+            err.print(f"Workspace: {name}", markup=False)
 
 
 def _version(webhook: "AgentWebhook") -> str:

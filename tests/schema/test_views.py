@@ -32,6 +32,7 @@ def test_a_call_is_one_line_of_the_log(world):
         "sentiment": "Positive",
         "cost_dollars": 0.25,
         "summary": "The caller wanted a cleaning. " * 3 + "The caller wanted a cleaning.…",
+        "account": None,
         "duration_seconds": 90.9,
         "started_at_ms": 1778328000000,
     }

@@ -165,7 +165,7 @@ def test_pragma_that_does_not_take_fails_the_connection(tmp_path):
 @pytest.mark.parametrize("query", [sql.OPEN_CALLS, sql.STARTED_CALLS])
 def test_sync_finds_calls_by_index(db, query):
     """tests/store/postgres/test_schema.py says the same of a server."""
-    span = {"low": 5, "high": 9, "agent": None, "key": "k"}
+    span = {"low": 5, "high": 9, "agent": None, "account": "k"}
     found = db.execute(f"EXPLAIN QUERY PLAN {query}", span)
     steps = [row["detail"] for row in found]
     assert [step for step in steps if "SEARCH c USING INDEX calls_at" in step], steps
