@@ -169,4 +169,5 @@ def test_sync_finds_calls_by_index(db, query):
     found = db.execute(f"EXPLAIN QUERY PLAN {query}", span)
     steps = [row["detail"] for row in found]
     assert [step for step in steps if "SEARCH c USING INDEX calls_at" in step], steps
-    assert not [step for step in steps if step.startswith("SCAN")], steps
+    # There are only a few keys.
+    assert {step for step in steps if step.startswith("SCAN")} <= {"SCAN account_keys"}, steps
