@@ -158,7 +158,8 @@ class History:
         self.stores[number] = self._store(self.processes[number])
 
     def _power_cut(self) -> None:
-        if self.wal_lost_at:
+        is_copying = any(process.is_copying for process in (*self.processes, *self.others))
+        if self.wal_lost_at or (self.moved and is_copying):
             # Between the loss and the next event, SQLite may copy pages out of the deleted log.
             # Without the log, half a copy cannot be repaired.
             return
