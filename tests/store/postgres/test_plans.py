@@ -151,7 +151,9 @@ def declared():
             if isinstance(value, str | dict | list):
                 found |= {one for one in several if isinstance(one, str)}
     found |= {sql.upsert(table) for table in (UPSTREAM_CALLS, SYNCS, COVERAGE)}
-    return {one for one in found if one.startswith(WRITES)}
+    # Whoever updates a call names the columns.
+    found.remove(sql.UPDATE_CALL)
+    return {one for one in found if one.startswith(WRITES)} | {sql.UPDATE_CALL.format("level = ?")}
 
 
 @pytest.mark.slow
