@@ -58,7 +58,7 @@ test-all: lint $(VENV)/.installed-dev-all ## The same, the slow tests and those 
 test-faults: $(VENV)/.installed-dev ## Kill, fill, cut and corrupt the real server (some minutes)
 	@$(BIN)/python -m pytest tests/faults
 
-simulate: $(VENV)/.installed-dev ## 100,000 short histories of the store with faults, on every core (half an hour)
+simulate: $(VENV)/.installed-dev ## 100,000 short histories of the store with faults, on every core (45 minutes)
 	@$(BIN)/python -m tests.simulation --histories 100000
 
 fuzz: $(VENV)/.installed-dev ## Throw bytes at every parser, a minute each (Linux)
