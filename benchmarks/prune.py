@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.bodies import KINDS, pair
-from receiver.store import Store, migrate, receive
+from receiver.store import Received, Store, migrate, receive
 from receiver.store.connection import connect
 from receiver.store.ingest import observe
 from schema.tables import CALL_TABLES, OBSERVATIONS
@@ -74,14 +74,14 @@ def _spread(call_id: str, copy: int) -> str:
 
 # The rows of the first calls, with other ids.
 _COPY = {
-    table.name: f"INSERT INTO {table.name} ({', '.join(table.names)}) "  # noqa: S608
+    table.name: f"INSERT INTO {table.name} ({', '.join(table.names)}) "
     f"SELECT {', '.join([f'spread({table.names[0]}, :copy)', *table.names[1:]])} "
     f"FROM {table.name} WHERE {table.names[0]} < :made"
     for table in _TABLES
 }
 
 
-def _received(body: bytes, now_ms: int):  # noqa: ANN202
+def _received(body: bytes, now_ms: int) -> Received:
     return receive(body, source="webhook", observed_at=now_ms, received_at=now_ms)
 
 

@@ -180,7 +180,7 @@ def deciding(fields: Fields, carried: Collection[str]) -> Fields | None:
 
 
 def _is_decided(unknown: drift.Unknown, fields: Fields) -> bool:
-    """Whether what is unknown stands in one of `fields`, or in the call, which is checked anew."""
+    """Whether what is unknown stands in one of `fields`, or in the call, which is checked again."""
     place = unknown[0]
     return place == drift.CALL or (place in _PLACES and _PLACES[place][0] in fields)
 

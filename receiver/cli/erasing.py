@@ -39,7 +39,7 @@ _NOT_REWRITTEN = (
 @click.option("--where", metavar="SQL", help="All calls that fulfil a condition over calls.")
 @click.option("--reason", help="Why; stored with the tombstones and the receipt.")
 @click.option("--at-retell", is_flag=True, help="Delete the calls at Retell first.")
-@click.option("--vacuum", is_flag=True, help="Then write the whole database anew; it waits.")
+@click.option("--vacuum", is_flag=True, help="Then rewrite the whole database; writers wait.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON; needs --yes.")
 def erase(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Only print what each setting would remove now.")
-@click.option("--vacuum", is_flag=True, help="Then write the whole database anew; it waits.")
+@click.option("--vacuum", is_flag=True, help="Then rewrite the whole database; writers wait.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def prune(dry_run: bool, vacuum: bool, as_json: bool) -> None:
     """Remove what is older than the retention settings allow, with receipts.
@@ -61,7 +61,7 @@ def prune(dry_run: bool, vacuum: bool, as_json: bool) -> None:
         if done.free_bytes:
             click.echo(
                 f"{_size(done.free_bytes)} of the file are free and will be used again. The file "
-                "was created by an older version: `callhouse prune --vacuum` writes it anew once, "
+                "was created by an older version: `callhouse prune --vacuum` rewrites it once, "
                 "and space is given back from then on."
             )
     print_left(settings, done.left, vacuum=vacuum)

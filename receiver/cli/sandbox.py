@@ -54,7 +54,7 @@ _out = Console(highlight=False, soft_wrap=True)
 @click.option("--delay", default=0.0, type=_SHARE, help="... that are late.")
 @click.option("--reorder", default=0.0, type=_SHARE, help="... that are swapped with the next.")
 @click.option(
-    "--resign-late", default=0.0, type=_SHARE, help="... that are sent again, signed anew."
+    "--resign-late", default=0.0, type=_SHARE, help="... that are sent again, with a new signature."
 )
 @click.option("--future", default=0.0, type=_SHARE, help="... that are signed ten minutes ahead.")
 def sandbox(

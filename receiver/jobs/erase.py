@@ -81,7 +81,7 @@ def erase(
     progress: Callable[[int], None] = lambda _done: None,
     pause: Pause = time.sleep,
 ) -> Erased:
-    """Erase ids for good; with `at_retell`, first there. `rewrite` writes the whole database anew
+    """Erase ids for good; with `at_retell`, first there. `rewrite` rewrites the whole database
     afterwards, while nobody else can write. Raises StoreUnavailable, StorageUnavailable
     and SettingsError.
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _DAY_MS = 86_400_000
 # No time before it fits into 64 bits for many more.
 _MOST_DAYS = 1_000_000
-# Tables are written anew, in small steps, if a run removed more than one in so many.
+# Tables are rewritten, in small steps, if a run removed more than one in so many.
 _MANY = 10
 # Ids that are found at once.
 _FOUND = 500
@@ -73,7 +73,7 @@ class Due:
 @dataclass(frozen=True, slots=True)
 class Pruned:
     """What was removed. `left` says what could not be cleaned, and `free_bytes` what of the file is
-    free and cannot be given back without writing all of it anew."""
+    free and cannot be given back without rewriting all of it."""
 
     receipts: list[Receipt]
     left: str | None

@@ -134,7 +134,7 @@ class Mischief:
     reorder: float = 0.0
     """Swapped with the call's next event."""
     resign_late: float = 0.0
-    """Sent again ten minutes after the call's last event, signed anew."""
+    """Sent again ten minutes after the call's last event, with a new signature."""
     future: float = 0.0
     """Signed by a clock that is ten minutes ahead, so the receiver must reject it."""
 

@@ -284,8 +284,8 @@ def _repack(store: Store, table: Table, pause: Pause) -> None:
 
 
 def vacuum(path: Path, *, busy_seconds: float) -> None:
-    """Write the whole file anew, and so that `give_back` can return free pages later. Nobody can
-    write meanwhile. Raises sqlite3.Error."""
+    """Rewrite the whole file, so that `give_back` can return free pages later. Nobody can write
+    meanwhile. Raises sqlite3.Error."""
     with closing(connect(path, busy_timeout_ms=round(busy_seconds * 1000))) as connection:
         connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         connection.execute("VACUUM")

@@ -48,7 +48,7 @@ class AnyStore(Protocol):
         """Let nobody else write these calls and chats until the transaction ends."""
 
     def reindex(self, connection: Connection, /) -> None:
-        """Make the index of words anew, where it can be wrong."""
+        """Rebuild the full-text index, where it can be wrong."""
 
     def close(self) -> None:
         """Let go of the database."""
@@ -87,7 +87,7 @@ class Engine(Protocol):
         StoreUnavailable."""
 
     def vacuum(self) -> str | None:
-        """Write all of it anew without anything that was deleted, while nobody else can write;
+        """Rewrite all of it without anything that was deleted, while nobody else can write;
         return what is left and why. Raises StoreUnavailable."""
 
 

@@ -31,13 +31,13 @@ LEFT JOIN media_files f ON f.call_id = m.call_id AND f.kind = m.kind
 WHERE c.updated_at BETWEEN ? AND ? AND is_over(c) AND m.url IS NOT NULL AND f.call_id IS NULL
     AND {_NOT_ERASED}
 ORDER BY c.updated_at DESC LIMIT {_FOUND}
-""")  # noqa: S608
+""")
 _ADD = f"""
 INSERT INTO media_files (call_id, kind, state, attempts, next_attempt_at, changed_at)
 SELECT m.call_id, m.kind, 'pending', 0, ?, ? FROM media m
 WHERE m.call_id = ? AND m.kind = ? AND {_NOT_ERASED}
 ON CONFLICT DO NOTHING
-"""  # noqa: S608
+"""
 # The newest first: links expire.
 _DUE = f"""
 SELECT f.call_id, f.kind, m.url, f.attempts, c.end_timestamp, c.account
@@ -46,7 +46,7 @@ JOIN media m ON m.call_id = f.call_id AND m.kind = f.kind
 JOIN calls c ON c.call_id = f.call_id
 WHERE f.next_attempt_at BETWEEN ? AND ? AND {_NOT_ERASED}
 ORDER BY f.next_attempt_at DESC LIMIT ?
-"""  # noqa: S608
+"""
 _COUNT_DUE = "SELECT count(*) FROM media_files WHERE next_attempt_at <= ?"
 _IS_WANTED = """
 SELECT state, next_attempt_at FROM media_files WHERE call_id = ? AND kind = ?
@@ -63,7 +63,7 @@ WHERE call_id = :call_id AND kind = :kind AND state IN ('pending', 'failed')
         WHERE m.call_id = media_files.call_id AND m.kind = media_files.kind AND {_NOT_ERASED}
     )
 RETURNING call_id
-"""  # noqa: S608
+"""
 _RETRY = """
 UPDATE media_files SET state = 'pending', attempts = 0, next_attempt_at = ?, changed_at = ?
 WHERE call_id = ? AND kind = ? AND state IN ('failed', 'gone')

@@ -25,7 +25,7 @@ _TABLES = {
 
 
 def rebuild(store: AnyStore, *, progress: Callable[[int, int], None]) -> int:
-    """Make every derived row anew; return how many entities there are.
+    """Rebuild every derived row; return how many entities there are.
 
     `progress` is called with how many are done of how many. A call is never between two states:
     each batch is one transaction, and what is right already is not written. No hour is rolled up
@@ -64,7 +64,7 @@ def _rebuild_entity(connection: Connection, entity_id: str) -> None:
 def reproject(
     connection: Connection, entity_id: str, known: Sequence[ObservationRow], *, is_new: bool = False
 ) -> None:
-    """Make the rows of an entity anew from all its observations; `is_new` if it has none yet."""
+    """Rebuild the rows of an entity from all its observations; `is_new` if it has none yet."""
     scopes = scopes_of(connection, entity_id)
     erased = retention.ALL in scopes
     if retention.is_closed(scopes) and not erased:

@@ -79,7 +79,7 @@ KNOWN = (
     "(SELECT account FROM account_keys k WHERE k.key_id = observations.key_id) "
     "FROM observations WHERE entity_id = ?"
 )
-# The limit is no parameter: SQLite would compile the statement anew for each value bound to it.
+# The limit is no parameter: SQLite would compile the statement again for each value bound to it.
 SOME_KNOWN = f"{KNOWN} ORDER BY body_sha256, source LIMIT {{}}"
 TWIN_KNOWN = f"{KNOWN} AND body_sha256 = ? AND source = ?"
 HIGHEST_BODIES = (

@@ -129,13 +129,13 @@ class Sqlite:
             return clean(store, pause=pause)
 
     def give_back(self, *, repack: bool, pause: Callable[[float], None]) -> int:
-        """Cut off free pages; return the bytes of those of an older file, which has to be written
-        anew once."""
+        """Cut off free pages; return the bytes of those of an older file, which has to be
+        rewritten once."""
         with self._cleaning() as store:
             return give_back(store, repack=repack, pause=pause)
 
     def vacuum(self) -> str | None:
-        """Write the file anew."""
+        """Rewrite the file."""
         with self._cleaning() as store:
             vacuum(self.path, busy_seconds=CLEANING_SECONDS)
             return clean(store, pause=lambda _seconds: None)

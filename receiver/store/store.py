@@ -168,7 +168,7 @@ class Store:
         """Nothing: a transaction that writes has the whole file."""
 
     def reindex(self, connection: protocols.Connection) -> None:
-        """Make the index of words anew."""
+        """Rebuild the full-text index."""
         connection.execute(sql.REINDEX_TRANSCRIPTS)
 
     def _lead(self, leader: _Waiting) -> None:
@@ -346,7 +346,7 @@ class Store:
             self._disconnect()
 
     def _disconnect(self) -> None:
-        """Drop the connection, and with it any open transaction; the next event opens it anew."""
+        """Drop the connection, and with it any open transaction; the next event opens a new one."""
         connection, self._connection = self._connection, None
         log, self._log = self._log, None
         if connection is not None:

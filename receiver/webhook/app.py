@@ -96,6 +96,7 @@ def create_app(
     app.extensions["callhouse"] = {"store": store, "counters": counters}
     app.post("/webhook")(_answer_webhook)
     app.post("/webhook/")(_answer_webhook)
+    # Flask documents this attribute as the place of a WSGI middleware; to mypy it is a method.
     app.wsgi_app = _Webhook(  # type: ignore[method-assign]
         app.wsgi_app, settings, keys, store, counters, now_ms
     ).answer

@@ -62,7 +62,9 @@ def test_each_problem_of_health_has_steps():
         assert f"## `{problem}`" in page, problem
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool")
+@pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="waits for promtool, a program of Prometheus"
+)
 def test_prometheus_accepts_its_configuration():
     check = ["promtool", "check", "config", "prometheus.yml"]
     subprocess.run(check, cwd=DEPLOY / "prometheus", check=True, timeout=60)

@@ -18,7 +18,9 @@ from tests.support.webhooks import KEY
 
 UNITS = sorted((ROOT / "deploy/systemd").glob("*.service"))
 SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
-needs_systemd = pytest.mark.skipif(SYSTEMD_ANALYZE is None, reason="systemd-analyze")
+needs_systemd = pytest.mark.skipif(
+    SYSTEMD_ANALYZE is None, reason="waits for systemd-analyze, of the package systemd"
+)
 INSTALLED = "/opt/callhouse/bin/callhouse"
 # In tenths: systemd calls a service below 2.0 OK, and one without protection 9.6 UNSAFE.
 MOST_EXPOSURE = 20

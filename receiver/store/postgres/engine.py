@@ -142,12 +142,13 @@ class Postgres:
         self._maintain("VACUUM (ANALYZE) {}", pause)
         return None
 
+    # The parameters are for SQLite, whose file is cut in steps.
     def give_back(self, *, repack: bool, pause: Callable[[float], None]) -> int:  # noqa: ARG002
         """No-op: `clean` gives back what is free at the end of a table."""
         return 0
 
     def vacuum(self) -> str | None:
-        """Write every table anew, and let the server's log be removed as far as this role may."""
+        """Rewrite every table, and let the server's log be removed as far as this role may."""
         return self._maintain("VACUUM (FULL, ANALYZE) {}", lambda _: None, last=_LAST)
 
     def _maintain(
