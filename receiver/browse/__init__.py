@@ -20,6 +20,7 @@ from receiver.browse.middleware import (
     authenticated,
     with_security_headers,
 )
+from receiver.browse.pages.call_filters import calls_url
 from receiver.browse.pages.calls import call_json, call_page, chat_page
 from receiver.browse.pages.conversation import words_markup
 from receiver.browse.pages.dashboards import dashboard, dashboards
@@ -93,6 +94,7 @@ def prepare_jinja2_environment(env: Environment, datasette: "Datasette") -> None
     """Filters for callhouse's templates and those of Datasette."""
     env.add_extension(TemplateNonces)
     zone = datasette.callhouse_timezone = pages.configured_timezone(datasette)
+    env.globals["calls_url"] = lambda **filters: calls_url(datasette, **filters)
     env.filters |= {
         "local_time": lambda ms, *form: formatting.format_time(ms, zone, *form),
         "duration": formatting.format_duration,
@@ -120,6 +122,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/call/(?P<call_id>[^/.]+)\.json$", call_json),
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),
         (r"^/-/media/(?P<call_id>[^/.]+)/(?P<kind>[^/.]+)$", media),
+        (r"^/-/calls$", search_page),
         (r"^/-/search$", search_page),
         (r"^/-/status$", status_page),
         (r"^/-/retention$", retention_page),

@@ -1,0 +1,413 @@
+"""The filters of the page of calls: the address -> conditions in SQL, and back. Pure."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from receiver.browse.formatting import label, local_day, midnight_ms
+from receiver.errors import QueryNotUnderstood
+from schema.sql.macros import plain
+
+if TYPE_CHECKING:
+    from datasette.app import Datasette
+
+# Name in the address -> name for people.
+FIELDS = {
+    "kind": "Kind",
+    "q": "Search",
+    "period": "Time",
+    "since": "From",
+    "until": "To",
+    "account": "Account",
+    "agent": "Agent",
+    "version": "Version",
+    "outcome": "Outcome",
+    "connected": "Connected",
+    "success": "Success",
+    "sentiment": "Sentiment",
+    "direction": "Direction",
+    "number": "Number",
+    "tool": "Tool",
+    "min_duration": "At least",
+    "max_duration": "At most",
+    "min_cost": "At least",
+    "max_cost": "At most",
+    "tag": "Tag",
+    "verdict": "Verdict",
+    "reviewed": "Reviewed",
+}
+# How the list is shown.
+_ORDER = ("sort", "after")
+PERIODS = {
+    "today": "Today",
+    "yesterday": "Yesterday",
+    "7-days": "7 days",
+    "30-days": "30 days",
+    "90-days": "90 days",
+    "this-week": "This week",
+    "last-week": "Last week",
+    "this-month": "This month",
+    "last-month": "Last month",
+    "this-year": "This year",
+}
+CHOICES: Mapping[str, Mapping[str, str]] = {
+    "kind": {"chat": "Chats"},
+    "period": PERIODS,
+    "connected": {"yes": "Connected", "no": "Not connected"},
+    "success": {"yes": "Successful", "no": "Not successful", "unknown": "Not judged"},
+    "sentiment": {
+        "positive": "Positive",
+        "neutral": "Neutral",
+        "negative": "Negative",
+        "unknown": "Unknown",
+        "none": "No sentiment",
+    },
+    "direction": {"inbound": "Inbound", "outbound": "Outbound", "web": "Web call"},
+    "verdict": {"good": "Good", "bad": "Bad", "unsure": "Unsure"},
+    "reviewed": {"yes": "Reviewed", "no": "Not reviewed"},
+}
+# An outcome that is the category of many reasons: category:error.
+CATEGORY = "category:"
+
+_DURATION = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,3}):(\d{2})|(\d{1,6})\s*(s|m|min|h)?)", re.ASCII)
+_SECONDS = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+_COST = re.compile(r"\$?\s*(\d{1,9}(?:\.\d{1,6})?|\.\d{1,6})", re.ASCII)
+# As people write numbers: +1 (415) 555-0123.
+_NUMBER_SEPARATORS = " ()-./\u00a0"
+_WHOLE_NUMBER = re.compile(r"\+[0-9]{7,}")
+NUMBER_END = re.compile(r"\+?[0-9]{3,15}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Calls or chats: the table, and expressions over a row `c` of it by their names in
+    conditions."""
+
+    kind: str
+    table: str
+    columns: Mapping[str, str]
+    # Filters that its rows have no column for.
+    lacks: frozenset[str] = frozenset()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The filters that apply."""
+        return tuple(name for name in FIELDS if name not in self.lacks)
+
+
+_OF_ANALYSIS = "(SELECT a.{} FROM analyses a WHERE a.call_id = c.call_id)"
+CALLS = Source(
+    "call",
+    "calls",
+    {
+        "key": "c.call_id",
+        # Time and number are the expressions of indexes.
+        "at": plain("call_time(c)"),
+        "customer": plain("customer(c)"),
+        "agent_version": "c.agent_version",
+        "duration_ms": "c.duration_ms",
+        "sentiment": _OF_ANALYSIS.format("user_sentiment"),
+        "success": _OF_ANALYSIS.format("call_successful"),
+    },
+)
+CHATS = Source(
+    "chat",
+    "chats",
+    {
+        "key": "c.chat_id",
+        "at": plain("call_time(c)"),
+        "agent_version": "c.version",
+        "duration_ms": "c.end_timestamp - c.start_timestamp",
+        "sentiment": "c.user_sentiment",
+        "success": "c.chat_successful",
+    },
+    lacks=frozenset({"outcome", "connected", "direction", "number", "tool"}),
+)
+
+_CONNECTED = plain("""EXISTS (
+    SELECT 1 FROM (SELECT 1) LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
+    WHERE is_connected(c, r)
+)""")
+_IN_CATEGORY = """c.disconnection_reason IN (
+    SELECT r.reason FROM disconnection_reasons r WHERE r.category = :outcome
+)"""
+_TOOL = "EXISTS (SELECT 1 FROM tool_calls t WHERE t.call_id = c.call_id AND t.name = :tool)"
+_ANNOTATED = """EXISTS (
+    SELECT 1 FROM annotations n WHERE n.entity_id = {key} AND n.removed_at IS NULL AND """
+_HAS_VERDICT = f"{_ANNOTATED}n.kind = 'verdict')"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What the address asks for: the values that are set, in the order of FIELDS."""
+
+    values: Mapping[str, str]
+    sort: str = ""
+    after: str = ""
+
+    @property
+    def source(self) -> Source:
+        """Calls or chats."""
+        return CHATS if self.values.get("kind") == "chat" else CALLS
+
+    @property
+    def used(self) -> dict[str, str]:
+        """The values that apply to the source."""
+        return {n: v for n, v in self.values.items() if n not in self.source.lacks}
+
+    def query(self, *, is_first_page: bool = True, without: str = "", **changes: str) -> str:
+        """The query string of this view with some values changed or one left out."""
+        values = {n: v for n, v in self.values.items() if n != without}
+        order = {"sort": self.sort, "after": "" if is_first_page else self.after}
+        asked = values | order | changes
+        names = (*FIELDS, *_ORDER)
+        return urlencode({name: asked[name] for name in names if asked.get(name)})
+
+
+def parse_filters(get: Callable[[str], str | None]) -> Filters:
+    """Read the filters with a function from a parameter's name to its value."""
+    values = {name: text for name in FIELDS if (text := (get(name) or "").strip()[:500])}
+    if "since" in values or "until" in values:
+        values.pop("period", None)
+    if "agent" not in values:
+        values.pop("version", None)
+    for name, choices in CHOICES.items():
+        # The former search had Negative.
+        if name in values and (text := values[name].lower()) in choices:
+            values[name] = text
+    return Filters(values, (get("sort") or "").strip(), (get("after") or "").strip())
+
+
+def calls_url(datasette: "Datasette", **filters: str | int | None) -> str:
+    """The page of calls with these filters, those of FIELDS; None and "" leave one out.
+
+    `agent` is an id or a name, `outcome` a reason or category:NAME, `since` and `until` are local
+    days, both inclusive. Raises TypeError for the name of no filter.
+    """
+    if unknown := filters.keys() - FIELDS.keys() - {"sort"}:
+        raise TypeError(f"no such filter: {', '.join(sorted(unknown))}")
+    values = {name: str(value) for name, value in filters.items() if value not in (None, "")}
+    path = str(datasette.urls.path("/-/calls"))
+    query = urlencode({name: values[name] for name in (*FIELDS, "sort") if name in values})
+    return f"{path}?{query}" if query else path
+
+
+def days(filters: Filters, zone: ZoneInfo, now_ms: int) -> tuple[date | None, date | None]:
+    """The first and the last local day, each None if it is open. Raises QueryNotUnderstood."""
+    if period := filters.values.get("period"):
+        if period not in PERIODS:
+            raise _invalid("period", "Choose one of the list.")
+        return period_days(period, local_day(now_ms, zone))
+    since, until = (_parse_day(filters.values.get(name, "")) for name in ("since", "until"))
+    return since, until
+
+
+def period_days(period: str, today: date) -> tuple[date, date]:
+    """The first and the last day of a preset. Weeks begin on Monday; the current one ends today."""
+    if period.endswith("-days"):
+        return today - timedelta(days=int(period.removesuffix("-days")) - 1), today
+    monday, first = today - timedelta(days=today.weekday()), today.replace(day=1)
+    last_month = first - timedelta(days=1)
+    return {
+        "today": (today, today),
+        "yesterday": (today - timedelta(days=1), today - timedelta(days=1)),
+        "this-week": (monday, today),
+        "last-week": (monday - timedelta(days=7), monday - timedelta(days=1)),
+        "this-month": (first, today),
+        "last-month": (last_month.replace(day=1), last_month),
+        "this-year": (today.replace(month=1, day=1), today),
+    }[period]
+
+
+def _parse_day(text: str) -> date | None:
+    if not text:
+        return None
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise _invalid("date", "Write it as 2026-05-12.") from None
+    if not 2 <= day.year <= 9998:
+        raise _invalid("date", "Use a year from 2 to 9998.")
+    return day
+
+
+def _invalid(what: str, hint: str) -> QueryNotUnderstood:
+    return QueryNotUnderstood(f"not a valid {what}", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition over a row `c` of the source, and its parameters."""
+
+    sql: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def conditions(
+    filters: Filters, zone: ZoneInfo, now_ms: int, *, agent_is_id: bool = True
+) -> dict[str, Condition]:
+    """The condition of each filter but the search words, by its name; `since` and `until` for
+    every kind of period. Raises QueryNotUnderstood."""
+    found = {}
+    for name, (sql, params) in _templates(filters, zone, now_ms):
+        found[name] = Condition(sql.format(**filters.source.columns), params)
+    if agent := filters.values.get("agent"):
+        column = "c.agent_id" if agent_is_id else "c.agent_name"
+        found["agent"] = Condition(f"{column} = :agent", {"agent": agent})
+    return found
+
+
+_Template = tuple[str, dict[str, Any]]
+
+
+def _templates(filters: Filters, zone: ZoneInfo, now_ms: int) -> Iterator[tuple[str, _Template]]:
+    since, until = days(filters, zone, now_ms)
+    if since:
+        yield "since", ("{at} >= :since", {"since": midnight_ms(since, zone)})
+    if until:
+        end = midnight_ms(until + timedelta(days=1), zone)
+        yield "until", ("{at} < :until", {"until": end})
+    for name, text in filters.used.items():
+        if name in _CHOSEN:
+            if text not in _CHOSEN[name]:
+                raise _invalid(FIELDS[name].lower(), "Choose one of the list.")
+            yield name, (_CHOSEN[name][text], {})
+        elif name in _READERS:
+            yield name, _READERS[name](text)
+
+
+# Filter -> choice -> condition.
+_CHOSEN = {
+    "connected": {"yes": _CONNECTED, "no": f"NOT {_CONNECTED}"},
+    "success": {
+        "yes": "{success} <> 0", "no": "{success} = 0", "unknown": "{success} IS NULL",
+    },
+    "direction": {
+        "inbound": "c.direction = 'inbound'",
+        "outbound": "c.direction = 'outbound'",
+        "web": "c.direction IS NULL",
+    },
+    "reviewed": {"yes": _HAS_VERDICT, "no": f"NOT {_HAS_VERDICT}"},
+}  # fmt: skip
+
+
+def _version(text: str) -> _Template:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise _invalid("version", "Write it as a number.")
+    return "{agent_version} = :version", {"version": int(text)}
+
+
+def _outcome(text: str) -> _Template:
+    if text.startswith(CATEGORY):
+        return _IN_CATEGORY, {"outcome": text.removeprefix(CATEGORY)}
+    return "c.disconnection_reason = :outcome", {"outcome": text}
+
+
+def _sentiment(text: str) -> _Template:
+    if text == "none":
+        return "{sentiment} IS NULL", {}
+    # Retell's spelling of the words drifts.
+    return "lower(trim({sentiment})) = :sentiment", {"sentiment": text.lower()}
+
+
+def _number(text: str) -> _Template:
+    number = compact_number(text)
+    if _WHOLE_NUMBER.fullmatch(number) or not NUMBER_END.fullmatch(number):
+        return "{customer} = :number", {"number": number}
+    return number_ends(number)
+
+
+def compact_number(text: str) -> str:
+    """A number as it is stored, or the text."""
+    number = "".join(c for c in text if c not in _NUMBER_SEPARATORS)
+    return number if NUMBER_END.fullmatch(number) else text
+
+
+def number_ends(number: str) -> _Template:
+    """The condition for calls whose number ends so."""
+    digits = number.lstrip("+")
+    return f"substr({{customer}}, -{len(digits)}) = :number", {"number": digits}
+
+
+def _duration(name: str, comparison: str) -> Callable[[str], _Template]:
+    sql = f"{{duration_ms}} {comparison} :{name}"
+    return lambda text: (sql, {name: 1000 * parse_seconds(text)})
+
+
+def parse_seconds(text: str) -> int:
+    """2:05, 125, 125 s, 2 min or 1 h in seconds. Raises QueryNotUnderstood."""
+    if not (match := _DURATION.fullmatch(text.lower())):
+        raise _invalid("duration", "Write it as 2:05 or in seconds.")
+    hours, minutes, seconds, count, unit = match.groups()
+    if count:
+        return int(count) * _SECONDS[unit]
+    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
+
+
+def _cost(name: str, comparison: str) -> Callable[[str], _Template]:
+    sql = f"c.combined_cost_cents {comparison} :{name}"
+    return lambda text: (sql, {name: parse_cents(text)})
+
+
+def parse_cents(text: str) -> float:
+    """0.50 or $0.50 in cents. Raises QueryNotUnderstood."""
+    if not (match := _COST.fullmatch(text)):
+        raise _invalid("cost", "Write it in dollars: 0.50.")
+    return round(float(match[1]) * 100, 7)
+
+
+# Filter -> a function from its value to the condition.
+_READERS: dict[str, Callable[[str], _Template]] = {
+    "account": lambda text: ("c.account = :account", {"account": text}),
+    "version": _version,
+    "outcome": _outcome,
+    "sentiment": _sentiment,
+    "number": _number,
+    "tool": lambda text: (_TOOL, {"tool": text}),
+    "min_duration": _duration("min_duration", ">="),
+    "max_duration": _duration("max_duration", "<="),
+    "min_cost": _cost("min_cost", ">="),
+    "max_cost": _cost("max_cost", "<="),
+    "tag": lambda text: (f"{_ANNOTATED}n.kind = 'tag' AND n.name = :tag)", {"tag": text}),
+    "verdict": lambda text: (
+        f"{_ANNOTATED}n.kind = 'verdict' AND n.value = :verdict)", {"verdict": text},
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A filter that is set: what it is, in words, and the query string without it."""
+
+    name: str
+    text: str
+    query: str
+
+
+def chips(filters: Filters, agents: Mapping[str, str]) -> list[Chip]:
+    """The filters that are set, except the kind; `agents` has names by id."""
+    return [
+        Chip(name, _in_words(name, text, agents), filters.query(without=name))
+        for name, text in filters.used.items()
+        if name != "kind"
+    ]
+
+
+def _in_words(name: str, text: str, agents: Mapping[str, str]) -> str:
+    known = CHOICES.get(name, {})
+    if name in ("period", "success", "connected", "direction", "reviewed") and text in known:
+        return known[text]
+    if name == "agent":
+        return agents.get(text, text)
+    if name == "outcome":
+        category = text.removeprefix(CATEGORY)
+        return label(text) if category == text else f"Outcome: {label(category)}"
+    unit = {"min_duration": "long", "max_duration": "long"}.get(name, "")
+    shown = known.get(text) or text
+    if name.endswith("_cost"):
+        shown = f"${shown.lstrip('$')}"
+    return f"{FIELDS[name]} {shown} {unit}".strip()
