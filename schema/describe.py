@@ -126,7 +126,8 @@ null.
 _DIAGRAM = """## Diagram
 
 Solid lines are foreign keys. Dotted lines are columns to join by: an observation or an erasure can
-be stored without its call. `syncs`, `coverage` and the rollups are not about single calls.
+be stored without its call. `syncs`, `coverage`, `saved_views` and the rollups are not about single
+calls.
 """
 
 # Columns to join by that are no foreign keys: parent, its side, the child's side, child, column.
@@ -136,6 +137,9 @@ _JOINS = (
     ("calls", "|o", "o{", "observations", "entity_id"),
     ("chats", "|o", "o{", "observations", "entity_id"),
     ("calls", "|o", "o{", "media_files", "call_id"),
+    ("calls", "|o", "o{", "annotations", "entity_id"),
+    ("chats", "|o", "o{", "annotations", "entity_id"),
+    ("calls", "|o", "o{", "share_links", "call_id"),
     ("erasures", "|o", "o{", "observations", "entity_id"),
     ("receipts", "|o", "o{", "erasures", "receipt_id"),
     ("account_keys", "|o", "o{", "observations", "key_id"),

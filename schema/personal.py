@@ -57,6 +57,7 @@ _REPLACED = {
         "content": _scrubbed("content"),
         "arguments": _scrubbed("arguments"),
     },
+    "annotations": {"value": "CASE WHEN kind IN ('verdict', 'assignee') THEN value END"},
     "unknowns": {"name": _NAME_OF_UNKNOWN},
     "chat_unknowns": {"name": _NAME_OF_UNKNOWN},
 }

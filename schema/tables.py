@@ -511,6 +511,68 @@ MEDIA_FILES = Table(
     hidden="url location sha256",
 )
 
+ANNOTATIONS = Table(
+    "annotations",
+    ("entity_id", "annotation_id"),
+    "What reviewers said about calls, chats and their turns.",
+    {
+        "entity_id": "The call_id or chat_id it is about.",
+        "annotation_id": "Its id.",
+        "kind": "verdict, tag, note, assignee or score.",
+        "track": "The list of the turn it is about, as in utterances; null for the whole call.",
+        "position": "The position of that turn in its list.",
+        "name": "The tag, or the question of a score.",
+        "value": "good, bad or unsure; the text of a note; the user it is assigned to; an answer.",
+        "author": "The user who said it, or model:NAME.",
+        "created_at": "When it was said, in milliseconds since the epoch.",
+        "changed_at": "When this row last changed, in milliseconds since the epoch.",
+        "removed_at": "When it was removed, in milliseconds since the epoch; its name and value "
+        "are null then.",
+    },
+    open="entity_id annotation_id kind track position name author created_at changed_at removed_at",
+)
+
+SHARE_LINKS = Table(
+    "share_links",
+    ("call_id", "link_id"),
+    "Links that show one call without a login.",
+    {
+        "call_id": _CALL_ID,
+        "link_id": "Its id, which is part of the signed link.",
+        "is_masked": "1 if the link shows no personal data.",
+        "author": "The user who made it.",
+        "created_at": "When it was made, in milliseconds since the epoch.",
+        "expires_at": "When it expires, in milliseconds since the epoch.",
+        "changed_at": "When this row last changed, in milliseconds since the epoch.",
+        "revoked_at": "When it was revoked, in milliseconds since the epoch.",
+        "times_opened": "How often it was opened.",
+        "last_opened_at": "When it was last opened, in milliseconds since the epoch.",
+    },
+    open=(
+        "call_id link_id is_masked author created_at expires_at changed_at revoked_at times_opened "
+        "last_opened_at"
+    ),
+)
+
+SAVED_VIEWS = Table(
+    "saved_views",
+    ("view_id",),
+    "Named filters of the page of calls.",
+    {
+        "view_id": "Its id.",
+        "name": "What its author called it.",
+        "query": "The filter, as in the address of the page.",
+        "author": "The user who saved it.",
+        "is_shared": "1 if every user sees it.",
+        "created_at": "When it was saved, in milliseconds since the epoch.",
+        "changed_at": "When this row last changed, in milliseconds since the epoch.",
+        "removed_at": "When it was removed, in milliseconds since the epoch; its name and query "
+        "are null then.",
+    },
+    open="view_id author is_shared created_at changed_at removed_at",
+    hidden="name query",
+)
+
 JOBS = Table(
     "jobs",
     ("name",),
@@ -800,6 +862,8 @@ CALL_TABLES = (
     UNKNOWNS,
 )
 CHAT_TABLES = (CHATS, CHAT_MESSAGES, CHAT_UNKNOWNS)
+# What people said about calls, and keep and share of them.
+REVIEW_TABLES = (ANNOTATIONS, SHARE_LINKS, SAVED_VIEWS)
 # What was asked of Retell and found there.
 UPSTREAM_TABLES = (UPSTREAM_CALLS, SYNCS, COVERAGE)
 TABLES = (
@@ -811,6 +875,7 @@ TABLES = (
     ERASURES,
     RECEIPTS,
     MEDIA_FILES,
+    *REVIEW_TABLES,
     *UPSTREAM_TABLES,
 )
 # The worker's own: neither copied nor exported by day.

@@ -133,9 +133,9 @@ def test_diagram_has_the_foreign_keys(db):
         for key in db.execute(f"PRAGMA foreign_key_list({table.name})")
     }
     assert drawn == expected
-    assert len(joined) == 8
+    assert len(joined) == 11
     related = {name for parent, _, child, _ in drawn | joined for name in (parent, child)}
-    assert columns.keys() - related == {"syncs", "coverage"}
+    assert columns.keys() - related == {"syncs", "coverage", "saved_views"}
 
 
 def test_every_outcome_that_metrics_count_is_documented():

@@ -25,11 +25,14 @@ from schema import retention
 from schema.rows import Rows
 from schema.tables import (
     ACCOUNT_KEYS,
+    ANNOTATIONS,
     COVERAGE,
     ERASURES,
     MEDIA_FILES,
     OBSERVATIONS,
     RECEIPTS,
+    SAVED_VIEWS,
+    SHARE_LINKS,
     SYNCS,
     UPSTREAM_CALLS,
     Table,
@@ -39,9 +42,9 @@ from schema.transcript import Row
 # Ids in a portion: the rows of so many calls are in memory at once.
 PORTION = 500
 # Small tables whose rows do not belong to one call.
-SHARED_TABLES = (ACCOUNT_KEYS, SYNCS, COVERAGE, RECEIPTS)
+SHARED_TABLES = (ACCOUNT_KEYS, SYNCS, COVERAGE, RECEIPTS, SAVED_VIEWS)
 # Rows of a call that are not made from observations: the newer one wins.
-CALLS_OWN_TABLES = (UPSTREAM_CALLS, MEDIA_FILES)
+CALLS_OWN_TABLES = (UPSTREAM_CALLS, MEDIA_FILES, ANNOTATIONS, SHARE_LINKS)
 
 # The columns of observations, with only whether there is a body.
 _WITHOUT_BODY = (*OBSERVATIONS.names[:-1], "body IS NOT NULL")
@@ -72,6 +75,10 @@ RECENT = (
     "UNION ALL SELECT call_id, 'asked', '', asked_at, gone_at FROM upstream_calls "
     "WHERE asked_at >= :since OR gone_at >= :since "
     "UNION ALL SELECT call_id, 'media', kind, changed_at, 0 FROM media_files "
+    "WHERE changed_at >= :since "
+    "UNION ALL SELECT entity_id, 'annotation', annotation_id, changed_at, 0 FROM annotations "
+    "WHERE changed_at >= :since "
+    "UNION ALL SELECT call_id, 'link', link_id, changed_at, 0 FROM share_links "
     "WHERE changed_at >= :since"
 )
 NEWEST = "SELECT max(updated_at) FROM calls"
@@ -264,7 +271,7 @@ def rank(table: Table, row: Row) -> tuple[Any, ...]:
         return (cells["started_at"] or 0, cells["finished_at"] or 0, cells["next_day"] or "")
     if table is ACCOUNT_KEYS:
         return ()
-    if table is MEDIA_FILES:
+    if table in (MEDIA_FILES, ANNOTATIONS, SHARE_LINKS, SAVED_VIEWS):
         return (cells["changed_at"] or 0,)
     if table is RECEIPTS:
         return (cells["created_at"] or 0,)
@@ -359,6 +366,8 @@ def _copy_rows(
     def unit(connection: Connection) -> None:
         connection.executemany(sql.delete(table), sorted(gone))
         for row in new_rows:
+            if table in CALLS_OWN_TABLES and retention.ALL in scopes_of(connection, row[0]):
+                continue
             _write_newer(connection, table, row)
 
     if gone or new_rows:

@@ -27,6 +27,7 @@ from schema.tables import (
     MEDIA_FILES,
     OBSERVATIONS,
     RECEIPTS,
+    REVIEW_TABLES,
     UPSTREAM_TABLES,
     Table,
 )
@@ -40,6 +41,7 @@ _WITHOUT_DAY = (
     ERASURES,
     RECEIPTS,
     MEDIA_FILES,
+    *REVIEW_TABLES,
     *UPSTREAM_TABLES,
 )
 UNDATED = {t.name: (t,) for t in _WITHOUT_DAY}

@@ -25,7 +25,13 @@ from schema.sql.macros import plain
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, OBSERVATIONS, RECEIPTS
 
 # Tables with rows of one call or chat that no observation makes, and the column with its id.
-OWN_TABLES = {"media_files": "call_id", "upstream_calls": "call_id", "outbox": "entity_id"}
+OWN_TABLES = {
+    "media_files": "call_id",
+    "upstream_calls": "call_id",
+    "annotations": "entity_id",
+    "share_links": "call_id",
+    "outbox": "entity_id",
+}
 # Children before parents.
 _TABLES = {table.name: table.key[0] for table in (*reversed(CALL_TABLES), *reversed(CHAT_TABLES))}
 _REASON = CALLS.names.index("disconnection_reason")
@@ -56,6 +62,11 @@ _PRUNE_FILES = (
     "UPDATE media_files SET state = 'pruned', url = NULL, location = NULL, sha256 = NULL, "
     "next_attempt_at = NULL, problem = NULL, changed_at = ? "
     "WHERE call_id = ? AND coalesce(state, '') <> 'pruned' RETURNING 1"
+)
+# The words of a reviewer may repeat what a caller said.
+_PRUNE_ANNOTATIONS = (
+    "UPDATE annotations SET value = NULL, changed_at = ? WHERE entity_id = ? "
+    "AND kind NOT IN ('verdict', 'assignee') AND value IS NOT NULL RETURNING 1"
 )
 _PUT_RECEIPT = sql.upsert(RECEIPTS)
 _RECEIPTS = f"SELECT {', '.join(RECEIPTS.names)} FROM receipts"
@@ -161,6 +172,9 @@ def _erase(connection: Connection, entity_id: str, scope: str, now_ms: int) -> C
     if scope in (retention.RECORDINGS, retention.PERSONAL):
         found = connection.execute(_PRUNE_FILES, (now_ms, entity_id)).fetchall()
         counts["media_files"] = len(found)
+    if scope == retention.PERSONAL:
+        found = connection.execute(_PRUNE_ANNOTATIONS, (now_ms, entity_id)).fetchall()
+        counts["annotations"] = len(found)
     if retention.is_closed({scope}):
         counts["observations"] = _strip(connection, _TAKE_BODIES, entity_id, frozenset())
         counts["outbox"] = len(connection.execute(_DELETE["outbox"], (entity_id,)).fetchall())

@@ -23,6 +23,7 @@ from receiver.store.copying import (
 )
 from receiver.store.engine import reading
 from receiver.store.protocols import Connection
+from schema import retention
 from schema.tables import (
     CALL_TABLES,
     CHAT_TABLES,
@@ -126,7 +127,10 @@ def _compare_span(found: Comparison, span: Span, source: Connection, target: Con
     before = [_with_equal_body(row, by_key.get(row[:3])) for row in before]
     found.note(OBSERVATIONS, before, after)
     for table in CALLS_OWN_TABLES:
-        found.note_newest(table, *(span.rows(c, table) for c in (source, target)))
+        mine, copied = (span.rows(c, table) for c in (source, target))
+        # What the target has erased is not copied to it.
+        mine = [row for row in mine if retention.ALL not in theirs[row[0]].erasures]
+        found.note_newest(table, mine, copied)
     return count
 
 

@@ -56,6 +56,8 @@ def test_every_row_of_a_call_goes(settings, store, db):
         "INSERT INTO outbox (entity_id, body_sha256, target, received_at) "
         "VALUES ('gone', 'x', 't', 1)"
     )
+    db.execute("INSERT INTO annotations (entity_id, annotation_id) VALUES ('gone', 'a')")
+    db.execute("INSERT INTO share_links (call_id, link_id) VALUES ('gone', 'a')")
     erased(settings, store, "gone")
     after = dump(db)
     assert rows_about(db, "gone") == {"erasures", "observations"}

@@ -80,6 +80,19 @@ def test_raw_bodies_go_and_rows_stay(pruned, store, db, settings):
         show(settings.database, "gone")
 
 
+def test_words_of_reviewers_go_with_personal_data(pruned, store, db):
+    add_whole(store)
+    db.execute(
+        "INSERT INTO annotations (entity_id, annotation_id, kind, value, changed_at) "
+        "VALUES ('gone', 'a', 'note', 'her name', 1), ('gone', 'b', 'verdict', 'good', 1)"
+    )
+    pruned(PERSONAL=7)
+    assert rows(db, "SELECT value, changed_at FROM annotations ORDER BY annotation_id") == [
+        (None, NOW_MS),
+        ("good", 1),
+    ]
+
+
 def test_recordings_go_alone(pruned, store, db, tmp_path):
     add_whole(store, "call_gone")
     (tmp_path / "media" / "call_gone").mkdir(parents=True)

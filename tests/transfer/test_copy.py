@@ -15,7 +15,7 @@ from receiver.store.postgres.store import PostgresStore
 from receiver.transfer import compare, copy
 from schema.tables import TABLES
 from tests.support.histories import blank_file, deliver, dump_of, seeded
-from tests.support.postgres import looking, name_of
+from tests.support.postgres import execute, looking, name_of
 from tests.support.storing import (
     ERASE,
     UPSTREAM,
@@ -194,6 +194,7 @@ def test_a_call_erased_at_either_side_stays_erased(source, target):
     erased = [(source, "call_1", 1), (target, "call_2", 1), (source, "call_3", 4)]
     for where, *erasure in [*erased, (target, "call_3", 5)]:
         in_store(where, lambda s, e=erasure: s.run(lambda c: c.execute(ERASE, e) and None))
+    write(source, "INSERT INTO annotations (entity_id, annotation_id) VALUES ('call_2', 'a')")
     # Delivered again to the side that does not know of it.
     in_store(source, lambda s: add(s, "call_analyzed", "call_2", at=20, transcript="User: Secret."))
     assert copied(source, target)[1] == 3
@@ -205,7 +206,7 @@ def test_a_call_erased_at_either_side_stays_erased(source, target):
     assert len(kept) == 4
     # Hash and times: no event, level, key, length, problem or body.
     assert {(*row[4:6], *row[10:]) for row in kept} == {(None, None, None, None, None, False)}
-    for table in ("calls", "transcripts"):
+    for table in ("calls", "transcripts", "annotations"):
         assert not at.keys() & {row[0] for row in found[table]}
 
 
@@ -242,6 +243,17 @@ def test_newer_row_wins_without_observations(source, target):
     assert next(row[:3] for row in stored["upstream_calls"]) == ("c", 5, 9)
     assert [row[4] for row in stored["syncs"]] == ["y"]
     assert [row[3] for row in stored["coverage"]] == [5]
+
+
+def test_newer_annotation_wins_and_removal_is_copied(source, target):
+    put = "INSERT INTO annotations VALUES ('call_1', '{}', 'tag', NULL, NULL, {}, NULL, 'a', 1, {})"
+    write(source, put.format("a", "'billing'", "1, NULL"), put.format("b", "NULL", "9, 9"))
+    theirs = [put.format("a", "'angry'", "2, NULL"), put.format("b", "'late'", "8, NULL")]
+    execute(target, *theirs)
+    found, _ = copied(source, target)
+    assert found.is_complete
+    found = {row[1]: (row[5], row[9]) for row in dump_of(target)["annotations"]}
+    assert found == {"a": ("angry", 2), "b": (None, 9)}
 
 
 DIFFERENCES = {
@@ -307,7 +319,7 @@ def test_command_copies_compares_and_prints_differences(source, pg, monkeypatch)
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{source}")
     said = run("--to", pg.url)
     assert re.search(r"^calls +\d+  the same$", said, re.M)
-    assert "rows of 27 tables compared: no differences." in said
+    assert "rows of 30 tables compared: no differences." in said
     with looking(pg) as session:
         session.raw.execute(DIFFERENCES["calls"])
     said = run("--to", pg.url, status=1)

@@ -131,6 +131,14 @@ def serving_personal(settings, store, db):
         [SECRET, SECRET, SECRET],
     )
     db.execute(
+        "INSERT INTO annotations (entity_id, annotation_id, kind, value) "
+        "VALUES ('call_1', 'a', 'note', ?)",
+        [SECRET],
+    )
+    db.execute(
+        "INSERT INTO saved_views (view_id, name, query) VALUES ('a', ?, ?)", [SECRET, SECRET]
+    )
+    db.execute(
         "INSERT INTO outbox (entity_id, body_sha256, target, received_at, signature, body) "
         "VALUES ('call_1', 'a', 'b', 1, ?, ?)",
         [SECRET, SECRET.encode()],
