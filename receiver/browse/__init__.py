@@ -22,7 +22,7 @@ from receiver.browse.middleware import (
 )
 from receiver.browse.pages.call_filters import calls_url
 from receiver.browse.pages.calls import call_json, call_page, chat_page
-from receiver.browse.pages.conversation import words_markup
+from receiver.browse.pages.conversation import readable, words_markup
 from receiver.browse.pages.dashboards import dashboard, dashboards
 from receiver.browse.pages.home import home
 from receiver.browse.pages.login import login, logout
@@ -103,6 +103,7 @@ def prepare_jinja2_environment(env: Environment, datasette: "Datasette") -> None
         "pretty_json": formatting.pretty_json,
         "label": formatting.label,
         "words_markup": words_markup,
+        "readable": readable,
         "tilde_encode": tilde_encode,
         "call_url": lambda call_id: pages.call_url(datasette, call_id),
         "chat_url": lambda chat_id: pages.chat_url(datasette, chat_id),

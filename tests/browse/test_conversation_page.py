@@ -6,7 +6,14 @@ import pytest
 
 from receiver.browse.pages.call_object import call_object
 from receiver.browse.pages.calls import call_view
-from receiver.browse.pages.conversation import Note, ToolCall, Turn, conversation, words_markup
+from receiver.browse.pages.conversation import (
+    Note,
+    ToolCall,
+    Turn,
+    conversation,
+    readable,
+    words_markup,
+)
 from receiver.browse.pages.speaker_timeline import speaker_timeline
 from schema.rows import Stamp, project
 from schema.tables import CALL_TABLES
@@ -191,7 +198,19 @@ def test_titles_name_the_other_end():
     assert view(direction="inbound", **numbers).title == "Call from +1"
     assert view(direction="outbound", **numbers).title == "Call to +2"
     assert view(call_type="web_call").title == "Web call"
-    assert view(direction="inbound").title == "Call from an unknown number"
+    assert view(direction="inbound", call_type="phone_call").title == "Phone call"
+    assert view().title == "Call"
+
+
+def test_sms_object_is_shown_as_text():
+    picture = {"url": "https://m.example/a.png", "summary": "A cracked crown"}
+    sms = {"role": "sms", "content": "See this", "multimedia": [picture], "time_sec": 1}
+    assert [entry.text for entry in entries(sms)] == [
+        "See this\nMultimedia: https://m.example/a.png, A cracked crown"
+    ]
+    assert readable('{"content": {"text": "Hi"}}') == "Hi"
+    assert readable('{"a"') == '{"a"'
+    assert readable("{}") == "{}"
 
 
 def test_pre_and_post_session_tools_stand_apart():

@@ -9,7 +9,7 @@ from receiver import config
 from receiver.sandbox.days import day
 from receiver.store import receive
 from tests.support.browsing import START, simple, visiting
-from tests.support.storing import ERASE, stored
+from tests.support.storing import ERASE, plant, stored
 from tests.support.webhooks import KEY, payload
 
 # Datasette serves files.
@@ -171,6 +171,28 @@ def test_missing_and_erased_calls_differ(browse, db):
     assert (missing.status_code, erased.status_code) == (404, 404)
     assert "No call with this id" in missing.text
     assert "was erased" in erased.text
+
+
+def test_quarantined_delivery_is_mentioned_on_its_call(browse, store, monkeypatch):
+    stored(store, simple("poison", ("user", "hello")))
+    assert "quarantined" not in browse("/-/call/poison").text
+    plant(monkeypatch, ValueError("no such field"))
+    stored(store, simple("poison", ("user", "hello again")), at=2)
+    page = browse("/-/call/poison").text
+    assert "One delivery of it could not be read and is" in page
+    assert 'href="/retell/observations?entity_id=poison&amp;problem__notblank=1"' in page
+
+
+def test_chat_names_the_agent_of_its_calls(browse, store):
+    message = {"role": "user", "content": "hi"}
+    sms = {"role": "sms", "content": {"text": "See you"}, "multimedia": [{"url": "a.png"}]}
+    chat = {"chat_id": "chat_1", "agent_id": "agent_1", "message_with_tool_calls": [message, sms]}
+    stored(store, {"event": "chat_ended", "chat": chat})
+    assert "<span>agent_1</span>" in browse("/-/chat/chat_1").text
+    stored(store, simple("call_1"))
+    page = browse("/-/chat/chat_1").text
+    assert "<span>Dental</span>" in page
+    assert '<p class="said" dir="auto">See you\nMultimedia: a.png</p>' in page
 
 
 def test_the_call_object_holds_no_access_token(browse, store):

@@ -58,6 +58,16 @@ ORDER BY start_timestamp {order}, call_id {order} LIMIT 1
 _PREVIOUS_OF_AGENT = _AGENT_NEIGHBOUR.format(than="<", order="DESC")
 _NEXT_OF_AGENT = _AGENT_NEIGHBOUR.format(than=">", order="ASC")
 _REASON = "SELECT category, description FROM disconnection_reasons WHERE reason = ?"
+# What is quarantined of it: a body that names the call, but that could not be projected.
+_QUARANTINED = """
+SELECT count(*) AS bodies, min(problem) AS problem FROM observations
+WHERE entity_id = ? AND problem IS NOT NULL
+"""
+# The chats of Retell have no agent name; calls of the same agent do.
+_AGENT_NAME = """
+SELECT agent_name FROM calls WHERE agent_id = ? AND agent_name IS NOT NULL
+ORDER BY start_timestamp DESC LIMIT 1
+"""
 _ERASED = "SELECT 1 FROM erasures WHERE entity_id = ? AND scope = 'all'"
 # Numbers and addresses that identify one caller: "anonymous" is many people.
 _IS_NUMBER = re.compile(r"\+?[0-9]{6,}|.*@.*")
@@ -151,8 +161,10 @@ async def call_page(datasette: "Datasette", request: "Request") -> Response:
     # Without transcripts, which the page shows as the conversation.
     shown = json.dumps(call_object(tables, transcripts=False), indent=2, ensure_ascii=False)
     reasons = await fetch_rows(reader, _REASON, [view.call["disconnection_reason"]])
+    [quarantined] = await fetch_rows(reader, _QUARANTINED, [call_id])
     context = {
         "view": view,
+        "quarantined": quarantined,
         "reason": next(iter(reasons), {}),
         "neighbours": await _fetch_neighbours(reader, view),
         "object": shown if len(shown) <= MAX_CHARACTERS else f"{shown[:MAX_CHARACTERS]}…",
@@ -278,8 +290,9 @@ def _variants(tables: Tables) -> list[str]:
 def _title(call: Row, who: str | None) -> str:
     if call["call_type"] == "web_call":
         return "Web call"
-    number = who or "an unknown number"
-    return f"{'Call from' if call['direction'] == 'inbound' else 'Call to'} {number}"
+    if not who:
+        return label(call["call_type"] or "call")
+    return f"{'Call from' if call['direction'] == 'inbound' else 'Call to'} {who}"
 
 
 def _media(
@@ -320,6 +333,10 @@ async def chat_page(datasette: "Datasette", request: "Request") -> Response:
     messages = [
         shorten(row) for row in await fetch_rows(reader, SELECT["chat_messages"], [chat_id])
     ]
+    if not chat["agent_name"] and chat["agent_id"]:
+        for named in await fetch_rows(reader, _AGENT_NAME, [chat["agent_id"]]):
+            chat |= named
+    [quarantined] = await fetch_rows(reader, _QUARANTINED, [chat_id])
     scrubbed = reader.is_masked or "scrubbed" in request.args
     costs = json.loads(chat["product_costs"] or "[]")
     context = {
@@ -331,6 +348,7 @@ async def chat_page(datasette: "Datasette", request: "Request") -> Response:
             if (values := _pairs(chat[column]))
         ],
         "costs": limited(map(shorten, costs), row_weight),
+        "quarantined": quarantined,
         "database": reader.database,
     }
     return Response.html(await datasette.render_template("chat.html", context, request=request))
@@ -340,7 +358,7 @@ def _pairs(text: str | None) -> list[dict[str, str]]:
     """Name and value of each key of a JSON object."""
     values = json.loads(text or "{}")
     return [
-        {"name": name, "value": "–" if value is None or value == "" else str(value)}
+        {"name": name, "value": (value if isinstance(value, str) else json.dumps(value)) or "–"}
         for name, value in values.items()
     ]
 

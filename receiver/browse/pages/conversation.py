@@ -213,7 +213,32 @@ def _transition(row: Mapping[str, Any]) -> Note:
 
 
 def _marker(row: Mapping[str, Any]) -> Note:
-    return Note(row["position"], row["role"] or "unknown", row["body"] or "", row["time_seconds"])
+    text = readable(row["body"] or "")
+    return Note(row["position"], row["role"] or "unknown", text, row["time_seconds"])
+
+
+def readable(text: str) -> str:
+    """A message as people read it: of a JSON object, such as an SMS with a picture, its text,
+    then its other values by name. Other text is unchanged."""
+    if not text.startswith("{"):
+        return text
+    try:
+        value = json.loads(text)
+        content = value.pop("content", None) or value.pop("text", None)
+        lines = [_inline(content)] if content else []
+        lines += [f"{label(name)}: {_inline(each)}" for name, each in value.items() if each]
+    except (ValueError, RecursionError):
+        return text
+    return "\n".join(lines) or text
+
+
+def _inline(value: Any) -> str:
+    """A JSON value on one line, its texts without quotes and braces."""
+    if isinstance(value, dict):
+        return ", ".join(map(_inline, value.values()))
+    if isinstance(value, list):
+        return "; ".join(map(_inline, value))
+    return "" if value is None else str(value)
 
 
 def _compare_neighbours(turns: Iterable[Turn]) -> None:

@@ -27,6 +27,7 @@ class Span:
     x: float
     width: float
     start: float
+    end: float
     kind: str
     label: str
 
@@ -125,7 +126,7 @@ def _tool(tool: ToolCall, scale: float) -> Span:
 def _span(start: float, end: float, scale: float, kind: str, label: str) -> Span:
     width = max(_MIN_WIDTH, (end - start) * scale)
     label = f"{format_duration(start)} {label[:_MAX_LABEL]}"
-    return Span(start * scale, width, start, kind.replace(" ", "-"), label)
+    return Span(start * scale, width, start, end, kind.replace(" ", "-"), label)
 
 
 def _silences(turns: list[Turn], seconds: float) -> list[Span]:
