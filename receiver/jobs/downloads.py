@@ -36,6 +36,8 @@ _PIECE_BYTES = 64 * 1024
 _SPACE_BYTES = 8 * 1024 * 1024
 _DEAD = (401, 403, 404, 410)
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
+# A weak one does not say that every byte is the same, and only ASCII can be sent back.
+_STRONG_ETAG = re.compile(r'"[!#-~]{0,1000}"')
 # Addresses of IPv4 within IPv6, for a gateway to translate. Source: RFC 6052
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 
@@ -90,7 +92,8 @@ class Downloader:
         self._client.close()
 
     def fetch(self, url: str, part: Path, *, is_audio: bool) -> Fetched:
-        """Complete the file `part`, and return what it is. Raises RecordingNotKept.
+        """Complete the file `part`, and return what it is. Raises RecordingNotKept, and OSError if
+        the file cannot be written.
 
         Beside it is a file with the ETag until then.
         """
@@ -120,8 +123,6 @@ class Downloader:
         except httpx.HTTPError as error:
             # Only the class: the message can contain the URL.
             raise RecordingNotKept(f"no complete response: {type(error).__name__}") from None
-        except OSError as error:
-            raise RecordingNotKept(f"cannot write: {error.strerror}") from None
         finally:
             # Cookies of one link are not for another.
             self._client.cookies.clear()
@@ -175,7 +176,8 @@ class ResumeState:
         self.part, self._etag_path = part, part.with_suffix(".etag")
         self.etag = ""
         with suppress(OSError, ValueError):
-            self.etag = str(json.loads(self._etag_path.read_text(encoding="utf-8"))["etag"])
+            etag = str(json.loads(self._etag_path.read_text(encoding="utf-8"))["etag"])
+            self.etag = etag if _STRONG_ETAG.fullmatch(etag) else ""
 
     @property
     def size(self) -> int:
@@ -196,8 +198,7 @@ class ResumeState:
         if not offset:
             self.discard()
             self.part.touch(mode=0o600)
-            # A weak one does not say that every byte is the same.
-            if etag.startswith('"'):
+            if _STRONG_ETAG.fullmatch(etag):
                 self._etag_path.touch(mode=0o600)
                 self._etag_path.write_text(json.dumps({"etag": etag}), encoding="utf-8")
         with self.part.open("r+b") as file:

@@ -31,7 +31,7 @@ from receiver.errors import (
 )
 from receiver.jobs.downloads import Downloader, Fetched
 from receiver.jobs.storage import EXTENSIONS, Storage, folder_of, make_private, storage_of
-from receiver.jobs.worker import Run
+from receiver.jobs.worker import Run, Stopped
 from receiver.retell.client import Retell
 from receiver.store import AnyStore
 from receiver.store.media import (
@@ -108,19 +108,18 @@ def keep_pass(
     counts = Counts()
     try:
         make_private(storage.partial)
+        with _alone(storage.partial) as is_alone:
+            if not is_alone:
+                counts.stopped = "another process is keeping recordings"
+                return counts
+            _sweep(run.store, storage)
+            counts.has_more = _find(run)
+            files = due_files(run.store, now_ms=run.now_ms(), limit=limit, since=since)
+            if files:
+                with _Fetching(run, storage) as fetching:
+                    fetching.keep(files, counts, progress)
     except OSError as error:
         counts.stopped = f"the directory of recordings cannot be written: {error.strerror}"
-        return counts
-    with _alone(storage.partial) as is_alone:
-        if not is_alone:
-            counts.stopped = "another process is keeping recordings"
-            return counts
-        _sweep(run.store, storage)
-        counts.has_more = _find(run)
-        files = due_files(run.store, now_ms=run.now_ms(), limit=limit, since=since)
-        if files:
-            with _Fetching(run, storage) as fetching:
-                fetching.keep(files, counts, progress)
     return counts
 
 
@@ -225,7 +224,8 @@ class _Fetching:
         self._downloader = Downloader(limits, check=self._stopping.check, sleep=run.sleep)
         self._pool = ThreadPoolExecutor(limits.downloads, thread_name_prefix="recordings")
         self._retell: dict[str | None, Retell | None] = {}
-        self._fresh: dict[str, Any] = {}
+        # Call -> its links by kind.
+        self._fresh: dict[str, dict[str, str]] = {}
         self._lock = Lock()
 
     def __enter__(self) -> "_Fetching":
@@ -250,6 +250,12 @@ class _Fetching:
             except (DiskReserved, StorageUnavailable) as error:
                 counts.stopped = str(error)
                 return
+            except (_Abandoned, Stopped, OSError):
+                raise
+            except Exception as error:
+                # What is wrong with one file must not stop the others, in this pass and the next.
+                problem = f"it could not be fetched: {type(error).__name__}"
+                outcome = self._failed(futures[future], problem, retry=True)
             self._write(futures[future], outcome, counts)
             progress(counts)
             self._run.check()
@@ -279,10 +285,6 @@ class _Fetching:
             return Outcome("gone", str(error))
         except RecordingNotKept as error:
             return self._failed(file, str(error), retry=error.retry)
-        except OSError as error:
-            raise StorageUnavailable(
-                f"the directory of recordings cannot be written: {error.strerror}"
-            ) from None
         return Outcome(
             "kept",
             url=url.partition("?")[0],
@@ -335,14 +337,13 @@ class _Fetching:
             raise RecordingNotKept("the link no longer works, and no API key is set to renew it")
         if file.call_id not in self._fresh:
             try:
-                self._fresh[file.call_id] = retell.get_call(file.call_id).value
+                call = retell.get_call(file.call_id).value
             except NotAtRetell:
-                self._fresh[file.call_id] = None
+                call = None
             except RetellError as error:
                 raise RecordingNotKept(f"the link could not be renewed: {error}") from None
-        call = self._fresh[file.call_id]
-        url = call.get(f"{file.kind}_url") if isinstance(call, dict) else None
-        return url if isinstance(url, str) and url else None
+            self._fresh[file.call_id] = _links(call)
+        return self._fresh[file.call_id].get(file.kind)
 
     def _client(self, account: str | None) -> Retell | None:
         """The API of an account; None without its key."""
@@ -352,3 +353,11 @@ class _Fetching:
         except SettingsError:
             return None
         return Retell(settings.base_url, key, sleep=run.sleep, now_ms=run.now_ms)
+
+
+def _links(call: Any) -> dict[str, str]:
+    """The links of a call object by kind."""
+    found = (
+        {kind: call.get(f"{kind}_url") for kind in MEDIA_KINDS} if isinstance(call, dict) else {}
+    )
+    return {kind: url for kind, url in found.items() if isinstance(url, str) and url}

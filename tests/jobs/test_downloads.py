@@ -135,7 +135,7 @@ def test_changed_file_starts_again(server, fetch, part):
     assert part.read_bytes() == WAV[:12] + b"new"
 
 
-@pytest.mark.parametrize("etag", ["", 'W/"weak"'])
+@pytest.mark.parametrize("etag", ["", 'W/"weak"', '"\xe9"', '"a b"', "bare"])
 def test_file_without_strong_etag_starts_again(server, fetch, part, etag):
     server.etag, server.cut_after = etag, 200_000
     with pytest.raises(RecordingNotKept):

@@ -5,7 +5,8 @@ import hashlib
 import httpx
 import pytest
 
-from receiver.jobs.recordings import FIRST_RETRY_MS, SETTLING_MS, keep_recordings
+from receiver.jobs.downloads import Downloader
+from receiver.jobs.recordings import FIRST_RETRY_MS, SETTLING_MS, _links, keep_recordings
 from receiver.jobs.worker import Worker, functions
 from receiver.store import media
 from receiver.store.engine import reading
@@ -165,6 +166,42 @@ def test_nothing_is_fetched_below_the_reserve(job, db):
     assert {row["state"] for row in media_files(db)} == {"pending"}
     job.environ["CALLHOUSE_MEDIA_RESERVE_BYTES"] = "1"
     assert job.keep().kept == 2
+
+
+def test_unforeseen_error_of_one_file_stops_no_other(job, db, monkeypatch):
+    calls = job.populate(3, kinds=["recording"])
+    fetch = Downloader.fetch
+
+    def fail_once(downloader, url, part, **options):
+        if calls[1]["call_id"] in part.name:
+            raise ValueError(url)
+        return fetch(downloader, url, part, **options)
+
+    monkeypatch.setattr(Downloader, "fetch", fail_once)
+    counts = job.keep()
+    assert (counts.kept, counts.failed) == (2, 1)
+    [row] = media_files(db, state="failed")
+    assert row["problem"] == "it could not be fetched: ValueError"
+    assert row["next_attempt_at"] > job.now_ms()
+
+
+@pytest.mark.parametrize("at", ["the start", "a request"])
+def test_directory_that_cannot_be_written_uses_no_attempts(job, db, at):
+    [call] = job.populate(1, kinds=["recording"])
+    part = job.folder / ".partial" / f"{call['call_id']}.recording.part"
+    job.handler.before = staticmethod(lambda _path: part.mkdir(parents=True))
+    if at == "the start":
+        part.mkdir(parents=True)
+        find(job)
+    assert "cannot be written" in job.keep().problem
+    assert [(row["state"], row["attempts"]) for row in media_files(db)] == [("pending", 0)]
+
+
+def test_renewed_calls_are_not_held_in_memory():
+    """Two hundred large calls would be gigabytes."""
+    call = {"recording_url": "https://a/b", "public_log_url": 5, "transcript": "x" * 9}
+    assert _links(call) == {"recording": "https://a/b"}
+    assert _links(None) == {}
 
 
 def test_retry_fetches_what_was_given_up(job, db):
