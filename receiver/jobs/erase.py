@@ -1,14 +1,14 @@
 """Erase calls and chats for good: rows, bodies, files, search index.
 
 In: ids. Out: tombstones and a receipt. Each transaction erases a few calls and writes the receipt,
-so it runs beside a receiver, and after a kill the next run erases the rest. `units` and `Files`
-serve retention too (prune.py).
+so it runs beside a receiver, and after a kill the next run erases the rest. `units` and
+`erase_unit` serve retention too (prune.py).
 """
 
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -29,8 +29,9 @@ from receiver.store.erasing import (
     finish,
     put_receipt,
     read_receipt,
+    stop_fetching,
 )
-from schema.retention import ALL
+from schema.retention import ALL, PERSONAL, RECORDINGS
 
 # How long a transaction may take, and how many calls and chats it has at most.
 _UNIT_SECONDS, _MOST = 0.025, 50
@@ -100,8 +101,7 @@ def erase(
             refused |= problems
             kept = [id for id in some if id not in problems]
         if kept:
-            count = files.delete(store, kept)
-            receipt = erase_entities(store, kept, receipt, now_ms=now_ms(), files=count)
+            receipt = erase_unit(store, files, kept, receipt, now_ms=now_ms())
         done += len(some)
         progress(done)
     database = engine(settings.database)
@@ -129,6 +129,28 @@ def units(ids: Sequence[str], *, pause: Pause) -> Iterator[Sequence[str]]:
         at += len(some)
         size = max(1, min(_MOST, 2 * size, int(len(some) * _UNIT_SECONDS / took)))
         pause(took)
+
+
+def erase_unit(
+    store: AnyStore, files: "Files", ids: Sequence[str], receipt: Receipt, *, now_ms: int
+) -> Receipt:
+    """Erase what the receipt's scope says of a few entities, their files first; return the receipt.
+
+    Raises StoreUnavailable, StorageUnavailable and SettingsError.
+    """
+    without_files = set[str]() if receipt.scope in (RECORDINGS, PERSONAL, ALL) else None
+    count = 0
+    while True:
+        if without_files is not None:
+            found = stop_fetching(store, ids)
+            count += files.delete(found)
+            without_files |= found
+        done = erase_entities(
+            store, ids, receipt, now_ms=now_ms, files=count, without_files=without_files
+        )
+        # None if a worker has found files of these calls meanwhile.
+        if done is not None:
+            return done
 
 
 class AtRetell:
@@ -181,11 +203,10 @@ class Files:
         self._settings = settings
         self._storage: Storage | None = None
 
-    def delete(self, store: AnyStore, ids: Sequence[str]) -> int:
-        """Delete the files of calls; return how many there were. Raises StorageUnavailable, and
-        SettingsError if it is not set where they are."""
-        with_files = store.read(lambda connection: calls_with_files(connection, ids))
-        return sum(self._open().delete_folder(folder_of(id)) for id in sorted(with_files))
+    def delete(self, call_ids: Iterable[str]) -> int:
+        """Delete the files of calls that have some; return how many there were. Raises
+        StorageUnavailable, and SettingsError if it is not set where they are."""
+        return sum(self._open().delete_folder(folder_of(id)) for id in sorted(call_ids))
 
     def _open(self) -> Storage:
         media = self._settings.media

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from receiver.config import Settings
-from receiver.jobs.erase import Files, Pause, new_receipt, units
+from receiver.jobs.erase import Files, Pause, erase_unit, new_receipt, units
 from receiver.store import AnyStore
 from receiver.store.engine import engine
 from receiver.store.erasing import (
@@ -20,7 +20,6 @@ from receiver.store.erasing import (
     body_bytes,
     count_calls,
     due,
-    erase_entities,
     file_bytes,
     finish,
     has_unfinished,
@@ -167,10 +166,7 @@ def _apply(
                 "prune", rule.scope, author=author, reason=rule.setting, now_ms=now_ms()
             )
             put_receipt(store, receipt)
-        count = 0
-        if rule.scope in (RECORDINGS, PERSONAL, ALL):
-            count = files.delete(store, ids)
-        receipt = erase_entities(store, ids, receipt, now_ms=now_ms(), files=count)
+        receipt = erase_unit(store, files, ids, receipt, now_ms=now_ms())
         progress(rule.setting, receipt.entities)
     return receipt
 

@@ -68,6 +68,11 @@ _PRUNE_ANNOTATIONS = (
     "UPDATE annotations SET value = NULL, changed_at = ? WHERE entity_id = ? "
     "AND kind NOT IN ('verdict', 'assignee') AND value IS NOT NULL RETURNING 1"
 )
+# A download of these that ends now is not kept.
+_STOP_FETCHING = (
+    "UPDATE media_files SET state = 'gone', next_attempt_at = NULL "
+    "WHERE call_id = ? AND state IN ('pending', 'failed')"
+)
 _PUT_RECEIPT = sql.upsert(RECEIPTS)
 _RECEIPTS = f"SELECT {', '.join(RECEIPTS.names)} FROM receipts"
 _RECEIPT = f"{_RECEIPTS} WHERE receipt_id = ?"
@@ -124,17 +129,47 @@ def put_receipt(store: AnyStore, receipt: Receipt) -> None:
     store.run(partial(_run, _PUT_RECEIPT, [receipt.row()]))
 
 
+def stop_fetching(store: AnyStore, ids: Sequence[str]) -> set[str]:
+    """Let no download add a file to those of the calls that may have files; return these.
+
+    Raises StoreUnavailable.
+    """
+    found, fetching = store.read(
+        lambda c: (calls_with_files(c, ids), calls_with_files(c, ids, fetching=True))
+    )
+
+    def unit(connection: Connection) -> None:
+        store.lock(connection, fetching)
+        connection.executemany(_STOP_FETCHING, [(id,) for id in sorted(fetching)])
+
+    if fetching:
+        store.run(unit)
+    return found
+
+
 def erase_entities(
-    store: AnyStore, ids: Sequence[str], receipt: Receipt, *, now_ms: int, files: int = 0
-) -> Receipt:
+    store: AnyStore,
+    ids: Sequence[str],
+    receipt: Receipt,
+    *,
+    now_ms: int,
+    files: int = 0,
+    without_files: Collection[str] | None = None,
+) -> Receipt | None:
     """Erase what the receipt's scope says of some entities; return the receipt with it counted.
 
-    One transaction, which also writes the receipt. `files` were deleted before. Raises
+    One transaction, which also writes the receipt. `files` were deleted before, all those of the
+    calls `without_files`. If there may be more by now, it does nothing and returns None. Raises
     StoreUnavailable.
     """
 
-    def unit(connection: Connection) -> Receipt:
+    def unit(connection: Connection) -> Receipt | None:
         store.lock(connection, ids)
+        if without_files is not None and (
+            calls_with_files(connection, ids) - set(without_files)
+            or calls_with_files(connection, ids, fetching=True)
+        ):
+            return None
         done = receipt
         for entity_id in sorted(ids):
             tombstone = (entity_id, receipt.scope, now_ms, receipt.reason, receipt.receipt_id)
@@ -353,12 +388,15 @@ def erased_among(connection: Connection, ids: Sequence[str]) -> set[str]:
     return found
 
 
-def calls_with_files(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Those of the calls that may have files."""
+def calls_with_files(
+    connection: Connection, ids: Sequence[str], *, fetching: bool = False
+) -> set[str]:
+    """Those of the calls that may have files; with `fetching`, that may get more."""
+    condition = " AND state IN ('pending', 'failed')" if fetching else ""
     found = set[str]()
     for some in _chunks(ids):
         query = f"SELECT DISTINCT call_id FROM media_files WHERE call_id IN ({_marks(some)})"
-        found |= {id for (id,) in connection.execute(query, some).fetchall()}
+        found |= {id for (id,) in connection.execute(query + condition, some).fetchall()}
     return found
 
 

@@ -122,7 +122,7 @@ def find_new(
                 (min(updated_at or 0, now_ms), now_ms, call_id, kind)
                 for call_id, kind, updated_at in found[start : start + _WRITTEN]
             ]
-            store.run(partial(_execute_many, _ADD, rows))
+            store.run(partial(_add, store, rows))
         added += len(found)
         if len(found) < _FOUND:
             return None
@@ -188,6 +188,12 @@ def problems(where: Location, *, limit: int) -> list[tuple[str, str, int]]:
     """The most frequent problems: state, message, files. Raises NotStored without a database."""
     with reading(where) as connection:
         return [(s, p, int(n)) for s, p, n in connection.execute(_PROBLEMS, (limit,)).fetchall()]
+
+
+def _add(store: AnyStore, rows: list[tuple[Any, ...]], connection: Connection) -> None:
+    # Not while a call is erased.
+    store.lock(connection, {call_id for *_, call_id, _ in rows})
+    connection.executemany(_ADD, rows)
 
 
 def _rows(query: str, values: tuple[int, int], connection: Connection) -> list[Any]:

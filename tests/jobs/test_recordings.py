@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from receiver.jobs.downloads import Downloader
+from receiver.jobs.erase import Files, erase_unit, new_receipt
 from receiver.jobs.recordings import FIRST_RETRY_MS, SETTLING_MS, _links, keep_recordings
 from receiver.jobs.worker import Worker, functions
 from receiver.store import media
@@ -289,6 +290,30 @@ def test_call_erased_meanwhile_leaves_no_file(job, db):
     assert job.keep().kept == 0
     assert job.files() == {}
     assert media_files(db) == []
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+@pytest.mark.parametrize("scope", ["all", "recordings"])
+def test_file_fetched_during_erasure_is_deleted(job, db, monkeypatch, scope, is_found):
+    """The worker stores it after the erasure has deleted the files and before it deletes rows."""
+    [call] = job.populate(1, kinds=["recording"])
+    if is_found:
+        find(job)
+    delete = Files.delete
+
+    def delete_and_fetch(files, found):
+        deleted = delete(files, found)
+        job.keep()
+        return deleted
+
+    monkeypatch.setattr(Files, "delete", delete_and_fetch)
+    receipt = new_receipt("erase", scope, author="tester", reason=None, now_ms=5)
+    done = erase_unit(job.store, Files(job.settings), [call["call_id"]], receipt, now_ms=5)
+    assert [name for name in job.files() if not name.startswith(".partial")] == []
+    job.keep()
+    assert job.files() == {}
+    assert dict(done.counts)["media_files"] == 1
+    assert [row["state"] for row in media_files(db)] == ([] if scope == "all" else ["pruned"])
 
 
 def test_tombstone_alone_prevents_keeping(job):
