@@ -53,6 +53,7 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
     "agent_scorecard": {"sort_desc": "calls"},
     "tool_scorecard": {"sort_desc": "calls"},
     "cost_by_product": {"sort_desc": "cost_dollars"},
+    "cost_by_family": {"sort_desc": "cost_dollars"},
     # Each facet would add up every hour once more.
     "latency_by_agent": {"sort_desc": "calls"},
     "disconnections": {"sort_desc": "calls", "facets": ["category"]},

@@ -8,7 +8,6 @@ Known is what the models name, and what Retell documents or once sent without a 
 Source: https://docs.retellai.com/api-references/get-call, and its older versions.
 """
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -27,6 +26,7 @@ from schema.models import (
     Telephony,
     TokenUsage,
 )
+from schema.products import product_family
 from schema.transcript import UTTERANCE_ROLES
 
 # (place, what, name): "call_cost", "product", "mystery_fee".
@@ -105,25 +105,6 @@ CHAT_VALUES: dict[str, Collection[str]] = {
     "chat_type": {"api_chat", "sms_chat"},
     "chat_status": {"ongoing", "ended", "error"},
 }
-
-# The families of what Retell bills: its product names are an open list, so they go by pattern. A
-# new model or voice is known by its family; a name of no family is drift. The names were seen in
-# bills and rate cards of 2024 to 2026.
-# Family -> the names in it. The first that matches counts: a text model is no call's model.
-_PATTERNS = {
-    "surcharge": r"\w*_surcharge",
-    "analysis": r"post_call_analysis\w*|\w*_text_testing",
-    "voice engine": r"(retell_)?voice_engine",
-    "voice": r"\w*_tts(_\w+)?",
-    "telephony": r"\w*_telephony|\w*(twilio|telnyx)\w*",
-    "add-on": (
-        r"background_voice_cancellation|knowledge_base\w*|guardrail\w*|pii_scrubbing"
-        r"|colloquial_mode|stable_server|quality_assurance"
-    ),
-    "per item": r"branded_outbound_call|batch_call|sms_message",
-    "model": r"(gpt|claude|gemini)_\w+|llm_token_usage|\w*_high_priority|\w*realtime\w*",
-}
-FAMILIES = {family: re.compile(pattern) for family, pattern in _PATTERNS.items()}
 
 
 def rows(entity_id: str, unknown: Iterable[Unknown], seen_at: int | None) -> list[Row]:
@@ -247,9 +228,3 @@ def _unknown_value(
     place: str, what: str, value: str | None, known: Collection[str]
 ) -> list[Unknown]:
     return [] if value is None or value in known else [(place, what, value)]
-
-
-def product_family(product: str) -> str | None:
-    """The family of a product, in either spelling (gpt-4o-mini, gpt_4o_mini); None if unknown."""
-    name = product.lower().replace("-", "_")
-    return next((f for f, pattern in FAMILIES.items() if pattern.fullmatch(name)), None)

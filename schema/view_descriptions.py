@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from schema.products import FAMILIES, OTHER
 from schema.tables import (
     ROLLUP_CALLS,
     ROLLUP_COSTS,
@@ -158,11 +159,23 @@ VIEWS = {
         "Cost of each product.",
         {
             "product": "What was charged for: Retell's name, with _ for -.",
+            "family": f"{', '.join(FAMILIES[:-1])}, or {OTHER} for a product that no family has.",
             "calls": "How many calls it was charged for.",
             "cost_dollars": "Its cost in US dollars.",
             "share": "Its share of the cost of all products: 0 to 1.",
             "cost_per_call_dollars": "Its average cost in the calls it was charged for, in US "
             "dollars.",
+            "transfer_leg_dollars": "How much of its cost belongs to transferred legs.",
+        },
+    ),
+    "cost_by_family": View(
+        "Cost by family",
+        "Cost of each family of products.",
+        {
+            "family": "As in cost_by_product.",
+            "products": "How many products of it were charged for.",
+            "cost_dollars": "Its cost in US dollars.",
+            "share": "Its share of the cost of all products: 0 to 1.",
             "transfer_leg_dollars": "How much of its cost belongs to transferred legs.",
         },
     ),

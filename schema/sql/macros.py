@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 
 from schema.events import EVENTS
+from schema.products import family_sql
 
 # The condition of the index observations_unknown_event. It stays as it is when EVENTS grows.
 _INDEXED_EVENTS = (
@@ -42,6 +43,7 @@ _MACROS = {
     # Larger squares could overflow in PostgreSQL, which is an error there.
     r"\bsquare\(([\w.]+)\)": r"CASE WHEN abs(\1) >= 1e150 THEN 1e300 ELSE \1 * \1 END",
     r"\btotal_cents\(([\w.]+)\)": r"round(sum(\1), 6)",
+    r"\bfamily_of\((\w+)\)": family_sql(r"\1.product").replace("\\1", r"\1"),
     r"\bproduct_of\((\w+)\)": r"replace(\1.product, '-', '_')",
     r"\bstep_of\((\w+)\)": (
         r"CASE WHEN \1.value < 1000 THEN 10 WHEN \1.value < 10000 THEN 100 ELSE 1000 END"

@@ -16,6 +16,7 @@
 --   is_unfinished(c)    whether its analysis is not. calls_unfinished is an index of just these.
 --   total_cents(X)      a sum of cents without the last digits, which depend on the order of its
 --                       terms: a half must be rounded to the same side in any order
+--   family_of(h)        the family of a row's product, as schema/products.py has it
 --   is_connected(c, r)  whether somebody or something answered, by the call and its reason
 --   are_connected(h, r) the same of the calls that a row of daily_calls counts
 
@@ -197,6 +198,7 @@ GROUP BY h.name, h.type;
 CREATE VIEW cost_by_product AS
 SELECT
     h.product,
+    family_of(h) AS family,
     CAST(sum(h.calls) AS BIGINT) AS calls,
     CAST(round(total_cents(h.cost_cents_sum) / 100.0, 4) AS DOUBLE PRECISION) AS cost_dollars,
     CAST(round(total_cents(h.cost_cents_sum) / nullif(sum(sum(h.cost_cents_sum)) OVER (), 0), 4) AS DOUBLE PRECISION) AS share,
@@ -204,6 +206,17 @@ SELECT
     CAST(round(total_cents(h.transfer_leg_cents_sum) / 100.0, 4) AS DOUBLE PRECISION) AS transfer_leg_dollars
 FROM daily_costs h
 GROUP BY h.product;
+
+-- The same by family. A call may pay for several products of one, so calls cannot be counted here.
+CREATE VIEW cost_by_family AS
+SELECT
+    h.family,
+    CAST(count(DISTINCT h.product) AS BIGINT) AS products,
+    CAST(round(total_cents(h.cost_cents_sum) / 100.0, 4) AS DOUBLE PRECISION) AS cost_dollars,
+    CAST(round(total_cents(h.cost_cents_sum) / nullif(sum(sum(h.cost_cents_sum)) OVER (), 0), 4) AS DOUBLE PRECISION) AS share,
+    CAST(round(total_cents(h.transfer_leg_cents_sum) / 100.0, 4) AS DOUBLE PRECISION) AS transfer_leg_dollars
+FROM (SELECT h.*, family_of(h) AS family FROM daily_costs h) h
+GROUP BY h.family;
 
 -- Where an agent version loses time. Averages over calls, each call counting once.
 CREATE VIEW latency_by_agent AS

@@ -21,7 +21,7 @@ from receiver.sandbox.calls import call_cost
 from receiver.sandbox.companies import agent_named
 from receiver.sandbox.days import Delivery, day
 from receiver.sandbox.plans import Kind, Plan
-from schema.drift import product_family
+from schema.products import product_family
 
 DAY_START_MS = 1_772_409_600_000  # 2026-03-02, a Monday
 DAY_MS = 86_400_000

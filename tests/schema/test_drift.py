@@ -8,7 +8,6 @@ from click.testing import CliRunner
 from receiver.cli import main
 from receiver.sandbox.days import day
 from receiver.store import migrate, rebuild, receive
-from schema.drift import product_family
 from schema.events import EVENTS
 from schema.sql.macros import unknown_event
 from tests.support.engines import url_of
@@ -275,27 +274,6 @@ def test_the_command_without_a_database_fails(run, monkeypatch, engine):
         assert run("drift").exit_code == 1
         migrate(where, timezone="UTC")
         assert run("drift").exit_code == 0
-
-
-@pytest.mark.parametrize(
-    ("family", "names"),
-    [
-        ("voice engine", "voice_engine retell_voice_engine"),
-        ("voice", "elevenlabs_tts elevenlabs_tts_new elevenlabs_tts_03_2026 platform_tts"),
-        ("model", "gpt_4_1 gpt-4o-mini gpt_4o_mini gemini_2_0_flash gpt_4_1_mini_high_priority"),
-        ("model", "claude_4_sonnet gpt_4o_realtime llm_token_usage"),
-        ("analysis", "gpt_4_1_text_testing gpt_5_nano_text_testing post_call_analysis"),
-        ("telephony", "us_twilio_telephony us_telnyx"),
-        ("surcharge", "llm_token_surcharge short_call_surcharge concurrency_burst_surcharge"),
-        ("add-on", "background_voice_cancellation knowledge_base_usage knowledge_base guardrail"),
-        ("add-on", "pii_scrubbing colloquial_mode stable_server quality_assurance"),
-        ("per item", "branded_outbound_call batch_call sms_message"),
-        (None, "mystery_fee voice tts gpt"),
-    ],
-)
-def test_products_are_known_by_their_family(family, names):
-    for name in names.split():
-        assert product_family(name) == family, name
 
 
 def test_bill_of_today_is_no_news(store, db):

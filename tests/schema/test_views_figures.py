@@ -168,6 +168,7 @@ def test_costs_are_split_by_product_and_transferred_legs(world):
     assert all_of(world, "SELECT * FROM cost_by_product ORDER BY product") == [
         {
             "product": "llm",
+            "family": "other",
             "calls": 1,
             "cost_dollars": 0.15,
             "share": 0.1765,
@@ -176,12 +177,28 @@ def test_costs_are_split_by_product_and_transferred_legs(world):
         },
         {
             "product": "tts",
+            "family": "other",
             "calls": 2,
             "cost_dollars": 0.7,
             "share": 0.8235,
             "cost_per_call_dollars": 0.35,
             "transfer_leg_dollars": 0.4,
         },
+    ]
+
+
+def test_products_of_a_family_are_added_up(world):
+    names = {"gpt_4_1": 10, "claude_4_sonnet": 30, "platform_tts": 60}
+    parts = [{"product": name, "cost": cents} for name, cents in names.items()]
+    parts.append({"product": "gpt_4_1", "cost": 5, "is_transfer_leg_cost": True})
+    cost = {"combined_cost": 105, "product_costs": parts}
+    start = ms("2026-05-10T13:00:00Z")
+    add(world, "both", 3, "2026-05-10T13:05:00Z", start_timestamp=start, call_cost=cost)
+    found = "SELECT family, products, cost_dollars, transfer_leg_dollars FROM cost_by_family"
+    assert table_of(world, f"{found} ORDER BY family") == [
+        ("model", 2, 0.45, 0.05),
+        ("other", 2, 0.85, 0.4),
+        ("voice", 1, 0.6, 0.0),
     ]
 
 

@@ -1,5 +1,7 @@
 """The views that add hours up said a second time, plainly: from the calls alone, days in UTC."""
 
+from schema.products import family_sql
+
 _AT = "coalesce(c.start_timestamp, nullif(c.observed_at, 0))"
 _IS_CONNECTED = "(c.start_timestamp IS NOT NULL AND coalesce(r.category, '') <> 'not_connected')"
 # Engines agree on what is the sum of numbers, not of conditions, nor of what type an average is.
@@ -11,6 +13,7 @@ def _count(condition):
     return f"count(CASE WHEN {condition} THEN 1 END)"
 
 
+_FAMILY = family_sql("replace(p.product, '-', '_')")
 _REASONS = "LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason"
 
 PLAIN_VIEWS = {
@@ -79,9 +82,10 @@ PLAIN_VIEWS = {
         WHERE t.track = 'session' AND (t.result_position IS NULL OR t.result_position <> t.position)
         GROUP BY t.name, t.type
     """,
-    "cost_by_product": """
+    "cost_by_product": f"""
         SELECT
             replace(p.product, '-', '_'),
+            {_FAMILY},
             count(DISTINCT p.call_id),
             round(sum(p.cost_cents) / 100.0, 4),
             round(sum(p.cost_cents) / nullif(sum(sum(p.cost_cents)) OVER (), 0), 4),
@@ -91,6 +95,18 @@ PLAIN_VIEWS = {
             )
         FROM product_costs p
         GROUP BY replace(p.product, '-', '_')
+    """,
+    "cost_by_family": f"""
+        SELECT
+            p.family,
+            count(DISTINCT replace(p.product, '-', '_')),
+            round(sum(p.cost_cents) / 100.0, 4),
+            round(sum(p.cost_cents) / nullif(sum(sum(p.cost_cents)) OVER (), 0), 4),
+            round(
+                sum(CASE WHEN p.is_transfer_leg_cost = 1 THEN p.cost_cents ELSE 0 END) / 100.0, 4
+            )
+        FROM (SELECT p.*, {_FAMILY} AS family FROM product_costs p) p
+        GROUP BY p.family
     """,
     "latency_by_agent": """
         SELECT

@@ -1,0 +1,62 @@
+"""What Retell bills for, by family.
+
+Names of products are an open list: a new model or voice is known by the family that its name says.
+The names were seen in bills and rate cards of 2024 to 2026. The patterns are those of SQL's LIKE,
+so that Python and the views have one list.
+"""
+
+import re
+
+OTHER = "other"
+
+# Family -> the names in it, `%` standing for any text. The first that matches counts: a text model
+# is no model of a call.
+_PATTERNS = {
+    "surcharge": ("%_surcharge",),
+    "analysis": ("post_call_analysis%", "%_text_testing"),
+    "voice engine": ("voice_engine", "retell_voice_engine"),
+    "voice": ("%_tts", "%_tts_%"),
+    "telephony": ("%_telephony", "%twilio%", "%telnyx%"),
+    "add-on": (
+        "background_voice_cancellation",
+        "knowledge_base%",
+        "guardrail%",
+        "pii_scrubbing",
+        "colloquial_mode",
+        "stable_server",
+        "quality_assurance",
+    ),
+    "per item": ("branded_outbound_call", "batch_call", "sms_message"),
+    "model": ("gpt_%", "claude_%", "gemini_%", "llm_token_usage", "%_high_priority", "%realtime%"),
+}
+# The order in which people read them.
+FAMILIES = (
+    "voice engine", "voice", "model", "telephony", "surcharge", "add-on", "analysis", "per item",
+    OTHER,
+)  # fmt: skip
+
+
+def _regex(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    parts = [".*".join(map(re.escape, pattern.split("%"))) for pattern in patterns]
+    return re.compile("|".join(parts), re.DOTALL)
+
+
+_COMPILED = {family: _regex(patterns) for family, patterns in _PATTERNS.items()}
+
+
+def product_family(product: str) -> str | None:
+    """The family of a product, in either spelling (gpt-4o-mini, gpt_4o_mini); None if unknown."""
+    name = product.lower().replace("-", "_")
+    return next((f for f, pattern in _COMPILED.items() if pattern.fullmatch(name)), None)
+
+
+def family_sql(product: str) -> str:
+    """SQL for the family of a product, itself SQL with `_` for `-`; `other` if unknown."""
+    branches = []
+    for family, patterns in _PATTERNS.items():
+        likes = [
+            f"lower({product}) LIKE '{pattern.replace('_', '!_')}' ESCAPE '!'"
+            for pattern in patterns
+        ]
+        branches.append(f"WHEN {' OR '.join(likes)} THEN '{family}'")
+    return f"CASE {' '.join(branches)} ELSE '{OTHER}' END"
