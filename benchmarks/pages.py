@@ -96,10 +96,14 @@ def pages(path: Path) -> Iterator[str]:
         [(call_id,)] = connection.execute(answered)
     yield "/"
     yield f"/-/call/{call_id}"
-    yield f"/-/search?q={EVERYWHERE}"
-    yield f"/-/search?q={EVERYWHERE}&outcome=user_hangup"
-    yield f"/-/search?q={IN_SOME}+-{EVERYWHERE}"
-    yield f"/-/search?q={IN_SOME}&sentiment=Negative"
+    yield "/-/calls"
+    yield "/-/calls?sort=-cost"
+    yield "/-/calls?success=no&sentiment=negative"
+    yield "/-/calls?number=0123"
+    yield f"/-/calls?q={EVERYWHERE}"
+    yield f"/-/calls?q={EVERYWHERE}&outcome=user_hangup"
+    yield f"/-/calls?q={IN_SOME}+-{EVERYWHERE}"
+    yield f"/-/calls?q={IN_SOME}&sentiment=negative"
     yield "/retell"
     for name in [table.name for table in TABLES] + list(views()):
         if name not in {"timeline", "words"}:

@@ -106,7 +106,7 @@ def take(page: Page, call_id: str) -> None:
     pictures = {
         "home": "/",
         "call": f"/-/call/{call_id}",
-        "search": '/-/search?q="check-up" OR refund -voicemail',
+        "search": '/-/calls?q="check-up" OR refund -voicemail',
         "dashboard": "/-/dashboards/volume",
         "versions": "/-/dashboards/versions",
     }

@@ -1,6 +1,6 @@
 """The Datasette plugin, found through the entry point `datasette`: hooks and routes.
 
-In: Datasette's requests. Out: pages of calls, chats, search and dashboards, and Datasette's own
+In: Datasette's requests. Out: pages of calls, chats and dashboards, and Datasette's own
 tables and SQL, for readers with a login.
 
 It must not import datasette.app: that loads the plugins, and this one would be half imported.
@@ -21,6 +21,7 @@ from receiver.browse.middleware import (
     with_security_headers,
 )
 from receiver.browse.pages.call_filters import calls_url
+from receiver.browse.pages.call_list_page import call_list_page, former_search
 from receiver.browse.pages.calls import call_json, call_page, chat_page
 from receiver.browse.pages.conversation import readable, words_markup
 from receiver.browse.pages.dashboards import dashboard, dashboards
@@ -28,7 +29,6 @@ from receiver.browse.pages.home import home
 from receiver.browse.pages.login import login, logout
 from receiver.browse.pages.media import media
 from receiver.browse.pages.retention import retention_page
-from receiver.browse.pages.search import search_page
 from receiver.browse.pages.status import status_page
 from schema.questions import questions
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 _DATABASE_ACTIONS = frozenset(
     {"view-database", "view-database-download", "view-table", "view-query", "execute-sql"}
 )
+# Tables that the page of calls shows.
+_CALL_TABLES = frozenset({"calls", "call_log", "transcripts", "utterances"})
 
 
 @hookimpl(trylast=True)
@@ -97,6 +99,7 @@ def prepare_jinja2_environment(env: Environment, datasette: "Datasette") -> None
     env.globals["calls_url"] = lambda **filters: calls_url(datasette, **filters)
     env.filters |= {
         "local_time": lambda ms, *form: formatting.format_time(ms, zone, *form),
+        "short_time": lambda ms: formatting.format_short_time(ms, zone),
         "duration": formatting.format_duration,
         "dollars": formatting.format_dollars,
         "milliseconds": formatting.format_milliseconds,
@@ -123,8 +126,8 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/call/(?P<call_id>[^/.]+)\.json$", call_json),
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),
         (r"^/-/media/(?P<call_id>[^/.]+)/(?P<kind>[^/.]+)$", media),
-        (r"^/-/calls$", search_page),
-        (r"^/-/search$", search_page),
+        (r"^/-/calls$", call_list_page),
+        (r"^/-/search$", former_search),
         (r"^/-/status$", status_page),
         (r"^/-/retention$", retention_page),
         (r"^/-/dashboards$", dashboards),
@@ -174,10 +177,10 @@ def extra_css_urls() -> list[str]:
 
 @hookimpl
 def table_actions(datasette: "Datasette", database: str, table: str) -> list[dict[str, str]]:
-    """A link to the search, on tables with transcripts."""
-    if database != pages.DATABASE or table not in ("transcripts", "utterances", "call_log"):
+    """A link to the page of calls, on tables that it shows."""
+    if database not in (pages.DATABASE, pages.MASKED) or table not in _CALL_TABLES:
         return []
-    return [{"href": datasette.urls.path("/-/search"), "label": "Search transcripts"}]
+    return [{"href": calls_url(datasette), "label": "Filter and search calls"}]
 
 
 @hookimpl

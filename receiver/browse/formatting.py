@@ -100,6 +100,20 @@ def format_time(ms: int | None, zone: ZoneInfo, form: str = "%Y-%m-%d %H:%M:%S")
     )
 
 
+def format_short_time(ms: int | None, zone: ZoneInfo) -> Markup | None:
+    """A time element to the minute, in a place that names the zone; the exact value on hover."""
+    if ms is None:
+        return None
+    try:
+        at = local_time(ms, zone)
+    except OverflowError:
+        return None
+    iso = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Markup('<time datetime="{0}" title="{0} = {1} ms">{2:%-d %b %Y %H:%M}</time>').format(
+        iso, ms, at
+    )
+
+
 def format_duration(seconds: float | None) -> str:
     """1:05, or 2:00:07 from an hour on."""
     if seconds is None:

@@ -24,7 +24,7 @@ PAGES = (
     "/",
     "/-/call/call_1",
     "/-/chat/chat_1",
-    "/-/search?q=hi",
+    "/-/calls?q=hi",
     "/retell/call_log",
     "/retell/daily_summary",
     *(f"/-/dashboards/{name}" for name in DASHBOARDS),

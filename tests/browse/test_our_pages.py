@@ -1,4 +1,4 @@
-"""Our own pages in Datasette, asked over its client: a call, search, home, the policy."""
+"""Our own pages in Datasette, asked over its client: a call, home, the policy."""
 
 import re
 import sys
@@ -45,8 +45,8 @@ def test_anonymous_visitor_sees_no_page(browse, call):
         f"/-/call/{call['call_id']}.json",
         "/-/call/unknown",
         "/-/chat/unknown",
-        "/-/search",
-        "/-/search?q=the",
+        "/-/calls",
+        "/-/calls?q=the",
     ):
         answer = browse(path, actor=False)
         assert answer.status_code == (403 if path.endswith(".json") else 302), path
@@ -133,8 +133,8 @@ def test_markup_of_callers_does_no_harm_anywhere(browse, store):
         {"role": "tool_call_invocation", "name": evil, "arguments": evil, "time_sec": 0.2}
     )
     stored(store, event)
-    paths = ("/", "/-/call/call_evil", "/-/search?q=found", f"/-/search?q={evil}")
-    for path in (*paths, "/retell/call_log", "/retell/tool_calls", "/-/search?agent=" + evil):
+    paths = ("/", "/-/call/call_evil", "/-/calls?q=found", f"/-/calls?q={evil}")
+    for path in (*paths, "/retell/call_log", "/retell/tool_calls", "/-/calls?agent=" + evil):
         assert "<script>alert" not in browse(path).text, path
 
 
@@ -201,13 +201,6 @@ def test_the_call_object_holds_no_access_token(browse, store):
     assert "secret-token" not in browse("/-/call/call_1").text
 
 
-# Search
-
-
-def found(page):
-    return re.findall(r'href="/-/call/(\w+)#turn-(\d+)"', page.text)
-
-
 @pytest.fixture
 def three(store):
     hour = 3_600_000
@@ -217,71 +210,6 @@ def three(store):
     stored(store, simple("call_2", *lines, **other))
     late = {"start_timestamp": START + 30 * hour, "call_analysis": {"user_sentiment": "negative"}}
     stored(store, simple("call_3", ("user", "Nothing."), **late))
-
-
-@pytest.mark.parametrize(
-    ("query", "turns"),
-    [
-        ("q=crown", [("call_2", "0"), ("call_2", "1"), ("call_1", "1")]),
-        ('q="next week"', [("call_1", "1")]),
-        ("q=resched*", [("call_2", "1")]),
-        ("q=crown -today", [("call_1", "1")]),
-        ("q=crown&agent=Night", [("call_2", "0"), ("call_2", "1")]),
-        ("q=crown&number=%2B1 415-555 0123", [("call_1", "1")]),
-        ("q=crown&since=2026-05-13", []),
-        ("q=week&until=2026-05-12", [("call_1", "1")]),
-        ("q=week&tool=book", []),
-        ("q=week&outcome=user_hangup", [("call_1", "1")]),
-        ("q=nothing&sentiment=Negative", [("call_3", "0")]),
-        ("q=nothing&sentiment=Positive", []),
-    ],
-)
-def test_search_leads_to_the_turns_newest_call_first(browse, three, query, turns):
-    assert found(browse(f"/-/search?{query}")) == turns
-
-
-def test_search_without_words_applies_filters(browse, three):
-    page = browse("/-/search?agent=Dental").text
-    assert re.findall(r'<h2><a href="/-/call/(\w+)"', page) == ["call_3", "call_1"]
-
-
-def test_hits_are_marked(browse, three):
-    assert "A <mark>crown</mark> next week, please." in browse("/-/search?q=crown").text
-
-
-@pytest.mark.parametrize(
-    "query", ['q="open', "q=(a", "q=a OR", "q=-only", "since=soon", "q=a&until=9999-12-31"]
-)
-def test_invalid_search_gets_hint(browse, three, query):
-    page = browse(f"/-/search?{query}")
-    assert page.status_code == 400
-    assert "The search cannot be read" in page.text
-    assert "<h1>Search transcripts</h1>" in page.text
-
-
-def test_more_results_are_a_page_further(browse, store):
-    for n in range(21):
-        stored(store, simple(f"call_{n}", ("user", "crown"), start_timestamp=START + n))
-    first = browse("/-/search?q=crown")
-    more = re.search(r'class="more"><a href="([^"]+)"', first.text)[1]
-    assert len(found(first)) == 20
-    assert found(browse("/-/search" + more.replace("&amp;", "&"))) == [("call_0", "0")]
-
-
-def test_search_says_when_sorting_takes_too_long(browse, three, monkeypatch):
-    from receiver.browse.pages import search
-
-    fetch_rows = search.fetch_rows
-
-    async def slow(datasette, sql, params=None, **limits):
-        if "ORDER BY c.started_at_ms" in sql:
-            raise search.QueryInterrupted(None, sql, params)
-        return await fetch_rows(datasette, sql, params, **limits)
-
-    monkeypatch.setattr(search, "fetch_rows", slow)
-    page = browse("/-/search?q=crown")
-    assert "Narrow the search" in page.text
-    assert found(page) == [("call_2", "0"), ("call_2", "1"), ("call_1", "1")]
 
 
 # Home and tables
@@ -331,5 +259,5 @@ def test_what_datasettes_own_pages_offer_is_still_there(browse, three):
     ):
         assert part in page, part
     assert "What the columns mean" in page
-    assert "Search transcripts" in page
+    assert "Filter and search calls" in page
     assert "utterances" in browse("/retell/calls/call_1").text

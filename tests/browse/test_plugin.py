@@ -61,7 +61,7 @@ def test_anonymous_visitor_gets_login_and_robots_only(settings):
     # What a route begins with; some are of Datasette and its plugins.
     routes = [pattern.pattern for pattern, _ in served._routes()]
     paths = {re.split(r"[($]", route)[0].strip("^").replace("\\", "") for route in routes}
-    assert {"/", "/-/plugins", "/-/permissions", "/-/search"} <= paths
+    assert {"/", "/-/plugins", "/-/permissions", "/-/calls"} <= paths
     tools = {"/-/allow-debug", "/-/password-tool"}
     for path in paths | tools | {"/retell", "/retell_masked"}:
         answer = asyncio.run(served.client.get(path))

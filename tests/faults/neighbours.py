@@ -26,7 +26,7 @@ HUNGRY = (
 )
 PAGES = (
     *("/", "/retell", "/retell/calls", "/retell/call_log", "/retell/utterances?_facet=role"),
-    *("/-/dashboards/volume", "/-/dashboards/speed", "/-/search?q=yes", "/retell/agent_scorecard"),
+    *("/-/dashboards/volume", "/-/dashboards/speed", "/-/calls?q=yes", "/retell/agent_scorecard"),
     *("/retell/utterances.csv?_stream=on", "/retell/daily_summary", "/retell/transcripts"),
 )
 

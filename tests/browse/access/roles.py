@@ -192,7 +192,7 @@ def pages(database):
     yield from ("/-/call/call_1", "/-/call/call_1?scrubbed", "/-/call/call_1.json")
     yield from ("/-/chat/chat_1", "/-/chat/chat_1?scrubbed")
     yield from ("/-/dashboards", *(f"/-/dashboards/{name}" for name in DASHBOARDS))
-    yield from (f"/-/search?q={SECRET}", "/-/search?agent=Dental", f"/-/search?number={NUMBER}")
+    yield from (f"/-/calls?q={SECRET}", "/-/calls?agent=Dental", f"/-/calls?number={NUMBER}")
     for name in ("databases", "plugins", "metadata", "settings", "versions", "threads", "actor"):
         yield f"/-/{name}.json"
     yield from ("/_memory", "/_internal", "/_internal.json?sql=select+*+from+columns")

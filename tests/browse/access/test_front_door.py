@@ -42,7 +42,7 @@ def log_in(ask):
 
 
 @pytest.mark.parametrize(
-    "path", ["/retell/calls?_size=5&agent=a%26b", "/-/call/x", "/-/nothing", "/-/search?q=%C3%A9"]
+    "path", ["/retell/calls?_size=5&agent=a%26b", "/-/call/x", "/-/nothing", "/-/calls?q=%C3%A9"]
 )
 def test_anonymous_page_request_goes_to_login_and_back(ask, log_in, path):
     for method in ("GET", "HEAD"):
@@ -120,7 +120,7 @@ def test_page_of_another_role_is_403(ask, log_in):
     answer = ask("GET", f"/{DATABASE}/calls", cookies=cookies)
     assert answer.status_code == 403
     assert "Your role does not allow this page" in answer.text
-    assert f"/{MASKED}/call_log" in answer.text
+    assert f"/{MASKED}" in answer.text
 
 
 def test_head_answers_as_get_without_a_body(ask, log_in):
@@ -129,7 +129,7 @@ def test_head_answers_as_get_without_a_body(ask, log_in):
         "/",
         "/retell/calls",
         "/-/call/call_1",
-        "/-/search",
+        "/-/calls",
         "/-/dashboards",
         "/retell.json",
     ):

@@ -62,7 +62,7 @@ NAMES = (
 FOLDERS = (
     *("/", f"/{DATABASE}", f"/{MASKED}", f"/{DATABASE}/calls", f"/{MASKED}/calls"),
     *(f"/{DATABASE}/call_log", f"/{DATABASE}/transcripts", f"/{DATABASE}/utterances", "/-/call"),
-    *(f"/{DATABASE}/calls/call_1", f"/{DATABASE}/attributes", "/-/chat", "/-/search", "/-/static"),
+    *(f"/{DATABASE}/calls/call_1", f"/{DATABASE}/attributes", "/-/chat", "/-/calls", "/-/static"),
     *(
         "/-/login",
         "/-/logout",

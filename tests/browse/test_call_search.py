@@ -2,7 +2,7 @@
 
 import pytest
 
-from receiver.browse.pages.search import CLOSE, OPEN, hits, to_fts5
+from receiver.browse.pages.call_search import CLOSE, OPEN, hits, to_fts5
 from receiver.errors import QueryNotUnderstood
 from receiver.store.connection import sqlite3
 

@@ -1,0 +1,251 @@
+"""The list behind the page of calls: its rows in their order, their number, minutes and cost."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from receiver.browse.datasette_compat import QueryInterrupted
+from receiver.browse.pages import Reader, fetch_rows, timezone
+from receiver.browse.pages.call_filters import (
+    CALLS,
+    CATEGORY,
+    CHATS,
+    Condition,
+    Filters,
+    Source,
+    conditions,
+    days,
+)
+from receiver.browse.pages.call_search import search_condition
+from schema.sql.macros import plain
+
+# Of a million calls, the filter may leave few: finding a page of them may take longer than counting
+# them is worth.
+ROWS_LIMIT_MS = 2_000
+TOTALS_LIMIT_MS = 350
+
+# Name in the address -> name for people, expression over `c`, whether it is text.
+SORTS = {
+    "time": ("Time", "{at}", False),
+    "number": ("Number", "{customer}", True),
+    "agent": ("Agent", "c.agent_name", True),
+    "outcome": ("Outcome", "c.disconnection_reason", True),
+    "sentiment": ("Sentiment", "lower(trim({sentiment}))", True),
+    "success": ("Success", "{success}", False),
+    "duration": ("Duration", "{duration_ms}", False),
+    "cost": ("Cost", "c.combined_cost_cents", False),
+}
+DEFAULT_SORT = "-time"
+# A null is last in both directions, so it stands for a value beyond all others.
+_INSTEAD_OF_NULL = {
+    (False, True): "-9e999",
+    (False, False): "9e999",
+    (True, True): "''",
+    (True, False): "char(1114111)",
+}
+
+_ROWS = {
+    "call": f"""
+SELECT
+    c.call_id AS id, {CALLS.columns["at"]} AS at, {CALLS.columns["customer"]} AS who, c.call_type,
+    c.direction, c.agent_id, c.agent_name, c.agent_version, c.disconnection_reason AS outcome,
+    c.call_status AS status, r.category, a.user_sentiment AS sentiment,
+    a.call_successful AS success, a.call_summary AS summary,
+    CASE WHEN c.start_timestamp IS NOT NULL THEN c.duration_ms END AS duration_ms,
+    c.combined_cost_cents AS cents
+FROM calls c
+LEFT JOIN analyses a ON a.call_id = c.call_id
+LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
+WHERE c.call_id IN (SELECT value FROM json_each(:ids))
+""",
+    "chat": f"""
+SELECT
+    c.chat_id AS id, {CHATS.columns["at"]} AS at, NULL AS who,
+    c.chat_type AS call_type, NULL AS direction, c.agent_id, c.agent_name,
+    c.version AS agent_version, NULL AS outcome, c.chat_status AS status, NULL AS category,
+    c.user_sentiment AS sentiment, c.chat_successful AS success, c.chat_summary AS summary,
+    c.end_timestamp - c.start_timestamp AS duration_ms, c.combined_cost_cents AS cents
+FROM chats c WHERE c.chat_id IN (SELECT value FROM json_each(:ids))
+""",
+}
+
+# Rollups have these filters: the totals need not read every call.
+_ROLLED_UP = {
+    "since": "h.day >= :since",
+    "until": "h.day <= :until",
+    "agent": "h.agent_id = :agent",
+    "version": "h.agent_version = :version",
+    "direction": "coalesce(h.direction, 'web') = :direction",
+    "outcome": "h.disconnection_reason = :outcome",
+    "connected": plain("are_connected(h, r) = (:connected = 'yes')"),
+}
+_ROLLED_UP_TOTALS = """
+SELECT sum(h.calls) AS calls, sum(h.duration_ms_sum) AS duration_ms, sum(h.cost_cents_sum) AS cents
+FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
+WHERE """
+_BY_ID = Condition("c.agent_id = :agent")
+_HAS_AGENT_ID = "SELECT EXISTS (SELECT 1 FROM {} WHERE agent_id = :agent) AS found"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a list is sorted by. `key` is an expression; of two equal ones, the id decides."""
+
+    key: str
+    is_descending: bool
+    is_by_time: bool
+
+
+def order_of(sort: str, source: Source) -> Order:
+    """The order for a `sort` of the address: -cost is descending. An unknown one is the newest
+    first."""
+    name = sort.removeprefix("-")
+    if name not in SORTS or (source is not CALLS and name in source.lacks):
+        name, sort = "time", DEFAULT_SORT
+    _, expression, is_text = SORTS[name]
+    is_descending = sort.startswith("-")
+    key = expression.format(**source.columns)
+    if name != "time":
+        key = f"coalesce({key}, {_INSTEAD_OF_NULL[is_text, is_descending]})"
+    return Order(key, is_descending, name == "time")
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over a list."""
+
+    calls: int
+    minutes: float
+    cents: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallList:
+    """Calls or chats that match the filters, in an order."""
+
+    reader: Reader
+    filters: Filters
+    conditions: Mapping[str, Condition]
+    order: Order
+    # The first and the last local day, each None if it is open.
+    days: tuple[date | None, date | None]
+
+    @property
+    def source(self) -> Source:
+        """Calls or chats."""
+        return self.filters.source
+
+    def select(self, columns: str, *more: Condition) -> tuple[str, dict[str, Any]]:
+        """A query of the list, without an order, and its parameters."""
+        every = [*self.conditions.values(), *more]
+        where = " AND ".join(f"({each.sql})" for each in every) or "true"
+        params = {name: value for each in every for name, value in each.params.items()}
+        return f"SELECT {columns} FROM {self.source.table} c WHERE {where}", params
+
+    async def fetch_ids(self, count: int, *, after: str = "") -> list[str]:
+        """The ids of the first entries, or of the next ones after one of the list.
+
+        Raises QueryInterrupted.
+        """
+        key = await self._fetch_key(after) if after else None
+        found: list[str] = []
+        for part in self._parts(after, key):
+            if len(found) < count:
+                found += await self._fetch_part(count - len(found), part)
+        return found
+
+    async def _fetch_key(self, entity_id: str) -> dict[str, Any] | None:
+        """The sort key of an entry; None if it is not stored."""
+        sql = f"SELECT {self.order.key} AS key FROM {self.source.table} c WHERE {self._id} = :id"
+        return next(iter(await fetch_rows(self.reader, sql, {"id": entity_id})), None)
+
+    @property
+    def _id(self) -> str:
+        return self.source.columns["key"]
+
+    def _parts(self, after: str, key: Mapping[str, Any] | None) -> Iterator[Condition]:
+        """The conditions of the entries after one, in order.
+
+        What has no time is last: for the index of times, it is a part of its own.
+        """
+        value, than = self.order.key, "<" if self.order.is_descending else ">"
+        params = {"after": after, "key": key and key["key"]}
+        beyond = Condition(
+            f"{value} {than}= :key AND ({value}, {self._id}) {than} (:key, :after)", params
+        )
+        if not self.order.is_by_time:
+            yield beyond if key else Condition("true")
+        elif key is None or key["key"] is not None:
+            yield beyond if key else Condition(f"{value} IS NOT NULL")
+            yield Condition(f"{value} IS NULL")
+        else:
+            yield Condition(f"{value} IS NULL AND {self._id} {than} :after", {"after": after})
+
+    async def _fetch_part(self, count: int, part: Condition) -> list[str]:
+        direction = "DESC" if self.order.is_descending else "ASC"
+        sql, params = self.select(f"{self._id} AS id, {self.order.key} AS key", part)
+        sql += f" ORDER BY key {direction}, id {direction} LIMIT :count"
+        params["count"] = count
+        found = await fetch_rows(self.reader, sql, params, limit_ms=ROWS_LIMIT_MS)
+        return [row["id"] for row in found]
+
+    async def fetch_entries(self, ids: list[str]) -> list[dict[str, Any]]:
+        """What the list shows of these, in their order."""
+        found = await fetch_rows(self.reader, _ROWS[self.source.kind], {"ids": json.dumps(ids)})
+        by_id = {row["id"]: row for row in found}
+        return [by_id[id_] for id_ in ids if id_ in by_id]
+
+    async def fetch_totals(self, limit_ms: int | None = None) -> Totals | None:
+        """Number, minutes and cost of the whole list; None if that takes too long."""
+        limit_ms = limit_ms or TOTALS_LIMIT_MS
+        sql, params = self.rolled_up_totals() or self.scanned_totals()
+        try:
+            [row] = await fetch_rows(self.reader, sql, params, limit_ms=limit_ms)
+        except QueryInterrupted:
+            return None
+        return Totals(row["calls"] or 0, (row["duration_ms"] or 0) / 60_000, row["cents"] or 0)
+
+    def scanned_totals(self) -> tuple[str, dict[str, Any]]:
+        """The query of the totals that reads every entry."""
+        # A sum of integers may overflow, which is an error.
+        return self.select(
+            f"count(*) AS calls, sum({self.source.columns['duration_ms']} + 0.0) AS duration_ms, "
+            "sum(c.combined_cost_cents) AS cents"
+        )
+
+    def rolled_up_totals(self) -> tuple[str, dict[str, Any]] | None:
+        """The query of the totals that reads rolled-up days; None if they lack a filter."""
+        values, names = self.filters.used, self.conditions.keys()
+        is_of_one_reason = not values.get("outcome", "").startswith(CATEGORY)
+        agent = self.conditions.get("agent", _BY_ID)
+        if self.source is not CALLS or names - _ROLLED_UP.keys() or agent.sql != _BY_ID.sql:
+            return None
+        parts = [_ROLLED_UP[name] for name in names if name != "outcome" or is_of_one_reason]
+        params: dict[str, Any] = {name: values[name] for name in names if name in values}
+        first, last = self.days
+        params |= {"since": first and first.isoformat(), "until": last and last.isoformat()}
+        if not is_of_one_reason:
+            parts.append("r.category = :outcome")
+            params["outcome"] = values["outcome"].removeprefix(CATEGORY)
+        if "version" in params:
+            params["version"] = int(params["version"])
+        return f"{_ROLLED_UP_TOTALS}{' AND '.join(parts) or 'true'}", params
+
+
+async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
+    """The list of these filters. Raises QueryNotUnderstood and QueryInterrupted."""
+    zone, agent_is_id = timezone(reader.datasette), True
+    if agent := filters.values.get("agent"):
+        sql = _HAS_AGENT_ID.format(filters.source.table)
+        [row] = await fetch_rows(reader, sql, {"agent": agent})
+        agent_is_id = bool(row["found"])
+    found = conditions(filters, zone, now_ms, agent_is_id=agent_is_id)
+    if reader.is_masked:
+        # What is hidden cannot be guessed by filters.
+        found.pop("number", None)
+    elif words := filters.values.get("q"):
+        found["q"] = await search_condition(reader, filters.source, words)
+    order = order_of(filters.sort, filters.source)
+    return CallList(reader, filters, found, order, days(filters, zone, now_ms))

@@ -1,0 +1,265 @@
+"""/-/calls: the calls that match filters and words, with their number, minutes and cost."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from datasette import Response
+
+from receiver import clock
+from receiver.browse.datasette_compat import QueryInterrupted
+from receiver.browse.formatting import label
+from receiver.browse.pages import (
+    Reader,
+    call_url,
+    chat_url,
+    fetch_rows,
+    require_reader,
+    timezone,
+)
+from receiver.browse.pages.call_filters import (
+    CALLS,
+    CATEGORY,
+    CHOICES,
+    Filters,
+    chips,
+    parse_filters,
+)
+from receiver.browse.pages.call_list import DEFAULT_SORT, SORTS, CallList, Totals, prepare
+from receiver.browse.pages.call_search import Hit, fetch_hits
+from receiver.errors import QueryNotUnderstood
+
+if TYPE_CHECKING:
+    from datasette import Request
+    from datasette.app import Datasette
+
+PAGE_SIZE = 50
+# Of values to choose from; a list that takes longer is left out.
+_OPTIONS_LIMIT_MS = 200
+# The totals, where somebody waits for them.
+_COUNT_LIMIT_MS = 10_000
+
+
+def _distinct(table: str, column: str) -> str:
+    """The distinct values of an indexed column, without a scan of the table."""
+    return f"""
+WITH RECURSIVE found (value) AS (
+    SELECT min({column}) FROM {table}
+    UNION ALL
+    SELECT (SELECT min({column}) FROM {table} WHERE {column} > found.value)
+    FROM found WHERE found.value IS NOT NULL
+)
+SELECT value FROM found WHERE value IS NOT NULL
+"""
+
+
+_AGENTS = f"""
+SELECT value AS id, (
+    SELECT c.agent_name FROM calls c
+    WHERE c.agent_id = value ORDER BY c.start_timestamp DESC LIMIT 1
+) AS name
+FROM ({_distinct("calls", "agent_id")})
+"""
+_CHAT_AGENTS = "SELECT agent_id AS id, max(agent_name) AS name FROM chats GROUP BY 1"
+_OUTCOMES = f"""
+SELECT value AS reason, coalesce(r.category, 'unknown') AS category
+FROM ({_distinct("calls", "disconnection_reason")})
+LEFT JOIN disconnection_reasons r ON r.reason = value
+"""
+_TOOLS = _distinct("tool_calls", "name")
+_ACCOUNTS = _distinct("calls", "account")
+_TAGS = """
+SELECT DISTINCT name AS value FROM annotations WHERE kind = 'tag' AND removed_at IS NULL
+ORDER BY name
+"""
+_VERSIONS = """
+SELECT DISTINCT agent_version AS value FROM calls WHERE agent_id = :agent AND agent_version >= 0
+ORDER BY 1 DESC
+"""
+_IS_CALL = "SELECT 1 FROM calls WHERE call_id = ?"
+_IS_CHAT = "SELECT 1 FROM chats WHERE chat_id = ?"
+
+
+@dataclass(slots=True)
+class Shown:
+    """What the page shows of a list: entries as `fetch_entries` has them, each with its hits."""
+
+    entries: list[tuple[dict[str, Any], list[Hit]]] = field(default_factory=list)
+    totals: Totals | None = None
+    # Chats that match the same, or calls if chats are shown.
+    others: int | None = None
+    next_query: str = ""
+    note: str = ""
+    error: QueryNotUnderstood | None = None
+
+
+async def call_list_page(datasette: "Datasette", request: "Request") -> Response:
+    """The page; a 400 with a hint if a filter is invalid. Raises Forbidden."""
+    reader = await require_reader(datasette, request)
+    filters = parse_filters(request.args.get)
+    if any(request.args.get(name) == "" for name in request.args):
+        # A form sends every field: the address has those that are set.
+        return Response.redirect(_address(datasette, filters.query()))
+    if url := await _entity_url(reader, filters.values.get("q", "")):
+        return Response.redirect(url)
+    shown, options = await asyncio.gather(
+        _fetch_shown(reader, filters, is_counted="count" in request.args),
+        _fetch_options(reader, filters),
+    )
+    agents = {agent["id"]: agent["name"] for agent in options["agents"]}
+    context = {
+        "filters": filters,
+        "asked": filters.values,
+        "query": filters.query(),
+        "is_chats": filters.source is not CALLS,
+        "shown": shown,
+        "chips": chips(filters, agents),
+        "lists": options,
+        "choices": CHOICES,
+        "has_more_filters": bool(_MORE_FILTERS & filters.used.keys()),
+        "columns": _columns(filters),
+        "timezone": timezone(datasette).key,
+    }
+    return Response.html(
+        await datasette.render_template("call_list.html", context, request=request),
+        status=shown.error.status if shown.error else 200,
+    )
+
+
+# Folded until one of them is set.
+_MORE_FILTERS = {
+    "since", "until", "account", "version", "connected", "number", "tool", "min_duration",
+    "max_duration", "min_cost", "max_cost", "tag", "verdict", "reviewed",
+}  # fmt: skip
+
+
+async def former_search(datasette: "Datasette", request: "Request") -> Response:
+    """`/-/search`: where the search was before; a redirect with the same query."""
+    return Response.redirect(_address(datasette, parse_filters(request.args.get).query()))
+
+
+def _address(datasette: "Datasette", query: str) -> str:
+    path = str(datasette.urls.path("/-/calls"))
+    return f"{path}?{query}" if query else path
+
+
+async def _entity_url(reader: Reader, text: str) -> str | None:
+    """The page of the call or chat with this id."""
+    if not text or " " in text:
+        return None
+    if await fetch_rows(reader, _IS_CALL, [text]):
+        return call_url(reader.datasette, text)
+    if await fetch_rows(reader, _IS_CHAT, [text]):
+        return chat_url(reader.datasette, text)
+    return None
+
+
+async def _fetch_shown(reader: Reader, filters: Filters, *, is_counted: bool) -> Shown:
+    shown = Shown()
+    try:
+        found = await prepare(reader, filters, clock.now_ms())
+        ids, shown.totals = await asyncio.gather(
+            found.fetch_ids(PAGE_SIZE + 1, after=filters.after),
+            found.fetch_totals(_COUNT_LIMIT_MS if is_counted else None),
+        )
+        page = ids[:PAGE_SIZE]
+        if len(ids) > PAGE_SIZE:
+            shown.next_query = filters.query(after=page[-1])
+        shown.entries = await _with_hits(found, page)
+    except QueryInterrupted:
+        shown.note = "This takes too long. Add dates or another filter."
+    except QueryNotUnderstood as error:
+        shown.error = error
+    return shown
+
+
+async def _with_hits(found: CallList, ids: list[str]) -> list[tuple[dict[str, Any], list[Hit]]]:
+    entries = await found.fetch_entries(ids)
+    words = found.conditions["q"].params.get("words") if "q" in found.conditions else None
+    hits = await fetch_hits(found.reader, ids, words) if words else {}
+    return [(entry, hits.get(entry["id"], [])) for entry in entries]
+
+
+def _columns(filters: Filters) -> list[dict[str, str]]:
+    """The columns: name, query string that sorts by it, and how it is sorted now."""
+    now = filters.sort or DEFAULT_SORT
+    columns = []
+    for name, (title, _, is_text) in SORTS.items():
+        if name in filters.source.lacks:
+            continue
+        # First the newest, longest and dearest, and A before Z; then the other way round.
+        first, second = (name, f"-{name}") if is_text else (f"-{name}", name)
+        wanted = second if now == first else first
+        sorted_ = {name: "ascending", f"-{name}": "descending"}.get(now, "")
+        query = filters.query(sort="" if wanted == DEFAULT_SORT else wanted)
+        columns.append({"name": name, "title": title, "query": query, "sorted": sorted_})
+    return columns
+
+
+async def _fetch_options(reader: Reader, filters: Filters) -> Mapping[str, Any]:
+    """The values to choose from, each list with the chosen one."""
+    asked = filters.values
+    is_calls = filters.source is CALLS
+    agents, outcomes, tools, accounts, tags, versions = await asyncio.gather(
+        _fetch_in_time(reader, _AGENTS if is_calls else _CHAT_AGENTS),
+        _fetch_in_time(reader, _OUTCOMES),
+        _fetch_in_time(reader, _TOOLS),
+        _fetch_in_time(reader, _ACCOUNTS),
+        _fetch_in_time(reader, _TAGS),
+        _fetch_in_time(reader, _VERSIONS, {"agent": asked.get("agent", "")}),
+    )
+    return {
+        "agents": _agents(agents, asked.get("agent", "")),
+        "outcomes": _outcomes(outcomes, asked.get("outcome", "")),
+        "tools": _values(tools, asked.get("tool")),
+        "accounts": _values(accounts, asked.get("account")),
+        "tags": _values(tags, asked.get("tag")),
+        "versions": _values(versions, asked.get("version")),
+    }
+
+
+async def _fetch_in_time(
+    reader: Reader, sql: str, params: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    try:
+        return await fetch_rows(reader, sql, params, limit_ms=_OPTIONS_LIMIT_MS)
+    except QueryInterrupted:
+        return []
+
+
+def _values(rows: list[dict[str, Any]], chosen: str | None) -> list[str]:
+    found = [str(row["value"]) for row in rows]
+    return found if not chosen or chosen in found else [*found, chosen]
+
+
+def _agents(rows: list[dict[str, Any]], chosen: str) -> list[dict[str, str]]:
+    """Id and name of each, by name; of equal names with the end of the id."""
+    names = [row["name"] or row["id"] for row in rows]
+    found = [
+        {"id": row["id"], "name": name if names.count(name) == 1 else f"{name} …{row['id'][-4:]}"}
+        for row, name in zip(rows, names, strict=True)
+        if row["id"]
+    ]
+    if chosen and all(chosen != agent["id"] for agent in found):
+        found.append({"id": chosen, "name": chosen})
+    return sorted(found, key=lambda agent: agent["name"].lower())
+
+
+def _outcomes(
+    rows: list[dict[str, Any]], chosen: str
+) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Categories with their reasons: value, label, pairs of value and label."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        groups.setdefault(row["category"], []).append((row["reason"], label(row["reason"])))
+    known = {value for reasons in groups.values() for value, _ in reasons}
+    if chosen and chosen not in known and chosen.removeprefix(CATEGORY) not in groups:
+        if chosen.startswith(CATEGORY):
+            groups[chosen.removeprefix(CATEGORY)] = []
+        else:
+            groups.setdefault("unknown", []).append((chosen, label(chosen)))
+    return [
+        (f"{CATEGORY}{category}", label(category), sorted(reasons, key=lambda pair: pair[1]))
+        for category, reasons in sorted(groups.items())
+    ]

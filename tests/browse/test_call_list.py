@@ -1,0 +1,266 @@
+"""The page of calls: what filters find and add up, compared with Python over the raw bodies."""
+
+import html
+import json
+import re
+from contextlib import closing
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from receiver import config
+from receiver.sandbox.days import day
+from receiver.store import Store, migrate, receive
+from receiver.store.rollups import roll_up
+from schema.disconnection_reasons import REASONS
+from tests.support.browsing import START, visiting
+from tests.support.webhooks import KEY
+
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
+BERLIN = ZoneInfo("Europe/Berlin")
+LEVELS = {"call_started": 1, "call_ended": 2, "call_analyzed": 3}
+
+
+def settings(path, timezone="Europe/Berlin"):
+    return config.load(
+        {
+            "RETELL_API_KEY": KEY,
+            "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}",
+            "CALLHOUSE_TIMEZONE": timezone,
+        }
+    )
+
+
+def bodies():
+    """Two made-up days."""
+    for n in (0, 1):
+        yield from day(3 + n, day_start_ms=START + n * 86_400_000, calls=50)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("list") / "retell.db"
+    migrate(path, timezone="Europe/Berlin")
+    with closing(Store(path)) as store:
+        for sent in bodies():
+            at = sent.at_ms
+            store.add(receive(sent.body, source="webhook", observed_at=at, received_at=at))
+        with store.transaction() as connection:
+            # As if one key had signed these, and another the others.
+            connection.execute("UPDATE calls SET account = 'north' WHERE direction = 'inbound'")
+            connection.execute("UPDATE calls SET account = 'south' WHERE account IS NULL")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browse(path):
+    with visiting(settings(path)) as get:
+        yield get
+
+
+@pytest.fixture(scope="module")
+def calls():
+    """The calls of the bodies: of each field the value of the highest event."""
+    found = {}
+    for sent in sorted(bodies(), key=lambda sent: (_level(sent.body), sent.at_ms)):
+        body = _object(sent.body)
+        if _level(sent.body) < 0 or "call" not in body:
+            continue
+        said = {k: v for k, v in body["call"].items() if v is not None}
+        call = found.setdefault(said["call_id"], {})
+        call |= said
+        call["observed_at"] = sent.at_ms
+    return [with_names(call) for call in found.values()]
+
+
+def _object(body):
+    try:
+        return json.loads(body)
+    except ValueError:
+        return {}
+
+
+def _level(body):
+    said = _object(body)
+    event, call = said.get("event"), said.get("call", {})
+    if event not in LEVELS and not str(event).startswith("trans"):
+        return -1
+    if "call_analysis" in call:
+        return 3
+    return max(LEVELS.get(event, 1), 2 if call.get("disconnection_reason") else 0)
+
+
+def with_names(call):
+    analysis = call.get("call_analysis", {})
+    direction = call.get("direction")
+    at = call.get("start_timestamp") or call["observed_at"]
+    reason = call.get("disconnection_reason")
+    tools = [
+        entry.get("name")
+        for entry in call.get("transcript_with_tool_calls", ())
+        if entry["role"] == "tool_call_invocation"
+    ]
+    return {
+        "id": call["call_id"],
+        "at": at,
+        "day": datetime.fromtimestamp(at / 1000, BERLIN).date().isoformat(),
+        "who": call.get("from_number" if direction == "inbound" else "to_number"),
+        "agent": call.get("agent_id"),
+        "agent_name": call.get("agent_name"),
+        "version": call.get("agent_version"),
+        "direction": direction or "web",
+        "outcome": reason,
+        "category": REASONS.get(reason, ("unknown",))[0] if reason else None,
+        "connected": "start_timestamp" in call and REASONS.get(reason, ("",))[0] != "not_connected",
+        "success": analysis.get("call_successful"),
+        "sentiment": (analysis.get("user_sentiment") or "").strip().lower() or None,
+        "summary": analysis.get("call_summary"),
+        "seconds": call["duration_ms"] / 1000 if call.get("duration_ms") is not None else None,
+        "cents": (call.get("call_cost") or {}).get("combined_cost"),
+        "tools": tools,
+    }
+
+
+def listed(get, query):
+    """The ids of every page of the list, and its number of calls, minutes and cost."""
+    page = get(f"/-/calls?{query}")
+    assert page.status_code == 200, page.text
+    totals = re.search(
+        r"<strong>([\d,]+)</strong> calls?(?: · ([\d,]+) minutes · (\$[\d.,]+))?", page.text
+    )
+    ids = []
+    while True:
+        ids += re.findall(r'class="time"><a href="/-/call/(\w+)', page.text)
+        link = re.search(r'rel="next" href="([^"]+)"', page.text)
+        if not link:
+            return ids, totals.groups()
+        page = get(html.unescape(link[1]))
+
+
+def by_time(calls):
+    return [c["id"] for c in sorted(calls, key=lambda c: (c["at"], c["id"]), reverse=True)]
+
+
+def summed(calls):
+    if not calls:
+        return ("0", None, None)
+    cents = sum(c["cents"] or 0 for c in calls)
+    minutes = sum(c["seconds"] or 0 for c in calls) / 60
+    return (f"{len(calls):,}", f"{minutes:,.0f}", cents)
+
+
+def check(get, query, expected):
+    """The list is these calls, newest first, with their sums."""
+    ids, totals = listed(get, query)
+    assert ids == by_time(expected), query
+    count, minutes, cents = summed(expected)
+    assert totals[:2] == (count, minutes), query
+    if cents and cents > 10:
+        assert totals[2] == f"${cents / 100:,.2f}"
+
+
+def test_list_has_every_call_newest_first(browse, calls):
+    assert len(calls) >= 100
+    check(browse, "", calls)
+
+
+# Query -> the same in Python.
+FILTERS = {
+    "since=2026-05-13": lambda c: c["day"] >= "2026-05-13",
+    "until=2026-05-12": lambda c: c["day"] <= "2026-05-12",
+    "since=2026-05-13&until=2026-05-13&direction=inbound": (
+        lambda c: c["day"] == "2026-05-13" and c["direction"] == "inbound"
+    ),
+    "direction=web": lambda c: c["direction"] == "web",
+    "success=yes": lambda c: c["success"] is True,
+    "success=no": lambda c: c["success"] is False,
+    "success=unknown": lambda c: c["success"] is None,
+    "sentiment=Negative": lambda c: c["sentiment"] == "negative",
+    "sentiment=none": lambda c: c["sentiment"] is None,
+    "outcome=agent_hangup": lambda c: c["outcome"] == "agent_hangup",
+    "outcome=category:not_connected": lambda c: c["category"] == "not_connected",
+    "outcome=category:agent&success=yes": lambda c: c["category"] == "agent" and c["success"],
+    "connected=yes": lambda c: c["connected"],
+    "connected=no&direction=outbound": (
+        lambda c: not c["connected"] and c["direction"] == "outbound"
+    ),
+    "min_duration=1:00": lambda c: (c["seconds"] or 0) >= 60,
+    "max_duration=30&success=no": (
+        lambda c: c["seconds"] is not None and c["seconds"] <= 30 and c["success"] is False
+    ),
+    "min_cost=0.20": lambda c: (c["cents"] or 0) >= 20,
+    "max_cost=$0.05": lambda c: c["cents"] is not None and c["cents"] <= 5,
+    "account=north&sentiment=positive": (
+        lambda c: c["direction"] == "inbound" and c["sentiment"] == "positive"
+    ),
+    "tag=never": lambda _: False,
+    "reviewed=yes": lambda _: False,
+    "reviewed=no&sentiment=negative": lambda c: c["sentiment"] == "negative",
+}
+
+
+@pytest.mark.parametrize("query", FILTERS)
+def test_filter_finds_and_adds_up_its_calls(browse, calls, query):
+    expected = [c for c in calls if FILTERS[query](c)]
+    assert expected or query in ("tag=never", "reviewed=yes"), query
+    check(browse, query, expected)
+
+
+def test_agents_are_found_by_id_name_and_version(browse, calls):
+    agent = max(calls, key=lambda c: sum(c["agent"] == d["agent"] for d in calls))
+    mine = [c for c in calls if c["agent"] == agent["agent"]]
+    check(browse, f"agent={agent['agent']}", mine)
+    named = [c for c in calls if c["agent_name"] == agent["agent_name"]]
+    check(browse, f"agent={agent['agent_name']}", named)
+    versions = [c for c in mine if c["version"] == agent["version"]]
+    check(browse, f"agent={agent['agent']}&version={agent['version']}", versions)
+
+
+def test_number_is_found_whole_and_by_its_end(browse, calls):
+    who = next(c["who"] for c in calls if (c["who"] or "").startswith("+1415"))
+    mine = [c for c in calls if c["who"] == who]
+    ending = [c for c in calls if (c["who"] or "").endswith(who[-4:])]
+    check(browse, f"number={who.replace('+', '%2B')}", mine)
+    check(browse, f"number={who[-4:]}", ending)
+    check(browse, f"q={who.replace('+', '%2B')}", mine)
+
+
+def test_tool_finds_the_calls_that_used_it(browse, calls):
+    tool = next(name for c in calls for name in c["tools"])
+    check(browse, f"tool={tool}", [c for c in calls if tool in c["tools"]])
+
+
+SORTED = {
+    "cost": "cents",
+    "duration": "seconds",
+    "agent": "agent_name",
+    "number": "who",
+    "outcome": "outcome",
+    "success": "success",
+}
+
+
+@pytest.mark.parametrize("sort", SORTED)
+@pytest.mark.parametrize("is_descending", [True, False])
+def test_list_is_sorted_with_unknowns_last(browse, calls, sort, is_descending):
+    ids, _ = listed(browse, f"sort={'-' if is_descending else ''}{sort}")
+    assert sorted(ids) == sorted(c["id"] for c in calls)
+    by_id = {c["id"]: c[SORTED[sort]] for c in calls}
+    shown = [by_id[id_] for id_ in ids]
+    known = [value for value in shown if value is not None]
+    assert known == sorted(known, reverse=is_descending)
+    assert shown == known + [None] * (len(shown) - len(known))
+
+
+def test_oldest_first_is_the_reverse(browse, calls):
+    assert listed(browse, "sort=time")[0] == by_time(calls)[::-1]
+
+
+def test_rolled_up_totals_equal_scanned_ones(path, browse, calls):
+    queries = [q for q in FILTERS if "=" in q]
+    before = [listed(browse, query)[1] for query in queries]
+    with closing(Store(path)) as store:
+        assert [*roll_up(store, timezone="Europe/Berlin", now_ms=START + 30 * 86_400_000)]
+    assert [listed(browse, query)[1] for query in queries] == before

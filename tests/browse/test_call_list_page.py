@@ -1,0 +1,172 @@
+"""The page of calls: words and their turns, what the address holds, and what is shown."""
+
+import html
+import re
+
+import pytest
+
+from receiver import config
+from receiver.browse.pages import call_list, call_list_page, call_search
+from tests.support.browsing import START, simple, visiting
+from tests.support.storing import stored
+from tests.support.webhooks import KEY
+
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def browse(db_path):
+    """Get a page as admin, times in Berlin's zone."""
+    environ = {
+        "RETELL_API_KEY": KEY,
+        "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}",
+        "CALLHOUSE_TIMEZONE": "Europe/Berlin",
+    }
+    with visiting(config.load(environ)) as get:
+        yield get
+
+
+@pytest.fixture
+def three(store):
+    stored(store, simple("call_1", ("agent", "Hello."), ("user", "A crown next week, please.")))
+    other = {"agent_name": "Night", "start_timestamp": START + HOUR, "from_number": "+1"}
+    lines = [("user", "No crown today."), ("agent", "Rescheduled the crown.")]
+    stored(store, simple("call_2", *lines, **other))
+    late = {"start_timestamp": START + 30 * HOUR, "call_analysis": {"user_sentiment": "negative"}}
+    stored(store, simple("call_3", ("user", "Nothing."), **late))
+
+
+def shown(page):
+    """The calls of the page in their order."""
+    assert page.status_code == 200, page.text
+    return re.findall(r'class="time"><a href="/-/call/(\w+)', page.text)
+
+
+def turns(page):
+    """The turns that the page leads to."""
+    assert page.status_code == 200, page.text
+    return re.findall(r'href="/-/call/(\w+)[^"]*#turn-(\d+)"', page.text)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("q=crown", [("call_2", "0"), ("call_1", "1")]),
+        ('q="next week"', [("call_1", "1")]),
+        ("q=resched*", [("call_2", "1")]),
+        ("q=crown -today", [("call_1", "1")]),
+        ("q=crown&agent=Night", [("call_2", "0")]),
+        ("q=crown&number=%2B1 415-555 0123", [("call_1", "1")]),
+        ("q=crown&since=2026-05-13", []),
+        ("q=week&until=2026-05-12", [("call_1", "1")]),
+        ("q=week&tool=book", []),
+        ("q=week&outcome=user_hangup", [("call_1", "1")]),
+        ("q=nothing&sentiment=Negative", [("call_3", "0")]),
+        ("q=nothing&sentiment=Positive", []),
+    ],
+)
+@pytest.mark.parametrize("few", [0, 5_000])
+def test_words_lead_to_the_first_turn(browse, three, monkeypatch, query, expected, few):
+    monkeypatch.setattr(call_search, "_FEW", few)
+    assert turns(browse(f"/-/calls?{query}")) == expected
+
+
+def test_hit_is_marked_and_further_ones_counted(browse, three):
+    page = browse("/-/calls?q=crown").text
+    assert "A <mark>crown</mark> next week, please." in page
+    assert "<small>and 1 more</small>" in page
+
+
+def test_former_search_leads_to_calls(browse, three):
+    answer = browse("/-/search?q=crown&agent=Night")
+    assert answer.status_code == 302
+    assert answer.headers["location"] == "/-/calls?q=crown&agent=Night"
+
+
+@pytest.mark.parametrize("call_id", ["call_1", " call_1 "])
+def test_call_id_leads_to_the_call(browse, three, call_id):
+    answer = browse(f"/-/calls?q={call_id}")
+    assert (answer.status_code, answer.headers["location"]) == (302, "/-/call/call_1")
+
+
+def test_form_leads_to_an_address_without_empty_fields(browse, three):
+    answer = browse("/-/calls?q=&agent=Night&success=&sort=-cost")
+    assert answer.headers["location"] == "/-/calls?agent=Night&sort=-cost"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *('q="open', "q=(a", "q=a OR", "q=-only"),
+        *("since=soon", "q=a&until=9999-12-31", "period=soon", "success=maybe"),
+        *("min_duration=long", "max_cost=much", "agent=a&version=x"),
+    ],
+)
+def test_invalid_filter_gets_hint(browse, three, query):
+    page = browse(f"/-/calls?{query}")
+    assert page.status_code == 400
+    assert "cannot be read" in page.text
+    assert 'name="q"' in page.text
+
+
+def test_each_chip_removes_its_filter(browse, three):
+    page = browse("/-/calls?q=crown&agent=Night&outcome=user_hangup").text
+    chips = re.findall(r'<li><a href="([^"]+)" title="Remove this filter">(.+?) <span', page)
+    assert [(html.unescape(url), text) for url, text in chips] == [
+        ("/-/calls?agent=Night&outcome=user_hangup", "Search crown"),
+        ("/-/calls?q=crown&outcome=user_hangup", "Night"),
+        ("/-/calls?q=crown&agent=Night", "User hung up"),
+    ]
+
+
+def test_sorted_column_says_so_and_can_be_reversed(browse, three):
+    page = browse("/-/calls?sort=-cost").text
+    assert re.search(r'class="cost" aria-sort="descending"><a href="/-/calls\?sort=cost">', page)
+    assert '<th scope="col" class="time"><a href="/-/calls">' in page
+
+
+def test_page_without_words_shows_the_summary(browse, store):
+    analysis = {"call_summary": "They wanted <b>a refund</b>."}
+    stored(store, simple("call_1", call_analysis=analysis))
+    assert "They wanted &lt;b&gt;a refund&lt;/b&gt;." in browse("/-/calls").text
+
+
+def test_undated_calls_are_last_in_both_directions(browse, store, monkeypatch):
+    monkeypatch.setattr(call_list_page, "PAGE_SIZE", 2)
+    for n in range(5):
+        stored(store, simple(f"call_{n}", start_timestamp=START + n if n < 3 else None), at=0)
+    for sort, expected in (("", "21043"), ("&sort=time", "01234")):
+        page, found = browse(f"/-/calls?{sort}"), []
+        while True:
+            found += shown(page)
+            if not (link := re.search(r'rel="next" href="([^"]+)"', page.text)):
+                break
+            page = browse(html.unescape(link[1]))
+        assert found == [f"call_{n}" for n in expected]
+
+
+def test_slow_totals_are_counted_on_request(browse, three, monkeypatch):
+    monkeypatch.setattr(call_list, "TOTALS_LIMIT_MS", -1)
+    page = browse("/-/calls?success=unknown")
+    assert shown(page) == ["call_3", "call_2", "call_1"]
+    assert "Too many calls to count quickly" in page.text
+    link = re.search(r'href="([^"]+)">Count them', page.text)[1]
+    assert "<strong>3</strong> calls" in browse(html.unescape(link)).text
+
+
+def test_list_that_takes_too_long_says_so(browse, three, monkeypatch):
+    monkeypatch.setattr(call_list, "ROWS_LIMIT_MS", -1)
+    assert "This takes too long. Add dates" in browse("/-/calls").text
+
+
+def test_chats_are_listed_apart(browse, store):
+    chat = {"chat_id": "chat_1", "chat_status": "ended", "agent_name": "Messages"}
+    analysis = {"chat_summary": "Asked for hours.", "user_sentiment": "Positive"}
+    chat |= {"start_timestamp": START, "chat_analysis": analysis}
+    stored(store, {"event": "chat_analyzed", "chat": chat})
+    page = browse("/-/calls?kind=chat&sentiment=positive").text
+    assert '<a href="/-/chat/chat_1">' in page
+    assert "<strong>1</strong> chat " in page
+    assert "Asked for hours." in page
