@@ -25,7 +25,7 @@ LEAKS = {
         path = tmp_path / "retell.counters"
         def read(self):
             return {"last_event_ms": 0, "lighthouses": 1}
-    prometheus(DatabaseState([], {}, {}, 0, 0, 0), Counters())
+    prometheus(DatabaseState([], {}, {}, 0, 0, 0), Counters(), now_ms=1)
 """,
     "the log of gunicorn.error": """
     logging.getLogger("gunicorn.error").error("body: %r", "the Lighthouses")

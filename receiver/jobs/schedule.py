@@ -39,8 +39,9 @@ def intervals(settings: Settings) -> dict[str, int]:
 
 def due_at(row: JobRow, interval_ms: int, *, now_ms: int) -> int:
     """When the job may run next; a time that has passed is now."""
-    if row.lease_until is not None:
-        return row.lease_until
+    lease_end = row.lease_end(now_ms)
+    if lease_end is not None:
+        return lease_end
     if row.ended_at is None:
         return now_ms
     planned = row.ended_at + interval_ms if row.next_run_at is None else row.next_run_at
@@ -49,6 +50,12 @@ def due_at(row: JobRow, interval_ms: int, *, now_ms: int) -> int:
         planned = min(planned, row.ended_at + interval_ms)
     # A later time was written while the clock was ahead.
     return planned if planned <= now_ms + max(interval_ms, LAST_RETRY_MS) else now_ms
+
+
+def expected_at(row: JobRow, now_ms: int) -> int | None:
+    """Until when a sign of the job is expected: its lease is renewed, or it runs next."""
+    lease_end = row.lease_end(now_ms)
+    return row.next_run_at if lease_end is None else lease_end
 
 
 def retry_ms(failures: int) -> int:
@@ -60,12 +67,14 @@ def retry_ms(failures: int) -> int:
 class JobState:
     """A job for a person: its row, its interval (0 is off), and `state`.
 
-    `state` is off, new, running, waiting, failing or overdue.
+    `state` is off, new, running, waiting, failing or overdue. At `expected_ms` it runs next, or its
+    lease ends.
     """
 
     row: JobRow
     interval_ms: int
     state: str
+    expected_ms: int | None
 
     @property
     def words(self) -> str:
@@ -76,7 +85,7 @@ class JobState:
     def problem(self) -> str | None:
         """What is wrong with it, for the health check."""
         if self.state == "overdue":
-            return f"{OVERDUE}: {self.row.name}, due at {_text(self.row)}"
+            return f"{OVERDUE}: {self.row.name}, due at {_text(self.expected_ms)}"
         if self.state == "failing" and (self.row.failures or 0) >= MIN_FAILURES:
             return f"{FAILING}: {self.row.name}, {self.row.failures} times: {self.row.problem}"
         return None
@@ -101,26 +110,26 @@ def job_states(
 ) -> list[JobState]:
     """Every job, in the order of the settings."""
     return [
-        JobState(row, interval_ms, _state(row, interval_ms, now_ms))
+        JobState(row, interval_ms, _state(row, interval_ms, now_ms), expected_at(row, now_ms))
         for name, interval_ms in intervals_ms.items()
         for row in [rows.get(name, JobRow(name))]
     ]
 
 
 def _state(row: JobRow, interval_ms: int, now_ms: int) -> str:
-    if row.lease_until is not None and row.lease_until > now_ms:
+    lease_end = row.lease_end(now_ms)
+    if lease_end is not None and lease_end > now_ms:
         return "running"
     if not interval_ms:
         return "off"
     if row.started_at is None:
         return "new"
     # A job that only its own command runs has no next run.
-    planned = row.lease_until if row.lease_until is not None else row.next_run_at
+    planned = expected_at(row, now_ms)
     if planned is not None and planned + GRACE_MS < now_ms:
         return "overdue"
     return "failing" if row.failures else "waiting"
 
 
-def _text(row: JobRow) -> str:
-    at = row.lease_until if row.lease_until is not None else row.next_run_at
-    return datetime.fromtimestamp((at or 0) / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _text(at_ms: int | None) -> str:
+    return datetime.fromtimestamp((at_ms or 0) / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

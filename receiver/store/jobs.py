@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from receiver.store.engine import AnyStore
 
 
+# A lease is a minute: one that ends this much later was taken while a clock was ahead.
+MAX_LEASE_MS = 3_600_000
+
+
 @dataclass(frozen=True, slots=True)
 class JobRow:
     """A row of jobs; times in milliseconds. It is claimed while `lease_until` is not None."""
@@ -28,6 +32,11 @@ class JobRow:
     owner: str | None = None
     lease_until: int | None = None
 
+    def lease_end(self, now_ms: int) -> int | None:
+        """When the lease ends or ended; None if there is none."""
+        until = self.lease_until
+        return until if until is not None and until <= now_ms + MAX_LEASE_MS else None
+
 
 _ROWS = (
     "SELECT name, started_at, ended_at, result, problem, failures, next_run_at, owner, lease_until "
@@ -37,7 +46,8 @@ _INSERT = "INSERT INTO jobs (name) VALUES (?) ON CONFLICT (name) DO NOTHING"
 _CLAIM = (
     "UPDATE jobs SET started_at = :now, owner = :owner, lease_until = :lease_until "
     "WHERE name = :name AND coalesce(started_at, 0) = :started_at "
-    "AND (lease_until IS NULL OR lease_until <= :now OR owner = :dead_owner) RETURNING name"
+    "AND (lease_until IS NULL OR lease_until <= :now OR lease_until > :latest "
+    "OR owner = :dead_owner) RETURNING name"
 )
 # Only the run that has the lease may change the row.
 _RENEW = (
@@ -76,6 +86,7 @@ def claim(
         "owner": owner,
         "dead_owner": dead_owner or "",
         "now": now_ms,
+        "latest": now_ms + MAX_LEASE_MS,
         "lease_until": now_ms + lease_ms,
         "started_at": row.started_at or 0,
     }

@@ -119,7 +119,7 @@ def _answer_health(
 
     @app.get("/metrics")
     def metrics() -> Response:
-        text = prometheus(watch.look(), counters)
+        text = prometheus(watch.look(), counters, intervals_ms=intervals_ms, now_ms=now_ms())
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -11,14 +11,14 @@ import shutil
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from receiver.addresses import Location
-from receiver.jobs.schedule import FAILING, OVERDUE, job_states
+from receiver.jobs.schedule import FAILING, OVERDUE, JobState, job_states
 from receiver.store.engine import engine
 from receiver.store.jobs import JobRow
 
@@ -261,8 +261,14 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path.parent).free if path.parent.exists() else 0
 
 
-def prometheus(state: DatabaseState, counters: Counters) -> str:
-    """Counters and gauges in Prometheus' text format."""
+def prometheus(
+    state: DatabaseState,
+    counters: Counters,
+    *,
+    intervals_ms: Mapping[str, int] = MappingProxyType({}),
+    now_ms: int,
+) -> str:
+    """Counters and gauges in Prometheus' text format; `intervals_ms` as for `health`."""
     counts = counters.read()
     last_event_ms = counts["last_event_ms"]
     lines = [
@@ -286,31 +292,35 @@ def prometheus(state: DatabaseState, counters: Counters) -> str:
             f"# TYPE callhouse_{name} gauge",
             f"callhouse_{name} {value}",
         ]
-    return "\n".join([*lines, *_job_lines(state.jobs)]) + "\n"
+    jobs = job_states(state.jobs, intervals_ms, now_ms=now_ms)
+    return "\n".join([*lines, *_job_lines(jobs)]) + "\n"
 
 
-def _job_lines(jobs: Mapping[str, JobRow]) -> list[str]:
-    gauges: dict[str, tuple[str, Callable[[JobRow], float | None]]] = {
+def _job_lines(jobs: Iterable[JobState]) -> list[str]:
+    gauges: dict[str, tuple[str, Callable[[JobState], float | None]]] = {
         "job_started_timestamp_seconds": (
             "When the job last started.",
-            lambda row: _seconds(row.started_at),
+            lambda job: _seconds(job.row.started_at),
         ),
         "job_ended_timestamp_seconds": (
             "When the job last ended.",
-            lambda row: _seconds(row.ended_at),
+            lambda job: _seconds(job.row.ended_at),
         ),
         "job_next_run_timestamp_seconds": (
-            "When the job runs next.",
-            lambda row: _seconds(row.next_run_at),
+            "When the job runs next, or its lease ends if it runs; of a job that is on.",
+            lambda job: None if job.state == "off" else _seconds(job.expected_ms),
         ),
-        "job_failures": ("How often the job has failed in a row.", lambda row: row.failures),
+        "job_failures": (
+            "How often the job has failed in a row; of a job that is on.",
+            lambda job: None if job.state == "off" else job.row.failures,
+        ),
     }
     lines = []
     for name, (meaning, value_of) in gauges.items():
         lines += [f"# HELP callhouse_{name} {meaning}", f"# TYPE callhouse_{name} gauge"]
-        for row in jobs.values():
-            if (value := value_of(row)) is not None:
-                lines.append(f'callhouse_{name}{{job="{row.name}"}} {value}')
+        for job in jobs:
+            if (value := value_of(job)) is not None:
+                lines.append(f'callhouse_{name}{{job="{job.row.name}"}} {value}')
     return lines
 
 

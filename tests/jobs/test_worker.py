@@ -159,6 +159,17 @@ def test_killed_worker_is_followed_after_its_lease(worker, store, database, cloc
     assert row_of(database).owner == "one"
 
 
+def test_lease_of_clock_ahead_is_void(worker, store, database, clock):
+    """The clock was a year ahead when a worker on another machine was killed."""
+    later = clock.ms + 365 * 86_400_000
+    claim(store, JobRow("sync"), owner="elsewhere 1 a", now_ms=later, lease_ms=MINUTE_MS)
+    [found] = job_states({"sync": row_of(database)}, {"sync": MINUTE_MS}, now_ms=clock.ms)
+    assert found.state != "running"
+    ran = []
+    worker(sync=lambda _: ran.append(1)).step("sync", store)
+    assert ran == [1]
+
+
 def test_ended_process_of_this_machine_has_no_lease(worker, store, database, clock):
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         machine, number, token = own_name().rsplit(" ", 2)
