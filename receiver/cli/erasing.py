@@ -2,9 +2,10 @@
 
 import getpass
 import json
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,10 +17,12 @@ from receiver import clock, config
 from receiver.addresses import PostgresUrl
 from receiver.cli.group import err, main, progress, resumable, terminable
 from receiver.cli.tables import print_table
-from receiver.errors import SettingsError, docs
+from receiver.errors import FileUnusable, SettingsError, docs
 
 if TYPE_CHECKING:
-    from receiver.jobs.erase import Erased, Plan
+    from contextlib import AbstractContextManager
+
+    from receiver.jobs.erase import AtRetell, Erased, Plan
     from receiver.store.erasing import Receipt
     from receiver.store.protocols import Connection
 
@@ -38,7 +41,13 @@ _NOT_REWRITTEN = (
 @click.option("--chat", "chats", multiple=True, metavar="CHAT_ID", help="A chat; may be repeated.")
 @click.option("--where", metavar="SQL", help="All calls that fulfil a condition over calls.")
 @click.option("--reason", help="Why; stored with the tombstones and the receipt.")
-@click.option("--at-retell", is_flag=True, help="Delete the calls at Retell first.")
+@click.option("--at-retell", is_flag=True, help="Delete the calls and chats at Retell first.")
+@click.option(
+    "--partitions",
+    multiple=True,
+    metavar="DIR",
+    help="Then update Parquet files of `callhouse export` there; may be repeated.",
+)
 @click.option("--vacuum", is_flag=True, help="Then rewrite the whole database; writers wait.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON; needs --yes.")
@@ -49,6 +58,7 @@ def erase(
     where: str | None,
     reason: str | None,
     at_retell: bool,
+    partitions: tuple[str, ...],
     vacuum: bool,
     yes: bool,
     as_json: bool,
@@ -56,7 +66,8 @@ def erase(
     """Erase calls and chats for good, with a receipt.
 
     Rows, raw bodies, recordings, the search index and lists of ids go. A tombstone stays, so that
-    nothing of them is stored again. It runs beside a running receiver; stopped, run it again.
+    nothing of them is stored again. It runs beside a running receiver; stopped, run it again. With
+    --yes it does not matter whether anybody reads what it prints.
 
     \b
     Examples:
@@ -69,27 +80,70 @@ def erase(
         raise click.UsageError("Give ids, --number or --where: exactly one of them.")
     if as_json and not yes:
         raise click.UsageError("--json needs --yes: it cannot ask.")
-    if at_retell and chats:
-        raise click.UsageError("--at-retell deletes calls: Retell has no request for chats.")
     settings = config.load()
-    if at_retell:
-        settings.require_accounts()
+    retell = _at_retell(settings, chats) if at_retell else nullcontext()
+    exported = _exported(partitions)
     found = [*ids, *chats] or _find(settings, number, where)
     planned = _plan(settings, found)
-    if not as_json:
-        _print_plan(planned)
+    is_read = as_json or _printed(lambda: _print_plan(planned))
     if planned.ids and not yes:
+        if not is_read:
+            raise FileUnusable(
+                "nothing was erased: the output was closed before the question",
+                hint="Print to a terminal, or do not ask: --yes.",
+            )
         click.confirm(f"Erase {_entities(len(planned.ids))} for good?", abort=True)
-    done = _erase(settings, planned, reason=reason, at_retell=at_retell, vacuum=vacuum)
+    done = _erase(settings, planned, reason=reason, at_retell=retell, vacuum=vacuum)
+    _printed(lambda: _print_done(done, as_json=as_json))
+    _update(settings, exported)
+    print_left(settings, done.left, vacuum=vacuum)
+    for call_id, problem in done.refused.items():
+        err.print(f"{call_id} was not erased: {problem}", style="red", soft_wrap=True)
+    sys.exit(1 if done.refused or done.left else 0)
+
+
+def _printed(write: Callable[[], None]) -> bool:
+    """Print; False if nobody reads it any more, as with `| head`."""
+    try:
+        write()
+    # Of a closed pipe, rich makes a SystemExit.
+    except (BrokenPipeError, SystemExit):
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _print_done(done: "Erased", *, as_json: bool) -> None:
     if as_json:
         receipt = fields_of(done.receipt) if done.receipt else None
         click.echo(json.dumps({"receipt": receipt, "refused": done.refused, "left": done.left}))
     elif done.receipt:
         print_receipt(done.receipt)
-    print_left(settings, done.left, vacuum=vacuum)
-    for call_id, problem in done.refused.items():
-        err.print(f"{call_id} was not erased: {problem}", style="red", soft_wrap=True)
-    sys.exit(1 if done.refused or done.left else 0)
+
+
+def _at_retell(settings: config.Settings, chats: Sequence[str]) -> "AtRetell":
+    from receiver.jobs.erase import AtRetell
+
+    return AtRetell(settings, chats)
+
+
+def _exported(places: Sequence[str]) -> dict[str, bool]:
+    """Whether the Parquet files of each place have private columns. Before anything is erased."""
+    if not places:
+        return {}
+    from receiver.transfer import has_private_columns
+
+    return {place: has_private_columns(place) for place in places}
+
+
+def _update(settings: config.Settings, exported: Mapping[str, bool]) -> None:
+    """Write the days again whose calls were erased."""
+    from receiver.transfer import export_partitions
+
+    with resumable("Run the same command again to update the Parquet files."):
+        for place, private in exported.items():
+            export_partitions(settings, place, private=private, progress=lambda *_: None)
 
 
 def _find(settings: config.Settings, number: str | None, where: str | None) -> list[str]:
@@ -143,10 +197,9 @@ def _erase(
     planned: "Plan",
     *,
     reason: str | None,
-    at_retell: bool,
+    at_retell: "AbstractContextManager[AtRetell | None]",
     vacuum: bool,
 ) -> "Erased":
-    from receiver.jobs.erase import AtRetell
     from receiver.jobs.erase import erase as erase_ids
     from receiver.store import open_store
 
@@ -154,7 +207,7 @@ def _erase(
         terminable(),
         resumable("Run the same command again to erase the rest."),
         closing(open_store(settings.database, busy_seconds=BUSY_SECONDS)) as store,
-        AtRetell(settings) if at_retell else nullcontext() as retell,
+        at_retell as retell,
         progress() as bar,
     ):
         task = bar.add_task("Erasing", total=len(planned.ids))

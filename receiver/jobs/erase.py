@@ -8,7 +8,7 @@ so it runs beside a receiver, and after a kill the next run erases the rest. `un
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -154,12 +154,12 @@ def erase_unit(
 
 
 class AtRetell:
-    """Deletes calls at Retell, each with the key of its account. Raises SettingsError without a
-    key."""
+    """Deletes calls and chats at Retell, each with the key of its account. `chats` are ids of
+    chats, stored or not. Raises SettingsError without a key."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, chats: Collection[str] = ()) -> None:
         settings.require_accounts()
-        self._settings = settings
+        self._settings, self._chats = settings, frozenset(chats)
         self._retells: dict[str, Retell] = {}
 
     def __enter__(self) -> Self:
@@ -170,22 +170,28 @@ class AtRetell:
             retell.close()
 
     def delete(self, store: AnyStore, ids: Sequence[str]) -> dict[str, str]:
-        """Delete calls; return why one could not be deleted, by id. One that Retell does not have
-        counts as deleted. Raises KeyRefused and StoreUnavailable."""
-        accounts = store.read(lambda connection: accounts_of(connection, ids))
+        """Delete calls and chats; return why one could not be deleted, by id. One that Retell does
+        not have counts as deleted. Raises KeyRefused and StoreUnavailable."""
+        calls, chats = store.read(
+            lambda c: (accounts_of(c, ids, table="calls"), accounts_of(c, ids, table="chats"))
+        )
         refused: dict[str, str] = {}
-        for call_id in ids:
-            if call_id.startswith("sha:"):
+        for id in ids:
+            if id.startswith("sha:"):
                 continue
             try:
-                self._retell(accounts.get(call_id)).delete_call(call_id)
+                retell = self._retell(calls.get(id) or chats.get(id))
+                if id in chats or id in self._chats:
+                    retell.delete_chat(id)
+                else:
+                    retell.delete_call(id)
             except KeyRefused:
                 raise
             except RetellError as error:
                 if not is_not_found(error):
-                    refused[call_id] = str(error)
+                    refused[id] = str(error)
             except SettingsError as error:
-                refused[call_id] = str(error)
+                refused[id] = str(error)
         return refused
 
     def _retell(self, account: str | None) -> Retell:

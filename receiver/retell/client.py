@@ -125,6 +125,11 @@ class Retell:
         RetellError, NotAtRetell if there is none."""
         return self._read("DELETE", f"/v2/delete-call/{_segment(call_id)}")
 
+    def delete_chat(self, chat_id: str) -> Answer:
+        """Delete a chat for good, as `delete_call` does a call. Raises RetellError, NotAtRetell if
+        there is none."""
+        return self._read("DELETE", f"/delete-chat/{_segment(chat_id)}")
+
     def workspace(self) -> str | None:
         """The name of the key's workspace, with one request; None if Retell does not say. Raises
         RetellError."""

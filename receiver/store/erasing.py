@@ -361,11 +361,13 @@ def count_rows(connection: Connection, ids: Sequence[str]) -> Counter[str]:
     return +counts
 
 
-def accounts_of(connection: Connection, ids: Sequence[str]) -> dict[str, str | None]:
-    """The account of each of the ids that is a call; None if it is not known."""
+def accounts_of(connection: Connection, ids: Sequence[str], *, table: str) -> dict[str, str | None]:
+    """The account of each of the ids that is in a table, calls or chats; None if it is not
+    known."""
     found: dict[str, str | None] = {}
     for some in _chunks(ids):
-        query = f"SELECT call_id, account FROM calls WHERE call_id IN ({_marks(some)})"
+        key = _TABLES[table]
+        query = f"SELECT {key}, account FROM {table} WHERE {key} IN ({_marks(some)})"
         found |= connection.execute(query, some).fetchall()
     return found
 

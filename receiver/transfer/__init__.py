@@ -6,7 +6,7 @@ In: a database, and what to read of it. Out: another database, or CSV, JSON, Par
 from receiver.transfer.comparing import Comparison, compare
 from receiver.transfer.copying import Copied, Step, copy, mirror
 from receiver.transfer.exporting import FORMATS, Export, export
-from receiver.transfer.partitions import Partitioned, export_partitions
+from receiver.transfer.partitions import Partitioned, export_partitions, has_private_columns
 
 __all__ = [
     "FORMATS",
@@ -19,5 +19,6 @@ __all__ = [
     "copy",
     "export",
     "export_partitions",
+    "has_private_columns",
     "mirror",
 ]

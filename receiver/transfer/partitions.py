@@ -229,6 +229,25 @@ def export_partitions(
         ) from error
 
 
+def has_private_columns(target: str) -> bool:
+    """Whether an earlier export wrote the files under `target` with private columns.
+
+    Raises SettingsError without an earlier export or pyarrow, ExportFailed if it cannot be read.
+    """
+    parquet_writer()
+    try:
+        text = Place(target).read(MANIFEST)
+    except OSError as error:
+        raise ExportFailed(f"cannot read {target}: {error.strerror or error}") from error
+    try:
+        return bool(json.loads(text or b"")["private"])
+    except (ValueError, KeyError, TypeError):
+        raise SettingsError(
+            f"{target} has no Parquet files of callhouse export",
+            hint="Give the place that `callhouse export --parquet` wrote to.",
+        ) from None
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     place: Place

@@ -1,13 +1,19 @@
 """`callhouse erase`: what it prints, asks and refuses, and what it deletes at Retell."""
 
 import json
+import subprocess
+import sys
 
+import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
 
 from receiver.cli import main
+from receiver.transfer import export_partitions
 from tests.support.engines import url_of
-from tests.support.erasing import SECRET, add_whole
+from tests.support.erasing import SECRET, WHOLE, add_whole
+from tests.support.exporting import silent
+from tests.support.running import environment
 from tests.support.storing import add, count, rows, stored
 from tests.support.upstream import Account
 from tests.support.webhooks import KEY
@@ -54,8 +60,7 @@ def test_second_run_says_that_nothing_is_left(run, store):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["call", "--number", "+14155550123"], ["--where", "1", "--number", "+1"], ["c", "--json"],
-     ["--chat", "h", "--at-retell"]],
+    [[], ["call", "--number", "+14155550123"], ["--where", "1", "--number", "+1"], ["c", "--json"]],
 )  # fmt: skip
 def test_unusable_arguments_are_refused(run, arguments):
     assert run(*arguments).exit_code == 2
@@ -118,6 +123,15 @@ def test_call_is_deleted_with_its_accounts_key(run, account, store, db, monkeypa
     assert (count(db, "calls"), list(account.box.calls)) == (0, [])
 
 
+@pytest.mark.parametrize("arguments", [["h"], ["--chat", "h"], ["--chat", "never_stored"]])
+def test_chat_is_deleted_at_retell(run, account, store, db, arguments):
+    stored(store, {"event": "chat_ended", "chat": {"chat_id": "h", "transcript": SECRET}})
+    account.between.meddle = lambda method, *_: (204, b"") if method == "DELETE" else None
+    assert run(*arguments, "--at-retell", "--yes").exit_code == 0
+    assert account.between.requests == [("DELETE", f"/delete-chat/{arguments[-1]}")]
+    assert count(db, "chats") == (arguments[-1] != "h")
+
+
 def test_refusal_at_retell_keeps_the_call(run, account, store, db):
     add_whole(store, "refused")
     add_whole(store, "gone")
@@ -128,3 +142,66 @@ def test_refusal_at_retell_keeps_the_call(run, account, store, db):
     assert result.exit_code == 1
     assert "refused was not erased" in result.output
     assert rows(db, "SELECT call_id FROM calls") == [("refused",)]
+
+
+def test_erasure_does_not_wait_for_a_reader(store, database, db, tmp_path):
+    add_whole(store)
+    with piped(database, tmp_path, "gone", "--yes") as process:
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0, process.stderr.read()
+    assert count(db, "calls") == 0
+    assert count(db, "receipts") == 1
+
+
+def test_question_that_nobody_reads_erases_nothing(store, database, db, tmp_path):
+    add_whole(store)
+    with piped(database, tmp_path, "gone") as process:
+        process.stdout.close()
+        assert process.wait(timeout=60) == 1
+        assert "nothing was erased" in process.stderr.read()
+    assert count(db, "calls") == 1
+
+
+def piped(database, tmp_path, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "receiver", "erase", *arguments],
+        env=environment(
+            CALLHOUSE_DATABASE_URL=url_of(database), CALLHOUSE_MEDIA_URL=f"file:{tmp_path}/media"
+        ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_partitions_are_written_without_the_call(run, store, settings, tmp_path, private):
+    lake = tmp_path / "lake"
+    add_whole(store)
+    add_whole(store, "kept", transcript="stays", transcript_with_tool_calls=[])
+    later = WHOLE["start_timestamp"] + 86_400_000
+    add_whole(store, "alone", start_timestamp=later)
+    export_partitions(settings, str(lake), private=private, progress=silent)
+    assert len(list((lake / "calls").iterdir())) == 3
+    files = {path for path in lake.rglob("*.parquet") if SECRET in read(path)}
+    assert files
+    result = run("gone", "alone", "kept", "--yes", "--partitions", str(lake))
+    assert result.exit_code == 0
+    assert [path for path in lake.rglob("*.parquet") if SECRET in read(path)] == []
+    assert [path for path in lake.rglob("*") if "gone" in str(path)] == []
+    assert len(list((lake / "calls").iterdir())) == 1
+    again = export_partitions(settings, str(lake), private=private, progress=silent)
+    assert again.files == 0
+
+
+def read(path) -> str:
+    return str(pyarrow.parquet.ParquetFile(path).read().to_pylist())
+
+
+def test_place_without_partitions_is_refused_first(run, store, db, tmp_path):
+    add_whole(store)
+    result = run("gone", "--yes", "--partitions", str(tmp_path))
+    assert result.exit_code == 2
+    assert "no Parquet files" in result.output
+    assert count(db, "calls") == 1
