@@ -286,7 +286,7 @@ def test_metrics_have_the_jobs(client, store):
     assert 'callhouse_job_failures{job="sync"} 0' in text
 
 
-def test_metrics_expect_running_job_at_end_of_lease(client, store):
+def test_metrics_expect_running_job_until_lease_ends(client, store):
     """A job that runs for long is not late."""
     run_job(store, "sync", at_ms=NOW_MS - 10**7, next_run_at=NOW_MS - 10**6)
     seen = JobRow("sync", started_at=NOW_MS - 10**7)
@@ -295,7 +295,7 @@ def test_metrics_expect_running_job_at_end_of_lease(client, store):
     assert f'callhouse_job_next_run_timestamp_seconds{{job="sync"}} {NOW_MS / 1000 + 60}' in text
 
 
-def test_metrics_expect_nothing_of_a_job_that_is_off(client, store):
+def test_metrics_expect_nothing_of_disabled_job(client, store):
     run_job(store, "backup", at_ms=NOW_MS - 10**9, failures=5, next_run_at=NOW_MS - 10**9)
     text = client.get("/metrics").text
     assert 'callhouse_job_started_timestamp_seconds{job="backup"}' in text
