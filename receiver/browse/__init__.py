@@ -29,6 +29,7 @@ from receiver.browse.pages.home import home
 from receiver.browse.pages.login import login, logout
 from receiver.browse.pages.media import media
 from receiver.browse.pages.retention import retention_page
+from receiver.browse.pages.reviewing import write_review
 from receiver.browse.pages.status import status_page
 from schema.questions import questions
 
@@ -128,6 +129,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/media/(?P<call_id>[^/.]+)/(?P<kind>[^/.]+)$", media),
         (r"^/-/calls$", call_list_page),
         (r"^/-/search$", former_search),
+        (r"^/-/review$", write_review),
         (r"^/-/status$", status_page),
         (r"^/-/retention$", retention_page),
         (r"^/-/dashboards$", dashboards),

@@ -20,8 +20,10 @@ from datasette_auth_passwords.utils import verify_password
 from receiver.errors import SettingsError
 from receiver.files import atomic_write, locked
 
-# A role has the database of the same name, which decides what it sees.
+# A role's database (DATABASE_OF_ROLE) decides what it sees.
 ROLES = {
+    "admin": "what a reviewer does, and may remove what others added",
+    "reviewer": "what a reader does, and may review and share calls",
     "reader": "everything but raw bodies",
     "masked": "no personal data",
 }
@@ -152,7 +154,7 @@ class Access:
         name = str((actor or {}).get("id"))
         if name == ADMIN:
             is_current = (actor or {}).get("session") == self._admin_session
-            return "reader" if self._admin_session and is_current else None
+            return "admin" if self._admin_session and is_current else None
         if name.startswith("token:"):
             token = self.known.tokens.get(name.removeprefix("token:"))
             return token.role if token else None

@@ -8,18 +8,20 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from datasette.app import Datasette
 
-from receiver.addresses import require_free
+from receiver.addresses import Location, require_free
 from receiver.browse import access, http_server
 from receiver.browse.access import hash_password
 from receiver.browse.datasette_compat import GuardedDatabase, patch_datasette
 from receiver.browse.pages import DATABASE, MASKED, PLUGIN
 from receiver.browse.pages.login import Attempts, Authentication, Sessions
 from receiver.browse.pool import QueryPool
+from receiver.browse.writing import Writer
 from receiver.config import Settings, shipped
 from receiver.errors import CopyWithoutBodies, SettingsError
 from receiver.files import atomic_write, locked
@@ -44,8 +46,14 @@ MAX_SQLITE_BYTES = 400_000_000
 NICENESS = 10
 
 
-def run(settings: Settings, *, say: Callable[[str], None]) -> None:
-    """Serve until stopped. Raises SettingsError without a password or a free address."""
+def run(settings: Settings, *, mirror: Path | None = None, say: Callable[[str], None]) -> None:
+    """Serve until stopped: the database, or a mirror of it.
+
+    Raises SettingsError without a password, a free address or a file.
+    """
+    written = settings.database
+    if mirror is not None:
+        settings = replace(settings, database=mirror)
     require_free(settings.browse_bind, "CALLHOUSE_BROWSE_BIND")
     password_hash, password = _login(settings)
     is_copy = False
@@ -57,7 +65,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> None:
         say(f"{copy}: it is served read-only.")
     limit_memory(MAX_SQLITE_BYTES)
     return_freed_memory()
-    app = serving(settings, password_hash=password_hash).app()
+    app = serving(settings, password_hash=password_hash, written=written).app()
     # Else SQLite prints a traceback when one of our functions raises.
     sqlite3.enable_callback_tracebacks(False)
     # datasette-mcp logs SQL that fails, with the names and numbers in it.
@@ -110,8 +118,13 @@ def _rolling_up(settings: Settings) -> Iterator[None]:
         store.close()
 
 
-def serving(settings: Settings, *, password_hash: str | None) -> Datasette:
-    """A Datasette with the configured database twice: complete, and without personal data."""
+def serving(
+    settings: Settings, *, password_hash: str | None, written: Location | None = None
+) -> Datasette:
+    """A Datasette with the configured database twice: complete, and without personal data.
+
+    What people add is written to `written`: the server of which the file is a mirror.
+    """
     metadata = json.loads(shipped("datasette_metadata.json").read_text(encoding="utf-8"))
     metadata["plugins"] = {PLUGIN: {"timezone": settings.timezone}}
     metadata["databases"][MASKED] = metadata["databases"][DATABASE]
@@ -132,6 +145,7 @@ def serving(settings: Settings, *, password_hash: str | None) -> Datasette:
     served.callhouse_settings = settings
     served.callhouse_authentication = Authentication(known, sessions, Attempts())
     served.callhouse_storage = storage_of(settings)
+    served.callhouse_writer = Writer(settings.database_path, written)
     return served
 
 

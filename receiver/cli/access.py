@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 _role = click.option(
     "--role",
-    type=click.Choice(["reader", "masked"]),
+    type=click.Choice(["admin", "reviewer", "reader", "masked"]),
     required=True,
-    help="reader: everything but raw bodies; masked: no personal data.",
+    help="reader: everything but raw bodies; reviewer: also reviews and shares calls; admin: also "
+    "removes what others added; masked: no personal data.",
 )
 
 

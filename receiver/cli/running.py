@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -33,18 +34,26 @@ def serve() -> None:
 
 
 @main.command()
-def browse() -> None:
+@click.option(
+    "--mirror",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Show this mirror of the server at CALLHOUSE_DATABASE_URL, and write reviews, saved views "
+    "and shared links to both.",
+)
+def browse(mirror: Path | None) -> None:
     """Browse the calls with Datasette.
 
     \b
-    Example:
+    Examples:
       CALLHOUSE_BROWSE_PASSWORD=... callhouse browse
+      CALLHOUSE_DATABASE_URL=postgresql://… callhouse browse --mirror data/mirror.db
     """
     from receiver.browse.server import run
 
     try:
         with terminable():
-            run(config.load(), say=lambda text: err.print(text, markup=False))
+            run(config.load(), mirror=mirror, say=lambda text: err.print(text, markup=False))
     except Terminated:
         # SIGTERM is the normal end of a service.
         return

@@ -24,7 +24,9 @@ _log = logging.getLogger("callhouse.browse")
 DATABASE = "retell"
 # The same file without personal data.
 MASKED = "retell_masked"
-DATABASE_OF_ROLE = {"reader": DATABASE, "masked": MASKED}
+DATABASE_OF_ROLE = {"admin": DATABASE, "reviewer": DATABASE, "reader": DATABASE, "masked": MASKED}
+# Roles that may write.
+REVIEWERS = ("admin", "reviewer")
 PLUGIN = "callhouse"
 
 _RECEIVER = Path(__file__).parents[2]
@@ -66,6 +68,23 @@ async def require_reader(datasette: "Datasette", request: "Request") -> Reader:
         request.actor, [("view-database", database), "view-instance"]
     )
     return Reader(datasette, database)
+
+
+def reviewer(datasette: "Datasette", request: "Request") -> str | None:
+    """The user behind a request if their role may write. A token may not: its program has no form
+    with a CSRF token."""
+    known = authentication(datasette)
+    actor = request.actor or {}
+    if known is None or known.access.role(actor) not in REVIEWERS:
+        return None
+    name = str(actor["id"])
+    return None if name.startswith("token:") else name
+
+
+def is_admin(datasette: "Datasette", request: "Request") -> bool:
+    """Whether the user may also change what others added."""
+    known = authentication(datasette)
+    return known is not None and known.access.role(request.actor) == "admin"
 
 
 async def fetch_rows(

@@ -28,6 +28,7 @@ from receiver.browse.pages.conversation import (
     shorten,
 )
 from receiver.browse.pages.media import kept_files, media_url
+from receiver.browse.pages.reviewing import fetch_review
 from receiver.browse.pages.speaker_timeline import SpeakerTimeline, speaker_timeline
 from receiver.store.sql import SELECT
 from schema.merge import began_at
@@ -165,6 +166,7 @@ async def call_page(datasette: "Datasette", request: "Request") -> Response:
     context = {
         "view": view,
         "quarantined": quarantined,
+        "review": await fetch_review(reader, request, call_id),
         "reason": next(iter(reasons), {}),
         "neighbours": await _fetch_neighbours(reader, view),
         "object": shown if len(shown) <= MAX_CHARACTERS else f"{shown[:MAX_CHARACTERS]}…",
@@ -349,6 +351,7 @@ async def chat_page(datasette: "Datasette", request: "Request") -> Response:
         ],
         "costs": limited(map(shorten, costs), row_weight),
         "quarantined": quarantined,
+        "review": await fetch_review(reader, request, chat_id),
         "database": reader.database,
     }
     return Response.html(await datasette.render_template("chat.html", context, request=request))
