@@ -573,6 +573,21 @@ SAVED_VIEWS = Table(
     hidden="name query",
 )
 
+STATEMENTS = Table(
+    "statements",
+    ("month", "grouped_by", "timezone"),
+    "Months whose costs change no more, as `callhouse statement` first showed them.",
+    {
+        "month": "The month, YYYY-MM.",
+        "grouped_by": "account, agent or metadata.NAME; empty for one sum.",
+        "timezone": "The time zone of its days.",
+        "closed_at": "When it was closed, in milliseconds since the epoch.",
+        "sums": "JSON: of each group, its calls, chats, milliseconds, exact cents, and cents by "
+        "product. Values of metadata are stored as their SHA-256.",
+    },
+    open="month grouped_by timezone closed_at sums",
+)
+
 JOBS = Table(
     "jobs",
     ("name",),
@@ -876,6 +891,7 @@ TABLES = (
     RECEIPTS,
     MEDIA_FILES,
     *REVIEW_TABLES,
+    STATEMENTS,
     *UPSTREAM_TABLES,
 )
 # The worker's own: neither copied nor exported by day.

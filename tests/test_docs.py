@@ -135,7 +135,7 @@ def test_diagram_has_the_foreign_keys(db):
     assert drawn == expected
     assert len(joined) == 11
     related = {name for parent, _, child, _ in drawn | joined for name in (parent, child)}
-    assert columns.keys() - related == {"syncs", "coverage", "saved_views"}
+    assert columns.keys() - related == {"syncs", "coverage", "saved_views", "statements"}
 
 
 def test_every_outcome_that_metrics_count_is_documented():

@@ -33,6 +33,7 @@ from schema.tables import (
     RECEIPTS,
     SAVED_VIEWS,
     SHARE_LINKS,
+    STATEMENTS,
     SYNCS,
     UPSTREAM_CALLS,
     Table,
@@ -42,7 +43,7 @@ from schema.transcript import Row
 # Ids in a portion: the rows of so many calls are in memory at once.
 PORTION = 500
 # Small tables whose rows do not belong to one call.
-SHARED_TABLES = (ACCOUNT_KEYS, SYNCS, COVERAGE, RECEIPTS, SAVED_VIEWS)
+SHARED_TABLES = (ACCOUNT_KEYS, SYNCS, COVERAGE, RECEIPTS, SAVED_VIEWS, STATEMENTS)
 # Rows of a call that are not made from observations: the newer one wins.
 CALLS_OWN_TABLES = (UPSTREAM_CALLS, MEDIA_FILES, ANNOTATIONS, SHARE_LINKS)
 
@@ -273,6 +274,9 @@ def rank(table: Table, row: Row) -> tuple[Any, ...]:
         return ()
     if table in (MEDIA_FILES, ANNOTATIONS, SHARE_LINKS, SAVED_VIEWS):
         return (cells["changed_at"] or 0,)
+    if table is STATEMENTS:
+        # A closed month stays as it was closed first.
+        return (-(cells["closed_at"] or 0),)
     if table is RECEIPTS:
         return (cells["created_at"] or 0,)
     return (cells["checked_at"] or 0,)

@@ -28,6 +28,7 @@ from schema.tables import (
     OBSERVATIONS,
     RECEIPTS,
     REVIEW_TABLES,
+    STATEMENTS,
     UPSTREAM_TABLES,
     Table,
 )
@@ -42,6 +43,7 @@ _WITHOUT_DAY = (
     RECEIPTS,
     MEDIA_FILES,
     *REVIEW_TABLES,
+    STATEMENTS,
     *UPSTREAM_TABLES,
 )
 UNDATED = {t.name: (t,) for t in _WITHOUT_DAY}

@@ -312,5 +312,5 @@ def test_payloads_fill_every_table_not_listed_empty(store, db):
     # What no webhook fills: what was asked of Retell's API, and what an operator decided.
     without = {table.name for table in (ERASURES, *UPSTREAM_TABLES)}
     without |= {"account_keys", "media_files", "receipts"}
-    without |= {"annotations", "share_links", "saved_views"}
+    without |= {"annotations", "share_links", "saved_views", "statements"}
     assert {table.name for table in TABLES if count(db, table.name) == 0} == without

@@ -5,7 +5,7 @@ from schema.tables import OBSERVATIONS, TABLES
 from tests.support.spelling import spelled
 
 # Each key begins with one of these, by which a cluster distributes the rows.
-_SHARED = {"agent_id", "day", "reason", "key_id", "receipt_id", "view_id"}
+_SHARED = {"agent_id", "day", "reason", "key_id", "receipt_id", "view_id", "month"}
 FIRST_COLUMNS = {"call_id", "chat_id", "entity_id"} | _SHARED
 
 

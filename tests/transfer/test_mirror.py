@@ -112,6 +112,7 @@ def test_mirror_has_the_servers_rows_and_bodies(full, target):
         "receipts",
         "saved_views",
         "share_links",
+        "statements",
     }
 
 

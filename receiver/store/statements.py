@@ -1,0 +1,221 @@
+"""What a month cost, by group, and the months that were closed.
+
+A month is closed when it is over and each of its costs is final, or was last touched a week ago.
+Its sums are stored then, so that its statement stays the same; what changes later is a correction.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from receiver.addresses import Location
+from receiver.store.engine import open_store, reading
+from receiver.store.protocols import Connection
+from schema import billing
+from schema.billing import Statement, Sums
+from schema.sql.macros import plain
+from schema.transcript import text
+
+# A cost that has not become final by then no longer does.
+SETTLED_MS = 7 * 86_400_000
+METADATA = "metadata."
+
+_KEYS = {
+    None: ("''", "NULL"),
+    "account": ("coalesce(c.account, '')", "NULL"),
+    "agent": ("coalesce(c.agent_id, '')", "max(c.agent_name)"),
+}
+_METADATA_KEY = (
+    "coalesce((SELECT a.value FROM attributes a WHERE a.call_id = c.call_id "
+    "AND a.source = 'metadata' AND a.name = :name), '')",
+    "NULL",
+)
+_CALLS = plain("""
+SELECT {key} AS group_key, {name}, count(*),
+    coalesce(sum(CAST(c.duration_ms AS DOUBLE PRECISION)), 0), sum(c.combined_cost_cents)
+FROM calls c WHERE call_time(c) >= :since AND call_time(c) < :until GROUP BY group_key
+""")
+_PRODUCTS = plain("""
+SELECT {key} AS group_key, coalesce(p.product, ''), sum(p.cost_cents)
+FROM calls c JOIN product_costs p ON p.call_id = c.call_id
+WHERE call_time(c) >= :since AND call_time(c) < :until AND c.combined_cost_cents IS NOT NULL
+GROUP BY group_key, coalesce(p.product, '')
+""")
+_CHATS = plain("""
+SELECT c.account, c.agent_id, c.agent_name, c.metadata, c.combined_cost_cents, c.product_costs
+FROM chats c WHERE call_time(c) >= :since AND call_time(c) < :until ORDER BY c.chat_id
+""")
+_OPEN = plain("""
+SELECT count(*) FROM calls c
+WHERE call_time(c) >= :since AND call_time(c) < :until
+    AND coalesce(c.cost_is_final, 0) = 0 AND c.updated_at > :settled
+""")
+_MISSING = "SELECT coalesce(sum(missing), 0) FROM coverage WHERE day >= :first AND day < :next"
+# Calls whose cost an invoice may have in another month, in part, or not at all.
+_EXPLAINED = plain("""
+SELECT
+    count(CASE WHEN coalesce(c.cost_is_final, 0) = 0 THEN 1 END),
+    count(CASE WHEN EXISTS (
+        SELECT 1 FROM product_costs p WHERE p.call_id = c.call_id AND p.is_transfer_leg_cost = 1
+    ) THEN 1 END),
+    count(CASE WHEN EXISTS (
+        SELECT 1 FROM upstream_calls u WHERE u.call_id = c.call_id AND u.gone_at IS NOT NULL
+    ) THEN 1 END)
+FROM calls c WHERE call_time(c) >= :since AND call_time(c) < :until
+""")
+_DAYS = "SELECT day, cost_dollars FROM daily_summary WHERE day >= ? AND day <= ?"
+_CLOSED = (
+    "SELECT closed_at, sums FROM statements WHERE month = ? AND grouped_by = ? AND timezone = ?"
+)
+_CLOSE = (
+    "INSERT INTO statements (month, grouped_by, timezone, closed_at, sums) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (month, grouped_by, timezone) DO NOTHING"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A month's statement, and what its figures depend on.
+
+    `unsettled`: calls whose cost may still change. `missing`: calls that Retell lists and that are
+    not here. `products` are exact cents. The counts of calls explain differences from an invoice.
+    """
+
+    statement: Statement
+    unsettled: int
+    missing: int
+    products: Mapping[str, Any]
+    not_final: int
+    transferred: int
+    gone: int
+    forecast: billing.Forecast | None
+
+
+def read_month(
+    where: Location,
+    month: str,
+    *,
+    grouping: str | None,
+    timezone: str,
+    now_ms: int,
+    markup: Any,
+) -> Month:
+    """The statement of a month, YYYY-MM in the time zone; closes the month if it can be closed.
+
+    `grouping` is account, agent, metadata.NAME or None. Raises ValueError for a month that is none,
+    and what `reading` and StoreUnavailable say of the database.
+    """
+    first, following = billing.month_days(month)
+    zone = ZoneInfo(timezone)
+    since, until = (_midnight(day, zone) for day in (first, following))
+    bounds = {"since": since, "until": until}
+    with reading(where) as connection:
+        groups = _sums(connection, grouping, bounds)
+        [unsettled] = connection.execute(
+            _OPEN, bounds | {"settled": now_ms - SETTLED_MS}
+        ).fetchone()
+        days = {"first": first.isoformat(), "next": following.isoformat()}
+        [missing] = connection.execute(_MISSING, days).fetchone()
+        not_final, transferred, gone = connection.execute(_EXPLAINED, bounds).fetchone()
+        closed = connection.execute(_CLOSED, (month, grouping or "", timezone)).fetchone()
+        predicted = _forecast(connection, zone, now_ms) if since <= now_ms < until else None
+    if closed is None and now_ms >= until and not unsettled:
+        sums = billing.dump(groups, lambda key: _stored_key(grouping, key))
+        closed = (now_ms, sums)
+        store = open_store(where)
+        try:
+            row = (month, grouping or "", timezone, now_ms, sums)
+            store.run(lambda c: c.execute(_CLOSE, row) and None)
+        finally:
+            store.close()
+    shown, changed = groups, []
+    if closed:
+        names = {_stored_key(grouping, key): (key, sums.name) for key, sums in groups.items()}
+        shown = billing.load(closed[1], names)
+        changed = billing.corrections(shown, groups)
+    return Month(
+        billing.statement(
+            month,
+            grouping,
+            shown,
+            markup=markup,
+            closed_at=closed[0] if closed else None,
+            corrections=changed,
+        ),
+        unsettled=unsettled,
+        missing=int(missing),
+        products=billing.sum_products(groups.values()),
+        not_final=not_final,
+        transferred=transferred,
+        gone=gone,
+        forecast=predicted,
+    )
+
+
+def _midnight(day: date, zone: ZoneInfo) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)
+
+
+def _stored_key(grouping: str | None, key: str) -> str:
+    """How a closed month names a group. A value of metadata may be personal: after an erasure it
+    must be in no file, so only its hash is stored."""
+    if key and grouping and grouping.startswith(METADATA):
+        return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+    return key
+
+
+def _sums(connection: Connection, grouping: str | None, bounds: dict[str, int]) -> dict[str, Sums]:
+    """Exact sums by group, chats among them."""
+    named: dict[str, Any] = dict(bounds)
+    if grouping and grouping.startswith(METADATA):
+        key, name = _METADATA_KEY
+        named["name"] = grouping.removeprefix(METADATA)
+    else:
+        key, name = _KEYS[grouping]
+    groups: dict[str, Sums] = {}
+    words = {"key": key, "name": name}
+    for group, label, calls, duration_ms, total in connection.execute(
+        _CALLS.format(**words), named
+    ).fetchall():
+        groups[group] = Sums(label or "", calls, 0, int(duration_ms), billing.cents(total))
+    for group, product, total in connection.execute(_PRODUCTS.format(**words), named).fetchall():
+        groups[group].add(product, total)
+    for row in connection.execute(_CHATS, bounds).fetchall():
+        _add_chat(groups, grouping, *row)
+    return groups
+
+
+def _add_chat(
+    groups: dict[str, Sums],
+    grouping: str | None,
+    account: str | None,
+    agent_id: str | None,
+    agent_name: str | None,
+    metadata: str | None,
+    total: float | None,
+    products: str | None,
+) -> None:
+    if grouping and grouping.startswith(METADATA):
+        key = text(json.loads(metadata or "{}").get(grouping.removeprefix(METADATA))) or ""
+    else:
+        key = {None: "", "account": account or "", "agent": agent_id or ""}[grouping]
+    sums = groups.setdefault(key, Sums())
+    sums.name = sums.name or (agent_name or "" if grouping == "agent" else "")
+    sums.chats += 1
+    if total is None:
+        return
+    sums.total += billing.cents(total)
+    for part in json.loads(products or "[]"):
+        sums.add(part.get("product") or "", part.get("cost"))
+
+
+def _forecast(connection: Connection, zone: ZoneInfo, now_ms: int) -> billing.Forecast | None:
+    today = datetime.fromtimestamp(now_ms / 1000, zone).date()
+    since = min(today.replace(day=1), today - timedelta(days=billing.FORECAST_DAYS))
+    found = connection.execute(_DAYS, (since.isoformat(), today.isoformat())).fetchall()
+    days = {date.fromisoformat(day): 100 * (dollars or 0.0) for day, dollars in found}
+    return billing.forecast(days, today)

@@ -1,0 +1,371 @@
+"""A month's cost: statements whose cents add up, invoices compared with it, and its forecast.
+
+Pure: sums come in, as `receiver/store/statements.py` reads them. Amounts are exact US cents
+(Decimal) until they are rounded here, once.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+
+from schema.products import FAMILIES, OTHER, product_family
+
+# What a call's products leave of its cost.
+NOT_ITEMIZED = "not itemized"
+# Sums of floats are rounded here before they are exact: their last digits depend on the order.
+_SUM_DIGITS = Decimal("0.000001")
+# A forecast looks back so far, and needs at least so many days.
+FORECAST_DAYS, _LEAST_DAYS = 28, 7
+# Four of five months end within this many standard deviations.
+_DEVIATIONS = 1.2816
+
+
+def cents(value: float | None) -> Decimal:
+    """A sum of cents from a database as an exact amount."""
+    return Decimal(value or 0.0).quantize(_SUM_DIGITS, ROUND_HALF_EVEN)
+
+
+@dataclass(slots=True)
+class Sums:
+    """What the calls and chats of one group cost: exact cents, in all and by product."""
+
+    name: str = ""
+    calls: int = 0
+    chats: int = 0
+    duration_ms: int = 0
+    total: Decimal = Decimal(0)
+    products: dict[str, Decimal] = field(default_factory=dict)
+
+    def add(self, product: str, amount: float | None) -> None:
+        """Add cents to a product, in either spelling."""
+        name = product.replace("-", "_")
+        self.products[name] = self.products.get(name, Decimal(0)) + cents(amount)
+
+    def families(self) -> dict[str, Decimal]:
+        """Cents by family; with what no product explains, they add up to `total`."""
+        found: dict[str, Decimal] = {}
+        for product, amount in self.products.items():
+            family = product_family(product) or OTHER
+            found[family] = found.get(family, Decimal(0)) + amount
+        # Products of a call differ from its cost in the seventh digit.
+        rest = self.total - sum(found.values())
+        if abs(rest) >= Decimal("0.005"):
+            found[NOT_ITEMIZED] = rest
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A group on a statement: whole cents that add up. `price` is with the markup."""
+
+    key: str
+    name: str
+    calls: int
+    chats: int
+    minutes: float
+    families: dict[str, int]
+    total: int
+    price: int
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What changed in a group after its month was closed: differences of counts and whole cents."""
+
+    key: str
+    name: str
+    calls: int
+    chats: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A month by group, with its total. `families` are those with a cost, in their order.
+
+    `closed_at`: when it was closed, in milliseconds; None while costs may still change.
+    """
+
+    month: str
+    grouping: str | None
+    lines: list[Line]
+    total: Line
+    families: list[str]
+    closed_at: int | None = None
+    corrections: list[Correction] = field(default_factory=list)
+
+
+def allocate(amounts: Sequence[Decimal], total: int) -> list[int]:
+    """Round amounts to whole numbers that add up to `total`, which is their sum rounded.
+
+    By the largest remainder: each is rounded down, and the ones that lost most get one more.
+    """
+    floors = [int(amount.to_integral_value(ROUND_FLOOR)) for amount in amounts]
+    order = sorted(range(len(amounts)), key=lambda i: (floors[i] - amounts[i], i))
+    missing = total - sum(floors)
+    for i in range(missing):
+        floors[order[i % len(order)]] += 1
+    return floors
+
+
+def statement(
+    month: str,
+    grouping: str | None,
+    groups: Mapping[str, Sums],
+    *,
+    markup: Decimal = Decimal(0),
+    closed_at: int | None = None,
+    corrections: Sequence[Correction] = (),
+) -> Statement:
+    """Round a month's sums so that lines add up to the total, and families to their line.
+
+    `markup` is a share: 0.2 adds 20 percent.
+    """
+    keys = sorted(groups, key=lambda key: (-groups[key].total, key))
+    exact = [groups[key].total for key in keys]
+    totals = allocate(exact, _whole(sum(exact, Decimal(0))))
+    marked = [amount * (1 + markup) for amount in exact]
+    prices = allocate(marked, _whole(sum(marked, Decimal(0))))
+    lines = [
+        _line(key, groups[key], total, price)
+        for key, total, price in zip(keys, totals, prices, strict=True)
+    ]
+    used = {family for line in lines for family, amount in line.families.items() if amount}
+    everything = Line(
+        key="",
+        name="Total",
+        calls=sum(line.calls for line in lines),
+        chats=sum(line.chats for line in lines),
+        minutes=_minutes(sum(group.duration_ms for group in groups.values())),
+        families={f: sum(line.families.get(f, 0) for line in lines) for f in used},
+        total=sum(totals),
+        price=sum(prices),
+    )
+    families = [family for family in (*FAMILIES, NOT_ITEMIZED) if family in used]
+    return Statement(month, grouping, lines, everything, families, closed_at, [*corrections])
+
+
+def _whole(amount: Decimal) -> int:
+    return int(amount.to_integral_value(ROUND_HALF_EVEN))
+
+
+def _minutes(duration_ms: int) -> float:
+    return round(duration_ms / 60_000, 1)
+
+
+def _line(key: str, sums: Sums, total: int, price: int) -> Line:
+    families = sums.families()
+    # The families of a group without any cost are empty, and nothing is to be allocated.
+    amounts = allocate([*families.values()], total) if families else []
+    return Line(
+        key=key,
+        name=sums.name or key,
+        calls=sums.calls,
+        chats=sums.chats,
+        minutes=_minutes(sums.duration_ms),
+        families=dict(zip(families, amounts, strict=True)),
+        total=total,
+        price=price,
+    )
+
+
+def corrections(closed: Mapping[str, Sums], now: Mapping[str, Sums]) -> list[Correction]:
+    """What a month's groups have now that differs from when it was closed, in whole cents."""
+    found = []
+    for key in sorted({*closed, *now}):
+        before, after = closed.get(key, Sums()), now.get(key, Sums())
+        changed = Correction(
+            key=key,
+            name=after.name or before.name or key,
+            calls=after.calls - before.calls,
+            chats=after.chats - before.chats,
+            total=_whole(after.total) - _whole(before.total),
+        )
+        if changed.calls or changed.chats or changed.total:
+            found.append(changed)
+    return found
+
+
+def dump(groups: Mapping[str, Sums], store_key: Callable[[str], str]) -> str:
+    """Sums as JSON, as a closed month is stored. `store_key` replaces each group's key."""
+    return json.dumps(
+        {
+            store_key(key): [
+                sums.calls,
+                sums.chats,
+                sums.duration_ms,
+                str(sums.total),
+                {product: str(amount) for product, amount in sorted(sums.products.items())},
+            ]
+            for key, sums in sorted(groups.items())
+        }
+    )
+
+
+def load(stored: str, names: Mapping[str, tuple[str, str]]) -> dict[str, Sums]:
+    """The sums that `dump` wrote. `names` has the key and name of each stored key."""
+    found = {}
+    for stored_key, (calls, chats, duration_ms, total, products) in json.loads(stored).items():
+        key, name = names.get(stored_key, (stored_key, ""))
+        amounts = {product: Decimal(amount) for product, amount in products.items()}
+        found[key] = Sums(name, calls, chats, duration_ms, Decimal(total), amounts)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceLine:
+    """A product: whole cents here and on the invoice; None where one of them lacks it."""
+
+    product: str
+    ours: int | None
+    theirs: int | None
+
+    @property
+    def verdict(self) -> str:
+        """agrees within a cent, differs, or who lacks it."""
+        if self.theirs is None:
+            return "not on the invoice"
+        if self.ours is None:
+            return "not in calls"
+        return "agrees" if abs(self.ours - self.theirs) <= 1 else "differs"
+
+
+# Words in the heading of an invoice's column, the most telling first.
+_PRODUCT_HEADINGS = ("product", "item", "description", "name")
+_AMOUNT_HEADINGS = ("amount", "cost", "total", "price")
+_MONEY = re.compile(r"-?\d+(\.\d+)?")
+
+
+def read_invoice(text: str) -> dict[str, Decimal]:
+    """Cents by product of an invoice as CSV, amounts in dollars.
+
+    Raises ValueError, which says what is missing or in which row an amount is none.
+    """
+    try:
+        # newline=None: an old Mac's line ends are line ends too.
+        rows = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=None)))
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    if not rows:
+        raise ValueError("the file is empty")
+    heading = [cell.strip().lower() for cell in rows[0]]
+    product, amount = (
+        next((i for word in words for i, cell in enumerate(heading) if word in cell), None)
+        for words in (_PRODUCT_HEADINGS, _AMOUNT_HEADINGS)
+    )
+    if product is None or amount is None or product == amount:
+        raise ValueError("the first row must name a column product and a column amount")
+    found: dict[str, Decimal] = {}
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        cell = row[amount].strip().replace("$", "").replace(",", "") if len(row) > amount else ""
+        if not _MONEY.fullmatch(cell) or len(row) <= product:
+            raise ValueError(f"row {number} has no amount in dollars")
+        name = product_name(row[product])
+        found[name] = found.get(name, Decimal(0)) + Decimal(cell) * 100
+    return found
+
+
+def product_name(text: str) -> str:
+    """The name of a product as Retell's events spell it: gpt_4o_mini for "GPT 4o-mini"."""
+    return re.sub(r"[^a-z0-9]+", "_", text.strip().lower()).strip("_")
+
+
+def reconcile(products: Mapping[str, Decimal], invoice: Mapping[str, Decimal]) -> list[InvoiceLine]:
+    """A line for each product of either, the largest amount first."""
+    ours: dict[str, Decimal] = {}
+    for product, amount in products.items():
+        name = product_name(product)
+        ours[name] = ours.get(name, Decimal(0)) + amount
+    largest = {
+        name: max(abs(ours.get(name, Decimal(0))), abs(invoice.get(name, Decimal(0))))
+        for name in {*ours, *invoice}
+    }
+    return [
+        InvoiceLine(
+            name,
+            _whole(ours[name]) if name in ours else None,
+            _whole(invoice[name]) if name in invoice else None,
+        )
+        for name in sorted(largest, key=lambda name: (-largest[name], name))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a month will have cost, in cents: the expected sum, and between which two sums four of
+    five such months end."""
+
+    expected: float
+    low: float
+    high: float
+
+
+def forecast(days: Mapping[date, float], today: date) -> Forecast | None:
+    """What the month of `today` will have cost, by cents of each day; a day without calls may lack.
+
+    Each day that is left costs what its weekday cost lately. None with fewer than 7 days before
+    today.
+    """
+    known = [day for day in days if day < today]
+    since = max(min(known, default=today), today - timedelta(days=FORECAST_DAYS))
+    lately = [since + timedelta(days=n) for n in range((today - since).days)]
+    if len(lately) < _LEAST_DAYS:
+        return None
+    by_weekday: dict[int, list[float]] = {}
+    for day in lately:
+        by_weekday.setdefault(day.weekday(), []).append(days.get(day, 0.0))
+    usual = {weekday: sum(costs) / len(costs) for weekday, costs in by_weekday.items()}
+    # With a single week, no weekday can be compared with itself.
+    if len(lately) > len(usual):
+        fitted, parameters = usual, len(usual)
+    else:
+        fitted, parameters = dict.fromkeys(usual, sum(usual.values()) / len(usual)), 1
+    squares = [(days.get(day, 0.0) - fitted[day.weekday()]) ** 2 for day in lately]
+    variance = sum(squares) / (len(lately) - parameters)
+    left = _days_left(today)
+    done = sum(cost for day, cost in days.items() if _is_month(day, today) and day < today)
+    # Today is not over: it costs at least what it has cost.
+    rest = max(days.get(today, 0.0), usual[today.weekday()])
+    rest += sum(usual[day.weekday()] for day in left)
+    count = len(left) + 1
+    margin = _DEVIATIONS * math.sqrt(variance * (count + count**2 / len(lately)))
+    spent = done + days.get(today, 0.0)
+    return Forecast(done + rest, max(spent, done + rest - margin), done + rest + margin)
+
+
+def _days_left(today: date) -> list[date]:
+    """The days of the month after today."""
+    found, day = [], today + timedelta(days=1)
+    while _is_month(day, today):
+        found.append(day)
+        day += timedelta(days=1)
+    return found
+
+
+def _is_month(day: date, other: date) -> bool:
+    return (day.year, day.month) == (other.year, other.month)
+
+
+def month_days(month: str) -> tuple[date, date]:
+    """The first day of a month, YYYY-MM, and that of the next. Raises ValueError."""
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}", month):
+        raise ValueError("a month is YYYY-MM")
+    first = date.fromisoformat(f"{month}-01")
+    return first, (first + timedelta(days=31)).replace(day=1)
+
+
+def sum_products(groups: Iterable[Sums]) -> dict[str, Decimal]:
+    """Exact cents by product over all groups."""
+    found: dict[str, Decimal] = {}
+    for sums in groups:
+        for product, amount in sums.products.items():
+            found[product] = found.get(product, Decimal(0)) + amount
+    return found
