@@ -161,7 +161,12 @@ def extra_template_vars(
     """For every template, the reader's database; for the home page, its figures."""
     actor = request.actor if request else None
     database = pages.database_of(datasette, actor) or pages.DATABASE
-    always = {"calls_database": database, "is_masked": database == pages.MASKED}
+    reader = pages.Reader(datasette, database)
+    always = {
+        "calls_database": database,
+        "is_masked": reader.is_masked,
+        "is_limited": reader.is_limited,
+    }
     if view_name != "index" or request is None:
         return always
 
@@ -180,7 +185,7 @@ def extra_css_urls() -> list[str]:
 @hookimpl
 def table_actions(datasette: "Datasette", database: str, table: str) -> list[dict[str, str]]:
     """A link to the page of calls, on tables that it shows."""
-    if database not in (pages.DATABASE, pages.MASKED) or table not in _CALL_TABLES:
+    if database == "_internal" or table not in _CALL_TABLES:
         return []
     return [{"href": calls_url(datasette), "label": "Filter and search calls"}]
 

@@ -1,7 +1,8 @@
 """Users and tokens that may browse, in a file beside the database that its owner alone may read.
 
-The file is JSON: {"users": {name: {"role", "password_hash"}}, "tokens": {name: {"role",
-"token_sha256"}}}. Passwords have a slow hash; tokens are long and random, so SHA-256 is enough.
+The file is JSON: {"users": {name: {"role", "password_hash", "limits"}}, "tokens": {name: {"role",
+"token_sha256", "limits"}}, "ended": {name: text}}. Passwords have a slow hash; tokens are long and
+random, so SHA-256 is enough. `ended` has a random text for each user whose sessions were ended.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from typing import Any
 from datasette_auth_passwords.utils import hash_password as hash_password
 from datasette_auth_passwords.utils import verify_password
 
+from receiver.browse.limits import Limits, stored_limits
 from receiver.errors import SettingsError
 from receiver.files import atomic_write, locked
 
@@ -27,6 +29,7 @@ ROLES = {
     "reader": "everything but raw bodies",
     "masked": "no personal data",
 }
+_NO_LIMITS = Limits()
 # The login of CALLHOUSE_BROWSE_PASSWORD.
 ADMIN = "admin"
 # Matches no password. An unknown name takes as long to check as a known one.
@@ -39,11 +42,7 @@ class User:
 
     role: str
     password_hash: str
-
-    @property
-    def session(self) -> str:
-        """What a login cookie must contain: a new password ends the sessions of the old one."""
-        return fingerprint(self.password_hash)
+    limits: Limits = _NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +51,24 @@ class Token:
 
     role: str
     token_sha256: str
+    limits: Limits = _NO_LIMITS
 
 
 @dataclass(slots=True)
 class AccessList:
-    """All users and tokens, by name."""
+    """All users and tokens, by name; `ended` by the name of a user, or admin."""
 
     users: dict[str, User] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
+
+    def session(self, name: str, password_hash: str) -> str:
+        """What a login cookie must contain: a new password ends the sessions of the old one."""
+        return _sha256(password_hash + self.ended.get(name, ""))[:16]
+
+    def end_sessions(self, name: str) -> None:
+        """End all sessions of a user or of admin."""
+        self.ended[name] = secrets.token_hex(8)
 
 
 def path_beside(database: Path) -> Path:
@@ -72,8 +81,9 @@ def load(path: Path) -> AccessList:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return AccessList(
-            users={name: User(**user) for name, user in content["users"].items()},
-            tokens={name: Token(**token) for name, token in content["tokens"].items()},
+            users={name: User(**_entry(user)) for name, user in content["users"].items()},
+            tokens={name: Token(**_entry(token)) for name, token in content["tokens"].items()},
+            ended=dict(content.get("ended", {})),
         )
     except FileNotFoundError:
         return AccessList()
@@ -83,10 +93,21 @@ def load(path: Path) -> AccessList:
         ) from None
 
 
+def _entry(stored: dict[str, Any]) -> dict[str, Any]:
+    return stored | {"limits": stored_limits(stored.get("limits"))}
+
+
 def save(path: Path, known: AccessList) -> None:
     """Replace the file atomically."""
+    content = asdict(known)
+    # Without limits and ended sessions, an older version can read the file.
+    for entry in (*content["users"].values(), *content["tokens"].values()):
+        if not any(entry["limits"].values()):
+            del entry["limits"]
+    if not known.ended:
+        del content["ended"]
     with atomic_write(path) as new:
-        new.write_text(json.dumps(asdict(known), indent=2), encoding="utf-8")
+        new.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
 @contextmanager
@@ -116,15 +137,15 @@ def new_password() -> str:
     return secrets.token_urlsafe(12)
 
 
-def new_user(role: str, password: str) -> User:
+def new_user(role: str, password: str, limits: Limits = _NO_LIMITS) -> User:
     """A user with this password."""
-    return User(role, hash_password(password))
+    return User(role, hash_password(password), limits)
 
 
-def new_token(role: str) -> tuple[Token, str]:
+def new_token(role: str, limits: Limits = _NO_LIMITS) -> tuple[Token, str]:
     """A token to store, and its text, which is shown once."""
     token = f"callhouse_{secrets.token_urlsafe(32)}"
-    return Token(role, _sha256(token)), token
+    return Token(role, _sha256(token), limits), token
 
 
 class Access:
@@ -133,7 +154,6 @@ class Access:
     def __init__(self, path: Path, *, admin_password_hash: str | None) -> None:
         self._path = path
         self._admin_password_hash = admin_password_hash
-        self._admin_session = fingerprint(admin_password_hash) if admin_password_hash else ""
         self._stamp: tuple[int, int] | None = None
         self._known = AccessList()
 
@@ -151,33 +171,47 @@ class Access:
 
     def role(self, actor: dict[str, Any] | None) -> str | None:
         """The role of an actor of Datasette; None for nobody and for removed users."""
+        found = self._entry(actor)
+        return found.role if found else None
+
+    def limits(self, actor: dict[str, Any] | None) -> Limits:
+        """The limits of an actor with a role."""
+        found = self._entry(actor)
+        return found.limits if found else _NO_LIMITS
+
+    def _entry(self, actor: dict[str, Any] | None) -> User | Token | None:
+        """The token, or the user of a session that is valid."""
         name = str((actor or {}).get("id"))
-        if name == ADMIN:
-            is_current = (actor or {}).get("session") == self._admin_session
-            return "admin" if self._admin_session and is_current else None
         if name.startswith("token:"):
-            token = self.known.tokens.get(name.removeprefix("token:"))
-            return token.role if token else None
-        user = self.known.users.get(name)
-        return user.role if user and user.session == (actor or {}).get("session") else None
+            return self.known.tokens.get(name.removeprefix("token:"))
+        user = self._user(name)
+        is_current = user and (actor or {}).get("session") == self._session(name, user)
+        return user if is_current else None
+
+    def _user(self, name: str) -> User | None:
+        if name != ADMIN:
+            return self.known.users.get(name)
+        return User(ADMIN, self._admin_password_hash) if self._admin_password_hash else None
+
+    def _session(self, name: str, user: User) -> str:
+        return self.known.session(name, user.password_hash)
+
+    def end_sessions(self, actor: dict[str, Any]) -> None:
+        """End all sessions of an actor with a password. Raises SettingsError, OSError."""
+        with edit(self._path) as known:
+            known.end_sessions(str(actor["id"]))
 
     def log_in(self, name: str, password: str) -> dict[str, str] | None:
         """The actor for a login cookie; None if the password is wrong."""
-        if name == ADMIN:
-            is_right = verify_password(password, self._admin_password_hash or _UNKNOWN_USER_HASH)
-            return self.admin_actor if is_right else None
-        user = self.known.users.get(name)
-        if (
-            not verify_password(password, user.password_hash if user else _UNKNOWN_USER_HASH)
-            or not user
-        ):
-            return None
-        return {"id": name, "session": user.session}
+        user = self._user(name)
+        is_right = verify_password(password, user.password_hash if user else _UNKNOWN_USER_HASH)
+        return {"id": name, "session": self._session(name, user)} if user and is_right else None
 
     @property
     def admin_actor(self) -> dict[str, str] | None:
         """The actor of the login `admin`; None if there is no such login."""
-        return {"id": ADMIN, "session": self._admin_session} if self._admin_session else None
+        admin = self._user(ADMIN)
+        return {"id": ADMIN, "session": self._session(ADMIN, admin)} if admin else None
 
     def actor_of_token(self, token: str) -> dict[str, str] | None:
         """The actor of this token, or None."""
@@ -186,11 +220,6 @@ class Access:
             if secrets.compare_digest(stored.token_sha256, digest):
                 return {"id": f"token:{name}"}
         return None
-
-
-def fingerprint(password_hash: str) -> str:
-    """The part of the password hash that a login cookie contains."""
-    return _sha256(password_hash)[:16]
 
 
 def _sha256(text: str) -> str:

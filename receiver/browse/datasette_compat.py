@@ -10,8 +10,9 @@ import csv
 import re
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from contextvars import ContextVar
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
@@ -31,9 +32,15 @@ from jinja2 import Environment
 from jinja2.ext import Extension
 
 from receiver.browse.formatting import filter_parameter, parse_filter
-from receiver.browse.functions import MAX_VALUE_BYTES, is_past_deadline, set_deadline
+from receiver.browse.functions import (
+    MAX_VALUE_BYTES,
+    is_past_deadline,
+    set_deadline,
+    set_own_sql,
+)
+from receiver.browse.limits import Limits
 from receiver.browse.pool import QueryPool, TooManyQueries
-from receiver.browse.privacy import bypasses_views, guard
+from receiver.browse.privacy import bypasses_views, guard, has_statistics
 from receiver.store.connection import Connection, connect_bounded, sqlite3
 from receiver.store.log import Identity, identity
 from receiver.store.reading import connect_readonly
@@ -49,7 +56,12 @@ COOKIES = ("ds_csrftoken", "ds_messages")
 # Of the current request: its login, for limits per login, and whether the response is CSV.
 login_of_request: ContextVar[str] = ContextVar("login_of_request", default="")
 is_csv_request: ContextVar[bool] = ContextVar("is_csv_request", default=False)
+# Whether the current query is SQL of callhouse and not of a reader.
+is_own_query: ContextVar[bool] = ContextVar("is_own_query", default=False)
 
+# Of each thread.
+_MAX_LIMITED_CONNECTIONS = 8
+_NO_LIMITS = Limits()
 # Datasette counts the rows of every table on its pages; beyond this file size, that takes too long.
 MAX_COUNTED_FILE_BYTES = 500_000_000
 # Four bytes a character: as large as the largest value can be in memory.
@@ -64,14 +76,30 @@ _KEYS = {table.name: list(table.key) for table in ALL_TABLES}
 
 
 class GuardedDatabase(Database):
-    """The calls database in Datasette: read-only, limited, with or without personal data."""
+    """The calls database in Datasette: read-only, with or without personal data, with the calls of
+    everybody or those that `limits` allow."""
 
     def __init__(
-        self, datasette: "Datasette", path: str, pool: QueryPool, *, is_masked: bool
+        self,
+        datasette: "Datasette",
+        path: str,
+        pool: QueryPool,
+        *,
+        is_masked: bool,
+        limits: Limits = _NO_LIMITS,
     ) -> None:
         super().__init__(datasette, path=path, is_mutable=True)
-        self.is_masked = is_masked
+        self.is_masked, self.limits = is_masked, limits
         self._pool = pool
+
+    def add_limited(self, limits: Limits, name: str) -> None:
+        """Add the same database with fewer calls to Datasette, with the same descriptions."""
+        limited = GuardedDatabase(
+            self.ds, self.path, self._pool, is_masked=self.is_masked, limits=limits
+        )
+        self.ds.add_database(limited, name=name)
+        described = self.ds._metadata_local["databases"]
+        described[name] = described[self.name]
 
     def close(self) -> None:
         """Close every connection and let the threads end."""
@@ -82,7 +110,7 @@ class GuardedDatabase(Database):
         """Open a guarded read-only connection, also where Datasette asks for a writable one."""
         connection = connect_bounded(Path(self.path), max_value_bytes=MAX_VALUE_BYTES)
         self._all_file_connections.append(connection)
-        guard(connection, is_masked=self.is_masked)
+        guard(connection, is_masked=self.is_masked, limits=self.limits)
         return connection
 
     async def execute_fn(self, fn: Callable[[Connection], Any]) -> Any:
@@ -91,25 +119,58 @@ class GuardedDatabase(Database):
         Raises QueryInterrupted if there is no result in time.
         """
 
+        is_own = is_own_query.get()
+
         def in_thread() -> Any:
-            files = self._files()
-            connection, opened = getattr(connections, self.name, (None, None))
-            if connection is not None and opened != files:
-                # The file was replaced: this connection would read the old one.
-                self._all_file_connections.remove(connection)
-                connection.close()
-                connection = None
-            if connection is None:
-                connection = self.connect()
-                self.ds._prepare_connection(connection, self.name)
-                setattr(connections, self.name, (connection, files))
-            return fn(connection)
+            set_own_sql(is_own)
+            return fn(self._connection())
 
         try:
             future = self._pool.submit(login_of_request.get(), in_thread)
             return await asyncio.wait_for(asyncio.wrap_future(future), ANSWERED_SECONDS)
         except (TimeoutError, TooManyQueries):
             raise QueryInterrupted(None, "", None) from None
+
+    def _connection(self) -> Connection:
+        """This thread's connection to the current file."""
+        files = self._files()
+        connection: Connection | None
+        connection, opened = getattr(connections, self.name, (None, None))
+        if connection is not None and opened != files:
+            # The file was replaced: this connection would read the old one.
+            self._close(connection)
+            connection = None
+        if connection is None:
+            connection = self.connect()
+            self.ds._prepare_connection(connection, self.name)
+            setattr(connections, self.name, (connection, files))
+            self._close_oldest()
+        if self.limits and has_statistics(connection):
+            raise DatasetteError(
+                "This login sees some calls only, which needs a file without statistics. "
+                "Run DROP TABLE sqlite_stat1 on it, and do not run ANALYZE.",
+                title="Not available",
+                status=403,
+            )
+        return connection
+
+    def _close(self, connection: Connection) -> None:
+        # Close() of another thread may have removed it.
+        with suppress(ValueError):
+            self._all_file_connections.remove(connection)
+        connection.close()
+
+    def _close_oldest(self) -> None:
+        """Close the oldest connections of this thread to limited databases: there may be many."""
+        if not self.limits:
+            return
+        opened: deque[GuardedDatabase] = connections.__dict__.setdefault("limited", deque())
+        opened.append(self)
+        while len(opened) > _MAX_LIMITED_CONNECTIONS:
+            oldest = opened.popleft()
+            found = connections.__dict__.pop(oldest.name, None)
+            if found is not None:
+                oldest._close(found[0])
 
     def _files(self) -> tuple[Identity, Identity]:
         path = Path(self.path)
@@ -179,8 +240,12 @@ class GuardedDatabase(Database):
         return await self.execute_fn(in_thread)
 
     async def fts_table(self, table: str) -> str | None:
-        """The full-text index of a table. Masked readers have none: it contains every word."""
-        return None if self.is_masked else await super().fts_table(table)
+        """The full-text index of a table. Masked and limited readers have none: it contains every
+        word of everybody. Limited readers have the page for it."""
+        if self.is_masked or self.limits:
+            return None
+        found: str | None = await super().fts_table(table)
+        return found
 
     async def table_counts(self, limit: int = 10) -> dict[str, int | None]:
         """Rows per table; None for every table of a large file, as SQLite cannot be interrupted
@@ -250,6 +315,11 @@ def patch_datasette(zone: ZoneInfo) -> None:
     datasette.handle_exception.traceback = SimpleNamespace(print_exc=lambda: None)
     datasette.views.base.csv = SimpleNamespace(writer=_CsvWriter)
     datasette.views.table.Filters = type("Filters", (_DisplayFilters,), {"zone": zone})
+
+
+async def keep_no_catalog() -> None:
+    """Replaces `refresh_schemas`, which before each request lists all tables of all databases in
+    `_internal`: nobody may read it."""
 
 
 class _CsvWriter:

@@ -91,6 +91,16 @@ def is_past_deadline() -> bool:
     return deadline is not None and time.perf_counter() >= deadline
 
 
+def set_own_sql(is_own: bool) -> None:
+    """Set whether this thread's query is SQL of callhouse and not of a reader."""
+    _query.is_own = is_own
+
+
+def is_own_sql() -> bool:
+    """Whether this thread's query is SQL of callhouse."""
+    return getattr(_query, "is_own", False)
+
+
 def replace_slow_functions(connection: sqlite3.Connection) -> None:
     """Replace SQLite's quadratic functions by linear ones."""
     for name, arguments, function in (

@@ -1,4 +1,5 @@
-"""Hide private columns from every reader, and personal data from masked readers.
+"""Hide private columns from every reader, personal data from masked readers, and from limited
+readers the calls of others.
 
 Each connection has temporary views with the names of the tables. SQLite resolves a name without a
 schema to the temporary view, so pages and SQL read the views; `bypasses_views` detects SQL that
@@ -8,13 +9,16 @@ FULL JOIN … USING, and takes the name of a CTE for that of a view.
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 from receiver.browse.functions import (
     FUNCTIONS,
     PRAGMAS,
     TABLE_FUNCTIONS,
+    is_own_sql,
     replace_slow_functions,
 )
+from receiver.browse.limits import INDEX, INDEXED, JOINED, Limits
 from receiver.store.connection import sqlite3
 from receiver.store.sql import quoted
 from schema.personal import shown
@@ -27,6 +31,7 @@ _LATE_MODULES = frozenset(
 Authorizer = Callable[[int, str | None, str | None, str | None, str | None], int]
 
 _KNOWN = {table.name: table for table in ALL_TABLES}
+_NO_LIMITS = Limits()
 _READING = frozenset(
     {
         sqlite3.SQLITE_SELECT,
@@ -43,24 +48,38 @@ _STATISTICS = re.compile(r"sqlite_stat", re.IGNORECASE)
 _SHARED_COLUMN = re.compile(r"\busing\b(?!\s+fts)|\bnatural\b", re.IGNORECASE | re.ASCII)
 
 
+def has_statistics(connection: sqlite3.Connection) -> bool:
+    """Whether somebody has run ANALYZE on the file."""
+    sql = "SELECT 1 FROM main.sqlite_master WHERE name GLOB 'sqlite_stat[14]'"
+    return connection.execute(sql).fetchone() is not None
+
+
 def bypasses_views(sql: str) -> bool:
     """Whether SQL could bypass the temporary views. Not parsed: the word in a literal counts."""
     joins_statistics = _STATISTICS.search(sql) and _SHARED_COLUMN.search(sql)
     return bool(_SCHEMA.search(sql) or joins_statistics)
 
 
-def guard(connection: sqlite3.Connection, *, is_masked: bool) -> None:
+def guard(connection: sqlite3.Connection, *, is_masked: bool, limits: Limits = _NO_LIMITS) -> None:
     """Create the temporary views, and restrict the connection to reading them."""
-    for statement in _masked_views(connection) if is_masked else _reader_views(connection):
+    if is_masked or limits:
+        statements = _replacing_views(connection, is_masked=is_masked, limits=limits)
+    else:
+        statements = _reader_views(connection)
+    for statement in statements:
         connection.execute(statement)
     replace_slow_functions(connection)
-    connection.set_authorizer(_authorizer(connection, is_masked=is_masked))
+    connection.set_authorizer(_authorizer(connection, is_masked=is_masked, limits=limits))
 
 
-def _authorizer(connection: sqlite3.Connection, *, is_masked: bool) -> Authorizer:
+def _authorizer(connection: sqlite3.Connection, *, is_masked: bool, limits: Limits) -> Authorizer:
     """The function that SQLite asks about each statement before it runs."""
     modules = _modules(connection) - TABLE_FUNCTIONS
-    decide = _authorize_masked if is_masked else _authorize
+    decide: Authorizer = _authorize_masked if is_masked else _authorize
+    if limits:
+        views = connection.execute("SELECT name FROM sqlite_temp_master WHERE type = 'view'")
+        names = frozenset(name.lower() for (name,) in views.fetchall())
+        decide = partial(_authorize_limited, names)
 
     def authorize(
         action: int, first: str | None, second: str | None, schema: str | None, inside: str | None
@@ -97,17 +116,35 @@ def _reader_views(connection: sqlite3.Connection) -> list[str]:
     return [*views, *map(_empty_view, _tables(connection, "shadow"))]
 
 
-def _masked_views(connection: sqlite3.Connection) -> list[str]:
-    """Tables without personal data, unknown tables empty, and every view again, so that it reads
-    these."""
+def _replacing_views(
+    connection: sqlite3.Connection, *, is_masked: bool, limits: Limits
+) -> list[str]:
+    """Every table with the rows and columns that the reader may see, unknown tables empty, and
+    every view again, so that it reads these."""
     views = connection.execute("SELECT sql FROM main.sqlite_master WHERE type = 'view'").fetchall()
     return [
         *(
-            _view(name, shown(_KNOWN[name])) if name in _KNOWN else _empty_view(name)
+            _replacing_view(name, is_masked=is_masked, limits=limits)
             for name in _tables(connection, "table", "virtual", "shadow")
         ),
         *(re.sub("^CREATE VIEW", "CREATE TEMP VIEW", sql) for (sql,) in views),
     ]
+
+
+def _replacing_view(name: str, *, is_masked: bool, limits: Limits) -> str:
+    rows = limits.rows_of(name) if limits else f"SELECT * FROM main.{quoted(name)}"
+    if name == INDEX and limits and rows and not is_masked:
+        return f"CREATE TEMP VIEW {INDEX} AS {rows}"
+    if rows is None or name not in _KNOWN:
+        return _empty_view(name, _KNOWN[name].names if name in _KNOWN else ())
+    table = _KNOWN[name]
+    if is_masked:
+        columns = shown(table)
+    else:
+        columns = [f"NULL AS {n}" if (name, n) in PRIVATE else n for n in table.names]
+        # By which the full-text index finds its rows.
+        columns += ["rowid"] * (name == INDEXED)
+    return f"CREATE TEMP VIEW {quoted(name)} AS SELECT {', '.join(columns)} FROM ({rows})"
 
 
 def _tables(connection: sqlite3.Connection, *types: str) -> list[str]:
@@ -122,9 +159,10 @@ def _view(name: str, columns: list[str]) -> str:
     return f"{view} SELECT {', '.join(columns)} FROM main.{quoted(name)}"
 
 
-def _empty_view(name: str) -> str:
+def _empty_view(name: str, columns: tuple[str, ...] = ()) -> str:
     # Datasette sorts a table without a primary key by rowid, which views lack.
-    return f"CREATE TEMP VIEW {quoted(name)} AS SELECT NULL AS rowid WHERE 0"
+    nulls = ", ".join(f"NULL AS {quoted(column)}" for column in columns or ("rowid",))
+    return f"CREATE TEMP VIEW {quoted(name)} AS SELECT {nulls} WHERE 0"
 
 
 def _authorize(
@@ -149,3 +187,24 @@ def _authorize_masked(
         if not is_schema and not is_function and (inside or "").lower() != table.lower():
             return sqlite3.SQLITE_DENY
     return _authorize(action, table, column, schema, inside)
+
+
+def _authorize_limited(
+    views: frozenset[str],
+    action: int,
+    table: str | None,
+    column: str | None,
+    schema: str | None,
+    inside: str | None,
+) -> int:
+    """The same; and the views read the allowed calls beside their own table, and the full-text
+    index, which SQL of callhouse alone may use, its own tables, which SQLite reports without a
+    view."""
+    if action == sqlite3.SQLITE_READ and table == INDEX and not is_own_sql():
+        return sqlite3.SQLITE_DENY
+    if action == sqlite3.SQLITE_READ and schema == "main" and table:
+        is_joined = table in JOINED and (inside or "").lower() in views
+        is_of_index = inside is None and (table == INDEXED or table.startswith(f"{INDEX}_"))
+        if is_joined or is_of_index:
+            return _authorize(action, table, column, schema, inside)
+    return _authorize_masked(action, table, column, schema, inside)

@@ -1,7 +1,7 @@
 """Commands that manage logins and tokens: user, token."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,18 @@ _role = click.option(
 )
 
 
+def _limits(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that limit whose calls a login sees; each can be repeated."""
+    for name, metavar, help_ in (
+        ("metadata", "NAME=VALUE", "Only calls and chats whose metadata has this value."),
+        ("agent", "AGENT_ID", "Only calls and chats of this agent."),
+        ("account", "NAME", "Only calls and chats of this account."),
+    ):
+        option = click.option(f"--{name}", metavar=metavar, multiple=True, help=help_)
+        command = option(command)
+    return command
+
+
 @main.group()
 def user() -> None:
     """Manage the users who may log in to browse, and their roles.
@@ -39,25 +51,38 @@ def user() -> None:
 @user.command("add")
 @click.argument("name")
 @_role
-def add_user(name: str, role: str) -> None:
-    """Add a user, or change a user's role and password.
+@_limits
+def add_user(
+    name: str,
+    role: str,
+    account: tuple[str, ...],
+    agent: tuple[str, ...],
+    metadata: tuple[str, ...],
+) -> None:
+    """Add a user, or change a user's role, limits and password.
 
     The command prompts for the password. An empty one, or no terminal, generates and prints one.
+    --account, --agent and --metadata limit the user to the calls and chats that match all of them;
+    repeat an option to allow several of its values.
 
     \b
-    Example:
+    Examples:
       callhouse user add jane --role masked
+      callhouse user add acme --role reader --metadata client=acme
     """
     from receiver.browse import access
+    from receiver.browse.limits import parse_limits
 
     path = _path()
     name = access.require_name(name)
+    limits = parse_limits(role, account, agent, metadata)
     password = _asked_password()
     generated = None if password else access.new_password()
-    added = access.new_user(role, password or str(generated))
+    added = access.new_user(role, password or str(generated), limits)
     with access.edit(path) as known:
         known.users[name] = added
-    click.echo(f"{name} can log in as {role}: {access.ROLES[role]}.")
+    only = f" Only calls of: {limits}." if limits else ""
+    click.echo(f"{name} can log in as {role}: {access.ROLES[role]}.{only}")
     if generated:
         click.echo(f"Password: {generated}")
 
@@ -75,6 +100,26 @@ def list_users() -> None:
     _print(
         access.load(_path()).users, "No users; `callhouse user add NAME --role reader` adds one."
     )
+
+
+@user.command("logout")
+@click.argument("name")
+def log_out_user(name: str) -> None:
+    """End all sessions of a user, or of admin. The password stays.
+
+    \b
+    Example:
+      callhouse user logout jane
+    """
+    from receiver.browse import access
+
+    with access.edit(_path()) as known:
+        if name != access.ADMIN and name not in known.users:
+            raise SettingsError(
+                f"there is no user {name}", hint="`callhouse user list` lists them."
+            )
+        known.end_sessions(name)
+    click.echo(f"Ended all sessions of {name}.")
 
 
 @user.command("remove")
@@ -104,23 +149,34 @@ def token() -> None:
 @token.command("add")
 @click.argument("name")
 @_role
-def add_token(name: str, role: str) -> None:
+@_limits
+def add_token(
+    name: str,
+    role: str,
+    account: tuple[str, ...],
+    agent: tuple[str, ...],
+    metadata: tuple[str, ...],
+) -> None:
     """Create a token and print it. It cannot be printed again.
+
+    --account, --agent and --metadata limit it as they limit users: `callhouse user add --help`.
 
     \b
     Example:
       callhouse token add spreadsheet --role masked
     """
     from receiver.browse import access
+    from receiver.browse.limits import parse_limits
 
     path = _path()
     name = access.require_name(name)
+    limits = parse_limits(role, account, agent, metadata)
     with access.edit(path) as known:
         if name in known.tokens:
             raise SettingsError(
                 f"there is already a token {name}", hint="Remove it first, or choose another name."
             )
-        known.tokens[name], text = access.new_token(role)
+        known.tokens[name], text = access.new_token(role, limits)
     click.echo(text)
 
 
@@ -189,7 +245,7 @@ def _asked_password() -> str:
 
 
 def _print(known: "Mapping[str, User | Token]", none: str) -> None:
-    """Print each name with its role."""
+    """Print each name with its role and limits."""
     from receiver.browse.access import ROLES
 
     if not known:
@@ -197,5 +253,10 @@ def _print(known: "Mapping[str, User | Token]", none: str) -> None:
         return
     print_table(
         (("name", "text"), ("role", "piece"), ("sees", "text")),
-        [(name, entry.role, ROLES[entry.role]) for name, entry in sorted(known.items())],
+        [
+            (name, entry.role, f"{ROLES[entry.role]}, only {entry.limits}")
+            if entry.limits
+            else (name, entry.role, ROLES[entry.role])
+            for name, entry in sorted(known.items())
+        ],
     )

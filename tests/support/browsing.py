@@ -38,7 +38,8 @@ def session_of_admin(served):
 def session_of(served, user):
     """A login cookie of a user."""
     known = served.callhouse_authentication
-    session = known.access.known.users[user].session
+    users = known.access.known
+    session = users.session(user, users.users[user].password_hash)
     return known.sessions.start({"id": user, "session": session})
 
 

@@ -1,5 +1,6 @@
 """The pages of callhouse, and what they share: the reader, queries, addresses, error pages."""
 
+import hashlib
 import logging
 import traceback
 from dataclasses import dataclass
@@ -7,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from datasette import NotFound, Response
+from datasette import Forbidden, NotFound, Response
 from datasette.utils import tilde_encode
 
-from receiver.browse.datasette_compat import QueryInterrupted
+from receiver.browse.datasette_compat import GuardedDatabase, QueryInterrupted, is_own_query
 
 if TYPE_CHECKING:
     from datasette import Request
@@ -44,7 +45,19 @@ class Reader:
     @property
     def is_masked(self) -> bool:
         """Whether personal data is hidden."""
-        return self.database == MASKED
+        return is_masked(self.datasette, self.database)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether calls of others are hidden."""
+        served = self.datasette.databases.get(self.database)
+        return isinstance(served, GuardedDatabase) and bool(served.limits)
+
+
+def is_masked(datasette: "Datasette", database: str) -> bool:
+    """Whether a database has no personal data."""
+    served = datasette.databases.get(database)
+    return isinstance(served, GuardedDatabase) and served.is_masked
 
 
 def authentication(datasette: "Datasette") -> "Authentication | None":
@@ -53,12 +66,20 @@ def authentication(datasette: "Datasette") -> "Authentication | None":
 
 
 def database_of(datasette: "Datasette", actor: dict[str, Any] | None) -> str | None:
-    """The one database that an actor may read, or None."""
+    """The one database that an actor may read, or None. That of limits is added at first use."""
     known = authentication(datasette)
     if known is None:
         return DATABASE
-    role = known.access.role(actor)
-    return DATABASE_OF_ROLE[role] if role else None
+    role, limits = known.access.role(actor), known.access.limits(actor)
+    if role is None:
+        return None
+    whole = DATABASE_OF_ROLE[role]
+    if not limits:
+        return whole
+    name = f"{whole}_{hashlib.sha256(repr(limits).encode()).hexdigest()[:10]}"
+    if name not in datasette.databases:
+        datasette.get_database(whole).add_limited(limits, name)
+    return name
 
 
 async def require_reader(datasette: "Datasette", request: "Request") -> Reader:
@@ -70,12 +91,20 @@ async def require_reader(datasette: "Datasette", request: "Request") -> Reader:
     return Reader(datasette, database)
 
 
+async def require_unlimited_reader(datasette: "Datasette", request: "Request") -> Reader:
+    """The same, for pages about everybody's calls. Raises Forbidden for limited readers too."""
+    reader = await require_reader(datasette, request)
+    if reader.is_limited:
+        raise Forbidden("This page is about the calls of everybody.")
+    return reader
+
+
 def reviewer(datasette: "Datasette", request: "Request") -> str | None:
     """The user behind a request if their role may write. A token may not: its program has no form
-    with a CSRF token."""
+    with a CSRF token. Nor may a limited login: it may not name calls of others."""
     known = authentication(datasette)
     actor = request.actor or {}
-    if known is None or known.access.role(actor) not in REVIEWERS:
+    if known is None or known.access.role(actor) not in REVIEWERS or known.access.limits(actor):
         return None
     name = str(actor["id"])
     return None if name.startswith("token:") else name
@@ -84,7 +113,9 @@ def reviewer(datasette: "Datasette", request: "Request") -> str | None:
 def is_admin(datasette: "Datasette", request: "Request") -> bool:
     """Whether the user may also change what others added."""
     known = authentication(datasette)
-    return known is not None and known.access.role(request.actor) == "admin"
+    if known is None or known.access.limits(request.actor):
+        return False
+    return known.access.role(request.actor) == "admin"
 
 
 async def fetch_rows(
@@ -95,7 +126,11 @@ async def fetch_rows(
     Raises QueryInterrupted after `limit_ms`, by default after Datasette's limit.
     """
     database = reader.datasette.get_database(reader.database)
-    result = await database.execute(sql, params, custom_time_limit=limit_ms)
+    token = is_own_query.set(True)
+    try:
+        result = await database.execute(sql, params, custom_time_limit=limit_ms)
+    finally:
+        is_own_query.reset(token)
     return [dict(row) for row in result.rows]
 
 

@@ -2,7 +2,8 @@
 
 A login cookie contains the user's name, a fingerprint of the password hash, a random session id
 and its expiry. Ended sessions are listed in a file beside the database until they would have
-expired, so that a copied cookie is invalid after the logout, also after a restart.
+expired, so that a copied cookie is invalid after the logout, also after a restart. Another
+fingerprint ends all sessions of a user.
 """
 
 import asyncio
@@ -229,7 +230,8 @@ async def _login_form(
 
 
 async def logout(datasette: "Datasette", request: "Request") -> Response:
-    """`/-/logout`: GET shows a button; POST ends the session and deletes the cookie."""
+    """`/-/logout`: GET shows buttons; POST ends the session, or with `everywhere` all sessions of
+    the user, and deletes the cookie."""
     if request.method != "POST" and request.actor:
         context: dict[str, Any] = {"actor": request.actor}
         page = await datasette.render_template("logout.html", context, request=request)
@@ -238,5 +240,7 @@ async def logout(datasette: "Datasette", request: "Request") -> Response:
     known = authentication(datasette)
     if request.method == "POST" and known is not None:
         known.sessions.end(request.cookies.get(COOKIE, ""))
+        if request.actor and "everywhere" in await request.post_vars():
+            known.access.end_sessions(request.actor)
         response.set_cookie(COOKIE, "", expires=0, max_age=0)
     return response

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from datasette import Response
 
 from receiver import clock
-from receiver.browse.pages import require_reader
+from receiver.browse.pages import require_unlimited_reader
 from receiver.config import Settings
 from receiver.jobs.prune import Due, preview
 from receiver.jobs.status import at, size
@@ -26,7 +26,7 @@ _RECEIPTS = 20
 
 async def retention_page(datasette: "Datasette", request: "Request") -> Response:
     """`/-/retention`. Raises Forbidden, StoreUnavailable."""
-    await require_reader(datasette, request)
+    await require_unlimited_reader(datasette, request)
     settings = datasette.callhouse_settings
     due, receipts = await asyncio.to_thread(_read, settings)
     context = {

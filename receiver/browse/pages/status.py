@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from datasette import Response
 
 from receiver import clock
-from receiver.browse.pages import require_reader
+from receiver.browse.pages import require_unlimited_reader
 from receiver.errors import CallhouseError
 from receiver.jobs.status import ago, at, read_status, size
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 async def status_page(datasette: "Datasette", request: "Request") -> Response:
     """`/-/status`. Raises Forbidden."""
-    await require_reader(datasette, request)
+    await require_unlimited_reader(datasette, request)
     now_ms = clock.now_ms()
     settings = datasette.callhouse_settings
     try:

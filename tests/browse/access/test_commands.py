@@ -1,5 +1,6 @@
 """Users and tokens by the command line: made, listed, removed, and kept as hashes."""
 
+import json
 import stat
 
 import pytest
@@ -27,7 +28,7 @@ def test_user_without_terminal_gets_generated_password(run, db_path):
     who = access.Access(path, admin_password_hash=None)
     assert who.log_in("jane", password) == {
         "id": "jane",
-        "session": who.known.users["jane"].session,
+        "session": who.known.session("jane", who.known.users["jane"].password_hash),
     }
     assert password not in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -74,3 +75,42 @@ def test_damaged_access_file_lets_nobody_in(db_path):
         path.write_text(text)
         with pytest.raises(SettingsError, match="damaged"):
             access.Access(path, admin_password_hash=None).role({"id": "jane"})
+
+
+def test_limits_are_stored_and_listed(run, db_path):
+    wanted = ("--metadata", "client=acme", "--metadata", "client=o'neill", "--agent", "agent_1")
+    added = run("user", "add", "acme", "--role", "reader", *wanted)
+    expected = "agent agent_1, metadata client=acme, metadata client=o'neill"
+    assert f"Only calls of: {expected}." in added.output
+    assert f"only {expected}" in run("user", "list").output
+    run("token", "add", "sheet", "--role", "masked", "--account", "berlin")
+    assert "no personal data, only account berlin" in run("token", "list").output
+    known = access.load(access.path_beside(db_path))
+    assert known.users["acme"].limits.metadata == (("client", "acme"), ("client", "o'neill"))
+    assert known.tokens["sheet"].limits.accounts == ("berlin",)
+
+
+@pytest.mark.parametrize("metadata", ["client", "=acme", "client=", "cli\0ent=acme"])
+def test_incomplete_limits_are_refused(run, metadata):
+    assert run("user", "add", "x", "--role", "reader", "--metadata", metadata).exit_code == 2
+    assert "No users" in run("user", "list").output
+
+
+@pytest.mark.parametrize("role", ["admin", "reviewer"])
+def test_roles_that_write_take_no_limits(run, role):
+    assert run("user", "add", "x", "--role", role, "--agent", "agent_1").exit_code == 2
+    assert run("token", "add", "x", "--role", role, "--agent", "agent_1").exit_code == 2
+
+
+def test_access_file_without_limits_suits_older_versions(run, db_path):
+    run("user", "add", "max", "--role", "masked")
+    stored = json.loads(access.path_beside(db_path).read_text())
+    assert set(stored) == {"users", "tokens"}
+    assert set(stored["users"]["max"]) == {"role", "password_hash"}
+
+
+def test_unknown_user_cannot_be_logged_out(run):
+    assert run("user", "logout", "max").exit_code == 2
+    run("user", "add", "max", "--role", "masked")
+    assert run("user", "logout", "max").output == "Ended all sessions of max.\n"
+    assert run("user", "logout", "admin").exit_code == 0

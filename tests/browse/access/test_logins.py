@@ -89,6 +89,31 @@ def test_removed_user_or_changed_password_ends_session(served, settings):
     assert home(served, cookie(served, "max", "another")).status_code == 200
 
 
+def test_log_out_everywhere_ends_all_sessions(served):
+    sessions = [cookie(served, name, PASSWORD) for name in ("jane", "jane", "max")]
+
+    async def post(cookies):
+        form = await served.client.get("/-/logout", cookies=cookies)
+        token = form.cookies["ds_csrftoken"]
+        posted = {"everywhere": "1", "csrftoken": token}
+        return await served.client.post(
+            "/-/logout", data=posted, cookies=cookies | {"ds_csrftoken": token}
+        )
+
+    assert [home(served, cookies).status_code for cookies in sessions] == [200, 200, 200]
+    asyncio.run(post(sessions[0]))
+    assert [home(served, cookies).status_code for cookies in sessions] == [403, 403, 200]
+    assert home(served, cookie(served, "jane", PASSWORD)).status_code == 200
+
+
+def test_sessions_of_admin_can_be_ended(served, settings):
+    cookies = cookie(served, "admin", PASSWORD)
+    with access.edit(access.path_beside(settings.database_path)) as known:
+        known.end_sessions("admin")
+    assert home(served, cookies).status_code == 403
+    assert home(served, cookie(served, "admin", PASSWORD)).status_code == 200
+
+
 def test_a_role_changes_at_once(served, settings):
     path = access.path_beside(settings.database_path)
     known = access.load(path)

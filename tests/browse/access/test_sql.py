@@ -7,69 +7,13 @@ import pytest
 
 from receiver.browse.pages import DATABASE, MASKED
 from receiver.store.connection import connect
-from tests.browse.access.roles import NUMBER, PERSONAL_TEXTS, SECRET, ask
+from tests.browse.access.roles import ATTACKS, GUESSES, NUMBER, PERSONAL_TEXTS, SECRET, ask
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
 
 
 # No personal data, by SQL
-
-ATTACKS = (
-    "select * from calls",
-    "select group_concat(from_number || to_number) from calls",
-    "select * from main.calls",
-    'select * from "main".calls',
-    "select * from main/**/.calls",
-    "select * from [MAIN] . calls",
-    "with calls as (select from_number, extra from main.calls) select * from calls",
-    "with calls as (select from_number from calls) select * from calls",
-    "with calls as (select value as from_number from attributes) select * from calls",
-    "with attributes as (select value from main.attributes) select * from attributes",
-    "with utterances as materialized (select transcript from transcripts) select * from utterances",
-    "select from_number from calls full join (select null as from_number) using (from_number)",
-    "select value from attributes full join (select null as value) using (value)",
-    "select value from attributes natural full join (select null as value)",
-    "select url from media right join (select null as url) using (url)",
-    "select transcript from transcripts_fts full join (select null as transcript) "
-    "using (transcript)",
-    "select block from transcripts_fts_data full join (select null as block) using (block)",
-    "select cast(block as text) from transcripts_fts_data",
-    "select transcript from transcripts_fts where transcripts_fts match 'sesame'",
-    "select highlight(transcripts_fts, 0, '', '') from transcripts_fts('sesame')",
-    "select snippet(transcripts_fts, 0, '', '', '', 9) from transcripts_fts "
-    "where transcripts_fts match 'sesame'",
-    "select * from sqlite_stat1 natural join calls",
-    "select * from sqlite_stat4",
-    "select j.value from calls, json_each(json_array(calls.extra, from_number)) j",
-    "select value from json_each((select extra from calls))",
-    "select * from call_log",
-    "select * from timeline",
-    "select * from words",
-    "select * from calls indexed by calls_from_number where from_number > ''",
-    "select rowid, * from calls",
-    "select _rowid_, * from transcripts where rowid = 1",
-    "select a.value from attributes a join attributes b using (call_id, source, name, value)",
-    "select (select value from attributes limit 1) union select max(from_number) from calls",
-    "select from_number, row_number() over (order by from_number) from calls",
-    "select * from (select * from calls where from_number glob '+1415*')",
-    "select transcript from chats union select content from chat_messages",
-    "select option, destination from transfers union select reason, '' from erasures",
-    "select * from calls where call_id in (select call_id from attributes where value > '')",
-    "explain select from_number from calls",
-    "select sql from sqlite_master union select sql from sqlite_temp_master",
-    "select * from pragma_table_info('calls')",
-    "select * from pragma_function_list",
-    "select * from pragma_database_list",
-    "select * from retell.calls",
-    "select * from temp.calls",
-    "select load_extension('x')",
-    "select readfile('/etc/passwd')",
-    "attach 'retell.db' as other",
-    "select 1; select * from calls",
-    "create temp table t as select 1",
-    "vacuum into '/tmp/x.db'",
-)
 
 
 def test_masked_sql_reads_no_personal_data(visit):
@@ -93,18 +37,6 @@ def test_unguarded_sql_reads_personal_data(db, served):
         said = json.dumps([tuple(map(str, row)) for row in rows])
         read += [sql for t in PERSONAL_TEXTS if t in said]
     assert len(set(read)) > 25
-
-
-GUESSES = [
-    "select count(*) from calls where from_number = :it",
-    "select count(*) from calls join (select :it as from_number) using (from_number)",
-    "select count(*) from attributes join (select 'sesame' as value) using (value)",
-    "select count(*) from attributes where value in ('sesame', :it)",
-    "select count(*) from transcripts where transcript like '%sesame%'",
-    "select count(*) from utterances where content like '%sesame%'",
-    "select count(*) from call_log where who = :it",
-    "select count(*) from media where url is not null",
-]
 
 
 def test_no_guess_of_a_masked_login_is_confirmed(visit):

@@ -1,0 +1,186 @@
+"""What a limited login may read: the calls and chats of some accounts, agents or metadata values.
+
+The connection of a limited login has no rows of anybody else. Its views join each table with the
+allowed calls, which CROSS JOIN reads first, by the index of the table's key: SQLite then evaluates
+no condition of a reader on a row that the reader may not see, so that not even an error of a
+condition tells what such a row contains. Two cases have no such order, and are refused: a reader's
+own SQL on the full-text index, and files with statistics, for which SQLite builds Bloom filters
+with the conditions of readers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from receiver.errors import SettingsError
+from schema.tables import ALL_TABLES
+
+# Roles that may have limits: the others write.
+_ROLES = ("reader", "masked")
+# The vocabulary of Retell, which no client wrote.
+_SHARED = frozenset({"disconnection_reasons"})
+# The full-text index and the table that it indexes.
+INDEX, INDEXED = "transcripts_fts", "transcripts"
+# Tables that the views of a limited login read beside their own.
+JOINED = frozenset({"calls", "chats", "attributes", INDEXED, INDEX})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """One of the accounts, one of the agents, and for each name of metadata one of its values.
+
+    What is empty limits nothing.
+    """
+
+    accounts: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.accounts or self.agents or self.metadata)
+
+    def __str__(self) -> str:
+        """Such as `account berlin, agent agent_1`; empty without limits."""
+        return ", ".join(
+            [
+                *(f"account {name}" for name in self.accounts),
+                *(f"agent {name}" for name in self.agents),
+                *(f"metadata {name}={value}" for name, value in self.metadata),
+            ]
+        )
+
+    @property
+    def _values(self) -> dict[str, list[str]]:
+        """The allowed values of each name of metadata."""
+        found: dict[str, list[str]] = {}
+        for name, value in self.metadata:
+            found.setdefault(name, []).append(value)
+        return found
+
+    def _conditions(self) -> list[str]:
+        """On `g`, a row of calls or chats."""
+        return [
+            f"g.{column} IN ({_listed(allowed)})"
+            for column, allowed in (("account", self.accounts), ("agent_id", self.agents))
+            if allowed
+        ]
+
+    def _of_calls(self) -> str:
+        conditions = [
+            *self._conditions(),
+            *(
+                "g.call_id IN (SELECT a.call_id FROM main.attributes a WHERE a.source = 'metadata' "
+                f"AND a.name = {_literal(name)} AND a.value IN ({_listed(values)}))"
+                for name, values in self._values.items()
+            ),
+        ]
+        return " AND ".join(conditions)
+
+    def _of_chats(self) -> str:
+        json = "CASE WHEN json_valid(g.metadata) THEN g.metadata ELSE '{}' END"
+        conditions = [
+            *self._conditions(),
+            *(
+                # Not EXISTS: SQLite makes it a join, after conditions of the reader.
+                f"(SELECT count(*) FROM json_each({json}) j WHERE j.key = {_literal(name)} "
+                f"AND CAST(j.value AS TEXT) IN ({_listed(values)})) > 0"
+                for name, values in self._values.items()
+            ),
+        ]
+        return " AND ".join(conditions)
+
+    def rows_of(self, table: str) -> str | None:
+        """The SELECT of the rows of a table that are allowed; None for a table without any."""
+        calls, chats = self._of_calls(), self._of_chats()
+        if table in _SHARED:
+            return f"SELECT t.* FROM main.{table} t"
+        if table == "account_keys" and self.accounts:
+            return f"SELECT t.* FROM main.{table} t WHERE t.account IN ({_listed(self.accounts)})"
+        if table == INDEX:
+            # Every column that a reader sees comes after the check. `transcripts_fts` is the
+            # hidden column that MATCH and highlight() take.
+            return (
+                f"SELECT s.rowid AS rowid, s.transcript, f.{INDEX} FROM main.{INDEX} f "
+                f"CROSS JOIN main.{INDEXED} t CROSS JOIN main.calls g "
+                f"CROSS JOIN main.{INDEXED} s WHERE t.rowid = f.rowid "
+                f"AND g.call_id = t.call_id AND {calls} AND s.rowid = t.rowid"
+            )
+        key = _OWNERS.get(table)
+        if key == "chat_id":
+            return _joined(table, "chats", "chat_id", chats)
+        if key == "entity_id":
+            of_calls = _joined(table, "calls", "call_id", calls, key)
+            return f"{of_calls} UNION ALL {_joined(table, 'chats', 'chat_id', chats, key)}"
+        if key == "call_id":
+            rowid = ", t.rowid AS rowid" if table == INDEXED else ""
+            return _joined(table, "calls", "call_id", calls, rowid=rowid)
+        return None
+
+
+# Table -> the column that says which call or chat a row is about.
+_OWNERS = {
+    table.name: table.key[0]
+    for table in ALL_TABLES
+    if table.key[0] in ("call_id", "chat_id")
+    or table.name in ("observations", "erasures", "annotations")
+}
+
+
+def _joined(
+    table: str, owner: str, owner_key: str, condition: str, key: str = "", rowid: str = ""
+) -> str:
+    """The rows of a table whose call or chat is allowed."""
+    return (
+        f"SELECT t.*{rowid} FROM main.{owner} g "
+        f"CROSS JOIN main.{table} t INDEXED BY sqlite_autoindex_{table}_1 "
+        f"WHERE t.{key or owner_key} = g.{owner_key} AND {condition}"
+    )
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _listed(values: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(map(_literal, values))
+
+
+def parse_limits(
+    role: str, accounts: tuple[str, ...], agents: tuple[str, ...], metadata: tuple[str, ...]
+) -> Limits:
+    """The limits of a command's options; metadata as NAME=VALUE. Raises SettingsError."""
+    if role not in _ROLES and (accounts or agents or metadata):
+        raise SettingsError(
+            "a login with limits reads only", hint="Use the role reader or masked with limits."
+        )
+    pairs = []
+    for text in metadata:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise SettingsError(
+                "metadata is limited by name and value", hint="Write --metadata client=acme."
+            )
+        pairs.append((name, value))
+    if any("\0" in text for text in (*accounts, *agents, *metadata)):
+        raise SettingsError("a limit has a NUL character", hint="Leave it out.")
+    return Limits(tuple(accounts), tuple(agents), tuple(pairs))
+
+
+def stored_limits(stored: Mapping[str, Any] | None) -> Limits:
+    """The limits as the file of users has them. Raises TypeError or ValueError if damaged."""
+    if not stored:
+        return Limits()
+    unknown = set(stored) - {"accounts", "agents", "metadata"}
+    if unknown:
+        raise ValueError(f"unknown limits: {unknown}")
+    return Limits(
+        _texts(stored.get("accounts", ())),
+        _texts(stored.get("agents", ())),
+        tuple((str(name), str(value)) for name, value in stored.get("metadata", ())),
+    )
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise TypeError("a list of texts is expected")
+    return tuple(map(str, values))
