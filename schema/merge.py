@@ -7,7 +7,7 @@ nothing.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from schema.events import Event, Fields, value
@@ -36,7 +36,7 @@ class Observation:
     observed_at: int
     source: str
     body_sha256: str
-    event: Event | None = None
+    event: Event | None = field(default=None, kw_only=True)
 
     @property
     def rank(self) -> tuple[int, int, str, str]:
@@ -48,6 +48,11 @@ class Observation:
     def fields(self) -> Fields:
         """What it carries."""
         return self.event.fields if self.event else {}
+
+    @property
+    def is_transfer(self) -> bool:
+        """Whether it reports a step of a transfer."""
+        return self.event is not None and (self.event.event or "").startswith("transfer_")
 
 
 def is_over(status: Any, end_timestamp: object, disconnection_reason: object) -> bool:
@@ -97,11 +102,6 @@ def fold(observations: Iterable[Observation]) -> dict[str, bytes]:
     return merged
 
 
-def differing(fields: Fields, before: Fields) -> dict[str, bytes]:
-    """Those of `fields` that `before` does not have in the same spelling."""
-    return {name: said for name, said in fields.items() if before.get(name) != said}
-
-
 def retired(candidate: Observation, higher: Iterable[Observation]) -> bool:
     """Whether `candidate`'s body may be dropped: every field it carries is carried by an
     observation of a strictly higher level.
@@ -109,19 +109,10 @@ def retired(candidate: Observation, higher: Iterable[Observation]) -> bool:
     A later duplicate can move an observation within its level, never across. A body whose envelope
     says more than its payload (a transfer's destination) is kept.
     """
-    if candidate.event is None or candidate.event.envelope or is_transfer(candidate.event.event):
+    if candidate.event is None or candidate.event.envelope or candidate.is_transfer:
         return False
-    return not adds_fields(candidate, (o for o in higher if o.level > candidate.level))
-
-
-def adds_fields(candidate: Observation, others: Iterable[Observation]) -> bool:
-    """Whether `candidate` carries a field that none of the others carries."""
-    missing = set(candidate.fields)
-    for other in others:
-        missing -= other.fields.keys()
-        if not missing:
-            return False
-    return bool(missing)
+    carried = {name for o in higher if o.level > candidate.level for name in o.fields}
+    return candidate.fields.keys() <= carried
 
 
 def compactable(observations: Sequence[Observation]) -> list[Observation]:
@@ -129,8 +120,3 @@ def compactable(observations: Sequence[Observation]) -> list[Observation]:
     # One observation of each level and set of fields stands for all that carry the same.
     carriers = {(o.level, frozenset(o.fields)): o for o in observations}
     return [o for o in observations if retired(o, carriers.values())]
-
-
-def is_transfer(event: str | None) -> bool:
-    """Whether the event reports a step of a transfer."""
-    return event is not None and event.startswith("transfer_")

@@ -25,12 +25,8 @@ class _NoneOnError:
         return core_schema.with_default_schema(handler(source), default=None, on_error="default")
 
 
-def _php_object(value: Any) -> Any:
-    # PHP re-serialises an empty object as an empty list.
-    return {} if value == [] else value
-
-
-_PhpObject = BeforeValidator(_php_object)
+# PHP re-serialises an empty object as an empty list.
+_PhpObject = BeforeValidator(lambda value: {} if value == [] else value)
 
 Text = Annotated[str | None, _NoneOnError]
 # STRICT integer columns hold 64 bits; larger numbers are kept in the raw body only.

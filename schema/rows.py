@@ -1,8 +1,7 @@
 """One call -> {slice: rows}: what the tables hold of it.
 
 A slice is a table, or the part of a table that one field of the call decides: a track, an attribute
-source, a kind of media. The slices that an observation decides can be written from it alone when it
-is the highest; that is the fast path. Everything else needs the fold of all observations.
+source, a kind of media. When fields change, only their slices are projected again.
 """
 
 import json
@@ -12,7 +11,7 @@ from typing import Any
 
 from schema import drift
 from schema.events import Fields, value, values
-from schema.merge import Observation, began_at, is_over, is_transfer
+from schema.merge import Observation, began_at, is_over
 from schema.models import Call, CallAnalysis, LatencyGroup
 from schema.tables import CALLS
 from schema.transcript import TRACK_TABLES, Row, json_text, metrics_row, text, track_rows
@@ -63,16 +62,6 @@ SLICES: dict[Slice, tuple[str, ...]] = {
     ("call_metrics", None): TRACKS["session"],
 }
 
-# Where something unknown may stand -> the fields that decide it. What stands in the call itself and
-# beside it is decided by all observations.
-_PLACES = {
-    **{field: (field,) for field in ("call_analysis", "call_cost", "llm_token_usage")},
-    "telephony_identifier": ("telephony_identifier",),
-    "latency": ("latency", *OLD_LATENCIES),
-    **{field: (field,) for field in drift.TIMES},
-    **TRACKS,
-}
-
 # Columns of calls whose field has another name; the first field that is carried decides.
 _COLUMN_FIELDS = {
     "agent_version": ("agent_version", "version"),
@@ -92,9 +81,12 @@ _COLUMNS = {
     if column not in _DERIVED
 }
 # Choices of fields of which the first that is carried decides.
-_CHOICES = {choices for choices in (*SLICES.values(), *_COLUMNS.values()) if len(choices) > 1}
+_CHOICES = [names for names in {*SLICES.values(), *_COLUMNS.values()} if len(names) > 1]
 # A second choice -> the field that decides in its place where it is carried.
 _FIRST = {second: first for first, *rest in _CHOICES for second in rest}
+
+# Fields that change; None for one that no observation carries.
+Changes = Mapping[str, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,26 +100,34 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """What the tables hold of a call: its calls row, and what was unknown in it."""
-
-    call: Mapping[str, Any]
-    unknown: Sequence[drift.Unknown] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Read:
     """What fields of a call say: the call, the rows of its parts, and what is unknown in them."""
 
-    fields: Fields
+    fields: Changes
     call: Call
     rows: Rows
     unknown: Sequence[drift.Unknown]
 
 
-def read(call_id: str, fields: Fields) -> Read:
+def changes(before: Fields, after: Fields) -> Changes:
+    """The fields that `after` has in other bytes than `before`, each with all of its choice: what
+    the slices that differ are projected from."""
+    names = {name for name, said in after.items() if before.get(name) != said}
+    for choice in _CHOICES:
+        if not names.isdisjoint(choice):
+            names.update(choice)
+    return {name: after.get(name) for name in names}
+
+
+def is_undecided(names: Iterable[str], carried: Collection[str]) -> bool:
+    """Whether a field that is not `carried` would decide in place of one of `names`."""
+    return any(_FIRST[name] not in carried for name in names if name in _FIRST)
+
+
+def read(call_id: str, fields: Changes) -> Read:
     """Read what `fields` say: nearly all the work of a projection, and none of it in a database."""
-    said = values({k: v for k, v in fields.items() if _FIRST.get(k) not in fields})
+    superseded = {second for second, first in _FIRST.items() if fields.get(first) is not None}
+    said = values({k: v for k, v in fields.items() if v is not None and k not in superseded})
     call = Call.model_validate(said)
     rows, unknown = child_rows(call_id, call)
     return Read(fields, call, rows, [*unknown, *drift.in_times(said, call)])
@@ -135,33 +135,32 @@ def read(call_id: str, fields: Fields) -> Read:
 
 def project(
     call_id: str,
-    fields: Fields,
+    fields: Changes,
     stamp: Stamp,
     envelope: Iterable[str] = (),
     *,
     ready: Read | None = None,
-    stored: Stored | None = None,
+    stored: Mapping[str, Sequence[Row]] | None = None,
 ) -> Rows:
     """The rows of a whole call, every slice named, empty ones too. `envelope` are the keys that its
     observations carry beside it; `ready` are these fields and perhaps others, if read before.
 
-    With `stored`, the rows that change when `fields`, which `deciding` has chosen, have these
-    values from now on.
+    With `stored`, the rows of calls and unknowns, `fields` are `changes`: then only their slices.
     """
-    if ready is None or not fields.keys() <= ready.fields.keys():
+    if ready is None or not fields.items() <= ready.fields.items():
         ready = read(call_id, fields)
     columns, extra = _columns(ready.call), ready.call.model_extra or {}
     parts, unknown = list(SLICES), [*ready.unknown]
     if stored:
+        before = dict(zip(_COLUMNS_OF_CALLS, stored["calls"][0], strict=True))
         parts = [part for part, names in SLICES.items() if names[0] in fields]
-        for column, names in _COLUMNS.items():
-            if names[0] not in fields:
-                columns[column] = stored.call[column]
+        columns |= {c: before[c] for c, names in _COLUMNS.items() if names[0] not in fields}
         # Not the parser of bodies: what it reads to its last level stands here one level deeper.
-        before = json.loads(stored.call["extra"] or "{}")
-        extra = before | {name: said for name, said in extra.items() if name in fields}
+        extra = {name: said for name, said in extra.items() if name in fields}
+        extra = json.loads(before["extra"] or "{}") | extra
         unknown = [each for each in unknown if _is_decided(each, fields)]
-        unknown += [each for each in stored.unknown if not _is_decided(each, fields)]
+        found = (row[1:-1] for row in stored["unknowns"])
+        unknown += [each for each in found if not _is_decided(each, fields)]
     unknown += drift.in_call(columns, extra) + drift.in_envelope(envelope)
     return {
         ("calls", None): [_call_row(call_id, columns, extra, stamp)],
@@ -172,17 +171,11 @@ def project(
     }
 
 
-def deciding(fields: Fields, carried: Collection[str]) -> Fields | None:
-    """Those of `fields` that decide something in a call of whose highest observations all fields
-    are `carried`. None if a lower observation may carry the first choice of one of them."""
-    found = {name: said for name, said in fields.items() if _FIRST.get(name) not in carried}
-    return None if _FIRST.keys() & found.keys() else found
-
-
-def _is_decided(unknown: drift.Unknown, fields: Fields) -> bool:
+def _is_decided(unknown: drift.Unknown, fields: Collection[str]) -> bool:
     """Whether what is unknown stands in one of `fields`, or in the call, which is checked again."""
     place = unknown[0]
-    return place == drift.CALL or (place in _PLACES and _PLACES[place][0] in fields)
+    field = TRACKS[place][0] if place in TRACKS else place
+    return place == drift.CALL or (place != drift.ENVELOPE and field in fields)
 
 
 def _columns(call: Call) -> dict[str, Any]:
@@ -260,26 +253,20 @@ def child_rows(call_id: str, call: Call) -> tuple[Rows, list[drift.Unknown]]:
     return rows, unknown
 
 
-def transfer_rows(call_id: str, observations: Iterable[Observation]) -> list[Row]:
-    """A row per reported step, whatever else is known; never merged."""
-    steps: dict[str, Row] = {}
-    for o in sorted(observations, key=lambda o: o.observed_at, reverse=True):
-        if o.event and is_transfer(o.event.event):
+def transfer_rows(
+    call_id: str, observations: Iterable[Observation], stored: Iterable[Row] = ()
+) -> list[Row]:
+    """A row per reported step beside those `stored`, never merged; of a step reported twice the
+    earlier."""
+    steps = {row[1]: row for row in stored}
+    for o in observations:
+        if o.event and o.is_transfer:
             said = o.event.envelope
             destination = _destination(value(said.get("transfer_destination")))
             option = json_text(value(said.get("transfer_option")))
-            steps[o.body_sha256] = (
-                call_id, o.body_sha256, o.event.event, o.observed_at, destination, option,
-            )  # fmt: skip
+            step = (call_id, o.body_sha256, o.event.event, o.observed_at, destination, option)
+            steps[o.body_sha256] = min(steps.get(o.body_sha256, step), step, key=lambda row: row[3])
     return list(steps.values())
-
-
-def with_transfer(stored: Iterable[Row], step: Row) -> list[Row]:
-    """The rows of reported steps with one more; of a step reported twice the earlier."""
-    rows = {row[1]: row for row in stored}
-    before = rows.get(step[1], step)
-    rows[step[1]] = min(before, step, key=lambda row: row[3])
-    return list(rows.values())
 
 
 def _analysis(call_id: str, analysis: CallAnalysis) -> Rows:

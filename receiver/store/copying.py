@@ -16,16 +16,16 @@ from receiver.addresses import Location
 from receiver.errors import DatabaseUnreadable, SchemaMismatch
 from receiver.store import sql
 from receiver.store.engine import AnyStore, engine, migrate, reading, require_bodies
-from receiver.store.ingest import note_reason, run_in_savepoint
-from receiver.store.observations import observation_rows
+from receiver.store.ingest import observation_rows, run_in_savepoint
 from receiver.store.protocols import Connection
 from receiver.store.rebuilding import BATCH, reproject
-from receiver.store.writing import read_call, scopes_of, write
+from receiver.store.writing import note_reason, read_rows, scopes_of, write
 from schema import retention
 from schema.rows import Rows
 from schema.tables import (
     ACCOUNT_KEYS,
     ANNOTATIONS,
+    CALLS,
     COVERAGE,
     ERASURES,
     MEDIA_FILES,
@@ -40,6 +40,7 @@ from schema.tables import (
 )
 from schema.transcript import Row
 
+_REASON = CALLS.names.index("disconnection_reason")
 # Ids in a portion: the rows of so many calls are in memory at once.
 PORTION = 500
 # Small tables whose rows do not belong to one call.
@@ -419,11 +420,11 @@ def _write(store: AnyStore, entities: dict[str, _Entity], connection: Connection
 
 def _write_rows(connection: Connection, entity_id: str, rows: Rows) -> None:
     """Make these all the rows of a call or chat."""
-    before = read_call(connection, entity_id)
-    write(connection, entity_id, rows, is_new=False, is_whole=True)
-    after = read_call(connection, entity_id)
-    reasons = [call["disconnection_reason"] if call else None for call in (before, after)]
-    note_reason(connection, reasons[1], before=reasons[0])
+    stored = read_rows(connection, entity_id, [CALLS.name])
+    write(connection, entity_id, rows, stored, is_whole=True)
+    found = (stored[CALLS.name], rows.get((CALLS.name, None), []))
+    before, after = (calls[0][_REASON] if calls else None for calls in found)
+    note_reason(connection, after, before=before)
 
 
 def _write_entity(store: AnyStore, connection: Connection, entity_id: str, entity: _Entity) -> None:

@@ -17,9 +17,8 @@ import zstandard
 
 from receiver.store import sql
 from receiver.store.engine import AnyStore
-from receiver.store.ingest import note_reason
 from receiver.store.protocols import Connection
-from receiver.store.writing import invalidate_hours, retain
+from receiver.store.writing import invalidate_hours, note_reason, retain
 from schema import retention
 from schema.sql.macros import plain
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, OBSERVATIONS, RECEIPTS

@@ -1,55 +1,49 @@
 """One received body -> its observation -> its call's or chat's rows, inside one transaction.
 
 `receive` parses a body before the transaction. `observe` inserts its observation first; then
-`try_project` updates the rows under a savepoint. If the content cannot be projected, the body is
-still stored, with its problem, and the answer can be 2xx.
+`try_project` folds the observations and writes the rows that change. If the content cannot be
+projected, the body is still stored, with its problem, and the answer can be 2xx.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cache, partial
-from typing import Any
+from functools import partial
 
 import zstandard
 
 from receiver.store import sql
-from receiver.store.observations import (
-    ENTITY_TYPES,
-    FEW,
-    RECENT,
-    SOME,
-    ObservationRow,
-    few_observation_rows,
-    highest_bodies,
-    load,
-    observation_rows,
-    stamp,
-    twin_of,
-)
 from receiver.store.outbox import Forward, enqueue
 from receiver.store.protocols import Connection
-from receiver.store.writing import read_call, retain, write
+from receiver.store.writing import note_reason, read_rows, retain, write
 from schema import merge, retention
 from schema.chats import project_chat
-from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.events import Event, is_usable, parse
 from schema.merge import Observation
-from schema.rows import (
-    Read,
-    Rows,
-    Stored,
-    deciding,
-    project,
-    read,
-    transfer_rows,
-    with_transfer,
-)
-from schema.tables import CALLS
+from schema.rows import Read, Stamp, changes, is_undecided, project, read, transfer_rows
+from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES
 
+# What has rows of its own; everything else is kept as an observation only.
+TABLES = {
+    "call": [table.name for table in CALL_TABLES],
+    "chat": [table.name for table in CHAT_TABLES],
+}
+# What is read of a call before it is known what changes.
+_READ_FIRST = ("calls", "unknowns")
 # Reading a body of this length takes tens of milliseconds.
 _LARGE_BYTES = 256 * 1024
-_REASON = CALLS.names.index("disconnection_reason")
+# Up to so many observations of an entity are all looked at when one more comes.
+MANY = 64
+# Of more, so many of the highest are looked at; so many when the call reaches a higher level, where
+# their bodies may become superfluous.
+FEW, SOME = 16, 200
+# Bytes of fields that a process has in memory.
+_RECENT_BYTES = 16 * 1024 * 1024
+_LEVEL, _UPDATED_AT, _REASON = map(
+    CALLS.names.index, ("level", "updated_at", "disconnection_reason")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +72,62 @@ class Outcome(Enum):
     ERASED = "erased"
 
 
+@dataclass(frozen=True, slots=True)
+class ObservationRow(Observation):
+    """An observation with its other columns; `event` once its body was loaded."""
+
+    entity_type: str
+    first_received_at: int
+    problem: str | None
+    has_body: bool
+    key_id: str | None = None
+    account: str | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it takes part in the merge."""
+        return is_usable(self.problem) and self.entity_type in TABLES
+
+
+class RecentEvents:
+    """The events of calls and chats that arrived in this process lately, so that their bodies need
+    not be read again. They are never stale: an event is a function of its body and source."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._bytes = 0
+        # Entity -> (hash, source) -> event, the entity that was used last at the end.
+        self._events: OrderedDict[str, dict[tuple[str, str], Event]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, event: Event, source: str) -> Event | None:
+        """Add an event, forget those of other calls if there are too many, and return the event of
+        the same call or chat that was added before."""
+        with self._lock:
+            events = self._events.setdefault(event.entity_id, {})
+            self._events.move_to_end(event.entity_id)
+            before = next(reversed(events.values()), None)
+            if (event.body_sha256, source) not in events:
+                self._bytes += sum(map(len, event.fields.values()))
+            events[event.body_sha256, source] = event
+            while self._bytes > self.max_bytes:
+                _, forgotten = self._events.popitem(last=False)
+                for old in forgotten.values():
+                    self._bytes -= sum(map(len, old.fields.values()))
+        return before
+
+    def find(self, entity_id: str, body_sha256: str, source: str) -> Event | None:
+        """The event of a body from a source."""
+        with self._lock:
+            return self._events.get(entity_id, {}).get((body_sha256, source))
+
+
+RECENT = RecentEvents(_RECENT_BYTES)
+
+
+# -- received --------------------------------------------------------------------------------------
+
+
 def receive(
     body: bytes, *, source: str, observed_at: int, received_at: int, key_id: str | None = None
 ) -> Received:
@@ -100,114 +150,63 @@ def receive(
 
 def _read(event: Event, source: str, *, is_likely_new: bool) -> Read | None:
     """What a call's event says beyond the one before it, if that arrived here lately."""
-    if event.entity_type not in ENTITY_TYPES or not is_usable(event.problem):
+    if event.entity_type not in TABLES or not is_usable(event.problem):
         return None
-    before = RECENT.last(event.entity_id)
-    RECENT.add(event, source)
+    before = RECENT.add(event, source)
     if event.entity_type != "call" or not (before or is_likely_new):
         return None
     try:
-        fields = merge.differing(event.fields, before.fields) if before else event.fields
-        return read(event.entity_id, fields)
+        return read(event.entity_id, changes(before.fields if before else {}, event.fields))
     except Exception:
         # The projection raises it again and stores it as the problem.
         return None
 
 
+# -- observation -----------------------------------------------------------------------------------
+
+
 def observe(connection: Connection, received: Received) -> Outcome:
     """Store a body and update the rows of its call or chat. Raises the driver's errors."""
-    event = received.event
+    event, others = received.event, None
     key = (event.entity_id, event.body_sha256, received.source)
     # The queries are sent before the first result is read: one round trip to a server.
     tombstones = connection.execute(sql.SCOPES, (event.entity_id,))
     owner = connection.execute(sql.ACCOUNT_OF_KEY, (received.key_id,))
-    known = few_observation_rows(connection, event.entity_id)
+    found = observation_rows(connection, event.entity_id, sql.SOME_KNOWN.format(MANY + 1))
     scopes = {scope for (scope,) in tombstones.fetchall()}
     erased = bool(scopes) and retention.is_closed(scopes)
     (account,) = owner.fetchone() or (None,)
-    is_partial = known is None
-    if known is None:
-        twin = twin_of(connection, key)
+    if len(found) <= MANY:
+        others = found
     else:
-        twin = next((k for k in known if (k.body_sha256, k.source) == key[1:]), None)
+        found = observation_rows(connection, event.entity_id, sql.ONE_KNOWN, *key[1:])
+    twin = next((o for o in found if (o.body_sha256, o.source) == key[1:]), None)
     if twin is None:
-        _insert(connection, received, erased=erased)
-        known = [*(known or ()), _row_of(received, account)]
+        row = _insert(connection, received, account, erased=erased)
     else:
-        moved = _repeated(received, twin, account)
-        repeated = {
-            "entity_id": event.entity_id,
-            "body_sha256": event.body_sha256,
-            "source": received.source,
-            "observed_at": moved.observed_at,
-            "received_at": received.received_at,
-            "key_id": None if erased else received.key_id,
-        }
-        connection.execute(sql.REPEAT_OBSERVATION, repeated)
-        if known is not None:
-            known[known.index(twin)] = moved
+        row = _repeat(connection, received, key, erased=erased)
     if erased:
         return Outcome.ERASED
-    if twin is not None and (moved == twin or not twin.is_usable):
-        return Outcome.DUPLICATE
     if twin is None and not is_usable(event.problem):
         return Outcome.QUARANTINED
-    if known is None:
-        known, is_partial = observation_rows(connection, event.entity_id), False
-    newest = event if twin is None else None
-    ready = received.ready if newest else None
-    if problem := try_project(
-        connection,
-        event.entity_id,
-        event.entity_type,
-        known,
-        newest,
-        ready=ready,
-        is_partial=is_partial,
-    ):
-        connection.execute(sql.SET_PROBLEM, (problem, *key))
-        return Outcome.QUARANTINED
-    if scopes:
-        retain(connection, event.entity_id, scopes)
+    if row.is_usable and row != twin:
+        newest = row if twin is None else None
+        if newest is None:
+            # It may have another place in the order now: all of them are folded again.
+            others = observation_rows(connection, event.entity_id)
+        if problem := try_project(
+            connection, event.entity_id, event.entity_type, others, newest, ready=received.ready
+        ):
+            connection.execute(sql.SET_PROBLEM, (problem, *key))
+            return Outcome.QUARANTINED
+        if scopes:
+            retain(connection, event.entity_id, scopes)
     return Outcome.STORED if twin is None else Outcome.DUPLICATE
 
 
-def _row_of(received: Received, account: str | None) -> ObservationRow:
-    event = received.event
-    return ObservationRow(
-        event.body_sha256,
-        received.source,
-        event.entity_type,
-        event.event,
-        received.level,
-        received.observed_at,
-        received.received_at,
-        event.problem,
-        True,
-        received.key_id,
-        account,
-    )
-
-
-def _repeated(received: Received, twin: ObservationRow, account: str | None) -> ObservationRow:
-    """`twin` after one more delivery: a webhook's smallest time counts, an API fetch's largest."""
-    moved = replace(
-        twin,
-        observed_at=_observed_at(received, twin),
-        first_received_at=min(received.received_at, twin.first_received_at),
-    )
-    # Of two keys the smaller, so that no order of arrival decides.
-    if received.key_id and (not twin.key_id or received.key_id < twin.key_id):
-        moved = replace(moved, key_id=received.key_id, account=account)
-    return moved
-
-
-def _observed_at(received: Received, twin: ObservationRow) -> int:
-    pick = max if received.source == "api" else min
-    return pick(received.observed_at, twin.observed_at)
-
-
-def _insert(connection: Connection, received: Received, *, erased: bool) -> None:
+def _insert(
+    connection: Connection, received: Received, account: str | None, *, erased: bool
+) -> ObservationRow:
     """Insert the observation; of an erased entity only its hash and times."""
     event = received.event
     connection.execute(
@@ -230,68 +229,91 @@ def _insert(connection: Connection, received: Received, *, erased: bool) -> None
     )
     if received.forward and not erased:
         enqueue(connection, received, received.forward)
+    return ObservationRow(
+        received.level,
+        received.observed_at,
+        received.source,
+        event.body_sha256,
+        event.entity_type,
+        received.received_at,
+        event.problem,
+        has_body=True,
+        key_id=received.key_id,
+        account=account,
+        event=event,
+    )
 
 
-def project_entity(
-    connection: Connection,
-    entity_id: str,
-    entity_type: str,
-    known: Iterable[ObservationRow],
-    newest: Event | None = None,
-    *,
-    ready: Read | None = None,
-    is_new: bool = False,
-    is_partial: bool = False,
-) -> None:
-    """Update the rows of a call or chat from its observations.
+def _repeat(
+    connection: Connection, received: Received, key: tuple[str, str, str], *, erased: bool
+) -> ObservationRow:
+    """Count one more delivery of a body; return its observation as it is then."""
+    repeated = {
+        "entity_id": key[0],
+        "body_sha256": key[1],
+        "source": key[2],
+        "observed_at": received.observed_at,
+        "received_at": received.received_at,
+        "key_id": None if erased else received.key_id,
+    }
+    connection.execute(sql.REPEAT_OBSERVATION, repeated)
+    [row] = observation_rows(connection, key[0], sql.ONE_KNOWN, *key[1:])
+    return row
 
-    `newest` is the event that just arrived, the last of `known`: of a call, only what it changes is
-    written, unless all observations must be folded to know that. `ready` are fields of it that were
-    read before. `is_new`: the call or chat has no rows yet. `is_partial`: it has many observations,
-    and `known` is only the newest of them.
-    """
-    parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
-    if not parts:
-        return
-    # The first event of a call finds no row.
-    is_first = newest is not None and len(parts) == 1 and not is_partial
-    has_row = entity_type == "call" and not is_new and not is_first
-    stored = read_call(connection, entity_id) if has_row else None
-    rows = None
-    if newest and stored:
-        others = _highest(connection, entity_id, parts[-1], stored) if is_partial else parts[:-1]
-        if others:
-            rows = _project_change(connection, entity_id, others, parts[-1], newest, stored, ready)
-    if rows is None:
-        if is_partial:
-            every = observation_rows(connection, entity_id)
-            parts = [k for k in every if k.is_usable and k.entity_type == entity_type]
-        is_new = is_new or is_first
-        rows = _project_all(connection, entity_id, entity_type, parts, ready, is_new=is_new)
-    if entity_type == "call":
-        reason = rows["calls", None][0][_REASON]
-        before = stored["disconnection_reason"] if stored else None
-        note_reason(connection, reason, before=before)
+
+def observation_rows(
+    connection: Connection, entity_id: str, query: str = sql.KNOWN, *parameters: str | int
+) -> list[ObservationRow]:
+    """The observations of an entity, all in no order or those of a query; bodies not loaded."""
+    found = connection.execute(query, (entity_id, *parameters)).fetchall()
+    return [ObservationRow(*row) for row in found]
+
+
+def usable_rows(rows: Iterable[ObservationRow], entity_type: str) -> list[ObservationRow]:
+    """Those that take part in the merge of a call or chat."""
+    return [row for row in rows if row.is_usable and row.entity_type == entity_type]
+
+
+def is_known(connection: Connection, event: Event) -> bool:
+    """Whether this very body has been received before."""
+    known = observation_rows(connection, event.entity_id)
+    return any(o.body_sha256 == event.body_sha256 for o in known)
+
+
+def load(
+    connection: Connection, entity_id: str, row: ObservationRow, *, verbatim: bool = False
+) -> ObservationRow:
+    """The observation with what its body carries; with nothing if the body is gone."""
+    if not row.has_body:
+        return row
+    key = (entity_id, row.body_sha256, row.source)
+    event = None if verbatim else RECENT.find(*key)
+    if event is None:
+        (body,) = connection.execute(sql.BODY, key).fetchone()
+        if body is not None:
+            event = parse(zstandard.decompress(body), source=row.source, verbatim=verbatim)
+    return replace(row, event=event)
+
+
+# -- fold, rows, written ---------------------------------------------------------------------------
 
 
 def try_project(
     connection: Connection,
     entity_id: str,
     entity_type: str,
-    known: Iterable[ObservationRow],
-    newest: Event | None = None,
+    others: Iterable[ObservationRow] | None,
+    newest: ObservationRow | None = None,
     *,
     ready: Read | None = None,
     is_new: bool = False,
-    is_partial: bool = False,
 ) -> str | None:
     """Run `project_entity` in a savepoint; roll back if the content cannot be projected.
 
     Returns the problem of the content, or None. Raises the driver's errors.
     """
-    args = (connection, entity_id, entity_type, known, newest)
-    work = partial(project_entity, *args, ready=ready, is_new=is_new, is_partial=is_partial)
-    name = run_in_savepoint(connection, work)
+    args = (connection, entity_id, entity_type, others, newest)
+    name = run_in_savepoint(connection, partial(project_entity, *args, ready=ready, is_new=is_new))
     return f"not projected: {name}" if name else None
 
 
@@ -315,131 +337,107 @@ def run_in_savepoint(connection: Connection, work: Callable[[], None]) -> str | 
     return None
 
 
-def _highest(
-    connection: Connection, entity_id: str, last: ObservationRow, stored: Mapping[str, Any]
-) -> list[ObservationRow]:
-    """Of many observations the highest with a body; none if these do not decide."""
-    level, observed_at = stored["level"], stored["observed_at"]
-    # One more: the newest, which is stored already, may be among them.
-    count = (SOME if last.level > level else FEW) + 1
-    found = highest_bodies(connection, entity_id, level=level, count=count)
-    others = [k for k in found if k != last]
-    # The highest observation has its body: only a higher one makes it superfluous.
-    if not others or (others[0].level, others[0].observed_at) != (level, observed_at):
-        return []
-    return others
-
-
-def _project_change(
-    connection: Connection,
-    entity_id: str,
-    others: Sequence[ObservationRow],
-    last: ObservationRow,
-    event: Event,
-    stored: Mapping[str, Any],
-    ready: Read | None,
-) -> Rows | None:
-    """Write what the newest observation, `last`, changes: the fields that no higher one has.
-
-    None if a lower one may have a field that decides in place of one of them.
-    """
-    newest = replace(last.bare(), event=event)
-    load_body = cache(partial(load, connection, entity_id))
-    lower = sorted((k for k in others if k.has_body), key=lambda k: k.bare().rank, reverse=True)
-    higher, fields, carried = [], event.fields, set(event.fields)
-    while lower and fields and lower[0].bare().rank > newest.rank:
-        higher.append(load_body(lower.pop(0)))
-        carried |= higher[-1].fields.keys()
-        fields = {name: said for name, said in fields.items() if name not in higher[-1].fields}
-    if fields and not lower and len(others) >= FEW:
-        # Of many observations, more may be higher.
-        return None
-    changed, added = deciding(fields, carried), set(fields)
-    if changed is None:
-        return None
-    if lower and fields:
-        # The one below had the last word on its fields: what is spelled the same stays.
-        below = load_body(lower[0]).fields
-        changed = merge.differing(changed, below)
-        added -= below.keys() if lower[0].level == last.level else set()
-    now = replace(
-        stamp([*others, last]), updated_at=max(stored["updated_at"], last.first_received_at)
-    )
-    unknown = connection.execute(sql.SELECT["unknowns"], (entity_id,)).fetchall()
-    known = Stored(stored, [row[1:-1] for row in unknown])
-    rows = project(entity_id, changed, now, event.envelope, ready=ready, stored=known)
-    rows |= _transfers(connection, entity_id, newest)
-    before = {"calls": [tuple(stored.values())], "unknowns": unknown}
-    write(connection, entity_id, rows, before=before)
-    # What has no field beyond those of its level retires no other body.
-    if added and any(k.level < last.level for k in lower):
-        every = [*higher, *map(load_body, lower), newest]
-        _drop_bodies(connection, entity_id, merge.compactable(every))
-    elif merge.retired(newest, higher):
-        _drop_bodies(connection, entity_id, [newest])
-    return rows
-
-
-def _transfers(connection: Connection, entity_id: str, newest: Observation) -> Rows:
-    """The slice of `transfers` with what the newest observation reports; empty if it is none."""
-    event = newest.event
-    if event is None or event.entity_type != "call" or not merge.is_transfer(event.event):
-        return {}
-    found = connection.execute(sql.SELECT["transfers"], (entity_id,)).fetchall()
-    return {("transfers", None): with_transfer(found, *transfer_rows(entity_id, [newest]))}
-
-
-def _project_all(
+def project_entity(
     connection: Connection,
     entity_id: str,
     entity_type: str,
-    parts: Sequence[ObservationRow],
-    ready: Read | None,
+    others: Iterable[ObservationRow] | None,
+    newest: ObservationRow | None = None,
     *,
-    is_new: bool,
-) -> Rows:
-    """Fold every observation and write the whole call or chat."""
-    observations = [load(connection, entity_id, known) for known in parts]
-    envelope = [key for o in observations if o.event for key in o.event.envelope]
-    fields, now = merge.fold(observations), stamp(parts)
-    if entity_type == "call":
-        ready = ready if len(parts) == 1 else None
+    ready: Read | None = None,
+    is_new: bool = False,
+) -> None:
+    """Fold the observations of a call or chat, and write the rows that change.
+
+    `others` are those beside `newest`, which has just arrived, or None if there are many. Without
+    `newest`, all rows are compared with what is stored. `ready` are fields of `newest` that were
+    read before. `is_new`: the call or chat has no rows yet.
+    """
+    known = None if others is None else usable_rows(others, entity_type)
+    if not newest and not known:
+        return
+    # The first observation finds no rows.
+    is_new = is_new or (newest is not None and known == [])
+    tables = _READ_FIRST if entity_type == "call" else ()
+    stored = None if is_new else read_rows(connection, entity_id, tables)
+    call = next(iter(stored["calls"]), None) if stored else None
+    deciding = None
+    if newest and call:
+        deciding = _deciding(connection, entity_id, known, newest, level=call[_LEVEL])
+    is_whole = deciding is None
+    if deciding is None:
+        if known is None:
+            known = usable_rows(observation_rows(connection, entity_id), entity_type)
+        deciding = [load(connection, entity_id, row) for row in known]
+    observations = [*deciding, newest] if newest else deciding
+    fields, now = merge.fold(observations), _stamp(observations)
+    envelope = {key for o in observations if o.event for key in o.event.envelope}
+    if entity_type == "chat":
+        rows = project_chat(entity_id, fields, now, envelope)
+    elif is_whole or not (newest and call and stored):
         rows = project(entity_id, fields, now, envelope, ready=ready)
         rows["transfers", None] = transfer_rows(entity_id, observations)
     else:
-        rows = project_chat(entity_id, fields, now, envelope)
-    write(connection, entity_id, rows, is_new=is_new, is_whole=True)
-    _drop_bodies(connection, entity_id, merge.compactable(observations))
-    return rows
+        changed = changes(merge.fold(deciding), fields)
+        now = replace(now, updated_at=max(now.updated_at, call[_UPDATED_AT]))
+        rows = project(entity_id, changed, now, envelope, ready=ready, stored=stored)
+        if newest.is_transfer:
+            stored |= read_rows(connection, entity_id, ["transfers"])
+            rows["transfers", None] = transfer_rows(entity_id, [newest], stored["transfers"])
+    write(connection, entity_id, rows, stored, is_whole=is_whole)
+    retired = [(entity_id, o.body_sha256, o.source) for o in merge.compactable(observations)]
+    connection.executemany(sql.DROP_BODY, retired)
+    if entity_type == "call":
+        before = call[_REASON] if call else None
+        note_reason(connection, rows["calls", None][0][_REASON], before=before)
 
 
-def _drop_bodies(
-    connection: Connection, entity_id: str, observations: Iterable[Observation]
-) -> None:
-    keys = [(entity_id, o.body_sha256, o.source) for o in observations]
-    if keys:
-        connection.executemany(sql.DROP_BODY, keys)
+def _deciding(
+    connection: Connection,
+    entity_id: str,
+    others: Iterable[ObservationRow] | None,
+    newest: ObservationRow,
+    *,
+    level: int,
+) -> list[ObservationRow] | None:
+    """The highest of the others, down to the one that had the last word on what the newest changes.
+
+    Down to the lowest if the newest may make bodies below its level superfluous. None if only all
+    observations tell what it changes. `level` is that of the call before it.
+    """
+    is_partial = others is None
+    if others is None:
+        query = sql.HIGHEST_OPEN_BODIES if level < 3 else sql.HIGHEST_BODIES
+        # One more: the newest, which is stored already, may be among them.
+        count = (SOME if newest.level > level else FEW) + 1
+        found = observation_rows(connection, entity_id, query, newest.entity_type, count)
+        others = [row for row in found if row.rank != newest.rank]
+    ranked = sorted((o for o in others if o.has_body), key=lambda o: o.rank, reverse=True)
+    # Its fields that no higher one has, those that are new at its level, and the fields of all.
+    open_fields, added, carried = (set(newest.fields) for _ in range(3))
+    deciding, is_decided = [], False
+    for row in ranked:
+        one = load(connection, entity_id, row)
+        deciding.append(one)
+        carried |= one.fields.keys()
+        if one.level >= newest.level:
+            added -= one.fields.keys()
+        if one.rank > newest.rank:
+            open_fields -= one.fields.keys()
+            is_decided = not open_fields
+        else:
+            is_decided = not is_undecided(open_fields, carried)
+        if is_decided and not (added and ranked[-1].level < newest.level):
+            break
+    return deciding if is_decided or not is_partial else None
 
 
-def note_reason(connection: Connection, reason: str | None, *, before: str | None) -> None:
-    """Keep disconnection_reasons to the known ones and those that a call has."""
-    if before == reason:
-        # The reason was added with the row, and no reason of a call is deleted.
-        return
-    if _is_unknown(before):
-        connection.lock_reasons(shared=False)
-        if not _finds(connection, sql.CALL_WITH_REASON, before):
-            connection.execute(sql.DROP_REASON, (before,))
-    if _is_unknown(reason):
-        connection.lock_reasons(shared=True)
-        # In a cluster, an insertion is written to every node, also one that changes nothing.
-        if not _finds(connection, sql.HAS_REASON, reason):
-            connection.execute(sql.ADD_REASON, (reason, *UNKNOWN))
-
-
-def _is_unknown(reason: str | None) -> bool:
-    return reason is not None and reason not in REASONS
-
-
-def _finds(connection: Connection, query: str, value: str | None) -> bool:
-    return connection.execute(query, (value,)).fetchone() is not None
+def _stamp(observations: Sequence[ObservationRow]) -> Stamp:
+    """What a row tells of its observations."""
+    highest = max(observations, key=lambda o: o.rank)
+    return Stamp(
+        level=highest.level,
+        observed_at=highest.observed_at,
+        updated_at=max(o.first_received_at for o in observations),
+        account=highest.account,
+    )

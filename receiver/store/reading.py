@@ -8,7 +8,7 @@ from receiver.errors import CopyWithoutBodies, NotStored
 from receiver.store import sql
 from receiver.store.connection import connect_readonly as connect_readonly
 from receiver.store.engine import reading, require_bodies
-from receiver.store.observations import load, observation_rows
+from receiver.store.ingest import load, observation_rows, usable_rows
 from receiver.store.writing import scopes_of
 from schema import merge, retention
 from schema.events import values
@@ -70,15 +70,14 @@ def show(where: Location, entity_id: str) -> dict[str, Any]:
             raise NotStored(
                 "the raw bodies of this call were pruned", hint="Its rows are in the tables."
             )
-        known = [k for k in observation_rows(connection, entity_id) if k.is_usable]
+        known = [row for row in observation_rows(connection, entity_id) if row.is_usable]
         if not known:
             raise NotStored("no call or chat with this id is stored", hint="Check the id.")
         # The same id as call and chat: the call is meant.
-        entity_type = min(k.entity_type for k in known)
+        entity_type = min(row.entity_type for row in known)
         return values(
             merge.fold(
-                load(connection, entity_id, k, verbatim=True)
-                for k in known
-                if k.entity_type == entity_type
+                load(connection, entity_id, row, verbatim=True)
+                for row in usable_rows(known, entity_type)
             )
         )

@@ -6,22 +6,25 @@ from functools import partial
 
 from receiver.store import sql
 from receiver.store.engine import AnyStore
-from receiver.store.ingest import note_reason, try_project
-from receiver.store.observations import ObservationRow, load, observation_rows
+from receiver.store.ingest import (
+    TABLES,
+    ObservationRow,
+    load,
+    observation_rows,
+    try_project,
+    usable_rows,
+)
 from receiver.store.protocols import Connection
-from receiver.store.writing import read_call, remove, retain, scopes_of
+from receiver.store.writing import note_reason, read_rows, remove, retain, scopes_of
 from schema import retention
 from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.sql import rollups
-from schema.tables import CALL_TABLES, CHAT_TABLES
+from schema.tables import CALLS
 
 # How many calls share a transaction: few enough that a webhook does not wait long for its turn.
 BATCH = 100
 
-_TABLES = {
-    "call": [table.name for table in CALL_TABLES],
-    "chat": [table.name for table in CHAT_TABLES],
-}
+_REASON = CALLS.names.index("disconnection_reason")
 
 
 def rebuild(store: AnyStore, *, progress: Callable[[int, int], None]) -> int:
@@ -71,14 +74,14 @@ def reproject(
         # Without its bodies it cannot be folded: it keeps the rows it has.
         retain(connection, entity_id, scopes)
         return
-    for entity_type, tables in _TABLES.items():
-        parts = [k for k in known if k.is_usable and k.entity_type == entity_type]
+    for entity_type, tables in TABLES.items():
+        parts = usable_rows(known, entity_type)
         if erased or not parts:
             if not is_new:
-                stored = read_call(connection, entity_id) if entity_type == "call" else None
+                calls = read_rows(connection, entity_id, [CALLS.name])[CALLS.name]
                 remove(connection, entity_id, tables)
-                if stored:
-                    note_reason(connection, None, before=stored["disconnection_reason"])
+                if calls and entity_type == "call":
+                    note_reason(connection, None, before=calls[0][_REASON])
         elif try_project(connection, entity_id, entity_type, parts, is_new=is_new):
             _rebuild_sound_parts(connection, entity_id, entity_type, parts)
     if scopes and not erased:
@@ -95,7 +98,7 @@ def _rebuild_sound_parts(
             _set_problem(connection, entity_id, known, problem)
         else:
             sound.append(known)
-    remove(connection, entity_id, _TABLES[entity_type])
+    remove(connection, entity_id, TABLES[entity_type])
     if problem := try_project(connection, entity_id, entity_type, sound):
         # Each by itself is sound, together they are not.
         for known in sound:
@@ -129,7 +132,7 @@ def _rebuild_rest(store: AnyStore, connection: Connection) -> None:
         for entity_id in unfounded:
             # It may have been reported while its lock was waited for.
             if not observation_rows(connection, entity_id):
-                remove(connection, entity_id, _TABLES[entity_type])
+                remove(connection, entity_id, TABLES[entity_type])
     connection.lock_reasons(shared=False)
     used = [reason for (reason,) in connection.execute(sql.USED_REASONS).fetchall()]
     reasons = dict.fromkeys(used, UNKNOWN) | REASONS

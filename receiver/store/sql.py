@@ -74,14 +74,14 @@ LACKS_ALL_BODIES = (
 SCOPES = "SELECT scope FROM erasures WHERE entity_id = ?"
 
 KNOWN = (
-    "SELECT body_sha256, source, entity_type, event, level, observed_at, first_received_at, "
+    "SELECT level, observed_at, source, body_sha256, entity_type, first_received_at, "
     "problem, body IS NOT NULL, key_id, "
     "(SELECT account FROM account_keys k WHERE k.key_id = observations.key_id) "
     "FROM observations WHERE entity_id = ?"
 )
 # The limit is no parameter: SQLite would compile the statement again for each value bound to it.
 SOME_KNOWN = f"{KNOWN} ORDER BY body_sha256, source LIMIT {{}}"
-TWIN_KNOWN = f"{KNOWN} AND body_sha256 = ? AND source = ?"
+ONE_KNOWN = f"{KNOWN} AND body_sha256 = ? AND source = ?"
 HIGHEST_BODIES = (
     f"{KNOWN} AND body IS NOT NULL "
     f"AND entity_type = ? AND (problem IS NULL OR substr(problem, 1, {len(CUT)}) = '{CUT}') "
@@ -106,9 +106,12 @@ INSERT_OBSERVATION = (
     "observed_at, first_received_at, last_received_at, times_received, key_id, body_bytes, "
     "problem, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?)"
 )
-# Minimum and maximum, so that two processes may commit deliveries in any order.
+# Minimum and maximum, so that two processes may commit deliveries in any order. Of the times of a
+# webhook the smallest counts, of those of an API fetch the largest.
 REPEAT_OBSERVATION = (
-    "UPDATE observations SET times_received = times_received + 1, observed_at = :observed_at, "
+    "UPDATE observations SET times_received = times_received + 1, "
+    "observed_at = CASE WHEN (source = 'api') = (observed_at < :observed_at) "
+    "THEN :observed_at ELSE observed_at END, "
     "first_received_at = CASE WHEN first_received_at < :received_at "
     "THEN first_received_at ELSE :received_at END, "
     "last_received_at = CASE WHEN last_received_at > :received_at "

@@ -7,8 +7,14 @@ from typing import Any
 from receiver.addresses import Location
 from receiver.store import sql
 from receiver.store.engine import AnyStore, reading
-from receiver.store.ingest import Outcome, Received, observe
-from receiver.store.observations import load, observation_rows
+from receiver.store.ingest import (
+    Outcome,
+    Received,
+    load,
+    observation_rows,
+    observe,
+    usable_rows,
+)
 from receiver.store.protocols import Connection
 from schema import merge
 from schema.events import Fields
@@ -79,9 +85,8 @@ def stored_fields(where: Location, call_ids: Iterable[str]) -> dict[str, Fields]
 
 
 def _stored_fields(connection: Connection, call_id: str) -> Fields:
-    known = [k for k in observation_rows(connection, call_id) if k.is_usable]
-    calls = [k for k in known if k.entity_type == "call" and k.has_body]
-    return merge.fold(load(connection, call_id, k) for k in calls)
+    known = usable_rows(observation_rows(connection, call_id), "call")
+    return merge.fold(load(connection, call_id, row) for row in known)
 
 
 def open_calls(

@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from types import MappingProxyType
-from typing import Any
 
 from receiver.store import sql
 from receiver.store.protocols import Connection
-from schema import retention
+from schema import merge, retention
+from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.rows import Rows
 from schema.sql import rollups
 from schema.tables import CALLS
@@ -16,59 +15,45 @@ from schema.transcript import Row
 _COLUMNS = CALLS.names
 _START, _OBSERVED = CALLS.names.index("start_timestamp"), CALLS.names.index("observed_at")
 
-Stored = dict[str, dict[tuple[Any, ...], Row]]
 
-
-def read_call(connection: Connection, call_id: str) -> dict[str, Any] | None:
-    """The calls row as a dict; None if there is none."""
-    row = connection.execute(sql.SELECT["calls"], (call_id,)).fetchone()
-    return dict(zip(_COLUMNS, row, strict=True)) if row else None
+def read_rows(
+    connection: Connection, entity_id: str, tables: Iterable[str]
+) -> dict[str, list[Row]]:
+    """All rows of an entity in some tables. A server is asked for all before the first answer."""
+    asked = {table: connection.execute(sql.SELECT[table], (entity_id,)) for table in tables}
+    return {table: cursor.fetchall() for table, cursor in asked.items()}
 
 
 def write(
     connection: Connection,
     entity_id: str,
     rows: Rows,
+    stored: Mapping[str, list[Row]] | None,
     *,
-    before: Mapping[str, list[Row]] = MappingProxyType({}),
-    is_new: bool = False,
     is_whole: bool = False,
 ) -> None:
     """Make the slices named in `rows` hold exactly these rows.
 
-    Parents come before children in the order of `sql.ENTITY_TABLES`. `before` are the rows of
-    tables that were read already. `is_new`: nothing of the entity is stored yet, so nothing is
-    read. `is_whole`: `rows` are all of it, so other rows of its tables are deleted.
+    Parents come before children in the order of `sql.ENTITY_TABLES`. `stored` are all rows of the
+    tables that were read already; None if nothing of the entity is stored yet. `is_whole`: `rows`
+    are all of it, so other rows of its tables are deleted.
     """
-    slices: dict[str, dict[str | None, list[Row]]] = {}
-    for (table, discriminator), part in rows.items():
-        slices.setdefault(table, {})[discriminator] = part
-    # A server is asked for all before the first answer is waited for.
-    asked = {
-        table: connection.execute(sql.SELECT[table], (entity_id,))
-        for table in slices
-        if not is_new and table not in before
-    }
-    for table, parts in slices.items():
-        wanted = [row for part in parts.values() for row in part]
-        stored: list[Row] = []
-        if is_new:
-            if wanted:
-                connection.upsert(table, wanted)
-        else:
-            stored = before[table] if table in before else asked[table].fetchall()
-            stored = _of_parts(table, stored, None if is_whole else parts)
-            _replace(connection, table, stored, wanted)
+    wanted: dict[str, list[Row]] = {}
+    parts: dict[str, set[str | None]] = {}
+    for (table, part), some in rows.items():
+        wanted.setdefault(table, []).extend(some)
+        parts.setdefault(table, set()).add(part)
+    if stored is not None:
+        unread = [table for table in wanted if table not in stored]
+        stored = {**stored, **read_rows(connection, entity_id, unread)}
+    for table, after in wanted.items():
+        before = stored[table] if stored else []
+        index = sql.DISCRIMINATOR_INDEX.get(table)
+        if before and index is not None and not is_whole:
+            before = [row for row in before if row[index] in parts[table]]
+        _replace(connection, table, before, after)
         if table == CALLS.name:
-            invalidate_hours(connection, [*stored, *wanted])
-
-
-def _of_parts(table: str, found: list[Row], parts: Iterable[str | None] | None) -> list[Row]:
-    """Of a table's rows those of some parts, all of them if `parts` is None."""
-    index = sql.DISCRIMINATOR_INDEX.get(table)
-    return (
-        found if index is None or parts is None else [row for row in found if row[index] in parts]
-    )
+            invalidate_hours(connection, [*before, *after])
 
 
 def _replace(connection: Connection, table: str, stored: list[Row], wanted: list[Row]) -> None:
@@ -125,7 +110,8 @@ def retain(connection: Connection, entity_id: str, scopes: Collection[str]) -> C
 def invalidate_hours(connection: Connection, calls: Iterable[Row]) -> None:
     """What is rolled up of the hours and days of these rows of calls no longer holds."""
     # In order: others may wait for the same hours.
-    for at in sorted({at for row in calls if (at := _time(row)) is not None}):
+    times = (merge.began_at(call[_START], call[_OBSERVED]) for call in calls)
+    for at in sorted({at for at in times if at is not None}):
         # No number leaves the 64 bits that every engine has.
         since = max(at - rollups.HOUR_MS + 1, -(2**63))
         connection.lock_hour(at)
@@ -133,7 +119,25 @@ def invalidate_hours(connection: Connection, calls: Iterable[Row]) -> None:
         connection.execute(rollups.INVALIDATE_DAY, {"at": at})
 
 
-def _time(call: Row) -> int | None:
-    """`call_time` in schema/sql/macros.py; a call may have none."""
-    at: int | None = call[_START] if call[_START] is not None else call[_OBSERVED] or None
-    return at
+def note_reason(connection: Connection, reason: str | None, *, before: str | None) -> None:
+    """Keep disconnection_reasons to the known ones and those that a call has."""
+    if before == reason:
+        # The reason was added with the row, and no reason of a call is deleted.
+        return
+    if _is_unknown(before):
+        connection.lock_reasons(shared=False)
+        if not _finds(connection, sql.CALL_WITH_REASON, before):
+            connection.execute(sql.DROP_REASON, (before,))
+    if _is_unknown(reason):
+        connection.lock_reasons(shared=True)
+        # In a cluster, an insertion is written to every node, also one that changes nothing.
+        if not _finds(connection, sql.HAS_REASON, reason):
+            connection.execute(sql.ADD_REASON, (reason, *UNKNOWN))
+
+
+def _is_unknown(reason: str | None) -> bool:
+    return reason is not None and reason not in REASONS
+
+
+def _finds(connection: Connection, query: str, value: str | None) -> bool:
+    return connection.execute(query, (value,)).fetchone() is not None

@@ -5,7 +5,7 @@ from hashlib import sha256
 import pytest
 
 from receiver.store import receive, sql
-from receiver.store.observations import SOME
+from receiver.store.ingest import SOME
 from schema.merge import Observation, compactable, retired
 from tests.support.histories import blank_file
 from tests.support.observing import FIRST, SECOND, add, encoded, fold, seen

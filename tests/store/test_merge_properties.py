@@ -5,7 +5,6 @@ over alphabets so small that times, levels and bodies collide, through the real 
 """
 
 import multiprocessing
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,11 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import receiver.store.observations
+import receiver.store.ingest
 from receiver.store import open_store, rebuild
-from schema.merge import differing
-from schema.rows import Rows, Stamp, Stored, deciding, project
-from schema.tables import CALLS
+from schema.rows import Stamp, changes, is_undecided, project
 from tests.support.engines import Engine
 from tests.support.histories import (
     CALL_FIELDS,
@@ -104,7 +101,7 @@ def test_long_history_gives_the_tables_of_the_rule(engine, history):
     assert differences_after(engine, of_one) == set()
 
 
-# -- the fast path -------------------------------------------------------------------------------
+# -- what changes --------------------------------------------------------------------------------
 
 
 def some_fields() -> st.SearchStrategy[dict[str, Any]]:
@@ -116,43 +113,27 @@ def some_fields() -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-def as_stored(rows: Mapping[Any, list[tuple[Any, ...]]]) -> Stored:
-    [row] = rows["calls", None]
-    unknown = [each[1:-1] for each in rows["unknowns", None]]
-    return Stored(dict(zip(CALLS.names, row, strict=True)), unknown)
-
-
-def project_change(older: dict[str, Any], newest: dict[str, Any], stamp: Stamp) -> Rows | None:
-    """What a highest observation changes; None if only the fold of all tells."""
-    fields, before = spelled(newest), spelled(older)
-    changed = deciding(fields, fields)
-    if changed is None:
-        return None
-    stored = as_stored(project("c", before, Stamp(level=1, observed_at=4, updated_at=6)))
-    return project("c", differing(changed, before), stamp, stored=stored)
-
-
 @settings(quick, max_examples=250)
 @given(older=some_fields(), newest=some_fields())
-def test_fast_path_writes_what_the_whole_fold_gives(older, newest):
+def test_projected_changes_complete_what_is_stored(older, newest):
     stamp = Stamp(level=2, observed_at=5, updated_at=7)
     before = project("c", spelled(older), Stamp(level=1, observed_at=4, updated_at=6))
-    changed = project_change(older, newest, stamp)
-    if changed is not None:
-        assert before | changed == project("c", spelled(older | newest), stamp)
+    stored = {table: before[table, None] for table in ("calls", "unknowns")}
+    fields = changes(spelled(older), spelled(older | newest))
+    assert before | project("c", fields, stamp, stored=stored) == project(
+        "c", spelled(older | newest), stamp
+    )
 
 
 @settings(quick, max_examples=100)
 @given(newest=some_fields())
-def test_fast_path_handles_all_but_second_choices(newest):
-    """It must not be never taken, or the test above would prove nothing."""
+def test_only_second_choices_need_other_observations(newest):
     second_choice = (
         ("transcript_object" in newest and "transcript_with_tool_calls" not in newest)
         or ("version" in newest and "agent_version" not in newest)
         or ("e2e_latency" in newest and "latency" not in newest)
     )
-    stamp = Stamp(level=2, observed_at=5, updated_at=7)
-    assert (project_change({}, newest, stamp) is None) is second_choice
+    assert is_undecided(newest, newest) is second_choice
 
 
 # -- two processes -------------------------------------------------------------------------------
@@ -195,7 +176,7 @@ def test_two_processes_give_the_tables_of_one(engine):
 @given(drawn=histories_in_two_orders())
 def test_reading_only_deciding_observations_ignores_order(engine, drawn):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(receiver.store.observations, "MANY", 0)
+        patch.setattr(receiver.store.ingest, "MANY", 0)
         check_history_in_two_orders(engine, *drawn)
 
 
@@ -203,5 +184,5 @@ def test_reading_only_deciding_observations_ignores_order(engine, drawn):
 @given(drawn=histories_in_two_orders())
 def test_reading_bodies_again_gives_the_same_tables(engine, drawn):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(receiver.store.observations.RECENT, "max_bytes", 0)
+        patch.setattr(receiver.store.ingest.RECENT, "max_bytes", 0)
         check_history_in_two_orders(engine, *drawn)

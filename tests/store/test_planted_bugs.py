@@ -6,6 +6,7 @@ tables where that bug does its harm.
 """
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -13,15 +14,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, settings
 
 import receiver.store.ingest
-import receiver.store.observations
 import receiver.store.postgres.store
 import receiver.store.store
 import receiver.store.writing
 import schema.events
 import schema.merge
 import schema.rows
-from receiver.store import Outcome
+from receiver.store import Outcome, sql
 from schema.events import value, values
+from schema.tables import CALLS
 from tests.support.histories import differences_after, every_pair, histories
 from tests.support.naive_model import Delivery
 from tests.support.spelling import spelled
@@ -67,7 +68,6 @@ def null_erases(patch):
         return replace(parse(body, **options), fields=fields)
 
     patch(receiver.store.ingest, "parse", parse_with_nulls)
-    patch(receiver.store.observations, "parse", parse_with_nulls)
 
 
 def lists_mixed_in_the_fold(patch):
@@ -111,39 +111,59 @@ def compaction_of_what_nobody_carries(patch):
     patch(schema.merge, "retired", lambda o, higher: any(h.level > o.level for h in higher))
 
 
+def without_assignment(statement, column):
+    """An UPDATE that leaves a column as it is."""
+    shorter, count = re.subn(rf"{column} = CASE .*? END,? ", "", statement, count=1)
+    assert count
+    return shorter
+
+
 def smaller_time_of_a_duplicate_ignored(patch):
-    patch(receiver.store.ingest, "_observed_at", lambda _, twin: twin.observed_at)
+    repeat = without_assignment(sql.REPEAT_OBSERVATION, "observed_at")
+    patch(sql, "REPEAT_OBSERVATION", repeat)
 
 
 def earlier_arrival_of_a_duplicate_ignored(patch):
-    patch(receiver.store.ingest, "_repeated", lambda _, twin, __: twin)
+    repeat = without_assignment(sql.REPEAT_OBSERVATION, "first_received_at")
+    patch(sql, "REPEAT_OBSERVATION", repeat)
 
 
-def fast_path_forgets_a_second_choice(patch):
+def plant_changes(patch, of):
+    patch(receiver.store.ingest, "changes", of)
+
+
+def second_choice_is_forgotten(patch):
     """transcript_object is not looked at, though nothing says transcript_with_tool_calls."""
-    patch(receiver.store.ingest, "deciding", lambda fields, _: fields)
+    plant_changes(patch, lambda before, after: dict(after.items() - before.items()))
 
 
-def fast_path_takes_a_second_choice(patch):
+def second_choice_is_taken(patch):
     """The newest transcript_object replaces an older transcript_with_tool_calls."""
+    changes = schema.rows.changes
 
-    def deciding(fields, _):
-        if "transcript_object" in fields:
-            fields = {"transcript_with_tool_calls": fields["transcript_object"], **fields}
-        return fields
+    def changes_of_the_second(before, after):
+        changed = changes(before, after)
+        if "transcript_object" in changed:
+            changed |= {"transcript_with_tool_calls": changed["transcript_object"]}
+        return changed
 
-    patch(receiver.store.ingest, "deciding", deciding)
+    plant_changes(patch, changes_of_the_second)
 
 
-def fast_path_for_whatever_is_new(patch):
+def first_choice_of_a_lower_one_is_not_looked_for(patch):
+    """The one below the newest is taken to have every first choice that there is."""
+    patch(receiver.store.ingest, "is_undecided", lambda *_: False)
+
+
+def higher_ones_are_not_looked_at(patch):
     """Only the newest is compared with itself: it always seems to be the highest."""
-    project = receiver.store.ingest._project_change
+    deciding = receiver.store.ingest._deciding
 
-    def project_change(connection, entity_id, others, last, *rest):
-        lower = [k for k in others if k.bare().rank < last.bare().rank]
-        return project(connection, entity_id, lower, last, *rest)
+    def deciding_below(connection, entity_id, others, newest, **options):
+        lower = [o for o in others if o.rank < newest.rank]
+        return deciding(connection, entity_id, lower, newest, **options)
 
-    patch(receiver.store.ingest, "_project_change", project_change)
+    patch(receiver.store.ingest, "_deciding", deciding_below)
 
 
 def late_body_leaves_no_time(patch):
@@ -152,19 +172,21 @@ def late_body_leaves_no_time(patch):
 
     def project_fields(call_id, fields, stamp, *rest, stored=None, **options):
         if stored and not fields:
-            stamp = replace(stamp, updated_at=stored.call["updated_at"])
+            updated_at = stored["calls"][0][CALLS.names.index("updated_at")]
+            stamp = replace(stamp, updated_at=updated_at)
         return project(call_id, fields, stamp, *rest, stored=stored, **options)
 
     patch(receiver.store.ingest, "project", project_fields)
 
 
-def fast_path_compares_as_python_does(patch):
+def values_are_compared_as_python_does(patch):
     """What is equal to Python is not written again: 0 is False, and order of keys is nothing."""
 
-    def differing(fields, before):
-        return {k: v for k, v in fields.items() if k not in before or value(v) != value(before[k])}
+    def changes(before, after):
+        equal = {k for k, v in after.items() if k in before and value(v) == value(before[k])}
+        return schema.rows.changes(before, after | {name: before[name] for name in equal})
 
-    patch(schema.merge, "differing", differing)
+    plant_changes(patch, changes)
 
 
 # -- the corpus ----------------------------------------------------------------------------------
@@ -230,6 +252,11 @@ CORPUS = {
         Delivery("call_started", {"agent_name": "a"}, at=0),
         Delivery("call_ended", {"transcript_object": said("b")}, at=1),
     ],
+    "a first choice two below": [
+        Delivery("call_ended", {"transcript_with_tool_calls": said("a")}, at=0),
+        Delivery("call_ended", {"agent_name": "a"}, at=1),
+        Delivery("call_ended", {"transcript_object": said("b")}, at=2),
+    ],
     "a lower level that says nothing new": [
         Delivery("call_analyzed", {"agent_name": "a"}, received=0),
         Delivery("call_ended", {"agent_name": "b"}, received=1),
@@ -252,11 +279,12 @@ BUGS = {
     compaction_of_what_nobody_carries: ("a field of the lower alone", "show"),
     smaller_time_of_a_duplicate_ignored: ("a duplicate that turns two around", "calls"),
     earlier_arrival_of_a_duplicate_ignored: ("a duplicate that came earlier", "calls"),
-    fast_path_forgets_a_second_choice: ("a second choice alone", "utterances"),
-    fast_path_takes_a_second_choice: ("a second choice after the first", "utterances"),
-    fast_path_for_whatever_is_new: ("the newer first", "calls"),
+    second_choice_is_forgotten: ("a second choice alone", "utterances"),
+    second_choice_is_taken: ("a second choice after the first", "utterances"),
+    first_choice_of_a_lower_one_is_not_looked_for: ("a first choice two below", "utterances"),
+    higher_ones_are_not_looked_at: ("the newer first", "calls"),
     late_body_leaves_no_time: ("a lower level that says nothing new", "calls"),
-    fast_path_compares_as_python_does: ("an equal value", "attributes"),
+    values_are_compared_as_python_does: ("an equal value", "attributes"),
 }
 
 
@@ -283,10 +311,12 @@ def test_planted_bug_disagrees_with_the_model(engine, bug, monkeypatch):
     assert where in differences_after(engine, CORPUS[name])
 
 
+# Drawn too seldom: values that are equal to Python in one field, and three events of one level.
+RARE = {values_are_compared_as_python_does, first_choice_of_a_lower_one_is_not_looked_for}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "bug", [bug for bug in BUGS if bug is not fast_path_compares_as_python_does], ids=name_of
-)
+@pytest.mark.parametrize("bug", [bug for bug in BUGS if bug not in RARE], ids=name_of)
 def test_generator_finds_the_planted_bug(engine, bug, monkeypatch):
     bug(monkeypatch.setattr)
     searching = settings(
@@ -301,5 +331,5 @@ def test_generator_finds_the_planted_bug(engine, bug, monkeypatch):
 
 @pytest.mark.slow
 def test_pairs_find_a_comparison_as_python_does(engine, monkeypatch):
-    fast_path_compares_as_python_does(monkeypatch.setattr)
+    values_are_compared_as_python_does(monkeypatch.setattr)
     assert differences_after(engine, every_pair()) == {"analyses", "attributes", "calls"}

@@ -226,8 +226,8 @@ def test_rebuild_quarantines_bodies_that_cannot_be_projected_together(store, db,
     before = dump(db)
     write = receiver.store.ingest.write
 
-    def failing_write(connection, entity_id, rows, **how):
-        write(connection, entity_id, rows, **how)
+    def failing_write(connection, entity_id, rows, *more, **how):
+        write(connection, entity_id, rows, *more, **how)
         if {"Ann", "+1"} <= set(rows["calls", None][0]):
             raise ValueError
 

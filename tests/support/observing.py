@@ -14,7 +14,7 @@ def seen(event, at=0, *, source="webhook", beside=None, **fields) -> Observation
     """An observation of the call `c`, made at `at`."""
     understood = parse(encoded(event, beside=beside, **fields))
     return Observation(
-        level(understood, source=source), at, source, understood.body_sha256, understood
+        level(understood, source=source), at, source, understood.body_sha256, event=understood
     )
 
 

@@ -8,7 +8,7 @@ import receiver.store.ingest
 from receiver.store import open_store, receive
 from receiver.store.connection import connect
 from receiver.store.engine import reading
-from receiver.store.observations import RECENT
+from receiver.store.ingest import RECENT
 
 
 def body_of(event, call_id="c", *, beside=None, **fields) -> bytes:
@@ -58,8 +58,8 @@ def plant(monkeypatch, error):
     """Let the projection of the call `poison` fail after its rows are written."""
     write = receiver.store.ingest.write
 
-    def failing_write(connection, entity_id, rows, **how):
-        write(connection, entity_id, rows, **how)
+    def failing_write(connection, entity_id, *rows, **how):
+        write(connection, entity_id, *rows, **how)
         if entity_id == "poison":
             raise error
 

@@ -31,8 +31,8 @@ ENDED = CALL | {
     },
 }
 # As it is today; it may only shrink.
-MAX_FILES = 16
-MAX_LINES = 1458
+MAX_FILES = 15
+MAX_LINES = 1381
 
 
 def traced(work) -> set:
