@@ -32,7 +32,7 @@ _DESCRIPTION = (
 # up. Sorting is open on what can be sorted by its value in reasonable time.
 _PRESENTATION: dict[str, dict[str, Any]] = {
     "call_log": {
-        "facets": ["agent", "outcome", "direction"],
+        "facets": ["agent", "outcome", "direction", "account"],
         "sort_desc": "started_at_ms",
         "size": 50,
         "sortable_columns": [

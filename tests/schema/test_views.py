@@ -216,6 +216,7 @@ def test_the_newest_calls_are_found_by_index(world):
         ("agent = 'Dental'", "calls_agent_name (agent_name=?)"),
         ("outcome = 'user_hangup'", "calls_disconnection_reason (disconnection_reason=?)"),
         ("direction = 'inbound'", "calls_direction (direction=?)"),
+        ("account = 'default'", "calls_account (account=?)"),
         ("who = '+493012345'", "calls_customer (<expr>=?)"),
         ("started_at_ms > 1778328000000", "calls_at (<expr>>?)"),
     ],

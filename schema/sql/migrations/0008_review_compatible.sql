@@ -42,3 +42,11 @@ CREATE TABLE saved_views (
     changed_at INTEGER,
     removed_at INTEGER
 ) STRICT, WITHOUT ROWID;
+
+-- An account's newest calls are sorted by it, as by the indexes of agent, direction and reason. Its
+-- agents are in the index too.
+-- PostgreSQL has none of them.
+DROP INDEX IF EXISTS calls_account;
+CREATE INDEX calls_account ON calls (
+    account, coalesce(start_timestamp, nullif(observed_at, 0)), agent_id
+);
