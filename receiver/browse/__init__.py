@@ -29,7 +29,7 @@ from receiver.browse.pages.home import home
 from receiver.browse.pages.login import login, logout
 from receiver.browse.pages.media import media
 from receiver.browse.pages.retention import retention_page
-from receiver.browse.pages.reviewing import write_review
+from receiver.browse.pages.review_queue import review_page
 from receiver.browse.pages.status import status_page
 from schema.questions import questions
 
@@ -129,7 +129,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/media/(?P<call_id>[^/.]+)/(?P<kind>[^/.]+)$", media),
         (r"^/-/calls$", call_list_page),
         (r"^/-/search$", former_search),
-        (r"^/-/review$", write_review),
+        (r"^/-/review$", review_page),
         (r"^/-/status$", status_page),
         (r"^/-/retention$", retention_page),
         (r"^/-/dashboards$", dashboards),
@@ -180,6 +180,14 @@ def extra_template_vars(
 def extra_css_urls() -> list[str]:
     """The stylesheet of every page."""
     return ["/-/static-plugins/callhouse/callhouse.css"]
+
+
+@hookimpl
+def menu_links(datasette: "Datasette", request: "Request | None") -> list[dict[str, str]]:
+    """The queue, for those who may review."""
+    if request is None or not pages.reviewer(datasette, request):
+        return []
+    return [{"href": datasette.urls.path("/-/review"), "label": "Review"}]
 
 
 @hookimpl

@@ -187,6 +187,7 @@ PAGES = (
     "/",
     "/-/calls?q=crown&agent=Dental",
     "/-/calls?min_cost=0.01",
+    "/-/review",
     "/-/status",
     "/-/retention",
     "/-/call/call_spoken",

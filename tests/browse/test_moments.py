@@ -201,6 +201,39 @@ def test_bar_is_the_scrubber(page):
     assert re.search(r"#t=(20.0|19.9|20.1)$", page.url)
 
 
+def test_call_is_reviewed_with_note_in_three(page):
+    opened(page, "call_1")
+    page.click("text=Bad")
+    page.fill("[name=note]", "Promised a refund.")
+    with page.expect_navigation():
+        page.click("text=Save review")
+    assert page.url.endswith("/-/call/call_1#review")
+    assert page.inner_text(".remarks .verdict .text") == "Bad"
+    assert page.inner_text(".remarks .note .text") == "Promised a refund."
+
+
+def test_queue_is_reviewed_by_keys(page, site):
+    page.goto("/-/review?day=2026-05-12")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    row = page.evaluate("document.activeElement.id")
+    with page.expect_navigation():
+        page.keyboard.press("1")
+    page.wait_for_selector(f".reviewed #{row}")
+    until(page, f"document.activeElement.id === '{row}'")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert page.url.startswith(f"{site}/-/call/{row}?queue=")
+    with page.expect_navigation():
+        page.keyboard.press("j")
+    other = page.url
+    assert f"/-/call/{row}" not in other
+    with page.expect_navigation():
+        page.keyboard.press("3")
+    assert page.inner_text(".remarks .verdict .unsure, .remarks .unsure .text") == "Unsure"
+    assert page.url == f"{other}#review"
+
+
 def test_dead_recording_says_so(page):
     opened(page, "call_2", "#turn-2")
     page.wait_for_selector(".dead")

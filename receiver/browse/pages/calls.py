@@ -28,6 +28,7 @@ from receiver.browse.pages.conversation import (
     shorten,
 )
 from receiver.browse.pages.media import kept_files, media_url
+from receiver.browse.pages.review_queue import place_of
 from receiver.browse.pages.reviewing import fetch_review
 from receiver.browse.pages.speaker_timeline import SpeakerTimeline, speaker_timeline
 from receiver.store.sql import SELECT
@@ -167,6 +168,7 @@ async def call_page(datasette: "Datasette", request: "Request") -> Response:
         "view": view,
         "quarantined": quarantined,
         "review": await fetch_review(reader, request, call_id),
+        "place": await place_of(reader, request, call_id),
         "reason": next(iter(reasons), {}),
         "neighbours": await _fetch_neighbours(reader, view),
         "object": shown if len(shown) <= MAX_CHARACTERS else f"{shown[:MAX_CHARACTERS]}…",

@@ -1,0 +1,147 @@
+"""Which calls to review, and how far people and Retell agree."""
+
+import re
+from datetime import date
+
+import pytest
+
+from receiver.browse import access
+from receiver.browse.access import hash_password
+from receiver.browse.pages.review_queue import parse_queue, sample
+from receiver.store import reviewing
+from receiver.store.reviewing import Annotation
+from tests.support.browsing import START, simple, visiting
+from tests.support.storing import stored
+
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
+DAY = date(2026, 5, 12)
+HOUR_MS = 3_600_000
+
+
+def calls(count, agents=2):
+    return [{"call_id": f"call_{n}", "agent_id": f"agent_{n % agents}"} for n in range(count)]
+
+
+def test_sample_has_so_many_of_each_agent():
+    found = sample(calls(40), DAY, 5)
+    agents = [int(id.removeprefix("call_")) % 2 for id in found]
+    assert (agents.count(0), agents.count(1)) == (5, 5)
+    assert sample(calls(3), DAY, 5) == sample(calls(3), DAY, 50)
+
+
+def test_sample_is_the_same_in_any_order():
+    assert sample(calls(40), DAY, 5) == sample(calls(40)[::-1], DAY, 5)
+
+
+def test_later_calls_replace_few_of_a_sample():
+    before, after = sample(calls(200, 1), DAY, 10), sample(calls(220, 1), DAY, 10)
+    assert len({*before} & {*after}) >= 7
+
+
+def test_another_day_has_another_sample():
+    assert sample(calls(200, 1), DAY, 10) != sample(calls(200, 1), date(2026, 5, 13), 10)
+
+
+def test_every_call_is_as_likely():
+    days = [date.fromordinal(DAY.toordinal() + n) for n in range(400)]
+    chosen = [id for day in days for id in sample(calls(20, 1), day, 5)]
+    # 2,000 of 20 calls: 100 each, with a standard deviation of 9.
+    assert all(60 < chosen.count(f"call_{n}") < 140 for n in range(20))
+
+
+@pytest.mark.parametrize("per", ["", "0", "x", "-1", "99999999999", "²"])
+def test_odd_addresses_have_a_queue(per):
+    queue = parse_queue({"day": "soon", "per": per}, DAY)
+    assert queue.day == DAY
+    assert 1 <= queue.per_agent <= 100
+
+
+@pytest.fixture
+def get(settings, store):
+    """Get a page as the reviewer Rita; there are 12 calls of two agents, and two that do not
+    count."""
+    user = access.User("reviewer", hash_password("a password", iterations=1))
+    masked = access.User("masked", user.password_hash)
+    known = access.AccessList(users={"rita": user, "max": masked})
+    access.save(access.path_beside(settings.database_path), known)
+    for n in range(12):
+        analysis = {"call_successful": n % 3 > 0}
+        stored(
+            store,
+            simple(
+                f"call_{n:02}",
+                agent_id=f"agent_{n % 2}",
+                agent_version=1,
+                start_timestamp=START + n * HOUR_MS,
+                call_analysis=analysis,
+            ),
+        )
+    stored(store, simple("call_failed", disconnection_reason="dial_failed"))
+    stored(store, simple("call_now", call_status="ongoing", disconnection_reason=None))
+    with visiting(settings, user="rita") as get:
+        yield get
+
+
+def annotate(store, call_id, kind, value, author="rita"):
+    id = reviewing.annotation_id(kind, author)
+    row = Annotation(call_id, id, kind, None, None, None, value, author, 5, 5)
+    reviewing.put_annotations(store, [row])
+
+
+def shown(page):
+    return re.findall(r'class="open" id="\w+" href="/-/call/(\w+)\?queue=([^"]+)"', page.text)
+
+
+def test_queue_of_day_leads_through_its_calls(get):
+    page = get("/-/review?per=3")
+    assert 'name="day" value="2026-05-12"' in page.text
+    assert len(shown(page)) == 6
+    assert shown(get("/-/review?day=2026-05-12&per=3")) == shown(page)
+    (first, query), (second, _), *_ = shown(page)
+    call = get(f"/-/call/{first}?queue={query}").text
+    assert "1 of 6" in call
+    assert re.findall(r'rel="next" href="/-/call/(\w+)\?queue=', call) == [second]
+    assert 'aria-label="Queue"' not in get(f"/-/call/call_failed?queue={query}").text
+
+
+def test_assigned_calls_are_a_queue(get, store):
+    for call_id, user in (("call_03", "rita"), ("call_04", "admin")):
+        annotate(store, call_id, "assignee", user)
+    assert [id for id, _ in shown(get("/-/review?mine=1"))] == ["call_03"]
+
+
+def test_reviewed_calls_stay_and_are_counted(get, store):
+    before = shown(get("/-/review"))
+    annotate(store, before[0][0], "verdict", "good")
+    page = get("/-/review")
+    assert shown(page) == before
+    assert f"1 of {len(before)} reviewed" in page.text
+
+
+def test_agreement_has_wilsons_interval(get, store):
+    # Retell's: not successful are 0, 3, 6, 9. People: good, but 3 and 6.
+    for n in range(12):
+        annotate(store, f"call_{n:02}", "verdict", "bad" if n in (3, 6) else "good")
+    annotate(store, "call_01", "verdict", "bad", author="model:judge")
+    page = get("/-/review").text
+    rows = re.findall(r"<tr><th scope=\"row\">Dental <small>v1</small>(.*?)</tr>", page, re.DOTALL)
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in rows]
+    # Agents 0 (0, 2, ... 10) and 1 (1, 3, ... 11): 5 of 6 agree each, as 0 and 9 do not.
+    # Wilson's interval of 5 of 6: 43.6 % to 97.0 %.
+    expected = ["6", "83 % <small>44 to 97 %</small>", "0", "1"]
+    assert cells == [expected, expected]
+
+
+def test_newest_verdict_of_a_call_counts(get, store):
+    annotate(store, "call_01", "verdict", "bad")
+    later = Annotation("call_01", "z", "verdict", None, None, None, "good", "rob", 6, 6)
+    reviewing.put_annotations(store, [later])
+    assert "100 % <small>" in get("/-/review").text
+
+
+def test_masked_readers_have_no_buttons(settings, get):
+    with visiting(settings, user="max") as get_masked:
+        page = get_masked("/-/review").text
+    assert 'name="verdict"' not in page
+    assert "call_0" in page
