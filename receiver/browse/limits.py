@@ -24,6 +24,9 @@ INDEX, INDEXED = "transcripts_fts", "transcripts"
 # Tables that the views of a limited login read beside their own.
 JOINED = frozenset({"calls", "chats", "attributes", INDEXED, INDEX})
 
+# Tables that views of figures join with the allowed calls.
+LEFT_JOINED = frozenset({"analyses", "latencies", "call_metrics"})
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
