@@ -66,19 +66,22 @@ def clean(store: Store, *, pause: Pause = time.sleep) -> str | None:
 
 
 def merge_index(store: Store, *, pause: Pause) -> None:
-    """Merge all segments of the full-text index into one: deleted terms are not copied.
+    """Merge all segments of each full-text index into one: deleted terms are not copied.
 
     Source: https://www.sqlite.org/fts5.html#the_merge_command
     """
+    for index in sql.SEARCH_INDEXES:
+        _merge(store, index, pause=pause)
+
+
+def _merge(store: Store, index: str, *, pause: Pause) -> None:
     # A negative number begins with every segment there is; those that come later have no old terms.
     count = -_INDEX_PAGES
     while True:
         began = time.monotonic()
         with store.transaction() as connection:
             before = connection.total_changes
-            connection.execute(
-                "INSERT INTO transcripts_fts (transcripts_fts, rank) VALUES ('merge', ?)", (count,)
-            )
+            connection.execute(sql.MERGE[index], (count,))
             is_done = connection.total_changes - before < 2
         if is_done and count > 0:
             return

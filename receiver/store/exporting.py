@@ -107,8 +107,9 @@ class FileSnapshot:
                 copy.execute(f"PRAGMA application_id = {COPY_ID}")
                 # Takes the bodies out of the free pages too.
                 copy.execute("VACUUM")
-                # It may renumber the rows that the search index points to.
-                copy.execute(sql.REINDEX_TRANSCRIPTS)
+                # It may renumber the rows that the search indexes point to.
+                for statement in sql.REINDEX:
+                    copy.execute(statement)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -1,8 +1,11 @@
 """The statements. Built from schema.tables, never from names in a payload."""
 
+import re
+
 from schema.events import CUT
 from schema.rows import DISCRIMINATORS
 from schema.sql.macros import plain
+from schema.sql.views import read
 from schema.tables import ACCOUNT_KEYS, CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table
 
 
@@ -148,7 +151,19 @@ UNFOUNDED = {
     f"WHERE NOT EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.{key})"
     for table, key in (("calls", "call_id"), ("chats", "chat_id"))
 }
-REINDEX_TRANSCRIPTS = "INSERT INTO transcripts_fts (transcripts_fts) VALUES ('rebuild')"
+# The full-text indexes, and what indexes every text again.
+SEARCH_INDEXES = ("transcripts_fts", "summaries_fts", "characters_fts")
+MERGE = {name: f"INSERT INTO {name} ({name}, rank) VALUES ('merge', ?)" for name in SEARCH_INDEXES}
+REINDEX = (
+    "INSERT INTO transcripts_fts (transcripts_fts) VALUES ('rebuild')",
+    *(f"INSERT INTO {name} ({name}) VALUES ('delete-all')" for name in SEARCH_INDEXES[1:]),
+    # As the migration does that creates them.
+    *re.findall(
+        r"^INSERT INTO \w+_fts \(rowid, text\)\n.*?(?=;$)",
+        read("migrations/0008_review_compatible.sql"),
+        re.MULTILINE | re.DOTALL,
+    ),
+)
 
 STATE_OF_CALL = (
     "SELECT c.call_status, c.level, c.disconnection_reason, c.duration_ms, c.combined_cost_cents, "

@@ -168,8 +168,9 @@ class Store:
         """Nothing: a transaction that writes has the whole file."""
 
     def reindex(self, connection: protocols.Connection) -> None:
-        """Rebuild the full-text index."""
-        connection.execute(sql.REINDEX_TRANSCRIPTS)
+        """Rebuild the full-text indexes."""
+        for statement in sql.REINDEX:
+            connection.execute(statement)
 
     def _lead(self, leader: _Waiting) -> None:
         """Commit the leader and everybody who has come by the time it may write."""

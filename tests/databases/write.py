@@ -24,7 +24,7 @@ RECEIVED_MS = 1_778_699_295_274
 # The tables inside a full-text index are made by it.
 OBJECTS = (
     "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL "
-    "AND name NOT LIKE 'sqlite_%' AND name NOT LIKE 'transcripts_fts_%' OR type = 'trigger'"
+    "AND name NOT LIKE 'sqlite_%' AND name NOT LIKE '%\\_fts\\_%' ESCAPE '\\' OR type = 'trigger'"
 )
 
 

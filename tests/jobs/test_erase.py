@@ -19,7 +19,7 @@ from receiver.store.engine import reading
 from receiver.store.erasing import ids_where, ids_with_number
 from receiver.transfer import copy as copy_all
 from tests.support.engines import url_of
-from tests.support.erasing import SECRET, add_whole, erased, files_with, rebuilt
+from tests.support.erasing import SECRET, WRITTEN, add_whole, erased, files_with, rebuilt
 from tests.support.histories import deliver, seeded
 from tests.support.running import environment, wait_until
 from tests.support.storing import add, count, rows
@@ -186,11 +186,11 @@ def test_no_byte_is_left_in_any_file(settings, database):
     with closing(open_store(database)) as store:
         deliver(store, seeded(3, 200))
         for n in range(60):
-            add_whole(store, f"gone_{n:02}", transcript=f"User: {SECRET} {'x' * n}")
+            add_whole(store, f"gone_{n:02}", transcript=f"User: {SECRET} {WRITTEN} {'x' * n}")
         done = erased(settings, store, *(f"gone_{n:02}" for n in range(60)))
         assert done.left is None
         # While the store still has the file open.
-        assert files_with(database.parent, SECRET, SECRET.lower()) == set()
+        assert files_with(database.parent, SECRET, SECRET.lower(), WRITTEN) == set()
 
 
 @pytest.mark.sqlite

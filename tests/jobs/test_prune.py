@@ -17,7 +17,7 @@ from receiver.store.connection import connect
 from receiver.transfer import compare
 from receiver.transfer import copy as copy_all
 from tests.support.engines import url_of
-from tests.support.erasing import SECRET, WHOLE, add_whole, files_with, rebuilt
+from tests.support.erasing import SECRET, WHOLE, WRITTEN, add_whole, files_with, rebuilt
 from tests.support.histories import deliver, seeded
 from tests.support.storing import add, count, rows
 from tests.support.tables import dump
@@ -241,7 +241,7 @@ def test_no_byte_of_personal_data_is_left(pruned, database):
         for n in range(40):
             add_whole(store, f"gone_{n:02}", disconnection_reason="user_hangup")
         assert pruned(PERSONAL=7).left is None
-        assert files_with(database.parent, SECRET, SECRET.lower()) == set()
+        assert files_with(database.parent, SECRET, SECRET.lower(), WRITTEN) == set()
 
 
 @pytest.mark.sqlite

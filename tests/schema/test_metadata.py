@@ -86,7 +86,8 @@ def columns_of(path):
     with closing(sqlite3.connect(path)) as connection:
         names = connection.execute(
             "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') "
-            "AND name NOT LIKE 'transcripts_fts%' AND name NOT LIKE '\\_%' ESCAPE '\\'"
+            "AND name NOT LIKE '%\\_fts%' ESCAPE '\\' AND name NOT LIKE '\\_%' ESCAPE '\\' "
+            "AND name <> 'characters_terms'"
         ).fetchall()
         return {
             name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
@@ -174,11 +175,13 @@ def test_plumbing_is_hidden(path):
     assert hidden == {
         *(table.name for table in ROLLUP_TABLES),
         "_sqlite_migrations",
-        "transcripts_fts",
-        "transcripts_fts_config",
-        "transcripts_fts_data",
-        "transcripts_fts_docsize",
-        "transcripts_fts_idx",
+        *("transcripts_fts", "summaries_fts", "characters_fts", "characters_terms"),
+        *(f"transcripts_fts_{part}" for part in ("config", "data", "docsize", "idx")),
+        *(
+            f"{name}_{part}"
+            for name in ("summaries_fts", "characters_fts")
+            for part in ("config", "data", "docsize", "idx")
+        ),
     }
 
 

@@ -14,6 +14,7 @@ import pytest
 from receiver.errors import SchemaMismatch, StoreUnavailable
 from receiver.store import Store, migrate, rebuild, receive, show
 from receiver.store.connection import connect, sqlite3
+from receiver.store.sql import SEARCH_INDEXES
 from schema.disconnection_reasons import REASONS
 from schema.sql.views import views
 from schema.tables import ALL_TABLES, ROLLUP_TABLES, TABLES
@@ -71,7 +72,7 @@ def test_every_table_of_the_file_is_described(db):
     ours = {
         name
         for (name,) in map(tuple, found)
-        if not name.startswith(("_", "sqlite_", "transcripts_fts"))
+        if not name.startswith(("_", "sqlite_", *SEARCH_INDEXES, "characters_terms"))
     }
     assert ours == {table.name for table in ALL_TABLES}
 
@@ -135,12 +136,17 @@ def test_nothing_counts_up_and_nothing_reads_a_clock(db):
     assert not re.search(r"\bnow\b|\bCURRENT_(TIME|DATE)|\bunixepoch\(\s*\)", code, re.I)
 
 
-def test_triggers_keep_the_search_index_and_nothing_else(db):
+def test_triggers_keep_the_search_indexes_and_nothing_else(db):
     triggers = db.execute("SELECT name, tbl_name FROM sqlite_master WHERE type = 'trigger'")
     assert {tuple(row) for row in triggers} == {
-        ("transcripts_fts_insert", "transcripts"),
-        ("transcripts_fts_update", "transcripts"),
-        ("transcripts_fts_delete", "transcripts"),
+        (f"{table}_{of}_{event}", table)
+        for table, of in (
+            ("transcripts", "fts"),
+            ("transcripts", "search"),
+            ("analyses", "search"),
+            ("chats", "search"),
+        )
+        for event in ("insert", "update", "delete")
     }
 
 
@@ -363,8 +369,9 @@ def test_search_in_an_older_version_finds_its_words(path):
         db.execute(
             "INSERT INTO transcripts_fts (transcripts_fts, rank) VALUES ('integrity-check', 1)"
         )
-        indexed = "SELECT count(*) FROM transcripts_fts WHERE transcripts_fts MATCH 'the OR a'"
-        assert db.execute(indexed).fetchone()[0] == 1
+        for index, entries in (("transcripts_fts", 1), ("summaries_fts", 2)):
+            indexed = f"SELECT count(*) FROM {index} WHERE {index} MATCH 'the OR a'"
+            assert db.execute(indexed).fetchone()[0] == entries, index
 
 
 def test_older_syncs_stay_without_a_key(path):

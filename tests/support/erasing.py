@@ -11,6 +11,8 @@ from tests.support import ROOT
 from tests.support.storing import add
 
 SECRET = "Zyxomma"
+# Indexed by its characters.
+WRITTEN = "鬱蒼橡"
 WHOLE = {
     "transcript": f"User: {SECRET} speaking.",
     "transcript_with_tool_calls": [{"role": "user", "content": SECRET, "words": []}],
@@ -20,7 +22,7 @@ WHOLE = {
     "start_timestamp": 1_778_544_000_000,
     "metadata": {"who": SECRET},
     "recording_url": f"https://r/{SECRET}",
-    "call_analysis": {"call_summary": SECRET, "call_successful": True},
+    "call_analysis": {"call_summary": f"{SECRET} {WRITTEN}", "call_successful": True},
     "disconnection_reason": f"{SECRET} reason",
     "call_cost": {"combined_cost": 2, "product_costs": [{"product": "voice", "cost": 2}]},
 }

@@ -9,6 +9,7 @@ from receiver.store import open_store, receive
 from receiver.store.connection import connect
 from receiver.store.engine import reading
 from receiver.store.ingest import RECENT
+from receiver.store.sql import SEARCH_INDEXES
 
 
 def body_of(event, call_id="c", *, beside=None, **fields) -> bytes:
@@ -51,7 +52,7 @@ def written(statements) -> list[str]:
     words = [statement.split(maxsplit=3) for statement in statements]
     names = [w[2] for w in words if w[0] in ("INSERT", "DELETE")]
     names += [w[1] for w in words if w[0] == "UPDATE"]
-    return [n for n in names if n != "entity_locks" and not n.startswith("transcripts_fts")]
+    return [n for n in names if n != "entity_locks" and not n.startswith(SEARCH_INDEXES)]
 
 
 def plant(monkeypatch, error):

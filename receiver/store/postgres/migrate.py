@@ -58,6 +58,8 @@ _TYPES = {
     " STRICT, WITHOUT ROWID": "",
 }
 _TYPE = re.compile(r"\b(?:TEXT|INTEGER|REAL|BLOB)\b| STRICT(?:, WITHOUT ROWID)?")
+# Pages search a file.
+_OF_SEARCH = re.compile(r"^(?:CREATE VIRTUAL TABLE|INSERT INTO) \w+(?:_fts|_terms)\b", re.MULTILINE)
 _CREATED = re.compile(r"^CREATE (?:VIRTUAL )?(\w+) (\w+)", re.MULTILINE)
 
 
@@ -126,7 +128,8 @@ def tables(script: str, *, in_cluster: bool = False) -> Iterator[str]:
     """
     for statement in _statements(script):
         created = _CREATED.search(statement)
-        if created and (created[1] == "TRIGGER" or created[2] in OWN.keys() | _OF_PAGES):
+        is_of_sqlite = created and (created[1] == "TRIGGER" or created[2] in OWN.keys() | _OF_PAGES)
+        if is_of_sqlite or _OF_SEARCH.search(statement):
             continue
         for parent in PARENTS.values() if in_cluster else ():
             statement = statement.replace(f" {reference(parent)}", "")
