@@ -30,6 +30,7 @@ from receiver.browse.pages.login import login, logout
 from receiver.browse.pages.media import media
 from receiver.browse.pages.retention import retention_page
 from receiver.browse.pages.review_queue import review_page
+from receiver.browse.pages.statement import statement_page
 from receiver.browse.pages.status import status_page
 from schema.questions import questions
 
@@ -130,6 +131,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/calls$", call_list_page),
         (r"^/-/search$", former_search),
         (r"^/-/review$", review_page),
+        (r"^/-/statement$", statement_page),
         (r"^/-/status$", status_page),
         (r"^/-/retention$", retention_page),
         (r"^/-/dashboards$", dashboards),

@@ -36,7 +36,7 @@ MAX_BODY_BYTES = 64 * 1024
 
 _MCP = "/-/mcp"
 # Forms. All other pages are read with GET.
-_POST_PATHS = ("/-/login", "/-/logout", "/-/review")
+_POST_PATHS = ("/-/login", "/-/logout", "/-/review", "/-/statement")
 _PUBLIC_PATHS = frozenset({"/-/login", "/-/logout", "/robots.txt", "/favicon.ico"})
 _PUBLIC_FOLDERS = ("/-/static/", "/-/static-plugins/")
 _DATA_SUFFIXES = (".json", ".jsono", ".csv", ".db")

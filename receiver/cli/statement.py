@@ -1,7 +1,5 @@
 """`callhouse statement`: what a month cost, by client, and an invoice compared with it."""
 
-import csv
-import io
 import json
 import re
 import sys
@@ -18,6 +16,7 @@ from receiver import clock, config
 from receiver.cli.group import main
 from receiver.cli.tables import Column, print_table
 from receiver.errors import SettingsError
+from receiver.jobs.statement import as_csv, dollars, explanations, line_name, notes
 from schema import billing
 
 if TYPE_CHECKING:
@@ -113,20 +112,11 @@ def statement(
     elif as_json:
         click.echo(json.dumps(_as_json(found)))
     elif format_ == "csv":
-        click.echo(_csv(found), nl=False)
+        click.echo(as_csv(found), nl=False)
     elif format_ == "html":
         click.echo(_html(found, settings.timezone, has_markup=bool(markup)))
     else:
         _print(found, zone, has_markup=bool(markup))
-
-
-def _dollars(cents: int | float) -> str:
-    sign = "-" if cents < 0 else ""
-    return f"{sign}{abs(cents) / 100:,.2f}"
-
-
-def _name(grouping: str | None, line: "Line") -> str:
-    return line.name or (f"no {grouping.removeprefix('metadata.')}" if grouping else "all")
 
 
 def _print(found: "Month", zone: ZoneInfo, *, has_markup: bool) -> None:
@@ -149,10 +139,10 @@ def _print(found: "Month", zone: ZoneInfo, *, has_markup: bool) -> None:
             amounts.append(sum(line.families.get(family, 0) for family in rest))
         amounts += [line.total, *([line.price] if has_markup else [])]
         chats = [f"{line.chats:,}"] if of.total.chats else []
-        return [name, f"{line.calls:,}", *chats, f"{line.minutes:,.1f}", *map(_dollars, amounts)]
+        return [name, f"{line.calls:,}", *chats, f"{line.minutes:,.1f}", *map(dollars, amounts)]
 
     click.echo(f"{of.month}, US dollars, days in {zone.key}")
-    rows = [cells(line, _name(of.grouping, line)) for line in of.lines]
+    rows = [cells(line, line_name(of.grouping, line)) for line in of.lines]
     if of.grouping:
         print_table(columns, rows, footer=cells(of.total, "Total"))
     else:
@@ -161,73 +151,24 @@ def _print(found: "Month", zone: ZoneInfo, *, has_markup: bool) -> None:
         click.echo(
             f"Correction since it was closed: {correction.name or 'all'}: "
             f"{correction.calls:+,} calls, {correction.chats:+,} chats, "
-            f"{_dollars(correction.total)}"
+            f"{dollars(correction.total)}"
         )
-    for note in _notes(found, zone):
+    for note in notes(found, zone):
         click.echo(note)
-
-
-def _notes(found: "Month", zone: ZoneInfo) -> list[str]:
-    """Whether the month is closed, and what its figures lack."""
-    of, notes = found.statement, []
-    if of.closed_at is not None:
-        day = datetime.fromtimestamp(of.closed_at / 1000, zone).date()
-        notes.append(f"Closed on {day}.")
-    elif found.unsettled:
-        calls = f"{found.unsettled:,} call{'s' * (found.unsettled != 1)}"
-        notes.append(f"Not closed: the cost of {calls} may still change.")
-    else:
-        notes.append("Not closed: the month is not over.")
-    if found.forecast:
-        low, expected, high = (
-            _dollars(v) for v in (found.forecast.low, found.forecast.expected, found.forecast.high)
-        )
-        notes.append(f"Forecast for the month: {expected}; 4 of 5 times from {low} to {high}.")
-    if found.missing:
-        calls = f"{found.missing:,} call{'s' * (found.missing != 1)}"
-        notes.append(f"Retell lists {calls} that are not here: run `callhouse sync`.")
-    return notes
-
-
-def _csv(found: "Month") -> str:
-    of, file = found.statement, io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        ["month", "group", "name", "calls", "chats", "minutes", *of.families, "cost", "price"]
-    )
-    for line in [*of.lines, of.total]:
-        amounts = [line.families.get(family, 0) for family in of.families]
-        writer.writerow(
-            [
-                of.month,
-                _cell(line.key),
-                _cell(line.name),
-                line.calls,
-                line.chats,
-                line.minutes,
-                *(f"{amount / 100:.2f}" for amount in (*amounts, line.total, line.price)),
-            ]
-        )
-    return file.getvalue()
-
-
-def _cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _html(found: "Month", timezone: str, *, has_markup: bool) -> str:
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("receiver.cli", "."), autoescape=True)
-    environment.filters["dollars"] = _dollars
+    environment.filters["dollars"] = dollars
     return environment.get_template("statement.html").render(
         found=found,
         of=found.statement,
         timezone=timezone,
         has_markup=has_markup,
-        names=[_name(found.statement.grouping, line) for line in found.statement.lines],
-        notes=_notes(found, ZoneInfo(timezone)),
+        names=[line_name(found.statement.grouping, line) for line in found.statement.lines],
+        notes=notes(found, ZoneInfo(timezone)),
     )
 
 
@@ -267,31 +208,14 @@ def _print_reconciled(found: "Month", invoice: dict[str, Decimal], *, as_json: b
             [
                 (
                     line.product,
-                    "" if line.ours is None else _dollars(line.ours),
-                    "" if line.theirs is None else _dollars(line.theirs),
-                    _dollars((line.ours or 0) - (line.theirs or 0)),
+                    "" if line.ours is None else dollars(line.ours),
+                    "" if line.theirs is None else dollars(line.theirs),
+                    dollars((line.ours or 0) - (line.theirs or 0)),
                     line.verdict,
                 )
                 for line in lines
             ],
         )
-        for note in _explanations(found, is_equal=not differing):
+        for note in explanations(found, is_equal=not differing):
             click.echo(note)
     sys.exit(1 if differing else 0)
-
-
-def _explanations(found: "Month", *, is_equal: bool) -> list[str]:
-    """What may explain a difference between the calls and an invoice."""
-    if is_equal:
-        return ["Every product agrees."]
-    counts = (
-        (found.not_final, "whose cost is not final"),
-        (found.transferred, "with a transferred leg, which is billed later"),
-        (found.gone, "that Retell has deleted"),
-        (found.missing, "that Retell lists and that are not here: run `callhouse sync`"),
-    )
-    notes = [f"{count:,} call{'s' * (count != 1)} {what}" for count, what in counts if count]
-    if chats := found.statement.total.chats:
-        notes.append(f"{chats:,} chat{'s' * (chats != 1)}, which are counted here")
-    notes.append("Numbers and subscriptions are billed without a call.")
-    return ["What may explain differences:", *(f"- {note}" for note in notes)]

@@ -79,13 +79,14 @@ _CLOSE = (
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """A month's statement, and what its figures depend on.
+    """A month's statement, and what its figures depend on; `is_over`: it has no more days.
 
     `unsettled`: calls whose cost may still change. `missing`: calls that Retell lists and that are
     not here. `products` are exact cents. The counts of calls explain differences from an invoice.
     """
 
     statement: Statement
+    is_over: bool
     unsettled: int
     missing: int
     products: Mapping[str, Any]
@@ -103,8 +104,9 @@ def read_month(
     timezone: str,
     now_ms: int,
     markup: Any,
+    close: bool = True,
 ) -> Month:
-    """The statement of a month, YYYY-MM in the time zone; closes the month if it can be closed.
+    """The statement of a month, YYYY-MM in the time zone. With `close`, close it if it can be.
 
     `grouping` is account, agent, metadata.NAME or None. Raises ValueError for a month that is none,
     and what `reading` and StoreUnavailable say of the database.
@@ -123,15 +125,10 @@ def read_month(
         not_final, transferred, gone = connection.execute(_EXPLAINED, bounds).fetchone()
         closed = connection.execute(_CLOSED, (month, grouping or "", timezone)).fetchone()
         predicted = _forecast(connection, zone, now_ms) if since <= now_ms < until else None
-    if closed is None and now_ms >= until and not unsettled:
+    if close and closed is None and now_ms >= until and not unsettled:
         sums = billing.dump(groups, lambda key: _stored_key(grouping, key))
         closed = (now_ms, sums)
-        store = open_store(where)
-        try:
-            row = (month, grouping or "", timezone, now_ms, sums)
-            store.run(lambda c: c.execute(_CLOSE, row) and None)
-        finally:
-            store.close()
+        _close(where, (month, grouping or "", timezone, now_ms, sums))
     shown, changed = groups, []
     if closed:
         names = {_stored_key(grouping, key): (key, sums.name) for key, sums in groups.items()}
@@ -146,6 +143,7 @@ def read_month(
             closed_at=closed[0] if closed else None,
             corrections=changed,
         ),
+        is_over=now_ms >= until,
         unsettled=unsettled,
         missing=int(missing),
         products=billing.sum_products(groups.values()),
@@ -154,6 +152,14 @@ def read_month(
         gone=gone,
         forecast=predicted,
     )
+
+
+def _close(where: Location, row: tuple[Any, ...]) -> None:
+    store = open_store(where)
+    try:
+        store.run(lambda c: c.execute(_CLOSE, row) and None)
+    finally:
+        store.close()
 
 
 def _midnight(day: date, zone: ZoneInfo) -> int:

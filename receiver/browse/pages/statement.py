@@ -1,0 +1,125 @@
+"""/-/statement: what a month cost, as `callhouse statement` prints it, and an invoice beside it."""
+
+import asyncio
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from datasette import Response
+
+from receiver import clock
+from receiver.browse.pages import require_unlimited_reader
+from receiver.jobs.statement import as_csv, dollars, explanations, line_name, notes
+from receiver.store.statements import METADATA, Month, read_month
+from schema import billing
+
+if TYPE_CHECKING:
+    from datasette import Request
+    from datasette.app import Datasette
+
+# Months in the list.
+_MONTHS = 24
+_GROUPINGS = {"": "No groups", "account": "Account", "agent": "Agent"}
+_MARKUP = re.compile(r"[0-9]{1,3}(\.[0-9]{1,4})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for."""
+
+    month: str
+    grouping: str | None
+    markup: str
+
+
+async def statement_page(datasette: "Datasette", request: "Request") -> Response:
+    """`/-/statement?month=YYYY-MM&by=agent&markup=20`; with `csv`, a file. A posted invoice is
+    compared. It closes no month. Raises Forbidden."""
+    reader = await require_unlimited_reader(datasette, request)
+    settings, now_ms = datasette.callhouse_settings, clock.now_ms()
+    zone = ZoneInfo(settings.timezone)
+    today = datetime.fromtimestamp(now_ms / 1000, zone).date()
+    posted = await request.post_vars() if request.method == "POST" else {}
+    said = {name: posted.get(name) or request.args.get(name) or "" for name in _FIELDS}
+    problem = None
+    try:
+        asked = _asked(said, today, is_masked=reader.is_masked)
+    except ValueError as error:
+        asked, problem = Asked(f"{today:%Y-%m}", None, ""), str(error).capitalize()
+    read = partial(
+        read_month,
+        settings.database,
+        asked.month,
+        grouping=asked.grouping,
+        timezone=settings.timezone,
+        now_ms=now_ms,
+        markup=Decimal(asked.markup or 0) / 100,
+        close=False,
+    )
+    found = await asyncio.to_thread(read)
+    if "csv" in request.args:
+        name = f"statement-{asked.month}.csv"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(as_csv(found), headers=headers, content_type="text/csv; charset=utf-8")
+    context = {
+        "found": found,
+        "of": found.statement,
+        "asked": asked,
+        "problem": problem,
+        "months": _months(today, asked.month),
+        "groupings": _GROUPINGS,
+        "name": partial(line_name, asked.grouping),
+        "notes": notes(found, zone),
+        "cents": dollars,
+        "timezone": settings.timezone,
+        "invoice": posted.get("invoice", ""),
+        **(_compared(found, posted["invoice"]) if posted.get("invoice") else {}),
+    }
+    page = await datasette.render_template("statement.html", context, request=request)
+    return Response.html(page)
+
+
+_FIELDS = ("month", "by", "name", "markup")
+
+
+def _asked(said: dict[str, str], today: date, *, is_masked: bool) -> Asked:
+    """Raises ValueError for what cannot be asked for."""
+    month = said["month"] or f"{today:%Y-%m}"
+    grouping: str | None = said["by"] or None
+    if said["name"]:
+        grouping = METADATA + said["name"]
+    try:
+        billing.month_days(month)
+    except ValueError:
+        raise ValueError("a month is written as 2026-10") from None
+    is_metadata = bool(grouping) and str(grouping).startswith(METADATA)
+    if is_metadata and is_masked:
+        raise ValueError("your role sees no values of metadata")
+    if not is_metadata and (grouping or "") not in _GROUPINGS:
+        raise ValueError("a statement is by account, agent or a name of the metadata")
+    if said["markup"] and not _MARKUP.fullmatch(said["markup"]):
+        raise ValueError("a markup is a percentage such as 20")
+    return Asked(month, grouping, said["markup"])
+
+
+def _months(today: date, asked: str) -> list[str]:
+    """The newest months, and the one that is shown."""
+    found, day = {asked}, today.replace(day=1)
+    for _ in range(_MONTHS):
+        found.add(f"{day:%Y-%m}")
+        day = (day - timedelta(days=1)).replace(day=1)
+    return sorted(found, reverse=True)
+
+
+def _compared(found: Month, invoice: str) -> dict[str, object]:
+    try:
+        lines = billing.reconcile(found.products, billing.read_invoice(invoice))
+    except ValueError as error:
+        return {"invoice_problem": f"The invoice cannot be read: {error}."}
+    is_equal = all(line.verdict == "agrees" for line in lines)
+    first, *rest = explanations(found, is_equal=is_equal)
+    return {"compared": lines, "verdict": first, "reasons": [r.removeprefix("- ") for r in rest]}

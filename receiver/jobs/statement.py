@@ -1,0 +1,92 @@
+"""A month's statement in words and as CSV: what the command and the page show alike."""
+
+import csv
+import io
+from datetime import datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from receiver.transfer.formats import defused
+
+if TYPE_CHECKING:
+    from receiver.store.statements import Month
+    from schema.billing import Line
+
+
+def dollars(cents: int | float) -> str:
+    """Cents as dollars, with thousands separators."""
+    sign = "-" if cents < 0 else ""
+    return f"{sign}{abs(cents) / 100:,.2f}"
+
+
+def line_name(grouping: str | None, line: "Line") -> str:
+    """What a person calls a line's group."""
+    return line.name or (f"no {grouping.removeprefix('metadata.')}" if grouping else "all")
+
+
+def notes(found: "Month", zone: ZoneInfo) -> list[str]:
+    """Whether the month is closed, and what its figures lack."""
+    of, found_notes = found.statement, list[str]()
+    if of.closed_at is not None:
+        day = datetime.fromtimestamp(of.closed_at / 1000, zone).date()
+        found_notes.append(f"Closed on {day}.")
+    elif found.unsettled:
+        calls = f"{found.unsettled:,} call{'s' * (found.unsettled != 1)}"
+        found_notes.append(f"Not closed: the cost of {calls} may still change.")
+    else:
+        found_notes.append(
+            "Not closed: `callhouse statement` closes it."
+            if found.is_over
+            else "Not closed: the month is not over."
+        )
+    if found.forecast:
+        low, expected, high = (
+            dollars(v) for v in (found.forecast.low, found.forecast.expected, found.forecast.high)
+        )
+        found_notes.append(
+            f"Forecast for the month: {expected}; 4 of 5 times from {low} to {high}."
+        )
+    if found.missing:
+        calls = f"{found.missing:,} call{'s' * (found.missing != 1)}"
+        found_notes.append(f"Retell lists {calls} that are not here: run `callhouse sync`.")
+    return found_notes
+
+
+def as_csv(found: "Month") -> str:
+    """A row for each line and the total; amounts in dollars, every family."""
+    of, file = found.statement, io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        ["month", "group", "name", "calls", "chats", "minutes", *of.families, "cost", "price"]
+    )
+    for line in [*of.lines, of.total]:
+        amounts = [line.families.get(family, 0) for family in of.families]
+        writer.writerow(
+            [
+                of.month,
+                defused(line.key),
+                defused(line.name),
+                line.calls,
+                line.chats,
+                line.minutes,
+                *(f"{amount / 100:.2f}" for amount in (*amounts, line.total, line.price)),
+            ]
+        )
+    return file.getvalue()
+
+
+def explanations(found: "Month", *, is_equal: bool) -> list[str]:
+    """What may explain a difference between the calls and an invoice."""
+    if is_equal:
+        return ["Every product agrees."]
+    counts = (
+        (found.not_final, "whose cost is not final"),
+        (found.transferred, "with a transferred leg, which is billed later"),
+        (found.gone, "that Retell has deleted"),
+        (found.missing, "that Retell lists and that are not here: run `callhouse sync`"),
+    )
+    found_notes = [f"{count:,} call{'s' * (count != 1)} {what}" for count, what in counts if count]
+    if chats := found.statement.total.chats:
+        found_notes.append(f"{chats:,} chat{'s' * (chats != 1)}, which are counted here")
+    found_notes.append("Numbers and subscriptions are billed without a call.")
+    return ["What may explain differences:", *(f"- {note}" for note in found_notes)]

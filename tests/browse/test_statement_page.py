@@ -1,0 +1,93 @@
+"""/-/statement: a month's cost on a page, as CSV, and beside an invoice."""
+
+import asyncio
+import re
+
+import pytest
+
+from receiver import config
+from receiver.browse import access
+from receiver.browse.access import hash_password
+from receiver.browse.server import serving
+from tests.support.billing import SINCE, ZONE, call
+from tests.support.posting import cookies, posted
+from tests.support.storing import count, stored
+
+pytestmark = pytest.mark.sqlite
+
+
+HASH = hash_password("a password", iterations=1)
+
+
+@pytest.fixture
+def served(db_path, store):
+    acme = {"metadata": {"client": "Acme <1>"}}
+    stored(store, call("a", SINCE, {"platform_tts": 100.5, "gpt_4_1": 20.25}, **acme))
+    stored(store, call("b", SINCE, {"platform_tts": 50.25}))
+    users = {name: access.User(name, HASH) for name in ("reader", "masked")}
+    access.save(access.path_beside(db_path), access.AccessList(users=users))
+    environ = {"CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}", "CALLHOUSE_TIMEZONE": ZONE}
+    served = serving(config.load(environ), password_hash="a hash")
+    yield served
+    served.callhouse_writer.close()
+    for database in served.databases.values():
+        database.close()
+
+
+@pytest.fixture
+def get(served):
+    """Get the page with a query as a user."""
+
+    def get(query, user="reader"):
+        path = f"/-/statement?{query}"
+        return asyncio.run(served.client.get(path, cookies=cookies(served, user)))
+
+    return get
+
+
+def row_of(page, name):
+    """The cells of a row of the page."""
+    [row] = [row for row in re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL) if f">{name}<" in row]
+    return re.findall(r">([^<]*)</td>", row)
+
+
+def test_page_has_a_line_for_each_client(get, db):
+    page = get("month=2026-10&name=client&markup=20").text
+    assert row_of(page, "Acme &lt;1&gt;")[1:] == ["1", "1.5", "1.01", "0.20", "1.21", "1.45"]
+    assert row_of(page, "no client")[1:] == ["1", "1.5", "0.50", "", "0.50", "0.60"]
+    assert row_of(page, "Total")[1:] == ["2", "3.0", "1.51", "0.20", "1.71", "2.05"]
+    assert count(db, "statements") == 0
+
+
+def test_masked_reader_sees_no_values_of_metadata(get):
+    page = get("month=2026-10&name=client", "masked").text
+    assert "Your role sees no values of metadata." in page
+    assert "Acme" not in page
+    assert row_of(get("month=2026-10&by=agent", "masked").text, "no agent")[-1] == "1.71"
+
+
+@pytest.mark.parametrize("query", ["month=x", "month=2026-13", "by=number", "markup=much"])
+def test_what_cannot_be_asked_for_is_said(get, query):
+    answer = get(query)
+    assert answer.status_code == 200
+    assert 'class="message-error"' in answer.text
+
+
+def test_csv_link_gives_the_same_lines(get):
+    answer = get("month=2026-10&csv=1")
+    assert answer.headers["content-disposition"].endswith('"statement-2026-10.csv"')
+    assert answer.text.splitlines()[-1] == "2026-10,,Total,2,0,3.0,1.51,0.20,1.71,1.71"
+
+
+def test_pasted_invoice_is_compared(served):
+    invoice = "product,amount\nplatform_tts,1.51\nsms_message,0.10\n"
+    page = posted(served, "reader", "/-/statement", month="2026-10", invoice=invoice).text
+    assert row_of(page, "platform_tts")[1:] == ["1.51", "1.51", "0.00", "agrees"]
+    assert row_of(page, "gpt_4_1")[1:] == ["0.20", "", "0.20", "not on the invoice"]
+    assert row_of(page, "sms_message")[1:] == ["", "0.10", "-0.10", "not in calls"]
+    assert "Numbers and subscriptions are billed without a call." in page
+
+
+def test_unreadable_invoice_is_said(served):
+    page = posted(served, "reader", "/-/statement", month="2026-10", invoice="a,b").text
+    assert "The invoice cannot be read: the first row must name" in page
