@@ -59,8 +59,14 @@ def project_chat(chat_id: str, fields: Fields, stamp: Stamp, envelope: Iterable[
 def _chat(chat_id: str, chat: Chat, stamp: Stamp) -> Row:
     cost, analysis, extra = chat.chat_cost, chat.chat_analysis, chat.model_extra
     costs = (cost and cost.product_costs) or []
+    # As of a call: an inbound chat is from the person to the agent.
+    ends = [chat.to_number, chat.from_number]
+    agent_number, user_number = ends if chat.direction == "inbound" else reversed(ends)
     special = {
         "chat_id": chat_id,
+        "version": chat.agent_version if chat.version is None else chat.version,
+        "agent_number": chat.agent_number or agent_number,
+        "user_number": chat.user_number or user_number,
         "combined_cost_cents": cost and cost.combined_cost,
         "chat_summary": analysis and analysis.chat_summary,
         "user_sentiment": analysis and analysis.user_sentiment,

@@ -205,17 +205,27 @@ class ChatAnalysis(Part):
 
 
 class Chat(Part):
-    """A chat object: no phone numbers, no direction, no duration."""
+    """A chat object. Retell documents filters by number, direction, duration and disconnection
+    reason, but not their fields: names of both chats and calls are read."""
 
     chat_id: Text = None
     chat_type: Text = None
     chat_status: Text = None
     agent_id: Text = None
     version: Integer = None
+    agent_version: Integer = None
     agent_name: Text = None
     agent_tag: Text = None
     start_timestamp: Timestamp = None
     end_timestamp: Timestamp = None
+    direction: Text = None
+    agent_number: Text = None
+    user_number: Text = None
+    from_number: Text = None
+    to_number: Text = None
+    duration_ms: Duration = None
+    disconnection_reason: Text = None
+    data_storage_setting: Text = None
     transcript: Text = None
     chat_cost: Annotated[CallCost | None, _PhpObject, _NoneOnError] = None
     chat_analysis: Annotated[ChatAnalysis | None, _PhpObject, _NoneOnError] = None

@@ -53,6 +53,10 @@ _REPLACED = {
     },
     "markers": {"body": _scrubbed("body")},
     "transfers": {"destination": _number("destination")},
+    "chats": {
+        "agent_number": _number("agent_number"),
+        "user_number": _number("user_number"),
+    },
     "chat_messages": {
         "content": _scrubbed("content"),
         "arguments": _scrubbed("arguments"),

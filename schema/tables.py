@@ -377,11 +377,18 @@ CHATS = Table(
         "observed_at": _OBSERVED,
         "updated_at": _UPDATED,
         "account": _ACCOUNT.format("signed or fetched the highest observation"),
+        "direction": "inbound or outbound, of a chat by SMS.",
+        "agent_number": "The agent's number of a chat by SMS, E.164.",
+        "user_number": "The person's number of a chat by SMS, E.164.",
+        "duration_ms": "Length in milliseconds.",
+        "disconnection_reason": "Why it ended; see disconnection_reasons.",
+        "data_storage_setting": "everything, everything_except_pii or basic_attributes_only.",
     },
     open=(
         "chat_id chat_type chat_status agent_id version agent_name agent_tag start_timestamp "
         "end_timestamp combined_cost_cents user_sentiment chat_successful product_costs level "
-        "observed_at updated_at account"
+        "observed_at updated_at account direction duration_ms disconnection_reason "
+        "data_storage_setting"
     ),
     hidden=(
         "chat_summary custom_analysis_data metadata retell_llm_dynamic_variables "

@@ -318,7 +318,10 @@ _OF_NO_CALL = (
     "AND NOT EXISTS (SELECT 1 FROM chats h WHERE h.chat_id = o.entity_id) "
     f"AND o.entity_id > ? ORDER BY o.entity_id LIMIT {_CHUNK}"
 )
-_WITH_NUMBER = "SELECT call_id FROM calls WHERE from_number = ? OR to_number = ?"
+_WITH_NUMBER = (
+    "SELECT call_id FROM calls WHERE from_number = :number OR to_number = :number "
+    "UNION SELECT chat_id FROM chats WHERE agent_number = :number OR user_number = :number"
+)
 
 
 def ids_where(connection: Connection, condition: str) -> list[str]:
@@ -328,8 +331,8 @@ def ids_where(connection: Connection, condition: str) -> list[str]:
 
 
 def ids_with_number(connection: Connection, number: str) -> list[str]:
-    """Calls from or to a number, and bodies of no call that contain it."""
-    found = {id for (id,) in connection.execute(_WITH_NUMBER, (number, number)).fetchall()}
+    """Calls and chats from or to a number, and bodies of neither that contain it."""
+    found = {id for (id,) in connection.execute(_WITH_NUMBER, {"number": number}).fetchall()}
     spelled, last = number.encode(), ""
     while ids := [id for (id,) in connection.execute(_OF_NO_CALL, (last,)).fetchall()]:
         query = (

@@ -154,17 +154,20 @@ def test_files_of_a_call_are_deleted(settings, store, db, tmp_path):
     assert not folder.exists()
 
 
-def test_number_finds_calls_and_bodies_of_none(settings, store):
+def test_number_finds_calls_chats_and_bodies_of_neither(settings, store):
     number = "+14155550123"
     add(store, "call_ended", "caller", from_number=number)
     add(store, "call_ended", "callee", to_number=number)
     add(store, "call_ended", "other", from_number="+14155550199")
+    chat = {"chat_id": "chat_a", "chat_status": "ended", "user_number": number}
+    said = json.dumps({"event": "chat_ended", "chat": chat}).encode()
+    store.add(receive(said, source="webhook", observed_at=1, received_at=1))
     inbound = {"event": "call_inbound", "call_inbound": {"from_number": number}}
     body = json.dumps(inbound).encode()
     store.add(receive(body, source="webhook", observed_at=1, received_at=1))
     with reading(settings.database) as connection:
         found = ids_with_number(connection, number)
-    assert found == ["callee", "caller", f"sha:{hashlib.sha256(body).hexdigest()}"]
+    assert found == ["callee", "caller", "chat_a", f"sha:{hashlib.sha256(body).hexdigest()}"]
 
 
 def test_a_condition_finds_calls(settings, store):

@@ -1,4 +1,4 @@
-"""One chat -> rows: the same treatment as a call, without numbers, direction and duration."""
+"""One chat -> rows: the same treatment as a call."""
 
 import json
 
@@ -19,6 +19,12 @@ CHAT = {
     "agent_tag": "live",
     "start_timestamp": 1776171940016,
     "end_timestamp": 1776171950591,
+    "direction": "inbound",
+    "agent_number": "+14155550100",
+    "user_number": "+14155550123",
+    "duration_ms": 10575,
+    "disconnection_reason": "user_requested_dnc",
+    "data_storage_setting": "everything",
     "transcript": "Agent: Hi.\n",
     "chat_cost": {"combined_cost": 0.7, "product_costs": [{"product": "gpt_4_1", "cost": 0.7}]},
     "chat_analysis": {
@@ -60,6 +66,12 @@ def test_chats_row_has_each_column_from_its_field():
         "agent_tag": "live",
         "start_timestamp": 1776171940016,
         "end_timestamp": 1776171950591,
+        "direction": "inbound",
+        "agent_number": "+14155550100",
+        "user_number": "+14155550123",
+        "duration_ms": 10575,
+        "disconnection_reason": "user_requested_dnc",
+        "data_storage_setting": "everything",
         "combined_cost_cents": 0.7,
         "chat_summary": "Bread was asked for.",
         "user_sentiment": "Neutral",
@@ -83,6 +95,28 @@ def test_chat_with_only_an_id_is_nulls():
     assert {name for name, value in row.items() if value is not None} == {
         "chat_id", "level", "observed_at", "updated_at",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("direction", "ends"), [("inbound", ("+2", "+1")), ("outbound", ("+1", "+2"))]
+)
+def test_numbers_named_as_in_a_call_are_read(direction, ends):
+    row = chat_row(from_number="+1", to_number="+2", direction=direction, agent_version=4)
+    assert (row["agent_number"], row["user_number"]) == ends
+    assert (row["version"], row["extra"]) == (4, None)
+
+
+@pytest.mark.parametrize("field", CHAT)
+@pytest.mark.parametrize("junk", [None, True, 7, -1.5, "junk", 2**70, [], [{}], {}, {"a": [1]}])
+def test_chat_of_any_field_and_type_becomes_rows(field, junk):
+    without = {name: value for name, value in CHAT.items() if name != field}
+    expected = chat_row(**without)
+    found = chat_row(**(without | {field: junk}))
+    parts = {"chat_cost": ("combined_cost_cents", "product_costs"), "zebra": ("extra",)}
+    parts |= {"chat_analysis": ("chat_summary", "user_sentiment", "chat_successful",
+              "custom_analysis_data"), "apple": ("extra",)}  # fmt: skip
+    changed = {name for name in found if found[name] != expected[name]}
+    assert changed <= set(parts.get(field, (field,)))
 
 
 @pytest.mark.parametrize("field", ["chat_cost", "chat_analysis", "metadata", "custom_attributes"])
