@@ -42,20 +42,27 @@ _STEPS = 1000
 class Connection(sqlite3.Connection):
     """A connection as `receiver/store/protocols.py` has it."""
 
+    # Nearly no event needs its savepoint, which makes SQLite copy each page that it changes.
+    has_savepoints = True
+
     def upsert(self, table: str, rows: Iterable[tuple[Any, ...]], /) -> None:
         """Insert rows of a call or chat, or update those with their keys."""
         self.executemany(sql.UPSERT[table], rows)
 
     def savepoint(self) -> None:
         """Set a savepoint; they nest."""
-        self.execute("SAVEPOINT part")
+        if self.has_savepoints:
+            self.execute("SAVEPOINT part")
 
     def release_savepoint(self) -> None:
         """Keep what was done since the last savepoint."""
-        self.execute("RELEASE part")
+        if self.has_savepoints:
+            self.execute("RELEASE part")
 
     def roll_back_to_savepoint(self) -> None:
-        """Undo what was done since the last savepoint, and release it."""
+        """Undo what was done since the last savepoint, and release it. Raises SavepointNeeded."""
+        if not self.has_savepoints:
+            raise SavepointNeeded
         self.execute("ROLLBACK TO part")
         self.execute("RELEASE part")
 
@@ -64,6 +71,10 @@ class Connection(sqlite3.Connection):
 
     def lock_reasons(self, *, shared: bool) -> None:
         """No-op: BEGIN IMMEDIATE already locks the database."""
+
+
+class SavepointNeeded(Exception):
+    """Part of a transaction without savepoints failed for its content."""
 
 
 # Two writers can hit a bug in resetting the write-ahead log from 3.7.0 up to before this version.

@@ -413,8 +413,8 @@ def _write(store: AnyStore, entities: dict[str, _Entity], connection: Connection
     refused = 0
     # Every writer locks ids in this order.
     for entity_id in sorted(entities):
-        write = partial(_write_entity, store, connection, entity_id, entities[entity_id])
-        refused += run_in_savepoint(connection, write) is not None
+        problem = run_in_savepoint(connection, _write_entity, store, entity_id, entities[entity_id])
+        refused += problem is not None
     return refused
 
 
@@ -427,7 +427,7 @@ def _write_rows(connection: Connection, entity_id: str, rows: Rows) -> None:
     note_reason(connection, after, before=before)
 
 
-def _write_entity(store: AnyStore, connection: Connection, entity_id: str, entity: _Entity) -> None:
+def _write_entity(connection: Connection, store: AnyStore, entity_id: str, entity: _Entity) -> None:
     store.lock(connection, [entity_id])
     if entity.is_exact:
         for statement in DELETE_ENTITY:

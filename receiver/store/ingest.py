@@ -1,7 +1,7 @@
 """One received body -> its observation -> its call's or chat's rows, inside one transaction.
 
 `receive` parses a body before the transaction. `observe` inserts its observation first; then
-`try_project` folds the observations and writes the rows that change. If the content cannot be
+`project_entity` folds the observations and writes the rows that change. If the content cannot be
 projected, the body is still stored, with its problem, and the answer can be 2xx.
 """
 
@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
+from typing import Concatenate, ParamSpec
 
 import zstandard
 
@@ -24,6 +24,8 @@ from schema.events import Event, is_usable, parse
 from schema.merge import Observation
 from schema.rows import Read, Stamp, changes, is_undecided, project, read, transfer_rows
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES
+
+P = ParamSpec("P")
 
 # What has rows of its own; everything else is kept as an observation only.
 TABLES = {
@@ -194,9 +196,16 @@ def observe(connection: Connection, received: Received) -> Outcome:
         if newest is None:
             # It may have another place in the order now: all of them are folded again.
             others = observation_rows(connection, event.entity_id)
-        if problem := try_project(
-            connection, event.entity_id, event.entity_type, others, newest, ready=received.ready
-        ):
+        problem = run_in_savepoint(
+            connection,
+            project_entity,
+            event.entity_id,
+            event.entity_type,
+            others,
+            newest,
+            ready=received.ready,
+        )
+        if problem:
             connection.execute(sql.SET_PROBLEM, (problem, *key))
             return Outcome.QUARANTINED
         if scopes:
@@ -209,24 +218,14 @@ def _insert(
 ) -> ObservationRow:
     """Insert the observation; of an erased entity only its hash and times."""
     event = received.event
-    connection.execute(
-        sql.INSERT_OBSERVATION,
-        (
-            event.entity_id,
-            event.body_sha256,
-            received.source,
-            event.entity_type,
-            None if erased else event.event,
-            None if erased else received.level,
-            received.observed_at,
-            received.received_at,
-            received.received_at,
-            None if erased else received.key_id,
-            None if erased else received.body_bytes,
-            None if erased else event.problem,
-            None if erased else received.body,
-        ),
-    )
+    key = (event.entity_id, event.body_sha256, received.source, event.entity_type)
+    times = (received.observed_at, received.received_at, received.received_at)
+    content = (
+        event.event, received.level, received.key_id, received.body_bytes, event.problem,
+        received.body,
+    )  # fmt: skip
+    kept = [None] * len(content) if erased else content
+    connection.execute(sql.INSERT_OBSERVATION, (*key, *times, *kept))
     if received.forward and not erased:
         enqueue(connection, received, received.forward)
     return ObservationRow(
@@ -298,41 +297,27 @@ def load(
 # -- fold, rows, written ---------------------------------------------------------------------------
 
 
-def try_project(
+def run_in_savepoint(
     connection: Connection,
-    entity_id: str,
-    entity_type: str,
-    others: Iterable[ObservationRow] | None,
-    newest: ObservationRow | None = None,
-    *,
-    ready: Read | None = None,
-    is_new: bool = False,
+    work: Callable[Concatenate[Connection, P], None],
+    *args: P.args,
+    **options: P.kwargs,
 ) -> str | None:
-    """Run `project_entity` in a savepoint; roll back if the content cannot be projected.
+    """Run `work` in a savepoint; roll back if the content causes an error, and return the problem.
 
-    Returns the problem of the content, or None. Raises the driver's errors.
-    """
-    args = (connection, entity_id, entity_type, others, newest)
-    name = run_in_savepoint(connection, partial(project_entity, *args, ready=ready, is_new=is_new))
-    return f"not projected: {name}" if name else None
-
-
-def run_in_savepoint(connection: Connection, work: Callable[[], None]) -> str | None:
-    """Run `work` in a savepoint. If the content causes an error, roll back and return its class.
-
-    Only the class: a message could repeat what the call says. Raises the driver's error if the
+    Only its class: a message could repeat what the call says. Raises the driver's error if the
     disk, the file or the server fails.
     """
     connection.savepoint()
     try:
-        work()
+        work(connection, *args, **options)
     except (connection.OperationalError, connection.InternalError):
         raise
     except Exception as error:
         if type(error) is connection.DatabaseError:  # a corrupt file
             raise
         connection.roll_back_to_savepoint()
-        return type(error).__name__
+        return f"not projected: {type(error).__name__}"
     connection.release_savepoint()
     return None
 

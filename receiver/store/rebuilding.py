@@ -11,7 +11,8 @@ from receiver.store.ingest import (
     ObservationRow,
     load,
     observation_rows,
-    try_project,
+    project_entity,
+    run_in_savepoint,
     usable_rows,
 )
 from receiver.store.protocols import Connection
@@ -82,7 +83,9 @@ def reproject(
                 remove(connection, entity_id, tables)
                 if calls and entity_type == "call":
                     note_reason(connection, None, before=calls[0][_REASON])
-        elif try_project(connection, entity_id, entity_type, parts, is_new=is_new):
+        elif run_in_savepoint(
+            connection, project_entity, entity_id, entity_type, parts, is_new=is_new
+        ):
             _rebuild_sound_parts(connection, entity_id, entity_type, parts)
     if scopes and not erased:
         retain(connection, entity_id, scopes)
@@ -94,12 +97,12 @@ def _rebuild_sound_parts(
     """Quarantine what this version cannot project, and go on with the rest."""
     sound = []
     for known in parts:
-        if problem := try_project(connection, entity_id, entity_type, [known]):
+        if problem := run_in_savepoint(connection, project_entity, entity_id, entity_type, [known]):
             _set_problem(connection, entity_id, known, problem)
         else:
             sound.append(known)
     remove(connection, entity_id, TABLES[entity_type])
-    if problem := try_project(connection, entity_id, entity_type, sound):
+    if problem := run_in_savepoint(connection, project_entity, entity_id, entity_type, sound):
         # Each by itself is sound, together they are not.
         for known in sound:
             _set_problem(connection, entity_id, known, problem)

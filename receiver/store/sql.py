@@ -105,9 +105,9 @@ SET_PROBLEM = (
     "UPDATE observations SET problem = ? WHERE entity_id = ? AND body_sha256 = ? AND source = ?"
 )
 INSERT_OBSERVATION = (
-    "INSERT INTO observations (entity_id, body_sha256, source, entity_type, event, level, "
-    "observed_at, first_received_at, last_received_at, times_received, key_id, body_bytes, "
-    "problem, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?)"
+    "INSERT INTO observations (entity_id, body_sha256, source, entity_type, observed_at, "
+    "first_received_at, last_received_at, times_received, event, level, key_id, body_bytes, "
+    "problem, body) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)"
 )
 # Minimum and maximum, so that two processes may commit deliveries in any order. Of the times of a
 # webhook the smallest counts, of those of an API fetch the largest.

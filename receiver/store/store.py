@@ -12,7 +12,14 @@ from typing import TypeVar
 
 from receiver.errors import LogDeleted, SettingsError, StoreBusy, StoreReplaced, StoreUnavailable
 from receiver.store import protocols, sql
-from receiver.store.connection import Connection, connect, connect_readonly, is_busy, sqlite3
+from receiver.store.connection import (
+    Connection,
+    SavepointNeeded,
+    connect,
+    connect_readonly,
+    is_busy,
+    sqlite3,
+)
 from receiver.store.ingest import Outcome, Received, observe
 from receiver.store.log import FileLog, Log, identity
 from receiver.store.migrate import check, views_match
@@ -182,7 +189,14 @@ class Store:
                     self._machine.sleep(0)
                     connection = self._begin(leader.deadline)
                     batch = self._take(BATCH)
-                    outcomes = [observe(connection, waiting.received) for waiting in batch]
+                    try:
+                        connection.has_savepoints = False
+                        outcomes = [observe(connection, waiting.received) for waiting in batch]
+                    except SavepointNeeded:
+                        # An event cannot be projected for its content.
+                        connection.execute("ROLLBACK")
+                        connection = self._begin(leader.deadline)
+                        outcomes = [observe(connection, waiting.received) for waiting in batch]
                     connection.execute("COMMIT")
                     self._check_files()
                 except BaseException as error:
@@ -243,6 +257,7 @@ class Store:
                 # Immediate: a deferred transaction that reads and then writes fails at once if
                 # another process has written meanwhile, whatever the timeout says.
                 connection.execute("BEGIN IMMEDIATE")
+                connection.has_savepoints = True
                 # With the lock held, nobody adds to the log while it is copied.
                 if self._log is None or not self._log.is_gone:
                     return connection

@@ -51,7 +51,10 @@ def write(
         index = sql.DISCRIMINATOR_INDEX.get(table)
         if before and index is not None and not is_whole:
             before = [row for row in before if row[index] in parts[table]]
-        _replace(connection, table, before, after)
+        if before:
+            _replace(connection, table, before, after)
+        elif after:
+            connection.upsert(table, after)
         if table == CALLS.name:
             invalidate_hours(connection, [*before, *after])
 

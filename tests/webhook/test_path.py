@@ -32,7 +32,7 @@ ENDED = CALL | {
 }
 # As it is today; it may only shrink.
 MAX_FILES = 15
-MAX_LINES = 1381
+MAX_LINES = 1376
 
 
 def traced(work) -> set:
