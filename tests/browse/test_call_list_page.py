@@ -2,6 +2,7 @@
 
 import html
 import re
+from urllib.parse import urlencode
 
 import pytest
 
@@ -170,3 +171,62 @@ def test_chats_are_listed_apart(browse, store):
     assert '<a href="/-/chat/chat_1">' in page
     assert "<strong>1</strong> chat " in page
     assert "Asked for hours." in page
+
+
+JAPANESE = [("agent", "はい、承ります。"), ("user", "明日の予約をお願いします。")]
+
+
+@pytest.fixture
+def several(store):
+    """A call in Japanese, one whose summary has other words than its turns, and a chat."""
+    stored(store, simple("call_ja", *JAPANESE, start_timestamp=START + 2))
+    analysis = {"call_summary": "Wanted a refund; 返金の件。"}
+    turns = [("user", "Money back, please. Not the 4711.")]
+    event = simple("call_en", *turns, call_analysis=analysis, start_timestamp=START + 1)
+    stored(store, event | {"event": "call_analyzed"})
+    stored(store, simple("call_end", ("user", "Nothing."), from_number="+14155554711"))
+    chat = {"chat_id": "chat_1", "chat_status": "ended", "transcript": "User: A refund? 予約も。"}
+    stored(store, {"event": "chat_ended", "chat": chat | {"start_timestamp": START}})
+
+
+@pytest.mark.parametrize("few", [0, 5_000])
+@pytest.mark.parametrize(
+    ("words", "calls", "chats"),
+    [
+        ("予約", ["call_ja"], 1),
+        ("予", ["call_ja"], 1),
+        ("予約をお願い", ["call_ja"], 0),
+        ("お願いします。", ["call_ja"], 0),
+        ("予約 -明日", [], 1),
+        ("予約 OR 返金", ["call_ja", "call_en"], 1),
+        ("予約 AND (返金 OR 承り)", ["call_ja"], 0),
+        ("返金 refund", ["call_en"], 0),
+        ("refund", ["call_en"], 1),
+        ("refund OR nothing", ["call_en", "call_end"], 1),
+        ("back -refund", [], 0),
+        ("back -予約", ["call_en"], 0),
+        ("4711", ["call_en", "call_end"], 0),
+        ("+1 (415) 555-4711", ["call_end"], 0),
+        ("変更", [], 0),
+    ],
+)
+def test_words_are_found_everywhere(browse, several, monkeypatch, words, calls, chats, few):
+    monkeypatch.setattr(call_search, "_FEW", few)
+    page = browse("/-/calls?" + urlencode({"q": words}))
+    assert shown(page) == calls
+    assert f">{chats} chats</a>" in page.text
+    page = browse("/-/calls?" + urlencode({"kind": "chat", "q": words}))
+    assert page.text.count('href="/-/chat/chat_1"') == chats
+
+
+def test_found_characters_and_summaries_are_marked(browse, several):
+    page = browse("/-/calls?q=予約").text
+    assert "明日の<mark>予約</mark>をお願いします。" in page
+    assert 'href="/-/call/call_ja#turn-1"' in page
+    assert "Wanted a <mark>refund</mark>;" in browse("/-/calls?q=refund").text
+
+
+def test_scripts_cannot_be_combined_by_or(browse, several):
+    page = browse("/-/calls?q=予約 OR refund")
+    assert page.status_code == 400
+    assert "Search for one of them after the other" in page.text

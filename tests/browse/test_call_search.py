@@ -2,26 +2,30 @@
 
 import pytest
 
-from receiver.browse.pages.call_search import CLOSE, OPEN, hits, to_fts5
+from receiver.browse.pages.call_search import CLOSE, OPEN, hits, marked_text, parse_query
 from receiver.errors import QueryNotUnderstood
 from receiver.store.connection import sqlite3
+
+
+def fts5(tokens):
+    return " ".join(token.quoted for token in tokens)
 
 
 @pytest.mark.parametrize(
     ("typed", "query"),
     [
         ("crown", '"crown"'),
-        ("crown tomorrow", '"crown" "tomorrow"'),
-        ('"next week" crown', '"next week" "crown"'),
+        ("crown tomorrow", '"crown" AND "tomorrow"'),
+        ('"next week" crown', '"next week" AND "crown"'),
         ("“next week”", '"next week"'),
         ("resched*", '"resched"*'),
         ('"next we"*', '"next we"*'),
-        ("crown -voicemail", '("crown") NOT "voicemail"'),
-        ('crown -"no thanks" -later', '("crown") NOT "no thanks" NOT "later"'),
+        ("(a OR b) c", '( "a" OR "b" ) AND "c"'),
+        ("a NOT b", '"a" NOT "b"'),
         ("refund OR complaint", '"refund" OR "complaint"'),
         ("(a OR b) AND c", '( "a" OR "b" ) AND "c"'),
         ("ORDER", '"ORDER"'),
-        ("don't well-known 10:30", '"don\'t" "well-known" "10:30"'),
+        ("don't well-known 10:30", '"don\'t" AND "well-known" AND "10:30"'),
         ("crown ? -", '"crown"'),
         ("", ""),
         ("?", ""),
@@ -29,13 +33,47 @@ from receiver.store.connection import sqlite3
     ],
 )
 def test_words_become_a_query(typed, query):
-    assert to_fts5(typed) == query
+    assert fts5(parse_query(typed).words) == query
+
+
+@pytest.mark.parametrize(
+    ("typed", "words", "without"),
+    [
+        ("crown -voicemail", '"crown"', '"voicemail"'),
+        ('crown -"no thanks" -later', '"crown"', '"no thanks" OR "later"'),
+    ],
+)
+def test_excluded_words_are_apart(typed, words, without):
+    query = parse_query(typed)
+    assert (fts5(query.words), fts5(query.without_words)) == (words, without)
+
+
+def test_scripts_without_spaces_are_apart():
+    query = parse_query("crown 予約 -変更 iPhoneを")
+    assert fts5(query.words) == '"crown"'
+    assert fts5(query.characters) == '"予約" AND "iPhoneを"'
+    assert fts5(query.without_characters) == '"変更"'
+    assert fts5(parse_query("予約 OR 変更").characters) == '"予約" OR "変更"'
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("crown", "A <crown> for Crowne."),
+        ("crown*", "A <crown> for <Crowne>."),
+        ('"for crowne"', "A crown <for Crowne>."),
+        ("absent", "A crown for Crowne."),
+    ],
+)
+def test_words_are_marked_in_a_summary(typed, shown):
+    parts = marked_text("A crown for Crowne.", parse_query(typed))
+    assert "".join(f"<{text}>" if is_hit else text for text, is_hit in parts) == shown
 
 
 @pytest.mark.parametrize("typed", ['"open', 'a "b" "', "-only", '-"only this"'])
 def test_invalid_query_raises_with_hint(typed):
     with pytest.raises(QueryNotUnderstood) as raised:
-        to_fts5(typed)
+        parse_query(typed)
     assert '"a phrase"' in raised.value.hint
 
 
@@ -56,7 +94,7 @@ def test_any_text_is_valid_or_named_error():
         "ñ é",
         "a\x00b",
     ):
-        query = to_fts5(typed)
+        query = fts5(parse_query(typed).words)
         if query:
             connection.execute("SELECT * FROM t WHERE t MATCH ?", [query])
     connection.close()

@@ -159,6 +159,15 @@ class Filters:
         """The values that apply to the source."""
         return {n: v for n, v in self.values.items() if n not in self.source.lacks}
 
+    @property
+    def of_other_kind(self) -> "Filters":
+        """The same filters for chats instead of calls, or the other way round."""
+        values = {name: text for name, text in self.used.items() if name != "kind"}
+        if self.source is CALLS:
+            values = {name: text for name, text in values.items() if name not in CHATS.lacks}
+            values["kind"] = "chat"
+        return Filters(values, self.sort)
+
     def query(self, *, is_first_page: bool = True, without: str = "", **changes: str) -> str:
         """The query string of this view with some values changed or one left out."""
         values = {n: v for n, v in self.values.items() if n != without}
@@ -280,6 +289,7 @@ def _templates(filters: Filters, zone: ZoneInfo, now_ms: int) -> Iterator[tuple[
             yield name, _READERS[name](text)
 
 
+_CUSTOMER_OF_N = plain("customer(n)")
 # Filter -> choice -> condition.
 _CHOSEN = {
     "connected": {"yes": _CONNECTED, "no": f"NOT {_CONNECTED}"},
@@ -327,10 +337,14 @@ def compact_number(text: str) -> str:
     return number if NUMBER_END.fullmatch(number) else text
 
 
-def number_ends(number: str) -> _Template:
-    """The condition for calls whose number ends so."""
+def number_ends(number: str, name: str = "number") -> _Template:
+    """The condition for calls whose number ends so, with a parameter of this name.
+
+    The calls are found by reading the index of numbers.
+    """
     digits = number.lstrip("+")
-    return f"substr({{customer}}, -{len(digits)}) = :number", {"number": digits}
+    found = f"substr({_CUSTOMER_OF_N}, -{len(digits)}) = :{name}"
+    return f"c.call_id IN (SELECT n.call_id FROM calls n WHERE {found})", {name: digits}
 
 
 def _duration(name: str, comparison: str) -> Callable[[str], _Template]:

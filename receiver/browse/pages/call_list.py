@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -18,7 +18,7 @@ from receiver.browse.pages.call_filters import (
     conditions,
     days,
 )
-from receiver.browse.pages.call_search import search_condition
+from receiver.browse.pages.call_search import Query, search
 from schema.sql.macros import plain
 
 # Of a million calls, the filter may leave few: finding a page of them may take longer than counting
@@ -131,6 +131,7 @@ class CallList:
     order: Order
     # The first and the last local day, each None if it is open.
     days: tuple[date | None, date | None]
+    query: Query = field(default_factory=Query)
 
     @property
     def source(self) -> Source:
@@ -245,7 +246,9 @@ async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
     if reader.is_masked:
         # What is hidden cannot be guessed by filters.
         found.pop("number", None)
-    elif words := filters.values.get("q"):
-        found["q"] = await search_condition(reader, filters.source, words)
+    query = Query()
+    if (words := filters.values.get("q")) and not reader.is_masked:
+        searched = await search(reader, filters.source, words)
+        found["q"], query = searched.condition, searched.query
     order = order_of(filters.sort, filters.source)
-    return CallList(reader, filters, found, order, days(filters, zone, now_ms))
+    return CallList(reader, filters, found, order, days(filters, zone, now_ms), query)

@@ -27,7 +27,7 @@ from receiver.browse.pages.call_filters import (
     parse_filters,
 )
 from receiver.browse.pages.call_list import DEFAULT_SORT, SORTS, CallList, Totals, prepare
-from receiver.browse.pages.call_search import Hit, fetch_hits
+from receiver.browse.pages.call_search import Hit, fetch_hits, marked_text
 from receiver.errors import QueryNotUnderstood
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ async def call_list_page(datasette: "Datasette", request: "Request") -> Response
         "filters": filters,
         "asked": filters.values,
         "query": filters.query(),
+        "other_query": filters.of_other_kind.query(),
         "is_chats": filters.source is not CALLS,
         "shown": shown,
         "chips": chips(filters, agents),
@@ -159,9 +160,10 @@ async def _fetch_shown(reader: Reader, filters: Filters, *, is_counted: bool) ->
     shown = Shown()
     try:
         found = await prepare(reader, filters, clock.now_ms())
-        ids, shown.totals = await asyncio.gather(
+        ids, shown.totals, shown.others = await asyncio.gather(
             found.fetch_ids(PAGE_SIZE + 1, after=filters.after),
             found.fetch_totals(_COUNT_LIMIT_MS if is_counted else None),
+            _count_others(reader, filters.of_other_kind),
         )
         page = ids[:PAGE_SIZE]
         if len(ids) > PAGE_SIZE:
@@ -176,9 +178,23 @@ async def _fetch_shown(reader: Reader, filters: Filters, *, is_counted: bool) ->
 
 async def _with_hits(found: CallList, ids: list[str]) -> list[tuple[dict[str, Any], list[Hit]]]:
     entries = await found.fetch_entries(ids)
-    words = found.conditions["q"].params.get("words") if "q" in found.conditions else None
-    hits = await fetch_hits(found.reader, ids, words) if words else {}
+    hits = {}
+    if found.source is CALLS and (found.query.words or found.query.characters):
+        hits = await fetch_hits(found.reader, ids, found.query)
+    for entry in entries:
+        entry["gist"] = marked_text(entry["summary"] or "", found.query)
     return [(entry, hits.get(entry["id"], [])) for entry in entries]
+
+
+async def _count_others(reader: Reader, filters: Filters) -> int | None:
+    """How many chats match the words that calls are searched for, or the other way round."""
+    if "q" not in filters.values:
+        return None
+    try:
+        totals = await (await prepare(reader, filters, clock.now_ms())).fetch_totals()
+    except (QueryInterrupted, QueryNotUnderstood):
+        return None
+    return totals.calls if totals else None
 
 
 def _columns(filters: Filters) -> list[dict[str, str]]:

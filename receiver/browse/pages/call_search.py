@@ -1,13 +1,16 @@
-"""Words in transcripts: what people type -> a query of the full-text index, and what it finds.
+"""What people search for -> conditions on calls and chats, and the turns with the words.
 
-People's words become an FTS5 query: each word is quoted, so that an apostrophe, hyphen or colon is
-no syntax. "a phrase", prefix*, -excluded, OR, AND, NOT and parentheses mean what they mean to FTS5.
+Words become a query of FTS5: each is quoted, so that an apostrophe, hyphen or colon is no syntax.
+"a phrase", prefix*, -excluded, OR, AND, NOT and parentheses mean what they mean to FTS5. Words of
+scripts without spaces, such as Japanese, are found anywhere in a text, by an index of characters.
 Source: https://www.sqlite.org/fts5.html#full_text_query_syntax
 """
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 from receiver.browse.pages import Reader, fetch_rows
 from receiver.browse.pages.call_filters import (
@@ -21,25 +24,76 @@ from receiver.browse.pages.call_filters import (
 from receiver.errors import QueryNotUnderstood
 from receiver.store.connection import sqlite3
 
-# More calls than this with the words: the calls are read in the order of the list, and each is
-# looked up in the index, instead of the other way round.
+# More texts than this with the words: the calls are read in the order of the list, and each is
+# looked up in the indexes, instead of the other way round.
 _FEW = 5_000
 _LIMIT_MS = 400
+# Numbers with fewer digits may also be words.
+_NUMBER_DIGITS = 7
+# Terms of three characters that begin with a word of one or two.
+_MAX_TERMS = 500
 
-_COUNT_FEW = """
-SELECT count(*) AS found FROM (
-    SELECT 1 FROM transcripts_fts WHERE transcripts_fts MATCH :words LIMIT :few
-)
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Texts of one table in an index: `multiple` times their rowid, plus `offset`."""
+
+    index: str
+    table: str
+    key: str
+    multiple: int = 1
+    offset: int = 0
+
+    def count(self, match: str) -> str:
+        """The SELECT that counts the matches, up to a few."""
+        return (
+            "SELECT count(*) AS found FROM "
+            f"(SELECT 1 FROM {self.index} WHERE {self.index} MATCH :{match} LIMIT :few)"
+        )
+
+    def matching_ids(self, match: str) -> str:
+        """The SELECT of the ids of calls or chats that match a parameter."""
+        of_part = (
+            ""
+            if self.multiple == 1
+            else (f" AND {self.index}.rowid % {self.multiple} = {self.offset}")
+        )
+        return (
+            f"SELECT t.{self.key} FROM {self.index} JOIN {self.table} t "
+            f"ON t.rowid = {self.index}.rowid / {self.multiple} "
+            f"WHERE {self.index} MATCH :{match}{of_part}"
+        )
+
+    def has_match(self, match: str, key: str) -> str:
+        """The condition that the text of the call or chat `key` matches."""
+        # CROSS JOIN fixes the order: the text's row, then its place in the index.
+        return (
+            f"EXISTS (SELECT 1 FROM {self.table} t CROSS JOIN {self.index} "
+            f"ON {self.index}.rowid = t.rowid * {self.multiple} + {self.offset} "
+            f"WHERE t.{self.key} = {key} AND {self.index} MATCH :{match})"
+        )
+
+
+_TRANSCRIPTS = _Part("transcripts_fts", "transcripts", "call_id")
+# Source and kind of index -> its texts, as schema/sql/migrations/0008 numbers them.
+_PARTS = {
+    ("call", "words"): (_TRANSCRIPTS, _Part("summaries_fts", "analyses", "call_id", 2, 0)),
+    ("call", "characters"): (
+        _Part("characters_fts", "transcripts", "call_id", 3, 0),
+        _Part("characters_fts", "analyses", "call_id", 3, 1),
+    ),
+    ("chat", "words"): (_Part("summaries_fts", "chats", "chat_id", 2, 1),),
+    ("chat", "characters"): (_Part("characters_fts", "chats", "chat_id", 3, 2),),
+}
+_CONTAINS = {
+    "call": (
+        "c.call_id IN (SELECT t.call_id FROM transcripts t WHERE instr(lower(t.transcript), :{}))"
+    ),
+    "chat": "instr(lower(coalesce(c.chat_summary, '') || ' ' || coalesce(c.transcript, '')), :{})",
+}
+_TERMS = """
+SELECT term FROM characters_terms WHERE term >= :word AND term < :word || char(1114111) LIMIT :few
 """
-_AMONG_HITS = """c.call_id IN (
-    SELECT t.call_id FROM transcripts_fts JOIN transcripts t ON t.rowid = transcripts_fts.rowid
-    WHERE transcripts_fts MATCH :words
-)"""
-# CROSS JOIN fixes the order: look up each call in the index, not each index entry in the calls.
-_HAS_HIT = """EXISTS (
-    SELECT 1 FROM transcripts t CROSS JOIN transcripts_fts ON transcripts_fts.rowid = t.rowid
-    WHERE t.call_id = c.call_id AND transcripts_fts MATCH :words
-)"""
 _IDS = "(SELECT value FROM json_each(:ids))"
 _UTTERANCES = f"""
 SELECT call_id, position, role, content, start_seconds FROM utterances
@@ -63,64 +117,234 @@ class Hit:
     parts: list[tuple[str, bool]]
 
 
-async def search_condition(reader: Reader, source: Source, text: str) -> Condition:
-    """The condition for entries that a search finds. Raises QueryNotUnderstood and
-    QueryInterrupted."""
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A word or phrase, or an operator of FTS5."""
+
+    text: str
+    is_prefix: bool = False
+    is_unwanted: bool = False
+    is_operator: bool = False
+
+    @property
+    def is_of_characters(self) -> bool:
+        """Whether its script has no spaces between words."""
+        return bool(_CHARACTERS.search(self.text))
+
+    @property
+    def quoted(self) -> str:
+        """The token as FTS5 reads it."""
+        if self.is_operator:
+            return self.text
+        return f'"{self.text}"{"*" if self.is_prefix and not self.is_of_characters else ""}'
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is searched for: words and characters, with operators, and what excludes a text."""
+
+    words: tuple[_Token, ...] = ()
+    characters: tuple[_Token, ...] = ()
+    without_words: tuple[_Token, ...] = ()
+    without_characters: tuple[_Token, ...] = ()
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """Finds the words in a text that the index of words does not highlight."""
+        found = []
+        for token in (*self.words, *self.characters):
+            text = r"\W+".join(map(re.escape, token.text.split()))
+            if token.is_of_characters:
+                found.append(text)
+            elif not token.is_operator:
+                end = r"\w*" if token.is_prefix else r"(?!\w)"
+                found.append(rf"(?<!\w){text}{end}")
+        return re.compile("|".join(found) or "(?!)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A condition on calls or chats, and the query behind it; none for a number."""
+
+    condition: Condition
+    query: Query = field(default_factory=Query)
+
+
+async def search(reader: Reader, source: Source, text: str) -> Search:
+    """Raises QueryNotUnderstood and QueryInterrupted."""
     number = compact_number(text)
-    if NUMBER_END.fullmatch(number) and source is CALLS:
-        sql, params = number_ends(number)
-        return Condition(sql.format(**source.columns), params)
-    params = {"words": to_fts5(text)}
-    count = params | {"few": _FEW + 1}
+    is_number = bool(NUMBER_END.fullmatch(number)) and source is CALLS
+    sql, params = number_ends(number, "q_number") if is_number else ("", {})
+    with_number = sql.format(**source.columns)
+    if is_number and len(number) >= _NUMBER_DIGITS:
+        return Search(Condition(with_number, params))
+    query = parse_query(text)
+    clauses = []
+    for kind, tokens, is_wanted in (
+        ("words", query.words, True),
+        ("characters", query.characters, True),
+        ("words", query.without_words, False),
+        ("characters", query.without_characters, False),
+    ):
+        if tokens:
+            name = kind if is_wanted else f"without_{kind}"
+            clause, more = await _matching(reader, source, kind, name, tokens)
+            params |= more
+            clauses.append(clause if is_wanted else f"NOT ({clause})")
+    found = " AND ".join(f"({clause})" for clause in clauses) or "true"
+    if is_number:
+        found = f"({found}) OR ({with_number})"
+    return Search(Condition(found, params), query)
+
+
+async def _match(reader: Reader, kind: str, tokens: tuple[_Token, ...]) -> str:
+    """The parameter of MATCH."""
+    if kind == "words":
+        return " ".join(token.quoted for token in tokens)
+    return " ".join([await _match_characters(reader, token) for token in tokens])
+
+
+async def _match_characters(reader: Reader, token: _Token) -> str:
+    """A word of one or two characters is any term that begins so."""
+    if token.is_operator or len(token.text) > 2:
+        return token.quoted
+    asked = {"word": token.text.lower(), "few": _MAX_TERMS + 1}
+    terms = [row["term"] for row in await fetch_rows(reader, _TERMS, asked, limit_ms=_LIMIT_MS)]
+    if len(terms) > _MAX_TERMS:
+        raise QueryNotUnderstood("this word is too short", hint="Write one character more.")
+    quoted = ['"{}"'.format(term.replace('"', '""')) for term in terms]
+    return f"({' OR '.join(quoted or [_NO_TERM])})"
+
+
+async def _matching(
+    reader: Reader, source: Source, kind: str, name: str, tokens: tuple[_Token, ...]
+) -> tuple[str, dict[str, Any]]:
+    """The condition that a text of the call or chat matches, with parameters that begin so."""
+    parts: tuple[_Part, ...] = _PARTS[source.kind, kind]
+    if reader.is_limited:
+        # The only index that a limited login has.
+        parts = tuple(part for part in parts if part is _TRANSCRIPTS)
+        if not parts:
+            return _containing(source, name, tokens)
+    params = {name: await _match(reader, kind, tokens)}
+    few = params | {"few": _FEW + 1}
     try:
-        [row] = await fetch_rows(reader, _COUNT_FEW, count, limit_ms=_LIMIT_MS)
+        counts = [
+            (await fetch_rows(reader, part.count(name), few, limit_ms=_LIMIT_MS))[0]["found"]
+            for part in parts
+        ]
     except sqlite3.OperationalError as error:
         raise QueryNotUnderstood("these words are not a valid query") from error
-    return Condition(_AMONG_HITS if row["found"] <= _FEW else _HAS_HIT, params)
+    key = source.columns["key"]
+    if max(counts) > _FEW:
+        return " OR ".join(part.has_match(name, key) for part in parts), params
+    return f"{key} IN ({' UNION '.join(part.matching_ids(name) for part in parts)})", params
 
 
-async def fetch_hits(reader: Reader, ids: list[str], words: str) -> dict[str, list[Hit]]:
+def _containing(
+    source: Source, name: str, tokens: tuple[_Token, ...]
+) -> tuple[str, dict[str, Any]]:
+    """The condition that a text contains every word, without an index."""
+    words = [token.text.lower() for token in tokens if not token.is_operator]
+    params = {f"{name}_{n}": word for n, word in enumerate(words)}
+    return " AND ".join(_CONTAINS[source.kind].format(name) for name in params), params
+
+
+async def fetch_hits(reader: Reader, ids: list[str], query: Query) -> dict[str, list[Hit]]:
     """The turns with the words, by call."""
-    params = {"ids": json.dumps(ids), "words": words}
-    turns: dict[str, list[tuple[int, str | None, str, float | None]]] = {}
+    params: dict[str, Any] = {"ids": json.dumps(ids)}
+    turns: dict[str, list[_Turn]] = {}
     for row in await fetch_rows(reader, _UTTERANCES, params):
         turn = (row["position"], row["role"], row["content"] or "", row["start_seconds"])
         turns.setdefault(row["call_id"], []).append(turn)
-    return {
-        row["call_id"]: hits(row["marked"], turns.get(row["call_id"], []))
-        for row in await fetch_rows(reader, _HIGHLIGHTED, params)
-    }
+    found: dict[str, list[Hit]] = {}
+    if query.words:
+        params["words"] = await _match(reader, "words", query.words)
+        for row in await fetch_rows(reader, _HIGHLIGHTED, params):
+            found[row["call_id"]] = hits(row["marked"], turns.get(row["call_id"], []))
+    if query.characters:
+        for call_id, those in turns.items():
+            found.setdefault(call_id, []).extend(_hits_of_characters(query, those))
+    return found
 
 
+def _hits_of_characters(query: Query, turns: "list[_Turn]") -> Iterator[Hit]:
+    for position, role, content, start in turns:
+        marks = [match.span() for match in query.pattern.finditer(content)]
+        if marks:
+            yield Hit(position, role, start, _snippet(content, marks))
+
+
+def marked_text(text: str, query: Query) -> list[tuple[str, bool]]:
+    """Pieces of a text from a little before the first of the words, each with whether it is one."""
+    marks = [match.span() for match in query.pattern.finditer(text)]
+    return _snippet(text, marks) if marks else [(text, False)]
+
+
+_Turn = tuple[int, str | None, str, float | None]
+# Scripts without spaces between words, as in schema/sql/migrations/0008.
+_CHARACTERS = re.compile("[\u0e00-\u17ff\u3040-\uffdc\U00020000-\U0003ffff]")
+# No text has it.
+_NO_TERM = '"\x01\x01\x01"'
 _TOKEN = re.compile(
     r'(?P<minus>-?)"(?P<phrase>[^"]*)"(?P<star>\*?)'
     r"|(?P<operator>[()]|(?:AND|OR|NOT)(?=[\s()]|$))"
     r'|(?P<minus2>-?)(?P<word>[^\s"()]+)'
 )
-_STRAIGHT_QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"'})
+_STRAIGHT_QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "　": " "})
+_AND = _Token("AND", is_operator=True)
+_OR = _Token("OR", is_operator=True)
 
 
-def to_fts5(text: str) -> str:
-    """The query for MATCH; empty for a text without words. Raises QueryNotUnderstood."""
+def parse_query(text: str) -> Query:
+    """Read what somebody typed. Raises QueryNotUnderstood."""
+    tokens = list(_tokens(text))
+    wanted = [token for token in tokens if not token.is_unwanted]
+    unwanted = [token for token in tokens if token.is_unwanted]
+    kinds = {token.is_of_characters for token in wanted if not token.is_operator}
+    if unwanted and not kinds:
+        raise QueryNotUnderstood("there are only words to exclude")
+    has_operators = any(token.is_operator for token in wanted)
+    if len(kinds) == 2 and has_operators:
+        raise QueryNotUnderstood(
+            "OR cannot combine these scripts", hint="Search for one of them after the other."
+        )
+    of = {
+        kind: [t for t in wanted if has_operators or t.is_of_characters is kind] for kind in kinds
+    }
+    return Query(
+        tuple(_joined(of.get(False, []))),
+        tuple(_joined(of.get(True, []))),
+        tuple(_joined([t for t in unwanted if not t.is_of_characters], _OR)),
+        tuple(_joined([t for t in unwanted if t.is_of_characters], _OR)),
+    )
+
+
+def _tokens(text: str) -> Iterator[_Token]:
     text = text.translate(_STRAIGHT_QUOTES).replace("\0", " ")
     if text.count('"') % 2:
         raise QueryNotUnderstood("a phrase has no closing quotation mark")
-    wanted: list[str] = []
-    unwanted: list[str] = []
     for token in _TOKEN.finditer(text):
         if token["operator"]:
-            wanted.append(token["operator"])
+            yield _Token(token["operator"], is_operator=True)
             continue
         word = token["phrase"] if token["phrase"] is not None else token["word"]
         is_prefix = bool(token["star"]) or (token["phrase"] is None and word.endswith("*"))
         # The index has no punctuation: a token of punctuation alone would match nothing.
         if re.search(r"\w", word):
-            quoted = f'"{word.rstrip("*")}"{"*" if is_prefix else ""}'
-            (unwanted if token["minus"] or token["minus2"] else wanted).append(quoted)
-    if unwanted and not wanted:
-        raise QueryNotUnderstood("there are only words to exclude")
-    query = " ".join(wanted)
-    return " NOT ".join([f"({query})", *unwanted]) if unwanted else query
+            yield _Token(word.rstrip("*"), is_prefix, bool(token["minus"] or token["minus2"]))
+
+
+def _joined(tokens: list[_Token], by: _Token = _AND) -> Iterator[_Token]:
+    """With an operator between two operands that have none."""
+    before = None
+    for token in tokens:
+        begins = not token.is_operator or token.text == "("
+        ended = before is not None and (not before.is_operator or before.text == ")")
+        if begins and ended:
+            yield by
+        yield token
+        before = token
 
 
 # Around a hit in the result of highlight(): characters that no transcript contains.

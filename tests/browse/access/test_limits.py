@@ -363,6 +363,9 @@ def test_limited_login_searches_its_own_words(limited, alone, clients):
     for name in LIMITED:
         assert figures(limited, name, f"/-/calls?q={word}") == expected
         assert limited(f"/-/calls?q={SECRET}", name).text.count("/-/call/") == 0
+    for query in ("q=予約", "q=thank*&kind=chat", "number=12"):
+        expected = figures(alone, "reader", f"/-/calls?{query}")
+        assert figures(limited, "agent", f"/-/calls?{query}") == expected
 
 
 def test_limited_login_writes_nothing(limited, clients):
