@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from typing import Any
 
 from schema.products import FAMILIES, OTHER, product_family
 
@@ -215,6 +216,55 @@ def load(stored: str, names: Mapping[str, tuple[str, str]]) -> dict[str, Sums]:
         key, name = names.get(stored_key, (stored_key, ""))
         amounts = {product: Decimal(amount) for product, amount in products.items()}
         found[key] = Sums(name, calls, chats, duration_ms, Decimal(total), amounts)
+    return found
+
+
+# Retell's models are priced for requests of so many tokens; more are a surcharge.
+# Source: https://www.retellai.com/pricing
+_TOKENS_INCLUDED = 3_500
+# A part of the cost that is worth a sentence.
+_LARGE_SHARE = Decimal("0.25")
+
+
+def explain_cost(
+    call: Mapping[str, Any], metrics: Mapping[str, Any], costs: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """What made a call dear, in sentences, from its rows of calls, call_metrics and product_costs.
+
+    Only what explains a large part of the cost, or a difference between what was billed and what
+    happened.
+    """
+    total = cents(call["combined_cost_cents"])
+    if total <= 0:
+        return []
+    sums = Sums(total=total)
+    for cost in costs:
+        sums.add(cost["product"] or "", cost["cost_cents"])
+    families, found = sums.families(), []
+    if (share := families.get("surcharge", Decimal(0)) / total) >= _LARGE_SHARE:
+        text = f"Surcharges are {share:.0%} of the cost."
+        tokens, requests = call["llm_tokens_average"], call["llm_requests"]
+        if tokens and requests and tokens > _TOKENS_INCLUDED:
+            text += (
+                f" The {requests:,.0f} requests to the model had {tokens:,.0f} tokens on average; "
+                f"above {_TOKENS_INCLUDED:,} each costs more."
+            )
+        found.append(text)
+    spoken = metrics.get("agent_talk_seconds")
+    voice = families.get("voice", Decimal(0)) / total
+    if voice >= _LARGE_SHARE and spoken is not None and call["duration_ms"]:
+        found.append(
+            f"The voice is {voice:.0%} of the cost. It is billed for the time that the agent "
+            f"speaks: {spoken:,.0f} of {call['duration_ms'] / 1000:,.0f} seconds."
+        )
+    billed, lasted = call["total_duration_seconds"], call["duration_ms"]
+    if billed and lasted is not None and billed - lasted / 1000 >= 2:
+        found.append(f"{lasted / 1000:,.0f} seconds are billed as {billed:,.0f}.")
+    leg = sum(
+        (cents(cost["cost_cents"]) for cost in costs if cost["is_transfer_leg_cost"]), Decimal(0)
+    )
+    if leg > 0:
+        found.append(f"The transferred leg is {leg / total:.0%} of the cost.")
     return found
 
 

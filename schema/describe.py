@@ -54,6 +54,12 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
     "tool_scorecard": {"sort_desc": "calls"},
     "cost_by_product": {"sort_desc": "cost_dollars"},
     "cost_by_family": {"sort_desc": "cost_dollars"},
+    "call_products": {"sortable_columns": []},
+    "call_costs": {
+        "sort_desc": "started_at_ms",
+        "size": 50,
+        "sortable_columns": ["cost_dollars", "duration_seconds", "billed_seconds", "started_at_ms"],
+    },
     # Each facet would add up every hour once more.
     "latency_by_agent": {"sort_desc": "calls"},
     "disconnections": {"sort_desc": "calls", "facets": ["category"]},

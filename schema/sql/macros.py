@@ -43,6 +43,10 @@ _MACROS = {
     # Larger squares could overflow in PostgreSQL, which is an error there.
     r"\bsquare\(([\w.]+)\)": r"CASE WHEN abs(\1) >= 1e150 THEN 1e300 ELSE \1 * \1 END",
     r"\btotal_cents\(([\w.]+)\)": r"round(sum(\1), 6)",
+    r"\bfamily_dollars\((\w+), ([\w -]+)\)": (
+        r"(SELECT CAST(round(round(sum(p.cost_cents), 6) / 100.0, 4) AS DOUBLE PRECISION) "
+        r"FROM call_products p WHERE p.call_id = \1.call_id AND p.family = '\2')"
+    ),
     r"\bfamily_of\((\w+)\)": family_sql(r"\1.product").replace("\\1", r"\1"),
     r"\bproduct_of\((\w+)\)": r"replace(\1.product, '-', '_')",
     r"\bstep_of\((\w+)\)": (

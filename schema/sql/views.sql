@@ -17,6 +17,7 @@
 --   total_cents(X)      a sum of cents without the last digits, which depend on the order of its
 --                       terms: a half must be rounded to the same side in any order
 --   family_of(h)        the family of a row's product, as schema/products.py has it
+--   family_dollars(c, F) what the products of the family F cost in a call; null for none
 --   is_connected(c, r)  whether somebody or something answered, by the call and its reason
 --   are_connected(h, r) the same of the calls that a row of daily_calls counts
 
@@ -217,6 +218,45 @@ SELECT
     CAST(round(total_cents(h.transfer_leg_cents_sum) / 100.0, 4) AS DOUBLE PRECISION) AS transfer_leg_dollars
 FROM (SELECT h.*, family_of(h) AS family FROM daily_costs h) h
 GROUP BY h.family;
+
+-- The parts of a call's cost, each with its family.
+CREATE VIEW call_products AS
+SELECT
+    p.call_id, p.position, p.product, family_of(p) AS family, p.cost_cents,
+    p.unit_price_cents_per_second, p.is_transfer_leg_cost
+FROM (
+    SELECT
+        p.call_id, p.position, product_of(p) AS product, p.cost_cents,
+        p.unit_price_cents_per_second, p.is_transfer_leg_cost
+    FROM product_costs p
+) p;
+
+-- What made a call dear. Subqueries, as in call_log: a page reads the products of its own calls alone.
+CREATE VIEW call_costs AS
+SELECT
+    c.call_id,
+    local_iso(c.at) AS started_at,
+    c.agent_name AS agent,
+    CAST(round(c.combined_cost_cents / 100.0, 4) AS DOUBLE PRECISION) AS cost_dollars,
+    c.cost_is_final,
+    CAST(c.duration_ms / 1000.0 AS DOUBLE PRECISION) AS duration_seconds,
+    c.total_duration_seconds AS billed_seconds,
+    (SELECT m.agent_talk_seconds FROM call_metrics m WHERE m.call_id = c.call_id) AS agent_talk_seconds,
+    family_dollars(c, voice engine) AS voice_engine_dollars,
+    family_dollars(c, voice) AS voice_dollars,
+    family_dollars(c, model) AS model_dollars,
+    family_dollars(c, telephony) AS telephony_dollars,
+    family_dollars(c, surcharge) AS surcharge_dollars,
+    family_dollars(c, add-on) AS add_on_dollars,
+    (
+        SELECT CAST(round(total_cents(p.cost_cents) / 100.0, 4) AS DOUBLE PRECISION)
+        FROM product_costs p
+        WHERE p.call_id = c.call_id AND p.is_transfer_leg_cost = 1
+    ) AS transfer_leg_dollars,
+    CAST(round(c.llm_tokens_average, 0) AS DOUBLE PRECISION) AS tokens_per_request,
+    c.llm_requests,
+    c.at AS started_at_ms
+FROM (SELECT c.*, call_time(c) AS at FROM calls c) c;
 
 -- Where an agent version loses time. Averages over calls, each call counting once.
 CREATE VIEW latency_by_agent AS

@@ -14,6 +14,7 @@ from schema.billing import (
     allocate,
     corrections,
     dump,
+    explain_cost,
     forecast,
     load,
     month_days,
@@ -78,6 +79,56 @@ def test_corrections_name_what_changed():
     found = [(each.name, each.calls, each.chats, each.total) for each in corrections(closed, now)]
     assert found == [("A", 0, 0, 30), ("B", -1, 0, -5), ("C", 1, 1, 7)]
     assert corrections(closed, closed) == []
+
+
+CALL = {
+    "combined_cost_cents": 100.0,
+    "duration_ms": 60_000,
+    "total_duration_seconds": 60,
+    "llm_tokens_average": None,
+    "llm_requests": None,
+}
+
+
+def explained(*products, **call):
+    costs = [
+        {"product": name, "cost_cents": amount, "is_transfer_leg_cost": leg}
+        for name, amount, leg in products
+    ]
+    return explain_cost(CALL | call, {"agent_talk_seconds": 25.2}, costs)
+
+
+def test_large_surcharge_is_explained_by_tokens():
+    tokens = {"llm_tokens_average": 9210.4, "llm_requests": 12}
+    [said] = explained(("llm_token_surcharge", 92.0, 0), ("gpt_4_1", 8.0, 0), **tokens)
+    assert said == (
+        "Surcharges are 92% of the cost. The 12 requests to the model had 9,210 tokens on average; "
+        "above 3,500 each costs more."
+    )
+    assert explained(("llm_token_surcharge", 24.0, 0), ("gpt_4_1", 76.0, 0), **tokens) == []
+
+
+def test_voice_is_explained_by_the_time_spoken():
+    [said] = explained(("platform_tts", 60.0, 0), ("gpt_4_1", 40.0, 0))
+    assert said.endswith("speaks: 25 of 60 seconds.")
+
+
+def test_minimum_billing_of_a_short_call_is_explained():
+    assert explained(duration_ms=4_200, total_duration_seconds=10) == [
+        "4 seconds are billed as 10."
+    ]
+    # Retell rounds up.
+    assert explained(duration_ms=9_001, total_duration_seconds=10) == []
+
+
+def test_transferred_leg_is_explained():
+    legs = [("us_twilio_telephony", 30.0, 1), ("gpt_4_1", 70.0, 0)]
+    assert explained(*legs) == ["The transferred leg is 30% of the cost."]
+
+
+@pytest.mark.parametrize("cost", [None, 0.0, -1.0])
+def test_call_without_cost_needs_no_explanation(cost):
+    assert explained(("platform_tts", 60.0, 0), combined_cost_cents=cost) == []
 
 
 def test_invoice_is_read_by_its_headings():

@@ -262,3 +262,37 @@ def test_steps_between_nodes_are_counted_by_name(world):
     assert table_of(
         world, "SELECT agent_id, former_node, new_node, calls, transitions FROM hourly_transitions"
     ) == [("agent_1", "Greet", "Book", 1, 1)]
+
+
+def test_cost_of_a_call_is_split_by_family(world):
+    parts = [
+        {"product": "retell_voice_engine", "cost": 10},
+        {"product": "platform_tts", "cost": 20},
+        {"product": "gpt-4o-mini", "cost": 5},
+        {"product": "gpt_4o_mini", "cost": 6, "is_transfer_leg_cost": True},
+        {"product": "llm_token_surcharge", "cost": 59},
+    ]
+    cost = {"combined_cost": 100, "total_duration_seconds": 60, "product_costs": parts}
+    usage = {"average": 5210.4, "num_requests": 7, "values": []}
+    start = ms("2026-05-10T13:00:00Z")
+    add(
+        world, "dear", 3, "2026-05-10T13:05:00Z",
+        start_timestamp=start, call_cost=cost, llm_token_usage=usage, duration_ms=59_500,
+    )  # fmt: skip
+    [found] = all_of(world, "SELECT * FROM call_costs WHERE call_id = 'dear'")
+    assert {name: value for name, value in found.items() if value is not None} == {
+        "call_id": "dear",
+        "started_at": "2026-05-10T13:00:00Z",
+        "cost_dollars": 1.0,
+        "cost_is_final": found["cost_is_final"],
+        "duration_seconds": 59.5,
+        "billed_seconds": 60,
+        "voice_engine_dollars": 0.1,
+        "voice_dollars": 0.2,
+        "model_dollars": 0.11,
+        "surcharge_dollars": 0.59,
+        "transfer_leg_dollars": 0.06,
+        "tokens_per_request": 5210.0,
+        "llm_requests": 7,
+        "started_at_ms": start,
+    }

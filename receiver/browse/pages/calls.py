@@ -32,6 +32,7 @@ from receiver.browse.pages.review_queue import place_of
 from receiver.browse.pages.reviewing import fetch_review
 from receiver.browse.pages.speaker_timeline import SpeakerTimeline, speaker_timeline
 from receiver.store.sql import SELECT
+from schema.billing import explain_cost
 from schema.merge import began_at
 from schema.tables import CALL_TABLES
 
@@ -125,6 +126,7 @@ class CallView:
     recordings: list[Media]
     documents: list[Media]
     costs: list[dict[str, Any]]
+    why_dear: list[str]
     latencies: list[dict[str, Any]]
     analysis_fields: list[dict[str, Any]]
     attributes: list[tuple[str, list[dict[str, Any]]]]
@@ -259,6 +261,9 @@ def call_view(
         recordings=_media({prefix + k: n for k, n in _RECORDINGS.items()}, urls, kept),
         documents=_media(_DOCUMENTS, urls, kept),
         costs=limited(tables["product_costs"], row_weight),
+        why_dear=explain_cost(
+            call, next(iter(tables["call_metrics"]), {}), tables["product_costs"]
+        ),
         latencies=limited(latencies, row_weight),
         analysis_fields=limited(analysis, row_weight),
         attributes=_attributes(tables["attributes"]),
