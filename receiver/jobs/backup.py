@@ -73,11 +73,7 @@ def make_backup(
     database = require_file(settings)
     with _storage(where, database) as storage:
         name = datetime.fromtimestamp(now_ms / 1000, UTC).strftime(_NAME)
-        make_private(storage.partial)
-        for left in storage.partial.glob("*callhouse-*"):
-            # A killed backup's.
-            left.unlink(missing_ok=True)
-        copy = storage.partial / name
+        copy = _place_for_copy(storage, name)
         found = files.back_up(database, copy, check=check)
         size = copy.stat().st_size
         storage.put(name, copy)
@@ -114,13 +110,20 @@ def restore_backup(settings: Settings, text: str) -> Restored:
             name = names[-1]
         if isinstance(parse_place(folder), Path):
             return files.restore(path / name, database, timezone=settings.timezone)
-        make_private(storage.partial)
-        copy = storage.partial / name
+        copy = _place_for_copy(storage, name)
         try:
             asyncio.run(_download(storage, name, copy))
             return files.restore(copy, database, timezone=settings.timezone)
         finally:
             copy.unlink(missing_ok=True)
+
+
+def _place_for_copy(storage: Storage, name: str) -> Path:
+    """Where a copy is made, without what a killed process left there."""
+    make_private(storage.partial)
+    for left in storage.partial.glob("*callhouse-*"):
+        left.unlink(missing_ok=True)
+    return storage.partial / name
 
 
 async def _download(storage: Storage, name: str, target: Path) -> None:

@@ -6,6 +6,7 @@ the tombstones of the file that it replaces: what was erased since the backup st
 
 import fcntl
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -135,6 +136,7 @@ def restore(backup: Path, path: Path, *, timezone: str) -> Restored:
     verify(backup)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     require_closed(path)
+    _remove_left(path)
     tombstones = 0
     with _prepared(path) as part:
         _copy_file(backup, part)
@@ -199,6 +201,14 @@ def _prepared(path: Path) -> Iterator[Path]:
         finally:
             for each in files_beside(part):
                 each.unlink(missing_ok=True)
+
+
+def _remove_left(path: Path) -> None:
+    """Delete what killed restores left beside `path`: calls may be in it that are erased."""
+    left = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\..*")
+    for each in path.parent.iterdir():
+        if left.fullmatch(each.name):
+            each.unlink(missing_ok=True)
 
 
 def _copy_file(backup: Path, part: Path) -> None:

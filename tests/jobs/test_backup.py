@@ -1,6 +1,7 @@
 """Backups: complete, verified, beside a live receiver; and what comes back from one."""
 
 import os
+import random
 import shutil
 import signal
 import stat
@@ -28,7 +29,7 @@ from receiver.store.erasing import apply_tombstones
 from tests.support import ROOT
 from tests.support.buckets import bucket
 from tests.support.engines import url_of
-from tests.support.erasing import SECRET, add_whole, erased
+from tests.support.erasing import SECRET, add_whole, erased, files_with
 from tests.support.running import environment
 from tests.support.storing import add, rows
 from tests.support.webhooks import KEY, NOW_MS
@@ -235,6 +236,67 @@ def test_restored_file_has_no_erased_byte(make, settings, store, calls, database
     for path in database.parent.iterdir():
         if path.is_file():
             assert SECRET.lower().encode() not in path.read_bytes().lower(), path
+
+
+def test_killed_restore_is_repeated_and_leaves_nothing(make, settings, store, calls, database):
+    add_whole(store, "call_gone")
+    name = make().name
+    erased(settings, store, "call_gone")
+    store.close()
+    before = content(database)
+    script = f"""
+import os, signal
+from pathlib import Path
+from receiver.store import backup
+backup.apply_tombstones = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+backup.restore(Path("backups/{name}"), Path({str(database)!r}), timezone="UTC")
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), cwd=database.parent)
+    assert done.returncode == -signal.SIGKILL
+    assert content(database) == before
+    assert files_with(database.parent, SECRET) - files_with(database.parent / "backups", SECRET)
+    restore_backup(settings, f"backups/{name}")
+    assert files_with(database.parent, SECRET) == files_with(database.parent / "backups", SECRET)
+
+
+@pytest.mark.slow
+def test_100_kills_of_a_restore_lose_nothing(make, settings, store, calls, database, tmp_path):
+    """After each kill there is the file from before or the restored one, sound."""
+    add_whole(store, "call_gone")
+    for n in range(400):
+        add(store, "call_ended", f"call_more_{n}", call_status="ended", transcript="word " * 2000)
+    backup = database.parent / "backups" / make().name
+    add(store, "call_ended", "call_later", call_status="ended")
+    erased(settings, store, "call_gone")
+    store.close()
+    present = tmp_path / "present.db"
+    shutil.copyfile(database, present)
+    chance, ended, seen = random.Random(5), [], set()
+    for _ in range(100):
+        shutil.copyfile(present, database)
+        with restoring(settings, backup) as process:
+            began = time.monotonic()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0.3, 1.1) * max(ended, default=2.0))
+                ended.append(time.monotonic() - began)
+            process.kill()
+        found = verify(database)
+        seen.add(found.rows["calls"])
+        assert found == content(present) or found.rows["calls"] == 430
+    assert seen == {430, 431}
+    assert restoring(settings, backup).wait(60) == 0
+    with closing(connect_readonly(database)) as connection:
+        assert rows(connection, "SELECT 1 FROM calls WHERE call_id = 'call_gone'") == []
+    assert files_with(database.parent, SECRET) == files_with(backup.parent, SECRET)
+
+
+def restoring(settings, backup):
+    return subprocess.Popen(
+        [sys.executable, "-m", "receiver", "restore", str(backup), "--yes"],
+        env=environment(CALLHOUSE_DATABASE_URL=url_of(settings.database)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def test_restore_waits_for_nobody_who_has_it_open(make, settings, calls, store, database):
