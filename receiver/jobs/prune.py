@@ -22,9 +22,9 @@ from receiver.store.erasing import (
     due,
     file_bytes,
     finish,
-    has_unfinished,
     put_receipt,
     read_receipt,
+    unfinished,
 )
 from schema.retention import ALL, KEEP, PERSONAL, RECORDINGS
 
@@ -137,12 +137,12 @@ def prune_all(
         if (receipt := _apply(store, rule, files, author, now_ms, progress, pause))
     ]
     left, free_bytes = None, 0
-    # Also those of a run that was killed.
-    if rewrite or has_unfinished(store):
+    # Also of runs that were killed.
+    removed = unfinished(store)
+    if rewrite or removed:
         database = engine(settings.database)
         left = database.vacuum() if rewrite else database.clean(pause=pause)
-        removed = sum(receipt.entities for receipt in receipts)
-        repack = removed * _MANY > store.read(count_calls)
+        repack = sum(removed) * _MANY > store.read(count_calls)
         free_bytes = database.give_back(repack=repack, pause=pause)
         finish(store)
     stored = [read_receipt(store, receipt.receipt_id) for receipt in receipts]

@@ -51,6 +51,8 @@ def clean(store: Store, *, pause: Pause = time.sleep) -> str | None:
     with closing(connect(store.path, busy_timeout_ms=_CHECKPOINT_MS)) as connection:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         pages = _unclean(store.path)
+        if pages is None:
+            return "the file has more than 32 million pages, whose unused parts are not cleaned"
         for n in range(0, len(pages), _CLEARED_PAGES):
             began = time.monotonic()
             if not _clear(store.path, connection, pages[n : n + _CLEARED_PAGES]):
@@ -170,14 +172,15 @@ def _file(path: Path) -> int:
     return _files[key]
 
 
-def _unclean(path: Path) -> list[int]:
-    """Numbers of the pages whose unused middle is not empty, as far as they are in the file."""
+def _unclean(path: Path) -> list[int] | None:
+    """Numbers of the pages whose unused middle is not empty, as far as they are in the file; None
+    if there are too many pages."""
     file = _file(path)
     header = os.pread(file, 100, 0)
     size, usable = _sizes(header)
     count = os.fstat(file).st_size // size
     if count >= _MOST_PAGES:
-        return []
+        return None
     maps = set(_pointer_maps(count, size, usable)) if header[52:56] != bytes(4) else set()
     found = []
     # Page 1 has the schema only.

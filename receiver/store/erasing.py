@@ -76,7 +76,7 @@ _PUT_RECEIPT = sql.upsert(RECEIPTS)
 _RECEIPTS = f"SELECT {', '.join(RECEIPTS.names)} FROM receipts"
 _RECEIPT = f"{_RECEIPTS} WHERE receipt_id = ?"
 _NEWEST_RECEIPTS = f"{_RECEIPTS} ORDER BY created_at DESC, receipt_id LIMIT ?"
-_UNFINISHED = "SELECT receipt_id FROM receipts WHERE ids_sha256 IS NULL"
+_UNFINISHED = "SELECT receipt_id, entities FROM receipts WHERE ids_sha256 IS NULL"
 _FINISH_RECEIPT = "UPDATE receipts SET ids_sha256 = ? WHERE receipt_id = ?"
 _IDS_OF_RECEIPT = "SELECT entity_id FROM erasures WHERE receipt_id = ?"
 _LISTED_IDS = (
@@ -241,15 +241,15 @@ def _strip(connection: Connection, take: str, entity_id: str, content: Collectio
     return len(rows)
 
 
-def has_unfinished(store: AnyStore) -> bool:
-    """Whether there is a receipt of a run that did not end. Raises StoreUnavailable."""
-    return bool(store.read(partial(_found, _UNFINISHED, ())))
+def unfinished(store: AnyStore) -> list[int]:
+    """How many calls and chats each run removed that did not end. Raises StoreUnavailable."""
+    return [int(entities or 0) for _, entities in store.read(partial(_found, _UNFINISHED, ()))]
 
 
 def finish(store: AnyStore) -> None:
     """Complete the receipts of all runs, also of those that were killed, and take the ids of erased
     calls out of the lists of coverage. Raises StoreUnavailable."""
-    for (receipt_id,) in store.read(partial(_found, _UNFINISHED, ())):
+    for receipt_id, _ in store.read(partial(_found, _UNFINISHED, ())):
         ids = store.read(partial(_found, _IDS_OF_RECEIPT, (receipt_id,)))
         done = (hash_of(id for (id,) in ids), receipt_id)
         store.run(partial(_run, _FINISH_RECEIPT, [done]))

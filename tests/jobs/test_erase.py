@@ -4,8 +4,11 @@ import hashlib
 import json
 import subprocess
 import sys
+import threading
+import time
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -206,6 +209,51 @@ def test_reader_of_old_rows_is_named(settings, store, db, monkeypatch):
     assert count(db, "calls") == 1
     db.execute("COMMIT")
     assert count(db, "calls") == 0
+
+
+@pytest.mark.sqlite
+def test_file_too_large_to_clean_is_named(settings, store, monkeypatch):
+    monkeypatch.setattr(receiver.store.cleaning, "_MOST_PAGES", 1)
+    add_whole(store)
+    assert "32 million pages" in erased(settings, store, "gone").left
+
+
+def test_transaction_erases_few_calls(settings, store):
+    ids = [f"gone_{n:03}" for n in range(200)]
+    for call_id in ids:
+        add(store, "call_ended", call_id)
+    done = [0]
+    erased(settings, store, *ids, progress=done.append)
+    steps = [after - before for before, after in pairwise(done)]
+    assert (sum(steps), steps[0]) == (200, 4)
+    assert max(steps) <= 50
+
+
+@pytest.mark.slow
+@pytest.mark.sqlite
+def test_writer_waits_shortly_beside_an_erasure(settings, store, database):
+    """The bound is generous: others use the machine. The benchmarks have figures."""
+    deliver(store, seeded(3, 1000))
+    ids = [f"gone_{n:04}" for n in range(1000)]
+    for call_id in ids:
+        add_whole(store, call_id, noise="x" * 20_000)
+    waits, done = [], threading.Event()
+
+    def write():
+        with closing(open_store(database)) as other:
+            while not done.is_set():
+                began = time.monotonic()
+                add(other, "call_started", f"call_{len(waits)}")
+                waits.append(time.monotonic() - began)
+                done.wait(0.005)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    erased(settings, store, *ids)
+    done.set()
+    writer.join()
+    assert len(waits) > 50
+    assert max(waits) < 1
 
 
 def test_killed_erasure_is_completed_by_the_next(settings, store, db, tmp_path):

@@ -14,6 +14,7 @@ from receiver.jobs.prune import preview, prune, prune_all
 from receiver.jobs.worker import Run, Stopped
 from receiver.store import Outcome, open_store, roll_up, show
 from receiver.store.connection import connect
+from receiver.store.erasing import unfinished
 from receiver.transfer import compare
 from receiver.transfer import copy as copy_all
 from tests.support.engines import url_of
@@ -262,6 +263,8 @@ def test_job_prunes_and_ends_when_stopped(environ, store, db):
     with pytest.raises(Stopped):
         prune(Run(settings, store, now_ms=lambda: NOW_MS, stop=stop))
     assert 0 < count(db, "calls") < 30
+    # The next run cleans and packs the file for both.
+    assert unfinished(store) == [30 - count(db, "calls")]
     assert prune(Run(settings, store, now_ms=lambda: NOW_MS)) is None
     assert count(db, "calls") == 0
     assert rows(db, "SELECT sum(entities), count(ids_sha256) FROM receipts") == [(30, 2)]
