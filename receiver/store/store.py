@@ -188,7 +188,9 @@ class Store:
                     # Requests that have arrived are read before one transaction is begun for all.
                     self._machine.sleep(0)
                     connection = self._begin(leader.deadline)
-                    batch = self._take(BATCH)
+                    with self._queueing:
+                        count = min(len(self._queue), BATCH)
+                        batch = [self._queue.popleft() for _ in range(count)]
                     try:
                         connection.has_savepoints = False
                         outcomes = [observe(connection, waiting.received) for waiting in batch]
@@ -217,10 +219,6 @@ class Store:
             for waiting in batch:
                 waiting.wake.release()
             self._hand_over(leader)
-
-    def _take(self, count: int) -> list[_Waiting]:
-        with self._queueing:
-            return [self._queue.popleft() for _ in range(min(len(self._queue), count))]
 
     def _withdraw(self, waiting: _Waiting) -> None:
         """Take a request out of the queue, if it is still there."""

@@ -41,8 +41,9 @@ def write(
     wanted: dict[str, list[Row]] = {}
     parts: dict[str, set[str | None]] = {}
     for (table, part), some in rows.items():
-        wanted.setdefault(table, []).extend(some)
-        parts.setdefault(table, set()).add(part)
+        if some or stored is not None:
+            wanted.setdefault(table, []).extend(some)
+            parts.setdefault(table, set()).add(part)
     if stored is not None:
         unread = [table for table in wanted if table not in stored]
         stored = {**stored, **read_rows(connection, entity_id, unread)}

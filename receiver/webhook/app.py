@@ -147,7 +147,10 @@ class _Webhook:
             return self._flask(environ, start_response)
         max_bytes = self._settings.max_body_bytes
         try:
-            _refuse_unread(environ, max_bytes)
+            # Before the body is read.
+            if (get_content_length(environ) or 0) > max_bytes:
+                raise _too_large(max_bytes)
+            parse_header(environ.get(_SIGNATURE))
             # One more than allowed: werkzeug cuts a body without a length at this limit.
             stream = get_input_stream(environ, max_content_length=max_bytes + 1)
             with self._bodies.read(stream, is_timed="gunicorn.socket" in environ) as body:
@@ -289,13 +292,6 @@ def _answer_errors(
         # Only the class: the message may contain content of the request.
         log(now_ms=now_ms(), outcome="failed", error=type(error).__name__)
         return jsonify({"error": "internal error", "hint": "See the receiver's log."}), 500
-
-
-def _refuse_unread(environ: "WSGIEnvironment", max_bytes: int) -> None:
-    """Check length and header before reading the body. Raises BodyTooLarge or SignatureError."""
-    if (get_content_length(environ) or 0) > max_bytes:
-        raise _too_large(max_bytes)
-    parse_header(environ.get(_SIGNATURE))
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

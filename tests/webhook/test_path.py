@@ -9,6 +9,7 @@ from collections import defaultdict
 
 import pytest
 
+from receiver.webhook.signature import sign
 from tests.support import ROOT
 from tests.support.webhooks import post
 
@@ -32,7 +33,7 @@ ENDED = CALL | {
 }
 # As it is today; it may only shrink.
 MAX_FILES = 15
-MAX_LINES = 1376
+MAX_LINES = 1369
 
 
 def traced(work) -> set:
@@ -56,6 +57,8 @@ def test_webhook_runs_through_few_files(client, capsys):
     post(client, {"event": "call_started", "call": CALL})
     answers = []
     codes = traced(lambda: answers.append(post(client, {"event": "call_ended", "call": ENDED})))
+    # The sender's part.
+    codes.discard(sign.__code__)
     assert answers[0].status_code == 204
     lines = defaultdict(set)
     functions = defaultdict(set)
