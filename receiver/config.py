@@ -113,7 +113,8 @@ SETTINGS = (
     Setting(
         "CALLHOUSE_SECRET",
         None,
-        "Signs the login cookies. Without one, it is generated in a file beside the database.",
+        "Signs the login cookies and shared links. Without one, it is generated in a file beside "
+        "the database.",
     ),
     Setting(
         "CALLHOUSE_MEDIA_URL",

@@ -10,7 +10,7 @@ import pytest
 
 from receiver import config
 from receiver.browse import access
-from receiver.browse.server import _secret
+from receiver.browse.server import signing_secret
 from receiver.errors import SettingsError
 from receiver.files import atomic_write
 from tests.support.running import environment
@@ -49,24 +49,24 @@ def test_atomic_file_is_its_owners_whatever_the_umask(tmp_path):
 def test_killed_while_making_the_secret_leaves_none(tmp_path, settings):
     script = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from receiver import config\nfrom receiver.browse.server import _secret\n"
+        "from receiver import config\nfrom receiver.browse.server import signing_secret\n"
         "write = Path.write_text\n"
         "Path.write_text = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "_secret(config.load())\n"
+        "signing_secret(config.load())\n"
     )
     environ = environment(CALLHOUSE_DATABASE_URL=f"sqlite:///{tmp_path}/retell.db")
     killed = subprocess.run([sys.executable, "-c", script], env=environ, timeout=60)
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "retell.secret").exists()
-    secret = _secret(settings)
+    secret = signing_secret(settings)
     assert len(secret) == 64
-    assert _secret(settings) == secret
+    assert signing_secret(settings) == secret
 
 
 def test_empty_secret_is_refused(tmp_path, settings):
     (tmp_path / "retell.secret").touch()
     with pytest.raises(SettingsError, match=r"retell\.secret is empty"):
-        _secret(settings)
+        signing_secret(settings)
 
 
 def test_users_added_at_once_are_all_there(tmp_path):
@@ -86,11 +86,11 @@ def test_users_added_at_once_are_all_there(tmp_path):
     assert len(access.load(path).users) == 60
 
 
-def test_two_browse_processes_share_the_secret(tmp_path):
+def test_two_browse_processes_share_thesigning_secret(tmp_path):
     environ = environment(CALLHOUSE_DATABASE_URL=f"sqlite:///{tmp_path}/retell.db")
     script = (
-        "from receiver import config\nfrom receiver.browse.server import _secret\n"
-        "print(_secret(config.load()))"
+        "from receiver import config\nfrom receiver.browse.server import signing_secret\n"
+        "print(signing_secret(config.load()))"
     )
     starting = [
         subprocess.Popen([sys.executable, "-c", script], env=environ, stdout=subprocess.PIPE)

@@ -30,6 +30,8 @@ from receiver.browse.pages.login import login, logout
 from receiver.browse.pages.media import media
 from receiver.browse.pages.retention import retention_page
 from receiver.browse.pages.review_queue import review_page
+from receiver.browse.pages.shared import shared_media, shared_page
+from receiver.browse.pages.sharing import share
 from receiver.browse.pages.statement import statement_page
 from receiver.browse.pages.status import status_page
 from schema.questions import questions
@@ -131,6 +133,9 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/calls$", call_list_page),
         (r"^/-/search$", former_search),
         (r"^/-/review$", review_page),
+        (r"^/-/share$", share),
+        (r"^/-/shared/(?P<token>[^/]+)$", shared_page),
+        (r"^/-/shared/(?P<token>[^/]+)/media/(?P<kind>[a-z_]+)$", shared_media),
         (r"^/-/statement$", statement_page),
         (r"^/-/status$", status_page),
         (r"^/-/retention$", retention_page),
@@ -163,6 +168,9 @@ def extra_template_vars(
     """For every template, the reader's database; for the home page, its figures."""
     actor = request.actor if request else None
     database = pages.database_of(datasette, actor) or pages.DATABASE
+    if request and "callhouse_database" in request.scope:
+        # The page of a shared link has a database without a login.
+        database = request.scope["callhouse_database"]
     reader = pages.Reader(datasette, database)
     always = {
         "calls_database": database,

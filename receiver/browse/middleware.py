@@ -5,6 +5,7 @@ response. Anonymous requests for pages are redirected to the login, others get a
 """
 
 import json
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -36,9 +37,11 @@ MAX_BODY_BYTES = 64 * 1024
 
 _MCP = "/-/mcp"
 # Forms. All other pages are read with GET.
-_POST_PATHS = ("/-/login", "/-/logout", "/-/review", "/-/statement")
+_POST_PATHS = ("/-/login", "/-/logout", "/-/review", "/-/share", "/-/statement")
 _PUBLIC_PATHS = frozenset({"/-/login", "/-/logout", "/robots.txt", "/favicon.ico"})
 _PUBLIC_FOLDERS = ("/-/static/", "/-/static-plugins/")
+# A link to one call.
+_SHARED = re.compile(r"/-/shared/[\w.-]+(/media/[a-z_]+)?", re.ASCII)
 _DATA_SUFFIXES = (".json", ".jsono", ".csv", ".db")
 _JSON = "application/json"
 # The login page accepts no longer ?next=.
@@ -176,6 +179,8 @@ def _check_login(
     if request.is_mcp and _actor_from_token(datasette, request.headers) is None:
         return Response.text("A token is needed.", 401, {"WWW-Authenticate": "Bearer"})
     if actor or request.path in _PUBLIC_PATHS or request.path.startswith(_PUBLIC_FOLDERS):
+        return None
+    if _SHARED.fullmatch(request.path):
         return None
     if not request.is_page:
         error = {"ok": False, "error": "Log in, or send a token.", "status": 403, "title": None}

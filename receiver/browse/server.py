@@ -20,6 +20,7 @@ from receiver.browse.access import hash_password
 from receiver.browse.datasette_compat import GuardedDatabase, keep_no_catalog, patch_datasette
 from receiver.browse.pages import DATABASE, MASKED, PLUGIN
 from receiver.browse.pages.login import Attempts, Authentication, Sessions
+from receiver.browse.pages.sharing import Tokens
 from receiver.browse.pool import QueryPool
 from receiver.browse.writing import Writer
 from receiver.config import Settings, shipped
@@ -129,7 +130,7 @@ def serving(
     metadata["plugins"] = {PLUGIN: {"timezone": settings.timezone}}
     metadata["databases"][MASKED] = metadata["databases"][DATABASE]
     patch_datasette(ZoneInfo(settings.timezone))
-    secret = _secret(settings)
+    secret = signing_secret(settings)
     served = Datasette([], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=secret)
     served.refresh_schemas = keep_no_catalog
     # Datasette adds an empty database where it is given no file.
@@ -146,6 +147,7 @@ def serving(
     served.callhouse_settings = settings
     served.callhouse_authentication = Authentication(known, sessions, Attempts())
     served.callhouse_storage = storage_of(settings)
+    served.callhouse_tokens = Tokens(secret)
     served.callhouse_writer = Writer(settings.database_path, written)
     return served
 
@@ -159,7 +161,7 @@ def _login(settings: Settings) -> tuple[str | None, str | None]:
         return settings.browse_password_hash, None
     if settings.browse_password:
         # A fixed salt for this installation: the hash and the sessions survive a restart.
-        salt = hashlib.sha256(f"admin {_secret(settings)}".encode()).hexdigest()
+        salt = hashlib.sha256(f"admin {signing_secret(settings)}".encode()).hexdigest()
         return hash_password(settings.browse_password, salt), None
     if access.load(access.path_beside(settings.database_path)).users:
         return None, None
@@ -173,8 +175,11 @@ def _login(settings: Settings) -> tuple[str | None, str | None]:
     return hash_password(password), password
 
 
-def _secret(settings: Settings) -> str:
-    """The configured secret, or one generated once in a file that its owner alone may read."""
+def signing_secret(settings: Settings) -> str:
+    """The configured secret, or one generated once in a file that its owner alone may read.
+
+    Raises SettingsError without one, if the database is on a server.
+    """
     if settings.secret:
         return settings.secret
     path: Path = settings.database_path.with_suffix(".secret")

@@ -12,7 +12,7 @@ from datasette import NotFound, Response
 from datasette.utils import tilde_decode
 
 from receiver.browse.formatting import label
-from receiver.browse.pages import Reader, fetch_rows, require_reader
+from receiver.browse.pages import Reader, call_url, fetch_rows, require_reader
 from receiver.browse.pages.call_object import call_object
 from receiver.browse.pages.conversation import (
     MAX_CHARACTERS,
@@ -30,6 +30,7 @@ from receiver.browse.pages.conversation import (
 from receiver.browse.pages.media import kept_files, media_url
 from receiver.browse.pages.review_queue import place_of
 from receiver.browse.pages.reviewing import fetch_review
+from receiver.browse.pages.sharing import fetch_links
 from receiver.browse.pages.speaker_timeline import SpeakerTimeline, speaker_timeline
 from receiver.store.sql import SELECT
 from schema.billing import explain_cost
@@ -76,7 +77,7 @@ _ERASED = "SELECT 1 FROM erasures WHERE entity_id = ? AND scope = 'all'"
 _IS_NUMBER = re.compile(r"\+?[0-9]{6,}|.*@.*")
 
 _TRACK_TABLES = ("utterances", "utterance_words", "tool_calls", "node_transitions", "markers")
-_RECORDINGS = {"recording": "Recording", "recording_multi_channel": "Two channels"}
+RECORDINGS = {"recording": "Recording", "recording_multi_channel": "Two channels"}
 _DOCUMENTS = {
     "public_log": "Retell's log",
     "knowledge_base_retrieved_contents": "Retrieved from the knowledge base",
@@ -153,11 +154,31 @@ async def call_page(datasette: "Datasette", request: "Request") -> Response:
     """The page of a call. Raises Forbidden, NotFound."""
     reader = await require_reader(datasette, request)
     call_id = tilde_decode(request.url_vars["call_id"])
+    kept = {kind: media_url(datasette, call_id, kind) for kind in await kept_files(reader, call_id)}
+    context = await call_context(reader, request, call_id, kept)
+    [quarantined] = await fetch_rows(reader, _QUARANTINED, [call_id])
+    context |= {
+        "quarantined": quarantined,
+        "review": await fetch_review(reader, request, call_id),
+        "links": await fetch_links(reader, request, call_id),
+        "place": await place_of(reader, request, call_id),
+        "neighbours": await _fetch_neighbours(reader, context["view"]),
+        "here": call_url(datasette, call_id),
+    }
+    return Response.html(await datasette.render_template("call.html", context, request=request))
+
+
+async def call_context(
+    reader: Reader, request: "Request", call_id: str, kept: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the template shows of the call itself. `kept`: addresses of kept files by kind.
+
+    Raises NotFound.
+    """
     tables = await _fetch_tables(reader, call_id)
-    kept = await kept_files(reader, call_id)
     view = call_view(
         tables,
-        kept={kind: media_url(datasette, call_id, kind) for kind in kept},
+        kept=kept,
         scrubbed=reader.is_masked or "scrubbed" in request.args,
         number=parse_number(request.args.get("page")) or 1,
         position=parse_number(request.args.get("at")),
@@ -165,18 +186,12 @@ async def call_page(datasette: "Datasette", request: "Request") -> Response:
     # Without transcripts, which the page shows as the conversation.
     shown = json.dumps(call_object(tables, transcripts=False), indent=2, ensure_ascii=False)
     reasons = await fetch_rows(reader, _REASON, [view.call["disconnection_reason"]])
-    [quarantined] = await fetch_rows(reader, _QUARANTINED, [call_id])
-    context = {
+    return {
         "view": view,
-        "quarantined": quarantined,
-        "review": await fetch_review(reader, request, call_id),
-        "place": await place_of(reader, request, call_id),
         "reason": next(iter(reasons), {}),
-        "neighbours": await _fetch_neighbours(reader, view),
         "object": shown if len(shown) <= MAX_CHARACTERS else f"{shown[:MAX_CHARACTERS]}…",
         "database": reader.database,
     }
-    return Response.html(await datasette.render_template("call.html", context, request=request))
 
 
 async def call_json(datasette: "Datasette", request: "Request") -> Response:
@@ -258,7 +273,7 @@ def call_view(
         page=page_of(session.entries, number, entry_weight, index=index),
         after=_limited_track(tables, f"{prefix}post_session"),
         timeline=speaker_timeline(session, None if duration_ms is None else duration_ms / 1000),
-        recordings=_media({prefix + k: n for k, n in _RECORDINGS.items()}, urls, kept),
+        recordings=_media({prefix + k: n for k, n in RECORDINGS.items()}, urls, kept),
         documents=_media(_DOCUMENTS, urls, kept),
         costs=limited(tables["product_costs"], row_weight),
         why_dear=explain_cost(
@@ -291,7 +306,7 @@ def _variants(tables: Tables) -> list[str]:
     """plain and scrubbed, as far as there is a transcript or a recording of the variant."""
     found = {row["track"].startswith("scrubbed_") for t in _TRACK_TABLES for row in tables[t]}
     for row in tables["media"]:
-        if row["kind"].removeprefix("scrubbed_") in _RECORDINGS:
+        if row["kind"].removeprefix("scrubbed_") in RECORDINGS:
             found.add(row["kind"].startswith("scrubbed_"))
     return [name for name, flag in (("plain", False), ("scrubbed", True)) if flag in found]
 

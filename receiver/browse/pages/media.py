@@ -50,6 +50,13 @@ async def media(datasette: "Datasette", request: "Request", send: Send) -> Respo
     """A kept file, or the range of it that is asked for. Raises Forbidden, NotFound."""
     reader = await require_reader(datasette, request)
     call_id, kind = (tilde_decode(request.url_vars[name]) for name in ("call_id", "kind"))
+    return await send_kept(reader, call_id, kind, request, send)
+
+
+async def send_kept(
+    reader: Reader, call_id: str, kind: str, request: "Request", send: Send
+) -> Response | None:
+    """The same, for a reader who may see the call. Raises NotFound."""
     file = (await kept_files(reader, call_id)).get(kind)
     if file is None:
         raise NotFound("No such recording is kept.")
@@ -66,7 +73,7 @@ async def media(datasette: "Datasette", request: "Request", send: Send) -> Respo
     headers["content-length"] = str(end - start)
     if request.method == "HEAD":
         end = start
-    pieces = storage_of(datasette).read(file["location"], start, end)
+    pieces = storage_of(reader.datasette).read(file["location"], start, end)
     try:
         first = await anext(pieces, b"")
     except (StorageUnavailable, ValueError):

@@ -86,8 +86,11 @@
     // Without https there is no clipboard: the link is followed, and its address can be copied.
     if (!navigator.clipboard) return;
     event.preventDefault();
-    address(link.getAttribute("href").replace(/^\?[^#]*/, ""));
-    mark(link.closest(".turn"));
+    const turn = link.closest(".turn");
+    if (turn) {
+      address(link.getAttribute("href").replace(/^\?[^#]*/, ""));
+      mark(turn);
+    }
     navigator.clipboard.writeText(link.href).then(() => {
       link.textContent = "copied";
       link.classList.add("copied");

@@ -1,0 +1,92 @@
+"""The page of a link to one call, without a login: /-/shared/<token>, and its kept recordings.
+
+It shows what was said and how the call ended. It has no links to other pages, no cost, variables,
+metadata or reviews, and none of Retell's own links, which could not be revoked.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from datasette import NotFound, Response
+
+from receiver import clock
+from receiver.browse.pages import DATABASE, MASKED, Reader
+from receiver.browse.pages.calls import RECORDINGS, call_context
+from receiver.browse.pages.media import kept_files, send_kept
+from receiver.browse.pages.reviewing import Review
+from receiver.browse.pages.sharing import Tokens, fetch_link, why_invalid
+from receiver.browse.writing import writer
+from receiver.errors import CallhouseError
+from receiver.store.reviewing import ShareLink, count_opening
+
+if TYPE_CHECKING:
+    from datasette import Request
+    from datasette.app import Datasette
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_HEADERS = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex"}
+
+
+async def shared_page(datasette: "Datasette", request: "Request") -> Response:
+    """`/-/shared/<token>`. 404 for an unknown link, 410 for one that is no longer valid."""
+    link, error = await _fetch_link(datasette, request)
+    if link is None or error:
+        return await _invalid(datasette, request, 410 if link else 404, error)
+    reader = _reader(datasette, link)
+    path = datasette.callhouse_tokens.path(link)
+    kept = await kept_files(reader, link.call_id)
+    # Not Retell's own links: they could not be revoked.
+    urls = {kind: f"{path}/media/{kind}" for kind in kept if _is_recording(kind)}
+    context = await call_context(reader, request, link.call_id, urls)
+    # What is not shown is not in the context of the template either.
+    view = replace(
+        context["view"], costs=[], latencies=[], attributes=[], documents=[], transfers=[],
+        recordings=[media for media in context["view"].recordings if media.url in urls.values()],
+    )  # fmt: skip
+    context |= {"view": view, "here": path, "shared": link, "review": Review(link.call_id)}
+    del context["object"]
+    # The template knows of no login, and whether this reader is masked.
+    request.scope |= {"actor": None, "callhouse_database": reader.database}
+    page = await datasette.render_template("call.html", context, request=request)
+    # A busy database is no reason to show nothing.
+    with suppress(CallhouseError):
+        await writer(datasette).run(partial(count_opening, link=link, now_ms=clock.now_ms()))
+    return Response.html(page, headers=_HEADERS)
+
+
+async def shared_media(datasette: "Datasette", request: "Request", send: Send) -> Response | None:
+    """`/-/shared/<token>/media/<kind>`: a kept recording of the call. Raises NotFound."""
+    link, error = await _fetch_link(datasette, request)
+    kind = request.url_vars["kind"]
+    if link is None or error or not _is_recording(kind):
+        raise NotFound("There is no such recording.")
+    return await send_kept(_reader(datasette, link), link.call_id, kind, request, send)
+
+
+def _is_recording(kind: str) -> bool:
+    return kind.removeprefix("scrubbed_") in RECORDINGS
+
+
+def _reader(datasette: "Datasette", link: ShareLink) -> Reader:
+    return Reader(datasette, MASKED if link.is_masked else DATABASE)
+
+
+async def _fetch_link(datasette: "Datasette", request: "Request") -> tuple[ShareLink | None, str]:
+    """The link of a request, and why it is invalid."""
+    tokens: Tokens | None = getattr(datasette, "callhouse_tokens", None)
+    ids = tokens.read(request.url_vars["token"]) if tokens else None
+    link = await fetch_link(Reader(datasette, DATABASE), *ids) if ids else None
+    return link, why_invalid(link, clock.now_ms())
+
+
+async def _invalid(datasette: "Datasette", request: "Request", status: int, error: str) -> Response:
+    context: dict[str, Any] = {"error": error}
+    context["title"] = "No longer valid" if status == 410 else "Not found"
+    context["status"] = status
+    request.scope["actor"] = None
+    page = await datasette.render_template("error.html", context, request=request)
+    return Response.html(page, status, headers=_HEADERS)
