@@ -25,7 +25,7 @@ from receiver.browse.pages.call_list_page import call_list_page, former_search
 from receiver.browse.pages.calls import call_json, call_page, chat_page
 from receiver.browse.pages.conversation import readable, words_markup
 from receiver.browse.pages.dashboards import dashboard, dashboards
-from receiver.browse.pages.home import home
+from receiver.browse.pages.home import home_page
 from receiver.browse.pages.login import login, logout
 from receiver.browse.pages.media import media
 from receiver.browse.pages.retention import retention_page
@@ -122,6 +122,7 @@ def register_routes() -> list[tuple[str, Any]]:
     """Pages below /-/, where they cannot collide with a table. First, before other plugins'
     logins."""
     return [
+        (r"^/$", home_page),
         (r"^/-/login$", login),
         (r"^/-/logout$", logout),
         # Tools of Datasette and its plugins that would be open without a login.
@@ -162,28 +163,19 @@ def canned_queries(database: str) -> dict[str, dict[str, Any]]:
 
 
 @hookimpl
-def extra_template_vars(
-    view_name: str | None, request: "Request | None", datasette: "Datasette"
-) -> "dict[str, Any] | Callable[[], Awaitable[dict[str, Any]]]":
-    """For every template, the reader's database; for the home page, its figures."""
+def extra_template_vars(request: "Request | None", datasette: "Datasette") -> dict[str, Any]:
+    """For every template, the reader's database."""
     actor = request.actor if request else None
     database = pages.database_of(datasette, actor) or pages.DATABASE
     if request and "callhouse_database" in request.scope:
         # The page of a shared link has a database without a login.
         database = request.scope["callhouse_database"]
     reader = pages.Reader(datasette, database)
-    always = {
+    return {
         "calls_database": database,
         "is_masked": reader.is_masked,
         "is_limited": reader.is_limited,
     }
-    if view_name != "index" or request is None:
-        return always
-
-    async def with_figures() -> dict[str, Any]:
-        return always | {"home": await home(datasette, request)}
-
-    return with_figures
 
 
 @hookimpl

@@ -19,10 +19,17 @@ from schema.tables import ALL_TABLES
 _ROLES = ("reader", "masked")
 # The vocabulary of Retell, which no client wrote.
 _SHARED = frozenset({"disconnection_reasons"})
-# The full-text index and the table that it indexes.
-INDEX, INDEXED = "transcripts_fts", "transcripts"
+# Full-text indexes, which SQL of callhouse alone may use, and the tables whose rows they find.
+INDEX = "transcripts_fts"
+_OTHER_INDEXES = {
+    "summaries_fts": "t.rowid AS rowid, t.text, t.summaries_fts",
+    "characters_fts": "t.rowid AS rowid, t.text, t.characters_fts",
+    "characters_terms": "t.*",
+}
+INDEXES = frozenset({INDEX, *_OTHER_INDEXES})
+INDEXED = frozenset({"transcripts", "analyses", "chats"})
 # Tables that the views of a limited login read beside their own.
-JOINED = frozenset({"calls", "chats", "attributes", INDEXED, INDEX})
+JOINED = frozenset({"calls", "chats", "attributes", "transcripts", *INDEXES})
 
 # Tables that views of figures join with the allowed calls.
 LEFT_JOINED = frozenset({"analyses", "latencies", "call_metrics"})
@@ -104,18 +111,21 @@ class Limits:
             # hidden column that MATCH and highlight() take.
             return (
                 f"SELECT s.rowid AS rowid, s.transcript, f.{INDEX} FROM main.{INDEX} f "
-                f"CROSS JOIN main.{INDEXED} t CROSS JOIN main.calls g "
-                f"CROSS JOIN main.{INDEXED} s WHERE t.rowid = f.rowid "
+                f"CROSS JOIN main.transcripts t CROSS JOIN main.calls g "
+                f"CROSS JOIN main.transcripts s WHERE t.rowid = f.rowid "
                 f"AND g.call_id = t.call_id AND {calls} AND s.rowid = t.rowid"
             )
+        if table in _OTHER_INDEXES:
+            # Of everybody: it is joined with tables of the allowed.
+            return f"SELECT {_OTHER_INDEXES[table]} FROM main.{table} t"
         key = _OWNERS.get(table)
+        rowid = ", t.rowid AS rowid" if table in INDEXED else ""
         if key == "chat_id":
-            return _joined(table, "chats", "chat_id", chats)
+            return _joined(table, "chats", "chat_id", chats, rowid=rowid)
         if key == "entity_id":
             of_calls = _joined(table, "calls", "call_id", calls, key)
             return f"{of_calls} UNION ALL {_joined(table, 'chats', 'chat_id', chats, key)}"
         if key == "call_id":
-            rowid = ", t.rowid AS rowid" if table == INDEXED else ""
             return _joined(table, "calls", "call_id", calls, rowid=rowid)
         return None
 

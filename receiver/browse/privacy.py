@@ -18,7 +18,7 @@ from receiver.browse.functions import (
     is_own_sql,
     replace_slow_functions,
 )
-from receiver.browse.limits import INDEX, INDEXED, JOINED, LEFT_JOINED, Limits
+from receiver.browse.limits import INDEXED, INDEXES, JOINED, LEFT_JOINED, Limits
 from receiver.store.connection import sqlite3
 from receiver.store.sql import quoted
 from schema.personal import shown
@@ -48,6 +48,7 @@ _STATISTICS = re.compile(r"sqlite_stat", re.IGNORECASE)
 _SHARED_COLUMN = re.compile(r"\busing\b(?!\s+fts)|\bnatural\b", re.IGNORECASE | re.ASCII)
 
 
+_INDEX_TABLES = tuple(f"{index}_" for index in INDEXES)
 # Views of figures, and the common table expression in them.
 _FIGURES = ("hourly_", "daily_", "counted")
 _ROLLUP_VIEW = re.compile(r"CREATE TEMP VIEW (hourly|daily)_\w+ AS\s+WITH\s+remaining_calls AS")
@@ -149,8 +150,8 @@ def _temporary(view: str, limits: Limits) -> str:
 
 def _replacing_view(name: str, *, is_masked: bool, limits: Limits) -> str:
     rows = limits.rows_of(name) if limits else f"SELECT * FROM main.{quoted(name)}"
-    if name == INDEX and limits and rows and not is_masked:
-        return f"CREATE TEMP VIEW {INDEX} AS {rows}"
+    if name in INDEXES and limits and rows and not is_masked:
+        return f"CREATE TEMP VIEW {name} AS {rows}"
     if rows is None or name not in _KNOWN:
         return _empty_view(name, _KNOWN[name].names if name in _KNOWN else ())
     table = _KNOWN[name]
@@ -159,7 +160,7 @@ def _replacing_view(name: str, *, is_masked: bool, limits: Limits) -> str:
     else:
         columns = [f"NULL AS {n}" if (name, n) in PRIVATE else n for n in table.names]
         # By which the full-text index finds its rows.
-        columns += ["rowid"] * (name == INDEXED)
+        columns += ["rowid"] * (name in INDEXED)
     return f"CREATE TEMP VIEW {quoted(name)} AS SELECT {', '.join(columns)} FROM ({rows})"
 
 
@@ -216,13 +217,13 @@ def _authorize_limited(
     """The same; and the views read the allowed calls beside their own table, and the full-text
     index, which SQL of callhouse alone may use, its own tables, which SQLite reports without a
     view."""
-    if action == sqlite3.SQLITE_READ and table == INDEX and not is_own_sql():
+    if action == sqlite3.SQLITE_READ and table in INDEXES and not is_own_sql():
         return sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_READ and schema == "main" and table:
         view = (inside or "").lower()
         is_joined = table in JOINED and view in views
         is_joined |= table in LEFT_JOINED and view.startswith(_FIGURES)
-        is_of_index = inside is None and (table == INDEXED or table.startswith(f"{INDEX}_"))
+        is_of_index = inside is None and (table in INDEXED or table.startswith(_INDEX_TABLES))
         if is_joined or is_of_index:
             return _authorize(action, table, column, schema, inside)
     return _authorize_masked(action, table, column, schema, inside)

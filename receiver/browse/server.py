@@ -17,7 +17,7 @@ from datasette.app import Datasette
 from receiver.addresses import Location, require_free
 from receiver.browse import access, http_server
 from receiver.browse.access import hash_password
-from receiver.browse.datasette_compat import GuardedDatabase, keep_no_catalog, patch_datasette
+from receiver.browse.datasette_compat import GuardedDatabase, patch_datasette, quicken
 from receiver.browse.pages import DATABASE, MASKED, PLUGIN
 from receiver.browse.pages.login import Attempts, Authentication, Sessions
 from receiver.browse.pages.sharing import Tokens
@@ -132,7 +132,7 @@ def serving(
     patch_datasette(ZoneInfo(settings.timezone))
     secret = signing_secret(settings)
     served = Datasette([], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=secret)
-    served.refresh_schemas = keep_no_catalog
+    quicken(served)
     # Datasette adds an empty database where it is given no file.
     served.remove_database("_memory")
     pool = QueryPool(stuck_after_seconds=2 * _DATASETTE_SETTINGS["sql_time_limit_ms"] / 1000)

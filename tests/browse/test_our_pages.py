@@ -234,6 +234,7 @@ def test_home_shows_figures_and_what_needs_attention(browse, three, store):
     page = browse("/").text
     assert '<span class="value">3</span>' in page
     assert "<strong>1</strong> quarantined" in page
+    assert "They are stored" in page
     assert 'href="/-/call/call_3"' in page
 
 

@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from receiver.browse.charts.versions import share
 from receiver.browse.formatting import (
     format_cell,
     format_dollars,
@@ -12,7 +13,8 @@ from receiver.browse.formatting import (
     format_milliseconds,
     format_time,
 )
-from receiver.browse.pages.home import figures, periods
+from receiver.browse.pages.home_figures import points_change, relative_change
+from receiver.browse.pages.periods import period_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = 3_600_000
@@ -28,56 +30,64 @@ def iso(at, zone=BERLIN):
 
 def test_today_is_compared_up_to_this_time():
     now = ms("2026-05-12T10:30+02:00")
-    today, month = periods(ms("2026-05-12T09:00+02:00"), now, BERLIN)
-    assert today.title == "Today"
+    today = period_of("today", ms("2026-05-12T09:00+02:00"), now, BERLIN)
+    assert (today.title, today.compared_with) == ("Today", "yesterday up to this time")
     assert iso(today.since) == "2026-05-12T00:00+02:00"
+    assert iso(today.until) == "2026-05-13T00:00+02:00"
     assert iso(today.before_since) == "2026-05-11T00:00+02:00"
     assert iso(today.before_until) == "2026-05-11T10:30+02:00"
+
+
+def test_month_is_compared_up_to_this_time():
+    now = ms("2026-05-12T10:30+02:00")
+    month = period_of("30-days", ms("2026-05-12T09:00+02:00"), now, BERLIN)
     assert iso(month.since) == "2026-04-13T00:00+02:00"
     assert iso(month.until) == "2026-05-13T00:00+02:00"
     assert iso(month.before_since) == "2026-03-14T00:00+01:00"
-    assert month.before_until == month.since
+    assert iso(month.before_midnight) == "2026-04-12T00:00+02:00"
+    assert iso(month.before_until) == "2026-04-12T10:30+02:00"
 
 
 def test_old_file_shows_its_last_day():
     now = ms("2026-05-14T01:00+02:00")
-    day, _ = periods(ms("2026-05-12T09:00+02:00"), now, BERLIN)
-    assert day.title == "The last day"
+    day = period_of("today", ms("2026-05-12T09:00+02:00"), now, BERLIN)
+    assert (day.title, day.compared_with) == ("The last day", "the day before")
     assert iso(day.before_until) == iso(day.since) == "2026-05-12T00:00+02:00"
-    assert periods(ms("2026-05-13T09:00+02:00"), now, BERLIN)[0].title == "Yesterday"
+    week = period_of("7-days", ms("2026-05-12T09:00+02:00"), now, BERLIN)
+    assert week.before_until == week.since
+    assert period_of("today", ms("2026-05-13T09:00+02:00"), now, BERLIN).title == "Yesterday"
 
 
 def test_days_of_23_and_25_hours_are_days():
-    spring, _ = periods(ms("2026-03-29T12:00+02:00"), ms("2026-05-01T00:00+02:00"), BERLIN)
+    spring = period_of("today", ms("2026-03-29T12:00+02:00"), ms("2026-05-01T00:00+02:00"), BERLIN)
     assert spring.until - spring.since == 23 * HOUR
-    autumn, _ = periods(ms("2026-10-25T12:00+01:00"), ms("2026-12-01T00:00+01:00"), BERLIN)
+    autumn = period_of("today", ms("2026-10-25T12:00+01:00"), ms("2026-12-01T00:00+01:00"), BERLIN)
     assert autumn.until - autumn.since == 25 * HOUR
     assert autumn.before_until <= autumn.since
 
 
-def test_figures_show_change_and_tone():
-    now = {
-        "calls": 110,
-        "minutes": 5.4,
-        "cents": 1234.5,
-        "success": 0.5,
-        "p50_ms": 800,
-        "p95_ms": None,
-    }
-    before = {"calls": 100, "minutes": 0, "cents": 1234.4, "success": 0.4, "p50_ms": 1000}
-    shown = figures({1: now, 0: before}, frozenset())
-    assert [(f.value, f.change, f.tone) for f in shown] == [
-        ("110", "▲ 10 %", ""),
-        ("5", "", ""),
-        ("$12.35", "the same", ""),
-        ("50 %", "▲ 25 %", "good"),
-        ("800 ms", "▼ 20 %", "good"),
-        ("–", "", ""),
-    ]
+@pytest.mark.parametrize(
+    ("old", "now", "better", "expected"),
+    [
+        # Newcombe, "Interval estimation for the difference between independent proportions"
+        # (1998), table II, method 10: 0.0524 to 0.3339.
+        ((48, 80), (56, 70), 1, ("▲ 20 pt", "good", "+5.2 to +33.4")),
+        ((48, 80), (56, 70), -1, ("▲ 20 pt", "bad", "+5.2 to +33.4")),
+        # Too few calls, and an interval with zero in it.
+        ((3, 10), (9, 10), 1, ("▲ 60 pt", "", "may be chance")),
+        ((50, 100), (55, 100), 1, ("▲ 5 pt", "", "may be chance")),
+        ((50, 100), (50, 100), 1, ("the same", "", "may be chance")),
+    ],
+)
+def test_shares_change_in_points_coloured_if_certain(old, now, better, expected):
+    text, tone, interval = points_change(share(*old), share(*now), better)
+    assert (text, tone) == expected[:2]
+    assert expected[2] in interval
 
 
-def test_a_figure_that_took_too_long_says_so():
-    assert "too long" in figures({}, frozenset({"success"}))[3].note
+def test_amounts_change_in_percent():
+    found = [relative_change(*pair) for pair in ((110, 100), (50, 100), (100.1, 100), (5, 0))]
+    assert found == ["▲ 10 %", "▼ 50 %", "the same", ""]
 
 
 @pytest.mark.parametrize(

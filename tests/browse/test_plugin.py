@@ -109,8 +109,8 @@ def test_database_is_always_named_retell(browse):
 
 def test_secret_is_created_once_for_owner_alone(settings):
     path = settings.database_path.with_suffix(".secret")
-    first = server._secret(settings)
-    assert server._secret(settings) == first == path.read_text()
+    first = server.signing_secret(settings)
+    assert server.signing_secret(settings) == first == path.read_text()
     assert len(first) == 64
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 

@@ -1,26 +1,35 @@
-"""The home page: figures of the last day and of 30 days, each compared with the time before.
+"""The home page: how a period went against the one before, which agents and reasons, which calls.
 
-A query over its time limit leaves its figure out, so that the page stays fast.
+Figures of whole days come from rollups, those of an unfinished day before from single calls. A
+query over its time limit leaves its figures out, so that the page stays fast.
 """
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
+from urllib.parse import urlencode
 
-from datasette import Forbidden
+from datasette import Response
 
 from receiver import clock
 from receiver.browse.datasette_compat import QueryInterrupted
-from receiver.browse.formatting import (
-    format_dollars,
-    format_milliseconds,
-    local_day,
-    midnight_ms,
-)
+from receiver.browse.formatting import local_day
 from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
+from receiver.browse.pages.home_figures import (
+    AgentRow,
+    Figure,
+    Links,
+    Reason,
+    Step,
+    agent_rows,
+    failures,
+    figures,
+    reasons_to_listen,
+    steps_of,
+    totals,
+)
+from receiver.browse.pages.periods import DEFAULT, PERIODS, TITLES, Period, period_of
 from schema.sql.macros import plain
 
 if TYPE_CHECKING:
@@ -28,8 +37,8 @@ if TYPE_CHECKING:
     from datasette.app import Datasette
 
 _LIMIT_MS = 450
-# Smaller changes are noise.
-_MIN_CHANGE = 0.005
+# Rows of the lists; the worst calls are those of this many newest ones.
+_WORST, _NEWEST, _READ = 5, 5, 3_000
 
 # The years 2 to 9998: in every time zone, there are days before and after. Older versions stored
 # impossible times, which pages skip.
@@ -42,43 +51,66 @@ SELECT min(started_at_ms) AS first, max(started_at_ms) AS last FROM (
     UNION ALL SELECT max(started_at_ms) FROM call_log WHERE {_IS_DATED}
 )
 """
+ACCOUNTS = "SELECT DISTINCT account FROM account_keys WHERE account IS NOT NULL ORDER BY account"
 
-# Each period is a range of the index calls_at; `half` is 1 in it and 0 in the time before. A call
-# that never connected counts as a call and in no other figure, as in the views.
+# Both give a row for each agent and reason; `half` is 1 in the period and 0 in the time before. A
+# call that never connected counts as a call and in no share, as in the views.
 _CALL_TIME = plain("call_time(c)")
-_IN_PERIOD = f"{_CALL_TIME} >= :before_since AND {_CALL_TIME} < :until"
-_BETWEEN_HALVES = f"({_CALL_TIME} >= :before_until AND {_CALL_TIME} < :since)"
-_AMOUNTS = f"""
+# Each range is one of the index calls_at. Subqueries, as a limited login reads a join once a call.
+_OF_CALLS = plain(f"""
 SELECT
-    {_CALL_TIME} >= :since AS half,
+    half, agent_id, max(agent_name) AS agent_name, reason, category, connected,
     count(*) AS calls,
     -- A sum of integers may overflow, which is an error.
-    sum(c.duration_ms + 0.0) / 60000.0 AS minutes,
-    sum(c.combined_cost_cents) AS cents
-FROM calls c WHERE {_IN_PERIOD} AND NOT {_BETWEEN_HALVES} GROUP BY 1
-"""
-_SUCCESS = plain(f"""
-SELECT {_CALL_TIME} >= :since AS half, avg(a.call_successful) AS success
-FROM calls c
-JOIN analyses a ON a.call_id = c.call_id
-LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
-WHERE {_IN_PERIOD} AND NOT {_BETWEEN_HALVES}
-    AND is_connected(c, r)
-GROUP BY 1
+    sum(duration_ms + 0.0) AS ms,
+    sum(cents) AS cents,
+    count(CASE WHEN successful <> 0 THEN 1 END) AS successful,
+    count(successful) AS judged,
+    count(CASE WHEN lower(trim(sentiment)) = 'negative' THEN 1 END) AS negative,
+    count(sentiment) AS with_sentiment
+FROM (
+    SELECT
+        {_CALL_TIME} >= :since AS half, c.agent_id, c.agent_name, c.disconnection_reason AS reason,
+        r.category, is_connected(c, r) AS connected, c.duration_ms,
+        c.combined_cost_cents AS cents,
+        (SELECT a.call_successful FROM analyses a WHERE a.call_id = c.call_id) AS successful,
+        (SELECT a.user_sentiment FROM analyses a WHERE a.call_id = c.call_id) AS sentiment
+    FROM calls c LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
+    WHERE {_CALL_TIME} >= :from AND {_CALL_TIME} < :until
+        AND NOT ({_CALL_TIME} >= :before_until AND {_CALL_TIME} < :since)
+        AND (:account = '' OR c.account = :account)
+)
+GROUP BY half, agent_id, reason, connected
 """)
-# The same for whole days, from rollups.
-_DAYS = plain("""
+_OF_ACCOUNT = (
+    "(:account = '' OR h.agent_id IN (SELECT c.agent_id FROM calls c WHERE c.account = :account))"
+)
+_OF_DAYS = plain(f"""
 SELECT
-    h.day >= :since AS half,
-    sum(h.calls) AS calls,
-    sum(h.duration_ms_sum) / 60000.0 AS minutes,
-    sum(h.cost_cents_sum) AS cents,
-    1.0 * sum(h.successful_count) FILTER (WHERE are_connected(h, r))
-        / sum(h.judged_count) FILTER (WHERE are_connected(h, r))
-        AS success
+    h.day >= :since AS half, h.agent_id, max(h.agent_name) AS agent_name,
+    h.disconnection_reason AS reason, r.category, are_connected(h, r) AS connected,
+    sum(h.calls) AS calls, sum(h.duration_ms_sum) AS ms, sum(h.cost_cents_sum) AS cents,
+    sum(h.successful_count) AS successful, sum(h.judged_count) AS judged,
+    sum(h.negative_count) AS negative, sum(h.sentiment_count) AS with_sentiment
 FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
 WHERE h.day >= :before_since AND h.day < :until AND NOT (h.day >= :before_until AND h.day < :since)
-GROUP BY 1
+    AND {_OF_ACCOUNT}
+GROUP BY half, h.agent_id, reason, connected
+""")
+
+
+def _steps(view: str, at: str) -> str:
+    """Calls of each day or hour: all, connected, and those that reached their goal."""
+    return plain(f"""
+SELECT
+    h.{at} AS at, sum(h.calls) AS calls, sum(h.calls * h.connected) AS connected,
+    sum(h.successful_count * h.connected) AS successful
+FROM (
+    SELECT h.*, are_connected(h, r) AS connected
+    FROM {view} h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
+) h
+WHERE h.{at} >= :since AND h.{at} < :until AND {_OF_ACCOUNT}
+GROUP BY h.{at}
 """)
 
 
@@ -108,61 +140,34 @@ FROM ranked GROUP BY half
 """
 
 
-_CALLS_BY_DAY = "SELECT day, sum(calls) AS calls FROM daily_calls WHERE day >= :since GROUP BY day"
 _ATTENTION = "SELECT what, count(*) AS entries FROM needs_attention GROUP BY what ORDER BY what"
-_NEWEST = "SELECT * FROM call_log ORDER BY started_at_ms DESC LIMIT 8"
-
-# Query -> the columns it fills. An unfinished day is compared with part of the day before, so it
-# needs single calls and hours; the 30 days use whole days.
-_DAY_QUERIES = {
-    _AMOUNTS: ("calls", "minutes", "cents"),
-    _SUCCESS: ("success",),
-    _wait_percentiles("hourly_waits", "hour"): ("p50_ms", "p95_ms"),
+_NEWEST_CALLS = f"""
+SELECT * FROM call_log WHERE (:account = '' OR account = :account)
+ORDER BY started_at_ms DESC LIMIT {_NEWEST}
+"""
+# LIMIT bounds the time in a long period of many calls.
+_WORST_CALLS = f"""
+SELECT l.*, r.category FROM (
+    SELECT * FROM call_log
+    WHERE started_at_ms >= :since AND started_at_ms < :until
+        AND (:account = '' OR account = :account)
+    ORDER BY started_at_ms DESC LIMIT {_READ}
+) l LEFT JOIN disconnection_reasons r ON r.reason = l.outcome
+WHERE l.success = 0 OR lower(trim(l.sentiment)) = 'negative' OR r.category = 'error'
+ORDER BY
+    2 * coalesce(l.success = 0, 0) + 2 * coalesce(lower(trim(l.sentiment)) = 'negative', 0)
+        + coalesce(r.category = 'error', 0) DESC,
+    l.duration_seconds DESC, l.call_id
+LIMIT {_WORST}
+"""
+# What needs attention -> what it means, and what to do.
+ADVICE = {
+    "quarantined": "Signed deliveries that are no events callhouse can read. They are stored; "
+    "open them, and report what Retell changed.",
+    "stuck in progress": "No end was reported for hours. Fetch it from Retell: callhouse sync.",
+    "never analysed": "Ended without an analysis. Fetch it: callhouse sync. If Retell has none, "
+    "check the agent's post-call analysis.",
 }
-_MONTH_QUERIES = {
-    _DAYS: ("calls", "minutes", "cents", "success"),
-    _wait_percentiles("daily_waits", "day"): ("p50_ms", "p95_ms"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """A range of time and the one it is compared with, in milliseconds, ends exclusive."""
-
-    title: str
-    compared_with: str
-    since: int
-    until: int
-    before_since: int
-    before_until: int
-
-    @property
-    def params(self) -> dict[str, int]:
-        """The ranges, as the queries name them."""
-        names = ("since", "until", "before_since", "before_until")
-        return {name: getattr(self, name) for name in names}
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A formatted figure. `change`: the difference from before; `tone`: good, bad or empty;
-    `note`: why there is no value."""
-
-    name: str
-    value: str
-    change: str
-    tone: str
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """A day of the chart; `height` is its percentage of the busiest day."""
-
-    index: int
-    day: date
-    calls: int
-    height: float
 
 
 @dataclass(slots=True)
@@ -170,37 +175,81 @@ class Home:
     """What the page shows; rows as in the views."""
 
     timezone: str
-    periods: list[tuple[Period, list[Figure]]] = field(default_factory=list)
-    days: list[Day] = field(default_factory=list)
-    attention: list[dict[str, Any]] | None = field(default_factory=list)
+    period: Period | None = None
+    switch: list[tuple[str, str, bool]] = field(default_factory=list)
+    accounts: list[tuple[str, str, bool]] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    agents: list[AgentRow] = field(default_factory=list)
+    more_agents: int = 0
+    failed: int = 0
+    reasons: list[Reason] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    worst: list[tuple[dict[str, Any], list[str]]] = field(default_factory=list)
+    attention: list[tuple[str, int, str]] | None = field(default_factory=list)
     newest: list[dict[str, Any]] = field(default_factory=list)
+    calls_url: str = ""
 
 
-async def home(
-    datasette: "Datasette", request: "Request", *, now_ms: int | None = None
-) -> Home | None:
-    """The content of the page; None for a visitor who may not read the database."""
-    try:
-        reader = await require_reader(datasette, request)
-    except Forbidden:
-        return None
+async def home_page(datasette: "Datasette", request: "Request") -> Response:
+    """`/`: the page. Raises Forbidden."""
+    reader = await require_reader(datasette, request)
+    context = {"home": await home(reader, request)}
+    return Response.html(await datasette.render_template("index.html", context, request=request))
+
+
+async def home(reader: Reader, request: "Request", *, now_ms: int | None = None) -> Home:
+    """The content of the page."""
+    datasette = reader.datasette
     zone = timezone(datasette)
     shown = Home(zone.key)
     [latest] = await fetch_rows(reader, _LATEST)
     if latest["at"] is None:
         return shown
+    name = request.args.get("period") or DEFAULT
+    name = name if name in PERIODS else DEFAULT
     now_ms = clock.now_ms() if now_ms is None else now_ms
-    day, month = periods(latest["at"], now_ms, zone)
-    shown.newest = await fetch_rows(reader, _NEWEST)
-    month_params = {name: local_day(at, zone).isoformat() for name, at in month.params.items()}
-    of_day, of_month, shown.days, shown.attention = await asyncio.gather(
-        _fetch_figures(reader, _DAY_QUERIES, day.params),
-        _fetch_figures(reader, _MONTH_QUERIES, month_params),
-        _fetch_days(reader, local_day(latest["at"], zone)),
+    period = shown.period = period_of(name, latest["at"], now_ms, zone)
+    known = [row["account"] for row in await fetch_rows(reader, ACCOUNTS)]
+    account = request.args.get("account") or ""
+    account = account if account in known else ""
+    shown.switch, shown.accounts = _switches(name, account, known)
+    links = Links(datasette, period, account)
+    shown.calls_url = links.calls()
+    of_account = {"account": account}
+    rows, waits, steps, worst, attention, newest = await asyncio.gather(
+        _fetch_groups(reader, period, account),
+        _fetch_waits(reader, period, account),
+        _fetch_steps(reader, period, account),
+        _fetch_in_time(reader, _WORST_CALLS, period.params | of_account),
         _fetch_in_time(reader, _ATTENTION, {}),
+        fetch_rows(reader, _NEWEST_CALLS, of_account),
     )
-    shown.periods = [(day, of_day), (month, of_month)]
+    halves = totals(rows or [])
+    shown.figures = figures(halves, waits, links, is_late=rows is None)
+    shown.agents, shown.more_agents = agent_rows(rows or [], links)
+    shown.failed, shown.reasons = failures(rows or [], links)
+    shown.steps = steps_of(steps or [], period, zone, links)
+    shown.worst = [(call, reasons_to_listen(call)) for call in worst or []]
+    shown.newest = newest
+    shown.attention = attention and [
+        (row["what"], row["entries"], ADVICE.get(row["what"], "")) for row in attention
+    ]
     return shown
+
+
+def _switches(
+    name: str, account: str, accounts: list[str]
+) -> tuple[list[tuple[str, str, bool]], list[tuple[str, str, bool]]]:
+    """Links to the other periods and accounts: name, query string, whether it is shown now."""
+
+    def query(period: str, account: str) -> str:
+        return "?" + urlencode({"period": period} | ({"account": account} if account else {}))
+
+    periods = [(TITLES[p], query(p, account), p == name) for p in PERIODS]
+    if len(accounts) < 2:
+        return periods, []
+    named = [("All accounts", ""), *((a, a) for a in accounts)]
+    return periods, [(title, query(name, a), a == account) for title, a in named]
 
 
 async def _fetch_in_time(
@@ -213,82 +262,50 @@ async def _fetch_in_time(
         return None
 
 
-async def _fetch_figures(
-    reader: Reader, queries: dict[str, tuple[str, ...]], params: dict[str, Any]
-) -> list[Figure]:
-    halves: dict[int, dict[str, Any]] = {}
-    late: set[str] = set()
-    results = await asyncio.gather(*(_fetch_in_time(reader, sql, params) for sql in queries))
-    for names, result in zip(queries.values(), results, strict=True):
-        if result is None:
-            late.update(names)
-        for row in result or ():
-            halves.setdefault(row["half"], {}).update(row)
-    return figures(halves, frozenset(late))
+async def _fetch_groups(
+    reader: Reader, period: Period, account: str
+) -> list[dict[str, Any]] | None:
+    """The rows by agent and reason; None after the time limit."""
+    params = period.params | {"account": account}
+    if period.is_day:
+        of_day = params | {"from": period.before_since}
+        return await _fetch_in_time(reader, _OF_CALLS, of_day)
+    zone = timezone(reader.datasette)
+    is_whole = period.before_until == period.since
+    before_until = period.since if is_whole else period.before_midnight
+    times = period.params | {"before_until": before_until}
+    of_days: dict[str, Any] = {n: local_day(at, zone).isoformat() for n, at in times.items()}
+    of_days["account"] = account
+    found = [_fetch_in_time(reader, _OF_DAYS, of_days)]
+    if not is_whole:
+        part = {"from": period.before_midnight, "until": period.before_until}
+        found.append(_fetch_in_time(reader, _OF_CALLS, params | part))
+    results = await asyncio.gather(*found)
+    if any(rows is None for rows in results):
+        return None
+    return [row for rows in results for row in rows or ()]
 
 
-async def _fetch_days(reader: Reader, last: date) -> list[Day]:
-    """The last 30 days, including those without a call."""
-    days = [last - timedelta(days=n) for n in range(29, -1, -1)]
-    found = await _fetch_in_time(reader, _CALLS_BY_DAY, {"since": days[0].isoformat()})
-    if found is None:
-        return []
-    calls = {row["day"]: row["calls"] for row in found}
-    most = max(calls.values(), default=0) or 1
-    return [
-        Day(index, day, calls.get(day.isoformat(), 0), 100 * calls.get(day.isoformat(), 0) / most)
-        for index, day in enumerate(days)
-    ]
+async def _fetch_waits(reader: Reader, period: Period, account: str) -> dict[int, dict[str, Any]]:
+    """Percentiles of waits by half; none of one account, as they are counted for all together."""
+    if account:
+        return {}
+    if period.is_day:
+        params: dict[str, Any] = dict(period.params)
+        sql = _wait_percentiles("hourly_waits", "hour")
+    else:
+        zone = timezone(reader.datasette)
+        params = {name: local_day(at, zone).isoformat() for name, at in period.params.items()}
+        sql = _wait_percentiles("daily_waits", "day")
+    return {row["half"]: row for row in await _fetch_in_time(reader, sql, params) or ()}
 
 
-def periods(latest_ms: int, now_ms: int, zone: ZoneInfo) -> tuple[Period, Period]:
-    """The last day with calls, compared with the day before up to the same time of day, and the
-    30 days up to it, compared with the 30 days before.
-
-    The last day with calls instead of today, so that an old file has figures too.
-    """
-    day, today = local_day(latest_ms, zone), local_day(now_ms, zone)
-
-    def at(days: int) -> int:
-        return midnight_ms(day + timedelta(days=days), zone)
-
-    is_today = day >= today
-    # Compare an unfinished day with as much of the day before.
-    elapsed = max(0, min(now_ms, at(1)) - at(0)) if is_today else at(1) - at(0)
-    title = "Today" if is_today else ("Yesterday" if (today - day).days == 1 else "The last day")
-    compared = "yesterday up to this time" if is_today else "the day before"
-    single = Period(title, compared, at(0), at(1), at(-1), min(at(0), at(-1) + elapsed))
-    month = Period("30 days", "the 30 days before", at(-29), at(1), at(-59), at(-29))
-    return single, month
-
-
-def figures(halves: Mapping[int, Mapping[str, Any]], late: frozenset[str]) -> list[Figure]:
-    """Six figures from the columns of the queries: `halves` has 1 for the period, 0 for the time
-    before. `late` names the columns whose query took too long."""
-    now, before = halves.get(1, {}), halves.get(0, {})
-
-    def figure(name: str, column: str, write: Any, better: int = 0) -> Figure:
-        value, old = now.get(column), before.get(column)
-        note = "This figure takes too long to compute." if column in late else ""
-        shown = "–" if value is None else write(value)
-        return Figure(name, shown, *_change(value, old, better), note)
-
-    return [
-        figure("Calls", "calls", lambda n: f"{n:,}"),
-        figure("Minutes", "minutes", lambda n: f"{n:,.0f}"),
-        figure("Cost", "cents", format_dollars),
-        figure("Success", "success", lambda share: f"{100 * share:.0f} %", better=1),
-        figure("Median answer", "p50_ms", format_milliseconds, better=-1),
-        figure("95 % answered within", "p95_ms", format_milliseconds, better=-1),
-    ]
-
-
-def _change(value: float | None, old: float | None, better: int) -> tuple[str, str]:
-    """The relative change, and good or bad where more (1) or less (-1) is better."""
-    if value is None or not old:
-        return "", ""
-    share = value / old - 1
-    if abs(share) < _MIN_CHANGE:
-        return "the same", ""
-    tone = "" if not better else "good" if share * better > 0 else "bad"
-    return f"{'▲' if share > 0 else '▼'} {abs(share) * 100:.0f} %", tone
+async def _fetch_steps(reader: Reader, period: Period, account: str) -> list[dict[str, Any]] | None:
+    if period.is_day:
+        params: dict[str, Any] = {"since": period.since, "until": period.until}
+        return await _fetch_in_time(
+            reader, _steps("hourly_calls", "hour"), params | {"account": account}
+        )
+    until = period.last + timedelta(days=1)
+    params = {"since": period.first.isoformat(), "until": until.isoformat(), "account": account}
+    return await _fetch_in_time(reader, _steps("daily_calls", "day"), params)

@@ -196,6 +196,8 @@ def figures(get, name, path):
     answer = get(path, name)
     assert answer.status_code == 200, (name, path)
     text = re.sub(r'nonce="[^"]*"', "", answer.text.split("<main", 1)[1])
+    # Pages about everybody are not listed.
+    text = re.sub(r'<section class="doors">.*?</section>', "", text, flags=re.DOTALL)
     for noise in (get.database(name), DATABASE):
         text = text.replace(f"/{noise}", "/db")
     return text
@@ -308,6 +310,10 @@ SEARCHES = [
     "select 1 from transcripts t join transcripts_fts f on f.rowid = t.rowid "
     "where transcripts_fts match 'the'",
     "select * from transcripts_fts_data",
+    "select rowid from summaries_fts where summaries_fts match 'sesame'",
+    "select rowid from characters_fts where characters_fts match 'ses'",
+    "select term from characters_terms",
+    "select * from summaries_fts_data",
 ]
 
 

@@ -1,0 +1,325 @@
+"""The figures of the home page, computed from sums by agent and reason. Pure but for addresses."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from receiver.browse.charts.versions import MIN_CALLS, Estimate, difference, share
+from receiver.browse.formatting import (
+    format_dollars,
+    format_duration,
+    format_milliseconds,
+    label,
+    local_time,
+)
+from receiver.browse.pages.call_filters import calls_url
+from receiver.browse.pages.periods import Period
+
+if TYPE_CHECKING:
+    from datasette.app import Datasette
+
+# Smaller changes are noise.
+_MIN_CHANGE = 0.005
+# Rows of the tables.
+_AGENTS, _REASONS = 12, 6
+# Categories of reasons with which a call fails, whatever its analysis says.
+_FAILED = frozenset({"error", "limit", "not_connected"})
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over calls."""
+
+    calls: int = 0
+    connected: int = 0
+    ms: float = 0.0
+    cents: float = 0.0
+    successful: int = 0
+    judged: int = 0
+    negative: int = 0
+    with_sentiment: int = 0
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a row of the queries."""
+        self.calls += row["calls"]
+        self.ms += row["ms"] or 0
+        self.cents += row["cents"] or 0
+        if row["connected"]:
+            self.connected += row["calls"]
+            for name in ("successful", "judged", "negative", "with_sentiment"):
+                setattr(self, name, getattr(self, name) + row[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A formatted figure. `change`: the difference from before; `tone`: good, bad or empty;
+    `note`: what it counts, or why there is no value; `url`: the calls behind it."""
+
+    name: str
+    value: str
+    change: str = ""
+    tone: str = ""
+    note: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    """An agent's figures."""
+
+    name: str
+    url: str
+    figures: list[Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Failed calls with one reason; `width` is its percentage of the most frequent one."""
+
+    name: str
+    why: str
+    calls: int
+    share: str
+    width: float
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A bar of the chart: parts from below, as percentages of the highest bar."""
+
+    index: int
+    title: str
+    url: str
+    successful: float
+    connected: float
+    calls: float
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Addresses of the calls of a period."""
+
+    datasette: "Datasette"
+    period: Period
+    account: str
+
+    def calls(self, **filters: str | int | None) -> str:
+        """The calls of the period with these filters."""
+        days = {"since": self.period.first.isoformat(), "until": self.period.last.isoformat()}
+        return calls_url(self.datasette, **{**days, "account": self.account, **filters})
+
+
+def totals(rows: Iterable[Mapping[str, Any]]) -> dict[int, Totals]:
+    """The sums of the period, 1, and of the time before, 0."""
+    halves = {1: Totals(), 0: Totals()}
+    for row in rows:
+        halves[row["half"]].add(row)
+    return halves
+
+
+def figures(
+    halves: Mapping[int, Totals],
+    waits: Mapping[int, Mapping[str, Any]],
+    links: Links,
+    *,
+    is_late: bool = False,
+) -> list[Figure]:
+    """The eight figures of the period."""
+    now, before = halves[1], halves[0]
+    late = "This figure takes too long to compute." if is_late else ""
+
+    def amount(name: str, value: float, old: float, write: Any, **filters: str) -> Figure:
+        shown = "–" if is_late else write(value)
+        change = "" if is_late else relative_change(value, old)
+        return Figure(name, shown, change, note=late, url=links.calls(**filters))
+
+    def part(name: str, of: str, count: str, better: int, note: str, **filters: str) -> Figure:
+        url = links.calls(**filters)
+        return share_figure(name, now, before, of, count, better, late or note, url)
+
+    def wait(name: str, column: str) -> Figure:
+        value = waits.get(1, {}).get(column)
+        old = waits.get(0, {}).get(column)
+        shown = "–" if value is None else format_milliseconds(value)
+        change = "" if value is None or old is None else relative_change(value, old)
+        return Figure(name, shown, change, note="From the end of a turn to the agent's answer.")
+
+    return [
+        amount("Calls", now.calls, before.calls, "{:,}".format),
+        part("Connected", "connected", "calls", 1, "Of all calls.", connected="yes"),
+        part("Success", "successful", "judged", 1, "Of analysed calls.", success="yes"),
+        part(
+            *("Negative", "negative", "with_sentiment", -1),
+            *("Of calls with a sentiment.",),
+            sentiment="negative",
+        ),
+        amount("Minutes", now.ms / 60_000, before.ms / 60_000, "{:,.0f}".format, sort="-duration"),
+        amount("Cost", now.cents, before.cents, format_dollars, sort="-cost"),
+        wait("Median answer", "p50_ms"),
+        wait("95 % answered within", "p95_ms"),
+    ]
+
+
+def relative_change(value: float, old: float) -> str:
+    """Such as ▲ 10 %; empty without a value before."""
+    if not old:
+        return ""
+    change = value / old - 1
+    if abs(change) < _MIN_CHANGE:
+        return "the same"
+    return f"{'▲' if change > 0 else '▼'} {abs(change) * 100:.0f} %"
+
+
+def share_figure(
+    name: str, now: Totals, before: Totals, of: str, count: str, better: int, note: str, url: str
+) -> Figure:
+    """A share, and its difference in points, coloured if it is no chance."""
+    value = share(getattr(now, of), getattr(now, count))
+    if value is None:
+        return Figure(name, "–", note=note, url=url)
+    shown = f"{100 * value.value:.0f} %"
+    old = share(getattr(before, of), getattr(before, count))
+    if old is None:
+        return Figure(name, shown, note=note, url=url)
+    points, tone, range_ = points_change(old, value, better)
+    return Figure(name, shown, points, tone, f"{note} {range_}", url)
+
+
+def points_change(old: Estimate, now: Estimate, better: int) -> tuple[str, str, str]:
+    """The difference of two shares in points, its tone, and its interval in words.
+
+    There is a tone only where the interval excludes zero, and from 30 calls on.
+    """
+    change = difference(old, now)
+    points = 100 * change.value
+    text = "the same" if abs(points) < 0.5 else f"{'▲' if points > 0 else '▼'} {abs(points):.0f} pt"
+    interval = f"Difference {100 * change.low:+.1f} to {100 * change.high:+.1f} points"
+    interval = interval.replace("-", "−")
+    if change.count < MIN_CALLS or change.low <= 0 <= change.high:
+        return text, "", f"{interval}: may be chance."
+    return text, "good" if change.value * better > 0 else "bad", f"{interval}."
+
+
+def agent_rows(rows: Iterable[Mapping[str, Any]], links: Links) -> tuple[list[AgentRow], int]:
+    """The agents with the most calls in the period, and how many there are beyond."""
+    found: dict[str | None, dict[int, Totals]] = {}
+    names: dict[str | None, str] = {}
+    for row in rows:
+        halves = found.setdefault(row["agent_id"], {1: Totals(), 0: Totals()})
+        halves[row["half"]].add(row)
+        if row["agent_name"]:
+            names[row["agent_id"]] = row["agent_name"]
+    busy = sorted(
+        ((agent, halves) for agent, halves in found.items() if halves[1].calls),
+        key=lambda pair: (-pair[1][1].calls, str(pair[0])),
+    )
+    shown = [
+        AgentRow(
+            names.get(agent) or agent or "No agent",
+            links.calls(agent=agent),
+            _agent_figures(halves[1], halves[0], agent, links),
+        )
+        for agent, halves in busy[:_AGENTS]
+    ]
+    return shown, len(busy) - len(shown)
+
+
+def _agent_figures(now: Totals, before: Totals, agent: str | None, links: Links) -> list[Figure]:
+    each = now.ms / now.connected / 1000 if now.connected else None
+    return [
+        Figure(
+            *("Calls", f"{now.calls:,}", relative_change(now.calls, before.calls)),
+            url=links.calls(agent=agent),
+        ),
+        share_figure(
+            *("Success", now, before, "successful", "judged", 1, "Of analysed calls."),
+            links.calls(agent=agent, success="no"),
+        ),
+        share_figure(
+            *("Negative", now, before, "negative", "with_sentiment", -1),
+            *("Of calls with a sentiment.", links.calls(agent=agent, sentiment="negative")),
+        ),
+        Figure("Average length", "–" if each is None else format_duration(each)),
+        Figure("Cost", format_dollars(now.cents)),
+        Figure(
+            "Cost per success",
+            format_dollars(now.cents / now.successful) if now.successful else "–",
+        ),
+    ]
+
+
+def failures(rows: Iterable[Mapping[str, Any]], links: Links) -> tuple[int, list[Reason]]:
+    """How many calls of the period failed, and the most frequent reasons.
+
+    Failed are calls that did not connect or ended by an error or a limit, and connected calls
+    whose analysis says that the agent did not reach its goal.
+    """
+    found: dict[tuple[str | None, bool], int] = {}
+    for row in rows:
+        if row["half"] != 1:
+            continue
+        is_failed = row["category"] in _FAILED or not row["connected"]
+        is_failed = is_failed and row["reason"] is not None
+        count = row["calls"] if is_failed else row["judged"] - row["successful"]
+        if count and (is_failed or row["connected"]):
+            key = (row["reason"], is_failed)
+            found[key] = found.get(key, 0) + count
+    total = sum(found.values())
+    ordered = sorted(found.items(), key=lambda pair: (-pair[1], str(pair[0])))[:_REASONS]
+    most = ordered[0][1] if ordered else 1
+    return total, [
+        Reason(
+            name=label(reason or "no end yet"),
+            why="" if is_failed else "goal not reached",
+            calls=count,
+            share=f"{100 * count / total:.0f} %",
+            width=100 * count / most,
+            url=links.calls(outcome=reason)
+            if is_failed
+            else links.calls(outcome=reason, success="no", connected="yes"),
+        )
+        for (reason, is_failed), count in ordered
+    ]
+
+
+def steps_of(
+    rows: Iterable[Mapping[str, Any]], period: Period, zone: ZoneInfo, links: Links
+) -> list[Step]:
+    """A bar for each hour of a day, or for each day, including those without a call."""
+    found = {row["at"]: row for row in rows}
+    most = max((row["calls"] for row in found.values()), default=0) or 1
+    marks: list[tuple[Any, str, str]] = []
+    if period.is_day:
+        at = period.since
+        while at < period.until:
+            marks.append((at, local_time(at, zone).strftime("%H:%M"), links.calls()))
+            at += 3_600_000
+    else:
+        for n in range((period.last - period.first).days + 1):
+            day = period.first + timedelta(days=n)
+            text = day.isoformat()
+            url = links.calls(since=text, until=text)
+            marks.append((text, day.strftime("%a %-d %B"), url))
+    steps = []
+    for index, (at, name, url) in enumerate(marks):
+        row = found.get(at, {"calls": 0, "connected": 0, "successful": 0})
+        words = (
+            f"{name}: {row['calls']:,} calls, {row['connected']:,} connected, "
+            f"{row['successful']:,} successful"
+        )
+        parts = (100 * row[part] / most for part in ("successful", "connected", "calls"))
+        steps.append(Step(index, words, url, *parts))
+    return steps
+
+
+def reasons_to_listen(call: Mapping[str, Any]) -> list[str]:
+    """Why a call is among the worst."""
+    sentiment = (call["sentiment"] or "").strip().lower()
+    return [
+        *(["Not successful"] if call["success"] == 0 else []),
+        *(["Negative"] if sentiment == "negative" else []),
+        *([label(call["outcome"])] if call["category"] == "error" else []),
+    ]

@@ -1,0 +1,299 @@
+"""The home page: each figure against the same one computed in Python from the events."""
+
+import asyncio
+import html
+import json
+import re
+from datetime import UTC, datetime
+from random import Random
+
+import pytest
+
+from receiver import config
+from receiver.browse.pages import DATABASE, Reader
+from receiver.browse.pages.home import home
+from receiver.browse.server import serving
+from receiver.store import migrate, open_store, receive, roll_up
+from receiver.store.connection import connect
+from schema.disconnection_reasons import REASONS
+from tests.support.browsing import session_of_admin
+from tests.support.storing import stored
+
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
+
+DAY = 86_400_000
+MIDNIGHT = 1_778_544_000_000
+# Half past ten on the last day.
+NOW = MIDNIGHT + 37_800_000
+ENDS = (
+    "user_hangup",
+    "agent_hangup",
+    "dial_no_answer",
+    "error_llm_websocket_open",
+    "call_transfer",
+)
+
+
+def made_up(count=900, days=60):
+    """Calls of two accounts and three agents over the days up to NOW."""
+    random, calls = Random(3), []
+    for n in range(count):
+        at = NOW - random.randrange(days * DAY)
+        reason = random.choice(ENDS)
+        is_connected = reason != "dial_no_answer"
+        agent = random.randrange(3)
+        call = {
+            "call_id": f"call_{n:04}",
+            "call_status": "ended",
+            "direction": "inbound",
+            "from_number": f"+1415555{n:04}",
+            "agent_id": f"agent_{agent}",
+            "agent_name": f"Agent {agent}",
+            "start_timestamp": at if is_connected else None,
+            "duration_ms": random.randrange(5_000, 90_000) if is_connected else 0,
+            "disconnection_reason": reason,
+            "call_cost": {"combined_cost": random.randrange(1, 400) / 10},
+        }
+        if is_connected and random.random() < 0.9:
+            call["call_analysis"] = {
+                "call_successful": random.random() < (0.9 if at > NOW - 7 * DAY else 0.5),
+                "user_sentiment": random.choice(("Positive", "Neutral", "Negative")),
+            }
+        calls.append((at, call))
+    return calls
+
+
+@pytest.fixture(scope="module")
+def calls():
+    return made_up()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, calls):
+    path = tmp_path_factory.mktemp("home") / "retell.db"
+    migrate(path, timezone="UTC")
+    db = connect(path, busy_timeout_ms=1000)
+    db.executemany("INSERT INTO account_keys VALUES (?, ?)", [("k0", "north"), ("k1", "south")])
+    db.close()
+    store = open_store(path)
+    for at, call in calls:
+        body = json.dumps({"event": "call_analyzed", "call": call}).encode()
+        # Agents 0 and 1 are of north.
+        key = "k1" if call["agent_id"] == "agent_2" else "k0"
+        store.add(receive(body, source="webhook", observed_at=at, received_at=at, key_id=key))
+    for _ in roll_up(store, timezone="UTC", now_ms=NOW - 3 * DAY):
+        pass
+    store.close()
+    settings = config.load({"RETELL_API_KEY": "key", "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"})
+    served = serving(settings, password_hash="a hash")
+    yield served
+    for database in served.databases.values():
+        database.close()
+    served.executor.shutdown()
+
+
+class Asked:
+    """A request with these parameters."""
+
+    actor = None
+
+    def __init__(self, **args):
+        self.args = args
+
+
+def shown(served, **args):
+    """The content of the page at NOW."""
+
+    async def content():
+        await served.invoke_startup()
+        return await home(Reader(served, DATABASE), Asked(**args), now_ms=NOW)
+
+    return asyncio.run(content())
+
+
+def between(calls, since, until, agents=None):
+    return [
+        call for at, call in calls
+        if since <= at < until and (agents is None or call["agent_id"] in agents)
+    ]  # fmt: skip
+
+
+def halves(calls, period, agents=None):
+    count = {"today": 1, "7-days": 7, "30-days": 30}[period]
+    first = MIDNIGHT - (count - 1) * DAY
+    return (
+        between(calls, first, MIDNIGHT + DAY, agents),
+        between(calls, first - count * DAY, NOW - count * DAY, agents),
+    )
+
+
+def connected(calls):
+    return [c for c in calls if c["disconnection_reason"] != "dial_no_answer"]
+
+
+def judged(calls):
+    return [c["call_analysis"]["call_successful"] for c in connected(calls) if "call_analysis" in c]
+
+
+def negative(calls):
+    found = [c["call_analysis"]["user_sentiment"] for c in calls if "call_analysis" in c]
+    return [s == "Negative" for s in found]
+
+
+def percent(part, whole):
+    return f"{100 * part / whole:.0f} %" if whole else "–"
+
+
+def points(now, before):
+    if not now or not before:
+        return ""
+    change = 100 * (sum(now) / len(now) - sum(before) / len(before))
+    return "the same" if abs(change) < 0.5 else f"{'▲' if change > 0 else '▼'} {abs(change):.0f} pt"
+
+
+def relative(now, before):
+    if not before:
+        return ""
+    change = now / before - 1
+    sign = "▲" if change > 0 else "▼"
+    return "the same" if abs(change) < 0.005 else f"{sign} {abs(change) * 100:.0f} %"
+
+
+@pytest.mark.parametrize("account", ["", "north"])
+@pytest.mark.parametrize("period", ["today", "7-days", "30-days"])
+def test_figures_equal_those_of_the_events(served, calls, period, account):
+    agents = {"agent_0", "agent_1"} if account else None
+    now, before = halves(calls, period, agents)
+    found = {f.name: f for f in shown(served, period=period, account=account).figures}
+    minutes = [sum(c["duration_ms"] for c in half) / 60_000 for half in (now, before)]
+    cents = [sum(c["call_cost"]["combined_cost"] for c in half) for half in (now, before)]
+    answered = [[c in connected(half) for c in half] for half in (now, before)]
+    assert {n: (f.value, f.change) for n, f in found.items() if "answer" not in n.lower()} == {
+        "Calls": (f"{len(now):,}", relative(len(now), len(before))),
+        "Connected": (percent(sum(answered[0]), len(now)), points(*answered)),
+        "Success": (
+            percent(sum(judged(now)), len(judged(now))), points(judged(now), judged(before)),
+        ),
+        "Negative": (
+            percent(sum(negative(now)), len(negative(now))),
+            points(negative(now), negative(before)),
+        ),
+        "Minutes": (f"{minutes[0]:,.0f}", relative(*minutes)),
+        "Cost": (f"${cents[0] / 100:,.2f}", relative(*cents)),
+    }  # fmt: skip
+
+
+def test_success_is_coloured_where_it_changed(served):
+    """Made up as 90 % in the last 7 days, and 50 % before."""
+    [success] = [f for f in shown(served, period="7-days").figures if f.name == "Success"]
+    assert success.tone == "good"
+    assert "chance" not in success.note
+
+
+def test_agents_equal_those_of_the_events(served, calls):
+    page = shown(served, period="30-days")
+    now, _ = halves(calls, "30-days")
+    found = {row.name: [f.value for f in row.figures] for row in page.agents}
+    for n in range(3):
+        own = [c for c in now if c["agent_id"] == f"agent_{n}"]
+        successful = sum(judged(own))
+        cents = sum(c["call_cost"]["combined_cost"] for c in own)
+        seconds = sum(c["duration_ms"] for c in own) / len(connected(own)) / 1000
+        assert found[f"Agent {n}"] == [
+            f"{len(own):,}",
+            percent(successful, len(judged(own))),
+            percent(sum(negative(own)), len(negative(own))),
+            f"{int(seconds) // 60}:{int(seconds) % 60:02}",
+            f"${cents / 100:,.2f}",
+            f"${cents / successful / 100:,.{2 if cents / successful >= 9.995 else 3}f}",
+        ]
+    calls_of = [int(row.figures[0].value) for row in page.agents]
+    assert calls_of == sorted(calls_of, reverse=True)
+
+
+def test_failures_equal_those_of_the_events(served, calls):
+    now, _ = halves(calls, "30-days")
+    expected = {}
+    for call in now:
+        reason = call["disconnection_reason"]
+        is_failed = REASONS[reason][0] in ("error", "limit", "not_connected")
+        is_missed = call.get("call_analysis", {}).get("call_successful") is False
+        if is_failed or is_missed:
+            key = (reason, is_failed)
+            expected[key] = expected.get(key, 0) + 1
+    page = shown(served, period="30-days")
+    assert page.failed == sum(expected.values())
+    found = [(reason.calls, bool(reason.why)) for reason in page.reasons]
+    wanted = sorted(((n, not failed) for (_, failed), n in expected.items()), reverse=True)
+    assert sorted(found, reverse=True) == wanted[:6]
+
+
+@pytest.mark.parametrize("period", ["today", "7-days"])
+def test_bars_equal_those_of_the_events(served, calls, period):
+    page = shown(served, period=period)
+    now, _ = halves(calls, period)
+    width, count = (3_600_000, 24) if period == "today" else (DAY, 7)
+    first = MIDNIGHT if period == "today" else MIDNIGHT - 6 * DAY
+    assert len(page.steps) == count
+    for n, step in enumerate(page.steps):
+        own = between(calls, first + n * width, first + (n + 1) * width)
+        counts = [len(own), len(connected(own)), sum(judged(own))]
+        assert [int(x) for x in re.findall(r"(\d+) (?:calls|conn|succ)", step.title)] == counts
+    highest = max(step.calls for step in page.steps)
+    assert highest == 100 or not now
+
+
+def test_worst_calls_are_unsuccessful_and_negative_first(served, calls):
+    now, _ = halves(calls, "30-days")
+
+    def score(call):
+        analysis = call.get("call_analysis", {})
+        is_error = call["disconnection_reason"].startswith("error")
+        return (
+            2 * (analysis.get("call_successful") is False)
+            + 2 * (analysis.get("user_sentiment") == "Negative")
+            + is_error,
+            call["duration_ms"],
+        )
+
+    expected = sorted(now, key=score, reverse=True)[:5]
+    page = shown(served, period="30-days")
+    assert [call["call_id"] for call, _ in page.worst] == [call["call_id"] for call in expected]
+    assert all("Not successful" in why and "Negative" in why for _, why in page.worst)
+
+
+def test_every_link_of_the_page_opens(served):
+    """And the number on a tile is the number of calls behind it."""
+    cookies = {"ds_actor": session_of_admin(served)}
+
+    def get(path):
+        return asyncio.run(served.client.get(path, cookies=cookies))
+
+    page = get("/?period=30-days").text
+    found = {html.unescape(url) for url in re.findall(r'href="(/-/calls[^"#]*)"', page)}
+    assert len(found) > 20
+    for url in sorted(found):
+        assert get(url).status_code == 200, url
+    [row] = re.findall(r'<a href="([^"]+)">Calls</a></dt><dd><span class="value">(\d+)', page)
+    assert f"{row[1]} calls" in re.sub(r"<[^>]+>", "", get(html.unescape(row[0])).text)
+
+
+def test_unknown_period_and_account_are_ignored(served):
+    page = shown(served, period="century", account="west")
+    assert page.period.name == "7-days"
+    assert [title for title, _, _ in page.accounts] == ["All accounts", "north", "south"]
+    now = datetime.fromtimestamp(NOW / 1000, UTC)
+    assert page.period.last == now.date()
+
+
+def test_call_without_agent_is_counted(store, settings):
+    stored(store, {"event": "call_ended", "call": {"call_id": "c", "start_timestamp": NOW}}, at=NOW)
+    served = serving(settings, password_hash="a hash")
+    try:
+        page = shown(served)
+        assert page.figures[0].value == "1"
+        assert [row.name for row in page.agents] == ["No agent"]
+    finally:
+        for database in served.databases.values():
+            database.close()
