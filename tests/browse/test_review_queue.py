@@ -51,8 +51,9 @@ def test_every_call_is_as_likely():
 
 
 @pytest.mark.parametrize("per", ["", "0", "x", "-1", "99999999999", "²"])
-def test_odd_addresses_have_a_queue(per):
-    queue = parse_queue({"day": "soon", "per": per}, DAY)
+@pytest.mark.parametrize("day", ["soon", "0001-01-01", "9999-12-31"])
+def test_odd_addresses_have_a_queue(day, per):
+    queue = parse_queue({"day": day, "per": per}, DAY)
     assert queue.day == DAY
     assert 1 <= queue.per_agent <= 100
 

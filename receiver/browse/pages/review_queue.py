@@ -117,6 +117,9 @@ def parse_queue(values: Mapping[str, str], latest: date) -> Queue:
         day = date.fromisoformat(values.get("day", ""))
     except ValueError:
         day = latest
+    # The day before and the day after are linked.
+    if not 1 < day.year < 9999:
+        day = latest
     per = values.get("per", "")
     count = int(per) if per.isascii() and per.isdecimal() and len(per) < 5 else PER_AGENT
     return Queue(

@@ -95,6 +95,9 @@ CHAT = {
     "transcript": f"User: I am {SECRET}\n",
     "metadata": {"customer": SECRET},
     "from_number": NUMBER,
+    "agent_number": NUMBER,
+    "user_number": NUMBER,
+    "not_known_yet": SECRET,
     "message_with_tool_calls": [
         {"role": "user", "message_id": "m", "content": SECRET, "created_timestamp": START}
     ],
@@ -191,6 +194,12 @@ def pages(database):
     yield f"/{database}/calls.json?_shape=array&_through={quote(json.dumps(through))}"
     yield from ("/-/call/call_1", "/-/call/call_1?scrubbed", "/-/call/call_1.json")
     yield from ("/-/chat/chat_1", "/-/chat/chat_1?scrubbed")
+    yield from (
+        "/-/call/call_1?turn=0",
+        "/-/review",
+        "/-/review?day=2026-05-12",
+        "/-/review?mine=1",
+    )
     yield from ("/-/dashboards", *(f"/-/dashboards/{name}" for name in DASHBOARDS))
     yield from (f"/-/calls?q={SECRET}", "/-/calls?agent=Dental", f"/-/calls?number={NUMBER}")
     for name in ("databases", "plugins", "metadata", "settings", "versions", "threads", "actor"):

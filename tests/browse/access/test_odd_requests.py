@@ -57,6 +57,7 @@ NAMES = (
         "start_timestamp__date",
         "_filter_op_1",
     ),
+    *("day", "per", "mine", "queue", "turn", "at", "scrubbed"),
     *("_filter_column", "_filter_op", "_filter_value", "_filter_column_1", "seconds", "field"),
 )
 FOLDERS = (
@@ -71,6 +72,7 @@ FOLDERS = (
         "/-/mcp",
         "/_memory",
     ),
+    *("/-/review", "/-/share", "/-/shared", "/-/shared/x", "/-/shared/x/media"),
     *("/-/actor", "/-/metadata", "/-/permissions", "/-/messages", "/-/allow-debug", "/-/threads"),
     *(f"/-/dashboards/{name}" for name in DASHBOARDS),
     *(f"/{DATABASE}/{name}" for name in questions()),
