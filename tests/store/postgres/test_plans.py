@@ -9,7 +9,10 @@ from itertools import groupby
 
 import pytest
 
-from receiver.store import copying, receive, show, sql, state_of
+from receiver import config
+from receiver.jobs.erase import Files, erase_unit, new_receipt
+from receiver.store import copying, media, receive, show, sql, state_of
+from receiver.store.erasing import put_receipt
 from receiver.store.postgres.citus_layout import LOCAL, REFERENCE
 from receiver.store.rollups import roll_up
 from receiver.store.upstream import (
@@ -20,8 +23,10 @@ from receiver.store.upstream import (
     write_coverage,
 )
 from receiver.transfer import copy
+from schema.retention import ALL, PERSONAL
 from schema.sql import rollups
 from schema.tables import COVERAGE, SYNCS, UPSTREAM_CALLS
+from tests.support.erasing import add_whole
 from tests.support.histories import (
     WHOLE,
     blank_file,
@@ -101,6 +106,27 @@ def test_query_about_a_call_reads_its_partition(in_parts, spy):
     ):
         assert ask(in_parts, "whole")
     assert [len(parts) for parts in check(in_parts, spy.said).values()] == [1] * 4
+
+
+@pytest.mark.parametrize("scope", [ALL, PERSONAL])
+def test_erasure_of_a_call_touches_its_partition(in_parts, spy, scope, tmp_path):
+    settings = config.load({"CALLHOUSE_MEDIA_URL": f"file:{tmp_path}"})
+    receipt = new_receipt("erase", scope, author="tester", reason=None, now_ms=5)
+
+    def erase(store):
+        add_whole(store)
+        media.find_new(store, since=0, now_ms=1)
+        put_receipt(store, receipt)
+        del spy.said[:]
+        done = erase_unit(store, Files(settings), ["gone"], receipt, now_ms=5)
+        assert (done.entities, dict(done.counts)["observations"]) == (1, 1)
+
+    in_store(in_parts, erase)
+    units = check(in_parts, [said for said in spy.said if is_write(said[1])])
+    assert {len(parts) for parts in units.values()} == {1}
+    with looking(in_parts) as session:
+        found = session.execute("SELECT entity_id, scope FROM erasures").fetchall()
+    assert found == [("gone", scope)]
 
 
 @pytest.mark.slow
