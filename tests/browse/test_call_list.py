@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from receiver import config
+from receiver.browse.pages import call_list
 from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 from receiver.store.rollups import roll_up
@@ -264,3 +265,11 @@ def test_rolled_up_totals_equal_scanned_ones(path, browse, calls):
     with closing(Store(path)) as store:
         assert [*roll_up(store, timezone="Europe/Berlin", now_ms=START + 30 * 86_400_000)]
     assert [listed(browse, query)[1] for query in queries] == before
+
+
+def test_filters_of_many_calls_find_the_same(browse, calls, monkeypatch):
+    monkeypatch.setattr(call_list, "_MANY", 0)
+    tool = next(name for c in calls for name in c["tools"])
+    check(browse, f"tool={tool}", [c for c in calls if tool in c["tools"]])
+    agent = calls[0]["agent"]
+    check(browse, f"agent={agent}", [c for c in calls if c["agent"] == agent])

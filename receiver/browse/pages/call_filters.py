@@ -135,10 +135,10 @@ _CONNECTED = plain("""EXISTS (
 _IN_CATEGORY = """c.disconnection_reason IN (
     SELECT r.reason FROM disconnection_reasons r WHERE r.category = :outcome
 )"""
-_TOOL = "EXISTS (SELECT 1 FROM tool_calls t WHERE t.call_id = c.call_id AND t.name = :tool)"
-_ANNOTATED = """EXISTS (
-    SELECT 1 FROM annotations n WHERE n.entity_id = {key} AND n.removed_at IS NULL AND """
-_HAS_VERDICT = f"{_ANNOTATED}n.kind = 'verdict')"
+_TOOL = "c.call_id IN (SELECT t.call_id FROM tool_calls t WHERE t.name = :tool)"
+_MANY_TOOL = "EXISTS (SELECT 1 FROM tool_calls t WHERE t.call_id = c.call_id AND t.name = :tool)"
+# People annotate few calls of many.
+_ANNOTATED = "IN (SELECT n.entity_id FROM annotations n WHERE n.removed_at IS NULL AND "
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,23 +254,48 @@ class Condition:
 
     sql: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    # The same for a query that reads every call: a set of ids instead of a look at each.
+    of_all: str = ""
 
 
 def conditions(
-    filters: Filters, zone: ZoneInfo, now_ms: int, *, agent_is_id: bool = True
+    filters: Filters,
+    zone: ZoneInfo,
+    now_ms: int,
+    *,
+    agent_is_id: bool = True,
+    many: frozenset[str] = frozenset(),
+    has_rowid: bool = True,
 ) -> dict[str, Condition]:
     """The condition of each filter but the search words, by its name; `since` and `until` for
-    every kind of period. Raises QueryNotUnderstood."""
+    every kind of period.
+
+    `many` are filters that so many calls match that their index is of no use: those calls are
+    found in the order of the list. `has_rowid` is false where `calls` is a view. Raises
+    QueryNotUnderstood.
+    """
     found = {}
+    columns = dict(filters.source.columns) | {"row": "rowid" if has_rowid else "call_id"}
     for name, (sql, params) in _templates(filters, zone, now_ms):
-        found[name] = Condition(sql.format(**filters.source.columns), params)
+        found[name] = Condition(sql.format(**columns), params, _of_all(name, sql, filters))
     if agent := filters.values.get("agent"):
         column = "c.agent_id" if agent_is_id else "c.agent_name"
-        found["agent"] = Condition(f"{column} = :agent", {"agent": agent})
+        # With a plus sign, SQLite does not use an index.
+        sign = "+" if "agent" in many else ""
+        found["agent"] = Condition(f"{sign}{column} = :agent", {"agent": agent})
+    if "tool" in many and "tool" in found:
+        found["tool"] = Condition(_MANY_TOOL, found["tool"].params)
     return found
 
 
 _Template = tuple[str, dict[str, Any]]
+
+
+def _of_all(name: str, sql: str, filters: Filters) -> str:
+    if name not in ("success", "sentiment") or filters.source is not CALLS or "IS NULL" in sql:
+        return ""
+    of = sql.format(success="a.call_successful", sentiment="a.user_sentiment")
+    return f"c.call_id IN (SELECT a.call_id FROM analyses a WHERE {of})"
 
 
 def _templates(filters: Filters, zone: ZoneInfo, now_ms: int) -> Iterator[tuple[str, _Template]]:
@@ -301,7 +326,10 @@ _CHOSEN = {
         "outbound": "c.direction = 'outbound'",
         "web": "c.direction IS NULL",
     },
-    "reviewed": {"yes": _HAS_VERDICT, "no": f"NOT {_HAS_VERDICT}"},
+    "reviewed": {
+        "yes": f"{{key}} {_ANNOTATED}n.kind = 'verdict')",
+        "no": f"{{key}} NOT {_ANNOTATED}n.kind = 'verdict')",
+    },
 }  # fmt: skip
 
 
@@ -344,7 +372,7 @@ def number_ends(number: str, name: str = "number") -> _Template:
     """
     digits = number.lstrip("+")
     found = f"substr({_CUSTOMER_OF_N}, -{len(digits)}) = :{name}"
-    return f"c.call_id IN (SELECT n.call_id FROM calls n WHERE {found})", {name: digits}
+    return f"c.{{row}} IN (SELECT n.{{row}} FROM calls n WHERE {found})", {name: digits}
 
 
 def _duration(name: str, comparison: str) -> Callable[[str], _Template]:
@@ -386,9 +414,9 @@ _READERS: dict[str, Callable[[str], _Template]] = {
     "max_duration": _duration("max_duration", "<="),
     "min_cost": _cost("min_cost", ">="),
     "max_cost": _cost("max_cost", "<="),
-    "tag": lambda text: (f"{_ANNOTATED}n.kind = 'tag' AND n.name = :tag)", {"tag": text}),
+    "tag": lambda text: (f"{{key}} {_ANNOTATED}n.kind = 'tag' AND n.name = :tag)", {"tag": text}),
     "verdict": lambda text: (
-        f"{_ANNOTATED}n.kind = 'verdict' AND n.value = :verdict)", {"verdict": text},
+        f"{{key}} {_ANNOTATED}n.kind = 'verdict' AND n.value = :verdict)", {"verdict": text},
     ),
 }  # fmt: skip
 

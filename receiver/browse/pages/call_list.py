@@ -75,18 +75,27 @@ FROM chats c WHERE c.chat_id IN (SELECT value FROM json_each(:ids))
 _ROLLED_UP = {
     "since": "h.day >= :since",
     "until": "h.day <= :until",
-    "agent": "h.agent_id = :agent",
+    # With a plus sign, SQLite looks for the calls that are not rolled up by their time.
+    "agent": "+h.agent_id = :agent",
     "version": "h.agent_version = :version",
     "direction": "coalesce(h.direction, 'web') = :direction",
-    "outcome": "h.disconnection_reason = :outcome",
+    "outcome": "+h.disconnection_reason = :outcome",
     "connected": plain("are_connected(h, r) = (:connected = 'yes')"),
 }
 _ROLLED_UP_TOTALS = """
 SELECT sum(h.calls) AS calls, sum(h.duration_ms_sum) AS duration_ms, sum(h.cost_cents_sum) AS cents
 FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
 WHERE """
-_BY_ID = Condition("c.agent_id = :agent")
-_HAS_AGENT_ID = "SELECT EXISTS (SELECT 1 FROM {} WHERE agent_id = :agent) AS found"
+# With one of these, few calls are read.
+_NARROW = frozenset({"since", "until", "account", "agent", "number", "tool", "tag", "verdict", "q"})
+# Of more calls than this, an index that has not their order is of no use.
+_MANY = 20_000
+_COUNT_OF_AGENT = """
+SELECT count(*) AS found FROM (SELECT 1 FROM {} WHERE agent_id = :agent LIMIT :many)
+"""
+_COUNT_OF_TOOL = """
+SELECT count(*) AS found FROM (SELECT 1 FROM tool_calls WHERE name = :tool LIMIT :many)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +141,23 @@ class CallList:
     # The first and the last local day, each None if it is open.
     days: tuple[date | None, date | None]
     query: Query = field(default_factory=Query)
+    # Else it is a name.
+    agent_is_id: bool = True
 
     @property
     def source(self) -> Source:
         """Calls or chats."""
         return self.filters.source
 
-    def select(self, columns: str, *more: Condition) -> tuple[str, dict[str, Any]]:
-        """A query of the list, without an order, and its parameters."""
+    def select(
+        self, columns: str, *more: Condition, reads_all: bool = False
+    ) -> tuple[str, dict[str, Any]]:
+        """A query of the list, without an order, and its parameters. `reads_all`: it cannot end
+        at the first entries."""
         every = [*self.conditions.values(), *more]
-        where = " AND ".join(f"({each.sql})" for each in every) or "true"
+        is_of_all = reads_all and not self.conditions.keys() & _NARROW
+        parts = [(is_of_all and each.of_all) or each.sql for each in every]
+        where = " AND ".join(f"({part})" for part in parts) or "true"
         params = {name: value for each in every for name, value in each.params.items()}
         return f"SELECT {columns} FROM {self.source.table} c WHERE {where}", params
 
@@ -186,7 +202,8 @@ class CallList:
 
     async def _fetch_part(self, count: int, part: Condition) -> list[str]:
         direction = "DESC" if self.order.is_descending else "ASC"
-        sql, params = self.select(f"{self._id} AS id, {self.order.key} AS key", part)
+        columns = f"{self._id} AS id, {self.order.key} AS key"
+        sql, params = self.select(columns, part, reads_all=not self.order.is_by_time)
         sql += f" ORDER BY key {direction}, id {direction} LIMIT :count"
         params["count"] = count
         found = await fetch_rows(self.reader, sql, params, limit_ms=ROWS_LIMIT_MS)
@@ -213,15 +230,15 @@ class CallList:
         # A sum of integers may overflow, which is an error.
         return self.select(
             f"count(*) AS calls, sum({self.source.columns['duration_ms']} + 0.0) AS duration_ms, "
-            "sum(c.combined_cost_cents) AS cents"
+            "sum(c.combined_cost_cents) AS cents",
+            reads_all=True,
         )
 
     def rolled_up_totals(self) -> tuple[str, dict[str, Any]] | None:
         """The query of the totals that reads rolled-up days; None if they lack a filter."""
         values, names = self.filters.used, self.conditions.keys()
         is_of_one_reason = not values.get("outcome", "").startswith(CATEGORY)
-        agent = self.conditions.get("agent", _BY_ID)
-        if self.source is not CALLS or names - _ROLLED_UP.keys() or agent.sql != _BY_ID.sql:
+        if self.source is not CALLS or names - _ROLLED_UP.keys() or not self.agent_is_id:
             return None
         parts = [_ROLLED_UP[name] for name in names if name != "outcome" or is_of_one_reason]
         params: dict[str, Any] = {name: values[name] for name in names if name in values}
@@ -237,12 +254,21 @@ class CallList:
 
 async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
     """The list of these filters. Raises QueryNotUnderstood and QueryInterrupted."""
-    zone, agent_is_id = timezone(reader.datasette), True
-    if agent := filters.values.get("agent"):
-        sql = _HAS_AGENT_ID.format(filters.source.table)
-        [row] = await fetch_rows(reader, sql, {"agent": agent})
-        agent_is_id = bool(row["found"])
-    found = conditions(filters, zone, now_ms, agent_is_id=agent_is_id)
+    zone, counts = timezone(reader.datasette), {}
+    for name, sql in (("agent", _COUNT_OF_AGENT), ("tool", _COUNT_OF_TOOL)):
+        if value := filters.used.get(name):
+            params = {name: value, "many": _MANY + 1}
+            [row] = await fetch_rows(reader, sql.format(filters.source.table), params)
+            counts[name] = row["found"]
+    agent_is_id = counts.get("agent") != 0
+    found = conditions(
+        filters,
+        zone,
+        now_ms,
+        agent_is_id=agent_is_id,
+        many=frozenset(name for name, count in counts.items() if count > _MANY),
+        has_rowid=not reader.is_limited,
+    )
     if reader.is_masked:
         # What is hidden cannot be guessed by filters.
         found.pop("number", None)
@@ -251,4 +277,5 @@ async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
         searched = await search(reader, filters.source, words)
         found["q"], query = searched.condition, searched.query
     order = order_of(filters.sort, filters.source)
-    return CallList(reader, filters, found, order, days(filters, zone, now_ms), query)
+    ends = days(filters, zone, now_ms)
+    return CallList(reader, filters, found, order, ends, query, agent_is_id)

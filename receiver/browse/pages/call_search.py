@@ -175,7 +175,7 @@ async def search(reader: Reader, source: Source, text: str) -> Search:
     number = compact_number(text)
     is_number = bool(NUMBER_END.fullmatch(number)) and source is CALLS
     sql, params = number_ends(number, "q_number") if is_number else ("", {})
-    with_number = sql.format(**source.columns)
+    with_number = sql.format(row="call_id" if reader.is_limited else "rowid")
     if is_number and len(number) >= _NUMBER_DIGITS:
         return Search(Condition(with_number, params))
     query = parse_query(text)
