@@ -29,6 +29,7 @@ CallhouseError
 ├── CopyStopped              a copy into another database could not continue
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
 ├── QueryNotUnderstood       a search query cannot be parsed
+├── DownloadRefused          a download would be cut, or take too long
 ├── PlacementUnknown         a call may have been placed, or not
 ├── PlacedButNotStored       a call was placed, and could not be stored
 ├── ListStopped              a list of calls cannot continue now
@@ -253,6 +254,13 @@ class QueryNotUnderstood(CallhouseError):
 
     status = 400
     hint = 'Use words, "a phrase", prefix* and -excluded, combined with OR and parentheses.'
+
+
+class DownloadRefused(CallhouseError):
+    """A download would be cut, or take too long."""
+
+    status = 503
+    hint = "Add dates or another filter, or use callhouse export."
 
 
 class ExportFailed(CallhouseError):

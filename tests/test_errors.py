@@ -92,7 +92,7 @@ def test_errors_of_an_event_have_a_hint():
     leaves = [
         e for e in all_errors() if not e.__subclasses__() and e.status in {401, 408, 413, 503}
     ]
-    assert len(leaves) == 12
+    assert len(leaves) == 13
     assert all(e.hint for e in leaves)
 
 

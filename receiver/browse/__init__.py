@@ -20,6 +20,7 @@ from receiver.browse.middleware import (
     authenticated,
     with_security_headers,
 )
+from receiver.browse.pages.call_download import download_calls
 from receiver.browse.pages.call_filters import calls_url
 from receiver.browse.pages.call_list_page import call_list_page, former_search
 from receiver.browse.pages.calls import call_json, call_page, chat_page
@@ -132,6 +133,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),
         (r"^/-/media/(?P<call_id>[^/.]+)/(?P<kind>[^/.]+)$", media),
         (r"^/-/calls$", call_list_page),
+        (r"^/-/calls\.(?P<format>csv|json|xlsx)$", download_calls),
         (r"^/-/search$", former_search),
         (r"^/-/review$", review_page),
         (r"^/-/share$", share),

@@ -203,7 +203,8 @@ class GuardedDatabase(Database):
         limit_ms = self.ds.sql_time_limit_ms
         limit_ms = min(options.get("custom_time_limit") or limit_ms, limit_ms)
         max_rows = None
-        if truncate and self.ds.max_returned_rows:
+        # A CSV file has every row, or is an error: nothing in it says that it was cut.
+        if truncate and self.ds.max_returned_rows and not is_csv_request.get():
             # One row beyond the page shows whether there are more.
             is_page = self.ds.max_returned_rows == (options.get("page_size") or self.ds.page_size)
             max_rows = self.ds.max_returned_rows + is_page

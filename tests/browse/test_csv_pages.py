@@ -1,7 +1,10 @@
 """Datasette's CSV of tables, views and queries: no cell of it is a formula to a spreadsheet."""
 
 import csv
+import html
 import io
+import re
+from urllib.parse import urlencode
 
 import duckdb
 import pytest
@@ -69,3 +72,16 @@ def test_no_cell_of_datasettes_csv_is_a_formula(page, read, browse, tmp_path):
 def test_no_heading_of_datasettes_csv_is_a_formula(browse):
     answer = browse('/retell.csv?sql=select+1+as+"%3D1%2B1"')
     assert answer.text == "'=1+1\r\n1\r\n"
+
+
+def test_csv_of_many_rows_is_not_cut(settings, store):
+    for n in range(3):
+        stored(store, {"event": "call_ended", "call": {"call_id": f"call_{n}"}})
+    many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 1500) "
+    with visiting(settings) as get:
+        page = get("/retell/calls?_size=2").text
+        link = re.search(r'href="([^"]+)">CSV</a>', page)[1]
+        assert len(get(html.unescape(link)).text.splitlines()) == 4
+        assert '<input type="hidden" name="_stream" value="on">' in page
+        csv_of_sql = get("/retell.csv?" + urlencode({"sql": f"{many} select i from n"}))
+        assert len(csv_of_sql.text.splitlines()) == 1501
