@@ -148,6 +148,9 @@ def test_neighbours_are_by_number_and_agent(browse, store):
     page = browse("/-/call/call_2").text
     before = re.findall(r'rel="prev" href="/-/call/(\w+)"', page)
     assert before == ["call_0", "call_1"]
+    for of in ("number=%2B14155550123", "agent=b"):
+        assert f'<a href="/-/calls?{of}">all 2 calls</a>' in page
+        assert "<strong>2</strong> calls" in browse(f"/-/calls?{of}").text
     assert re.findall(r'rel="next" href="/-/call/(\w+)"', page) == []
 
 

@@ -13,6 +13,7 @@ from datasette.utils import tilde_decode
 
 from receiver.browse.formatting import label
 from receiver.browse.pages import Reader, call_url, fetch_rows, require_reader
+from receiver.browse.pages.call_filters import calls_url
 from receiver.browse.pages.call_object import call_object
 from receiver.browse.pages.conversation import (
     MAX_CHARACTERS,
@@ -51,16 +52,28 @@ SELECT call_id, started_at_ms AS at FROM call_log
 WHERE who = :value AND started_at_ms {than}= :at AND (started_at_ms, call_id) {than} (:at, :call_id)
 ORDER BY started_at_ms {order}, call_id {order} LIMIT 1
 """
-_PREVIOUS_OF_NUMBER = _NEIGHBOUR.format(than="<", order="DESC")
-_NEXT_OF_NUMBER = _NEIGHBOUR.format(than=">", order="ASC")
 # By the agent's id, as its name may change. Skips calls that never connected.
 _AGENT_NEIGHBOUR = """
 SELECT call_id, start_timestamp AS at FROM calls
 WHERE agent_id = :value AND (start_timestamp, call_id) {than} (:at, :call_id)
 ORDER BY start_timestamp {order}, call_id {order} LIMIT 1
 """
-_PREVIOUS_OF_AGENT = _AGENT_NEIGHBOUR.format(than="<", order="DESC")
-_NEXT_OF_AGENT = _AGENT_NEIGHBOUR.format(than=">", order="ASC")
+_COUNT_OF_NUMBER = """
+SELECT count(*) AS calls FROM (SELECT 1 FROM call_log WHERE who = :value LIMIT :most)
+"""
+_COUNT_OF_AGENT = """
+SELECT count(*) AS calls FROM (SELECT 1 FROM calls WHERE agent_id = :value LIMIT :most)
+"""
+# Previous, next, and how many there are.
+_NEIGHBOURS = {
+    name: (neighbour.format(than="<", order="DESC"), neighbour.format(than=">", order="ASC"), count)
+    for name, neighbour, count in (
+        ("number", _NEIGHBOUR, _COUNT_OF_NUMBER),
+        ("agent", _AGENT_NEIGHBOUR, _COUNT_OF_AGENT),
+    )
+}
+# More are not counted.
+_MOST = 1000
 _REASON = "SELECT category, description FROM disconnection_reasons WHERE reason = ?"
 # What is quarantined of it: a body that names the call, but that could not be projected.
 _QUARANTINED = """
@@ -75,6 +88,8 @@ ORDER BY start_timestamp DESC LIMIT 1
 _ERASED = "SELECT 1 FROM erasures WHERE entity_id = ? AND scope = 'all'"
 # Numbers and addresses that identify one caller: "anonymous" is many people.
 _IS_NUMBER = re.compile(r"\+?[0-9]{6,}|.*@.*")
+# Others are filtered by their last digits, which more numbers may have.
+_IS_WHOLE = re.compile(r"\+[0-9]{7,}|.*@.*")
 
 _TRACK_TABLES = ("utterances", "utterance_words", "tool_calls", "node_transitions", "markers")
 RECORDINGS = {"recording": "Recording", "recording_multi_channel": "Two channels"}
@@ -216,21 +231,27 @@ async def _not_found(reader: Reader, kind: str, entity_id: str) -> NotFound:
 
 
 async def _fetch_neighbours(reader: Reader, view: CallView) -> list[dict[str, Any]]:
-    """Previous and next call of the number and of the agent, as far as there are any."""
-    wanted = []
-    if _IS_NUMBER.fullmatch(view.who or ""):
-        wanted.append(("This number", _PREVIOUS_OF_NUMBER, _NEXT_OF_NUMBER, view.who))
-    if view.call["agent_id"]:
-        agent_id = view.call["agent_id"]
-        wanted.append(("This agent", _PREVIOUS_OF_AGENT, _NEXT_OF_AGENT, agent_id))
+    """Previous and next call of the number and of the agent, and how many there are, as far as
+    there are any."""
     found = []
-    for of, previous_sql, next_sql, value in wanted:
+    for name, value in (("number", view.who), ("agent", view.call["agent_id"])):
+        if not value or (name == "number" and not _IS_NUMBER.fullmatch(value)):
+            continue
+        previous_sql, next_sql, count_sql = _NEIGHBOURS[name]
         params = {"value": value, "at": view.started_at, "call_id": view.call["call_id"]}
         before = await fetch_rows(reader, previous_sql, params)
         after = await fetch_rows(reader, next_sql, params)
         if before or after:
-            pair = {"previous": next(iter(before), None), "next": next(iter(after), None)}
-            found.append({"of": of, **pair})
+            [counted] = await fetch_rows(reader, count_sql, {"value": value, "most": _MOST + 1})
+            is_exact = name == "agent" or _IS_WHOLE.fullmatch(value)
+            pair = {
+                "of": f"This {name}",
+                "previous": next(iter(before), None),
+                "next": next(iter(after), None),
+                "count": counted["calls"] if is_exact and counted["calls"] <= _MOST else None,
+                "url": calls_url(reader.datasette, **{name: value}),
+            }
+            found.append(pair)
     return found
 
 
