@@ -3,21 +3,27 @@
 import os
 import signal
 import sys
+from contextlib import closing
+
+import click
 
 from receiver import config
-from receiver.cli.group import err, main
+from receiver.cli.group import err, main, terminable
 
 
 @main.command()
-def work() -> None:
+@click.option("--once", metavar="JOB", multiple=True, help="Run this job once; may be repeated.")
+def work(once: tuple[str, ...]) -> None:
     """Run the background jobs: sync, coverage, roll up, forward, back up.
 
     callhouse.toml has how often each runs. Several workers on one database share the jobs. Ends
-    within seconds after SIGTERM or Ctrl-C.
+    within seconds after SIGTERM or Ctrl-C. With --once, it ends after these jobs, with exit status
+    1 if one is incomplete.
 
     \b
-    Example:
+    Examples:
       callhouse work
+      callhouse work --once roll_up --once recordings
     """
     from receiver.jobs.worker import Worker, functions
     from receiver.store import migrate
@@ -26,7 +32,13 @@ def work() -> None:
     # Only their owner can read the files that jobs make.
     os.umask(0o077)
     settings = config.load()
+    if unknown := set(once) - settings.file.intervals.keys():
+        raise click.UsageError(
+            f"No job is named {min(unknown)}. Jobs: {', '.join(settings.file.intervals)}"
+        )
     migrate(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)
+    if once:
+        sys.exit(1 if _run_once(settings, once) else 0)
     worker = Worker(settings, functions(), say=log)
     # Blocked in every thread, and waited for below.
     numbers = {signal.SIGTERM, signal.SIGINT}
@@ -44,3 +56,18 @@ def work() -> None:
         # A job still waits for Retell or the disk. It may be killed at any point.
         sys.stderr.flush()
         os._exit(0)
+
+
+def _run_once(settings: config.Settings, names: tuple[str, ...]) -> bool:
+    """Run jobs one after the other, and print how each ended; return whether one is incomplete."""
+    from receiver.jobs.worker import BUSY_SECONDS, Run, functions, running
+    from receiver.store import open_store
+
+    jobs, is_incomplete = functions(), False
+    with terminable(), closing(open_store(settings.database, busy_seconds=BUSY_SECONDS)) as store:
+        for name in names:
+            with running(settings, name, store) as lease:
+                lease.incomplete = jobs[name](Run(settings, store, stop=lease.stop))
+            is_incomplete |= lease.incomplete is not None
+            click.echo(f"{name}: {lease.incomplete or 'done'}")
+    return is_incomplete

@@ -8,7 +8,9 @@ import threading
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
+from receiver.cli import main
 from receiver.config_file import Backup, ConfigFile, Target
 from receiver.errors import JobIsRunning, RetellUnreachable
 from receiver.jobs.schedule import FIRST_RETRY_MS, due_at, intervals, job_states, retry_ms
@@ -310,6 +312,33 @@ def test_roll_up_fills_hours(settings, store, db):
     run = Run(settings, store, now_ms=lambda: NOW_MS + 10**8)
     assert functions()["roll_up"](run) is None
     assert db.execute("SELECT count(*) FROM rollup_hours").fetchone()[0] == 1
+
+
+def test_command_runs_named_jobs_once(database, store, db, tmp_path, monkeypatch):
+    from tests.support.storing import add
+
+    add(store, "call_ended", "c", call_status="ended", start_timestamp=NOW_MS - 10**9)
+    add(store, "call_ended", "d", call_status="ended", recording_url="http://127.0.0.1:1/a.wav")
+    monkeypatch.chdir(tmp_path)
+    environ = {
+        "CALLHOUSE_DATABASE_URL": url_of(database),
+        "CALLHOUSE_MEDIA_URL": f"file:{tmp_path}/media",
+        "CALLHOUSE_MEDIA_ALLOW_PRIVATE": "1",
+        "CALLHOUSE_MEDIA_RESERVE_BYTES": "1",
+    }
+
+    def work(*names):
+        options = [text for name in names for text in ("--once", name)]
+        return CliRunner(env=environ).invoke(main, ["work", *options])
+
+    done = work("roll_up")
+    assert (done.exit_code, done.output) == (0, "roll_up: done\n"), done.output
+    assert db.execute("SELECT count(*) FROM rollup_hours").fetchone()[0] == 2
+    both = work("roll_up", "recordings")
+    assert both.exit_code == 1
+    assert "recordings: 1 file could not be fetched" in both.output
+    assert row_of(database, "recordings").result == "incomplete"
+    assert work("no_such_job").exit_code == 2
 
 
 def test_sigterm_ends_the_command_within_seconds(database, tmp_path):
