@@ -3,6 +3,7 @@
 import json
 import secrets
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,13 +35,14 @@ def webhook() -> None:
 _ACCOUNT = click.option(
     "--account", metavar="NAME", help="The account; needed if there are several."
 )
+_ACCOUNTS = click.option("--account", metavar="NAME", help="One account alone; all by default.")
 
 
 @webhook.command()
-@_ACCOUNT
+@_ACCOUNTS
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(account: str | None, as_json: bool) -> None:
-    """Show the webhook URL of each agent of the account.
+    """Show the webhook URL of each agent of each account.
 
     \b
     Example:
@@ -48,12 +50,18 @@ def show(account: str | None, as_json: bool) -> None:
     """
     from receiver.retell.webhooks import agent_webhooks
 
-    with _retell(account) as retell:
+    found = []
+    for name, _, retell in _each(account):
         _print_workspace(retell)
         webhooks = list(agent_webhooks(retell))
+        found += [{"account": name, **asdict(w)} for w in webhooks]
+        if not as_json:
+            _print_webhooks(webhooks)
     if as_json:
-        click.echo(json.dumps([asdict(w) for w in webhooks], ensure_ascii=False, indent=2))
-        return
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+
+
+def _print_webhooks(webhooks: list["AgentWebhook"]) -> None:
     print_table(
         (("agent", "piece"), ("name", "text"), ("version", "piece"), ("webhook URL", "piece")),
         [
@@ -105,39 +113,48 @@ def set_(url: str, agent_id: str | None, all_agents: bool, account: str | None) 
 
 @webhook.command()
 @click.argument("url", required=False)
-@_ACCOUNT
+@_ACCOUNTS
 def test(url: str | None, account: str | None) -> None:
     """Post a signed test event to a webhook URL, by default each agent's, and report problems.
 
-    The receiver verifies the event and does not store it.
+    One event for each account, signed with its key. The receiver verifies it and does not store it.
 
     \b
     Example:
       callhouse webhook test https://calls.example.com/webhook
     """
-    from receiver.retell.webhooks import agent_webhooks, check_webhook_url
+    from receiver.retell.webhooks import agent_webhooks
 
-    key = config.load().require_api_key(account)
-    urls = [url] if url else []
-    with _retell(account) as retell:
+    tested, wrong = 0, False
+    for _, key, retell in _each(account):
         _print_workspace(retell)
+        urls = [url] if url else []
         if not urls:
             urls = sorted({w.webhook_url for w in agent_webhooks(retell) if w.webhook_url})
-    if not urls:
+        tested += len(urls)
+        for one in urls:
+            wrong |= _test(one, key)
+    if not tested:
         raise SettingsError(
             "no agent has a webhook URL of its own",
             hint="Add the account's: callhouse webhook test https://HOST/webhook",
         )
-    wrong = False
-    for one in urls:
-        click.echo(one)
-        for finding in check_webhook_url(one, key=key, nonce=secrets.token_hex(8)):
-            wrong |= finding.is_wrong
-            mark, color = ("wrong", "red") if finding.is_wrong else ("", None)
-            click.secho(f"  {mark:5} {finding.what}", fg=color)
-            if finding.hint:
-                click.secho(f"        {finding.hint}", dim=True)
     sys.exit(1 if wrong else 0)
+
+
+def _test(url: str, key: str) -> bool:
+    """Test a URL and print what was found; return whether something is wrong."""
+    from receiver.retell.webhooks import check_webhook_url
+
+    wrong = False
+    click.echo(url)
+    for finding in check_webhook_url(url, key=key, nonce=secrets.token_hex(8)):
+        wrong |= finding.is_wrong
+        mark, color = ("wrong", "red") if finding.is_wrong else ("", None)
+        click.secho(f"  {mark:5} {finding.what}", fg=color)
+        if finding.hint:
+            click.secho(f"        {finding.hint}", dim=True)
+    return wrong
 
 
 @main.command()
@@ -199,3 +216,17 @@ def _retell(account: str | None) -> "Retell":
 
     settings = config.load()
     return Retell(settings.base_url, settings.require_api_key(account))
+
+
+def _each(account: str | None) -> Iterator[tuple[str, str, "Retell"]]:
+    """Name, key and API of the account, or of all, whose names are printed then."""
+    from receiver.retell.client import Retell
+
+    settings = config.load()
+    accounts = settings.require_accounts(account)
+    for one in accounts:
+        if len(accounts) > 1:
+            err.print(f"Account {one.name}", style="bold", markup=False)
+        key = settings.require_api_key(one.name)
+        with Retell(settings.base_url, key) as retell:
+            yield one.name, key, retell

@@ -378,6 +378,21 @@ def test_webhook_test_checks_every_agents_url(sandbox):
     assert "arrived unchanged and verified" in result.stdout
 
 
+def test_webhook_test_sends_an_event_per_account(sandbox, monkeypatch):
+    monkeypatch.setenv("RETELL_API_KEY_OTHER", "key_of_another_workspace")
+    result = run("webhook", "test", sandbox.webhook_url)
+    assert result.exit_code == 1
+    assert result.stderr.index("Account default") < result.stderr.index("Account other")
+    assert result.stdout.count(sandbox.webhook_url) == 2
+    assert result.stdout.count("add it to RETELL_WEBHOOK_KEYS") == 1
+    one = run("webhook", "test", sandbox.webhook_url, "--account", "default")
+    assert one.exit_code == 0
+    assert "Account" not in one.stderr
+    shown = run("webhook", "show", "--account", "default", "--json")
+    assert {w["account"] for w in json.loads(shown.stdout)} == {"default"}
+    assert run("webhook", "show", "--account", "nobody").exit_code == 2
+
+
 def test_webhook_test_of_a_url_needs_no_retell(sandbox, db, monkeypatch):
     monkeypatch.setenv("RETELL_BASE_URL", "http://127.0.0.1:9")
     result = run("webhook", "test", sandbox.webhook_url)
