@@ -6,7 +6,6 @@ wrong and never repeat a value: it may be a secret.
 
 import base64
 import binascii
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -14,7 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
+
+from receiver.alert_rules import AlertSettings, parse_alerts
+from receiver.config_checks import name as checked_name
+from receiver.config_checks import require_int, require_known, table, url
 
 # The jobs of `callhouse work`, and how many seconds are between two runs of each.
 INTERVALS = MappingProxyType(
@@ -22,6 +24,7 @@ INTERVALS = MappingProxyType(
         "roll_up": 60,
         "recordings": 30,
         "forward": 1,
+        "alerts": 60,
         "sync": 3_600,
         "coverage": 86_400,
         "prune": 86_400,
@@ -34,7 +37,6 @@ _MAX_KEPT = 10_000
 # Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 _SECRET_PREFIX = "whsec_"
 _SECRET_BYTES = (24, 64)
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class ConfigFile:
     intervals: Mapping[str, int] = field(default_factory=lambda: dict(INTERVALS))
     backup: Backup = Backup()
     forward: tuple[Target, ...] = ()
+    alerts: AlertSettings = field(default_factory=AlertSettings)
 
 
 def load_config_file(path: Path, *, is_required: bool) -> ConfigFile:
@@ -99,7 +102,7 @@ def load_config_file(path: Path, *, is_required: bool) -> ConfigFile:
         place = re.search(r"\(.*\)$", str(error))
         raise ValueError(f"{path} is not TOML {place[0] if place else ''}".strip()) from None
     try:
-        _require_known(values, _TABLES, "the file")
+        require_known(values, _TABLES, "the file")
         parsed = {name: parse(values[name]) for name, parse in _TABLES.items() if name in values}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -107,21 +110,21 @@ def load_config_file(path: Path, *, is_required: bool) -> ConfigFile:
 
 
 def _intervals(value: Any) -> Mapping[str, int]:
-    found = _table(value, "jobs")
-    _require_known(found, INTERVALS, "[jobs]")
+    found = table(value, "jobs")
+    require_known(found, INTERVALS, "[jobs]")
     for name, seconds in found.items():
-        _require_int(seconds, 0, _MAX_SECONDS, f"jobs.{name}, in seconds,")
+        require_int(seconds, 0, _MAX_SECONDS, f"jobs.{name}, in seconds,")
     return dict(INTERVALS) | found
 
 
 def _backup(value: Any) -> Backup:
-    _require_known(_table(value, "backup"), ("to", "keep", "elsewhere"), "[backup]")
+    require_known(table(value, "backup"), ("to", "keep", "elsewhere"), "[backup]")
     found = Backup(**value)
     if not isinstance(found.to, str):
         raise ValueError("backup.to must be text")
     if not isinstance(found.elsewhere, bool):
         raise ValueError("backup.elsewhere must be true or false")
-    _require_int(found.keep, 1, _MAX_KEPT, "backup.keep")
+    require_int(found.keep, 1, _MAX_KEPT, "backup.keep")
     return found
 
 
@@ -136,11 +139,9 @@ def _targets(value: Any) -> tuple[Target, ...]:
 
 
 def _target(value: Any) -> Target:
-    _table(value, "forward")
-    _require_known(value, ("name", "url", "events", "sign", "secret"), "[[forward]]")
-    name = value.get("name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError("each [[forward]] needs a name of letters, digits, - and _")
+    table(value, "forward")
+    require_known(value, ("name", "url", "events", "sign", "secret"), "[[forward]]")
+    name = checked_name(value.get("name"), "[[forward]]")
     where = f"the target {name}"
     events = value.get("events")
     if events is not None and (
@@ -154,7 +155,7 @@ def _target(value: Any) -> Target:
         raise ValueError(f'{where}: a secret belongs to sign = "standard", and only to it')
     return Target(
         name=name,
-        url=_url(value.get("url"), f"url of {where}"),
+        url=url(value.get("url"), f"url of {where}"),
         events=None if events is None else frozenset(events),
         secret=_secret(value["secret"], where) if sign == "standard" else None,
     )
@@ -177,32 +178,7 @@ def _secret(value: Any, where: str) -> bytes:
 
 
 def _public_url(value: Any) -> str:
-    return _url(value, "public_url")
-
-
-def _url(value: Any, what: str) -> str:
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if not parts or parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
-        raise ValueError(f"{what} must be a URL, such as https://calls.example.com/webhook")
-    return str(value)
-
-
-def _table(value: Any, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} must be a table")
-    return value
-
-
-def _require_int(value: Any, least: int, most: int, what: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise ValueError(f"{what} must be a whole number from {least} to {most}")
-
-
-def _require_known(found: Mapping[str, Any], known: Any, where: str) -> None:
-    for name in found:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-            raise ValueError(f"{where} has no setting {name}; did you mean {nearest}?")
+    return url(value, "public_url")
 
 
 # Name in the file -> its parser.
@@ -211,5 +187,6 @@ _TABLES: dict[str, Callable[[Any], Any]] = {
     "jobs": _intervals,
     "backup": _backup,
     "forward": _targets,
+    "alerts": parse_alerts,
 }
 _FIELDS = {"jobs": "intervals"}

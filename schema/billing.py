@@ -364,15 +364,10 @@ def forecast(days: Mapping[date, float], today: date) -> Forecast | None:
     Each day that is left costs what its weekday cost lately. None with fewer than 7 days before
     today.
     """
-    known = [day for day in days if day < today]
-    since = max(min(known, default=today), today - timedelta(days=FORECAST_DAYS))
-    lately = [since + timedelta(days=n) for n in range((today - since).days)]
+    lately = _lately(days, today)
     if len(lately) < _LEAST_DAYS:
         return None
-    by_weekday: dict[int, list[float]] = {}
-    for day in lately:
-        by_weekday.setdefault(day.weekday(), []).append(days.get(day, 0.0))
-    usual = {weekday: sum(costs) / len(costs) for weekday, costs in by_weekday.items()}
+    usual = _by_weekday(days, lately)
     # With a single week, no weekday can be compared with itself.
     if len(lately) > len(usual):
         fitted, parameters = usual, len(usual)
@@ -389,6 +384,41 @@ def forecast(days: Mapping[date, float], today: date) -> Forecast | None:
     margin = _DEVIATIONS * math.sqrt(variance * (count + count**2 / len(lately)))
     spent = done + days.get(today, 0.0)
     return Forecast(done + rest, max(spent, done + rest - margin), done + rest + margin)
+
+
+def day_reached(days: Mapping[date, float], today: date, limit: float) -> date | None:
+    """On which day the month of `today` will have cost `limit`, if each day costs what its weekday
+    cost lately; None if not within the month, or not known."""
+    lately = _lately(days, today)
+    cost = sum(cents for day, cents in days.items() if _is_month(day, today) and day <= today)
+    if cost >= limit:
+        return today
+    if len(lately) < _LEAST_DAYS:
+        return None
+    usual = _by_weekday(days, lately)
+    cost += max(0.0, usual[today.weekday()] - days.get(today, 0.0))
+    if cost >= limit:
+        return today
+    for day in _days_left(today):
+        cost += usual[day.weekday()]
+        if cost >= limit:
+            return day
+    return None
+
+
+def _lately(days: Mapping[date, float], today: date) -> list[date]:
+    """The days before today that forecasts look at."""
+    known = [day for day in days if day < today]
+    since = max(min(known, default=today), today - timedelta(days=FORECAST_DAYS))
+    return [since + timedelta(days=n) for n in range((today - since).days)]
+
+
+def _by_weekday(days: Mapping[date, float], lately: Sequence[date]) -> dict[int, float]:
+    """What a day of each weekday cost on average."""
+    found: dict[int, list[float]] = {}
+    for day in lately:
+        found.setdefault(day.weekday(), []).append(days.get(day, 0.0))
+    return {weekday: sum(costs) / len(costs) for weekday, costs in found.items()}
 
 
 def _days_left(today: date) -> list[date]:

@@ -133,8 +133,8 @@ null.
 _DIAGRAM = """## Diagram
 
 Solid lines are foreign keys. Dotted lines are columns to join by: an observation or an erasure can
-be stored without its call. `syncs`, `coverage`, `saved_views`, `statements` and the rollups are not
-about single calls.
+be stored without its call. `syncs`, `coverage`, `saved_views`, `statements`, `alerts`,
+`retell_alerts` and the rollups are not about single calls.
 """
 
 # Columns to join by that are no foreign keys: parent, its side, the child's side, child, column.

@@ -595,6 +595,61 @@ STATEMENTS = Table(
     open="month grouped_by timezone closed_at sums",
 )
 
+ALERTS = Table(
+    "alerts",
+    ("alert_id",),
+    "What the rules of alerts found: open, or resolved.",
+    {
+        "alert_id": "Its id.",
+        "rule": "Name of the rule.",
+        "key": "What of the rule's subjects it is about: an agent's version, a day, a budget.",
+        "severity": "info, warning or critical.",
+        "text": "What was found last, for people. No personal data.",
+        "figures": "JSON of the figures that were found last.",
+        "link": "The page that shows more, without the host.",
+        "cause": "The alert that explains this one, which has no message of its own then.",
+        "opened_at": "When it was found first, in milliseconds since the epoch.",
+        "seen_at": "When it was found last, in milliseconds since the epoch.",
+        "changed_at": "When this row last changed, in milliseconds since the epoch.",
+        "resolved_at": "When it was found no more, in milliseconds since the epoch.",
+        "notified_at": "When the last message about it was written, in milliseconds since the "
+        "epoch.",
+        "acknowledged_by": "The user who works on it.",
+        "acknowledged_at": "When that was said, in milliseconds since the epoch.",
+        "snoozed_until": "Until when no message about it is written, in milliseconds.",
+    },
+    open=(
+        "alert_id rule key severity text figures link cause opened_at seen_at changed_at "
+        "resolved_at notified_at acknowledged_by acknowledged_at snoozed_until"
+    ),
+)
+
+RETELL_ALERTS = Table(
+    "retell_alerts",
+    ("entity_id",),
+    "Alerts of Retell's own rules: the events alert_triggered. Retell does not report their end.",
+    {
+        "entity_id": "As in observations.",
+        "incident_id": "Retell's id of the incident.",
+        "rule_id": "Retell's id of the rule.",
+        "name": "Name of the rule.",
+        "metric_type": "What it watches, such as call_success_rate or concurrency_used.",
+        "threshold_type": "absolute or relative.",
+        "threshold_value": "Its threshold.",
+        "comparator": "How the value is compared with the threshold.",
+        "frequency": "How often Retell checks it.",
+        "period": "The length of time that it looks at; `window` in the event.",
+        "current_value": "The value that was found.",
+        "triggered_timestamp": "When it was triggered, in milliseconds since the epoch.",
+        "received_at": "When the event arrived, in milliseconds since the epoch.",
+        "changed_at": "When this row was written, in milliseconds since the epoch.",
+    },
+    open=(
+        "entity_id incident_id rule_id name metric_type threshold_type threshold_value comparator "
+        "frequency period current_value triggered_timestamp received_at changed_at"
+    ),
+)
+
 JOBS = Table(
     "jobs",
     ("name",),
@@ -631,6 +686,29 @@ OUTBOX = Table(
     },
     open="entity_id body_sha256 target received_at state attempts next_attempt_at problem",
     hidden="signature body",
+)
+
+NOTIFICATIONS = Table(
+    "notifications",
+    ("message_id", "target"),
+    "Messages about alerts, and digests, to each URL of the configuration.",
+    {
+        "message_id": "Its id.",
+        "target": "The first 8 hex digits of the SHA-256 of the URL, which is a secret.",
+        "created_at": "When it was written, in milliseconds since the epoch.",
+        "title": "Its title.",
+        "body": "Its text.",
+        "html": "The same as HTML; null if there is none.",
+        "state": "waiting, sent or dead.",
+        "attempts": "How often it was sent.",
+        "next_attempt_at": "When it is sent next, in milliseconds since the epoch.",
+        "sent_at": "When it was delivered, in milliseconds since the epoch.",
+        "problem": "Why it could not be delivered.",
+    },
+    open=(
+        "message_id target created_at title body html state attempts next_attempt_at sent_at "
+        "problem"
+    ),
 )
 
 UPSTREAM_CALLS = Table(
@@ -886,6 +964,7 @@ CALL_TABLES = (
 CHAT_TABLES = (CHATS, CHAT_MESSAGES, CHAT_UNKNOWNS)
 # What people said about calls, and keep and share of them.
 REVIEW_TABLES = (ANNOTATIONS, SHARE_LINKS, SAVED_VIEWS)
+ALERT_TABLES = (ALERTS, RETELL_ALERTS)
 # What was asked of Retell and found there.
 UPSTREAM_TABLES = (UPSTREAM_CALLS, SYNCS, COVERAGE)
 TABLES = (
@@ -899,10 +978,11 @@ TABLES = (
     MEDIA_FILES,
     *REVIEW_TABLES,
     STATEMENTS,
+    *ALERT_TABLES,
     *UPSTREAM_TABLES,
 )
 # The worker's own: neither copied nor exported by day.
-WORK_TABLES = (JOBS, OUTBOX)
+WORK_TABLES = (JOBS, OUTBOX, NOTIFICATIONS)
 
 # (table, column): with keys to web calls and all that was scrubbed elsewhere. Read as NULL.
 PRIVATE = {("observations", "body"), ("outbox", "body")}

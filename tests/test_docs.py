@@ -9,6 +9,7 @@ import click
 import pytest
 
 from benchmarks import capacity
+from receiver.alert_rules import shipped_rules
 from receiver.browse.access import ROLES
 from receiver.browse.charts import DASHBOARDS
 from receiver.browse.pages import DATABASE_OF_ROLE
@@ -72,7 +73,7 @@ def test_commands_in_documents_are_accepted_by_the_parser(tmp_path, monkeypatch)
     for line in printed:
         arguments = shlex.split(line)
         group = main
-        while isinstance(group, click.Group):
+        while isinstance(group, click.Group) and arguments:
             group = group.commands[arguments.pop(0)]
         group.make_context(group.name, arguments)
 
@@ -135,7 +136,10 @@ def test_diagram_has_the_foreign_keys(db):
     assert drawn == expected
     assert len(joined) == 11
     related = {name for parent, _, child, _ in drawn | joined for name in (parent, child)}
-    assert columns.keys() - related == {"syncs", "coverage", "saved_views", "statements"}
+    assert columns.keys() - related == {"syncs", "coverage", "saved_views", "statements"} | {
+        "alerts",
+        "retell_alerts",
+    }
 
 
 def test_every_outcome_that_metrics_count_is_documented():
@@ -273,3 +277,9 @@ def test_readme_queries_return_rows_on_demo_day(store, db, queries):
     used = {name: (uses, slowest) for name, uses, _, _, slowest in db.execute(tools)}
     by_tool = "SELECT name, sum(calls), max(longest_ms) FROM tool_scorecard GROUP BY name"
     assert used == {name: (uses, slowest) for name, uses, slowest in db.execute(by_tool)}
+
+
+def test_every_rule_of_alerts_is_documented():
+    for rule in shipped_rules():
+        line = f"| `{rule.name}` | {rule.description} | {rule.severity} | {rule.within} |"
+        assert line in DOCS["how-to/alerts.md"], rule.name

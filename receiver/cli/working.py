@@ -14,7 +14,7 @@ from receiver.cli.group import err, main, terminable
 @main.command()
 @click.option("--once", metavar="JOB", multiple=True, help="Run this job once; may be repeated.")
 def work(once: tuple[str, ...]) -> None:
-    """Run the background jobs: sync, coverage, roll up, forward, back up.
+    """Run the background jobs: sync, coverage, alerts, forward, back up, and others.
 
     callhouse.toml has how often each runs. Several workers on one database share the jobs. Ends
     within seconds after SIGTERM or Ctrl-C. With --once, it ends after these jobs, with exit status

@@ -79,6 +79,19 @@ class DayCoverage:
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """How fast the database grows, and how much room it has."""
+
+    free_disk_bytes: int
+    bytes_per_day: int
+
+    @property
+    def days_until_full(self) -> float | None:
+        """None if the database does not grow."""
+        return self.free_disk_bytes / self.bytes_per_day if self.bytes_per_day else None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The state of the warehouse at one moment; times in milliseconds."""
 
@@ -107,7 +120,7 @@ class Status:
     @property
     def days_until_full(self) -> float | None:
         """At the growth of the last days; None if the database does not grow."""
-        return self.free_disk_bytes / self.bytes_per_day if self.bytes_per_day else None
+        return Growth(self.free_disk_bytes, self.bytes_per_day).days_until_full
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs."""
@@ -143,7 +156,7 @@ def read_status(settings: Settings, *, now_ms: int) -> Status:
         found = _read(connection, settings, now_ms)
         jobs = job_states(job_rows(connection), intervals(settings), now_ms=now_ms)
     size, wal = engine(settings.database).sizes()
-    counts = _counts(settings.counters_path)
+    counts = read_counts(settings.counters_path)
     problems += traffic_problems(counts, now_ms)
     problems += [job.problem for job in jobs if job.problem]
     newest = max(found.pop("newest") or 0, _past(counts["last_event_ms"], now_ms))
@@ -158,10 +171,24 @@ def read_status(settings: Settings, *, now_ms: int) -> Status:
         quarantined=looked["quarantined"],
         schema=looked["schema"],
         last_event_ms=newest or None,
-        bytes_per_day=size * recent // total // RECENT_DAYS if total else 0,
+        bytes_per_day=_growth(size, recent, total),
         jobs=jobs,
         **found,
     )
+
+
+def read_growth(settings: Settings, *, now_ms: int) -> Growth:
+    """How fast the database grew lately. Raises what `reading` raises."""
+    with reading(settings.database) as connection:
+        total = _one(connection, _COUNT_CALLS)
+        recent = _one(connection, _RECENT_CALLS, now_ms - RECENT_DAYS * _DAY_MS)
+    size, _ = engine(settings.database).sizes()
+    return Growth(free_on_disk(settings.counters_path), _growth(size, recent, total))
+
+
+def _growth(size: int, recent: int, total: int) -> int:
+    """Bytes a day, if the calls of the last days have their share of the database."""
+    return size * recent // total // RECENT_DAYS if total else 0
 
 
 def _read(connection: Connection, settings: Settings, now_ms: int) -> dict[str, Any]:
@@ -214,7 +241,7 @@ def setting_of(account: Account, key: str) -> str:
     return f"{'RETELL_API_KEY' if key == account.api_key else 'RETELL_WEBHOOK_KEYS'}{suffix}"
 
 
-def _counts(path: Path) -> Mapping[str, int]:
+def read_counts(path: Path) -> Mapping[str, int]:
     """The receiver's counters, if it has run on this machine."""
     if not path.exists():
         return dict.fromkeys(NAMES, 0)

@@ -40,6 +40,7 @@ _FUNCTIONS = MappingProxyType(
         "roll_up": "receiver.jobs.upkeep:roll_up",
         "recordings": "receiver.jobs.recordings:keep_recordings",
         "forward": "receiver.jobs.forward:forward",
+        "alerts": "receiver.jobs.alerts:run_alerts",
         "sync": "receiver.jobs.upkeep:sync",
         "coverage": "receiver.jobs.upkeep:coverage",
         "prune": "receiver.jobs.prune:prune",

@@ -24,6 +24,7 @@ from schema import retention
 from schema.rows import Rows
 from schema.tables import (
     ACCOUNT_KEYS,
+    ALERTS,
     ANNOTATIONS,
     CALLS,
     COVERAGE,
@@ -31,6 +32,7 @@ from schema.tables import (
     MEDIA_FILES,
     OBSERVATIONS,
     RECEIPTS,
+    RETELL_ALERTS,
     SAVED_VIEWS,
     SHARE_LINKS,
     STATEMENTS,
@@ -44,7 +46,16 @@ _REASON = CALLS.names.index("disconnection_reason")
 # Ids in a portion: the rows of so many calls are in memory at once.
 PORTION = 500
 # Small tables whose rows do not belong to one call.
-SHARED_TABLES = (ACCOUNT_KEYS, SYNCS, COVERAGE, RECEIPTS, SAVED_VIEWS, STATEMENTS)
+SHARED_TABLES = (
+    ACCOUNT_KEYS,
+    SYNCS,
+    COVERAGE,
+    RECEIPTS,
+    SAVED_VIEWS,
+    STATEMENTS,
+    ALERTS,
+    RETELL_ALERTS,
+)
 # Rows of a call that are not made from observations: the newer one wins.
 CALLS_OWN_TABLES = (UPSTREAM_CALLS, MEDIA_FILES, ANNOTATIONS, SHARE_LINKS)
 
@@ -273,7 +284,7 @@ def rank(table: Table, row: Row) -> tuple[Any, ...]:
         return (cells["started_at"] or 0, cells["finished_at"] or 0, cells["next_day"] or "")
     if table is ACCOUNT_KEYS:
         return ()
-    if table in (MEDIA_FILES, ANNOTATIONS, SHARE_LINKS, SAVED_VIEWS):
+    if "changed_at" in cells:
         return (cells["changed_at"] or 0,)
     if table is STATEMENTS:
         # A closed month stays as it was closed first.

@@ -18,6 +18,7 @@ import zstandard
 from schema.sql.macros import plain
 from schema.tables import (
     ACCOUNT_KEYS,
+    ALERT_TABLES,
     CALL_TABLES,
     CALLS,
     CHAT_TABLES,
@@ -44,6 +45,7 @@ _WITHOUT_DAY = (
     MEDIA_FILES,
     *REVIEW_TABLES,
     STATEMENTS,
+    *ALERT_TABLES,
     *UPSTREAM_TABLES,
 )
 UNDATED = {t.name: (t,) for t in _WITHOUT_DAY}

@@ -30,6 +30,7 @@ OWN_TABLES = {
     "annotations": "entity_id",
     "share_links": "call_id",
     "outbox": "entity_id",
+    "retell_alerts": "entity_id",
 }
 # Children before parents.
 _TABLES = {table.name: table.key[0] for table in (*reversed(CALL_TABLES), *reversed(CHAT_TABLES))}

@@ -67,6 +67,13 @@ SELECT
     ) THEN 1 END)
 FROM calls c WHERE call_time(c) >= :since AND call_time(c) < :until
 """)
+# The cost of each quarter of an hour, of which days of any time zone consist.
+_QUARTERS = plain("""
+SELECT call_time(c) / 900000 AS quarter, sum(c.combined_cost_cents)
+FROM calls c WHERE call_time(c) >= :since AND call_time(c) < :until AND {key} = :key
+GROUP BY call_time(c) / 900000
+""")
+_CHAT_TIMES = _CHATS.replace("SELECT ", plain("SELECT call_time(c), "), 1)
 _DAYS = "SELECT day, cost_dollars FROM daily_summary WHERE day >= ? AND day <= ?"
 _CLOSED = (
     "SELECT closed_at, sums FROM statements WHERE month = ? AND grouped_by = ? AND timezone = ?"
@@ -225,3 +232,60 @@ def _forecast(connection: Connection, zone: ZoneInfo, now_ms: int) -> billing.Fo
     found = connection.execute(_DAYS, (since.isoformat(), today.isoformat())).fetchall()
     days = {date.fromisoformat(day): 100 * (dollars or 0.0) for day, dollars in found}
     return billing.forecast(days, today)
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What a group cost: cents of each day, the month that `today` is in and what it cost."""
+
+    today: date
+    days: Mapping[date, float]
+
+    @property
+    def month(self) -> str:
+        """YYYY-MM."""
+        return f"{self.today:%Y-%m}"
+
+    @property
+    def cents(self) -> float:
+        """What the month cost until now."""
+        month = [c for day, c in self.days.items() if f"{day:%Y-%m}" == self.month]
+        return round(sum(month), 6)
+
+    def day_of(self, cents: float) -> date | None:
+        """On which day the month will have cost so much; None if it will not."""
+        return billing.day_reached(self.days, self.today, cents)
+
+
+def read_spending(
+    where: Location, grouping: str | None, key: str, *, timezone: str, now_ms: int
+) -> Spending:
+    """What the calls and chats of a group cost this month and in the weeks before.
+
+    `grouping` is as for `read_month`, `key` the group. Raises what `reading` raises.
+    """
+    zone = ZoneInfo(timezone)
+    today = datetime.fromtimestamp(now_ms / 1000, zone).date()
+    first = min(today.replace(day=1), today - timedelta(days=billing.FORECAST_DAYS))
+    named: dict[str, Any] = {"since": _midnight(first, zone), "until": now_ms}
+    of_group = named | {"key": key}
+    if grouping and grouping.startswith(METADATA):
+        column, _ = _METADATA_KEY
+        of_group["name"] = grouping.removeprefix(METADATA)
+    else:
+        column, _ = _KEYS[grouping]
+    days: dict[date, float] = {}
+
+    def add(at_ms: int, cents: float | None) -> None:
+        day = datetime.fromtimestamp(at_ms / 1000, zone).date()
+        days[day] = days.get(day, 0.0) + (cents or 0.0)
+
+    with reading(where) as connection:
+        for quarter, cents in connection.execute(_QUARTERS.format(key=column), of_group).fetchall():
+            add(quarter * 900_000, cents)
+        for at_ms, *row in connection.execute(_CHAT_TIMES, named).fetchall():
+            found: dict[str, Sums] = {}
+            _add_chat(found, grouping, *row)
+            if key in found:
+                add(at_ms, float(found[key].total))
+    return Spending(today, days)

@@ -2,15 +2,8 @@
 
 import pytest
 
-from receiver.browse.charts.versions import (
-    MIN_CALLS,
-    Estimate,
-    compare_versions,
-    difference,
-    mean,
-    share,
-    verdict,
-)
+from receiver.browse.charts.versions import MIN_CALLS, compare_versions, verdict
+from schema.statistics import Estimate, difference, mean, share
 
 
 def ends(estimate, digits=4):

@@ -5,7 +5,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from receiver.browse.charts.versions import share
 from receiver.browse.formatting import (
     format_cell,
     format_dollars,
@@ -15,6 +14,7 @@ from receiver.browse.formatting import (
 )
 from receiver.browse.pages.home_figures import points_change, relative_change
 from receiver.browse.pages.periods import period_of
+from schema.statistics import share
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = 3_600_000

@@ -221,10 +221,10 @@ def test_worker_that_lost_its_lease_stops(worker, store, database, clock):
 
 def test_job_without_what_it_needs_is_off(settings):
     assert {name for name, every in intervals(settings).items() if every} == {
-        "roll_up", "recordings", "sync", "coverage",
+        "roll_up", "recordings", "sync", "coverage", "alerts",
     }  # fmt: skip
     bare = replace(settings, accounts=(), media=replace(settings.media, location=None))
-    assert [name for name, every in intervals(bare).items() if every] == ["roll_up"]
+    assert [name for name, every in intervals(bare).items() if every] == ["roll_up", "alerts"]
     file = ConfigFile(backup=Backup(to="there"), forward=(Target("a", "http://a/"),))
     whole = replace(settings, file=file, keep={"raw": 1})
     assert all(intervals(whole).values())

@@ -107,6 +107,7 @@ def test_child_rows_refer_to_their_call_or_chat(db):
     alone = {"observations", "calls", "chats", "disconnection_reasons", "erasures"}
     alone |= {"account_keys", "receipts", "media_files"}
     alone |= {"annotations", "share_links", "saved_views", "statements"}
+    alone |= {"alerts", "retell_alerts"}
     alone |= {"upstream_calls", "syncs", "coverage"}
     for name, found in parents.items():
         if name in alone:

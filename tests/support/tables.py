@@ -6,6 +6,7 @@ from tests.support.spelling import spelled
 
 # Each key begins with one of these, by which a cluster distributes the rows.
 _SHARED = {"agent_id", "day", "reason", "key_id", "receipt_id", "view_id", "month"}
+_SHARED |= {"alert_id", "message_id"}
 FIRST_COLUMNS = {"call_id", "chat_id", "entity_id"} | _SHARED
 
 

@@ -1,29 +1,18 @@
 """Compare each version of an agent with the version before: figures, intervals, verdict. Pure.
 
-Confidence intervals are 95 %: Wilson's score for shares (Wilson 1927), normal for means. The
-interval of a difference combines two (Zou and Donner 2008; for shares, Newcombe 1998, method 10).
+Confidence intervals are 95 %.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from math import hypot, sqrt
 from typing import Any
 
-_Z = 1.96
+from schema.statistics import Estimate, difference, mean, share
+
 # With fewer calls on either side there is no verdict.
 MIN_CALLS = 30
 UNKNOWN = "not yet known"
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A measured value with its confidence interval, over `count` calls."""
-
-    value: float
-    low: float
-    high: float
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,38 +57,6 @@ class Version:
     first_day: str
     last_day: str
     cells: list[Cell | None]
-
-
-def share(part: float | None, count: int | None) -> Estimate | None:
-    """The share `part` of `count` calls."""
-    if not count:
-        return None
-    p, n, z2 = (part or 0) / count, count, _Z * _Z
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    reach = _Z * sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Estimate(p, max(0.0, centre - reach), min(1.0, centre + reach), n)
-
-
-def mean(total: float | None, squares: float | None, count: int | None) -> Estimate | None:
-    """The mean of `count` values, from their sum and the sum of their squares."""
-    if not count or total is None or squares is None:
-        return None
-    value = total / count
-    # Rounding may leave a tiny negative number.
-    spread = max(0.0, squares - total * value) / max(1, count - 1)
-    reach = _Z * sqrt(spread / count)
-    return Estimate(value, value - reach, value + reach, count)
-
-
-def difference(before: Estimate, now: Estimate) -> Estimate:
-    """The difference, now minus before."""
-    value = now.value - before.value
-    return Estimate(
-        value,
-        value - hypot(now.value - now.low, before.high - before.value),
-        value + hypot(now.high - now.value, before.value - before.low),
-        min(before.count, now.count),
-    )
 
 
 def verdict(change: Estimate, better: int) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from receiver.browse.charts.versions import MIN_CALLS, Estimate, difference, share
+from receiver.browse.charts.versions import MIN_CALLS
 from receiver.browse.formatting import (
     format_dollars,
     format_duration,
@@ -16,6 +16,7 @@ from receiver.browse.formatting import (
 )
 from receiver.browse.pages.call_filters import calls_url
 from receiver.browse.pages.periods import Period
+from schema.statistics import Estimate, difference, share
 
 if TYPE_CHECKING:
     from datasette.app import Datasette

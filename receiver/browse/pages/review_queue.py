@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, urlencode
 from datasette import Response
 
 from receiver import clock
-from receiver.browse.charts.versions import Estimate, share
 from receiver.browse.formatting import label, local_day, midnight_ms
 from receiver.browse.pages import (
     Reader,
@@ -27,6 +26,7 @@ from receiver.browse.pages import (
 )
 from receiver.browse.pages.reviewing import write_review
 from schema.sql.macros import plain
+from schema.statistics import Estimate, share
 
 if TYPE_CHECKING:
     from datasette import Request

@@ -1,0 +1,249 @@
+"""Rules of alerts: those that callhouse comes with, and those of callhouse.toml. Parsed strictly.
+
+In: jobs/alert_rules.toml, and the table [alerts]. Out: AlertSettings. A rule of the file that has
+the name of a shipped one changes it.
+"""
+
+import importlib.resources
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from receiver.config_checks import name as checked_name
+from receiver.config_checks import require_int, require_known, table, url
+
+SEVERITIES = ("info", "warning", "critical")
+# Columns that the rows of a comparison have, beside `key` and `name`.
+COMPARED = MappingProxyType(
+    {
+        "share": ("part", "count"),
+        "mean": ("total", "squares", "count"),
+        "ratio": ("total", "squares", "count", "per"),
+    }
+)
+UNITS = ("share", "ms", "cents", "number")
+DIGESTS = ("daily", "weekly")
+# In percent of a budget.
+BUDGET_LEVELS = MappingProxyType({50: "info", 80: "warning", 100: "critical"})
+_MAX_SECONDS = 366 * 86_400
+_FIELDS = (
+    "name", "title", "sql", "severity", "interval", "description", "within", "hides",
+    "parameters", "compare", "better", "unit", "text",
+)  # fmt: skip
+_TUNED = ("on", "severity", "interval", "title", "parameters")
+_SETTINGS = ("notify", "digest", "digest_hour", "pages", "rule", "budget")
+_DEFAULTS = MappingProxyType({"least_count": 30.0, "deviations": 4.0, "least_change": 0.1})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule: `sql`, or `source`, the name of a function of jobs/alert_findings.py.
+
+    `interval` is in seconds. While it has an open alert, those of the rules that it `hides` have no
+    messages. `within` says when a fault is found, for people.
+    """
+
+    name: str
+    title: str
+    severity: str = "warning"
+    interval: int = 3600
+    description: str = ""
+    within: str = ""
+    sql: str = ""
+    source: str = ""
+    compare: str = ""
+    better: int = -1
+    unit: str = "share"
+    text: str = "{name}: {now} of {count} in the last day, usually {past}"
+    hides: tuple[str, ...] = ()
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    is_shipped: bool = False
+
+
+@cache
+def shipped_rules() -> tuple[Rule, ...]:
+    """The rules that callhouse comes with."""
+    path = importlib.resources.files("receiver.jobs") / "alert_rules.toml"
+    found = tomllib.loads(path.read_text(encoding="utf-8"))["rule"]
+    return tuple(
+        Rule(**value | {"hides": tuple(value.get("hides", ())), "is_shipped": True})
+        for value in found
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the calls and chats of a month may cost: of all, or of one account, agent or value of
+    metadata. `grouping` is as for statements, `key` the value."""
+
+    name: str
+    dollars: float
+    grouping: str | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSettings:
+    """The table [alerts]. `notify` are URLs of apprise: secrets."""
+
+    rules: tuple[Rule, ...] = field(default_factory=shipped_rules)
+    budgets: tuple[Budget, ...] = ()
+    notify: tuple[str, ...] = field(default=(), repr=False)
+    digest: str | None = None
+    digest_hour: int = 8
+    pages: str | None = None
+
+    def rule(self, name: str) -> Rule | None:
+        """The rule with a name."""
+        return next((rule for rule in self.rules if rule.name == name), None)
+
+
+def parse_alerts(value: Any) -> AlertSettings:
+    """The table [alerts]. Raises ValueError with a message for a person."""
+    require_known(table(value, "alerts"), _SETTINGS, "[alerts]")
+    notify = value.get("notify", [])
+    if not isinstance(notify, list) or not all(_is_url(each) for each in notify):
+        raise ValueError("alerts.notify must be a list of URLs, as apprise has them")
+    digest = value.get("digest")
+    if digest not in (None, *DIGESTS):
+        raise ValueError('alerts.digest must be "daily" or "weekly"')
+    require_int(value.get("digest_hour", 8), 0, 23, "alerts.digest_hour")
+    return AlertSettings(
+        rules=_rules(value.get("rule", [])),
+        budgets=_budgets(value.get("budget", [])),
+        notify=tuple(dict.fromkeys(notify)),
+        digest=digest,
+        digest_hour=value.get("digest_hour", 8),
+        pages=url(value["pages"], "alerts.pages") if "pages" in value else None,
+    )
+
+
+def _is_url(value: Any) -> bool:
+    return isinstance(value, str) and re.match(r"[A-Za-z0-9]+://.", value) is not None
+
+
+def _rules(value: Any) -> tuple[Rule, ...]:
+    found = {rule.name: rule for rule in shipped_rules()}
+    for each in _list(value, "rule"):
+        name = checked_name(table(each, "alerts.rule").get("name"), "[[alerts.rule]]")
+        rest = {key: part for key, part in each.items() if key != "name"}
+        before = found.get(name)
+        if before is not None and not before.is_shipped:
+            raise ValueError(f"two rules of [[alerts.rule]] have the name {name}")
+        changed = _new(name, rest) if before is None else _tuned(before, rest)
+        if changed is None:
+            found.pop(name)
+        else:
+            found[name] = changed
+    for rule in found.values():
+        # A rule that is off hides nothing, and none can be hidden.
+        for hidden in rule.hides:
+            if not rule.is_shipped and hidden not in found:
+                raise ValueError(f"hides of the rule {rule.name} names a rule that there is not")
+    return tuple(found.values())
+
+
+def _tuned(rule: Rule, value: dict[str, Any]) -> Rule | None:
+    """A shipped rule as the file changes it; None if it is off."""
+    where = f"the rule {rule.name}"
+    require_known(value, _TUNED, where)
+    if not isinstance(value.get("on", True), bool):
+        raise ValueError(f"on of {where} must be true or false")
+    _check(value, where)
+    known = rule.parameters
+    require_known(value.get("parameters", {}), known, f"parameters of {where}") if known else None
+    if value.get("parameters") and not known:
+        raise ValueError(f"{where} has no parameters")
+    changed: dict[str, Any] = {
+        key: value[key] for key in ("severity", "interval", "title") if key in value
+    }
+    changed["parameters"] = {**known, **value.get("parameters", {})}
+    return replace(rule, **changed, is_shipped=False) if value.get("on", True) else None
+
+
+def _new(name: str, value: dict[str, Any]) -> Rule:
+    where = f"the rule {name}"
+    require_known(value, _FIELDS, where)
+    _check(value, where)
+    sql = value.get("sql")
+    if not isinstance(sql, str) or not re.match(r"\s*(SELECT|WITH)\b", sql, re.I):
+        raise ValueError(f"{where} needs sql, a SELECT")
+    if value.get("compare", "") not in ("", *COMPARED):
+        raise ValueError(f"compare of {where} must be one of {', '.join(COMPARED)}")
+    if value.get("better", -1) not in (1, -1):
+        raise ValueError(f"better of {where} must be 1 or -1")
+    if value.get("unit", "share") not in UNITS:
+        raise ValueError(f"unit of {where} must be one of {', '.join(UNITS)}")
+    hides = value.get("hides", [])
+    if not isinstance(hides, list) or not all(isinstance(each, str) for each in hides):
+        raise ValueError(f"hides of {where} must be a list of names")
+    defaults = _DEFAULTS if value.get("compare") else {}
+    return Rule(
+        **{
+            "name": name,
+            "title": name,
+            **value,
+            "hides": tuple(hides),
+            "parameters": {**defaults, **value.get("parameters", {})},
+        }
+    )
+
+
+def _check(value: dict[str, Any], where: str) -> None:
+    """Check what shipped and new rules both may have."""
+    for key in ("title", "description", "within", "text"):
+        if not isinstance(value.get(key, ""), str):
+            raise ValueError(f"{key} of {where} must be text")
+    if value.get("severity", "info") not in SEVERITIES:
+        raise ValueError(f"severity of {where} must be one of {', '.join(SEVERITIES)}")
+    require_int(value.get("interval", 60), 60, _MAX_SECONDS, f"interval of {where}, in seconds,")
+    for key, number in table(value.get("parameters", {}), f"parameters of {where}").items():
+        if not re.fullmatch(r"[a-z_][a-z0-9_]*", key) or not _is_number(number):
+            raise ValueError(f"parameters of {where} must be numbers with names")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+
+
+def _budgets(value: Any) -> tuple[Budget, ...]:
+    found = [_budget(each) for each in _list(value, "budget")]
+    names = [budget.name for budget in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two of [[alerts.budget]] have the name {twice[0]}")
+    return tuple(found)
+
+
+def _budget(value: Any) -> Budget:
+    table(value, "alerts.budget")
+    require_known(value, ("name", "dollars", "account", "agent", "metadata"), "[[alerts.budget]]")
+    name = checked_name(value.get("name"), "[[alerts.budget]]")
+    where = f"the budget {name}"
+    dollars = value.get("dollars")
+    if not _is_number(dollars) or dollars <= 0:
+        raise ValueError(f"dollars of {where} must be a number above 0")
+    subjects = [key for key in ("account", "agent", "metadata") if key in value]
+    if len(subjects) > 1:
+        raise ValueError(f"{where} is for one of account, agent and metadata")
+    if not subjects:
+        return Budget(name, dollars)
+    [kind] = subjects
+    subject = value[kind]
+    if kind == "metadata":
+        if not isinstance(subject, dict) or len(subject) != 1:
+            raise ValueError(f'metadata of {where} must be like {{ client = "Acme" }}')
+        [(key, subject)] = subject.items()
+        kind = f"metadata.{key}"
+    if not isinstance(subject, str) or not subject:
+        raise ValueError(f"{kind} of {where} must be text")
+    return Budget(name, dollars, kind, subject)
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"[[alerts.{name}]] is written with two brackets")
+    return value

@@ -1,0 +1,193 @@
+"""Commands about alerts: alerts, and alerts test, ack, snooze."""
+
+import getpass
+import json
+import re
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from receiver import clock, config
+from receiver.cli.group import main
+from receiver.cli.tables import print_table
+from receiver.errors import NotStored, SettingsError
+
+if TYPE_CHECKING:
+    from receiver.alert_rules import Rule
+    from receiver.config import Settings
+
+_DAY_MS = 86_400_000
+_UNITS = {"m": 60_000, "h": 3_600_000, "d": _DAY_MS}
+
+
+@main.group(invoke_without_command=True)
+@click.option("--days", default=7, metavar="N", help="Also alerts that were resolved since.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; times in milliseconds.")
+@click.pass_context
+def alerts(context: click.Context, days: int, as_json: bool) -> None:
+    """List the open alerts, and those of the last days.
+
+    The worker evaluates the rules each minute. The exit status is 1 while an alert is open.
+
+    \b
+    Examples:
+      callhouse alerts
+      callhouse alerts test silence
+      callhouse alerts snooze 5f0c2a --for 2h
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from receiver.jobs.status import ago
+    from receiver.store.alerts import read_alerts
+    from receiver.store.engine import reading
+
+    settings, now_ms = config.load(), clock.now_ms()
+    with reading(settings.database) as connection:
+        found = read_alerts(connection, resolved_since=now_ms - days * _DAY_MS)
+    found.sort(key=lambda alert: (not alert.is_open, -alert.opened_at))
+    if as_json:
+        rows = [asdict(alert) | {"figures": json.loads(alert.figures or "{}")} for alert in found]
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+    elif not found:
+        click.echo("No alert is open.")
+    else:
+        print_table(
+            (("id", "piece"), ("state", "piece"), ("severity", "piece"), ("opened", "piece"),
+             ("what", "text")),
+            [
+                (alert.alert_id[:8], alert.state(now_ms), alert.severity,
+                 ago(alert.opened_at, now_ms), alert.text)
+                for alert in found
+            ],
+            styles=["red" if alert.is_open and not alert.cause else None for alert in found],
+        )  # fmt: skip
+    sys.exit(1 if any(alert.is_open for alert in found) else 0)
+
+
+@alerts.command(name="test")
+@click.argument("rule", metavar="RULE")
+@click.option(
+    "--days", default=30, metavar="N", type=click.IntRange(1, 366), help="How far back; 30."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; times in milliseconds.")
+def test_rule(rule: str, days: int, as_json: bool) -> None:
+    """Print when a rule would have opened an alert in the last 30 days.
+
+    It is evaluated on what is stored now, at each of its intervals, at most every 5 minutes.
+
+    \b
+    Example:
+      callhouse alerts test success
+    """
+    from receiver.jobs.alert_findings import can_replay
+    from receiver.jobs.alerts import replay
+    from receiver.jobs.status import at
+
+    settings, now_ms = config.load(), clock.now_ms()
+    found = _rule(settings, rule)
+    if not can_replay(found):
+        raise SettingsError(
+            f"the past of the rule {rule} is not stored",
+            hint="`callhouse work --once alerts` evaluates it now.",
+        )
+    episodes = sorted(
+        replay(found, settings, since_ms=now_ms - days * _DAY_MS, now_ms=now_ms),
+        key=lambda episode: episode.opened_at,
+    )
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in episodes], ensure_ascii=False, indent=2))
+        return
+    times = f"{len(episodes):,} time{'s' * (len(episodes) != 1)}"
+    click.echo(f"{rule} would have opened an alert {times} in the last {days} days.")
+    if episodes:
+        print_table(
+            (("opened", "piece"), ("resolved", "piece"), ("what", "text")),
+            [
+                (at(each.opened_at, settings.timezone),
+                 at(each.resolved_at, settings.timezone) or "open", each.text)
+                for each in episodes
+            ],
+        )  # fmt: skip
+
+
+@alerts.command()
+@click.argument("alert_id", metavar="ALERT", nargs=-1, required=True)
+def ack(alert_id: tuple[str, ...]) -> None:
+    """Acknowledge open alerts: say that you work on them.
+
+    \b
+    Example:
+      callhouse alerts ack 5f0c2a
+    """
+    from receiver.store import open_store
+    from receiver.store.alerts import acknowledge
+
+    settings = config.load()
+    found = _ids(settings, alert_id)
+    store = open_store(settings.database)
+    try:
+        count = acknowledge(store, found, user=getpass.getuser(), now_ms=clock.now_ms())
+    finally:
+        store.close()
+    click.echo(f"{count:,} acknowledged.")
+
+
+@alerts.command()
+@click.argument("alert_id", metavar="ALERT", nargs=-1, required=True)
+@click.option(
+    "--for", "length", default="1d", metavar="TIME", help="How long: 30m, 2h or 1d; 1d by default."
+)
+def snooze(alert_id: tuple[str, ...], length: str) -> None:
+    """Send no message about open alerts for a time.
+
+    If one is open after that time, a message says so.
+
+    \b
+    Example:
+      callhouse alerts snooze 5f0c2a --for 2h
+    """
+    from receiver.jobs.status import at
+    from receiver.store import alerts as store_of
+    from receiver.store import open_store
+
+    match = re.fullmatch(r"([1-9][0-9]{0,3})([mhd])", length)
+    if match is None:
+        raise SettingsError("--for must be a time such as 30m, 2h or 1d")
+    settings, now_ms = config.load(), clock.now_ms()
+    until = now_ms + int(match[1]) * _UNITS[match[2]]
+    found = _ids(settings, alert_id)
+    store = open_store(settings.database)
+    try:
+        count = store_of.snooze(store, found, until=until, now_ms=now_ms)
+    finally:
+        store.close()
+    click.echo(f"{count:,} snoozed until {at(until, settings.timezone)}.")
+
+
+def _rule(settings: "Settings", name: str) -> "Rule":
+    found = settings.file.alerts.rule(name)
+    if found is None:
+        names = ", ".join(rule.name for rule in settings.file.alerts.rules)
+        raise SettingsError(f"there is no rule {name}", hint=f"The rules are: {names}.")
+    return found
+
+
+def _ids(settings: "Settings", begins: tuple[str, ...]) -> list[str]:
+    """The open alerts whose ids begin like these. Raises NotStored."""
+    from receiver.store.alerts import read_alerts
+    from receiver.store.engine import reading
+
+    with reading(settings.database) as connection:
+        known = [a.alert_id for a in read_alerts(connection, resolved_since=clock.now_ms() + 1)]
+    found = []
+    for begin in begins:
+        matching = [alert_id for alert_id in known if alert_id.startswith(begin)]
+        if len(matching) != 1:
+            raise NotStored(
+                f"{len(matching)} open alerts have an id that begins with {begin}",
+                hint="`callhouse alerts` lists the ids.",
+            )
+        found += matching
+    return found

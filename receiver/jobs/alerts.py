@@ -1,0 +1,286 @@
+"""The job `alerts`: what the rules find becomes open alerts, resolved ones, and messages.
+
+`advance` is pure: alerts and findings come in, and out come the alerts that changed and what is new
+about them. All that is new in one run is one message. An alert that another one explains has no
+message of its own, unless it outlives it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from receiver.alert_rules import SEVERITIES, AlertSettings, Rule
+from receiver.config import Settings
+from receiver.config_file import ConfigFile
+from receiver.errors import CallhouseError
+from receiver.jobs.alert_findings import Finding, find, opened, without_people
+from receiver.jobs.notify import deliver, target_of
+from receiver.jobs.status import at
+from receiver.jobs.worker import Run
+from receiver.store import alerts as store_of
+from receiver.store.alerts import Alert, Message, RetellAlert
+from receiver.store.engine import reading
+
+# An alert is resolved once its rule has found nothing for so long: so many runs, and at least this.
+SETTLE_RUNS, SETTLE_MS = 6, 600_000
+# Lines of a message.
+MAX_LINES = 10
+# Older events of Retell's rules have no message: they were imported.
+_RECENT_MS = 3_600_000
+_FORGET_MS = 90 * 86_400_000
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Something to tell of an alert: opened, worse, still open, or resolved."""
+
+    what: str
+    alert: Alert
+
+
+@dataclass(slots=True)
+class Advance:
+    """How alerts change by a run: new rows, changed rows, and what is to be told."""
+
+    opened: list[Alert] = field(default_factory=list)
+    changed: list[Alert] = field(default_factory=list)
+    news: list[News] = field(default_factory=list)
+
+
+def advance(
+    rules: Sequence[Rule],
+    found: Mapping[str, Sequence[Finding]],
+    open_alerts: Iterable[Alert],
+    *,
+    now_ms: int,
+) -> Advance:
+    """Compare what rules found with the open alerts. Rules that are not in `found` did not run."""
+    result = Advance()
+    by_key = {(alert.rule, alert.key): alert for alert in open_alerts}
+    known = {rule.name for rule in rules}
+    for place, alert in list(by_key.items()):
+        if alert.rule not in known:
+            # The rule is off or has gone.
+            result.changed.append(replace(alert, resolved_at=now_ms, changed_at=now_ms))
+            del by_key[place]
+    # Those that hide others first, so that what they explain is hidden in the same run.
+    for rule in sorted(rules, key=lambda rule: (not rule.hides, -len(rule.hides))):
+        if rule.name not in found:
+            continue
+        findings = {finding.key: finding for finding in found[rule.name]}
+        for key, finding in findings.items():
+            before = by_key.get((rule.name, key))
+            cause = _cause(rule, rules, by_key)
+            alert, news = _seen(before, finding, cause, now_ms)
+            by_key[rule.name, key] = alert
+            (result.opened if before is None else result.changed).append(alert)
+            result.news += news
+        settle_ms = max(SETTLE_MS, min(SETTLE_RUNS * rule.interval * 1000, _DAY_MS))
+        for (name, key), alert in list(by_key.items()):
+            if name != rule.name or key in findings or now_ms - alert.seen_at < settle_ms:
+                continue
+            ended = replace(alert, resolved_at=now_ms, changed_at=now_ms)
+            del by_key[name, key]
+            result.changed.append(ended)
+            if alert.notified_at is not None and not alert.is_snoozed(now_ms):
+                result.news.append(News("resolved", ended))
+    return result
+
+
+def _cause(
+    rule: Rule, rules: Sequence[Rule], by_key: Mapping[tuple[str, str], Alert]
+) -> str | None:
+    """An open alert that explains what the rule finds, and is explained by none itself."""
+    hiding = {other.name for other in rules if rule.name in other.hides}
+    found = [a for (name, _), a in by_key.items() if name in hiding and a.cause is None]
+    return min((alert.alert_id for alert in found), default=None)
+
+
+def _seen(
+    before: Alert | None, finding: Finding, cause: str | None, now_ms: int
+) -> tuple[Alert, list[News]]:
+    figures = json.dumps(finding.figures, default=str)
+    if before is None:
+        name = f"{finding.rule}\0{finding.key}\0{now_ms}"
+        alert = Alert(
+            hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16],
+            finding.rule, finding.key, finding.severity, finding.text, figures, finding.link,
+            cause, opened_at=now_ms, seen_at=now_ms, changed_at=now_ms,
+        )  # fmt: skip
+        return alert, [] if cause else [News("opened", alert)]
+    if before.cause is not None and before.notified_at is None:
+        # What explained it has ended and it has not.
+        is_hidden = cause is not None
+    else:
+        is_hidden, cause = False, before.cause
+    alert = replace(
+        before, severity=finding.severity, text=finding.text, figures=figures, link=finding.link,
+        cause=cause, seen_at=now_ms, changed_at=now_ms,
+    )  # fmt: skip
+    if is_hidden or alert.is_snoozed(now_ms):
+        return alert, []
+    if before.cause is not None and cause is None:
+        return alert, [News("opened", alert)]
+    if SEVERITIES.index(finding.severity) > SEVERITIES.index(before.severity):
+        return alert, [News("worse", alert)]
+    if before.snoozed_until is not None and before.seen_at < before.snoozed_until:
+        return alert, [News("still open", alert)]
+    return alert, []
+
+
+def run_alerts(run: Run) -> str | None:
+    """Evaluate the rules that are due, write what changed, and deliver messages."""
+    now_ms, of = run.now_ms(), run.settings.file.alerts
+    last: dict[str, int] = run.memory.setdefault("alerts", {})
+    due = [r for r in of.rules if now_ms - last.get(r.name, 0) >= r.interval * 1000 - 1000]
+    found, problems = evaluate(due, run.settings, now_ms=now_ms, check=run.check)
+    last |= dict.fromkeys((rule.name for rule in due), now_ms)
+    with reading(run.settings.database) as connection:
+        alerts = store_of.read_alerts(connection, resolved_since=now_ms + 1)
+    result = advance(of.rules, found, alerts, now_ms=now_ms)
+    of_retell = [
+        alert
+        for alert in store_of.add_retell_alerts(run.store, now_ms=now_ms)
+        if now_ms - (alert.received_at or 0) < _RECENT_MS
+    ]
+    messages = []
+    if of.notify and (result.news or of_retell):
+        messages = compose(run.settings, result.news, of_retell, now_ms=now_ms)
+        told = {news.alert.alert_id for news in result.news}
+        for rows in (result.opened, result.changed):
+            rows[:] = [replace(a, notified_at=now_ms) if a.alert_id in told else a for a in rows]
+    if result.opened or result.changed or messages:
+        store_of.write_run(run.store, result.opened, result.changed, messages)
+    if now_ms - last.get("", 0) >= _DAY_MS:
+        store_of.forget_messages(run.store, before=now_ms - _FORGET_MS)
+        last[""] = now_ms
+    problems += deliver(run)
+    return "; ".join(problems) or None
+
+
+def evaluate(
+    rules: Iterable[Rule], settings: Settings, *, now_ms: int, check: Any = lambda: None
+) -> tuple[dict[str, list[Finding]], list[str]]:
+    """What each rule finds, and why rules could not run."""
+    found: dict[str, list[Finding]] = {}
+    problems = []
+    for rule in rules:
+        check()
+        try:
+            found[rule.name] = find(rule, settings, now_ms=now_ms)
+        except CallhouseError as error:
+            problems.append(f"the rule {rule.name}: {error}")
+    return found, problems
+
+
+def compose(
+    settings: Settings, news: Sequence[News], of_retell: Sequence[RetellAlert], *, now_ms: int
+) -> list[Message]:
+    """One message about all that is new, for each URL."""
+    of = settings.file.alerts
+    lines = [_line(each, settings) for each in news]
+    lines += [f"Retell: {describe_retell(alert)}" for alert in of_retell]
+    rest = len(lines) - MAX_LINES
+    shown = lines[:MAX_LINES] + ([f"… and {rest} more."] if rest > 0 else [])
+    base = pages_url(settings.file)
+    if base:
+        shown.append(f"{base}/-/alerts")
+    title, body = _title(of, news, of_retell), "\n".join(shown)
+    message_id = hashlib.sha256(f"{now_ms}\0{title}\0{body}".encode()).hexdigest()[:16]
+    return [
+        Message(message_id, target_of(url), now_ms, title, body, next_attempt_at=now_ms)
+        for url in of.notify
+    ]
+
+
+def _title(of: AlertSettings, news: Sequence[News], of_retell: Sequence[RetellAlert]) -> str:
+    if len(news) == 1 and not of_retell:
+        [only] = news
+        rule = of.rule(only.alert.rule)
+        name = rule.title if rule else only.alert.rule
+        is_over = only.what == "resolved"
+        return f"{'Resolved' if is_over else only.alert.severity.capitalize()}: {name}"
+    counts = {
+        "resolved": sum(each.what == "resolved" for each in news),
+        "open": sum(each.what != "resolved" for each in news) + len(of_retell),
+    }
+    return "Alerts: " + ", ".join(
+        f"{counts[name]} {name}" for name in ("open", "resolved") if counts[name]
+    )
+
+
+def _line(news: News, settings: Settings) -> str:
+    alert = news.alert
+    base = pages_url(settings.file)
+    link = f" {base}{alert.link}" if base and alert.link else ""
+    match news.what:
+        case "resolved":
+            since = at(alert.opened_at, settings.timezone)
+            return f"Resolved: {alert.text} (open since {since} {settings.timezone})."
+        case "opened":
+            return f"{alert.severity.capitalize()}: {alert.text}.{link}"
+    return f"{news.what.capitalize()} ({alert.severity}): {alert.text}.{link}"
+
+
+def describe_retell(alert: RetellAlert) -> str:
+    """An alert of Retell's rules, for people."""
+    value = "" if alert.current_value is None else f" is {alert.current_value:g}"
+    than = ""
+    if alert.threshold_value is not None:
+        than = f", threshold {alert.comparator or ''} {alert.threshold_value:g}"
+        than += " % of change" if alert.threshold_type == "relative" else ""
+    metric = (alert.metric_type or "a value").replace("_", " ")
+    period = f" within {alert.period}" if alert.period else ""
+    return without_people(f"{alert.name or 'a rule'}: {metric}{period}{value}{than}")
+
+
+def pages_url(file: ConfigFile) -> str | None:
+    """The address of our pages, without a slash at its end: `alerts.pages`, else the host that
+    Retell posts to."""
+    if file.alerts.pages:
+        return file.alerts.pages.rstrip("/")
+    if file.public_url is None:
+        return None
+    parts = urlsplit(file.public_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """An alert that a rule would have opened; `resolved_at` None: it would be open."""
+
+    key: str
+    severity: str
+    text: str
+    opened_at: int
+    resolved_at: int | None
+
+
+def replay(
+    rule: Rule, settings: Settings, *, since_ms: int, now_ms: int, step_ms: int | None = None
+) -> Iterator[Episode]:
+    """What a rule would have opened within a time, from what is stored now, in order of its end.
+
+    Raises what `find` raises.
+    """
+    step = step_ms or max(rule.interval * 1000, 300_000)
+    open_alerts: dict[str, Alert] = {}
+    with opened(settings) as moment:
+        for at_ms in range(since_ms, now_ms + 1, step):
+            found = {rule.name: find(rule, settings, now_ms=at_ms, moment=moment)}
+            result = advance([rule], found, open_alerts.values(), now_ms=at_ms)
+            for alert in [*result.opened, *result.changed]:
+                if alert.is_open:
+                    open_alerts[alert.alert_id] = alert
+                else:
+                    del open_alerts[alert.alert_id]
+                    yield _episode(alert)
+    yield from map(_episode, open_alerts.values())
+
+
+def _episode(alert: Alert) -> Episode:
+    return Episode(alert.key, alert.severity, alert.text, alert.opened_at, alert.resolved_at)

@@ -1,0 +1,68 @@
+"""The table [alerts] of callhouse.toml: rules that are changed and added, budgets, mistakes."""
+
+import pytest
+
+from receiver.alert_rules import Budget, parse_alerts, shipped_rules
+
+MINE = {"name": "mine", "sql": "SELECT 1 AS key"}
+
+
+def test_shipped_rules_are_changed_by_name():
+    changed = {"name": "success", "severity": "critical", "parameters": {"least_count": 99}}
+    found = parse_alerts({"rule": [changed, {"name": "cost", "on": False}, MINE]})
+    before = {rule.name for rule in shipped_rules()}
+    assert {rule.name for rule in found.rules} == before - {"cost"} | {"mine"}
+    rule, [was] = found.rule("success"), [r for r in shipped_rules() if r.name == "success"]
+    assert (rule.severity, rule.sql) == ("critical", was.sql)
+    assert rule.parameters == {**was.parameters, "least_count": 99}
+
+
+def test_budget_is_of_one_subject():
+    found = parse_alerts(
+        {
+            "budget": [
+                {"name": "all", "dollars": 5},
+                {"name": "acme", "dollars": 0.5, "metadata": {"client": "Acme"}},
+                {"name": "one", "dollars": 1, "agent": "agent_1"},
+            ]
+        }
+    )
+    assert found.budgets == (
+        Budget("all", 5),
+        Budget("acme", 0.5, "metadata.client", "Acme"),
+        Budget("one", 1, "agent", "agent_1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("alerts", "message"),
+    [
+        ({"notfy": []}, "did you mean notify"),
+        ({"notify": "slack://a"}, "list of URLs"),
+        ({"notify": ["secret"]}, "list of URLs"),
+        ({"pages": "secret"}, "must be a URL"),
+        ({"rule": {}}, "two brackets"),
+        ({"rule": [{"name": "a b"}]}, "needs a name"),
+        ({"rule": [{"name": "mine"}]}, "needs sql"),
+        ({"rule": [MINE | {"sql": "DELETE FROM calls"}]}, "needs sql, a SELECT"),
+        ({"rule": [MINE, MINE]}, "two rules"),
+        ({"rule": [MINE | {"interval": 5}]}, "interval"),
+        ({"rule": [MINE | {"severity": "bad"}]}, "severity"),
+        ({"rule": [MINE | {"compare": "x"}]}, "compare"),
+        ({"rule": [MINE | {"better": 2}]}, "better"),
+        ({"rule": [MINE | {"unit": "x"}]}, "unit"),
+        ({"rule": [MINE | {"hides": ["nobody"]}]}, "names a rule"),
+        ({"rule": [MINE | {"parameters": {"a": "x"}}]}, "numbers with names"),
+        ({"rule": [{"name": "success", "sql": "SELECT 1"}]}, "no setting sql"),
+        ({"rule": [{"name": "success", "parameters": {"lest_count": 1}}]}, "least_count"),
+        ({"rule": [{"name": "health", "parameters": {"a": 1}}]}, "no parameters"),
+        ({"budget": [{"name": "a"}]}, "dollars"),
+        ({"budget": [{"name": "a", "dollars": 1, "agent": "x", "account": "y"}]}, "one of"),
+        ({"budget": [{"name": "a", "dollars": 1, "metadata": "x"}]}, "client"),
+        ({"budget": [{"name": "a", "dollars": 1}] * 2}, "two of"),
+    ],
+)
+def test_mistakes_are_named_without_values(alerts, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        parse_alerts(alerts)
+    assert "secret" not in str(raised.value)
