@@ -31,6 +31,7 @@ from receiver.browse.pages.login import login, logout
 from receiver.browse.pages.media import media
 from receiver.browse.pages.retention import retention_page
 from receiver.browse.pages.review_queue import review_page
+from receiver.browse.pages.saved_views import fetch_views, write_views
 from receiver.browse.pages.shared import shared_media, shared_page
 from receiver.browse.pages.sharing import share
 from receiver.browse.pages.statement import statement_page
@@ -101,6 +102,7 @@ def prepare_jinja2_environment(env: Environment, datasette: "Datasette") -> None
     """Filters for callhouse's templates and those of Datasette."""
     env.add_extension(TemplateNonces)
     zone = datasette.callhouse_timezone = pages.configured_timezone(datasette)
+    env.globals["saved_views"] = lambda request: fetch_views(datasette, request)
     env.globals["calls_url"] = lambda **filters: calls_url(datasette, **filters)
     env.filters |= {
         "local_time": lambda ms, *form: formatting.format_time(ms, zone, *form),
@@ -133,6 +135,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),
         (r"^/-/media/(?P<call_id>[^/.]+)/(?P<kind>[^/.]+)$", media),
         (r"^/-/calls$", call_list_page),
+        (r"^/-/views$", write_views),
         (r"^/-/calls\.(?P<format>csv|json|xlsx)$", download_calls),
         (r"^/-/search$", former_search),
         (r"^/-/review$", review_page),

@@ -16,6 +16,7 @@ from receiver.browse.pages import (
     chat_url,
     fetch_rows,
     require_reader,
+    reviewer,
     timezone,
 )
 from receiver.browse.pages.call_filters import (
@@ -28,6 +29,7 @@ from receiver.browse.pages.call_filters import (
 )
 from receiver.browse.pages.call_list import DEFAULT_SORT, SORTS, CallList, Totals, prepare
 from receiver.browse.pages.call_search import Hit, fetch_hits, marked_text
+from receiver.browse.pages.saved_views import can_save, fetch_views
 from receiver.errors import QueryNotUnderstood
 
 if TYPE_CHECKING:
@@ -118,6 +120,9 @@ async def call_list_page(datasette: "Datasette", request: "Request") -> Response
         "chips": chips(filters, agents),
         "lists": options,
         "choices": CHOICES,
+        "can_save": can_save(datasette, request),
+        "can_share": reviewer(datasette, request) is not None,
+        "saved": [v for v in await fetch_views(datasette, request) if v.query == filters.query()],
         "has_more_filters": bool(_MORE_FILTERS & filters.used.keys()),
         "columns": _columns(filters),
         "timezone": timezone(datasette).key,

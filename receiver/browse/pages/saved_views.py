@@ -1,0 +1,148 @@
+"""Saved views: filters of the page of calls under a name, for their author or for everybody.
+
+In: forms posted to /-/views. Out: rows of saved_views, and links to them.
+"""
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from datasette import Forbidden, Response
+
+from receiver import clock
+from receiver.browse.pages import (
+    Reader,
+    authentication,
+    fetch_rows,
+    is_admin,
+    require_reader,
+    reviewer,
+)
+from receiver.browse.pages.call_filters import parse_filters
+from receiver.browse.pages.reviewing import refused
+from receiver.browse.writing import audit, writer
+from receiver.errors import NotStored, StoreUnavailable
+from receiver.store.reviewing import SavedView, put_view, remove_view
+
+if TYPE_CHECKING:
+    from datasette import Request
+    from datasette.app import Datasette
+
+MAX_NAME, MAX_QUERY, MAX_VIEWS = 60, 2_000, 50
+_VIEWS = """
+SELECT view_id, name, query, author, is_shared FROM saved_views
+WHERE removed_at IS NULL AND name <> '' AND (is_shared = 1 OR author = :user)
+ORDER BY author <> :user, lower(name), view_id LIMIT 100
+"""
+_COUNT = "SELECT count(*) AS views FROM saved_views WHERE author = :user AND removed_at IS NULL"
+_UNSTORABLE = re.compile("[\0-\x1f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A saved view that the reader may open. `query` is the address of the page of calls."""
+
+    id: str
+    name: str
+    query: str
+    url: str
+    is_shared: bool
+    is_mine: bool
+    can_remove: bool
+
+
+def viewer(datasette: "Datasette", request: "Request") -> str | None:
+    """The user behind a request if they may save views: not a program, and nobody from whom calls
+    or personal data are hidden, as a view may name a number."""
+    known = authentication(datasette)
+    actor = request.actor or {}
+    if known is None or known.access.role(actor) in (None, "masked"):
+        return None
+    name = str(actor["id"])
+    return None if name.startswith("token:") or known.access.limits(actor) else name
+
+
+async def fetch_views(datasette: "Datasette", request: "Request | None") -> list[View]:
+    """The reader's own views, then those that others share, each by name."""
+    if request is None or (user := viewer(datasette, request)) is None:
+        return []
+    reader = await require_reader(datasette, request)
+    path, admin = str(datasette.urls.path("/-/calls")), is_admin(datasette, request)
+    return [
+        View(
+            row["view_id"],
+            row["name"],
+            row["query"],
+            f"{path}?{row['query']}" if row["query"] else path,
+            bool(row["is_shared"]),
+            row["author"] == user,
+            row["author"] == user or admin,
+        )
+        for row in await fetch_rows(reader, _VIEWS, {"user": user})
+    ]
+
+
+def can_save(datasette: "Datasette", request: "Request") -> bool:
+    """Whether the user may save a view, and the database can be written."""
+    return viewer(datasette, request) is not None and not writer(datasette).why_read_only
+
+
+async def write_views(datasette: "Datasette", request: "Request") -> Response:
+    """A posted form: save a view, or remove one. Raises Forbidden."""
+    reader = await require_reader(datasette, request)
+    user = viewer(datasette, request)
+    if user is None:
+        raise Forbidden("Your role does not allow this.")
+    form = {name: _UNSTORABLE.sub(" ", text) for name, text in (await request.post_vars()).items()}
+    query = _parsed_query(form.get("query", ""))
+    try:
+        if "remove" in form:
+            await _remove(datasette, request, form["remove"], user)
+        else:
+            await _save(
+                reader, form | {"query": query}, user, can_share=_can_share(reader, request)
+            )
+    except (NotStored, StoreUnavailable, ValueError) as error:
+        return await refused(datasette, request, error)
+    path = str(datasette.urls.path("/-/calls"))
+    return Response.redirect(f"{path}?{query}" if query else path)
+
+
+def _can_share(reader: Reader, request: "Request") -> bool:
+    return reviewer(reader.datasette, request) is not None
+
+
+def _parsed_query(text: str) -> str:
+    """The same view in the one spelling of addresses."""
+    asked = {name: values[0] for name, values in parse_qs(text).items()}
+    return parse_filters(asked.get).query()
+
+
+async def _save(reader: Reader, form: Mapping[str, str], user: str, *, can_share: bool) -> None:
+    name, query = form.get("name", "").strip(), form["query"]
+    if not name or len(name) > MAX_NAME:
+        raise ValueError(f"Give the view a name of at most {MAX_NAME} characters.")
+    if len(query) > MAX_QUERY:
+        raise ValueError("The address of this view is too long to save.")
+    [count] = await fetch_rows(reader, _COUNT, {"user": user})
+    if count["views"] >= MAX_VIEWS:
+        raise ValueError(f"You have {MAX_VIEWS} views. Remove one first.")
+    now = clock.now_ms()
+    is_shared = can_share and "is_shared" in form
+    view = SavedView(secrets.token_hex(12), name, query, user, int(is_shared), now, now)
+    await writer(reader.datasette).run(partial(put_view, view=view))
+    audit(user, "shared view" if is_shared else "saved view", view.view_id)
+
+
+async def _remove(datasette: "Datasette", request: "Request", view_id: str, user: str) -> None:
+    """Remove a view of the user's own, or as admin any."""
+    views = await fetch_views(datasette, request)
+    if not any(view.id == view_id and view.can_remove for view in views):
+        raise Forbidden("Only its author and an admin may remove this view.")
+    remove = partial(remove_view, view_id=view_id, now_ms=clock.now_ms())
+    if await writer(datasette).run(remove):
+        audit(user, "removed view", view_id)

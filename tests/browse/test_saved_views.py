@@ -1,0 +1,117 @@
+"""Saved views: who may save, share, see and remove which."""
+
+import asyncio
+import html
+import logging
+import re
+
+import pytest
+
+from receiver import config
+from receiver.browse import access
+from receiver.browse.access import hash_password
+from receiver.browse.pages import saved_views
+from receiver.browse.server import serving
+from tests.support.browsing import simple
+from tests.support.posting import cookies, posted, send
+from tests.support.storing import rows, stored
+from tests.support.webhooks import KEY
+
+# Datasette serves files.
+pytestmark = pytest.mark.sqlite
+ROLES = {"rita": "reviewer", "jane": "reader", "joe": "reader", "max": "masked"}
+HASH = hash_password("a password", iterations=1)
+
+
+@pytest.fixture
+def served(db_path, store):
+    stored(store, simple("call_1", ("user", "Hello.")))
+    known = access.AccessList(users={name: access.User(role, HASH) for name, role in ROLES.items()})
+    access.save(access.path_beside(db_path), known)
+    environ = {"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}"}
+    served = serving(config.load(environ), password_hash="a hash")
+    yield served
+    served.callhouse_writer.close()
+    for database in served.databases.values():
+        database.close()
+
+
+@pytest.fixture
+def get(served):
+    return lambda user, path: asyncio.run(served.client.get(path, cookies=cookies(served, user)))
+
+
+@pytest.fixture
+def post(served):
+    return lambda user, **form: posted(served, user, "/-/views", **form)
+
+
+def listed(get, user):
+    """The views of the navigation: name and address."""
+    page = get(user, "/-/calls").text
+    menu = re.search(r'<details class="views">(.*?)</details>', page, re.DOTALL)
+    found = re.findall(r'<li><a href="([^"]+)">([^<]+)</a>', menu[1]) if menu else []
+    return [(name, html.unescape(url)) for url, name in found]
+
+
+def test_saved_view_is_in_the_navigation(get, post):
+    answer = post("jane", name=" Bad calls ", query="success=no&q=&colour=red")
+    assert (answer.status_code, answer.headers["location"]) == (302, "/-/calls?success=no")
+    assert listed(get, "jane") == [("Bad calls", "/-/calls?success=no")]
+    assert "View: <strong>Bad calls</strong>" in get("jane", "/-/calls?success=no").text
+    assert listed(get, "joe") == []
+
+
+def test_reviewer_shares_a_view(get, post):
+    post("rita", name="For all", query="sentiment=negative", is_shared="on")
+    shared = [("For all", "/-/calls?sentiment=negative")]
+    assert listed(get, "rita") == listed(get, "jane") == shared
+    assert listed(get, "max") == []
+
+
+def test_reader_shares_nothing(get, post):
+    post("jane", name="Mine", query="success=no", is_shared="on")
+    assert listed(get, "joe") == []
+    assert 'name="is_shared"' not in get("jane", "/-/calls?success=no").text
+
+
+def test_masked_login_saves_nothing(post):
+    assert post("max", name="x", query="success=no").status_code == 403
+
+
+def test_only_its_author_and_admin_remove_a_view(get, post, db):
+    post("rita", name="For all", query="success=no", is_shared="on")
+    [(view_id,)] = rows(db, "SELECT view_id FROM saved_views")
+    assert post("jane", remove=view_id, query="success=no").status_code == 403
+    assert listed(get, "rita")
+    assert post("admin", remove=view_id, query="success=no").status_code == 302
+    assert listed(get, "rita") == []
+    assert rows(db, "SELECT name, query FROM saved_views") == [(None, None)]
+
+
+@pytest.mark.parametrize("name", ["", " ", "n" * 61])
+def test_view_needs_a_fitting_name(post, db, name):
+    assert post("jane", name=name, query="success=no").status_code == 400
+    assert rows(db, "SELECT * FROM saved_views") == []
+
+
+def test_views_of_a_user_are_bounded(post, monkeypatch):
+    monkeypatch.setattr(saved_views, "MAX_VIEWS", 1)
+    assert post("jane", name="one", query="success=no").status_code == 302
+    answer = post("jane", name="two", query="success=yes")
+    assert (answer.status_code, "Remove one first" in answer.text) == (400, True)
+
+
+def test_form_needs_the_token_of_a_page(served, db):
+    answer = send(served, "/-/views", {"name": "x"}, cookies=cookies(served, "jane"))
+    assert answer.status_code == 403
+    assert rows(db, "SELECT * FROM saved_views") == []
+
+
+def test_audit_has_no_content(post, caplog):
+    with caplog.at_level(logging.WARNING, logger="callhouse.audit"):
+        post("jane", name="Number of Mr Smith", query="number=4155550123")
+    [record] = [r for r in caplog.records if r.name == "callhouse.audit"]
+    assert record.getMessage().startswith("jane: saved view of ")
+    assert "Smith" not in caplog.text
+    assert "5550123" not in record.getMessage()
