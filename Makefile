@@ -19,7 +19,7 @@ AT_ONCE = -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed ## A believable day of calls, received and browsed on this machine
+demo: $(VENV)/.installed ## A believable month of calls, received and browsed on this machine
 	@$(BIN)/callhouse demo
 
 serve: $(VENV)/.installed ## Receive Retell's webhooks

@@ -1,4 +1,4 @@
-"""The demo: a local Retell, the receiver and Datasette on this machine, with a day of calls.
+"""The demo: a local Retell, the receiver and Datasette on this machine, with a month of calls.
 
 In: settings, a seed and a date. Out: a database in callhouse-demo/, and Datasette to browse it.
 """
@@ -14,8 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx
 from rich.console import Console
@@ -52,21 +54,43 @@ _KEEP_SECONDS = 2.0
 _out = Console(highlight=False, soft_wrap=True)
 
 
-def run(
-    settings: Settings,
-    *,
-    seed: int,
-    calls: int,
-    date: str | None,
-    stay: bool,
-    progress: Callable[[], Progress],
-) -> int:
+# Calls of each day that a sync fetches.
+_CALLS_A_DAY = 20
+# One line, to be copied.
+BROWSE_AGAIN = (
+    f"Browse the calls again: CALLHOUSE_DATABASE_URL=sqlite:///{FOLDER}/retell.db "
+    f"CALLHOUSE_MEDIA_URL=file:{FOLDER}/media callhouse browse"
+)
+# Where to look: of the newest calls with a kept recording, one with tools, of which some failed.
+_WORTH_HEARING = """
+SELECT c.call_id FROM calls c
+JOIN call_metrics m ON m.call_id = c.call_id
+JOIN media_files f ON f.call_id = c.call_id AND f.kind = 'recording' AND f.state = 'kept'
+ORDER BY m.failed_tool_calls > 0 DESC, m.tool_calls > 1 DESC, m.turns DESC LIMIT 1
+"""
+# The agent whose newer version succeeds less often, made up in receiver/sandbox/data/agents.yaml.
+_GOT_WORSE = "SELECT agent_id FROM calls WHERE agent_name LIKE 'Nora - Front Desk%' LIMIT 1"
+_SEARCH = "refund OR accident"
+_LINK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is made up: calls of a day, by default yesterday, after `history` days."""
+
+    seed: int
+    calls: int
+    date: str | None
+    history: int
+
+
+def run(settings: Settings, plan: Plan, *, stay: bool, progress: Callable[[], Progress]) -> int:
     """Run the demo; return 0 once every event is stored, 1 if one is not.
 
     With `stay`, keep serving until KeyboardInterrupt. Raises SettingsError, DemoFailed.
     """
     _require_addresses(settings)
-    day_start_ms = _start_of(date)
+    day_start_ms = _start_of(plan.date)
     database = _fresh_database(settings)
     key, password = f"key_{secrets.token_hex(14)}", secrets.token_urlsafe(9)
     environ = os.environ | {
@@ -85,13 +109,15 @@ def run(
     watched = threading.Event()
     sandbox = Sandbox(
         api_key=key,
-        seed=seed,
+        seed=plan.seed,
         speed=LIVE_SPEED if stay else 0,
         webhook_url=f"http://{settings.bind}/webhook",
         on_delivery=lambda delivery: _arrival(delivery) if watched.is_set() else None,
     )
     with _interruptible(), _process("serve", environ, settings.bind), sandbox:
-        _live_a_day(sandbox, day_start_ms, calls, progress)
+        if plan.history:
+            _fetch_history(sandbox, day_start_ms, plan.history, environ)
+        _live_a_day(sandbox, day_start_ms, plan.calls, progress)
         if not stay:
             _place_calls(sandbox)
             sandbox.settle()
@@ -100,7 +126,7 @@ def run(
         if stay and not missing:
             keeping = _keeping_recordings(environ | {"RETELL_BASE_URL": sandbox.url})
             with _process("browse", environ, settings.browse_bind), keeping:
-                _where(settings, password, sandbox)
+                _where(settings, database, password, sandbox)
                 watched.set()
                 _place_calls(sandbox, say=_out.print, pause_seconds=LIVE_PAUSE_SECONDS)
                 signal.pause()
@@ -209,6 +235,19 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], bind: Bind, log: Pa
     raise DemoFailed(f"no process listens on {bind}", hint=f"See {log}.")
 
 
+def _fetch_history(
+    sandbox: Sandbox, day_start_ms: int, days: int, environ: Mapping[str, str]
+) -> None:
+    """Make up the days before, whose webhooks nobody received, and sync. Raises DemoFailed."""
+    first_ms = day_start_ms - days * 86_400_000
+    calls = days * _CALLS_A_DAY
+    sandbox.populate(calls=calls, day_start_ms=first_ms, days=days)
+    _out.print(f"Fetching {days} days from Retell's API: callhouse sync")
+    command = [sys.executable, "-m", "receiver", "sync"]
+    if subprocess.run(command, env={**environ, "RETELL_BASE_URL": sandbox.url}).returncode:
+        raise DemoFailed("the history could not be fetched", hint="Try --history 0.")
+
+
 def _live_a_day(
     sandbox: Sandbox, day_start_ms: int, calls: int, progress: Callable[[], Progress]
 ) -> None:
@@ -276,12 +315,31 @@ def _summary(database: Path, deliveries: Sequence[Delivery], missing: Sequence[D
     _out.print(f"Stored in {FOLDER / database.name}")
 
 
-def _where(settings: Settings, password: str, sandbox: Sandbox) -> None:
-    _out.print(f"\nLook at   [bold]http://{settings.browse_bind}/[/bold]")
+def _where(settings: Settings, database: Path, password: str, sandbox: Sandbox) -> None:
+    base = f"http://{settings.browse_bind}"
+    _out.print(f"\nLook at   [bold]{base}/[/bold]")
     _out.print(f"Log in as [bold]admin[/bold] with [bold]{password}[/bold]")
+    for what, path in _links(database).items():
+        _out.print(f"  {what}:\n  {base}{path}")
     _out.print(f"Retell's API, local: {sandbox.url}")
     _out.print(f"  with the key {sandbox.api_key}")
     _out.print("Ctrl-C stops everything.")
+
+
+def _links(database: Path) -> dict[str, str]:
+    """Pages to begin with, as far as there are calls for them."""
+    deadline = time.monotonic() + _LINK_SECONDS
+    with closing(connect_readonly(database)) as connection:
+        # Recordings are being kept now.
+        while not (call := connection.execute(_WORTH_HEARING).fetchone()):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        agent = connection.execute(_GOT_WORSE).fetchone()
+    links = {"A call worth hearing": f"/-/call/{call[0]}"} if call else {}
+    if agent:
+        links["A version that got worse"] = f"/-/dashboards/versions?agent={agent[0]}"
+    return links | {"A search": f"/-/calls?{urlencode({'q': _SEARCH})}"}
 
 
 @contextmanager

@@ -238,7 +238,7 @@ def test_a_taken_port_is_a_clear_error(environ):
 @pytest.mark.slow
 def test_demo_stores_every_event_and_ends(environ, tmp_path):
     result = subprocess.run(
-        [sys.executable, "-m", "receiver", "demo", "--exit", "--calls", "40"],
+        [sys.executable, "-m", "receiver", "demo", "--exit", "--calls", "40", "--history", "8"],
         env=environ,
         cwd=tmp_path,
         capture_output=True,
@@ -249,7 +249,9 @@ def test_demo_stores_every_event_and_ends(environ, tmp_path):
     assert "signed events posted" in result.stdout
     connection = connect_readonly(tmp_path / "callhouse-demo" / "retell.db")
     placed = "SELECT count(*) FROM calls WHERE to_number LIKE '+1500555%'"
-    assert connection.execute("SELECT count(*) FROM calls").fetchone()[0] == 40 + 6
+    assert connection.execute("SELECT count(*) FROM calls").fetchone()[0] == 8 * 20 + 40 + 6
+    fetched = "SELECT count(DISTINCT entity_id) FROM observations WHERE source = 'api'"
+    assert connection.execute(fetched).fetchone()[0] == 8 * 20
     assert connection.execute(placed).fetchone()[0] == 6
     connection.close()
     assert not (tmp_path / "retell.db").exists(), "the configured database is not touched"
@@ -258,7 +260,7 @@ def test_demo_stores_every_event_and_ends(environ, tmp_path):
 @pytest.mark.sqlite
 def test_demo_serves_until_stopped_and_leaves_nothing(environ, tmp_path):
     demo = subprocess.Popen(
-        [sys.executable, "-m", "receiver", "demo", "--calls", "40"],
+        [sys.executable, "-m", "receiver", "demo", "--calls", "40", "--history", "2"],
         env=environ | {"PYTHONUNBUFFERED": "1"},
         cwd=tmp_path,
         stdout=subprocess.PIPE,
@@ -271,11 +273,16 @@ def test_demo_serves_until_stopped_and_leaves_nothing(environ, tmp_path):
         if "Ctrl-C" in line:
             break
     # Whatever the terminal's width, nothing is torn.
-    assert max(map(len, lines)) <= 60
+    assert max(len(line) for line in lines if "http" not in line) <= 62
+    links = re.findall(r"^  http://[^/]+(/\S+)$", "".join(lines), re.MULTILINE)
+    assert len(links) == 3
     password = re.search(r"Log in as admin with (\S+)", "".join(lines))[1]
     url = f"http://{environ['CALLHOUSE_BROWSE_BIND']}"
     with httpx.Client(base_url=url, follow_redirects=True, timeout=30) as browser:
         log_in(browser, password)
+        for link in links:
+            assert browser.get(link).status_code == 200, link
+        assert "<audio" in browser.get(links[0]).text
         rows = browser.get("/retell/call_log.json?_shape=array&_size=5").json()
         assert len(rows) == 5
 
@@ -295,7 +302,9 @@ def test_demo_serves_until_stopped_and_leaves_nothing(environ, tmp_path):
 
     demo.send_signal(signal.SIGINT)
     # No log: to whoever runs it, the demo prints the key it has made up.
-    (tmp_path / "demo.txt").write_text("".join([*lines, *demo.stdout]))
+    said = "".join([*lines, *demo.stdout])
+    (tmp_path / "demo.txt").write_text(said)
+    assert "CALLHOUSE_DATABASE_URL=sqlite:///callhouse-demo/retell.db" in said
     assert demo.wait(30) == 130
     demo.stdout.close()
     for bind in (environ["CALLHOUSE_BIND"], environ["CALLHOUSE_BROWSE_BIND"]):

@@ -118,7 +118,7 @@ def test_what_gunicorn_writes_is_private(environ, tmp_path):
 def test_what_the_demo_writes_is_private(environ, tmp_path):
     (tmp_path / "callhouse-demo").mkdir(mode=0o755)
     (tmp_path / "callhouse-demo/serve.log").write_text("of an older version")
-    run(["demo", "--exit", "--calls", "5"], environ, tmp_path)
+    run(["demo", "--exit", "--calls", "5", "--history", "1"], environ, tmp_path)
     # A folder that was there keeps its mode.
     found = readable_by_others(tmp_path)
     assert found == {"callhouse-demo": "0o755"}

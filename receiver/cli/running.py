@@ -76,19 +76,29 @@ def browse(mirror: Path | None) -> None:
     help="Another seed makes other calls.",
 )
 @click.option("--day", default=None, metavar="YYYY-MM-DD", help="The day; yesterday by default.")
-def demo(exit_: bool, calls: int, seed: int, day: str | None) -> None:
-    """Run everything on this machine with an invented day of calls.
+@click.option(
+    "--history",
+    type=click.IntRange(0, 366),
+    default=29,
+    show_default=True,
+    help="Days before it, whose calls a sync fetches.",
+)
+def demo(exit_: bool, calls: int, seed: int, day: str | None, history: int) -> None:
+    """Run everything on this machine with an invented month of calls.
+
+    A sync fetches the days before the last one, whose events then arrive one by one.
 
     \b
     Examples:
       callhouse demo
-      callhouse demo --exit --seed 7
+      callhouse demo --exit --seed 7 --history 0
     """
-    from receiver.demo import run
+    from receiver.demo import BROWSE_AGAIN, Plan, run
 
-    with terminable(), resumable("The database is in callhouse-demo."):
+    plan = Plan(seed=seed, calls=calls, date=day, history=history)
+    with terminable(), resumable(BROWSE_AGAIN):
         settings = config.load()
-        status = run(settings, seed=seed, calls=calls, date=day, stay=not exit_, progress=progress)
+        status = run(settings, plan, stay=not exit_, progress=progress)
     sys.exit(status)
 
 

@@ -247,11 +247,11 @@ def day(seed: int, *, day_start_ms: int, calls: int = 120) -> list[Delivery]:
 
 
 def past_calls(
-    rng: Random, account: Account, day_start_ms: int, calls: int
+    rng: Random, account: Account, day_start_ms: int, calls: int, *, typical: bool = False
 ) -> Iterator[tuple[Call, list[Event], list[Reported]]]:
     """Yield the calls of a day in the order of their starts, each with its events as they happened
     and as they are reported, which may be late or never."""
-    for plan in plans(rng, day_start_ms, calls):
+    for plan in plans(rng, day_start_ms, calls, typical=typical):
         call = make_call(rng, account, plan)
         events = call_events(rng, call)
         odd = twisted(rng, call, list(events))
@@ -304,13 +304,14 @@ def stories(
     """Yield `calls` calls spread over the days, in order of their day.
 
     With `odd` some events are late, repeated, out of order or missing, and there are chats, alerts
-    and stray requests. Without, each event comes once, in order.
+    and stray requests. Without, each event comes once, in order. Of weeks, the calls are typical.
     """
     for index in range(days):
         start_ms = day_start_ms + index * DAY_MS
         share = calls * (index + 1) // days - calls * index // days
         rng = Random(f"{seed} {start_ms}")
-        for call, events, odd_events in past_calls(rng, account, start_ms, share):
+        past = past_calls(rng, account, start_ms, share, typical=days > 7)
+        for call, events, odd_events in past:
             plain: list[Reported] = [(_with_cost(event), None) for event in events]
             reported = [(_with_cost(event), again_ms) for event, again_ms in odd_events]
             reported = reported if odd else plain

@@ -74,9 +74,10 @@ class Plan:
         return self.kind.dialogue.direction == "outbound"
 
 
-def plans(rng: Random, day_start_ms: int, calls: int) -> list[Plan]:
-    """Return the plans of a day, in the order in which the calls start."""
-    kinds = [*PROMISED, *(_ordinary(rng) for _ in range(calls - len(PROMISED)))][:calls]
+def plans(rng: Random, day_start_ms: int, calls: int, *, typical: bool = False) -> list[Plan]:
+    """Return the plans of a day by their starts; `typical`: none promised, success by chance."""
+    promised = [] if typical else PROMISED
+    kinds = [*promised, *(_ordinary(rng) for _ in range(calls - len(promised)))][:calls]
     starts = _starts(rng, kinds)
     turns: Counter[str] = Counter()
     # Calls and successes of each version so far.
@@ -86,11 +87,13 @@ def plans(rng: Random, day_start_ms: int, calls: int) -> list[Plan]:
     for kind, start in sorted(zip(kinds, starts, strict=True), key=lambda pair: pair[1]):
         agent = agent_named(kind.agent)
         # Versions alternate, as in an A/B test.
-        version = agent.versions[turns[agent.key] % len(agent.versions)]
+        versions = agent.versions
+        version = rng.choice(versions) if typical else versions[turns[agent.key] % len(versions)]
         turns[agent.key] += 1
         key = agent.key, version.number
         # Whether this call must succeed to keep the rate.
-        ending = _ending(rng, kind, successes[key] < version.success * (had[key] + 1))
+        share = rng.random() if typical else successes[key] / (had[key] + 1)
+        ending = _ending(rng, kind, share < version.success)
         reason = kind.reason or ending.reason
         if not kind.reason:
             had[key] += 1
