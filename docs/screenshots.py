@@ -17,7 +17,7 @@ import httpx
 from playwright.sync_api import Page, Route, sync_playwright
 
 from receiver.sandbox.companies import Account
-from receiver.sandbox.days import Delivery, past_calls, webhook_body
+from receiver.sandbox.days import past_calls, webhook_body
 from receiver.store import Store, migrate, receive
 from receiver.store.reading import connect_readonly
 
@@ -42,8 +42,8 @@ def fill(database: Path) -> str:
     store = Store(database)
     account = Account(Random(0))
     for n in range(DAYS):
-        for d in a_day(n, account):
-            store.add(receive(d.body, source="webhook", observed_at=d.at_ms, received_at=d.at_ms))
+        for at_ms, body in a_day(n, account):
+            store.add(receive(body, source="webhook", observed_at=at_ms, received_at=at_ms))
     store.close()
     connection = connect_readonly(database)
     call_id: str = connection.execute(CALL).fetchone()[0]
@@ -51,7 +51,7 @@ def fill(database: Path) -> str:
     return call_id
 
 
-def a_day(n: int, account: Account) -> Iterator[Delivery]:
+def a_day(n: int, account: Account) -> Iterator[tuple[int, bytes]]:
     """What is reported of a day, in the order of its calls; the same agents on each day."""
     start, rng = LAST_DAY_MS - (DAYS - 1 - n) * DAY_MS, Random(n)
     for call, _, reported in past_calls(rng, account, start, WEEK[n % 7] + n // 3):
@@ -59,7 +59,7 @@ def a_day(n: int, account: Account) -> Iterator[Delivery]:
             # Of the days before the last, only how each call ended: a tidy past.
             if n == DAYS - 1 or sent.name == "call_analyzed":
                 body = webhook_body(sent, call.plan.agent.event_timestamps)
-                yield Delivery(sent.at_ms, sent.name, sent.entity_id, body)
+                yield sent.at_ms, body
 
 
 @contextmanager

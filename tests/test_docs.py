@@ -19,7 +19,6 @@ from receiver.config import SETTINGS
 from receiver.errors import docs
 from receiver.retell.client import ERRORS
 from receiver.retell.placing import FIELDS
-from receiver.sandbox.days import day
 from receiver.store import receive
 from receiver.webhook.health import NAMES, STATE
 from receiver.webhook.signature import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
@@ -28,6 +27,7 @@ from schema.events import EVENTS
 from schema.sql.views import views
 from schema.tables import ALL_TABLES, TABLES
 from tests.support import ROOT
+from tests.support.days import day
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -63,7 +63,7 @@ def print_drift(found: list[dict[str, Any]]) -> None:
 
 
 def print_counts(counts: "Counts") -> None:
-    """Print the outcomes of the calls, and on stderr why some failed."""
+    """Print the outcomes of the calls and chats, and on stderr why some failed."""
     parts = [
         f"{counts.new:,} new",
         f"{counts.changed:,} changed",
@@ -80,7 +80,7 @@ def print_counts(counts: "Counts") -> None:
 
 
 def print_report(report: "Report") -> None:
-    """Print a row for each day and agent, a sentence, and the ids of missing and partial calls."""
+    """Print a row for each day and agent, a sentence, and the ids of what is missing or partial."""
     total = report.total()
     found = report.sorted()
     if found:
@@ -105,14 +105,14 @@ def _figures(row: "Row") -> list[str]:
 
 
 def _sentence(report: "Report", total: "Row") -> str:
-    calls = "1 call" if total.listed == 1 else f"{total.listed:,} calls"
+    listed = "1 call or chat" if total.listed == 1 else f"{total.listed:,} calls and chats"
     if not total.listed:
-        text = "Retell lists no calls."
+        text = "Retell lists no calls or chats."
     elif report.is_complete:
-        text = f"Complete: everything that Retell has of the {calls} it lists is stored."
+        text = f"Complete: everything that Retell has of the {listed} it lists is stored."
     else:
         text = (
-            f"Incomplete: of the {calls} that Retell lists, {len(report.missing):,} are missing "
+            f"Incomplete: of the {listed} that Retell lists, {len(report.missing):,} are missing "
             f"and {len(report.incomplete):,} lack something. `callhouse coverage --fix` fetches it."
         )
     if total.erased:
@@ -167,7 +167,7 @@ _BUSY_SECONDS = 60.0
 _TO_CONTINUE = "What was fetched is stored; run the same command again to continue."
 _SINCE = click.option("--since", type=Day(), metavar="DAY", help="First day, as YYYY-MM-DD.")
 _UNTIL = click.option("--until", type=Day(), metavar="DAY", help="Last day, included.")
-_AGENT = click.option("--agent", metavar="ID", help="Only calls of this agent.")
+_AGENT = click.option("--agent", metavar="ID", help="Only calls and chats of this agent.")
 _ACCOUNT = click.option("--account", metavar="NAME", help="Only this account; all by default.")
 
 
@@ -200,10 +200,10 @@ def drift(as_json: bool) -> None:
 def sync(
     since: datetime | None, until: datetime | None, agent: str | None, account: str | None
 ) -> None:
-    """Fetch missed calls and complete partial ones.
+    """Fetch missed calls and chats, and complete partial ones.
 
     Days are those of CALLHOUSE_TIMEZONE. Without --since it continues from the last sync; the first
-    one begins with the oldest call. An interrupted sync continues when it is run again.
+    one begins with the oldest call or chat. An interrupted sync continues when it is run again.
 
     \b
     Examples:

@@ -42,7 +42,7 @@ MAX_WAIT_SECONDS = 60.0
 FIRST_BACKOFF_SECONDS = 0.5
 # Time for a request, from connecting to the last byte of the response.
 TOTAL_SECONDS = 300.0
-# Items in a page of list-calls and list-agents: the API's limit.
+# Items in a page of list-calls, list-chats and list-agents: the API's limit.
 PAGE = 1000
 
 # Errors before a request is sent.
@@ -120,6 +120,10 @@ class Retell:
         """The current call object. Raises RetellError."""
         return self._read("GET", f"/v2/get-call/{_segment(call_id)}")
 
+    def get_chat(self, chat_id: str) -> Answer:
+        """The current chat object. Raises RetellError."""
+        return self._read("GET", f"/get-chat/{_segment(chat_id)}")
+
     def delete_call(self, call_id: str) -> Answer:
         """Delete a call for good, with retries: deleting it twice is no different. Raises
         RetellError, NotAtRetell if there is none."""
@@ -143,6 +147,10 @@ class Retell:
     def list_calls(self, body: Mapping[str, Any]) -> Answer:
         """One page: `{items, has_more, pagination_key?, total?}`, items without transcripts."""
         return self._read("POST", "/v3/list-calls", body)
+
+    def list_chats(self, body: Mapping[str, Any]) -> Answer:
+        """One page of chats, as `list_calls`."""
+        return self._read("POST", "/v3/list-chats", body)
 
     def list_agents(self, *, pagination_key: str | None = None) -> Answer:
         """One page of `{items, has_more, pagination_key?}`, items with `channel`, voice or chat."""

@@ -21,7 +21,7 @@ _SUMMED = (
 
 @dataclass(slots=True)
 class Row:
-    """A day of an agent: how many calls Retell lists, and which parts of them are stored."""
+    """A day of an agent: how many calls, or chats, Retell lists, and which parts are stored."""
 
     day: str
     agent_id: str
@@ -38,7 +38,7 @@ class Row:
     incomplete_call_ids: list[str] = field(default_factory=list)
 
     def count(self, item: Item, stored: StoredCall) -> None:
-        """Add a listed call."""
+        """Add a listed call or chat."""
         self.listed += 1
         self.agent_name = max(self.agent_name or "", item.agent_name or "") or None
         self.erased += stored.is_erased and stored.progress is None
@@ -50,7 +50,7 @@ class Row:
             self.with_final_cost += stored.progress.cost_is_final
         if missing := missing_parts(item.progress, stored):
             (self.missing_call_ids if "call" in missing else self.incomplete_call_ids).append(
-                item.call_id
+                item.entity_id
             )
 
     def values(self, checked_at: int, key_id: str, account: str) -> tuple[Any, ...]:
@@ -82,12 +82,12 @@ class Report:
 
     @property
     def missing(self) -> list[str]:
-        """The ids of calls that are not stored."""
+        """The ids of calls and chats that are not stored."""
         return [call_id for row in self.sorted() for call_id in row.missing_call_ids]
 
     @property
     def incomplete(self) -> list[str]:
-        """The ids of calls of which a part is not stored."""
+        """The ids of calls and chats of which a part is not stored."""
         return [call_id for row in self.sorted() for call_id in row.incomplete_call_ids]
 
     @property
@@ -115,7 +115,7 @@ def compare(
     now_ms: Callable[[], int],
     progress: Callable[[date], None],
 ) -> tuple[Report, Report]:
-    """Compare the calls of the windows with what is stored: before, and after a `fix`, which
+    """Compare calls and chats of the windows with what is stored: before, and after a `fix`, which
     fetches what is missing. Each compared day is written to the table coverage.
 
     Raises RetellError and StoreUnavailable; the days compared until then are written.
@@ -128,13 +128,18 @@ def compare(
         now = Report()
         _count_gone(before, here, listing, where, fetcher.account)
         for page in listing.pages(here, limit=PAGE):
-            stored = fetcher.stored_calls(item.call_id for item in page.items)
+            ids = [item.entity_id for item in page.items]
+            stored = fetcher.stored_calls(page.entity_type, ids)
             _count(before, page.items, stored)
             if fix:
-                incomplete = [i for i in page.items if missing_parts(i.progress, stored[i.call_id])]
+                incomplete = [
+                    item
+                    for item in page.items
+                    if missing_parts(item.progress, stored[item.entity_id])
+                ]
                 for start in range(0, len(incomplete), BATCH):
-                    fetcher.fetch_listed(incomplete[start : start + BATCH])
-                stored = fetcher.stored_calls(item.call_id for item in page.items)
+                    fetcher.fetch_listed(page.entity_type, incomplete[start : start + BATCH])
+                stored = fetcher.stored_calls(page.entity_type, ids)
             _count(now, page.items, stored)
         fetcher.fetch_unlisted(listing, here)
         _count_gone(now, here, listing, where, fetcher.account)
@@ -156,7 +161,7 @@ def compare(
 
 def _count(report: Report, items: Sequence[Item], stored: dict[str, StoredCall]) -> None:
     for item in items:
-        report.row(item.day, item.agent_id).count(item, stored[item.call_id])
+        report.row(item.day, item.agent_id).count(item, stored[item.entity_id])
 
 
 def _count_gone(

@@ -1,4 +1,4 @@
-"""Fetching missing calls one by one, and storing them in batches."""
+"""Fetching missing calls and chats one by one, and storing them in batches."""
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -15,6 +15,8 @@ from receiver.errors import (
 )
 from receiver.retell.client import Retell
 from receiver.retell.listing import (
+    ENTITY_TYPES,
+    EntityType,
     Item,
     Listing,
     StoredCall,
@@ -35,14 +37,14 @@ MAX_FAILURES = 5
 
 @dataclass(slots=True)
 class Counts:
-    """The outcomes of the calls that were found. Each is counted once."""
+    """The outcomes of the calls and chats that were found. Each is counted once."""
 
     new: int = 0
     changed: int = 0
     unchanged: int = 0
     gone: int = 0
     failed: int = 0
-    # call_id -> why it failed.
+    # call_id or chat_id -> why it failed.
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -62,8 +64,9 @@ class Counts:
 
 @dataclass(slots=True)
 class _Batch:
-    """What was fetched and is not stored yet."""
+    """What was fetched and is not stored yet, all calls or all chats."""
 
+    entity_type: EntityType
     received: list[Received] = field(default_factory=list)
     asked: list[tuple[str, int, str]] = field(default_factory=list)
     gone: list[tuple[str, int, str]] = field(default_factory=list)
@@ -73,7 +76,7 @@ class _Batch:
 
 
 class Fetcher:
-    """Fetches what is missing of calls, stores it and counts the outcomes."""
+    """Fetches what is missing of calls and chats, stores it and counts the outcomes."""
 
     def __init__(self, store: AnyStore, where: Location, retell: Retell, *, account: str) -> None:
         self._store = store
@@ -87,26 +90,31 @@ class Fetcher:
         self.done: set[str] = set()
         self._failures = 0
 
-    def stored_calls(self, call_ids: Iterable[str]) -> dict[str, StoredCall]:
-        """What is stored of each of the calls."""
-        found = upstream.call_statuses(self._where, call_ids)
+    def stored_calls(self, entity_type: EntityType, ids: Iterable[str]) -> dict[str, StoredCall]:
+        """What is stored of each of the calls or chats."""
+        found = upstream.statuses(self._where, entity_type, ids)
         return {call_id: _stored_call(status) for call_id, status in found.items()}
 
     def fetch_listed(
-        self, items: Sequence[Item], *, sync: Callable[[Counts], SyncRow] | None = None
+        self,
+        entity_type: EntityType,
+        items: Sequence[Item],
+        *,
+        sync: Callable[[Counts], SyncRow] | None = None,
     ) -> None:
-        """Fetch and store what is missing of listed calls; store an item that adds information.
+        """Fetch and store what is missing of a page; store an item that adds information.
 
         `sync` returns the position to store with them. An interruption stores what was fetched
         until then, without the position. Raises RetellError if no further call can be fetched.
         """
-        batch, stored = _Batch(), self.stored_calls(item.call_id for item in items)
+        batch = _Batch(entity_type)
+        stored = self.stored_calls(entity_type, (item.entity_id for item in items))
         try:
             for item in items:
-                call = stored[item.call_id]
+                call, id = stored[item.entity_id], item.entity_id
                 if call.is_erased:
-                    batch.others.append(item.call_id)
-                elif not missing_parts(item.progress, call) or not self._get(item.call_id, batch):
+                    batch.others.append(id)
+                elif not missing_parts(item.progress, call) or not self._get(id, batch):
                     batch.received.append(self._receive(item.body, item.observed_at))
         except BaseException:
             self._store_batch(batch, stored, None)
@@ -114,40 +122,53 @@ class Fetcher:
         self._store_batch(batch, stored, sync)
 
     def fetch_unlisted(self, listing: Listing, window: Window) -> None:
-        """Fetch the stored calls of a window, just listed, that were not in it: they may be gone.
+        """Fetch what is stored of a window, just listed, and was not in it: it may be gone.
 
         Raises RetellError.
         """
-        calls = upstream.started_calls(
-            self._where,
-            since=window.since,
-            until=window.until,
-            agent_id=listing.agent_id,
-            account=self.account,
-        )
-        unlisted = {
-            call_id: ours for call_id, ours in calls.items() if call_id not in listing.listed
-        }
-        self._fetch(unlisted, lambda stored: not (stored.is_gone or stored.is_erased))
+        for entity_type in ENTITY_TYPES:
+            found = upstream.started(
+                self._where,
+                entity_type,
+                since=window.since,
+                until=window.until,
+                agent_id=listing.agent_id,
+                account=self.account,
+            )
+            unlisted = {id: ours for id, ours in found.items() if id not in listing.listed}
+            self._fetch(
+                entity_type, unlisted, lambda stored: not (stored.is_gone or stored.is_erased)
+            )
 
     def fetch_open(self, *, since: int | None, until: int | None, agent_id: str | None) -> None:
-        """Fetch the stored calls that are open and began from `since` to `until`.
+        """Fetch the stored calls and chats that are open and began from `since` to `until`.
 
         Raises RetellError.
         """
-        candidates = upstream.open_calls(
-            self._where, since=since, until=until, agent_id=agent_id, account=self.account
-        )
-        self._fetch(candidates, is_open)
+        for entity_type in ENTITY_TYPES:
+            candidates = upstream.unfinished(
+                self._where,
+                entity_type,
+                since=since,
+                until=until,
+                agent_id=agent_id,
+                account=self.account,
+            )
+            self._fetch(entity_type, candidates, is_open)
 
-    def _fetch(self, calls: dict[str, bool], is_wanted: Callable[[StoredCall], bool]) -> None:
-        rest = [i for i, ours in calls.items() if i not in self.done and (ours or self.is_alone())]
+    def _fetch(
+        self,
+        entity_type: EntityType,
+        found: dict[str, bool],
+        is_wanted: Callable[[StoredCall], bool],
+    ) -> None:
+        rest = [i for i, ours in found.items() if i not in self.done and (ours or self.is_alone())]
         for start in range(0, len(rest), BATCH):
-            stored = self.stored_calls(rest[start : start + BATCH])
-            self._fetch_batch({call_id: c for call_id, c in stored.items() if is_wanted(c)})
+            stored = self.stored_calls(entity_type, rest[start : start + BATCH])
+            self._fetch_batch(entity_type, {id: s for id, s in stored.items() if is_wanted(s)})
 
     def is_alone(self) -> bool:
-        """Whether there are no calls of another account. Then calls without a key are this one's.
+        """Whether there is nothing of another account. Then what has no key is this one's.
 
         Looked up once, because it reads all observations.
         """
@@ -155,8 +176,8 @@ class Fetcher:
             self._has_other_account = upstream.has_other_account(self._where, self.account)
         return not self._has_other_account
 
-    def _fetch_batch(self, stored: dict[str, StoredCall]) -> None:
-        batch = _Batch()
+    def _fetch_batch(self, entity_type: EntityType, stored: dict[str, StoredCall]) -> None:
+        batch = _Batch(entity_type)
         try:
             for call_id in stored:
                 self._get(call_id, batch)
@@ -164,9 +185,10 @@ class Fetcher:
             self._store_batch(batch, stored, None)
 
     def _get(self, call_id: str, batch: _Batch) -> bool:
-        """Fetch one call; return whether there is a response to store."""
+        """Fetch one call or chat; return whether there is a response to store."""
+        is_chat = batch.entity_type == "chat"
         try:
-            answer = self._retell.get_call(call_id)
+            answer = (self._retell.get_chat if is_chat else self._retell.get_call)(call_id)
         except (
             BadRequest,
             NotAtRetell,
@@ -184,8 +206,8 @@ class Fetcher:
             return False
         self._failures = 0
         received = self._receive(answer.body, answer.started_at_ms)
-        if received.event.entity_id != call_id:
-            batch.failed[call_id] = "Retell answered with another call"
+        if (received.event.entity_type, received.event.entity_id) != (batch.entity_type, call_id):
+            batch.failed[call_id] = f"Retell answered with another {batch.entity_type}"
             return False
         batch.asked.append((call_id, answer.started_at_ms, self.account))
         batch.received.append(received)
@@ -208,7 +230,7 @@ class Fetcher:
         sync: Callable[[Counts], SyncRow] | None,
     ) -> None:
         ids = [received.event.entity_id for received in batch.received]
-        known = upstream.stored_fields(self._where, ids)
+        known = upstream.stored_fields(self._where, batch.entity_type, ids)
         new = [
             r for r in batch.received if adds_information(r.event.fields, known[r.event.entity_id])
         ]

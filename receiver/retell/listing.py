@@ -1,4 +1,4 @@
-"""The pages of list-calls, day by day, and how a listed call compares to what is stored of it.
+"""The pages of list-calls and list-chats, day by day, and how an item compares to what is stored.
 
 Source: https://docs.retellai.com/api-references/list-calls
 """
@@ -6,16 +6,20 @@ Source: https://docs.retellai.com/api-references/list-calls
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from receiver.errors import BadRequest, UnexpectedAnswer
+from receiver.errors import BadRequest, NotAtRetell, UnexpectedAnswer
 from receiver.retell.client import Answer, Retell, items_of, next_key
 from receiver.retell.http import compact
+from schema.chats import project_chat
 from schema.events import Fields, parse, value
 from schema.merge import began_at, fields_are_over, is_over
 from schema.rows import MEDIA_KINDS, Stamp, project
-from schema.tables import CALLS
+from schema.tables import CALLS, CHATS
+
+EntityType = Literal["call", "chat"]
+ENTITY_TYPES: tuple[EntityType, ...] = ("call", "chat")
 
 # Retell adds to a call for some time after its end: the analysis, a transferred leg, its cost. What
 # a response lacks that was fetched so long after the end, later ones will lack too.
@@ -29,7 +33,7 @@ _LINKS = frozenset(f"{kind}_url" for kind in MEDIA_KINDS)
 
 @dataclass(frozen=True, slots=True)
 class CallProgress:
-    """How complete a call is, as Retell lists it or as it is stored."""
+    """How complete a call or chat is, as Retell lists it or as it is stored."""
 
     is_over: bool
     is_analysed: bool
@@ -42,7 +46,7 @@ class CallProgress:
 
 @dataclass(frozen=True, slots=True)
 class StoredCall:
-    """What is stored of a call; `progress` is None if nothing is.
+    """What is stored of a call or chat; `progress` is None if nothing is.
 
     `fetched_at` is when Retell last answered about it, in milliseconds.
     """
@@ -65,37 +69,54 @@ class StoredCall:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Calls to list together: those of `day`, from `since` to `until` in milliseconds, both
-    included; None is open."""
+    """What to list together: calls and chats of `day`, from `since` to `until` in milliseconds,
+    both included; None is open."""
 
     day: date
     since: int | None
     until: int | None
 
 
-def progress_of(row: Mapping[str, Any], *, is_analysed: bool) -> CallProgress:
-    """The progress of a row of calls."""
+# Columns of which an analysed chat has at least one.
+_CHAT_ANALYSIS = ("chat_summary", "user_sentiment", "chat_successful", "custom_analysis_data")
+
+
+def progress_of(row: Mapping[str, Any], *, is_analysed: bool = False) -> CallProgress:
+    """The progress of a row of calls or chats. A row of chats says itself whether it is analysed,
+    and its cost changes no more once it is over."""
     end = row["end_timestamp"]
     at = began_at(row["start_timestamp"], row["observed_at"]) if end is None else end
+    is_chat = "chat_status" in row
+    status = row["chat_status" if is_chat else "call_status"]
+    over = is_over(status, row["end_timestamp"], row["disconnection_reason"])
+    has_cost = over and row["combined_cost_cents"] is not None
     return CallProgress(
-        is_over=is_over(row["call_status"], row["end_timestamp"], row["disconnection_reason"]),
-        is_analysed=is_analysed,
-        cost_is_final=bool(row["cost_is_final"]),
-        expects_transcript=row["call_status"] != "not_connected"
+        is_over=over,
+        is_analysed=any(row[name] is not None for name in _CHAT_ANALYSIS)
+        if is_chat
+        else is_analysed,
+        cost_is_final=has_cost if is_chat else bool(row["cost_is_final"]),
+        expects_transcript=status != "not_connected"
         and row["start_timestamp"] is not None
         and row["data_storage_setting"] != "basic_attributes_only",
         at=at or 0,
     )
 
 
-def row_of(call_id: str, fields: Fields, observed_at: int) -> dict[str, Any]:
-    """The row of calls made from a listed item alone."""
-    rows = project(call_id, fields, Stamp(0, observed_at, observed_at))
+def row_of(
+    entity_id: str, fields: Fields, observed_at: int, entity_type: EntityType = "call"
+) -> dict[str, Any]:
+    """The row of calls or chats made from a listed item alone."""
+    stamp = Stamp(0, observed_at, observed_at)
+    if entity_type == "chat":
+        rows = project_chat(entity_id, fields, stamp)
+        return dict(zip(CHATS.names, rows["chats", None][0], strict=True))
+    rows = project(entity_id, fields, stamp)
     return dict(zip(CALLS.names, rows["calls", None][0], strict=True))
 
 
 def missing_parts(listed: CallProgress, stored: StoredCall) -> list[str]:
-    """The parts that are not stored of a listed call; `["call"]` if nothing is.
+    """The parts that are not stored of a listed call or chat; `["call"]` if nothing is.
 
     Empty for a call that is erased, gone at Retell or ongoing, and for one that was fetched long
     after its end.
@@ -185,9 +206,9 @@ _FIRST_PAGE = 50
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A call in a page of list-calls, without transcripts. `observed_at` in milliseconds."""
+    """A call or chat in a page of a list, without transcripts. `observed_at` in milliseconds."""
 
-    call_id: str
+    entity_id: str
     agent_id: str
     agent_name: str | None
     day: date
@@ -199,14 +220,15 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Calls of a window that no earlier page had."""
+    """Calls, or chats, of a window that no earlier page had. `is_last` of the whole window."""
 
+    entity_type: EntityType
     items: list[Item]
     is_last: bool
 
 
 class Listing:
-    """The calls of an account, or of one agent, listed by days of `zone`."""
+    """The calls and chats of an account, or of one agent, listed by days of `zone`."""
 
     def __init__(self, retell: Retell, zone: ZoneInfo, agent_id: str | None = None) -> None:
         self._retell = retell
@@ -216,14 +238,17 @@ class Listing:
         self.listed: set[str] = set()
 
     def first_day(self, after: int | None = None) -> date | None:
-        """The day of the first call that began at `after` or later; None if there is none.
+        """The day of the first call or chat that began at `after` or later; None if there is none.
 
         Calls that never began have no day: then it is the day of `after`.
         """
-        body = self._body(after, None) | {"limit": _FIRST_PAGE}
-        answer = self._retell.list_calls(body)
-        calls = items_of(answer, "calls")
-        if not calls:
+        days = [self._first_day(entity_type, after) for entity_type in ENTITY_TYPES]
+        return min((day for day in days if day is not None), default=None)
+
+    def _first_day(self, entity_type: EntityType, after: int | None) -> date | None:
+        answer = self._list(entity_type, self._body(after, None) | {"limit": _FIRST_PAGE})
+        calls = items_of(answer, f"{entity_type}s") if answer else []
+        if answer is None or not calls:
             return None
         starts = [start for call in calls if isinstance(start := call.get("start_timestamp"), int)]
         if after is not None and not isinstance(calls[0].get("start_timestamp"), int):
@@ -253,29 +278,44 @@ class Listing:
                 day = min(max(day, found or last), last)
 
     def pages(self, here: Window, *, limit: int) -> Iterator[Page]:
-        """The calls of a window, oldest first. Raises RetellError.
+        """The calls of a window, oldest first, then its chats. Raises RetellError.
 
         Starts once more if Retell rejects the key to the next page.
         """
         self.listed = set()
+        for entity_type in ENTITY_TYPES:
+            yield from self._pages(entity_type, here, limit)
+
+    def _pages(self, entity_type: EntityType, here: Window, limit: int) -> Iterator[Page]:
         key, restarts = None, 0
         seen: set[str] = set()
+        is_last_list = entity_type == ENTITY_TYPES[-1]
         while True:
             body = self._body(here.since, here.until) | {"limit": limit}
             try:
-                answer = self._retell.list_calls(body | ({"pagination_key": key} if key else {}))
+                answer = self._list(entity_type, body | ({"pagination_key": key} if key else {}))
             except BadRequest:
                 if key is None or restarts:
                     raise
                 key, restarts = None, restarts + 1
                 seen.clear()
                 continue
-            items = [item for item in self._items(answer, here) if item.call_id not in self.listed]
-            self.listed |= {item.call_id for item in items}
-            key = next_key(answer, seen)
-            yield Page(items, is_last=key is None)
+            found = self._items(entity_type, answer, here) if answer else iter(())
+            items = [item for item in found if item.entity_id not in self.listed]
+            self.listed |= {item.entity_id for item in items}
+            key = next_key(answer, seen) if answer else None
+            yield Page(entity_type, items, is_last=key is None and is_last_list)
             if key is None:
                 return
+
+    def _list(self, entity_type: EntityType, body: Mapping[str, Any]) -> Answer | None:
+        """A page; None if this API has no list of chats."""
+        if entity_type == "call":
+            return self._retell.list_calls(body)
+        try:
+            return self._retell.list_chats(body)
+        except NotAtRetell:
+            return None
 
     def _body(self, since: int | None, until: int | None) -> dict[str, Any]:
         criteria: dict[str, Any] = {}
@@ -289,16 +329,16 @@ class Listing:
             criteria["start_timestamp"] = {"type": "number", "op": "le", "value": until}
         return {"filter_criteria": criteria, "sort_order": "ascending"}
 
-    def _items(self, answer: Answer, here: Window) -> Iterator[Item]:
-        for call in items_of(answer, "calls"):
-            body = compact(call)
+    def _items(self, entity_type: EntityType, answer: Answer, here: Window) -> Iterator[Item]:
+        for item in items_of(answer, f"{entity_type}s"):
+            body = compact(item)
             event = parse(body, source="api")
-            if event.entity_type != "call":
-                raise UnexpectedAnswer("Retell lists a call without call_id")
-            row = row_of(event.entity_id, event.fields, answer.started_at_ms)
+            if event.entity_type != entity_type:
+                raise UnexpectedAnswer(f"Retell lists a {entity_type} without {entity_type}_id")
+            row = row_of(event.entity_id, event.fields, answer.started_at_ms, entity_type)
             start = row["start_timestamp"]
             yield Item(
-                call_id=event.entity_id,
+                entity_id=event.entity_id,
                 agent_id=row["agent_id"] or "",
                 agent_name=row["agent_name"],
                 day=begins_on(start, self.zone, otherwise=here.day),

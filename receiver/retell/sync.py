@@ -1,7 +1,7 @@
-"""`callhouse sync`: list Retell's calls day by day, and fetch what is not stored of them.
+"""`callhouse sync`: list Retell's calls and chats day by day, and fetch what is not stored of them.
 
 A cursor on a call's start would skip calls that end late. So a sync lists the last days of an
-earlier sync again, and fetches every stored call that is not complete.
+earlier sync again, and fetches every stored call and chat that is not complete.
 """
 
 from collections.abc import Callable
@@ -85,7 +85,7 @@ def sync(
     now_ms: Callable[[], int],
     progress: Callable[[Step], None],
 ) -> Counts:
-    """List the days, fetch what is missing and every open call. Counts in `fetcher.counts` too.
+    """List the days, fetch what is missing and every open one. Counts in `fetcher.counts` too.
 
     Each page is stored before the next is requested, and the position with it. Raises RetellError
     and StoreUnavailable; what was fetched until then is stored.
@@ -121,7 +121,7 @@ def sync(
         report(here.day)
         for page in listing.pages(here, limit=BATCH):
             next_day = here.day + timedelta(days=1) if page.is_last else here.day
-            fetcher.fetch_listed(page.items, sync=row(next_day))
+            fetcher.fetch_listed(page.entity_type, page.items, sync=row(next_day))
             report(here.day)
         fetcher.fetch_unlisted(listing, here)
     fetcher.fetch_open(

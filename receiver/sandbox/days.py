@@ -1,5 +1,7 @@
 """The events that report a call, and days of invented calls, chats and alerts."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,26 +16,12 @@ from receiver.sandbox.calls import (
     second_opinion,
     transcript_fields,
 )
-from receiver.sandbox.companies import (
-    Account,
-    Dialogue,
-    Node,
-    Say,
-    Slots,
-    Step,
-    Tool,
-    agent_named,
-    decided,
-    dialogues,
-    fill,
-    person,
-    read_data,
-    working_day,
-)
+from receiver.sandbox.chats import past_chats, stages
+from receiver.sandbox.companies import Account, read_data
 from receiver.sandbox.plans import NEVER_STARTED, plans
 from receiver.sandbox.recordings import signed
 from receiver.sandbox.timeline import UTTERANCES, starts_at
-from receiver.sandbox.wire import compact, hex_digits, number
+from receiver.sandbox.wire import compact, hex_digits
 
 _FIXED = read_data("data/events.yaml")
 FROM_THE_START: Sequence[str] = _FIXED["call_from_the_start"]
@@ -212,38 +200,17 @@ _MINUTE_MS = 60_000
 _CALLS_PER_CHAT = 25
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """One POST of Retell. `entity_id` is a call_id, a chat_id or empty."""
-
-    at_ms: int
-    event: str
-    entity_id: str
-    body: bytes
-
-
 # An event, and when it is sent again, if it is.
 Reported = tuple[Event, int | None]
 
 
-def day(seed: int, *, day_start_ms: int, calls: int = 120) -> list[Delivery]:
-    """Return the deliveries of a day that starts at `day_start_ms`, in sending order.
+@dataclass(frozen=True)
+class Story:
+    """The final call or chat object, None for an alert, and the events that report it."""
 
-    Same arguments, same bytes. From 40 calls on, every kind of call and delivery is among them.
-    """
-    rng = Random(seed)
-    account = Account(rng)
-    deliveries: list[Delivery] = []
-    for call, _, reported in past_calls(rng, account, day_start_ms, calls):
-        for sent, again_ms in reported:
-            body = webhook_body(sent, call.plan.agent.event_timestamps)
-            deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
-            if again_ms is not None:
-                deliveries.append(Delivery(again_ms, sent.name, sent.entity_id, body))
-    for sent in other_events(rng, account, day_start_ms, calls):
-        body = webhook_body(sent, stamped=True)
-        deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
-    return sorted(deliveries, key=lambda delivery: delivery.at_ms)
+    entity: dict[str, Any] | None
+    created_ms: int
+    events: list[Reported]
 
 
 def past_calls(
@@ -258,10 +225,16 @@ def past_calls(
         yield call, events, [(sent, resent_ms(rng, call, sent)) for sent in odd]
 
 
-def other_events(rng: Random, account: Account, day_start_ms: int, calls: int) -> list[Event]:
-    """Return the other events of a day with so many calls: chats and an alert."""
-    chats = max(3, calls // _CALLS_PER_CHAT)
-    return [*chat_events(rng, account, day_start_ms, chats), _alert(rng, day_start_ms)]
+def other_stories(rng: Random, account: Account, day_start_ms: int, calls: int) -> Iterator[Story]:
+    """Yield what else happens on a day with so many calls: chats and an alert."""
+    for chat in past_chats(rng, account, day_start_ms, max(3, calls // _CALLS_PER_CHAT)):
+        chat_id, began_ms = chat["chat_id"], chat["start_timestamp"]
+        events = [
+            Event(at_ms, name, chat_id, {"chat": state}) for at_ms, name, state in stages(rng, chat)
+        ]
+        yield Story(chat, began_ms, [(event, None) for event in events])
+    alert = _alert(rng, day_start_ms)
+    yield Story(None, alert.at_ms, [(alert, None)])
 
 
 def webhook_body(sent: Event, stamped: bool) -> bytes:
@@ -289,15 +262,6 @@ DAY_MS = 86_400_000
 _ANALYSED = ("call_analyzed", "transfer_ended", "call_reviewed")
 
 
-@dataclass(frozen=True)
-class Story:
-    """The final call object, None for a chat or an alert, and the events that report it."""
-
-    call: dict[str, Any] | None
-    created_ms: int
-    events: list[Reported]
-
-
 def stories(
     seed: int, account: Account, *, day_start_ms: int, days: int, calls: int, odd: bool
 ) -> Iterator[Story]:
@@ -319,8 +283,7 @@ def stories(
             last = max(analysed, key=lambda event: event.at_ms)
             yield Story(last.content["call"], call.plan.start_ms, reported)
         if odd:
-            for event in other_events(rng, account, start_ms, share):
-                yield Story(None, event.at_ms, [(event, None)])
+            yield from other_stories(rng, account, start_ms, share)
 
 
 def _with_cost(event: Event) -> Event:
@@ -330,107 +293,3 @@ def _with_cost(event: Event) -> Event:
         return event
     costs = NO_COST | call["call_cost"]
     return replace(event, content=event.content | {"call": call | {"call_cost": costs}})
-
-
-_HOUR_MS = 3_600_000
-_MESSAGE_COST = 0.2  # cents
-
-
-def chat_events(rng: Random, account: Account, day_start_ms: int, count: int) -> list[Event]:
-    """Return the events of `count` chats between 9:00 and 20:00."""
-    events, kinds = [], _FIXED["chats"]
-    for index in range(count):
-        agent, chat_type, name = kinds[index % len(kinds)]
-        start_ms = day_start_ms + int(rng.uniform(9, 20) * _HOUR_MS)
-        chat = _chat(rng, account, agent, chat_type, dialogues()[name], start_ms)
-        events += _reported(rng, chat)
-    return events
-
-
-@dataclass
-class _Messages:
-    """The messages of one chat and the time of the last."""
-
-    rng: Random
-    slots: Slots
-    now_ms: int
-    written: list[dict[str, Any]]
-    node: str = "begin"
-
-    def add(self, step: Step) -> None:
-        if isinstance(step, Say):
-            typing_ms = (1_200, 3_000) if step.role == "agent" else (6_000, 45_000)
-            text = self.rng.choice(step.texts).format_map(self.slots)
-            self._write(self.rng.randrange(*typing_ms), role=step.role, content=text)
-        elif isinstance(step, Node):
-            self._write(
-                20, role="state_transition", former_state_name=self.node, new_state_name=step.name
-            )
-            self.node = step.name
-        elif isinstance(step, Tool):
-            call_id = f"tool_call_{hex_digits(self.rng, 16)}"
-            arguments = compact(fill(step.arguments, self.slots))
-            tool = {"name": step.name, "arguments": arguments, "type": step.type}
-            self._write(300, role="tool_call_invocation", tool_call_id=call_id, **tool)
-            content = compact(fill(step.result, self.slots))
-            result = {"successful": step.successful, "content": content}
-            after_ms = self.rng.randrange(300, 1_500)
-            self._write(after_ms, role="tool_call_result", tool_call_id=call_id, **result)
-
-    def _write(self, after_ms: int, **message: Any) -> None:
-        self.now_ms += after_ms
-        message_id = f"msg_{hex_digits(self.rng, 24)}"
-        self.written.append({"message_id": message_id, **message, "created_timestamp": self.now_ms})
-
-
-def _chat(
-    rng: Random, account: Account, key: str, chat_type: str, dialogue: Dialogue, start_ms: int
-) -> dict[str, Any]:
-    agent = agent_named(key)
-    slots = person(rng, agent.country) | working_day(rng, start_ms, dialogue.language)
-    for choice in dialogue.choices:
-        slots |= rng.choice(choice)
-    chat_id = f"chat_{hex_digits(rng, 27)}"
-    ending = rng.choice(dialogue.endings)
-    messages = _Messages(rng, slots, start_ms, [])
-    for step in decided((*dialogue.opening, *ending.steps), rng):
-        messages.add(step)
-    spoken = [message for message in messages.written if message["role"] in ("agent", "user")]
-    cost = number(round(_MESSAGE_COST * len(spoken), 7))
-    return {
-        "chat_id": chat_id,
-        "agent_id": account.agent_ids[key],
-        "version": agent.versions[-1].number,
-        "retell_llm_dynamic_variables": fill(agent.variables, slots),
-        "collected_dynamic_variables": {"last_node_name": messages.node},
-        "chat_status": "ended",
-        "chat_type": chat_type,
-        "metadata": {"channel": chat_type, "visitor": f"V-{slots['ref']}"},
-        "custom_attributes": {"priority": rng.randrange(1, 4), "newsletter": rng.random() < 0.5},
-        "start_timestamp": start_ms,
-        "end_timestamp": messages.now_ms + rng.randrange(30_000, 300_000),
-        "transcript": "".join(f"{m['role'].title()}: {m['content']}\n" for m in spoken),
-        "message_with_tool_calls": messages.written,
-        "chat_cost": {
-            "product_costs": [{"product": "gpt_4_1_text_testing", "cost": cost}],
-            "combined_cost": cost,
-        },
-        "chat_analysis": {
-            "chat_summary": fill(ending.summary, slots),
-            "user_sentiment": ending.sentiment,
-            "chat_successful": ending.successful,
-            "custom_analysis_data": fill(ending.analysis, slots),
-        },
-    }
-
-
-def _reported(rng: Random, chat: dict[str, Any]) -> list[Event]:
-    started = {key: chat[key] for key in _FIXED["chat_from_the_start"]} | {"chat_status": "ongoing"}
-    ended = {key: value for key, value in chat.items() if key != "chat_analysis"}
-    ended_ms = chat["end_timestamp"] + rng.randrange(200, 900)
-    stages = (
-        (chat["start_timestamp"] + 80, "chat_started", started),
-        (ended_ms, "chat_ended", ended),
-        (ended_ms + rng.randrange(2_000, 9_000), "chat_analyzed", chat),
-    )
-    return [Event(at_ms, name, chat["chat_id"], {"chat": state}) for at_ms, name, state in stages]

@@ -312,6 +312,10 @@ class Reporter:
         else:
             for _, turn in turns:
                 turn()
+        self.post(call_id, course, events)
+
+    def post(self, call_id: str, course: int, events: Sequence[Event]) -> None:
+        """Schedule the webhooks of events that change nothing."""
         sendings = self.mischief.sendings(self.seed, events)
         self.posts.add(call_id, [(s.send_ms, partial(self._report, s, course)) for s in sendings])
 
@@ -331,14 +335,15 @@ class Reporter:
         return sum(1 if s.dropped else 1 + len(s.copies_ms) for s in sendings)
 
     def _advance(self, event: Event, course: int) -> None:
-        self.workspace.advance(event.entity_id, course, event.content["call"])
+        self.workspace.advance(event.entity_id, course, event.content[_noun(event)])
 
     def _report(self, sending: Sending, course: int) -> None:
         stored = self.workspace.find(sending.event.entity_id)
         if stored is None or stored.course != course:
             return
         agent = self._agent(stored)
-        if sending.event.name in agent.webhook_events:
+        # Agents of chats report their three events, unless they are told otherwise.
+        if sending.event.name.startswith("chat_") or sending.event.name in agent.webhook_events:
             self._send(_with_changes(sending, stored), stored, agent)
 
     def _report_past(self, sending: Sending, backdated: bool) -> None:
@@ -370,7 +375,10 @@ class Reporter:
         self.deliverer.send(outgoing)
 
     def _agent(self, stored: StoredCall) -> AgentVersion:
-        return self.workspace.agent(stored.call["agent_id"], stored.call["agent_version"])
+        call = stored.call
+        return self.workspace.agent(
+            call["agent_id"], call.get("agent_version", call.get("version"))
+        )
 
     def _url(self, stored: StoredCall | None, agent: AgentVersion | None) -> str | None:
         """The agent's URL, else the account's, with the call's dynamic variables filled in."""
@@ -380,9 +388,13 @@ class Reporter:
 
 
 def _with_changes(sending: Sending, stored: StoredCall) -> Sending:
-    """The event with the changes that requests have made to its call."""
+    """The event with the changes that requests have made to its call or chat."""
     if not stored.changes:
         return sending
-    content = sending.event.content
-    call = changed(content["call"], stored.changes)
-    return replace(sending, event=replace(sending.event, content=content | {"call": call}))
+    content, noun = sending.event.content, _noun(sending.event)
+    call = changed(content[noun], stored.changes)
+    return replace(sending, event=replace(sending.event, content=content | {noun: call}))
+
+
+def _noun(event: Event) -> str:
+    return "call" if "call" in event.content else "chat"

@@ -16,9 +16,9 @@ from receiver.sandbox.orders import (
     INVALID,
     Body,
     BooleanFilter,
+    CallListOrder,
     CallOrder,
     CallUpdate,
-    ListOrder,
     PhoneCallOrder,
     Storage,
     StringFilter,
@@ -29,12 +29,12 @@ from receiver.sandbox.orders import (
 from receiver.sandbox.plans import BY_NUMBER, Scenario
 from receiver.sandbox.recordings import file_of, is_expired, kind_of, signed
 from receiver.sandbox.workspace import (
-    CUSTOM_ATTRIBUTES,
     NOT_FOUND,
     Life,
     Placing,
     StoredCall,
     Workspace,
+    known_attributes,
     live,
     stopped,
 )
@@ -124,7 +124,7 @@ class Operations:
 
     def list_calls(self, body: Any) -> dict[str, Any]:
         """Return a page of calls."""
-        return page(self.workspace.listed(), ListOrder.parse(body))
+        return page(self.workspace.listed(), CallListOrder.parse(body))
 
     def update_call(self, call_id: str, body: Any) -> dict[str, Any]:
         """Change fields of a call that is over."""
@@ -135,10 +135,8 @@ class Operations:
             if update.metadata is not None:
                 changes["metadata"] = update.metadata
             if update.custom_attributes is not None:
-                known = {
-                    n: v for n, v in update.custom_attributes.items() if n in CUSTOM_ATTRIBUTES
-                }
-                changes["custom_attributes"] = call.get("custom_attributes", {}) | known
+                own = call.get("custom_attributes", {})
+                changes["custom_attributes"] = own | known_attributes(update.custom_attributes)
             if update.data_storage_setting is not None:
                 before = _STORAGE.index(call["data_storage_setting"])
                 if _STORAGE.index(update.data_storage_setting) < before:

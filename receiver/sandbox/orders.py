@@ -1,4 +1,4 @@
-"""Request bodies of Retell's API, validated, and the filters of list-calls."""
+"""Request bodies of Retell's API, validated, and the filters of list-calls and list-chats."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from receiver.errors import Refusal
 INVALID = "Invalid request format, please check API reference."
 METADATA_BYTES = 50_000
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
+E164 = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{1,14}$")]
 
 
 def _small(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -214,9 +215,9 @@ class AgentFilter(Body):
     version: list[Number] | None = None
 
     def matches(self, call: dict[str, Any]) -> bool:
-        """Return whether the call is of this agent."""
-        versions = self.version or [call["agent_version"]]
-        return call["agent_id"] == self.agent_id and call["agent_version"] in versions
+        """Return whether the call or chat is of this agent."""
+        version = call.get("agent_version", call.get("version"))
+        return call["agent_id"] == self.agent_id and (not self.version or version in self.version)
 
 
 class ToolCallFilter(Body):
@@ -245,41 +246,58 @@ class ToolCallFilter(Body):
 
 
 class Criteria(Body):
-    """`filter_criteria`: all must be met. Unknown names are rejected, because a misspelt one would
-    list every call."""
+    """`filter_criteria` of calls and chats: all must be met. Unknown names are rejected, because a
+    misspelt one would list everything."""
 
     model_config = ConfigDict(extra="forbid")
 
     agent: list[AgentFilter] | None = None
     agent_tag: EnumFilter | None = None
+    user_sentiment: EnumFilter | None = None
+    direction: EnumFilter | None = None
+    disconnection_reason: EnumFilter | None = None
+    start_timestamp: Amount | None = None
+    end_timestamp: Amount | None = None
+    duration_ms: Amount | None = None
+    combined_cost: Amount | None = None
+    data_storage_setting: EnumFilter | None = None
+    custom_analysis_data: list[Keyed] | None = None
+    custom_attributes: list[Keyed] | None = None
+
+
+class ChatCriteria(Criteria):
+    """`filter_criteria` of list-chats."""
+
+    chat_id: Annotated[StringFilter | EnumFilter, Field(discriminator="type")] | None = None
+    chat_status: EnumFilter | None = None
+    chat_type: EnumFilter | None = None
+    chat_successful: BooleanFilter | None = None
+    agent_number: StringFilter | None = None
+    user_number: StringFilter | None = None
+
+
+class CallCriteria(Criteria):
+    """`filter_criteria` of list-calls."""
+
     batch_call_id: StringFilter | None = None
     call_id: Annotated[StringFilter | EnumFilter, Field(discriminator="type")] | None = None
     call_status: EnumFilter | None = None
     call_type: EnumFilter | None = None
     call_successful: BooleanFilter | None = None
     in_voicemail: BooleanFilter | None = None
-    user_sentiment: EnumFilter | None = None
-    direction: EnumFilter | None = None
-    disconnection_reason: EnumFilter | None = None
     from_number: StringFilter | None = None
     to_number: StringFilter | None = None
-    start_timestamp: Amount | None = None
-    end_timestamp: Amount | None = None
-    duration_ms: Amount | None = None
-    combined_cost: Amount | None = None
     e2e_latency_p50: Amount | None = None
-    data_storage_setting: EnumFilter | None = None
     metadata: list[Keyed] | None = None
     dynamic_variables: list[Keyed] | None = None
-    custom_analysis_data: list[Keyed] | None = None
-    custom_attributes: list[Keyed] | None = None
     tool_calls: list[ToolCallFilter] | None = None
 
 
 # Path of a filter's field in the call object, if it is not the filter's name.
-_ANALYSED = ("call_successful", "in_voicemail", "user_sentiment", "custom_analysis_data")
-_PATHS = {name: ("call_analysis", name) for name in _ANALYSED} | {
-    "combined_cost": ("call_cost", "combined_cost"),
+_ANALYSED = (
+    "call_successful", "chat_successful", "in_voicemail", "user_sentiment", "custom_analysis_data"
+)  # fmt: skip
+_PATHS = {
     "e2e_latency_p50": ("latency", "e2e", "p50"),
     "dynamic_variables": ("retell_llm_dynamic_variables",),
 }
@@ -297,7 +315,11 @@ def _holds(call: dict[str, Any], name: str, asked: Any) -> bool:
         return not asked or any(one.matches(call) for one in asked)
     if name == "tool_calls":
         return all(one.matches(call) for one in asked)
-    value = _at(call, _PATHS.get(name, (name,)))
+    path = _PATHS.get(name, (name,))
+    if name in _ANALYSED or name == "combined_cost":
+        part = "cost" if name == "combined_cost" else "analysis"
+        path = (f"{'call' if 'call_id' in call else 'chat'}_{part}", name)
+    value = _at(call, path)
     if isinstance(asked, list):
         return all(meets(one, _at(value, (one.key,))) for one in asked)
     return meets(asked, value)
@@ -332,12 +354,19 @@ def _tool_calls(
 
 
 # An item has no transcripts; get-call has.
-_NOT_LISTED = ("transcript", "transcript_object", "transcript_with_tool_calls")
+_NOT_LISTED = (
+    "transcript", "transcript_object", "transcript_with_tool_calls", "message_with_tool_calls"
+)  # fmt: skip
+
+
+def id_of(entity: dict[str, Any]) -> str:
+    """Return the id of a call or chat."""
+    return str(entity.get("call_id") or entity["chat_id"])
 
 
 @dataclass(frozen=True)
 class ListedCall:
-    """A call and the time it is sorted by if it never started: its creation."""
+    """A call or chat, and the time it is sorted by if it never started: its creation."""
 
     call: dict[str, Any]
     created_ms: int
@@ -345,11 +374,11 @@ class ListedCall:
     @property
     def position(self) -> tuple[int, str]:
         """Its unique position in the list."""
-        return self.call.get("start_timestamp", self.created_ms), self.call["call_id"]
+        return self.call.get("start_timestamp", self.created_ms), id_of(self.call)
 
 
 class ListOrder(Body):
-    """The body of list-calls."""
+    """The body of a list."""
 
     filter_criteria: Criteria = Criteria()
     sort_order: Literal["ascending", "descending"] = "descending"
@@ -360,13 +389,25 @@ class ListOrder(Body):
 
     @model_validator(mode="after")
     def _one_way_on(self) -> ListOrder:
-        if self.pagination_key is not None and self.skip is not None:
+        if self.pagination_key is not None and self.skip:
             raise ValueError("pagination_key and skip cannot be used together")
         return self
 
 
+class CallListOrder(ListOrder):
+    """The body of list-calls."""
+
+    filter_criteria: CallCriteria = CallCriteria()
+
+
+class ChatListOrder(ListOrder):
+    """The body of list-chats."""
+
+    filter_criteria: ChatCriteria = ChatCriteria()
+
+
 def page(calls: Iterable[ListedCall], order: ListOrder) -> dict[str, Any]:
-    """Return the response of list-calls. Raises Refusal 400 for an invalid key."""
+    """Return the response of list-calls or list-chats. Raises Refusal 400 for an invalid key."""
     down = order.sort_order == "descending"
     wanted = order.filter_criteria
     found = [c for c in calls if matches(c.call, wanted, created_ms=c.created_ms)]

@@ -21,6 +21,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response as BaseResponse
 
 from receiver.errors import Refusal, SettingsError
+from receiver.sandbox.chat_operations import ChatOperations
 from receiver.sandbox.companies import Account, read_data
 from receiver.sandbox.days import DAY_MS, stories
 from receiver.sandbox.deliveries import Deliverer, Delivery, Mischief, Reporter, Schedule
@@ -97,6 +98,7 @@ def _headers(name: str, limit: Limit, seen: deque[int], now_ms: int) -> dict[str
 
 def create_app(
     operations: Operations,
+    chats: ChatOperations,
     agents: AgentOperations,
     *,
     api_key: str,
@@ -106,7 +108,7 @@ def create_app(
 ) -> Flask:
     """Return the API of one account."""
     app = Flask("callhouse-sandbox", static_folder=None)
-    for method, path, status, answer in _routes(operations, agents):
+    for method, path, status, answer in _routes(operations, chats, agents):
         view = partial(_answer, answer, status)
         app.add_url_rule(path, f"{method} {path}", view, methods=[method])
     # Without the key, as for everybody who has a link.
@@ -147,9 +149,8 @@ def _limit_of(endpoint: str) -> str:
     return "list" if "/list-" in endpoint else "other"
 
 
-def _routes(operations: Operations, agents: AgentOperations) -> Iterator[Route]:
-    """Yield the routes; `id` is the call or agent in the path."""
-    calls = operations
+def _routes(calls: Operations, chats: ChatOperations, agents: AgentOperations) -> Iterator[Route]:
+    """Yield the routes; `id` is the call, chat or agent in the path."""
     yield "POST", "/v2/create-phone-call", 201, lambda _: calls.create_phone_call(_body())
     yield "POST", "/v2/create-web-call", 201, lambda _: calls.create_web_call(_body())
     yield "POST", "/v3/create-web-call", 201, lambda _: calls.join_web_call(_body())
@@ -159,6 +160,15 @@ def _routes(operations: Operations, agents: AgentOperations) -> Iterator[Route]:
     yield "DELETE", "/v2/delete-call/<call_id>", 204, calls.delete_call
     yield "POST", "/v2/stop-call/<call_id>", 204, calls.stop_call
     yield "PUT", "/rerun-call-analysis/<call_id>", 200, calls.rerun_analysis
+    yield "POST", "/create-chat", 201, lambda _: chats.create_chat(_body())
+    yield "POST", "/create-sms-chat", 201, lambda _: chats.create_sms_chat(_body())
+    yield "POST", "/create-chat-completion", 201, lambda _: chats.create_completion(_body())
+    yield "GET", "/get-chat/<chat_id>", 200, chats.get_chat
+    yield "POST", "/v3/list-chats", 200, lambda _: chats.list_chats(_body())
+    yield "PATCH", "/update-chat/<chat_id>", 200, lambda id: chats.update_chat(id, _body())
+    yield "PATCH", "/end-chat/<chat_id>", 204, chats.end_chat
+    yield "DELETE", "/delete-chat/<chat_id>", 204, chats.delete_chat
+    yield "PUT", "/rerun-chat-analysis/<chat_id>", 200, chats.rerun_analysis
     yield "POST", "/v2/list-agents", 200, lambda _: agents.list_agents(_query(), _body())
     versions, get = "/list-agent-versions/<agent_id>", "/get-agent/<agent_id>"
     yield "GET", versions, 200, lambda id: agents.list_versions(id, _query())
@@ -276,17 +286,17 @@ class Sandbox:
             posts=self._posts,
             deliverer=self._deliverer,
         )
-        operations = Operations(
-            seed=seed,
-            account=account,
-            workspace=self._workspace,
-            reporter=self._reporter,
-            scenario=BY_NAME[scenario] if scenario else None,
-            concurrency=concurrency,
-            now_ms=now_ms,
-        )
+        shared: dict[str, Any] = {
+            "seed": seed,
+            "account": account,
+            "workspace": self._workspace,
+            "reporter": self._reporter,
+            "now_ms": now_ms,
+        }
+        preset = BY_NAME[scenario] if scenario else None
         app = create_app(
-            operations,
+            Operations(**shared, scenario=preset, concurrency=concurrency),
+            ChatOperations(**shared),
             AgentOperations(self._workspace, now_ms),
             api_key=api_key,
             limits={} if limits is None else {**LIMITS, **limits},
@@ -327,7 +337,12 @@ class Sandbox:
     @property
     def calls(self) -> dict[str, dict[str, Any]]:
         """Every current call object, by call_id."""
-        return self._workspace.calls()
+        return self._workspace.objects()
+
+    @property
+    def chats(self) -> dict[str, dict[str, Any]]:
+        """Every current chat object, by chat_id."""
+        return self._workspace.objects("chat_id")
 
     @property
     def agents(self) -> list[str]:
@@ -365,8 +380,8 @@ class Sandbox:
         )
         planned = 0
         for story in past:
-            if story.call is not None:
-                self._workspace.add(StoredCall(story.call, story.created_ms))
+            if story.entity is not None:
+                self._workspace.add(StoredCall(story.entity, story.created_ms))
             if deliver and story.events:
                 planned += self._reporter.report_past(story.events, backdated=backdated)
         return planned

@@ -1,4 +1,4 @@
-"""The state of an account: its calls and agents. Every method is thread-safe."""
+"""The state of an account: its calls, chats and agents. Every method is thread-safe."""
 
 import threading
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from receiver.sandbox.calls import (
 )
 from receiver.sandbox.companies import Account, AgentVersion, account_agents
 from receiver.sandbox.days import FROM_THE_START, Event, call_events, twisted, with_updates
-from receiver.sandbox.orders import ListedCall
+from receiver.sandbox.orders import ListedCall, id_of
 from receiver.sandbox.plans import Scenario, planned
 from receiver.sandbox.timeline import starts_at
 
@@ -124,9 +124,14 @@ _LIVE = ("registered", "ongoing")
 CUSTOM_ATTRIBUTES = ("customer_tier", "campaign")
 
 
+def known_attributes(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes that the account has."""
+    return {name: value for name, value in given.items() if name in CUSTOM_ATTRIBUTES}
+
+
 @dataclass
 class StoredCall:
-    """A call: the current object, and its events, unless it is a past call.
+    """A call or chat: the current object, and its events, unless it is a past call.
 
     `changes` are the fields that requests have changed; events do not undo them. `course` counts
     how often the planned events were replaced: those of an earlier course are ignored.
@@ -140,7 +145,7 @@ class StoredCall:
 
 
 class Workspace:
-    """The calls and agents of the account."""
+    """The calls, chats and agents of the account. `id` is a call_id or chat_id."""
 
     def __init__(self, account: Account) -> None:
         self.lock = threading.RLock()
@@ -149,25 +154,25 @@ class Workspace:
         self._idempotent: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def add(self, stored: StoredCall) -> None:
-        """Add a call."""
+        """Add a call or chat."""
         with self.lock:
-            self._calls[stored.call["call_id"]] = stored
+            self._calls[id_of(stored.call)] = stored
 
-    def find(self, call_id: str) -> StoredCall | None:
-        """Return a call, or None if there is none."""
+    def find(self, id: str) -> StoredCall | None:
+        """Return a call or chat, or None if there is none."""
         with self.lock:
-            return self._calls.get(call_id)
+            return self._calls.get(id)
 
-    def get(self, call_id: str) -> StoredCall:
-        """Return a call. Raises Refusal 404."""
-        stored = self.find(call_id)
-        if stored is None:
+    def get(self, id: str, key: str = "call_id") -> StoredCall:
+        """Return a call, or with `key` chat_id a chat. Raises Refusal 404."""
+        stored = self.find(id)
+        if stored is None or key not in stored.call:
             raise Refusal(404, NOT_FOUND)
         return stored
 
     def advance(self, call_id: str, course: int, call: dict[str, Any]) -> dict[str, Any] | None:
-        """Set the call object and return it with its changes; None if the course was replaced, or
-        the call deleted."""
+        """Set the object and return it with its changes; None if the course was replaced, or the
+        object deleted."""
         with self.lock:
             stored = self._calls.get(call_id)
             if stored is None or stored.course != course:
@@ -175,34 +180,35 @@ class Workspace:
             stored.call = changed(call, stored.changes)
             return stored.call
 
-    def change(self, call_id: str, changes: dict[str, Any]) -> dict[str, Any]:
-        """Change fields of a call permanently. Raises Refusal 404."""
+    def change(self, id: str, changes: dict[str, Any], key: str = "call_id") -> dict[str, Any]:
+        """Change fields of a call or chat permanently. Raises Refusal 404."""
         with self.lock:
-            stored = self.get(call_id)
+            stored = self.get(id, key)
             stored.changes = stored.changes | changes
             stored.call = changed(stored.call, changes)
             return stored.call
 
-    def remove(self, call_id: str) -> None:
-        """Delete a call. Raises Refusal 404."""
+    def remove(self, id: str, key: str = "call_id") -> None:
+        """Delete a call or chat. Raises Refusal 404."""
         with self.lock:
-            self.get(call_id)
-            del self._calls[call_id]
+            self.get(id, key)
+            del self._calls[id]
 
-    def listed(self) -> list[ListedCall]:
-        """Return all calls, for a list."""
+    def listed(self, key: str = "call_id") -> list[ListedCall]:
+        """Return all calls, or with `key` chat_id all chats, for a list."""
         with self.lock:
-            return [ListedCall(stored.call, stored.created_ms) for stored in self._calls.values()]
+            found = [stored for stored in self._calls.values() if key in stored.call]
+            return [ListedCall(stored.call, stored.created_ms) for stored in found]
 
-    def calls(self) -> dict[str, dict[str, Any]]:
-        """Return all current call objects."""
+    def objects(self, key: str = "call_id") -> dict[str, dict[str, Any]]:
+        """Return all current call objects, or with `key` chat_id chat objects."""
         with self.lock:
-            return {call_id: stored.call for call_id, stored in self._calls.items()}
+            return {id: stored.call for id, stored in self._calls.items() if key in stored.call}
 
     def live_calls(self) -> int:
         """Return how many calls are not over."""
         with self.lock:
-            return sum(stored.call["call_status"] in _LIVE for stored in self._calls.values())
+            return sum(call["call_status"] in _LIVE for call in self.objects().values())
 
     def same_order(self, key: str, now_ms: int) -> dict[str, Any] | None:
         """Return the call that was created with this idempotency key within the hour."""
@@ -243,5 +249,9 @@ def changed(call: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def _content(name: str, scrubbed: bool) -> bool:
     """Whether a field has speech or recordings; with `scrubbed`, scrubbed fields are kept."""
-    content = "transcript" in name or (name.endswith("_url") and name != "opt_in_signed_url")
+    content = (
+        "transcript" in name
+        or "message" in name
+        or (name.endswith("_url") and name != "opt_in_signed_url")
+    )
     return content and not (scrubbed and name.startswith("scrubbed_"))

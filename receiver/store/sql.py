@@ -6,7 +6,16 @@ from schema.events import CUT
 from schema.rows import DISCRIMINATORS
 from schema.sql.macros import plain
 from schema.sql.views import read
-from schema.tables import ACCOUNT_KEYS, CALL_TABLES, CALLS, CHAT_TABLES, COVERAGE, SYNCS, Table
+from schema.tables import (
+    ACCOUNT_KEYS,
+    CALL_TABLES,
+    CALLS,
+    CHAT_TABLES,
+    CHATS,
+    COVERAGE,
+    SYNCS,
+    Table,
+)
 
 
 def rows_after(table: Table, *, is_first: bool) -> str:
@@ -182,40 +191,50 @@ DRIFT = "SELECT * FROM drift ORDER BY entities DESC, place, what, name"
 # -- what is here of a call that Retell has --------------------------------------------------------
 
 
-def _has_transcript(call: str) -> str:
-    return (
-        f"(EXISTS (SELECT 1 FROM transcripts t WHERE t.call_id = {call}) "
-        f"OR EXISTS (SELECT 1 FROM utterances t WHERE t.call_id = {call}))"
-    )
-
-
-def _is_analysed(call: str) -> str:
-    return f"EXISTS (SELECT 1 FROM analyses a WHERE a.call_id = {call})"
-
-
-STORED_CALL = (
-    f"SELECT u.asked_at, u.gone_at IS NOT NULL, "
+# Of calls and of chats: their table, and whether a row `c` has a transcript, an analysis and its
+# final cost.
+_PARTS = {
+    "call": (
+        CALLS,
+        "(EXISTS (SELECT 1 FROM transcripts t WHERE t.call_id = c.call_id) "
+        "OR EXISTS (SELECT 1 FROM utterances t WHERE t.call_id = c.call_id))",
+        "EXISTS (SELECT 1 FROM analyses a WHERE a.call_id = c.call_id)",
+        "coalesce(c.cost_is_final, 0) = 1",
+    ),
+    "chat": (
+        CHATS,
+        "(c.transcript IS NOT NULL "
+        "OR EXISTS (SELECT 1 FROM chat_messages t WHERE t.chat_id = c.chat_id))",
+        "(c.chat_summary IS NOT NULL OR c.user_sentiment IS NOT NULL "
+        "OR c.chat_successful IS NOT NULL OR c.custom_analysis_data IS NOT NULL)",
+        "c.combined_cost_cents IS NOT NULL",
+    ),
+}
+STORED = {
+    entity_type: f"SELECT u.asked_at, u.gone_at IS NOT NULL, "
     "EXISTS (SELECT 1 FROM erasures e WHERE e.entity_id = k.id AND e.scope <> 'recordings'), "
-    "c.call_id IS NOT NULL, "
-    f"{_has_transcript('k.id')}, {_is_analysed('k.id')}, "
-    f"{', '.join(f'c.{name}' for name in CALLS.names)} "
-    "FROM (SELECT ? AS id) k LEFT JOIN calls c ON c.call_id = k.id "
+    f"c.{table.key[0]} IS NOT NULL, {has_transcript}, {is_analysed}, "
+    f"{', '.join(f'c.{name}' for name in table.names)} "
+    f"FROM (SELECT ? AS id) k LEFT JOIN {table.name} c ON c.{table.key[0]} = k.id "
     "LEFT JOIN upstream_calls u ON u.call_id = k.id"
-)
+    for entity_type, (table, has_transcript, is_analysed, _) in _PARTS.items()
+}
 PUT_ACCOUNT_KEY = upsert(ACCOUNT_KEYS)
 ACCOUNT_OF_KEY = "SELECT account FROM account_keys WHERE key_id = ?"
 ACCOUNT_KEYS_STORED = "SELECT key_id, account FROM account_keys"
 _KEYS_OF_ACCOUNT = "(SELECT key_id FROM account_keys WHERE account = {})"
 # Calls that only other accounts brought are left out: Retell would answer this account's key that
 # they do not exist.
-_IS_OURS = (
-    "EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.call_id "
+_IS_OURS = {
+    entity_type: f"EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.{table.key[0]} "
     f"AND o.key_id IN {_KEYS_OF_ACCOUNT.format(':account')})"
-)
-_IS_OURS_OR_NOBODYS = (
-    f"({_IS_OURS} OR NOT EXISTS (SELECT 1 FROM observations o "
-    "WHERE o.entity_id = c.call_id AND o.key_id IS NOT NULL))"
-)
+    for entity_type, (table, *_) in _PARTS.items()
+}
+_IS_OURS_OR_NOBODYS = {
+    entity_type: f"({_IS_OURS[entity_type]} OR NOT EXISTS (SELECT 1 FROM observations o "
+    f"WHERE o.entity_id = c.{table.key[0]} AND o.key_id IS NOT NULL))"
+    for entity_type, (table, *_) in _PARTS.items()
+}
 _IS_ANOTHERS = f"key_id NOT IN {_KEYS_OF_ACCOUNT.format('?')}"
 HAS_OTHER_ACCOUNT = f"SELECT EXISTS (SELECT 1 FROM observations WHERE {_IS_ANOTHERS})"
 HAS_OTHER_SYNC = f"SELECT EXISTS (SELECT 1 FROM syncs WHERE key_id <> '' AND {_IS_ANOTHERS})"
@@ -224,19 +243,28 @@ _IN_SPAN = plain(
     "(call_time(c) BETWEEN :low AND :high OR (call_time(c) IS NULL AND :low <= 0)) "
     "AND (CAST(:agent AS TEXT) IS NULL OR c.agent_id = :agent)"
 )
-OPEN_CALLS = plain(
-    f"SELECT c.call_id, {_IS_OURS} FROM calls c WHERE {_IN_SPAN} "
-    f"AND (NOT is_over(c) OR coalesce(c.cost_is_final, 0) <> 1 OR NOT {_is_analysed('c.call_id')} "
-    f"OR NOT {_has_transcript('c.call_id')}) AND {_IS_OURS_OR_NOBODYS} ORDER BY c.call_id"
-)
-STARTED_CALLS = (
-    f"SELECT c.call_id, {_IS_OURS} FROM calls c WHERE {_IN_SPAN} AND c.start_timestamp IS NOT NULL "
-    f"AND {_IS_OURS_OR_NOBODYS} ORDER BY c.call_id"
-)
-GONE_CALLS = plain(
-    "SELECT c.agent_id, c.agent_name, call_time(c) "
-    "FROM upstream_calls u JOIN calls c ON c.call_id = u.call_id WHERE u.gone_at IS NOT NULL "
-    f"AND (CAST(:agent AS TEXT) IS NULL OR c.agent_id = :agent) AND {_IS_OURS_OR_NOBODYS}"
+UNFINISHED = {
+    entity_type: plain(
+        f"SELECT c.{table.key[0]}, {_IS_OURS[entity_type]} FROM {table.name} c WHERE {_IN_SPAN} "
+        f"AND (NOT is_over(c) OR NOT {has_final_cost} OR NOT {is_analysed} "
+        f"OR NOT {has_transcript}) AND {_IS_OURS_OR_NOBODYS[entity_type]} ORDER BY 1"
+    )
+    for entity_type, (table, has_transcript, is_analysed, has_final_cost) in _PARTS.items()
+}
+STARTED = {
+    entity_type: f"SELECT c.{table.key[0]}, {_IS_OURS[entity_type]} FROM {table.name} c "
+    f"WHERE {_IN_SPAN} AND c.start_timestamp IS NOT NULL "
+    f"AND {_IS_OURS_OR_NOBODYS[entity_type]} ORDER BY 1"
+    for entity_type, (table, *_) in _PARTS.items()
+}
+GONE = " UNION ALL ".join(
+    plain(
+        "SELECT c.agent_id, c.agent_name, call_time(c) "
+        f"FROM upstream_calls u JOIN {table.name} c ON c.{table.key[0]} = u.call_id "
+        "WHERE u.gone_at IS NOT NULL AND (CAST(:agent AS TEXT) IS NULL OR c.agent_id = :agent) "
+        f"AND {_IS_OURS_OR_NOBODYS[entity_type]}"
+    )
+    for entity_type, (table, *_) in _PARTS.items()
 )
 NOTE_ASKED = (
     "INSERT INTO upstream_calls (call_id, asked_at, account) VALUES (?, ?, ?) "

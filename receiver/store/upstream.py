@@ -1,4 +1,7 @@
-"""What is stored of the calls that Retell lists, and storing what sync and coverage find."""
+"""What is stored of the calls and chats that Retell lists, and storing what sync and coverage find.
+
+`entity_type` is call or chat.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
@@ -18,14 +21,14 @@ from receiver.store.ingest import (
 from receiver.store.protocols import Connection
 from schema import merge
 from schema.events import Fields
-from schema.tables import CALLS
+from schema.tables import CALLS, CHATS
 
 _MAX_MS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCallStatus:
-    """Which parts of a call are stored; `row` is its row of calls, None if there is none.
+    """Which parts of a call or chat are stored; `row` is its row, None if there is none.
 
     `is_erased`: nothing more of it is taken. With a row, its bodies were pruned.
     """
@@ -58,18 +61,19 @@ class SyncRow:
     account: str | None = None
 
 
-def call_statuses(where: Location, call_ids: Iterable[str]) -> dict[str, StoredCallStatus]:
-    """Which parts of each of the calls are stored."""
+def statuses(where: Location, entity_type: str, ids: Iterable[str]) -> dict[str, StoredCallStatus]:
+    """Which parts of each of the calls or chats are stored."""
     with reading(where) as connection:
-        return {call_id: _status(connection, call_id) for call_id in call_ids}
+        return {id: _status(connection, entity_type, id) for id in ids}
 
 
-def _status(connection: Connection, call_id: str) -> StoredCallStatus:
+def _status(connection: Connection, entity_type: str, id: str) -> StoredCallStatus:
     asked_at, is_gone, is_erased, is_stored, transcript, analysed, *row = connection.execute(
-        sql.STORED_CALL, (call_id,)
+        sql.STORED[entity_type], (id,)
     ).fetchone()
+    names = (CHATS if entity_type == "chat" else CALLS).names
     return StoredCallStatus(
-        row=dict(zip(CALLS.names, row, strict=True)) if is_stored else None,
+        row=dict(zip(names, row, strict=True)) if is_stored else None,
         has_transcript=bool(transcript),
         is_analysed=bool(analysed),
         asked_at=asked_at,
@@ -78,35 +82,47 @@ def _status(connection: Connection, call_id: str) -> StoredCallStatus:
     )
 
 
-def stored_fields(where: Location, call_ids: Iterable[str]) -> dict[str, Fields]:
-    """The fold of all observations of each of the calls; empty for one that is not stored."""
+def stored_fields(where: Location, entity_type: str, ids: Iterable[str]) -> dict[str, Fields]:
+    """The fold of all observations of each; empty for one that is not stored."""
     with reading(where) as connection:
-        return {call_id: _stored_fields(connection, call_id) for call_id in call_ids}
+        return {id: _stored_fields(connection, entity_type, id) for id in ids}
 
 
-def _stored_fields(connection: Connection, call_id: str) -> Fields:
-    known = usable_rows(observation_rows(connection, call_id), "call")
-    return merge.fold(load(connection, call_id, row) for row in known)
+def _stored_fields(connection: Connection, entity_type: str, id: str) -> Fields:
+    known = usable_rows(observation_rows(connection, id), entity_type)
+    return merge.fold(load(connection, id, row) for row in known)
 
 
-def open_calls(
-    where: Location, *, since: int | None, until: int | None, agent_id: str | None, account: str
+def unfinished(
+    where: Location,
+    entity_type: str,
+    *,
+    since: int | None,
+    until: int | None,
+    agent_id: str | None,
+    account: str,
 ) -> dict[str, bool]:
-    """Stored calls that are not complete, of those that began from `since` to `until`.
+    """What is stored and not complete, of what began from `since` to `until`.
 
-    Only calls of the account (True), and calls without a key (False).
+    Only that of the account (True), and that without a key (False).
     """
-    return _calls(where, sql.OPEN_CALLS, since, until, agent_id, account)
+    return _ids(where, sql.UNFINISHED[entity_type], since, until, agent_id, account)
 
 
-def started_calls(
-    where: Location, *, since: int | None, until: int | None, agent_id: str | None, account: str
+def started(
+    where: Location,
+    entity_type: str,
+    *,
+    since: int | None,
+    until: int | None,
+    agent_id: str | None,
+    account: str,
 ) -> dict[str, bool]:
-    """All stored calls that began from `since` to `until`, of the same account."""
-    return _calls(where, sql.STARTED_CALLS, since, until, agent_id, account)
+    """All that is stored and began from `since` to `until`, of the same account."""
+    return _ids(where, sql.STARTED[entity_type], since, until, agent_id, account)
 
 
-def _calls(
+def _ids(
     where: Location,
     statement: str,
     since: int | None,
@@ -117,7 +133,7 @@ def _calls(
     span = {"low": 0 if since is None else since, "high": _MAX_MS if until is None else until}
     with reading(where) as connection:
         found = connection.execute(statement, span | {"agent": agent_id, "account": account})
-        return {call_id: bool(is_ours) for call_id, is_ours in found}
+        return {id: bool(is_ours) for id, is_ours in found}
 
 
 def has_other_account(where: Location, account: str) -> bool:
@@ -139,7 +155,7 @@ def store_fetched(
 ) -> list[Outcome]:
     """Store what was fetched and the sync's position in one transaction.
 
-    `asked` and `gone` are (call_id, milliseconds, account). `sync` is called again if the
+    `asked` and `gone` are (id, milliseconds, account). `sync` is called again if the
     transaction is retried. Raises StoreUnavailable.
     """
 
@@ -172,14 +188,12 @@ def syncs_of(where: Location, agent_id: str, account: str) -> list[SyncRow]:
 def gone_calls(
     where: Location, agent_id: str | None, account: str
 ) -> list[tuple[str, str | None, int]]:
-    """(agent_id, agent_name, when it was) of stored calls that Retell no longer has.
+    """(agent_id, agent_name, when it was) of stored calls and chats that Retell no longer has.
 
-    Without calls that only other accounts have.
+    Without those that only other accounts have.
     """
     with reading(where) as connection:
-        found = connection.execute(
-            sql.GONE_CALLS, {"agent": agent_id, "account": account}
-        ).fetchall()
+        found = connection.execute(sql.GONE, {"agent": agent_id, "account": account}).fetchall()
     return [(agent or "", name, at or 0) for agent, name, at in found]
 
 

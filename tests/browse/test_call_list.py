@@ -11,11 +11,11 @@ import pytest
 
 from receiver import config
 from receiver.browse.pages import call_list
-from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 from receiver.store.rollups import roll_up
 from schema.disconnection_reasons import REASONS
 from tests.support.browsing import START, visiting
+from tests.support.days import day
 from tests.support.webhooks import KEY
 
 # Datasette serves files.

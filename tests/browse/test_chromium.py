@@ -13,10 +13,10 @@ import pytest
 from receiver.browse import access
 from receiver.browse.access import hash_password
 from receiver.browse.charts import DASHBOARDS
-from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 from tests.support import running
 from tests.support.browsing import NEEDS_BROWSER
+from tests.support.days import day
 
 pytestmark = NEEDS_BROWSER
 PASSWORD = "a password for the test"

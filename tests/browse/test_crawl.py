@@ -17,11 +17,11 @@ import httpx
 import pytest
 
 from receiver.browse.formatting import format_dollars, format_duration
-from receiver.sandbox.days import day
 from receiver.store import migrate, open_store, receive
 from schema.disconnection_reasons import REASONS
 from tests.support import naive_model, running
 from tests.support.browsing import NEEDS_BROWSER
+from tests.support.days import day
 from tests.support.engines import url_of
 
 pytestmark = [*NEEDS_BROWSER, pytest.mark.slow]

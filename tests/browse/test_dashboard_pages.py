@@ -13,9 +13,9 @@ from receiver import config
 from receiver.browse import access
 from receiver.browse.charts import DASHBOARDS
 from receiver.browse.server import serving
-from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 from tests.support.browsing import START, simple
+from tests.support.days import day
 from tests.support.storing import stored
 from tests.support.webhooks import KEY
 

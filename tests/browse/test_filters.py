@@ -10,10 +10,10 @@ import pytest
 from receiver import config
 from receiver.browse.formatting import parse_filter
 from receiver.browse.server import serving
-from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive, roll_up
 from receiver.store.connection import connect_readonly
 from schema.view_descriptions import VIEWS
+from tests.support.days import day
 
 START = 1_778_284_800_000
 ZONE = "Asia/Kolkata"

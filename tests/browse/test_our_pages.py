@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from receiver import config
-from receiver.sandbox.days import day
 from receiver.store import receive
 from tests.support.browsing import START, simple, visiting
+from tests.support.days import day
 from tests.support.storing import ERASE, plant, stored
 from tests.support.webhooks import KEY, payload
 

@@ -8,12 +8,12 @@ from contextlib import closing
 import pytest
 
 from receiver.config import load
-from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 from receiver.store.connection import sqlite3
 from schema.questions import parse, questions
 from tests.support import ROOT
 from tests.support.browsing import visiting
+from tests.support.days import day
 from tests.support.webhooks import KEY
 
 QUESTIONS = list(questions().values())

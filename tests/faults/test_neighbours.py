@@ -11,12 +11,12 @@ import httpx
 import pytest
 
 from receiver.browse import access
-from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
 from tests.faults.checking import check
 from tests.faults.harness import pair, sha256
 from tests.faults.neighbours import ATTACKS
 from tests.support import running
+from tests.support.days import day
 
 pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 

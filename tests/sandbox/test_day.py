@@ -19,9 +19,9 @@ import pytest
 
 from receiver.sandbox.calls import call_cost
 from receiver.sandbox.companies import agent_named
-from receiver.sandbox.days import Delivery, day
 from receiver.sandbox.plans import Kind, Plan
 from schema.products import product_family
+from tests.support.days import Delivery, day
 
 DAY_START_MS = 1_772_409_600_000  # 2026-03-02, a Monday
 DAY_MS = 86_400_000
@@ -109,7 +109,7 @@ class TestDay:
 
     def test_bytes_do_not_depend_on_hash_randomisation(self):
         script = (
-            "import hashlib; from receiver.sandbox.days import day\n"
+            "import hashlib; from tests.support.days import day\n"
             f"sent = day(1, day_start_ms={DAY_START_MS}, calls=12)\n"
             "print(hashlib.sha256(b''.join(each.body for each in sent)).hexdigest())"
         )

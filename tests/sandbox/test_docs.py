@@ -7,6 +7,7 @@ from random import Random
 from click.testing import CliRunner
 
 from receiver.cli import main
+from receiver.sandbox.chat_operations import ChatOperations
 from receiver.sandbox.companies import Account
 from receiver.sandbox.deliveries import Mischief
 from receiver.sandbox.operations import AgentOperations, Operations
@@ -49,8 +50,11 @@ def test_every_route_is_documented_and_no_other():
         now_ms=lambda: 0,
     )
     agents = AgentOperations(workspace, lambda: 0)
+    chats = ChatOperations(
+        seed=1, account=Account(Random(1)), workspace=workspace, reporter=None, now_ms=lambda: 0
+    )
     app = create_app(
-        operations, agents, api_key=KEY, limits={}, now_ms=lambda: 0, say=lambda *_: None
+        operations, chats, agents, api_key=KEY, limits={}, now_ms=lambda: 0, say=lambda *_: None
     )
     served = {
         f"{method} {rule.rule.replace('<path:', '{').replace('<', '{').replace('>', '}')}"

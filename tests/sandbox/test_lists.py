@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.errors import Refusal
-from receiver.sandbox.orders import ListedCall, ListOrder, page
+from receiver.sandbox.orders import CallListOrder, ListedCall, page
 
 TEXTS = st.sampled_from(["", "a", "b", "ab", "ba", "1", "2", "true"])
 NUMBERS = st.sampled_from([0, 1, 2, 1.5])
@@ -169,7 +169,7 @@ def listed(calls, **body):
         ListedCall({n: v for n, v in c.items() if n != "created_ms"}, c["created_ms"])
         for c in calls
     ]
-    return page(listed, ListOrder.parse(body))
+    return page(listed, CallListOrder.parse(body))
 
 
 def ids(answer):

@@ -6,10 +6,10 @@ import pytest
 from click.testing import CliRunner
 
 from receiver.cli import main
-from receiver.sandbox.days import day
 from receiver.store import migrate, rebuild, receive
 from schema.events import EVENTS
 from schema.sql.macros import unknown_event
+from tests.support.days import day
 from tests.support.engines import url_of
 from tests.support.storing import stored
 from tests.support.webhooks import PAYLOADS

@@ -116,7 +116,7 @@ def _search_command(result: Any, said: Any) -> None:
 def canaries() -> set[str]:
     """Words and tokens of the payloads and of the sandbox's calls that stand in no source file, and
     in no agent's name: reports tell agents apart."""
-    from receiver.sandbox.days import day
+    from tests.support.days import day
 
     bodies = [path.read_bytes() for path in (ROOT / "tests/payloads").glob("*.json")]
     bodies += [delivery.body for delivery in day(1, day_start_ms=0, calls=40)]

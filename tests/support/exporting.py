@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from receiver import config
 from receiver.addresses import Location
 from receiver.cli import main
-from receiver.sandbox.days import day
 from receiver.store import Store, migrate, receive
+from tests.support.days import day
 from tests.support.engines import url_of
 
 DAY_MS = 1_778_544_000_000  # 2026-05-12

@@ -4,10 +4,10 @@ import math
 import re
 from decimal import Decimal
 
-from receiver.sandbox.days import day
 from receiver.store import open_store, receive
 from receiver.store.engine import reading
 from schema.sql.views import views
+from tests.support.days import day
 from tests.support.storing import add
 from tests.support.viewing import (
     HANGUP,

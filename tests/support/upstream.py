@@ -69,18 +69,22 @@ class Account:
         return answer.json()["call_id"]
 
     def delete(self, call_id) -> None:
-        answer = httpx.delete(
-            f"{self.box.url}/v2/delete-call/{call_id}",
-            headers={"Authorization": f"Bearer {self.key}"},
-        )
-        assert answer.status_code == 204
+        assert self.request("DELETE", f"/v2/delete-call/{call_id}").status_code == 204
+
+    def request(self, method, path, **options) -> httpx.Response:
+        """Send a request to the sandbox itself."""
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return httpx.request(method, f"{self.box.url}{path}", headers=headers, **options)
 
     def tell(self, call, *, event="call_analyzed", key=None) -> None:
         """Store a call object as its webhook would."""
-        body = json.dumps({"event": event, "call": call}).encode()
+        self.tell_body({"event": event, "call": call}, key=key)
+
+    def tell_body(self, body, *, key=None) -> None:
+        """Store a body as its webhook would."""
         self.store.add(
             receive(
-                body,
+                json.dumps(body).encode(),
                 source="webhook",
                 observed_at=self.now_ms,
                 received_at=self.now_ms,

@@ -18,7 +18,6 @@ from receiver.browse.charts import DASHBOARDS
 from receiver.browse.limits import Limits, stored_limits
 from receiver.browse.pages import DATABASE, MASKED, database_of, is_admin, reviewer
 from receiver.browse.server import serving
-from receiver.sandbox.days import day
 from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect
 from schema.questions import questions
@@ -35,6 +34,7 @@ from tests.browse.access.roles import (
     START,
     pages,
 )
+from tests.support.days import day
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite

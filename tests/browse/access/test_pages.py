@@ -6,7 +6,6 @@ from urllib.parse import quote
 import pytest
 
 from receiver.browse.pages import DATABASE, MASKED
-from receiver.sandbox.days import day
 from receiver.store import receive
 from schema.personal import OPEN, PERSONAL
 from schema.sql.views import views
@@ -19,6 +18,7 @@ from tests.browse.access.roles import (
     START,
     pages,
 )
+from tests.support.days import day
 from tests.support.storing import stored
 
 # Datasette serves files.

@@ -20,11 +20,11 @@ from receiver.store.postgres.connection import Session
 from receiver.store.postgres.distributing import Placement
 from receiver.store.upstream import (
     SyncRow,
-    call_statuses,
-    open_calls,
-    started_calls,
+    started,
+    statuses,
     store_fetched,
     stored_fields,
+    unfinished,
 )
 from receiver.transfer import compare, copy
 from schema.tables import TABLES
@@ -133,10 +133,10 @@ def test_what_commands_ask_is_answered(cluster, path):
     for ask in (
         lambda where: show(where, "whole"),
         lambda where: state_of(where, "whole"),
-        lambda where: call_statuses(where, ["whole", "nobody"]),
-        lambda where: stored_fields(where, ["whole"]),
-        lambda where: open_calls(where, **spans),
-        lambda where: started_calls(where, **spans),
+        lambda where: statuses(where, "call", ["whole", "nobody"]),
+        lambda where: stored_fields(where, "call", ["whole"]),
+        lambda where: unfinished(where, "call", **spans),
+        lambda where: started(where, "call", **spans),
     ):
         assert ask(cluster) == ask(path)
     assert engine(cluster).look([])["writable"]

@@ -6,8 +6,8 @@ the histories of support/histories.py, through the real store, on a real server,
 
 import pytest
 
-from receiver.sandbox.days import day
 from receiver.store import Outcome, open_store, read_drift, rebuild, receive
+from tests.support.days import day
 from tests.support.histories import (
     blank_file,
     differences,

@@ -17,7 +17,7 @@ from receiver.store.postgres.citus_layout import LOCAL, REFERENCE
 from receiver.store.rollups import roll_up
 from receiver.store.upstream import (
     SyncRow,
-    call_statuses,
+    statuses,
     store_fetched,
     stored_fields,
     write_coverage,
@@ -101,8 +101,8 @@ def test_query_about_a_call_reads_its_partition(in_parts, spy):
     for ask in (
         show,
         state_of,
-        lambda *a: call_statuses(a[0], [a[1]]),
-        lambda *a: stored_fields(a[0], [a[1]]),
+        lambda *a: statuses(a[0], "call", [a[1]]),
+        lambda *a: stored_fields(a[0], "call", [a[1]]),
     ):
         assert ask(in_parts, "whole")
     assert [len(parts) for parts in check(in_parts, spy.said).values()] == [1] * 4

@@ -1,0 +1,180 @@
+"""Chats: their messages, from the same dialogues as calls, and their stages."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from receiver.sandbox.companies import (
+    Account,
+    Agent,
+    Dialogue,
+    Ending,
+    Node,
+    Say,
+    Slots,
+    Step,
+    Tool,
+    agent_named,
+    decided,
+    dialogues,
+    fill,
+    person,
+    read_data,
+    working_day,
+)
+from receiver.sandbox.wire import compact, hex_digits, number
+
+_FIXED = read_data("data/events.yaml")
+_HOUR_MS = 3_600_000
+_MESSAGE_COST = 0.2  # cents
+# Whether a person and an agent wrote something, not only a tool.
+_SPEAKERS = ("agent", "user")
+
+
+@dataclass
+class Messages:
+    """The messages of one chat and the time of the last."""
+
+    rng: Random
+    slots: Slots
+    now_ms: int
+    written: list[dict[str, Any]] = field(default_factory=list)
+    node: str = "begin"
+
+    def add(self, step: Step) -> None:
+        """Add the messages of a step."""
+        if isinstance(step, Say):
+            typing_ms = (1_200, 3_000) if step.role == "agent" else (6_000, 45_000)
+            text = self.rng.choice(step.texts).format_map(self.slots)
+            self.write(self.rng.randrange(*typing_ms), role=step.role, content=text)
+        elif isinstance(step, Node):
+            self.write(
+                20, role="state_transition", former_state_name=self.node, new_state_name=step.name
+            )
+            self.node = step.name
+        elif isinstance(step, Tool):
+            call_id = f"tool_call_{hex_digits(self.rng, 16)}"
+            arguments = compact(fill(step.arguments, self.slots))
+            tool = {"name": step.name, "arguments": arguments, "type": step.type}
+            self.write(300, role="tool_call_invocation", tool_call_id=call_id, **tool)
+            content = compact(fill(step.result, self.slots))
+            result = {"successful": step.successful, "content": content}
+            after_ms = self.rng.randrange(300, 1_500)
+            self.write(after_ms, role="tool_call_result", tool_call_id=call_id, **result)
+
+    def write(self, after_ms: int, **message: Any) -> None:
+        """Add a message, so many milliseconds after the last."""
+        self.now_ms += after_ms
+        message_id = f"msg_{hex_digits(self.rng, 24)}"
+        self.written.append({"message_id": message_id, **message, "created_timestamp": self.now_ms})
+
+
+def past_chats(
+    rng: Random, account: Account, day_start_ms: int, count: int
+) -> Iterator[dict[str, Any]]:
+    """Yield `count` analysed chats that began between 9:00 and 20:00."""
+    kinds = _FIXED["chats"]
+    for index in range(count):
+        key, chat_type, name = kinds[index % len(kinds)]
+        start_ms = day_start_ms + int(rng.uniform(9, 20) * _HOUR_MS)
+        yield _chat(rng, account, agent_named(key), chat_type, dialogues()[name], start_ms)
+
+
+def slots_of(rng: Random, agent: Agent, dialogue: Dialogue, start_ms: int) -> dict[str, Any]:
+    """Return what a dialogue is filled with."""
+    slots = person(rng, agent.country) | working_day(rng, start_ms, dialogue.language)
+    for choice in dialogue.choices:
+        slots |= rng.choice(choice)
+    return slots
+
+
+def content_of(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the fields made from the messages: themselves, transcript and cost."""
+    spoken = [message for message in messages if message["role"] in _SPEAKERS]
+    cost = number(round(_MESSAGE_COST * len(spoken), 7))
+    return {
+        "transcript": "".join(f"{m['role'].title()}: {m['content']}\n" for m in spoken),
+        "message_with_tool_calls": list(messages),
+        "chat_cost": {
+            "product_costs": [{"product": "gpt_4_1_text_testing", "cost": cost}],
+            "combined_cost": cost,
+        },
+    }
+
+
+def analysis_of(ending: Ending, slots: Slots) -> dict[str, Any]:
+    """Return the analysis of a chat that ended so."""
+    return {
+        "chat_summary": fill(ending.summary, slots),
+        "user_sentiment": ending.sentiment,
+        "chat_successful": ending.successful,
+        "custom_analysis_data": fill(ending.analysis, slots),
+    }
+
+
+def ended(chat: Mapping[str, Any], end_ms: int) -> dict[str, Any]:
+    """Return the fields of a chat's end. What only a chat by SMS has is not documented, but Retell
+    filters by it."""
+    over = {"chat_status": "ended", "end_timestamp": end_ms}
+    if chat["chat_type"] == "sms_chat":
+        over |= {
+            "duration_ms": end_ms - chat["start_timestamp"],
+            "disconnection_reason": "inactivity",
+        }
+    return over
+
+
+def _chat(
+    rng: Random,
+    account: Account,
+    agent: Agent,
+    chat_type: str,
+    dialogue: Dialogue,
+    start_ms: int,
+) -> dict[str, Any]:
+    slots = slots_of(rng, agent, dialogue, start_ms)
+    chat_id = f"chat_{hex_digits(rng, 27)}"
+    ending = rng.choice(dialogue.endings)
+    messages = Messages(rng, slots, start_ms)
+    for step in decided((*dialogue.opening, *ending.steps), rng):
+        messages.add(step)
+    chat = {
+        "chat_id": chat_id,
+        "agent_id": account.agent_ids[agent.key],
+        "version": agent.versions[-1].number,
+        "retell_llm_dynamic_variables": fill(agent.variables, slots),
+        "collected_dynamic_variables": {"last_node_name": messages.node},
+        "chat_type": chat_type,
+        "metadata": {"channel": chat_type, "visitor": f"V-{slots['ref']}"},
+        "custom_attributes": {"priority": rng.randrange(1, 4), "newsletter": rng.random() < 0.5},
+        "start_timestamp": start_ms,
+    }
+    if chat_type == "sms_chat":
+        chat |= {"direction": "inbound", "user_number": slots["e164"], "agent_number": agent.number}
+    end_ms = messages.now_ms + rng.randrange(30_000, 300_000)
+    chat |= ended(chat, end_ms) | content_of(messages.written)
+    return chat | {"chat_analysis": analysis_of(ending, slots)}
+
+
+def stages(rng: Random, chat: dict[str, Any]) -> tuple[tuple[int, str, dict[str, Any]], ...]:
+    """Return the events of an analysed chat: time, name and the chat object until then."""
+    known = {key: chat[key] for key in _FIXED["chat_from_the_start"] if key in chat}
+    before = {key: value for key, value in chat.items() if key != "chat_analysis"}
+    ended_ms = chat["end_timestamp"] + rng.randrange(200, 900)
+    return (
+        (chat["start_timestamp"] + 80, "chat_started", known | {"chat_status": "ongoing"}),
+        (ended_ms, "chat_ended", before),
+        (ended_ms + rng.randrange(2_000, 9_000), "chat_analyzed", chat),
+    )
+
+
+def replies(steps: Sequence[Step]) -> list[list[Step]]:
+    """Return what the agent does after each message of the person, in turn."""
+    turns: list[list[Step]] = [[]]
+    for step in steps:
+        if isinstance(step, Say) and step.role == "user":
+            turns.append([])
+        else:
+            turns[-1].append(step)
+    return [turn for turn in turns if any(isinstance(step, Say) for step in turn)]

@@ -1,0 +1,38 @@
+"""A day of the sandbox's calls, chats and alerts as the bodies that Retell posts."""
+
+from dataclasses import dataclass
+from random import Random
+
+from receiver.sandbox.companies import Account
+from receiver.sandbox.days import other_stories, past_calls, webhook_body
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One POST of Retell. `entity_id` is a call_id, a chat_id or empty."""
+
+    at_ms: int
+    event: str
+    entity_id: str
+    body: bytes
+
+
+def day(seed: int, *, day_start_ms: int, calls: int = 120) -> list[Delivery]:
+    """Return the deliveries of a day that starts at `day_start_ms`, in sending order.
+
+    Same arguments, same bytes. From 40 calls on, every kind of call and delivery is among them.
+    """
+    rng = Random(seed)
+    account = Account(rng)
+    deliveries: list[Delivery] = []
+    for call, _, reported in past_calls(rng, account, day_start_ms, calls):
+        for sent, again_ms in reported:
+            body = webhook_body(sent, call.plan.agent.event_timestamps)
+            deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
+            if again_ms is not None:
+                deliveries.append(Delivery(again_ms, sent.name, sent.entity_id, body))
+    for story in other_stories(rng, account, day_start_ms, calls):
+        for sent, _ in story.events:
+            body = webhook_body(sent, stamped=True)
+            deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
+    return sorted(deliveries, key=lambda delivery: delivery.at_ms)
