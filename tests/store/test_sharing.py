@@ -165,6 +165,19 @@ def test_poisoned_event_does_not_fail_its_neighbours(store, db, monkeypatch):
 
 
 @one_writer
+def test_only_a_poisoned_event_needs_savepoints(engine, store, monkeypatch):
+    plant(monkeypatch, ValueError())
+    statements = engine.statements(store, monkeypatch)
+    add(store, "call_ended", "a")
+    assert not [s for s in statements if s.startswith("SAVEPOINT")]
+    add(store, "call_ended", "poison")
+    assert [s for s in statements if s.startswith("SAVEPOINT")]
+    statements.clear()
+    add(store, "call_ended", "b")
+    assert not [s for s in statements if s.startswith("SAVEPOINT")]
+
+
+@one_writer
 def test_failing_storage_fails_all_that_share_the_transaction(store, db, monkeypatch):
     plant(monkeypatch, sqlite3.OperationalError("database or disk is full"))
     results = add_together(store, [body_of("call_ended", c) for c in ("a", "poison", "b")])
