@@ -1,6 +1,7 @@
 """Reviews on a mirror: written to the server, and shown at once."""
 
-from contextlib import closing
+import asyncio
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from receiver import config
 from receiver.browse.server import serving
 from receiver.store.connection import connect
+from receiver.store.reviewing import links
 from receiver.transfer import mirror
 from tests.support.browsing import simple
 from tests.support.engines import url_of
@@ -40,14 +42,20 @@ def mirrored(pg, tmp_path):
     return settings, tmp_path / "mirror.db"
 
 
-def review(settings, written):
+@contextmanager
+def browsing(settings, written):
     served = serving(settings, password_hash="a hash", written=written)
     try:
-        return posted(served, "admin", "/-/review", entity_id="call_1", note="Hm.", verdict="bad")
+        yield served
     finally:
         served.callhouse_writer.close()
         for database in served.databases.values():
             database.close()
+
+
+def review(settings, written):
+    with browsing(settings, written) as served:
+        return posted(served, "admin", "/-/review", entity_id="call_1", note="Hm.", verdict="bad")
 
 
 def test_review_is_on_server_and_mirror_at_once(mirrored, pg):
@@ -60,6 +68,17 @@ def test_review_is_on_server_and_mirror_at_once(mirrored, pg):
     assert found(path) == there
     look(pg, path, passes=2)
     assert found(path) == there
+
+
+def test_opened_link_is_counted_on_the_server(mirrored, pg):
+    settings, path = mirrored
+    with browsing(replace(settings, database=path), pg) as served:
+        posted(served, "admin", "/-/share", entity_id="call_1", days="7")
+        [link] = links(pg)
+        page = asyncio.run(served.client.get(served.callhouse_tokens.path(link)))
+    assert "Hello." in page.text
+    assert [link.times_opened for link in links(pg)] == [1]
+    assert links(path) == links(pg)
 
 
 def test_mirror_without_its_server_is_read_only(mirrored):

@@ -103,6 +103,7 @@ def test_link_opens_no_other_page(get, link):
         assert answer.status_code in (302, 403, 404), other
         assert WORD not in answer.text, other
     assert get(path, method="post").status_code == 405
+    assert get("/-/call/call_1").headers["location"].startswith("/-/login")
 
 
 def test_link_plays_recordings_of_its_call_only(get, link):
