@@ -20,6 +20,7 @@ from receiver.browse.middleware import (
     authenticated,
     with_security_headers,
 )
+from receiver.browse.pages.alerts import alerts_page
 from receiver.browse.pages.call_download import download_calls
 from receiver.browse.pages.call_filters import calls_url
 from receiver.browse.pages.call_list_page import call_list_page, former_search
@@ -144,6 +145,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/shared/(?P<token>[^/]+)/media/(?P<kind>[a-z_]+)$", shared_media),
         (r"^/-/statement$", statement_page),
         (r"^/-/status$", status_page),
+        (r"^/-/alerts$", alerts_page),
         (r"^/-/retention$", retention_page),
         (r"^/-/dashboards$", dashboards),
         (r"^/-/dashboards/(?P<slug>[^/]+)$", dashboard),
@@ -191,10 +193,16 @@ def extra_css_urls() -> list[str]:
 
 @hookimpl
 def menu_links(datasette: "Datasette", request: "Request | None") -> list[dict[str, str]]:
-    """The queue, for those who may review."""
-    if request is None or not pages.reviewer(datasette, request):
+    """The queue, for those who may review, and alerts, for those who see all calls."""
+    if request is None or not request.actor:
         return []
-    return [{"href": datasette.urls.path("/-/review"), "label": "Review"}]
+    links = []
+    if pages.reviewer(datasette, request):
+        links.append({"href": datasette.urls.path("/-/review"), "label": "Review"})
+    database = pages.database_of(datasette, request.actor)
+    if database and not pages.Reader(datasette, database).is_limited:
+        links.append({"href": datasette.urls.path("/-/alerts"), "label": "Alerts"})
+    return links
 
 
 @hookimpl

@@ -37,7 +37,9 @@ MAX_BODY_BYTES = 64 * 1024
 
 _MCP = "/-/mcp"
 # Forms. All other pages are read with GET.
-_POST_PATHS = ("/-/login", "/-/logout", "/-/review", "/-/share", "/-/statement", "/-/views")
+_POST_PATHS = tuple(
+    f"/-/{name}" for name in ("alerts", "login", "logout", "review", "share", "statement", "views")
+)
 _PUBLIC_PATHS = frozenset({"/-/login", "/-/logout", "/robots.txt", "/favicon.ico"})
 _PUBLIC_FOLDERS = ("/-/static/", "/-/static-plugins/")
 # A link to one call.

@@ -189,6 +189,7 @@ PAGES = (
     "/-/calls?min_cost=0.01",
     "/-/review",
     "/-/status",
+    "/-/alerts",
     "/-/retention",
     "/-/call/call_spoken",
     "/retell/call_log?_size=10",

@@ -238,7 +238,7 @@ def test_limited_login_reaches_no_other_database(limited, clients):
         for other in (DATABASE, MASKED, *(limited.database(n) for n in LIMITED if n != name)):
             for path in ("", ".json?sql=select+1", "/calls.csv", "/call_log.json"):
                 assert limited(f"/{other}{path}", name).status_code in (403, 404), (name, other)
-        for path in ("/-/status", "/-/retention"):
+        for path in ("/-/status", "/-/retention", "/-/alerts"):
             assert limited(path, name).status_code == 403
             assert limited(path, "reader").status_code == 200
 

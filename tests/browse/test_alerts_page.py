@@ -1,0 +1,102 @@
+"""/-/alerts: what is open and what was, and the forms of those who may write."""
+
+import asyncio
+
+import pytest
+
+from receiver import config
+from receiver.browse import access
+from receiver.browse.access import hash_password
+from receiver.browse.server import serving
+from receiver.store.alerts import Alert, Message, add_retell_alerts, write_run
+from tests.support.posting import cookies, posted
+from tests.support.storing import rows, stored
+
+pytestmark = pytest.mark.sqlite
+HASH = hash_password("a password", iterations=1)
+
+
+def alert(alert_id, **fields):
+    values = {
+        "rule": "success", "key": alert_id, "severity": "warning", "text": f"Text of {alert_id}",
+        "figures": "{}", "link": "/-/calls?agent=a", "cause": None, "opened_at": 1,
+        "seen_at": 2, "changed_at": 2,
+    }  # fmt: skip
+    return Alert(alert_id, **values | fields)
+
+
+@pytest.fixture
+def served(db_path, store):
+    opened = [
+        alert("one"),
+        alert("follows", cause="one"),
+        alert("over", resolved_at=2**42),
+        alert("old", resolved_at=5),
+    ]
+    message = Message("m", "t", 2**42, "Title <1>", "body", state="dead", problem="no answer")
+    write_run(store, opened, [], [message])
+    stored(store, {"event": "alert_triggered", "alert": {"name": "Too many <2>"}}, at=5)
+    add_retell_alerts(store, now_ms=9)
+    users = {name: access.User(name, HASH) for name in ("reviewer", "reader", "masked")}
+    access.save(access.path_beside(db_path), access.AccessList(users=users))
+    environ = {"CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}"}
+    served = serving(config.load(environ), password_hash="a hash")
+    yield served
+    served.callhouse_writer.close()
+    for database in served.databases.values():
+        database.close()
+
+
+@pytest.fixture
+def get(served):
+    def get(user, path="/-/alerts"):
+        return asyncio.run(served.client.get(path, cookies=cookies(served, user))).text
+
+    return get
+
+
+def test_page_shows_open_and_resolved_alerts(get):
+    page = get("masked")
+    opened, _, rest = page.partition("more that these explain")
+    assert "Text of one" in opened
+    assert 'href="/-/calls?agent=a"' in opened
+    assert "Text of follows" in rest
+    assert "Text of over" in rest
+    assert "Text of old" not in page
+    assert "Title &lt;1&gt;" in rest
+    assert "no answer" in rest
+    assert "Too many &lt;2&gt;" in rest
+    assert "Nobody is told" in rest
+    assert "<button>Acknowledge" not in page
+
+
+def test_navigation_leads_to_alerts(get):
+    assert '<a href="/-/alerts">Alerts</a>' in get("masked", "/-/status")
+
+
+def test_reviewer_acknowledges_and_snoozes(served, get, db):
+    assert "<button>Acknowledge" in get("reviewer")
+    assert posted(served, "reviewer", "/-/alerts", alert="one").status_code == 302
+    assert posted(served, "reviewer", "/-/alerts", alert="one", snooze="24").status_code == 302
+    [(who, until)] = rows(
+        db, "SELECT acknowledged_by, snoozed_until FROM alerts WHERE alert_id = 'one'"
+    )
+    assert (who, until > 86_400_000) == ("reviewer", True)
+    page = get("reader")
+    assert "reviewer works on it" in page
+    assert "Snoozed until" in page
+
+
+@pytest.mark.parametrize(
+    ("user", "form", "status"),
+    [
+        ("reader", {"alert": "one"}, 403),
+        ("reviewer", {"alert": "over"}, 400),
+        ("reviewer", {"alert": "none"}, 400),
+        ("reviewer", {"alert": "one", "snooze": "9999999"}, 400),
+    ],
+)
+def test_form_refuses_what_cannot_be(served, db, user, form, status):
+    assert posted(served, user, "/-/alerts", **form).status_code == status
+    changed = "SELECT alert_id FROM alerts WHERE acknowledged_by <> '' OR snoozed_until > 0"
+    assert rows(db, changed) == []
