@@ -222,7 +222,7 @@ def test_words_are_found_everywhere(browse, several, monkeypatch, words, calls, 
 def test_found_characters_and_summaries_are_marked(browse, several):
     page = browse("/-/calls?q=予約").text
     assert "明日の<mark>予約</mark>をお願いします。" in page
-    assert 'href="/-/call/call_ja#turn-1"' in page
+    assert turns(browse("/-/calls?q=予約")) == [("call_ja", "1")]
     assert "Wanted a <mark>refund</mark>;" in browse("/-/calls?q=refund").text
 
 
@@ -230,3 +230,42 @@ def test_scripts_cannot_be_combined_by_or(browse, several):
     page = browse("/-/calls?q=予約 OR refund")
     assert page.status_code == 400
     assert "Search for one of them after the other" in page.text
+
+
+def around(page):
+    """The previous and the next call of the list that a call was opened from."""
+    nav = re.search(r'<nav class="queue" aria-label="List">(.*?)</nav>', page.text, re.DOTALL)[1]
+    return [
+        html.unescape(found[1])
+        if (found := re.search(f'rel="{rel}" href="([^"]+)"', nav))
+        else None
+        for rel in ("prev", "next")
+    ]
+
+
+def test_calls_lead_through_their_list(browse, store):
+    for n in range(5):
+        outcome = "agent_hangup" if n == 2 else "user_hangup"
+        at = {"start_timestamp": START + n if n else None, "disconnection_reason": outcome}
+        stored(store, simple(f"call_{n}", **at), at=0)
+    for query, ids in (
+        ("outcome=user_hangup", (4, 3, 1, 0)),
+        ("outcome=user_hangup&sort=time", (1, 3, 4, 0)),
+        ("", (4, 3, 2, 1, 0)),
+        ("sort=agent", (0, 1, 2, 3, 4)),
+    ):
+        page, found = browse(f"/-/calls?{query}"), []
+        assert shown(page) == [f"call_{n}" for n in ids]
+        url, before = re.search(r'<td class="time"><a href="([^"]+)"', page.text)[1], None
+        while url:
+            found.append(url)
+            previous, url = around(browse(url := html.unescape(url)))
+            assert (previous or "").partition("?")[0] == (before or "").partition("?")[0]
+            before = found[-1]
+        assert [link.partition("?")[0] for link in found] == [f"/-/call/call_{n}" for n in ids]
+    assert 'href="/-/calls?sort=agent">list of calls</a>' in browse(found[0]).text
+
+
+def test_call_without_a_list_has_no_place(browse, three):
+    assert 'aria-label="List"' not in browse("/-/call/call_1").text
+    assert 'aria-label="List"' not in browse("/-/call/call_1?list=since%3Dsoon").text

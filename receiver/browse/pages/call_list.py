@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
+from receiver import clock
 from receiver.browse.datasette_compat import QueryInterrupted
 from receiver.browse.pages import Reader, fetch_rows, timezone
 from receiver.browse.pages.call_filters import (
@@ -17,9 +19,14 @@ from receiver.browse.pages.call_filters import (
     Source,
     conditions,
     days,
+    parse_filters,
 )
 from receiver.browse.pages.call_search import Query, search
+from receiver.errors import QueryNotUnderstood
 from schema.sql.macros import plain
+
+if TYPE_CHECKING:
+    from datasette import Request
 
 # Of a million calls, the filter may leave few: finding a page of them may take longer than counting
 # them is worth.
@@ -168,10 +175,28 @@ class CallList:
         """
         key = await self._fetch_key(after) if after else None
         found: list[str] = []
-        for part in self._parts(after, key):
+        for part in self.parts_after(after, key):
             if len(found) < count:
-                found += await self._fetch_part(count - len(found), part)
+                found += await self.fetch_part(count - len(found), part)
         return found
+
+    async def fetch_neighbour(self, entity_id: str, *, is_next: bool) -> str | None:
+        """The entry after one of the list, or the one before it. Raises QueryInterrupted."""
+        if is_next:
+            return next(iter(await self.fetch_ids(1, after=entity_id)), None)
+        key = await self._fetch_key(entity_id)
+        if key is None:
+            return None
+        back = replace(self, order=replace(self.order, is_descending=not self.order.is_descending))
+        parts = list(back.parts_after(entity_id, key))
+        if self.order.is_by_time:
+            # Those without a time are last, so they have the others before them.
+            dated = Condition(f"{self.order.key} IS NOT NULL")
+            parts = parts[:1] if key["key"] is not None else [*parts, dated]
+        for part in parts:
+            if found := await back.fetch_part(1, part):
+                return found[0]
+        return None
 
     async def _fetch_key(self, entity_id: str) -> dict[str, Any] | None:
         """The sort key of an entry; None if it is not stored."""
@@ -182,7 +207,7 @@ class CallList:
     def _id(self) -> str:
         return self.source.columns["key"]
 
-    def _parts(self, after: str, key: Mapping[str, Any] | None) -> Iterator[Condition]:
+    def parts_after(self, after: str, key: Mapping[str, Any] | None) -> Iterator[Condition]:
         """The conditions of the entries after one, in order.
 
         What has no time is last: for the index of times, it is a part of its own.
@@ -200,7 +225,8 @@ class CallList:
         else:
             yield Condition(f"{value} IS NULL AND {self._id} {than} :after", {"after": after})
 
-    async def _fetch_part(self, count: int, part: Condition) -> list[str]:
+    async def fetch_part(self, count: int, part: Condition) -> list[str]:
+        """The first ids of a part of the list. Raises QueryInterrupted."""
         direction = "DESC" if self.order.is_descending else "ASC"
         columns = f"{self._id} AS id, {self.order.key} AS key"
         sql, params = self.select(columns, part, reads_all=not self.order.is_by_time)
@@ -250,6 +276,30 @@ class CallList:
         if "version" in params:
             params["version"] = int(params["version"])
         return f"{_ROLLED_UP_TOTALS}{' AND '.join(parts) or 'true'}", params
+
+
+@dataclass(frozen=True, slots=True)
+class ListPlace:
+    """The entries around one of a list, and the query string of the list."""
+
+    previous: str | None
+    next: str | None
+    query: str
+
+
+async def place_in_list(reader: Reader, request: "Request", call_id: str) -> ListPlace | None:
+    """The calls around one in the list that its address names, if it does: `?list=` with the query
+    string of the page of calls."""
+    if not (text := request.args.get("list")):
+        return None
+    asked = {name: values[0] for name, values in parse_qs(text).items()}
+    filters = parse_filters(asked.get)
+    try:
+        found = await prepare(reader, filters, clock.now_ms())
+        around = [await found.fetch_neighbour(call_id, is_next=n) for n in (False, True)]
+    except (QueryInterrupted, QueryNotUnderstood):
+        return None
+    return ListPlace(around[0], around[1], filters.query())
 
 
 async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:

@@ -14,6 +14,7 @@ from datasette.utils import tilde_decode
 from receiver.browse.formatting import label
 from receiver.browse.pages import Reader, call_url, fetch_rows, require_reader
 from receiver.browse.pages.call_filters import calls_url
+from receiver.browse.pages.call_list import place_in_list
 from receiver.browse.pages.call_object import call_object
 from receiver.browse.pages.conversation import (
     MAX_CHARACTERS,
@@ -177,6 +178,7 @@ async def call_page(datasette: "Datasette", request: "Request") -> Response:
         "review": await fetch_review(reader, request, call_id),
         "links": await fetch_links(reader, request, call_id),
         "place": await place_of(reader, request, call_id),
+        "listed": await place_in_list(reader, request, call_id),
         "neighbours": await _fetch_neighbours(reader, context["view"]),
         "here": call_url(datasette, call_id),
     }
