@@ -37,6 +37,7 @@ from receiver.browse.pages.shared import shared_media, shared_page
 from receiver.browse.pages.sharing import share
 from receiver.browse.pages.statement import statement_page
 from receiver.browse.pages.status import status_page
+from receiver.browse.static_files import compressed, hashed, with_static_files
 from schema.questions import questions
 
 if TYPE_CHECKING:
@@ -94,8 +95,11 @@ def handle_exception(
 
 @hookimpl(trylast=True)
 def asgi_wrapper(datasette: "Datasette") -> "Callable[[App], App]":
-    """Wrap Datasette: every request needs a login, every response gets security headers."""
-    return lambda app: with_security_headers(authenticated(datasette, app))
+    """Wrap Datasette: every request needs a login, but those for static files; every response gets
+    security headers, and is compressed."""
+    return lambda app: with_security_headers(
+        with_static_files(compressed(authenticated(datasette, app)))
+    )
 
 
 @hookimpl
@@ -188,7 +192,7 @@ def extra_template_vars(request: "Request | None", datasette: "Datasette") -> di
 @hookimpl
 def extra_css_urls() -> list[str]:
     """The stylesheet of every page."""
-    return ["/-/static-plugins/callhouse/callhouse.css"]
+    return [hashed("/-/static-plugins/callhouse/callhouse.css")]
 
 
 @hookimpl

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from contextvars import ContextVar
+from functools import cache
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from types import SimpleNamespace
@@ -325,10 +326,25 @@ def _run_query(
         set_deadline(None)
 
 
-def patch_datasette(zone: ZoneInfo) -> None:
-    """Replace what Datasette offers no hook for: error output, CSV cells, values of filters."""
+@cache
+def static_folders() -> dict[str, Path]:
+    """Where static files are, by the beginning of their addresses."""
+    import datasette.app
+
+    found = {"/-/static/": Path(datasette.app.__file__).parent / "static"}
+    for plugin in datasette.app.get_plugins():
+        if plugin["static_path"]:
+            for name in {plugin["name"], plugin["name"].replace("-", "_")}:
+                found[f"/-/static-plugins/{name}/"] = Path(plugin["static_path"])
+    return found
+
+
+def patch_datasette(zone: ZoneInfo, *, static_url: Callable[[str], str]) -> None:
+    """Replace what Datasette offers no hook for: error output, CSV cells, values of filters,
+    addresses of static files."""
     # Imported here: these modules load the plugins, and callhouse's may be half imported now.
     import datasette.handle_exception
+    import datasette.url_builder
     import datasette.views.base
     import datasette.views.table
 
@@ -337,6 +353,12 @@ def patch_datasette(zone: ZoneInfo) -> None:
     datasette.handle_exception.traceback = SimpleNamespace(print_exc=lambda: None)
     datasette.views.base.csv = SimpleNamespace(writer=_CsvWriter)
     datasette.views.table.Filters = type("Filters", (_DisplayFilters,), {"zone": zone})
+    urls = datasette.url_builder.Urls
+    if not hasattr(urls, "unhashed_path"):
+        urls.unhashed_path = urls.path
+        urls.path = lambda self, path, format=None: datasette.url_builder.PrefixedUrlString(
+            static_url(str(self.unhashed_path(path, format)))
+        )
 
 
 def quicken(datasette: "Datasette") -> None:
@@ -397,6 +419,8 @@ EDITOR_STYLE_HASHES = (
     "'sha256-38xqj8N9cygggde3AvM+xVgS15DUXTOhM9fjk0hLOS0='"
 )
 _INLINE = re.compile(r"<(script|style)(?=[\s>{])")
+# As Datasette's templates name some of its static files.
+_STATIC = re.compile(r"\{\{ base_url \}\}-/static/([\w.-]+)")
 _STYLE_ATTRIBUTE = re.compile(r'\sstyle="(?:\{\{.*?\}\}|[^"{])*"')
 
 
@@ -414,6 +438,7 @@ class TemplateNonces(Extension):
 
     def preprocess(self, source: str, *_: object, **__: object) -> str:
         """Called by Jinja with each template before it is compiled."""
+        source = _STATIC.sub(r"{{ urls.static('\1') }}", source)
         source = _INLINE.sub(r'<\1 nonce="{{ csp_nonce() }}"', source)
         return _STYLE_ATTRIBUTE.sub("", source)
 

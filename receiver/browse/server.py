@@ -22,6 +22,7 @@ from receiver.browse.pages import DATABASE, MASKED, PLUGIN
 from receiver.browse.pages.login import Attempts, Authentication, Sessions
 from receiver.browse.pages.sharing import Tokens
 from receiver.browse.pool import QueryPool
+from receiver.browse.static_files import hashed
 from receiver.browse.writing import Writer
 from receiver.config import Settings, shipped
 from receiver.errors import CopyWithoutBodies, SettingsError
@@ -129,7 +130,7 @@ def serving(
     metadata = json.loads(shipped("datasette_metadata.json").read_text(encoding="utf-8"))
     metadata["plugins"] = {PLUGIN: {"timezone": settings.timezone}}
     metadata["databases"][MASKED] = metadata["databases"][DATABASE]
-    patch_datasette(ZoneInfo(settings.timezone))
+    patch_datasette(ZoneInfo(settings.timezone), static_url=hashed)
     secret = signing_secret(settings)
     served = Datasette([], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=secret)
     quicken(served)

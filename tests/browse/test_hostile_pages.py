@@ -134,7 +134,7 @@ def test_impossible_stored_times_fail_no_page(get, store, db, at):
     db.execute(f"UPDATE chats SET start_timestamp = {at}, end_timestamp = {at}")
     db.execute(f"UPDATE chat_messages SET created_timestamp = {at}")
     assert answers(get) == {}
-    assert "The last day" in get("/").text
+    assert "The last day" in get("/?period=today").text
 
 
 def test_a_call_of_a_lifetime_has_few_ticks(get, store):
