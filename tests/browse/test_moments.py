@@ -208,8 +208,8 @@ def test_call_is_reviewed_with_note_in_three(page):
     with page.expect_navigation():
         page.click("text=Save review")
     assert page.url.endswith("/-/call/call_1#review")
-    assert page.inner_text(".remarks .verdict .text") == "Bad"
-    assert page.inner_text(".remarks .note .text") == "Promised a refund."
+    assert page.inner_text(".remarks .is-verdict .text") == "Bad"
+    assert page.inner_text(".remarks .is-note .text") == "Promised a refund."
 
 
 def test_queue_is_reviewed_by_keys(page, site):
@@ -230,7 +230,7 @@ def test_queue_is_reviewed_by_keys(page, site):
     assert f"/-/call/{row}" not in other
     with page.expect_navigation():
         page.keyboard.press("3")
-    assert page.inner_text(".remarks .verdict .unsure, .remarks .unsure .text") == "Unsure"
+    assert page.inner_text(".remarks .is-unsure .text") == "Unsure"
     assert page.url == f"{other}#review"
 
 

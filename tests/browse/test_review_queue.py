@@ -146,3 +146,11 @@ def test_masked_readers_have_no_buttons(settings, get):
         page = get_masked("/-/review").text
     assert 'name="verdict"' not in page
     assert "call_0" in page
+
+
+def test_saved_review_returns_to_queue_or_list(get):
+    (first, query), *_ = shown(get("/-/review?per=3"))
+    for kept in (f"queue={query}", "list=reviewed%3Dno"):
+        page = get(f"/-/call/{first}?{kept}").text
+        assert f'name="next" value="/-/call/{first}?{kept}#review"' in page
+    assert 'name="next"' not in get(f"/-/call/{first}").text
