@@ -25,6 +25,7 @@ INTERVALS = MappingProxyType(
         "recordings": 30,
         "forward": 1,
         "alerts": 60,
+        "digest": 900,
         "sync": 3_600,
         "coverage": 86_400,
         "prune": 86_400,

@@ -1,4 +1,4 @@
-"""Commands about alerts: alerts, and alerts test, ack, snooze."""
+"""Commands about alerts: alerts, and alerts test, ack, snooze; and digest."""
 
 import getpass
 import json
@@ -191,3 +191,44 @@ def _ids(settings: "Settings", begins: tuple[str, ...]) -> list[str]:
             )
         found += matching
     return found
+
+
+@main.command()
+@click.option("--day", default=None, metavar="YYYY-MM-DD", help="The last day; yesterday.")
+@click.option("--week", is_flag=True, help="The seven days until that day.")
+@click.option(
+    "--to",
+    "target",
+    default="-",
+    metavar="URL",
+    help="Send it to a URL of apprise; - prints it, which is the default.",
+)
+@click.option(
+    "--format", "format_", type=click.Choice(["text", "html"]), default="text", help="As printed."
+)
+def digest(day: str | None, week: bool, target: str, format_: str) -> None:
+    """Print or send a digest: figures, worst calls, new versions, budgets and open alerts.
+
+    The worker sends it daily or weekly, if `digest` of [alerts] in callhouse.toml says so.
+
+    \b
+    Examples:
+      callhouse digest
+      callhouse digest --day 2026-10-31 --week --format html
+    """
+    from receiver.jobs.alerts import pages_url
+    from receiver.jobs.digest import as_html, as_text, message_of, parse_day, read_digest
+    from receiver.jobs.notify import send
+
+    settings, now_ms = config.load(), clock.now_ms()
+    last = parse_day(day, settings, now_ms=now_ms)
+    found = read_digest(settings, last, days=7 if week else 1)
+    if target == "-":
+        base = pages_url(settings.file)
+        is_html = format_ == "html"
+        click.echo(as_html(found, base) if is_html else f"{found.title}\n\n{as_text(found, base)}")
+        return
+    problem = send(target, message_of(settings, found, "digest", target, now_ms=now_ms))
+    if problem is not None:
+        raise SettingsError(f"the digest was not sent: {problem}")
+    click.echo("The digest was sent.")

@@ -41,6 +41,7 @@ _FUNCTIONS = MappingProxyType(
         "recordings": "receiver.jobs.recordings:keep_recordings",
         "forward": "receiver.jobs.forward:forward",
         "alerts": "receiver.jobs.alerts:run_alerts",
+        "digest": "receiver.jobs.digest:run_digest",
         "sync": "receiver.jobs.upkeep:sync",
         "coverage": "receiver.jobs.upkeep:coverage",
         "prune": "receiver.jobs.prune:prune",

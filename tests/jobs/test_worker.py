@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
+from receiver.alert_rules import AlertSettings
 from receiver.cli import main
 from receiver.config_file import Backup, ConfigFile, Target
 from receiver.errors import JobIsRunning, RetellUnreachable
@@ -225,7 +226,8 @@ def test_job_without_what_it_needs_is_off(settings):
     }  # fmt: skip
     bare = replace(settings, accounts=(), media=replace(settings.media, location=None))
     assert [name for name, every in intervals(bare).items() if every] == ["roll_up", "alerts"]
-    file = ConfigFile(backup=Backup(to="there"), forward=(Target("a", "http://a/"),))
+    alerts = AlertSettings(notify=("json://a",), digest="daily")
+    file = ConfigFile(backup=Backup(to="there"), forward=(Target("a", "http://a/"),), alerts=alerts)
     whole = replace(settings, file=file, keep={"raw": 1})
     assert all(intervals(whole).values())
 
