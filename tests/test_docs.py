@@ -283,3 +283,15 @@ def test_every_rule_of_alerts_is_documented():
     for rule in shipped_rules():
         line = f"| `{rule.name}` | {rule.description} | {rule.severity} | {rule.within} |"
         assert line in DOCS["how-to/alerts.md"], rule.name
+
+
+def test_tests_that_keeping_names_exist():
+    page = (ROOT / "docs/explanation/keeping.md").read_text(encoding="utf-8")
+    tests = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")
+    )
+    known = set(re.findall(r"def test_(\w+)\(", tests))
+    columns = (line.split("|")[2] for line in page.splitlines() if line.startswith("| "))
+    named = {name for cell in columns for name in re.findall(r"`(\w+)`", cell)}
+    assert len(named) > 50
+    assert named - known == set()
