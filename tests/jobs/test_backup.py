@@ -271,14 +271,17 @@ def test_100_kills_of_a_restore_lose_nothing(make, settings, store, calls, datab
     store.close()
     present = tmp_path / "present.db"
     shutil.copyfile(database, present)
-    chance, ended, seen = random.Random(5), [], set()
+    began = time.monotonic()
+    assert restoring(settings, backup).wait(120) == 0
+    took = time.monotonic() - began
+    chance, seen = random.Random(5), set()
     for _ in range(100):
         shutil.copyfile(present, database)
         with restoring(settings, backup) as process:
             began = time.monotonic()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(chance.uniform(0.3, 1.1) * max(ended, default=2.0))
-                ended.append(time.monotonic() - began)
+                process.wait(chance.uniform(0.3, 1.2) * took)
+                took = time.monotonic() - began
             process.kill()
         found = verify(database)
         seen.add(found.rows["calls"])
