@@ -26,7 +26,7 @@ from receiver.store.connection import sqlite3
 
 # More texts than this with the words: the calls are read in the order of the list, and each is
 # looked up in the indexes, instead of the other way round.
-_FEW = 5_000
+_FEW = 20_000
 _LIMIT_MS = 400
 # Numbers with fewer digits may also be words.
 _NUMBER_DIGITS = 7
@@ -179,7 +179,7 @@ async def search(reader: Reader, source: Source, text: str) -> Search:
     if is_number and len(number) >= _NUMBER_DIGITS:
         return Search(Condition(with_number, params))
     query = parse_query(text)
-    clauses = []
+    clauses, of_all = [], []
     for kind, tokens, is_wanted in (
         ("words", query.words, True),
         ("characters", query.characters, True),
@@ -188,13 +188,16 @@ async def search(reader: Reader, source: Source, text: str) -> Search:
     ):
         if tokens:
             name = kind if is_wanted else f"without_{kind}"
-            clause, more = await _matching(reader, source, kind, name, tokens)
+            clause, clause_of_all, more = await _matching(reader, source, kind, name, tokens)
             params |= more
             clauses.append(clause if is_wanted else f"NOT ({clause})")
-    found = " AND ".join(f"({clause})" for clause in clauses) or "true"
+            of_all.append(clause_of_all if is_wanted else f"NOT ({clause_of_all})")
+    found, found_of_all = (
+        " AND ".join(f"({clause})" for clause in each) or "true" for each in (clauses, of_all)
+    )
     if is_number:
-        found = f"({found}) OR ({with_number})"
-    return Search(Condition(found, params), query)
+        found, found_of_all = (f"({f}) OR ({with_number})" for f in (found, found_of_all))
+    return Search(Condition(found, params, "" if found == found_of_all else found_of_all), query)
 
 
 async def _match(reader: Reader, kind: str, tokens: tuple[_Token, ...]) -> str:
@@ -218,14 +221,16 @@ async def _match_characters(reader: Reader, token: _Token) -> str:
 
 async def _matching(
     reader: Reader, source: Source, kind: str, name: str, tokens: tuple[_Token, ...]
-) -> tuple[str, dict[str, Any]]:
-    """The condition that a text of the call or chat matches, with parameters that begin so."""
+) -> tuple[str, str, dict[str, Any]]:
+    """The condition that a text of the call or chat matches, the same for all of them, and its
+    parameters, whose names begin so."""
     parts: tuple[_Part, ...] = _PARTS[source.kind, kind]
     if reader.is_limited:
         # The only index that a limited login has.
         parts = tuple(part for part in parts if part is _TRANSCRIPTS)
         if not parts:
-            return _containing(source, name, tokens)
+            clause, params = _containing(source, name, tokens)
+            return clause, clause, params
     params = {name: await _match(reader, kind, tokens)}
     few = params | {"few": _FEW + 1}
     try:
@@ -236,9 +241,10 @@ async def _matching(
     except sqlite3.OperationalError as error:
         raise QueryNotUnderstood("these words are not a valid query") from error
     key = source.columns["key"]
-    if max(counts) > _FEW:
-        return " OR ".join(part.has_match(name, key) for part in parts), params
-    return f"{key} IN ({' UNION '.join(part.matching_ids(name) for part in parts)})", params
+    of_all = f"{key} IN ({' UNION '.join(part.matching_ids(name) for part in parts)})"
+    if max(counts) <= _FEW:
+        return of_all, of_all, params
+    return " OR ".join(part.has_match(name, key) for part in parts), of_all, params
 
 
 def _containing(
