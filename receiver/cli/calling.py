@@ -171,14 +171,11 @@ def _place_list(
     defaults: dict[str, Any],
     per_second: float | None,
 ) -> int:
-    from receiver.retell.call_lists import PER_SECOND, Caller, Journal, Pace, read_rows
+    from receiver.retell.call_lists import PER_SECOND, Caller, Journal, Pace, read_rows, text_of
     from receiver.retell.client import Retell
 
     per_second = PER_SECOND if per_second is None else per_second
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path} is not UTF-8", hint="Save it as CSV UTF-8.") from None
+    text = text_of(path)
     store = _store(settings)
     try:
         with (

@@ -74,6 +74,14 @@ class Row:
         return text
 
 
+def text_of(path: Path) -> str:
+    """The text of a file. Raises SettingsError if it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8", hint="Save it as CSV UTF-8.") from None
+
+
 def read_rows(text: str, *, name: str, run_id: str, defaults: Mapping[str, Any]) -> list[Row]:
     """The rows of a file named `name`; `defaults` apply to all.
 

@@ -134,6 +134,82 @@ class Retell:
         there is none."""
         return self._read("DELETE", f"/delete-chat/{_segment(chat_id)}")
 
+    def update_call(self, call_id: str, body: Mapping[str, Any]) -> Answer:
+        """Change `metadata`, `data_storage_setting` or `custom_attributes` of a call that is over,
+        with one request as all below. Raises RetellError."""
+        return self._once("PATCH", f"/v2/update-call/{_segment(call_id)}", body)
+
+    def update_live_call(self, call_id: str, body: Mapping[str, Any]) -> Answer:
+        """Change an ongoing call: `call_control` and `fields_to_override`."""
+        return self._once("PATCH", f"/v2/update-live-call/{_segment(call_id)}", body)
+
+    def stop_call(self, call_id: str) -> Answer:
+        """End a call now."""
+        return self._once("POST", f"/v2/stop-call/{_segment(call_id)}")
+
+    def listen_live_call(self, call_id: str) -> Answer:
+        """What a browser needs to listen to an ongoing call, with `participant_id`."""
+        return self._once("POST", f"/v2/listen-live-call/{_segment(call_id)}")
+
+    def take_over_live_call(self, call_id: str, participant_id: str) -> Answer:
+        """Let who listens as `participant_id` speak in place of the agent."""
+        body = {"participant_id": participant_id}
+        return self._once("POST", f"/v2/take-over-live-call/{_segment(call_id)}", body)
+
+    def rerun_call_analysis(self, call_id: str) -> Answer:
+        """Analyse a call again, which Retell charges for; the call with its new analysis."""
+        return self._once("PUT", f"/rerun-call-analysis/{_segment(call_id)}")
+
+    def register_phone_call(self, body: Mapping[str, Any]) -> Answer:
+        """Register a call that your own telephony connects to an agent."""
+        return self._once("POST", "/v2/register-phone-call", body)
+
+    def create_web_call(self, body: Mapping[str, Any]) -> Answer:
+        """What a browser needs to join a new web call."""
+        return self._once("POST", "/v3/create-web-call", body)
+
+    def create_batch_call(self, body: Mapping[str, Any]) -> Answer:
+        """Let Retell place the calls of `tasks`, now or from `trigger_timestamp` on."""
+        return self._once("POST", "/create-batch-call", body)
+
+    def create_chat(self, body: Mapping[str, Any]) -> Answer:
+        """Begin a chat by API."""
+        return self._once("POST", "/create-chat", body)
+
+    def create_sms_chat(self, body: Mapping[str, Any]) -> Answer:
+        """Begin a chat by SMS."""
+        return self._once("POST", "/create-sms-chat", body)
+
+    def create_chat_completion(self, chat_id: str, content: str) -> Answer:
+        """Write in a chat; `{messages}` are the agent's new ones."""
+        body = {"chat_id": chat_id, "content": content}
+        return self._once("POST", "/create-chat-completion", body)
+
+    def update_chat(self, chat_id: str, body: Mapping[str, Any]) -> Answer:
+        """Change fields of a chat, as `update_call`; also `override_dynamic_variables`."""
+        return self._once("PATCH", f"/update-chat/{_segment(chat_id)}", body)
+
+    def end_chat(self, chat_id: str) -> Answer:
+        """End a chat now."""
+        return self._once("PATCH", f"/end-chat/{_segment(chat_id)}")
+
+    def rerun_chat_analysis(self, chat_id: str) -> Answer:
+        """Analyse a chat again, as `rerun_call_analysis`."""
+        return self._once("PUT", f"/rerun-chat-analysis/{_segment(chat_id)}")
+
+    def get_concurrency(self) -> Answer:
+        """How many calls the account may have at once, and has now."""
+        return self._read("GET", "/get-concurrency")
+
+    def list_export_requests(self, *, pagination_key: str | None = None) -> Answer:
+        """One page of the exports that were requested in Retell's dashboard."""
+        params = {"pagination_key": pagination_key} if pagination_key else None
+        return self._read("GET", "/v2/list-export-requests", params=params)
+
+    def get_api_key_info(self) -> Answer:
+        """The workspace and the name of the key."""
+        return self._read("GET", "/get-api-key-info")
+
     def workspace(self) -> str | None:
         """The name of the key's workspace, with one request; None if Retell does not say. Raises
         RetellError."""

@@ -19,7 +19,7 @@ from receiver.sandbox.companies import (
     read_data,
     working_day,
 )
-from receiver.sandbox.plans import CUT_SHORT, NEVER_STARTED, NOT_CONNECTED, Plan
+from receiver.sandbox.plans import CUT_SHORT, ERRORS, NEVER_STARTED, NOT_CONNECTED, Plan
 from receiver.sandbox.timeline import UTTERANCES, Timeline
 from receiver.sandbox.wire import compact, hex_digits, number
 
@@ -219,7 +219,7 @@ _NO_ANSWER = ("", "N/A", None)
 
 def call_analysis(rng: Random, plan: Plan, slots: Slots) -> dict[str, Any]:
     """Return the analysis of a call that connected."""
-    if plan.reason.startswith("error_"):
+    if plan.reason in ERRORS:
         return {**NO_CONVERSATION, "in_voicemail": False}
     if plan.agent.storage == "basic_attributes_only":
         return {
@@ -354,7 +354,7 @@ def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = N
     duration_ms = round(timeline.now * 1000)
     end_ms = plan.start_ms + duration_ms
     record = known | {
-        "call_status": "error" if plan.reason.startswith("error_") else "ended",
+        "call_status": "error" if plan.reason in ERRORS else "ended",
         "start_timestamp": plan.start_ms,
         "end_timestamp": end_ms,
         "duration_ms": duration_ms,

@@ -12,14 +12,8 @@ from receiver.sandbox.chats import Messages, analysis_of, content_of, ended, rep
 from receiver.sandbox.companies import Account, AgentVersion, decided
 from receiver.sandbox.days import Event
 from receiver.sandbox.deliveries import Reporter
-from receiver.sandbox.orders import (
-    E164,
-    Body,
-    ChatListOrder,
-    Metadata,
-    Text,
-    page,
-)
+from receiver.sandbox.lists import ChatListOrder, page
+from receiver.sandbox.orders import E164, Body, Metadata, Text
 from receiver.sandbox.plans import BY_NUMBER
 from receiver.sandbox.wire import hex_digits
 from receiver.sandbox.workspace import StoredCall, Workspace, known_attributes

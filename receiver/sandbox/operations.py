@@ -12,22 +12,25 @@ from receiver.sandbox.calls import second_opinion
 from receiver.sandbox.companies import Account, AgentVersion
 from receiver.sandbox.days import Event
 from receiver.sandbox.deliveries import Reporter
+from receiver.sandbox.lists import BooleanFilter, CallListOrder, StringFilter, meets, page
 from receiver.sandbox.orders import (
     INVALID,
+    BatchOrder,
+    BatchTask,
     Body,
-    BooleanFilter,
-    CallListOrder,
     CallOrder,
     CallUpdate,
+    LiveFields,
+    LiveUpdate,
     PhoneCallOrder,
+    RegisterOrder,
     Storage,
-    StringFilter,
+    TakeOver,
     WebCallOrder,
-    meets,
-    page,
 )
 from receiver.sandbox.plans import BY_NUMBER, Scenario
 from receiver.sandbox.recordings import file_of, is_expired, kind_of, signed
+from receiver.sandbox.wire import hex_digits, seconds
 from receiver.sandbox.workspace import (
     NOT_FOUND,
     Life,
@@ -58,6 +61,20 @@ class Operations:
     now_ms: Callable[[], int]
     _created: int = 0
 
+    def concurrency_now(self) -> dict[str, Any]:
+        """Return how many calls the account may have at once, and has now."""
+        return {
+            "current_concurrency": self.workspace.live_calls(),
+            "concurrency_limit": self.concurrency,
+            "base_concurrency": self.concurrency,
+            "purchased_concurrency": 0,
+            "concurrency_purchase_limit": 0,
+            "remaining_purchase_limit": 0,
+            "reserved_inbound_concurrency": 0,
+            "concurrency_burst_enabled": False,
+            "concurrency_burst_limit": 0,
+        }
+
     def key_info(self) -> dict[str, str]:
         """Return the workspace of the API key."""
         return {
@@ -86,6 +103,52 @@ class Operations:
             if key:
                 self.workspace.remember_order(key, now_ms, call)
             return call
+
+    def register_phone_call(self, body: Any) -> dict[str, Any]:
+        """Register a call that the caller's own telephony dials at once; return it."""
+        order = RegisterOrder.parse(body)
+        agent = self.workspace.agent(order.agent_id, order.agent_version)
+        scenario = BY_NUMBER.get(order.to_number or "", self.scenario)
+        given = {
+            "direction": order.direction,
+            "from_number": order.from_number or "anonymous",
+            "to_number": order.to_number or agent.agent.number,
+        }
+        with self.workspace.lock:
+            return self._create(Placing(given | _own(order), agent, scenario, self.now_ms()))
+
+    def create_batch_call(self, body: Any) -> dict[str, Any]:
+        """Create the calls of a batch, which wait for no concurrency; return the batch."""
+        order = BatchOrder.parse(body)
+        with self.workspace.lock:
+            self._created += 1
+            batch_call_id = f"batch_call_{hex_digits(Random(f'{self.seed} {self._created}'), 20)}"
+            at_ms = int(order.trigger_timestamp or self.now_ms())
+            for task in order.tasks:
+                scenario = BY_NUMBER.get(task.to_number, self.scenario)
+                if scenario and scenario.refusal:
+                    continue
+                agent = self.workspace.agent_of_number(order.from_number)
+                agent_id = task.override_agent_id or agent.settings["agent_id"]
+                agent = self.workspace.agent(agent_id, task.override_agent_version)
+                given = {
+                    "from_number": order.from_number,
+                    "to_number": task.to_number,
+                    "direction": "outbound",
+                    "batch_call_id": batch_call_id,
+                } | ({"custom_sip_headers": s} if (s := task.custom_sip_headers) else {})
+                self._begin(Placing(given | _own(task), agent, scenario, at_ms))
+        batch = {
+            "batch_call_id": batch_call_id,
+            "name": order.name or "Batch call",
+            "from_number": order.from_number,
+            "scheduled_timestamp": at_ms,
+            "total_task_count": len(order.tasks),
+        }
+        window = order.call_time_window
+        return batch | (
+            {"call_time_window": window.model_dump(exclude_none=True)} if window else {}
+        )
 
     def create_web_call(self, body: Any) -> dict[str, Any]:
         """Create a web call that is joined at once; return it as registered."""
@@ -131,24 +194,34 @@ class Operations:
         update = CallUpdate.parse(body)
         with self.workspace.lock:
             call = self._over(call_id)
-            changes: dict[str, Any] = {}
-            if update.metadata is not None:
-                changes["metadata"] = update.metadata
+            changes = self._changes(call, update)
             if update.custom_attributes is not None:
                 own = call.get("custom_attributes", {})
                 changes["custom_attributes"] = own | known_attributes(update.custom_attributes)
-            if update.data_storage_setting is not None:
-                before = _STORAGE.index(call["data_storage_setting"])
-                if _STORAGE.index(update.data_storage_setting) < before:
-                    raise Refusal(400, "The data storage setting can only become stricter.")
-                changes["data_storage_setting"] = update.data_storage_setting
             return self.workspace.change(call_id, changes)
+
+    def _changes(self, call: dict[str, Any], update: CallUpdate | LiveFields) -> dict[str, Any]:
+        changes: dict[str, Any] = {}
+        if update.metadata is not None:
+            changes["metadata"] = update.metadata
+        if update.data_storage_setting is not None:
+            before = _STORAGE.index(call["data_storage_setting"])
+            if _STORAGE.index(update.data_storage_setting) < before:
+                raise Refusal(400, "The data storage setting can only become stricter.")
+            changes["data_storage_setting"] = update.data_storage_setting
+        return changes
+
+    def _live(self, call_id: str) -> StoredCall:
+        stored = self.workspace.get(call_id)
+        if stored.call["call_status"] != "ongoing":
+            raise Refusal(400, "Call is not ongoing.")
+        return stored
 
     def delete_call(self, call_id: str) -> None:
         """Delete a call."""
         self.workspace.remove(call_id)
 
-    def stop_call(self, call_id: str) -> None:
+    def stop_call(self, call_id: str, reason: str = "manual_stopped") -> None:
         """End a call now; its planned events are cancelled."""
         now_ms = self.now_ms()
         with self.workspace.lock:
@@ -158,8 +231,53 @@ class Operations:
                 raise Refusal(400, "Call is not ongoing.")
             stored.course += 1
             rng = Random(f"{call_id} stop")
-            rest = stopped(rng, stored.life, now_ms, connected=status == "ongoing")
+            rest = stopped(rng, stored.life, now_ms, reason, connected=status == "ongoing")
             self.reporter.report(call_id, stored.course, rest)
+
+    def listen_live(self, call_id: str) -> dict[str, Any]:
+        """Return what a browser needs to listen to an ongoing call."""
+        with self.workspace.lock:
+            stored = self._live(call_id)
+            rng = Random(f"{call_id} {len(stored.listeners)}")
+            stored.listeners.append(f"listener_{hex_digits(rng, 20)}")
+            return {
+                "access_token": hex_digits(rng, 64),
+                "expires_at": self.now_ms() + _TOKEN_MS,
+                "participant_id": stored.listeners[-1],
+                "room_name": call_id,
+                "ice_servers": [{"urls": ["stun:stun.example.com:3478"]}],
+                "transport": "gateway",
+            }
+
+    def take_over(self, call_id: str, body: Any) -> dict[str, Any]:
+        """Let a listener speak: the agent's part of the call ends as call_take_over."""
+        participant = TakeOver.parse(body).participant_id
+        if participant not in self._live(call_id).listeners:
+            raise Refusal(400, "Participant is not listening to this call.")
+        self.stop_call(call_id, "call_take_over")
+        return {"success": True}
+
+    def update_live(self, call_id: str, body: Any) -> dict[str, Any]:
+        """Change an ongoing call, and add context to its transcript."""
+        update = LiveUpdate.parse(body)
+        with self.workspace.lock:
+            stored = self._live(call_id)
+            given = update.fields_to_override or LiveFields()
+            changes = self._changes(stored.call, given)
+            if given.override_dynamic_variables:
+                before = stored.call.get("retell_llm_dynamic_variables", {})
+                changes["retell_llm_dynamic_variables"] = before | given.override_dynamic_variables
+            if update.call_control and update.call_control.additional_context:
+                start_ms = stored.call.get("start_timestamp", stored.created_ms)
+                at_ms = max(0, self.now_ms() - start_ms)
+                entry = {
+                    "role": "injected",
+                    "content": update.call_control.additional_context,
+                    "time_sec": seconds(at_ms / 1000),
+                }
+                changes["injected"] = [*stored.changes.get("injected", []), entry]
+            self.workspace.change(call_id, changes)
+        return {"success": True}
 
     def rerun_analysis(self, call_id: str) -> dict[str, Any]:
         """Analyse a call again and send call_analyzed."""
@@ -185,6 +303,9 @@ class Operations:
             raise Refusal(*scenario.refusal)
         if self.workspace.live_calls() >= self.concurrency:
             raise Refusal(429, "Concurrency limit reached, please retry when a call has ended.")
+        return self._begin(placing)
+
+    def _begin(self, placing: Placing) -> dict[str, Any]:
         self._created += 1
         rng = Random(f"{self.seed} {self._created}")
         life: Life = live(rng, self.account, placing)
@@ -194,7 +315,7 @@ class Operations:
         return life.registered
 
 
-def _own(order: CallOrder) -> dict[str, Any]:
+def _own(order: CallOrder | BatchTask) -> dict[str, Any]:
     """The fields that every call copies from its order."""
     given = {"metadata", "retell_llm_dynamic_variables"}
     return order.model_dump(include=given, exclude_none=True)

@@ -22,8 +22,10 @@ from receiver.sandbox.companies import (
 # The caller hangs up early; Retell's reason is `user_hangup`.
 CUT_SHORT = "cut_short"
 # Disconnection reasons of calls without speech.
-NOT_CONNECTED = ("dial_no_answer", "dial_busy", "dial_failed", "user_declined")
-NEVER_STARTED = (*NOT_CONNECTED, "concurrency_limit_reached")
+_REASONS = read_data("data/reasons.yaml")
+NOT_CONNECTED: Sequence[str] = _REASONS["not_connected"]
+NEVER_STARTED: Sequence[str] = (*NOT_CONNECTED, *_REASONS["never_started"])
+ERRORS: Sequence[str] = (*_REASONS["never_started"], *_REASONS["errors"])
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,13 @@ class Scenario:
     refusal: Sequence[Any] | None = None
 
 
-SCENARIOS = tuple(Scenario(**told) for told in read_data("data/scenarios.yaml"))
+SCENARIOS = (
+    *(Scenario(**told) for told in read_data("data/scenarios.yaml")),
+    *(
+        Scenario(reason, f"+1500555{1000 + n}", f"Ends as {reason}.", reason)
+        for n, reason in enumerate(_REASONS["numbered"])
+    ),
+)
 BY_NAME: Mapping[str, Scenario] = {scenario.name: scenario for scenario in SCENARIOS}
 BY_NUMBER: Mapping[str, Scenario] = {scenario.number: scenario for scenario in SCENARIOS}
 

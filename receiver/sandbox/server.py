@@ -160,6 +160,16 @@ def _routes(calls: Operations, chats: ChatOperations, agents: AgentOperations) -
     yield "DELETE", "/v2/delete-call/<call_id>", 204, calls.delete_call
     yield "POST", "/v2/stop-call/<call_id>", 204, calls.stop_call
     yield "PUT", "/rerun-call-analysis/<call_id>", 200, calls.rerun_analysis
+    live = "/v2/update-live-call/<call_id>"
+    yield "PATCH", live, 200, lambda id: calls.update_live(id, _body())
+    yield "POST", "/v2/listen-live-call/<call_id>", 200, calls.listen_live
+    take_over = "/v2/take-over-live-call/<call_id>"
+    yield "POST", take_over, 200, lambda id: calls.take_over(id, _body())
+    yield "POST", "/v2/register-phone-call", 201, lambda _: calls.register_phone_call(_body())
+    yield "POST", "/create-batch-call", 201, lambda _: calls.create_batch_call(_body())
+    yield "GET", "/get-concurrency", 200, lambda _: calls.concurrency_now()
+    empty = {"items": [], "has_more": False}
+    yield "GET", "/v2/list-export-requests", 200, lambda _: empty
     yield "POST", "/create-chat", 201, lambda _: chats.create_chat(_body())
     yield "POST", "/create-sms-chat", 201, lambda _: chats.create_sms_chat(_body())
     yield "POST", "/create-chat-completion", 201, lambda _: chats.create_completion(_body())

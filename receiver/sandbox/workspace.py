@@ -16,7 +16,7 @@ from receiver.sandbox.calls import (
 )
 from receiver.sandbox.companies import Account, AgentVersion, account_agents
 from receiver.sandbox.days import FROM_THE_START, Event, call_events, twisted, with_updates
-from receiver.sandbox.orders import ListedCall, id_of
+from receiver.sandbox.lists import ListedCall, id_of
 from receiver.sandbox.plans import Scenario, planned
 from receiver.sandbox.timeline import starts_at
 
@@ -65,11 +65,13 @@ def live(rng: Random, account: Account, placing: Placing) -> Life:
     return Life(_registered(record, placing.given), call, tuple(events))
 
 
-def stopped(rng: Random, life: Life, at_ms: int, *, connected: bool) -> tuple[Event, ...]:
-    """Return the events after stop-call at `at_ms`, which replace the planned ones."""
+def stopped(
+    rng: Random, life: Life, at_ms: int, reason: str, *, connected: bool
+) -> tuple[Event, ...]:
+    """Return the events after a call is ended at `at_ms`, which replace the planned ones."""
     call = life.call
     known = {name: call.record[name] for name in FROM_THE_START if name in call.record}
-    over = {"call_status": "ended", "disconnection_reason": "manual_stopped"}
+    over = {"call_status": "ended", "disconnection_reason": reason}
     if connected:
         if at_ms < call.start_ms:
             # Without waiting, the call is ahead of the clock.
@@ -142,6 +144,7 @@ class StoredCall:
     life: Life | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     course: int = 0
+    listeners: list[str] = field(default_factory=list)
 
 
 class Workspace:
@@ -239,7 +242,12 @@ class Workspace:
 
 def changed(call: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return the call with the changes, and without fields that its storage setting forbids."""
-    call = call | changes
+    injected = changes.get("injected", [])
+    call = call | {name: value for name, value in changes.items() if name != "injected"}
+    if injected and "transcript_with_tool_calls" in call:
+        entries = [e for e in call["transcript_with_tool_calls"] if e not in injected]
+        entries = sorted([*entries, *injected], key=starts_at)
+        call["transcript_with_tool_calls"] = entries
     setting = changes.get("data_storage_setting", "everything")
     if setting == "everything":
         return call

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.errors import Refusal
-from receiver.sandbox.orders import CallListOrder, ListedCall, page
+from receiver.sandbox.lists import CallListOrder, ListedCall, page
 
 TEXTS = st.sampled_from(["", "a", "b", "ab", "ba", "1", "2", "true"])
 NUMBERS = st.sampled_from([0, 1, 2, 1.5])
