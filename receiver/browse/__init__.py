@@ -30,6 +30,7 @@ from receiver.browse.pages.dashboards import dashboard, dashboards
 from receiver.browse.pages.home import home_page
 from receiver.browse.pages.login import login, logout
 from receiver.browse.pages.media import media
+from receiver.browse.pages.questions import questions_page
 from receiver.browse.pages.retention import retention_page
 from receiver.browse.pages.review_queue import review_page
 from receiver.browse.pages.saved_views import fetch_views, write_views
@@ -148,6 +149,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/shared/(?P<token>[^/]+)$", shared_page),
         (r"^/-/shared/(?P<token>[^/]+)/media/(?P<kind>[a-z_]+)$", shared_media),
         (r"^/-/statement$", statement_page),
+        (r"^/-/questions$", questions_page),
         (r"^/-/status$", status_page),
         (r"^/-/alerts$", alerts_page),
         (r"^/-/retention$", retention_page),
@@ -200,7 +202,7 @@ def menu_links(datasette: "Datasette", request: "Request | None") -> list[dict[s
     """The queue, for those who may review, and alerts, for those who see all calls."""
     if request is None or not request.actor:
         return []
-    links = []
+    links = [{"href": datasette.urls.path("/-/questions"), "label": "Questions"}]
     if pages.reviewer(datasette, request):
         links.append({"href": datasette.urls.path("/-/review"), "label": "Review"})
     database = pages.database_of(datasette, request.actor)

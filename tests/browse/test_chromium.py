@@ -184,6 +184,7 @@ def test_without_scripts_everything_can_be_read(page):
 
 
 PAGES = (
+    "/-/questions",
     "/",
     "/-/calls?q=crown&agent=Dental",
     "/-/calls?min_cost=0.01",
@@ -306,12 +307,32 @@ def test_login_redirects_to_page_and_fragment(site, chromium, javascript):
     page.keyboard.press("Enter")
     page.wait_for_selector("#turn-1")
     assert page.url == site + asked
-    page.click("text=Log out")
+    page.click("header summary:has-text('admin')")
+    page.click("header button:text-is('Log out')")
     page.wait_for_selector("#id_password")
     assert page.url == f"{site}/-/login"
     page.goto("/")
     assert page.url == f"{site}/-/login"
     context.close()
+
+
+# Home
+
+
+def test_month_against_month_takes_one_click(page):
+    page.goto("/")
+    assert "compared with the 7 days before" in page.inner_text("h1")
+    page.click("nav.switch >> text=30 days")
+    assert "compared with the 30 days before" in page.inner_text("h1")
+    assert page.locator(".figures > div").count() == 8
+
+
+def test_figure_of_home_leads_to_its_calls(page):
+    page.goto("/")
+    calls = page.inner_text(".figures .value >> nth=0")
+    follow(page, ".figures dt a:text-is('Calls')")
+    assert "/-/calls?" in page.url
+    assert f"{calls} call" in page.inner_text("main")
 
 
 # Dashboards

@@ -1,5 +1,6 @@
 """Our own pages in Datasette, asked over its client: a call, home, the policy."""
 
+import html
 import re
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 from receiver import config
 from receiver.store import receive
+from schema.questions import questions
 from tests.support.browsing import START, simple, visiting
 from tests.support.days import day
 from tests.support.storing import ERASE, plant, stored
@@ -222,6 +224,45 @@ def test_home_without_a_call_says_what_to_do(browse):
     page = browse("/")
     assert page.status_code == 200
     assert "No calls yet" in page.text
+    steps = re.findall(r'<li( class="done")?><strong>([^<]+)', page.text)
+    assert [name for _, name in steps] == [
+        *("A key of Retell", "The receiver", "The way to the receiver", "The URL at Retell"),
+        *("The first event", "The calls before"),
+    ]
+    assert [name for done, name in steps if done] == ["A key of Retell"]
+
+
+def test_checklist_of_home_sees_an_event(browse, store):
+    body = b'{"event": "alert_triggered", "alert": {}}'
+    store.add(receive(body, source="webhook", observed_at=1, received_at=1))
+    done = re.findall(r'<li class="done"><strong>([^<]+)', browse("/").text)
+    assert "The first event" in done
+    assert "The calls before" not in done
+
+
+def test_every_question_of_the_list_answers(browse, three):
+    page = browse("/-/questions").text
+    found = re.findall(r'<dt><a href="([^"]+)">([^<]+)', page)
+    assert len(found) == len(questions())
+    for url, title in found:
+        answer = browse(html.unescape(url))
+        assert answer.status_code == 200, url
+        assert html.unescape(title) in html.unescape(answer.text), url
+
+
+def test_navigation_marks_the_page_and_names_callhouse(browse, three):
+    for path, name in (
+        ("/-/calls", "Calls"),
+        ("/-/questions", "Questions"),
+        ("/-/dashboards/volume", "Dashboards"),
+        ("/retell/calls", "Tables"),
+    ):
+        page = browse(path).text
+        header = page.split("</header>")[0]
+        marked = re.findall(r'aria-current="page">([^<]+)</a>', header)
+        assert marked == [name], path
+        assert re.search(r"<title>[^<]*callhouse[^<]*</title>", page), path
+    assert 'aria-current="page">' not in browse("/").text.split("</header>")[0]
 
 
 def test_home_leaves_out_what_takes_too_long(browse, three, monkeypatch):

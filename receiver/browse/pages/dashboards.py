@@ -12,6 +12,7 @@ from receiver.browse.charts.versions import MEASURES, compare_versions
 from receiver.browse.datasette_compat import dashboard_list, dashboard_view, filtered_query
 from receiver.browse.formatting import LABELS, local_day, midnight_ms
 from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
+from receiver.browse.pages.call_filters import PERIODS, period_days
 from receiver.browse.pages.home import FIRST_AND_LAST
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ DIRECTIONS = {"inbound": "inbound", "outbound": "outbound", "web": "web calls"}
 # Shown by default. Comparing versions needs more calls.
 _DEFAULT_DAYS, _DEFAULT_DAYS_OF_VERSIONS = 30, 90
 _ACCOUNTS = "SELECT DISTINCT account FROM account_keys WHERE account IS NOT NULL ORDER BY account"
+_PRESETS = ("this-week", "last-week", "this-month")
 _SPANS = {"7 days": 7, "30 days": 30, "90 days": 90, "A year": 365}
 
 
@@ -43,7 +45,7 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         raise NotFound("There is no such dashboard.")
     is_comparison = name == "versions"
     count = _DEFAULT_DAYS_OF_VERSIONS if is_comparison else _DEFAULT_DAYS
-    first, days = await _chosen_days(reader, request, count)
+    first, last, days = await _chosen_days(reader, request, count)
     chosen = {
         "since": days.since.isoformat(),
         "until": days.until.isoformat(),
@@ -60,7 +62,7 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         "filters": await _filters(reader, days, chosen, has_version=not is_comparison),
         "labels": LABELS,
         "names": {slug: dashboard.title for slug, dashboard in DASHBOARDS.items()},
-        "spans": _spans(first, days, chosen),
+        "spans": _spans(first, last, days, chosen),
         "timezone": days.timezone,
         "has_calls": first is not None,
         "query": urlencode({name: value for name, value in chosen.items() if value}),
@@ -75,9 +77,9 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
 
 async def _chosen_days(
     reader: Reader, request: "Request", count: int
-) -> tuple[datetime.date | None, Days]:
-    """The first day with calls, and the chosen days: by default `count` days up to the last day
-    with calls, so that an old file has charts too."""
+) -> tuple[datetime.date | None, datetime.date, Days]:
+    """The first and the last day with calls, and the chosen days: by default `count` days up to the
+    last day, so that an old file has charts too."""
     zone = timezone(reader.datasette)
     [ends] = await fetch_rows(reader, FIRST_AND_LAST)
     if ends["last"] is None:
@@ -88,7 +90,8 @@ async def _chosen_days(
     since = _date(request.args.get("since")) or until - datetime.timedelta(days=count - 1)
     since, until = min(since, until), max(since, until)
     after = until + datetime.timedelta(days=1)
-    return first, Days(since, until, midnight_ms(since, zone), midnight_ms(after, zone), zone.key)
+    times = midnight_ms(since, zone), midnight_ms(after, zone)
+    return first, last, Days(since, until, *times, zone.key)
 
 
 def _date(text: str | None) -> datetime.date | None:
@@ -149,19 +152,20 @@ def _with_chosen(options: list[tuple[str, str]], value: str) -> list[tuple[str, 
 
 
 def _spans(
-    first: datetime.date | None, days: Days, chosen: dict[str, str]
+    first: datetime.date | None, last: datetime.date, days: Days, chosen: dict[str, str]
 ) -> list[tuple[str, str, bool]]:
-    """Links to 7 days, 30 days, ...: name, query string, whether it is the current one."""
-    starts = {
-        name: days.until - datetime.timedelta(days=count - 1) for name, count in _SPANS.items()
+    """Links to 7 days, this week, ...: name, query string, whether it is the current one. Weeks and
+    months are those of the last day with calls."""
+    spans = {
+        name: (days.until - datetime.timedelta(days=count - 1), days.until)
+        for name, count in _SPANS.items()
     }
+    spans |= {PERIODS[name]: period_days(name, last) for name in _PRESETS}
     if first:
-        starts["All"] = min(first, days.until)
-    return [
-        (
-            name,
-            urlencode({k: v for k, v in (chosen | {"since": since.isoformat()}).items() if v}),
-            since == days.since,
-        )
-        for name, since in starts.items()
-    ]
+        spans["All"] = (min(first, days.until), days.until)
+    shown = []
+    for name, (since, until) in spans.items():
+        asked = chosen | {"since": since.isoformat(), "until": until.isoformat()}
+        query = urlencode({key: value for key, value in asked.items() if value})
+        shown.append((name, query, (since, until) == (days.since, days.until)))
+    return shown

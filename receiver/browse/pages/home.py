@@ -141,6 +141,11 @@ FROM ranked GROUP BY half
 """
 
 
+_SEEN = """
+SELECT
+    EXISTS (SELECT 1 FROM observations WHERE source = 'webhook') AS event,
+    EXISTS (SELECT 1 FROM syncs) AS sync
+"""
 _ATTENTION = "SELECT what, count(*) AS entries FROM needs_attention GROUP BY what ORDER BY what"
 _NEWEST_CALLS = f"""
 SELECT * FROM call_log WHERE (:account = '' OR account = :account)
@@ -189,6 +194,7 @@ class Home:
     attention: list[tuple[str, int, str]] | None = field(default_factory=list)
     newest: list[dict[str, Any]] = field(default_factory=list)
     calls_url: str = ""
+    checklist: list[tuple[bool, str, str]] = field(default_factory=list)
 
 
 async def home_page(datasette: "Datasette", request: "Request") -> Response:
@@ -205,6 +211,7 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
     shown = Home(zone.key)
     [latest] = await fetch_rows(reader, _LATEST)
     if latest["at"] is None:
+        shown.checklist = await _fetch_checklist(reader)
         return shown
     name = request.args.get("period") or DEFAULT
     name = name if name in PERIODS else DEFAULT
@@ -236,6 +243,29 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
         (row["what"], row["entries"], ADVICE.get(row["what"], "")) for row in attention
     ]
     return shown
+
+
+async def _fetch_checklist(reader: Reader) -> list[tuple[bool, str, str]]:
+    """The steps to the first call: whether each is done, what it is, and how. None for a limited
+    reader, who sees nothing of the installation."""
+    settings = getattr(reader.datasette, "callhouse_settings", None)
+    if settings is None or reader.is_limited:
+        return []
+    [seen] = await fetch_rows(reader, _SEEN)
+    has_key = any(account.api_key for account in settings.accounts)
+    url = "callhouse webhook test https://YOUR-HOST/webhook"
+    return [
+        (has_key, "A key of Retell", "RETELL_API_KEY, the key with the webhook badge"),
+        (settings.counters_path.exists(), "The receiver", f"callhouse serve, on {settings.bind}"),
+        (bool(seen["event"]), "The way to the receiver", url),
+        (
+            bool(seen["event"]),
+            "The URL at Retell",
+            "In Retell's dashboard, Webhooks: https://YOUR-HOST/webhook",
+        ),
+        (bool(seen["event"]), "The first event", "Call one of your agents"),
+        (bool(seen["sync"]), "The calls before", "callhouse sync"),
+    ]
 
 
 def _switches(
