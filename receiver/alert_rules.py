@@ -22,7 +22,7 @@ COMPARED = MappingProxyType(
     {
         "share": ("part", "count"),
         "mean": ("total", "squares", "count"),
-        "ratio": ("total", "squares", "count", "per"),
+        "days": ("value", "count"),
     }
 )
 UNITS = ("share", "ms", "cents", "number")
@@ -36,7 +36,9 @@ _FIELDS = (
 )  # fmt: skip
 _TUNED = ("on", "severity", "interval", "title", "parameters")
 _SETTINGS = ("notify", "digest", "digest_hour", "pages", "rule", "budget")
-_DEFAULTS = MappingProxyType({"least_count": 30.0, "deviations": 4.0, "least_change": 0.1})
+_DEFAULTS = MappingProxyType(
+    {"least_count": 30.0, "least_days": 5.0, "deviations": 4.0, "least_change": 0.1}
+)
 
 
 @dataclass(frozen=True, slots=True)

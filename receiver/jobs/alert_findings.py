@@ -5,10 +5,11 @@ In: a rule, settings and a time. Out: findings. Everything but the sources `heal
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from math import sqrt
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -24,7 +25,7 @@ from receiver.store.statements import read_spending
 from receiver.webhook.health import MIN_FREE_BYTES, NEARLY_FULL, traffic_problems
 from schema.sql.macros import plain
 from schema.sql.rollups import ROLLUPS
-from schema.statistics import NORMAL_95, Estimate, difference, mean, share
+from schema.statistics import Estimate, difference, mean, share
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 # How far back a comparison looks.
@@ -128,8 +129,9 @@ def _recent(name: str) -> str:
         raise SettingsError(f"recent({name}): there is no view hourly_{name}")
     columns = ", ".join(rollup.columns[1:])
     return (
-        f"(SELECT 1 AS is_now, {columns} FROM {rollup.hourly} WHERE hour >= :since AND hour < :now "
-        f"UNION ALL SELECT 0, {columns} FROM {rollup.daily} "
+        f"(SELECT 1 AS is_now, '' AS day, {columns} FROM {rollup.hourly} "
+        "WHERE hour >= :since AND hour < :now "
+        f"UNION ALL SELECT 0, day, {columns} FROM {rollup.daily} "
         "WHERE day >= :past_since AND day < :past_until)"
     )
 
@@ -163,13 +165,19 @@ def compare(rule: Rule, row: Mapping[str, Any]) -> Finding | None:
     """What a row of figures says: a finding if the last day is worse than the past and chance does
     not explain it."""
     of = rule.parameters
-    counts = [int(row.get(name) or 0) for name in ("count", "past_count")]
-    if min(counts) < of["least_count"]:
+    counted = "past_days" if rule.compare == "days" else "past_count"
+    counts = [int(row.get(name) or 0) for name in ("count", counted)]
+    least = of["least_days"] if rule.compare == "days" else of["least_count"]
+    if counts[0] < of["least_count"] or counts[1] < least:
         return None
-    now, past = (
-        _estimate(rule.compare, {n: row.get(f"{prefix}{n}") for n in COMPARED[rule.compare]}, z)
-        for prefix, z in (("", of["deviations"]), ("past_", of["deviations"]))
-    )
+    if rule.compare == "days":
+        now, past = _days(row, counts, of["deviations"])
+    else:
+        names = COMPARED[rule.compare]
+        now, past = (
+            _estimate(rule.compare, {n: row.get(f"{prefix}{n}") for n in names}, of["deviations"])
+            for prefix in ("", "past_")
+        )
     if now is None or past is None:
         return None
     change = difference(past, now)
@@ -189,7 +197,7 @@ def compare(rule: Rule, row: Mapping[str, Any]) -> Finding | None:
         key=without_people(str(row.get("key") or "")),
         text=without_people(rule.text.format_map(_Words(words))),
         severity=rule.severity,
-        figures={"now": now.value, "past": past.value, "count": counts[0], "past_count": counts[1]},
+        figures={"now": now.value, "past": past.value, "count": counts[0], counted: counts[1]},
         link=_link(row.get("link")),
     )
 
@@ -201,20 +209,23 @@ class _Words(dict[str, Any]):
         return f"{{{name}}}"
 
 
-def _estimate(kind: str, of: Mapping[str, Any], z: float = NORMAL_95) -> Estimate | None:
+def _estimate(kind: str, of: Mapping[str, Any], z: float) -> Estimate | None:
     count = int(of["count"] or 0)
     if kind == "share":
         return share(of["part"], count, z=z)
-    found = mean(of["total"], of["squares"], count, z=z)
-    if kind == "mean" or found is None:
-        return found
-    if not of["per"] or not found.value:
-        return None
-    # The same relative interval as that of the mean: wider than that of a ratio whose parts grow
-    # together, so that chance is not taken for a change.
-    ratio = of["total"] / of["per"]
-    reach = ratio * (found.high - found.value) / found.value
-    return Estimate(ratio, ratio - reach, ratio + reach, count)
+    return mean(of["total"], of["squares"], count, z=z)
+
+
+def _days(
+    row: Mapping[str, Any], counts: Sequence[int], z: float
+) -> tuple[Estimate | None, Estimate | None]:
+    """A figure of the last day, and its mean over past days: the last day varies as they do."""
+    past = mean(row.get("past_total"), row.get("past_squares"), counts[1], z=z)
+    value = row.get("value")
+    if past is None or value is None:
+        return None, past
+    reach = (past.high - past.value) * sqrt(counts[1])
+    return Estimate(value, value - reach, value + reach, counts[0]), past
 
 
 def write(value: float, unit: str) -> str:

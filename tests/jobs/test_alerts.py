@@ -92,7 +92,7 @@ BAD = {
 
 @pytest.fixture
 def history(store):
-    """Six days of calls until NOW_MS, the last of them with a fault of one agent."""
+    """Seven days of calls until NOW_MS, the last of them with a fault of one agent."""
 
     def history(agent, **fault):
         since = NOW_MS - DAY_MS
@@ -101,7 +101,7 @@ def history(store):
             is_bad = start.timestamp() * 1000 >= since
             return replace(agent, **fault) if is_bad else agent
 
-        calls = bodies([agent], "2026-03-06", 6, fault=now, seed=5)
+        calls = bodies([agent], "2026-03-05", 7, fault=now, seed=5)
         fill(store, [(at_ms, body) for at_ms, body in calls if at_ms < NOW_MS])
 
     return history
