@@ -106,7 +106,7 @@ def take(page: Page, call_id: str) -> None:
     pictures = {
         "home": "/",
         "call": f"/-/call/{call_id}",
-        "search": '/-/calls?q="check-up" OR refund -voicemail',
+        "calls": '/-/calls?q="check-up" OR refund -voicemail',
         "dashboard": "/-/dashboards/volume",
         "versions": "/-/dashboards/versions",
     }
