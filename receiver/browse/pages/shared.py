@@ -44,7 +44,8 @@ async def shared_page(datasette: "Datasette", request: "Request") -> Response:
     context = await call_context(reader, request, link.call_id, urls)
     # What is not shown is not in the context of the template either.
     view = replace(
-        context["view"], costs=[], latencies=[], attributes=[], documents=[], transfers=[],
+        context["view"], costs=[], why_dear=[], latencies=[], attributes=[], documents=[],
+        transfers=[],
         recordings=[media for media in context["view"].recordings if media.url in urls.values()],
     )  # fmt: skip
     context |= {"view": view, "here": path, "shared": link, "review": Review(link.call_id)}
