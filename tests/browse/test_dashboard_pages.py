@@ -282,6 +282,34 @@ def test_better_version_shows_better_else_not_known(get_new, two_versions):
     assert "$0.120 $0.116 to $0.124 not yet known" in page
 
 
+def test_number_of_calls_leads_to_them(get_new, two_versions):
+    page = get_new("/-/dashboards/versions?agent=agent_1").text
+    links = re.findall(r'<a href="([^"]*/-/calls[^"]+version=(\d)[^"]*)">(\d+)</a>', page)
+    assert [(version, calls) for _, version, calls in links] == [("4", "40"), ("3", "40")]
+    for url, _, _ in links:
+        listed = re.sub(r"<[^>]+>", "", get_new(html.unescape(url)).text)
+        assert "40 calls" in listed
+
+
+def test_charts_lead_to_their_calls(get_new, two_versions):
+    page = get_new("/-/dashboards/volume?agent=agent_1&direction=inbound").text
+    [url] = set(re.findall(r'<a href="([^"]+)" aria-label="Calls of', page))
+    assert "agent=agent_1" in url
+    assert "direction=inbound" in url
+    assert "80 calls" in re.sub(r"<[^>]+>", "", get_new(html.unescape(url)).text)
+
+
+def test_presets_are_weeks_and_months_of_the_calls(get_new, two_versions):
+    """The last day with calls is Tuesday, 12 May 2026."""
+    page = html.unescape(get_new("/-/dashboards/volume").text)
+    spans = dict(re.findall(r'\?(since=[^"]+)"[^>]*>(This week|Last week|This month)<', page))
+    assert {name: query[:37] for query, name in spans.items()} == {
+        "This week": "since=2026-05-11&until=2026-05-12"[:37],
+        "Last week": "since=2026-05-04&until=2026-05-10"[:37],
+        "This month": "since=2026-05-01&until=2026-05-12"[:37],
+    }
+
+
 def test_an_agent_has_all_its_versions(get_new, two_versions):
     page = cells(get_new("/-/dashboards/versions?agent=agent_1&version=3"))
     assert page.index("version 4, compared with 3") < page.index("version 3")
