@@ -3,19 +3,23 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from receiver import config
+from receiver import clock, config
 from receiver.addresses import Location
 from receiver.cli.group import Number, err, main, progress, resumable
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
-    from receiver.retell.call_lists import Summary
+    from receiver.retell.call_lists import Row, Summary
     from receiver.store import AnyStore, CallState
+
+    # Called with the run's id.
+    ReadRows = Callable[[str], list[Row]]
 
 
 @main.command()
@@ -44,6 +48,15 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="List of calls: to_number and more columns.",
 )
+@click.option("--from-view", metavar="VIEW|SQL", help="A list from the database, as --csv.")
+@click.option(
+    "--per-day",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="With --from-view: calls to a number in a day, at most.",
+)
+@click.option("--dry-run", is_flag=True, help="With --from-view: print the list, call nobody.")
 @click.option(
     "--per-second",
     type=Number(0, 100, min_open=True),
@@ -60,6 +73,9 @@ if TYPE_CHECKING:
 )
 def call(
     csv_file: Path | None,
+    from_view: str | None,
+    per_day: int,
+    dry_run: bool,
     wait: bool,
     timeout: float,
     per_second: float | None,
@@ -72,17 +88,65 @@ def call(
     Examples:
       callhouse call +14155550123 --from +14155550100 --var name=Ann --wait
       callhouse call --from +14155550100 --agent agent_... --csv customers.csv
+      callhouse call --from +14155550100 --from-view busy_today --dry-run
     """
     body = _body(options)
+    if dry_run and from_view is None:
+        raise SettingsError("--dry-run needs --from-view")
     settings = config.load()
     key = settings.require_api_key(account)
-    if csv_file is None:
+    if csv_file is None and from_view is None:
         if per_second is not None:
-            raise SettingsError("--per-second needs --csv")
+            raise SettingsError("--per-second needs --csv or --from-view")
         sys.exit(_place_one(settings, key, body, timeout if wait else None))
     if wait or "to_number" in body or "idempotency_key" in body:
-        raise SettingsError("--csv cannot be combined with TO, --wait or --idempotency-key")
-    sys.exit(_place_list(settings, key, csv_file, body, per_second))
+        raise SettingsError("a list cannot be combined with TO, --wait or --idempotency-key")
+    if csv_file is not None and from_view is not None:
+        raise SettingsError("--csv cannot be combined with --from-view")
+    if csv_file is not None:
+        read = _csv_reader(csv_file, body)
+        sys.exit(_place_list(settings, key, csv_file, read, per_second))
+    path, read = _view_reader(settings, from_view or "", body, per_day)
+    if dry_run:
+        sys.exit(_print_list(read("dry-run")))
+    sys.exit(_place_list(settings, key, path, read, per_second))
+
+
+def _csv_reader(path: Path, defaults: dict[str, Any]) -> "ReadRows":
+    from receiver.retell.call_lists import read_rows, text_of
+
+    text = text_of(path)
+    return lambda run_id: read_rows(text, name=path.name, run_id=run_id, defaults=defaults)
+
+
+def _view_reader(
+    settings: config.Settings, what: str, defaults: dict[str, Any], per_day: int
+) -> "tuple[Path, ReadRows]":
+    """The name of the list and its rows; numbers that were called often enough are left out."""
+    from receiver.retell import redial
+
+    now = redial.today(settings.timezone, clock.now_ms())
+    path = redial.list_path(what, now)
+
+    def read(run_id: str) -> "list[Row]":
+        rows = redial.query_rows(
+            settings.database, what, name=path.name, run_id=run_id, defaults=defaults,
+            timezone=settings.timezone,
+        )  # fmt: skip
+        left, skipped = redial.within_cap(settings.database, rows, per_day, now)
+        if skipped:
+            err.print(f"{skipped:,} left out: called {per_day} times today.")
+        return left
+
+    return path, read
+
+
+def _print_list(rows: "list[Row]") -> int:
+    for row in rows:
+        # Enough to recognise a number, and no more: terminals are logged.
+        number = str(row.body.get("to_number") or "")[-2:]
+        click.echo(f"line {row.line}  •••{number}  {row.problem or 'would be called'}")
+    return 1 if any(row.problem for row in rows) else 0
 
 
 def _body(options: dict[str, Any]) -> dict[str, Any]:
@@ -168,14 +232,13 @@ def _place_list(
     settings: config.Settings,
     key: str,
     path: Path,
-    defaults: dict[str, Any],
+    read: "ReadRows",
     per_second: float | None,
 ) -> int:
-    from receiver.retell.call_lists import PER_SECOND, Caller, Journal, Pace, read_rows, text_of
+    from receiver.retell.call_lists import PER_SECOND, Caller, Journal, Pace
     from receiver.retell.client import Retell
 
     per_second = PER_SECOND if per_second is None else per_second
-    text = text_of(path)
     store = _store(settings)
     try:
         with (
@@ -183,7 +246,7 @@ def _place_list(
             Retell(settings.base_url, key) as retell,
             progress() as bar,
         ):
-            rows = read_rows(text, name=path.name, run_id=journal.run_id, defaults=defaults)
+            rows = read(journal.run_id)
             caller = Caller(retell, store, journal, Pace(per_second, sleep=time.sleep))
             task = bar.add_task("Calling", total=len(rows))
             try:
