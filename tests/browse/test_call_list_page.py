@@ -51,27 +51,28 @@ def turns(page):
     return re.findall(r'href="/-/call/(\w+)[^"]*#turn-(\d+)"', page.text)
 
 
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("q=crown", [("call_2", "0"), ("call_1", "1")]),
-        ('q="next week"', [("call_1", "1")]),
-        ("q=resched*", [("call_2", "1")]),
-        ("q=crown -today", [("call_1", "1")]),
-        ("q=crown&agent=Night", [("call_2", "0")]),
-        ("q=crown&number=%2B1 415-555 0123", [("call_1", "1")]),
-        ("q=crown&since=2026-05-13", []),
-        ("q=week&until=2026-05-12", [("call_1", "1")]),
-        ("q=week&tool=book", []),
-        ("q=week&outcome=user_hangup", [("call_1", "1")]),
-        ("q=nothing&sentiment=Negative", [("call_3", "0")]),
-        ("q=nothing&sentiment=Positive", []),
-    ],
-)
+# Query, and the first turn of each call with the words.
+TURNS = [
+    ("q=crown", [("call_2", "0"), ("call_1", "1")]),
+    ('q="next week"', [("call_1", "1")]),
+    ("q=resched*", [("call_2", "1")]),
+    ("q=crown -today", [("call_1", "1")]),
+    ("q=crown&agent=Night", [("call_2", "0")]),
+    ("q=crown&number=%2B1 415-555 0123", [("call_1", "1")]),
+    ("q=crown&since=2026-05-13", []),
+    ("q=week&until=2026-05-12", [("call_1", "1")]),
+    ("q=week&tool=book", []),
+    ("q=week&outcome=user_hangup", [("call_1", "1")]),
+    ("q=nothing&sentiment=Negative", [("call_3", "0")]),
+    ("q=nothing&sentiment=Positive", []),
+]
+
+
 @pytest.mark.parametrize("few", [0, 5_000])
-def test_words_lead_to_the_first_turn(browse, three, monkeypatch, query, expected, few):
+def test_words_lead_to_the_first_turn(browse, three, monkeypatch, few):
     monkeypatch.setattr(call_search, "_FEW", few)
-    assert turns(browse(f"/-/calls?{query}")) == expected
+    for query, expected in TURNS:
+        assert turns(browse(f"/-/calls?{query}")) == expected, query
 
 
 def test_hit_is_marked_and_further_ones_counted(browse, three):
@@ -97,19 +98,19 @@ def test_form_leads_to_an_address_without_empty_fields(browse, three):
     assert answer.headers["location"] == "/-/calls?agent=Night&sort=-cost"
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        *('q="open', "q=(a", "q=a OR", "q=-only"),
-        *("since=soon", "q=a&until=9999-12-31", "period=soon", "success=maybe"),
-        *("min_duration=long", "max_cost=much", "agent=a&version=x"),
-    ],
-)
-def test_invalid_filter_gets_hint(browse, three, query):
-    page = browse(f"/-/calls?{query}")
-    assert page.status_code == 400
-    assert "cannot be read" in page.text
-    assert 'name="q"' in page.text
+INVALID = [
+    *('q="open', "q=(a", "q=a OR", "q=-only"),
+    *("since=soon", "q=a&until=9999-12-31", "period=soon", "success=maybe"),
+    *("min_duration=long", "max_cost=much", "agent=a&version=x"),
+]
+
+
+def test_invalid_filter_gets_hint(browse, three):
+    for query in INVALID:
+        page = browse(f"/-/calls?{query}")
+        assert page.status_code == 400, query
+        assert "cannot be read" in page.text, query
+        assert 'name="q"' in page.text, query
 
 
 def test_each_chip_removes_its_filter(browse, three):
@@ -189,34 +190,35 @@ def several(store):
     stored(store, {"event": "chat_ended", "chat": chat | {"start_timestamp": START}})
 
 
+# Words, the calls with them, and how many chats have them.
+EVERYWHERE = [
+    ("予約", ["call_ja"], 1),
+    ("予", ["call_ja"], 1),
+    ("予約をお願い", ["call_ja"], 0),
+    ("お願いします。", ["call_ja"], 0),
+    ("予約 -明日", [], 1),
+    ("予約 OR 返金", ["call_ja", "call_en"], 1),
+    ("予約 AND (返金 OR 承り)", ["call_ja"], 0),
+    ("返金 refund", ["call_en"], 0),
+    ("refund", ["call_en"], 1),
+    ("refund OR nothing", ["call_en", "call_end"], 1),
+    ("back -refund", [], 0),
+    ("back -予約", ["call_en"], 0),
+    ("4711", ["call_en", "call_end"], 0),
+    ("+1 (415) 555-4711", ["call_end"], 0),
+    ("変更", [], 0),
+]
+
+
 @pytest.mark.parametrize("few", [0, 5_000])
-@pytest.mark.parametrize(
-    ("words", "calls", "chats"),
-    [
-        ("予約", ["call_ja"], 1),
-        ("予", ["call_ja"], 1),
-        ("予約をお願い", ["call_ja"], 0),
-        ("お願いします。", ["call_ja"], 0),
-        ("予約 -明日", [], 1),
-        ("予約 OR 返金", ["call_ja", "call_en"], 1),
-        ("予約 AND (返金 OR 承り)", ["call_ja"], 0),
-        ("返金 refund", ["call_en"], 0),
-        ("refund", ["call_en"], 1),
-        ("refund OR nothing", ["call_en", "call_end"], 1),
-        ("back -refund", [], 0),
-        ("back -予約", ["call_en"], 0),
-        ("4711", ["call_en", "call_end"], 0),
-        ("+1 (415) 555-4711", ["call_end"], 0),
-        ("変更", [], 0),
-    ],
-)
-def test_words_are_found_everywhere(browse, several, monkeypatch, words, calls, chats, few):
+def test_words_are_found_everywhere(browse, several, monkeypatch, few):
     monkeypatch.setattr(call_search, "_FEW", few)
-    page = browse("/-/calls?" + urlencode({"q": words}))
-    assert shown(page) == calls
-    assert f">{chats} chats</a>" in page.text
-    page = browse("/-/calls?" + urlencode({"kind": "chat", "q": words}))
-    assert page.text.count('href="/-/chat/chat_1"') == chats
+    for words, calls, chats in EVERYWHERE:
+        page = browse("/-/calls?" + urlencode({"q": words}))
+        assert shown(page) == calls, words
+        assert f">{chats} chats</a>" in page.text, words
+        page = browse("/-/calls?" + urlencode({"kind": "chat", "q": words}))
+        assert page.text.count('href="/-/chat/chat_1"') == chats, words
 
 
 def test_found_characters_and_summaries_are_marked(browse, several):
