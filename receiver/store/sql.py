@@ -210,10 +210,17 @@ _PARTS = {
         "c.combined_cost_cents IS NOT NULL",
     ),
 }
+
+
+def _by_id(expression: str) -> str:
+    """The same of the id itself, so that a distributed engine reads one partition."""
+    return expression.replace("c.call_id", "k.id").replace("c.chat_id", "k.id")
+
+
 STORED = {
     entity_type: f"SELECT u.asked_at, u.gone_at IS NOT NULL, "
     "EXISTS (SELECT 1 FROM erasures e WHERE e.entity_id = k.id AND e.scope <> 'recordings'), "
-    f"c.{table.key[0]} IS NOT NULL, {has_transcript}, {is_analysed}, "
+    f"c.{table.key[0]} IS NOT NULL, {_by_id(has_transcript)}, {_by_id(is_analysed)}, "
     f"{', '.join(f'c.{name}' for name in table.names)} "
     f"FROM (SELECT ? AS id) k LEFT JOIN {table.name} c ON c.{table.key[0]} = k.id "
     "LEFT JOIN upstream_calls u ON u.call_id = k.id"
