@@ -21,7 +21,8 @@ from schema.products import FAMILIES, OTHER, product_family
 NOT_ITEMIZED = "not itemized"
 # Sums of floats are rounded here before they are exact: their last digits depend on the order.
 _SUM_DIGITS = Decimal("0.000001")
-_MOST = Decimal(10) ** 20
+# No bill reaches so much. An impossible amount counts as this, so that sums stay exact.
+_MOST = Decimal(10) ** 15
 # A forecast looks back so far, and needs at least so many days.
 FORECAST_DAYS, _LEAST_DAYS = 28, 7
 # Four of five months end within this many standard deviations.
@@ -30,9 +31,8 @@ _DEVIATIONS = 1.2816
 
 def cents(value: float | None) -> Decimal:
     """A sum of cents from a database as an exact amount."""
-    amount = Decimal(value or 0.0)
-    # An impossible amount has more digits than a Decimal can be rounded to.
-    return amount if abs(amount) > _MOST else amount.quantize(_SUM_DIGITS, ROUND_HALF_EVEN)
+    amount = min(max(Decimal(value or 0.0), -_MOST), _MOST)
+    return amount.quantize(_SUM_DIGITS, ROUND_HALF_EVEN)
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from schema.billing import (
     NOT_ITEMIZED,
     Sums,
     allocate,
+    cents,
     corrections,
     dump,
     explain_cost,
@@ -71,6 +72,15 @@ def test_what_no_product_explains_is_not_itemized():
 def test_stored_sums_are_read_back(groups):
     names = {key * 2: (key, "") for key in groups}
     assert load(dump(groups, lambda key: key * 2), names) == groups
+
+
+@pytest.mark.parametrize("amount", [1e300, -1e300, float("inf")])
+def test_impossible_amounts_stop_no_statement(amount):
+    groups = {"a": Sums("", 1, 0, 0, cents(amount)), "b": Sums("", 1, 0, 0, cents(50.5))}
+    groups["a"].add("platform_tts", amount)
+    found = statement("2026-10", "agent", groups, markup=Decimal("0.2"))
+    assert sum(line.total for line in found.lines) == found.total.total
+    assert load(dump(groups, str), {"a": ("a", ""), "b": ("b", "")}) == groups
 
 
 def test_corrections_name_what_changed():
