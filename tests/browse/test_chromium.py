@@ -139,7 +139,8 @@ def test_call_is_found_opened_and_played(page, site):
     page.press("header input[name=q]", "Enter")
     assert page.inner_text("mark") == "porcelain crown"
     follow(page, ".gist a")
-    assert page.url.endswith("/-/call/call_spoken#turn-1")
+    assert "/-/call/call_spoken?list=" in page.url
+    assert page.url.endswith("#turn-1")
 
     page.click(".said >> text=porcelain")
     until(page, "document.querySelector('audio').currentTime > 5.1")

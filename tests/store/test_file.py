@@ -162,7 +162,7 @@ def test_pragma_that_does_not_take_fails_the_connection(tmp_path):
 
 
 @pytest.mark.sqlite
-@pytest.mark.parametrize("query", [sql.OPEN_CALLS, sql.STARTED_CALLS])
+@pytest.mark.parametrize("query", [sql.UNFINISHED["call"], sql.STARTED["call"]])
 def test_sync_finds_calls_by_index(db, query):
     """tests/store/postgres/test_schema.py says the same of a server."""
     span = {"low": 5, "high": 9, "agent": None, "account": "k"}

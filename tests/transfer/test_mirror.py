@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import receiver.store.copying
 from receiver import config
+from receiver.browse import access
 from receiver.cli import main
 from receiver.errors import NotStored
 from receiver.store import migrate, rebuild, receive
@@ -244,7 +245,8 @@ def test_server_without_tables_creates_no_file(postgres, target):
 
 
 def test_pages_of_mirror_equal_those_of_file(pg, target, settings, db_path):
-    """The same deliveries to a file and to the server."""
+    """The same deliveries to a file and to the server; to a reader, as nobody reviews on a mirror
+    without its server."""
     events = [
         receive(path.read_bytes(), source="webhook", observed_at=5, received_at=NOW_MS)
         for path in sorted(PAYLOADS.glob("*.json"))[::4]
@@ -258,7 +260,9 @@ def test_pages_of_mirror_equal_those_of_file(pg, target, settings, db_path):
     pages = [*(f"/retell{table}" for table in tables), *(f"/-/call/{id}" for id in calls[::3])]
     answers = []
     for path in (db_path, target):
-        with visiting(replace(settings, database=path)) as get:
+        readers = access.AccessList(users={"jane": access.User("reader", "a hash")})
+        access.save(access.path_beside(path), readers)
+        with visiting(replace(settings, database=path), user="jane") as get:
             answers.append({page: shown(get(page)) for page in pages})
     ours, theirs = answers
     assert len(calls) > 20

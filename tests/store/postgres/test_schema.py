@@ -118,8 +118,8 @@ SPAN = {"low": 5, "high": 9, "agent": None, "account": "k"}
 @pytest.mark.parametrize(
     ("query", "values", "index"),
     [
-        (sql.OPEN_CALLS, SPAN, "calls_at"),
-        (sql.STARTED_CALLS, SPAN, "calls_at"),
+        (sql.UNFINISHED["call"], SPAN, "calls_at"),
+        (sql.STARTED["call"], SPAN, "calls_at"),
         (sql.CALL_WITH_REASON, ("of_tomorrow",), "calls_disconnection_reason"),
         (copying.NEWEST, (), "calls_updated_at"),
         ("SELECT * FROM calls WHERE updated_at >= ?", (5,), "calls_updated_at"),
