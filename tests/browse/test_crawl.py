@@ -9,18 +9,17 @@ import re
 from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from urllib.parse import urljoin, urlsplit
 from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 
-from receiver.browse.formatting import format_dollars, format_duration
+from receiver.browse.formatting import format_dollars, format_duration, label
 from receiver.store import migrate, open_store, receive
-from schema.disconnection_reasons import REASONS
-from tests.support import naive_model, running
+from tests.support import running
 from tests.support.browsing import NEEDS_BROWSER
+from tests.support.called import Call, calls_of
 from tests.support.days import day
 from tests.support.engines import url_of
 
@@ -38,65 +37,41 @@ COUNTED = (
     re.compile(r'<li><a href="([^"]+)">[^<]*</a> ([\d,]+)</li>'),
     re.compile(r'<li><a href="([^"]+)">([\d,]+) rows?</a> of '),
     re.compile(r'<li><a href="([^"]+)"><strong>([\d,]+)</strong>'),
+    # The home page: a figure, an agent, a reason and a bar.
+    re.compile(r'<dt><a href="([^"]+)">Calls</a></dt><dd><span class="value">([\d,]+)<'),
+    re.compile(
+        r'<th scope="row"><a href="([^"]+)">[^<]*</a></th>\s*<td><span class="value">([\d,]+)<'
+    ),
+    re.compile(
+        r'<li><a href="([^"]+)">[^<]*(?:<span class="gist">[^<]*</span>)?</a>'
+        r' <span class="count">([\d,]+) '
+    ),
+    re.compile(r'<a href="([^"]+)" aria-label="[^":]+: ([\d,]+) calls, '),
+    # A version, the other calls of a number or agent, and the chats beside calls.
+    re.compile(r'<td data-label="Calls"[^>]*><a href="([^"]+)">([\d,]+)</a>'),
+    re.compile(r'<a href="([^"]+)">all ([\d,]+) calls</a>'),
+    re.compile(r'<a class="other" href="([^"]+)">([\d,]+) (?:chats|calls)</a>'),
 )
 VERSION = re.compile(
-    r'version (\d+).*?data-label="Calls"[^>]*>([\d,]+)<.*?data-label="Success">(.*?)</td>',
+    r'version (\d+).*?data-label="Calls"[^>]*><a href="([^"]+)">([\d,]+)<'
+    r'.*?data-label="Success">(.*?)</td>',
     re.DOTALL,
 )
-ROWS = re.compile(r"<strong>([\d,]+) rows?</strong>")
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call as its bodies say, merged by the naive model."""
-
-    fields: dict
-    at: datetime
-
-    @property
-    def day(self) -> str:
-        return self.at.date().isoformat()
-
-    @property
-    def cents(self) -> float | None:
-        return (self.fields.get("call_cost") or {}).get("combined_cost")
-
-    @property
-    def analysis(self) -> dict:
-        return self.fields.get("call_analysis") or {}
-
-    @property
-    def outcome(self) -> str:
-        reason = self.fields.get("disconnection_reason")
-        return REASONS.get(reason, ("unknown",))[0] if reason else "no end yet"
-
-    @property
-    def is_connected(self) -> bool:
-        return "start_timestamp" in self.fields and self.outcome != "not_connected"
-
-
-def calls_of(sent, zone) -> dict[str, Call]:
-    """call_id -> the call that all deliveries together report."""
-    seen = naive_model.of_each(filter(None, map(_delivery, sent)))
-    found = {}
-    for (call_id, kind), observations in seen.items():
-        if kind == "call":
-            fields = naive_model.merged(observations)
-            top = max(observations, key=lambda o: o.rank)
-            ms = fields.get("start_timestamp") or top.at
-            found[call_id] = Call(fields, datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone))
-    return found
-
-
-def _delivery(one) -> naive_model.Delivery | None:
-    body = json.loads(one.body)
-    fields = body.get("call")
-    # A call of a tool carries the call as well.
-    if "event" not in body or not fields:
-        return None
-    return naive_model.Delivery(
-        body["event"], fields, at=one.at_ms, received=one.at_ms, id=fields["call_id"]
-    )
+# How many rows a page says that it has: of a table, or of the list of calls.
+ROWS = re.compile(
+    r'<strong>([\d,]+) rows?</strong>|<p class="totals" role="status"><strong>([\d,]+)</strong>'
+)
+TOTALS = re.compile(
+    r'<p class="totals" role="status"><strong>([\d,]+)</strong> calls?'
+    r"(?: · ([\d,]+) minutes · ([^<\s]+))?"
+)
+FIGURE = re.compile(
+    r'<dt>(?:<a href="([^"]+)">)?([^<]+)(?:</a>)?</dt><dd><span class="value"[^>]*>([^<]*)<'
+)
+BAR = re.compile(
+    r'<(a href="([^"]+)"|g role="img") aria-label="'
+    r'([^"]*): ([\d,]+) calls, ([\d,]+) connected, ([\d,]+) successful"'
+)
 
 
 @dataclass(frozen=True)
@@ -112,6 +87,14 @@ class Site:
         answer = self.client.get(path, params=query or None)
         assert answer.status_code == 200, (path, answer.status_code)
         return answer.text
+
+    def listed(self, link) -> tuple[int, str | None, str | None]:
+        """How many calls the list has that a link leads to, and their minutes and cost."""
+        path = html.unescape(link)
+        assert path.startswith("/-/calls?"), path
+        # However busy the machine is, the list is counted.
+        count, minutes, cost = TOTALS.search(self.get(f"{path}&count=all")).groups()
+        return number(count), minutes, cost
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +188,7 @@ def crawl(site, bound) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
             if target.startswith(f"{site.url}/"):
                 known.add(target)
                 seen[shape(target)] += 1
-                later = seen[shape(target)] // (5 if target in numbers else 1)
+                later = seen[shape(target)] // (10 if target in numbers else 1)
                 heapq.heappush(waiting, (later, next(order), target))
     return pages, promised
 
@@ -213,52 +196,123 @@ def crawl(site, bound) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
 def test_every_link_leads_to_the_rows_it_counts(site):
     pages, promised = crawl(site, BOUND)
     assert len(pages) == BOUND
-    checked = 0
+    checked = Counter()
     for url, page in pages.items():
         found = ROWS.search(page)
         for source, count in promised[url].items() if found else ():
-            assert number(found[1]) == count, (source, url)
-            checked += 1
-    assert checked > 100
+            assert number(found[1] or found[2]) == count, (source, url)
+            checked["calls" if found[2] else "rows"] += 1
+    assert checked["rows"] > 50
+    assert checked["calls"] > 50
     assert "Traceback" not in site.process.said()
 
 
 # -- figures -------------------------------------------------------------------------------------
 
 
-def figures_of(page) -> list[dict[str, str]]:
-    """The figures of each period of the first page."""
-    return [
-        dict(re.findall(r'<dt>([^<]+)</dt><dd><span class="value"[^>]*>([^<]*)</span>', section))
-        for section in re.findall(r'<section class="period">(.*?)</section>', page, re.DOTALL)
-    ]
+def percent(part, whole) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "–"
 
 
-def expected_figures(calls) -> dict[str, str]:
+def expected_figures(calls) -> dict[str, tuple[str, int]]:
+    """Each figure of the home page, and how many calls are behind it."""
     minutes = sum(call.fields.get("duration_ms") or 0 for call in calls) / 60_000
-    judged = [
-        call.analysis["call_successful"]
-        for call in calls
-        if call.is_connected and call.analysis.get("call_successful") is not None
-    ]
+    connected = sum(call.is_connected for call in calls)
+    judged = [call.success for call in calls if call.success is not None]
+    felt = [call.sentiment == "negative" for call in calls if call.sentiment is not None]
     return {
-        "Calls": f"{len(calls):,}",
-        "Minutes": f"{minutes:,.0f}",
-        "Cost": format_dollars(sum(call.cents or 0 for call in calls)),
-        "Success": f"{100 * sum(judged) / len(judged):.0f} %",
+        "Calls": (f"{len(calls):,}", len(calls)),
+        "Connected": (percent(connected, len(calls)), connected),
+        "Success": (percent(sum(judged), len(judged)), sum(judged)),
+        "Negative": (percent(sum(felt), len(felt)), sum(felt)),
+        "Minutes": (f"{minutes:,.0f}", len(calls)),
+        "Cost": (format_dollars(sum(call.cents or 0 for call in calls)), len(calls)),
     }
 
 
-def test_first_page_has_the_figures_of_the_bodies(site):
-    page = html.unescape(site.get("/"))
-    by_day = defaultdict(list)
-    for call in site.calls.values():
-        by_day[call.day].append(call)
-    last, month = figures_of(page)
-    assert expected_figures(by_day[max(by_day)]).items() <= last.items()
-    assert expected_figures([*site.calls.values()]).items() <= month.items()
-    label = re.search(r'aria-label="Calls on each of the 30 days: ([^"]*)"', page)[1]
-    assert label == ", ".join(f"{day} {len(calls)}" for day, calls in sorted(by_day.items()))
+def homes(site):
+    """Of each period of the home page: its name, its text and its calls."""
+    last = max(call.at.date() for call in site.calls.values())
+    for name, days in (("today", 1), ("7-days", 7), ("30-days", 30)):
+        calls = [c for c in site.calls.values() if (last - c.at.date()).days < days]
+        yield name, site.get("/", period=name), calls
+
+
+def test_home_has_the_figures_of_the_bodies(site):
+    for name, page, calls in homes(site):
+        expected = expected_figures(calls)
+        found = {title: (link, value) for link, title, value in FIGURE.findall(page)}
+        assert len(found) == len(expected) + 2
+        for title, (value, count) in expected.items():
+            link, shown = found[title]
+            listed = site.listed(link)
+            assert (shown, listed[0]) == (value, count), (name, title)
+            if count == len(calls):
+                assert listed[1:] == (expected["Minutes"][0], expected["Cost"][0]), (name, title)
+
+
+def test_bars_of_home_count_the_calls(site):
+    for name, page, calls in homes(site):
+        form = "%H:00" if name == "today" else "%a %-d %B"
+        expected = defaultdict(lambda: (0, 0, 0))
+        for call in calls:
+            counts = 1, call.is_connected, call.success is True
+            title = f"{call.at:{form}}"
+            expected[title] = tuple(map(sum, zip(expected[title], counts, strict=True)))
+        bars = BAR.findall(page)
+        assert {title: tuple(map(number, counts)) for _, _, title, *counts in bars} == expected
+        assert any(link for _, link, *_ in bars) == (name != "today")
+        for _, link, title, count, *_ in bars:
+            if link:
+                assert site.listed(link)[0] == number(count), title
+
+
+def test_agents_of_home_have_their_figures(site):
+    for _, page, calls in homes(site):
+        by_agent = defaultdict(list)
+        for call in calls:
+            by_agent[call.fields.get("agent_id")].append(call)
+        table = page.partition('<section class="agents">')[2].partition("</section>")[0]
+        rows = table.partition("<tbody>")[2].split("</tr>")[:-1]
+        assert len(rows) == min(len(by_agent), 12)
+        for row in rows:
+            name = re.search(r'<th scope="row">(?:<a href="([^"]+)">)?', row)
+            link = html.unescape(name[1] or "")
+            own = by_agent[re.search(r"agent=(\w+)|$", link)[1]]
+            expected = expected_figures(own)
+            cells = re.findall(r'<td>(?:<a href="([^"]+)">)?<span class="value"[^>]*>([^<]*)', row)
+            shown = {"Calls": (link, cells[0][1]), "Success": cells[1], "Negative": cells[2]}
+            for title, (url, value) in shown.items():
+                assert value == expected[title][0], (link, title)
+                if link:
+                    assert site.listed(url)[0] == expected[title][1], (link, title)
+            connected = expected["Connected"][1]
+            seconds = sum(call.fields.get("duration_ms") or 0 for call in own) / 1000
+            assert cells[3][1] == (format_duration(seconds / connected) if connected else "–")
+            assert cells[4][1] == expected["Cost"][0]
+
+
+def test_failures_of_home_lead_to_their_calls(site):
+    failing = {"error", "limit", "not_connected"}
+    for name, page, calls in homes(site):
+        expected = Counter()
+        for call in calls:
+            reason = call.fields.get("disconnection_reason")
+            is_failed = bool(reason) and (call.outcome in failing or not call.is_connected)
+            if is_failed or call.success is False:
+                expected[label(reason or "no end yet"), is_failed] += 1
+        section = page.partition('<section class="reasons">')[2].partition("</section>")[0]
+        total = re.search(r"<small>([\d,]+)</small>", section)
+        assert number(total[1]) == sum(expected.values()), name
+        found = re.findall(
+            r'<li>(?:<a href="([^"]+)">)?([^<]+)(<span class="gist">)?.*?"count">([\d,]+) ', section
+        )
+        counts = [number(count) for *_, count in found]
+        assert counts == sorted(expected.values(), reverse=True)[:6]
+        for link, reason, gist, count in found:
+            assert expected[html.unescape(reason).strip(), not gist] == number(count), reason
+            if link:
+                assert site.listed(link)[0] == number(count), (name, reason)
 
 
 def test_call_pages_have_figures_of_their_bodies(site):
@@ -336,6 +390,9 @@ def products_dollars(call) -> float:
 def test_charts_have_the_figures_of_the_bodies(site):
     for query in choices(site):
         calls = chosen(site, query)
+        board = site.get("/-/dashboards/volume", **query)
+        link = re.search(r'<a href="([^"]+)" aria-label="Calls of ', board)[1]
+        assert site.listed(link)[0] == len(calls), query
         counts = Counter((call.day, call.outcome) for call in calls)
         volume = answers_of(site, "volume", **query)
         assert summed(chart_with(volume, "day", "outcome"), ("day", "outcome"), "calls") == counts
@@ -369,8 +426,9 @@ def test_versions_count_the_connected_calls(site):
                     success[version].append(call.analysis["call_successful"])
         page = site.get("/-/dashboards/versions", agent=agent)
         rows = VERSION.findall(page)
-        assert {int(version): number(count) for version, count, _ in rows} == expected
-        for version, _, cell in rows:
+        assert {int(version): number(count) for version, _, count, _ in rows} == expected
+        for version, link, count, cell in rows:
+            assert site.listed(link)[0] == number(count), (agent, version)
             found = re.search(r'class="value">(\d+(?:\.\d)?) %', cell)
             judged = success[int(version)]
             assert bool(found) == bool(judged)

@@ -263,6 +263,51 @@ def test_worst_calls_are_unsuccessful_and_negative_first(served, calls):
     assert all("Not successful" in why and "Negative" in why for _, why in page.worst)
 
 
+@pytest.fixture
+def rare(store, settings):
+    """Calls that few have the like of: judged and never connected, without an end or an agent."""
+    judged = {"call_successful": True, "user_sentiment": "Negative"}
+    failed = judged | {"call_successful": False}
+    ended = {"disconnection_reason": "agent_hangup", "agent_id": "agent_0"}
+    rows = (
+        ended | {"call_analysis": judged, "start_timestamp": NOW},
+        ended | {"call_analysis": judged},
+        ended | {"disconnection_reason": "dial_busy", "start_timestamp": NOW},
+        {"call_analysis": failed, "start_timestamp": NOW},
+    )
+    for n, call in enumerate(rows):
+        event = {"event": "call_analyzed", "call": {"call_id": f"call_{n}", **call}}
+        stored(store, event, at=NOW)
+    served = serving(settings, password_hash="a hash")
+    yield served
+    for database in served.databases.values():
+        database.close()
+
+
+def count_behind(served, url):
+    cookies = {"ds_actor": session_of_admin(served)}
+    text = asyncio.run(served.client.get(f"{url}&count=all", cookies=cookies)).text
+    return int(re.search(r'<p class="totals" role="status"><strong>(\d+)', text)[1])
+
+
+def test_rare_calls_are_behind_their_figures(rare):
+    page = shown(rare)
+    figures = {figure.name: figure for figure in page.figures}
+    assert {n: count_behind(rare, figures[n].url) for n in ("Success", "Negative")} == {
+        "Success": 1,
+        "Negative": 2,
+    }
+    found = {reason.name: reason for reason in page.reasons}
+    assert found["Agent hung up"].calls == count_behind(rare, found["Agent hung up"].url) == 1
+    assert found["Line busy"].calls == count_behind(rare, found["Line busy"].url) == 1
+    # There is no filter for these.
+    assert (found["No end yet"].calls, found["No end yet"].url) == (1, "")
+    agents = {agent.name: agent for agent in page.agents}
+    assert count_behind(rare, agents["agent_0"].url) == 3
+    assert {agents["No agent"].url, *(f.url for f in agents["No agent"].figures)} == {""}
+    assert all(step.url == "" for step in shown(rare, period="today").steps)
+
+
 def test_every_link_of_the_page_opens(served):
     """And the number on a tile is the number of calls behind it."""
     cookies = {"ds_actor": session_of_admin(served)}

@@ -89,7 +89,8 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A bar of the chart: parts from below, as percentages of the highest bar."""
+    """A bar of the chart: parts from below, as percentages of the highest bar. An hour has no
+    `url`, as calls are filtered by days."""
 
     index: int
     title: str
@@ -111,6 +112,14 @@ class Links:
         """The calls of the period with these filters."""
         days = {"since": self.period.first.isoformat(), "until": self.period.last.isoformat()}
         return calls_url(self.datasette, **{**days, "account": self.account, **filters})
+
+    def of_agent(self, agent: str | None, **filters: str) -> str:
+        """Those of an agent; empty for the calls without one, as there is no such filter."""
+        return "" if agent is None else self.calls(agent=agent, **filters)
+
+    def of_reason(self, reason: str | None, **filters: str) -> str:
+        """Those that ended so; empty for the calls without an end."""
+        return "" if reason is None else self.calls(outcome=reason, **filters)
 
 
 def totals(rows: Iterable[Mapping[str, Any]]) -> dict[int, Totals]:
@@ -151,11 +160,15 @@ def figures(
     return [
         amount("Calls", now.calls, before.calls, "{:,}".format),
         part("Connected", "connected", "calls", 1, "Of all calls.", connected="yes"),
-        part("Success", "successful", "judged", 1, "Of analysed calls.", success="yes"),
         part(
-            *("Negative", "negative", "with_sentiment", -1),
-            *("Of calls with a sentiment.",),
+            *("Success", "successful", "judged", 1, "Of analysed calls."),
+            success="yes",
+            connected="yes",
+        ),
+        part(
+            *("Negative", "negative", "with_sentiment", -1, "Of calls with a sentiment."),
             sentiment="negative",
+            connected="yes",
         ),
         amount("Minutes", now.ms / 60_000, before.ms / 60_000, "{:,.0f}".format, sort="-duration"),
         amount("Cost", now.cents, before.cents, format_dollars, sort="-cost"),
@@ -220,7 +233,7 @@ def agent_rows(rows: Iterable[Mapping[str, Any]], links: Links) -> tuple[list[Ag
     shown = [
         AgentRow(
             names.get(agent) or agent or "No agent",
-            links.calls(agent=agent),
+            links.of_agent(agent),
             _agent_figures(halves[1], halves[0], agent, links),
         )
         for agent, halves in busy[:_AGENTS]
@@ -233,15 +246,16 @@ def _agent_figures(now: Totals, before: Totals, agent: str | None, links: Links)
     return [
         Figure(
             *("Calls", f"{now.calls:,}", relative_change(now.calls, before.calls)),
-            url=links.calls(agent=agent),
+            url=links.of_agent(agent),
         ),
         share_figure(
             *("Success", now, before, "successful", "judged", 1, "Of analysed calls."),
-            links.calls(agent=agent, success="no"),
+            links.of_agent(agent, success="yes", connected="yes"),
         ),
         share_figure(
             *("Negative", now, before, "negative", "with_sentiment", -1),
-            *("Of calls with a sentiment.", links.calls(agent=agent, sentiment="negative")),
+            "Of calls with a sentiment.",
+            links.of_agent(agent, sentiment="negative", connected="yes"),
         ),
         Figure("Average length", "–" if each is None else format_duration(each)),
         Figure("Cost", format_dollars(now.cents)),
@@ -259,15 +273,24 @@ def failures(rows: Iterable[Mapping[str, Any]], links: Links) -> tuple[int, list
     whose analysis says that the agent did not reach its goal.
     """
     found: dict[tuple[str | None, bool], int] = {}
+    always_fail: set[str | None] = set()
     for row in rows:
         if row["half"] != 1:
             continue
+        if row["category"] in _FAILED:
+            always_fail.add(row["reason"])
         is_failed = row["category"] in _FAILED or not row["connected"]
         is_failed = is_failed and row["reason"] is not None
         count = row["calls"] if is_failed else row["judged"] - row["successful"]
         if count and (is_failed or row["connected"]):
             key = (row["reason"], is_failed)
             found[key] = found.get(key, 0) + count
+
+    def filters_of(reason: str | None, is_failed: bool) -> dict[str, str]:
+        if reason in always_fail:
+            return {}
+        return {"connected": "no"} if is_failed else {"connected": "yes", "success": "no"}
+
     total = sum(found.values())
     ordered = sorted(found.items(), key=lambda pair: (-pair[1], str(pair[0])))[:_REASONS]
     most = ordered[0][1] if ordered else 1
@@ -278,9 +301,7 @@ def failures(rows: Iterable[Mapping[str, Any]], links: Links) -> tuple[int, list
             calls=count,
             share=f"{100 * count / total:.0f} %",
             width=100 * count / most,
-            url=links.calls(outcome=reason)
-            if is_failed
-            else links.calls(outcome=reason, success="no", connected="yes"),
+            url=links.of_reason(reason, **filters_of(reason, is_failed)),
         )
         for (reason, is_failed), count in ordered
     ]
@@ -296,7 +317,7 @@ def steps_of(
     if period.is_day:
         at = period.since
         while at < period.until:
-            marks.append((at, local_time(at, zone).strftime("%H:%M"), links.calls()))
+            marks.append((at, local_time(at, zone).strftime("%H:%M"), ""))
             at += 3_600_000
     else:
         for n in range((period.last - period.first).days + 1):
