@@ -87,6 +87,7 @@ def survives_kills(job, kills):
     return seen
 
 
+@pytest.mark.slow
 def test_killed_command_leaves_no_half_file(job):
     assert len(survives_kills(job, 4)) > 1
 
