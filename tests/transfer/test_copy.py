@@ -83,6 +83,7 @@ def target(postgres, done):
     return postgres.create(name_of(done))
 
 
+@pytest.mark.slow
 def test_wal_of_a_copy_stays_small(tmp_path, monkeypatch):
     """A file that is read meanwhile cannot begin its log anew: it grew to many times the file."""
     monkeypatch.setattr(receiver.store.copying, "PORTION", 10)

@@ -174,6 +174,7 @@ def test_call_erased_at_server_is_erased_in_mirror(full, target):
         assert db.execute(kept).fetchone() == (2, 0)
 
 
+@pytest.mark.slow
 def test_rows_deleted_without_a_tombstone_leave_the_mirror(full, target):
     with mirrored(full, target) as step:
         ids = ("call_03", "call_04")
@@ -193,6 +194,7 @@ def test_rows_deleted_without_a_tombstone_leave_the_mirror(full, target):
         assert through(step) == 0
 
 
+@pytest.mark.slow
 def test_file_not_made_by_mirror_keeps_rows(full, target):
     migrate(target, timezone="UTC")
     in_store(target, lambda s: add(s, "call_ended", "elsewhere"))
@@ -211,6 +213,7 @@ def test_row_committed_minutes_late_is_copied_at_once(full, target):
         assert dump_of(target) == dump_of(full)
 
 
+@pytest.mark.slow
 def test_rows_with_old_times_are_found_by_pass(full, target, db_path):
     with mirrored(full, target) as step:
         receive_at(db_path, "zz from elsewhere", received=5)

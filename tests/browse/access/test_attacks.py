@@ -101,6 +101,7 @@ def asked_by_all(browsing, tokens, sql):
     return answers, slowest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sql", "status"),
     [
