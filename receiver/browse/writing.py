@@ -88,10 +88,10 @@ class Writer:
 
 def writer(datasette: "Datasette") -> Writer:
     """The writer that `serving` sets. Raises NotStored on another Datasette."""
-    found = getattr(datasette, "callhouse_writer", None)
+    found: Writer | None = getattr(datasette, "callhouse_writer", None)
     if found is None:
         raise NotStored("callhouse browse does not serve this database.")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def audit(author: str, what: str, entity_id: str) -> None:
