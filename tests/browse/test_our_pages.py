@@ -282,6 +282,14 @@ def test_home_shows_figures_and_what_needs_attention(browse, three, store):
     assert 'href="/-/call/call_3"' in page
 
 
+def test_home_gives_only_calls_that_connected_a_length(browse, store):
+    stored(store, simple("call_1", duration_ms=581_000))
+    missed = {"disconnection_reason": "dial_no_answer", "duration_ms": 0}
+    stored(store, simple("call_2", **missed, start_timestamp=None))
+    lengths = re.findall(r'<span class="how">([^<]*)</span>', browse("/").text)
+    assert sorted(lengths) == ["No answer", "User hung up, 9:41"]
+
+
 def test_tables_are_formatted_and_exports_exact(browse, store):
     stored(store, simple("call_1", call_cost={"combined_cost": 12.345}))
     page = browse("/retell/calls").text
