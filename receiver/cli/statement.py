@@ -126,7 +126,7 @@ def _print(found: "Month", zone: ZoneInfo, *, has_markup: bool) -> None:
     shown = [family for family in of.families if family in largest]
     rest = [family for family in of.families if family not in largest]
     columns: list[Column] = [
-        ((of.grouping or "calls of").removeprefix("metadata."), "text"),
+        ((of.grouping or "month").removeprefix("metadata."), "text"),
         *((name, "count") for name in ["calls", *(["chats"] if of.total.chats else []), "minutes"]),
         *((family.replace(" ", "\n"), "count") for family in shown),
         *((name, "count") for name in [*(["rest"] if rest else []), "cost"]),

@@ -20,7 +20,8 @@ from schema.billing import Statement, Sums
 from schema.sql.macros import plain
 from schema.transcript import text
 
-# A cost that has not become final by then no longer does.
+# A cost that has not become final by then no longer does. Retell reports a cost of zero until the
+# call is analysed, so without its analysis a call's cost is not taken as final.
 SETTLED_MS = 7 * 86_400_000
 METADATA = "metadata."
 
@@ -52,7 +53,7 @@ FROM chats c WHERE call_time(c) >= :since AND call_time(c) < :until ORDER BY c.c
 _OPEN = plain("""
 SELECT count(*) FROM calls c
 WHERE call_time(c) >= :since AND call_time(c) < :until
-    AND coalesce(c.cost_is_final, 0) = 0 AND c.updated_at > :settled
+    AND (coalesce(c.cost_is_final, 0) = 0 OR is_unfinished(c)) AND c.updated_at > :settled
 """)
 _MISSING = "SELECT coalesce(sum(missing), 0) FROM coverage WHERE day >= :first AND day < :next"
 # Calls whose cost an invoice may have in another month, in part, or not at all.

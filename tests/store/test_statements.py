@@ -109,7 +109,7 @@ def test_markup_applies_to_closed_months(store, database):
 
 
 def test_month_stays_open_until_costs_are_final(store, database, db):
-    stored(store, call("done", SINCE, {"platform_tts": 1.0}), at=UNTIL)
+    stored(store, call("done", SINCE, {"platform_tts": 1.0}, call_analysis={}), at=UNTIL)
     stored(store, call("open", SINCE, {}, call_cost={}), at=UNTIL)
     assert read(database, now_ms=UNTIL - 1).statement.closed_at is None
     found = read(database, now_ms=UNTIL + 1)
@@ -117,6 +117,17 @@ def test_month_stays_open_until_costs_are_final(store, database, db):
     assert rows(db, "SELECT count(*) FROM statements") == [(0,)]
     found = read(database, now_ms=UNTIL + SETTLED_MS)
     assert (found.statement.closed_at, found.unsettled) == (UNTIL + SETTLED_MS, 0)
+
+
+def test_cost_of_zero_before_the_analysis_closes_nothing(store, database):
+    ended = call("c", SINCE, {"platform_tts": 0.0})
+    stored(store, ended, at=UNTIL)
+    found = read(database, now_ms=UNTIL + 1)
+    assert (found.statement.closed_at, found.unsettled) == (None, 1)
+    analysed = call("c", SINCE, {"platform_tts": 90.0}, call_analysis={"call_successful": True})
+    stored(store, analysed | {"event": "call_analyzed"}, at=UNTIL)
+    found = read(database, now_ms=UNTIL + 1)
+    assert (found.statement.closed_at, found.statement.total.total) == (UNTIL + 1, 90)
 
 
 def test_erased_metadata_is_in_no_closed_month(store, database, db, settings):
