@@ -39,6 +39,7 @@ from receiver.browse.pages.sharing import share
 from receiver.browse.pages.statement import statement_page
 from receiver.browse.pages.status import status_page
 from receiver.browse.static_files import compressed, hashed, with_static_files
+from receiver.clock import format_duration
 from schema.questions import questions
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def prepare_jinja2_environment(env: Environment, datasette: "Datasette") -> None
     env.filters |= {
         "local_time": lambda ms, *form: formatting.format_time(ms, zone, *form),
         "short_time": lambda ms: formatting.format_short_time(ms, zone),
-        "duration": formatting.format_duration,
+        "duration": format_duration,
         "dollars": formatting.format_dollars,
         "milliseconds": formatting.format_milliseconds,
         "pretty_json": formatting.pretty_json,

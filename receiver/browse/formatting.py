@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
+from receiver.clock import format_duration
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Raw names of Retell's and ours -> labels, where replacing underscores is not enough.
@@ -75,11 +77,6 @@ def local_day(ms: int, zone: ZoneInfo) -> date:
     return local_time(ms, zone).date()
 
 
-def midnight_ms(day: date, zone: ZoneInfo) -> int:
-    """The start of a local day, in milliseconds."""
-    return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)
-
-
 def zone_name(at: datetime) -> str:
     """CEST, or UTC-03 where the zone has no abbreviation."""
     name = at.tzname() or "UTC"
@@ -112,15 +109,6 @@ def format_short_time(ms: int | None, zone: ZoneInfo) -> Markup | None:
     return Markup('<time datetime="{0}" title="{0} = {1} ms">{2:%-d %b %Y %H:%M}</time>').format(
         iso, ms, at
     )
-
-
-def format_duration(seconds: float | None) -> str:
-    """1:05, or 2:00:07 from an hour on."""
-    if seconds is None:
-        return ""
-    whole = max(0, int(seconds))
-    minutes = f"{whole // 60 % 60}:{whole % 60:02}"
-    return minutes if whole < 3600 else f"{whole // 3600}:{minutes.zfill(5)}"
 
 
 def format_milliseconds(ms: float | None) -> str:

@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from receiver.clock import format_duration, midnight_ms
 from receiver.config import Settings
 from receiver.errors import SettingsError
 from receiver.jobs.alert_findings import write
@@ -102,7 +103,7 @@ def read_digest(settings: Settings, last: date, *, days: int = 1) -> Digest:
     """The digest of a day, or of the days until it. Raises what `reading` raises."""
     zone = ZoneInfo(settings.timezone)
     first = last - timedelta(days=days - 1)
-    since, until = (_midnight(day, zone) for day in (first, last + timedelta(days=1)))
+    since, until = (midnight_ms(day, zone) for day in (first, last + timedelta(days=1)))
     title = last.isoformat() if days == 1 else f"{first} to {last}"
     found = Digest(f"Calls of {title}")
     with reading(settings.database) as connection:
@@ -116,8 +117,8 @@ def read_digest(settings: Settings, last: date, *, days: int = 1) -> Digest:
             _WORST_CALLS, (since, until, _WORST)
         ).fetchall():
             words = ["not successful", *(["negative"] if sentiment == "negative" else [])]
-            length = f", {(duration or 0) // 60_000}:{(duration or 0) // 1000 % 60:02}"
-            text = f"{agent or 'Unknown agent'}: {' and '.join(words)}{length}"
+            length = format_duration((duration or 0) / 1000)
+            text = f"{agent or 'Unknown agent'}: {' and '.join(words)}, {length}"
             found.calls.append((text, f"/-/call/{call_id}"))
         bounds = {"first": first.isoformat(), "last": last.isoformat()}
         for agent_id, version, name, calls in connection.execute(_NEW_VERSIONS, bounds).fetchall():
@@ -190,10 +191,6 @@ def _budgets(settings: Settings, now_ms: int) -> list[tuple[str, str]]:
         text = f"{budget.name}: ${spent.cents / 100:,.2f} of ${budget.dollars:,.2f}"
         found.append((f"{text} ({percent:.0f} %){rest}", f"/-/statement?month={spent.month}"))
     return found
-
-
-def _midnight(day: date, zone: ZoneInfo) -> int:
-    return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)
 
 
 def as_text(digest: Digest, base: str | None) -> str:

@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from receiver.clock import midnight_ms
 from receiver.errors import BadRequest, NotAtRetell, UnexpectedAnswer
 from receiver.retell.client import Answer, Retell, items_of, next_key
 from receiver.retell.http import compact
@@ -168,8 +169,8 @@ def window(day: date, zone: ZoneInfo, *, is_first: bool = False, is_last: bool =
     may differ."""
     return Window(
         day,
-        None if is_first else _midnight(day, zone),
-        None if is_last else _midnight(day + timedelta(days=1), zone) - 1,
+        None if is_first else midnight_ms(day, zone),
+        None if is_last else midnight_ms(day + timedelta(days=1), zone) - 1,
     )
 
 
@@ -194,10 +195,6 @@ def begins_on(milliseconds: Any, zone: ZoneInfo, *, otherwise: date) -> date:
 def resume_day(next_day: date, started_on: date) -> date:
     """The first day to list after a sync that had listed all days before `next_day`."""
     return min(next_day, started_on - timedelta(days=OVERLAP_DAYS))
-
-
-def _midnight(day: date, zone: ZoneInfo) -> int:
-    return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)
 
 
 # Calls in the page that is searched for the first start.

@@ -13,6 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from receiver.addresses import Location
+from receiver.clock import midnight_ms
 from receiver.store.engine import open_store, reading
 from receiver.store.protocols import Connection
 from schema import billing
@@ -121,7 +122,7 @@ def read_month(
     """
     first, following = billing.month_days(month)
     zone = ZoneInfo(timezone)
-    since, until = (_midnight(day, zone) for day in (first, following))
+    since, until = (midnight_ms(day, zone) for day in (first, following))
     bounds = {"since": since, "until": until}
     with reading(where) as connection:
         groups = _sums(connection, grouping, bounds)
@@ -168,10 +169,6 @@ def _close(where: Location, row: tuple[Any, ...]) -> None:
         store.run(lambda c: c.execute(_CLOSE, row) and None)
     finally:
         store.close()
-
-
-def _midnight(day: date, zone: ZoneInfo) -> int:
-    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)
 
 
 def _stored_key(grouping: str | None, key: str) -> str:
@@ -268,7 +265,7 @@ def read_spending(
     zone = ZoneInfo(timezone)
     today = datetime.fromtimestamp(now_ms / 1000, zone).date()
     first = min(today.replace(day=1), today - timedelta(days=billing.FORECAST_DAYS))
-    named: dict[str, Any] = {"since": _midnight(first, zone), "until": now_ms}
+    named: dict[str, Any] = {"since": midnight_ms(first, zone), "until": now_ms}
     of_group = named | {"key": key}
     if grouping and grouping.startswith(METADATA):
         column, _ = _METADATA_KEY

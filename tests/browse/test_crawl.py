@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from receiver.browse.formatting import format_dollars, format_duration, label
+from receiver.browse.formatting import format_dollars, label
+from receiver.clock import format_duration
 from receiver.store import migrate, open_store, receive
 from tests.support import running
 from tests.support.browsing import NEEDS_BROWSER

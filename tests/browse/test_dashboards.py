@@ -12,7 +12,7 @@ from datasette_dashboards import replace_opts_in_query
 
 from receiver.browse.charts import DASHBOARDS, configuration, sql
 from receiver.browse.charts.macros import Days, expand
-from receiver.browse.formatting import midnight_ms
+from receiver.clock import midnight_ms
 from schema.sql.zones import Zone
 from tests.support.viewing import SQLITES, a_world, add, ms
 

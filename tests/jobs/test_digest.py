@@ -94,6 +94,14 @@ def test_digest_has_links_and_no_personal_data(calls, of):
     assert digest.title == "Calls of 2026-03-06 to 2026-03-11"
 
 
+def test_call_of_an_hour_has_its_length(store, of):
+    arrived, body = next(bodies([Agent("a", success=0)], "2026-03-11", 1))
+    body["call"]["duration_ms"] = 3_723_000
+    fill(store, [(arrived, body)])
+    [(text, _)] = read_digest(of(), DAY).calls
+    assert text.endswith(", 1:02:03")
+
+
 def test_day_without_calls_has_a_digest(store, of):
     digest = read_digest(of(), DAY)
     assert [figure.value for figure in digest.figures] == ["0", "0", "$0.00"]

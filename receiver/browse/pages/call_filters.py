@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from receiver.browse.formatting import label, local_day, midnight_ms
+from receiver.browse.formatting import label, local_day
+from receiver.clock import midnight_ms
 from receiver.errors import QueryNotUnderstood
 from schema.sql.macros import plain
 

@@ -10,10 +10,11 @@ from receiver.browse.charts import DASHBOARDS, configuration, sql
 from receiver.browse.charts.macros import Days, expand
 from receiver.browse.charts.versions import MEASURES, compare_versions
 from receiver.browse.datasette_compat import dashboard_list, dashboard_view, filtered_query
-from receiver.browse.formatting import LABELS, local_day, midnight_ms
+from receiver.browse.formatting import LABELS, local_day
 from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
 from receiver.browse.pages.call_filters import PERIODS, period_days
 from receiver.browse.pages.home import FIRST_AND_LAST
+from receiver.clock import midnight_ms
 
 if TYPE_CHECKING:
     from datasette import Request, Response

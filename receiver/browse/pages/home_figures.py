@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from receiver.browse.charts.versions import MIN_CALLS
-from receiver.browse.formatting import (
-    format_dollars,
-    format_duration,
-    format_milliseconds,
-    label,
-    local_time,
-)
+from receiver.browse.formatting import format_dollars, format_milliseconds, label, local_time
 from receiver.browse.pages.call_filters import calls_url
 from receiver.browse.pages.periods import Period
+from receiver.clock import format_duration
 from schema.statistics import Estimate, difference, share
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
-from receiver.browse.formatting import local_day, midnight_ms
+from receiver.browse.formatting import local_day
+from receiver.clock import midnight_ms
 
 # Name in the address -> number of days, and the name for people.
 PERIODS = {"today": 1, "7-days": 7, "30-days": 30}

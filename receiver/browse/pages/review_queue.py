@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlencode
 from datasette import Response
 
 from receiver import clock
-from receiver.browse.formatting import label, local_day, midnight_ms
+from receiver.browse.formatting import label, local_day
 from receiver.browse.pages import (
     Reader,
     fetch_rows,
@@ -25,6 +25,7 @@ from receiver.browse.pages import (
     timezone,
 )
 from receiver.browse.pages.reviewing import write_review
+from receiver.clock import midnight_ms
 from schema.sql.macros import plain
 from schema.statistics import Estimate, share
 

@@ -6,8 +6,9 @@ x and widths are percent of the call's length, so that the drawing scales withou
 from dataclasses import dataclass
 from math import ceil
 
-from receiver.browse.formatting import format_duration, format_milliseconds
+from receiver.browse.formatting import format_milliseconds
 from receiver.browse.pages.conversation import PAUSE_SECONDS, Conversation, ToolCall, Turn
+from receiver.clock import format_duration
 
 _MIN_WIDTH = 0.15
 # Distances between two labels of the time axis, in seconds.
