@@ -180,7 +180,7 @@ def _ids(settings: "Settings", begins: tuple[str, ...]) -> list[str]:
     from receiver.store.engine import reading
 
     with reading(settings.database) as connection:
-        known = [a.alert_id for a in read_alerts(connection, resolved_since=clock.now_ms() + 1)]
+        known = [a.alert_id for a in read_alerts(connection)]
     found = []
     for begin in begins:
         matching = [alert_id for alert_id in known if alert_id.startswith(begin)]

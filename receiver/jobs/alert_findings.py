@@ -13,7 +13,7 @@ from math import sqrt
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from receiver.alert_rules import BUDGET_LEVELS, COMPARED, SEVERITIES, Rule
+from receiver.alert_rules import BUDGET_LEVELS, COMPARED, SEVERITIES, Budget, Rule
 from receiver.config import Settings
 from receiver.errors import SettingsError
 from receiver.jobs.schedule import intervals, job_states
@@ -21,7 +21,7 @@ from receiver.jobs.status import at, free_on_disk, read_counts, read_growth, siz
 from receiver.store.engine import engine, reading, snapshot
 from receiver.store.jobs import job_rows
 from receiver.store.snapshots import Snapshot
-from receiver.store.statements import read_spending
+from receiver.store.statements import Spending, read_spending
 from receiver.webhook.health import MIN_FREE_BYTES, NEARLY_FULL, traffic_problems
 from schema.sql.macros import plain
 from schema.sql.rollups import ROLLUPS
@@ -295,21 +295,26 @@ def _backup(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
         yield Finding(rule.name, "", text, rule.severity, {"at": done}, "/-/status")
 
 
-def _budget(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
-    """Each budget of which a level is reached, with the day on which all of it will be spent."""
+def read_budgets(settings: Settings, *, now_ms: int) -> Iterator[tuple[Budget, Spending]]:
+    """Each budget with what its subject cost. Raises what `reading` raises."""
     for budget in settings.file.alerts.budgets:
-        spent = read_spending(
+        yield budget, read_spending(
             settings.database,
             budget.grouping,
             budget.key,
             timezone=settings.timezone,
             now_ms=now_ms,
         )
-        percent = 100 * spent.cents / (100 * budget.dollars)
+
+
+def _budget(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
+    """Each budget of which a level is reached, with the day on which all of it will be spent."""
+    for budget, spent in read_budgets(settings, now_ms=now_ms):
+        percent = spent.percent_of(budget.dollars)
         reached = [level for level in BUDGET_LEVELS if percent >= level]
         if not reached:
             continue
-        end = spent.day_of(100 * budget.dollars)
+        end = spent.day_of(budget.dollars)
         figures = {"percent": round(percent, 1), "dollars": round(spent.cents / 100, 2)}
         yield Finding(
             rule.name,

@@ -140,7 +140,7 @@ def run_alerts(run: Run) -> str | None:
     found, problems = evaluate(due, run.settings, now_ms=now_ms, check=run.check)
     last |= dict.fromkeys((rule.name for rule in due), now_ms)
     with reading(run.settings.database) as connection:
-        alerts = store_of.read_alerts(connection, resolved_since=now_ms + 1)
+        alerts = store_of.read_alerts(connection)
     result = advance(of.rules, found, alerts, now_ms=now_ms)
     of_retell = [
         alert

@@ -13,14 +13,13 @@ from zoneinfo import ZoneInfo
 from receiver.clock import format_duration, midnight_ms
 from receiver.config import Settings
 from receiver.errors import SettingsError
-from receiver.jobs.alert_findings import write
+from receiver.jobs.alert_findings import read_budgets, write
 from receiver.jobs.alerts import pages_url
 from receiver.jobs.notify import target_of
 from receiver.jobs.worker import Run
 from receiver.store.alerts import Message, has_message, put_messages, read_alerts
 from receiver.store.engine import reading
 from receiver.store.protocols import Connection
-from receiver.store.statements import read_spending
 from schema.sql.macros import plain
 from schema.statistics import Estimate, difference, mean, share
 
@@ -124,7 +123,7 @@ def read_digest(settings: Settings, last: date, *, days: int = 1) -> Digest:
         for agent_id, version, name, calls in connection.execute(_NEW_VERSIONS, bounds).fetchall():
             text = f"{name or agent_id}, version {version}: {int(calls):,} calls"
             found.versions.append((text, f"/-/dashboards/versions?agent={agent_id}"))
-        alerts = [a for a in read_alerts(connection, resolved_since=2**62) if not a.cause]
+        alerts = [a for a in read_alerts(connection) if not a.cause]
     found.alerts = [
         (f"{alert.severity.capitalize()}: {alert.text}", f"/-/alerts#alert-{alert.alert_id}")
         for alert in alerts[:_ALERTS]
@@ -180,13 +179,8 @@ def _word(past: Estimate | None, now: Estimate, better: int) -> str:
 
 def _budgets(settings: Settings, now_ms: int) -> list[tuple[str, str]]:
     found = []
-    for budget in settings.file.alerts.budgets:
-        spent = read_spending(
-            settings.database, budget.grouping, budget.key,
-            timezone=settings.timezone, now_ms=now_ms,
-        )  # fmt: skip
-        percent = spent.cents / budget.dollars
-        end = spent.day_of(100 * budget.dollars)
+    for budget, spent in read_budgets(settings, now_ms=now_ms):
+        percent, end = spent.percent_of(budget.dollars), spent.day_of(budget.dollars)
         rest = f"; all of it on {end}" if end and percent < 100 else ""
         text = f"{budget.name}: ${spent.cents / 100:,.2f} of ${budget.dollars:,.2f}"
         found.append((f"{text} ({percent:.0f} %){rest}", f"/-/statement?month={spent.month}"))

@@ -139,8 +139,8 @@ class Message:
     problem: str | None = None
 
 
-def read_alerts(connection: Connection, *, resolved_since: int) -> list[Alert]:
-    """Open alerts and those resolved since a time, the oldest first."""
+def read_alerts(connection: Connection, *, resolved_since: int | None = None) -> list[Alert]:
+    """Open alerts, and those resolved since a time if one is given, the oldest first."""
     return [Alert(*row) for row in connection.execute(_RECENT, (resolved_since,)).fetchall()]
 
 
@@ -170,11 +170,7 @@ def write_run(
 
 def put_messages(store: "AnyStore", messages: Sequence[Message]) -> None:
     """Write messages that are not there yet. Raises StoreUnavailable."""
-    store.run(partial(_put_messages_of, messages))
-
-
-def _put_messages_of(messages: Sequence[Message], connection: Connection) -> None:
-    _put_messages(connection, messages)
+    store.run(lambda connection: _put_messages(connection, messages))
 
 
 def _put_messages(connection: Connection, messages: Sequence[Message]) -> None:

@@ -26,16 +26,14 @@ from schema.transcript import text
 SETTLED_MS = 7 * 86_400_000
 METADATA = "metadata."
 
+# Grouping -> the key of a call's group; `:name` is the name in the metadata.
 _KEYS = {
-    None: ("''", "NULL"),
-    "account": ("coalesce(c.account, '')", "NULL"),
-    "agent": ("coalesce(c.agent_id, '')", "max(c.agent_name)"),
-}
-_METADATA_KEY = (
-    "coalesce((SELECT a.value FROM attributes a WHERE a.call_id = c.call_id "
+    None: "''",
+    "account": "coalesce(c.account, '')",
+    "agent": "coalesce(c.agent_id, '')",
+    METADATA: "coalesce((SELECT a.value FROM attributes a WHERE a.call_id = c.call_id "
     "AND a.source = 'metadata' AND a.name = :name), '')",
-    "NULL",
-)
+}
 _CALLS = plain("""
 SELECT {key} AS group_key, {name}, count(*),
     coalesce(sum(CAST(c.duration_ms AS DOUBLE PRECISION)), 0), sum(c.combined_cost_cents)
@@ -181,14 +179,10 @@ def _stored_key(grouping: str | None, key: str) -> str:
 
 def _sums(connection: Connection, grouping: str | None, bounds: dict[str, int]) -> dict[str, Sums]:
     """Exact sums by group, chats among them."""
-    named: dict[str, Any] = dict(bounds)
-    if grouping and grouping.startswith(METADATA):
-        key, name = _METADATA_KEY
-        named["name"] = grouping.removeprefix(METADATA)
-    else:
-        key, name = _KEYS[grouping]
     groups: dict[str, Sums] = {}
-    words = {"key": key, "name": name}
+    key, named = _key(grouping)
+    named |= bounds
+    words = {"key": key, "name": "max(c.agent_name)" if grouping == "agent" else "NULL"}
     for group, label, calls, duration_ms, total in connection.execute(
         _CALLS.format(**words), named
     ).fetchall():
@@ -198,6 +192,13 @@ def _sums(connection: Connection, grouping: str | None, bounds: dict[str, int]) 
     for row in connection.execute(_CHATS, bounds).fetchall():
         _add_chat(groups, grouping, *row)
     return groups
+
+
+def _key(grouping: str | None) -> tuple[str, dict[str, Any]]:
+    """SQL for the key of a call's group, and its parameters."""
+    if grouping and grouping.startswith(METADATA):
+        return _KEYS[METADATA], {"name": grouping.removeprefix(METADATA)}
+    return _KEYS[grouping], {}
 
 
 def _add_chat(
@@ -224,9 +225,14 @@ def _add_chat(
         sums.add(part.get("product") or "", part.get("cost"))
 
 
-def _forecast(connection: Connection, zone: ZoneInfo, now_ms: int) -> billing.Forecast | None:
+def _days_of_forecast(zone: ZoneInfo, now_ms: int) -> tuple[date, date]:
+    """The first day whose cost a forecast needs, and today."""
     today = datetime.fromtimestamp(now_ms / 1000, zone).date()
-    since = min(today.replace(day=1), today - timedelta(days=billing.FORECAST_DAYS))
+    return min(today.replace(day=1), today - timedelta(days=billing.FORECAST_DAYS)), today
+
+
+def _forecast(connection: Connection, zone: ZoneInfo, now_ms: int) -> billing.Forecast | None:
+    since, today = _days_of_forecast(zone, now_ms)
     found = connection.execute(_DAYS, (since.isoformat(), today.isoformat())).fetchall()
     days = {date.fromisoformat(day): 100 * (dollars or 0.0) for day, dollars in found}
     return billing.forecast(days, today)
@@ -250,9 +256,13 @@ class Spending:
         month = [c for day, c in self.days.items() if f"{day:%Y-%m}" == self.month]
         return round(sum(month), 6)
 
-    def day_of(self, cents: float) -> date | None:
+    def percent_of(self, dollars: float) -> float:
+        """How many percent of a budget the month cost until now."""
+        return self.cents / dollars
+
+    def day_of(self, dollars: float) -> date | None:
         """On which day the month will have cost so much; None if it will not."""
-        return billing.day_reached(self.days, self.today, cents)
+        return billing.day_reached(self.days, self.today, 100 * dollars)
 
 
 def read_spending(
@@ -263,15 +273,10 @@ def read_spending(
     `grouping` is as for `read_month`, `key` the group. Raises what `reading` raises.
     """
     zone = ZoneInfo(timezone)
-    today = datetime.fromtimestamp(now_ms / 1000, zone).date()
-    first = min(today.replace(day=1), today - timedelta(days=billing.FORECAST_DAYS))
-    named: dict[str, Any] = {"since": midnight_ms(first, zone), "until": now_ms}
-    of_group = named | {"key": key}
-    if grouping and grouping.startswith(METADATA):
-        column, _ = _METADATA_KEY
-        of_group["name"] = grouping.removeprefix(METADATA)
-    else:
-        column, _ = _KEYS[grouping]
+    first, today = _days_of_forecast(zone, now_ms)
+    bounds = {"since": midnight_ms(first, zone), "until": now_ms}
+    column, named = _key(grouping)
+    named |= bounds | {"key": key}
     days: dict[date, float] = {}
 
     def add(at_ms: int, cents: float | None) -> None:
@@ -279,9 +284,9 @@ def read_spending(
         days[day] = days.get(day, 0.0) + (cents or 0.0)
 
     with reading(where) as connection:
-        for quarter, cents in connection.execute(_QUARTERS.format(key=column), of_group).fetchall():
+        for quarter, cents in connection.execute(_QUARTERS.format(key=column), named).fetchall():
             add(quarter * 900_000, cents)
-        for at_ms, *row in connection.execute(_CHAT_TIMES, named).fetchall():
+        for at_ms, *row in connection.execute(_CHAT_TIMES, bounds).fetchall():
             found: dict[str, Sums] = {}
             _add_chat(found, grouping, *row)
             if key in found:
