@@ -1,4 +1,4 @@
-"""Lenient models of Retell's call and chat objects and their parts.
+"""Lenient models of Retell's call, chat and alert objects and their parts.
 
 Every field may be missing, unknown keys are kept, enums are open text, and an ill-typed value reads
 as None instead of failing its object: the raw body keeps the truth. Field names are the vendor's
@@ -239,3 +239,19 @@ class Chat(Part):
     scrubbed_message_with_tool_calls: Entries = None
     scrubbed_pre_session_message_with_tool_calls: Entries = None
     scrubbed_post_session_message_with_tool_calls: Entries = None
+
+
+class Alert(Part):
+    """The object of `alert_triggered`."""
+
+    alert_incident_id: Text = None
+    alert_rule_id: Text = None
+    name: Text = None
+    metric_type: Text = None
+    threshold_type: Text = None
+    threshold_value: Real = None
+    comparator: Text = None
+    frequency: Text = None
+    window: Text = None
+    current_value: Real = None
+    triggered_timestamp: Timestamp = None

@@ -298,12 +298,15 @@ def _backup(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
 def read_budgets(settings: Settings, *, now_ms: int) -> Iterator[tuple[Budget, Spending]]:
     """Each budget with what its subject cost. Raises what `reading` raises."""
     for budget in settings.file.alerts.budgets:
-        yield budget, read_spending(
-            settings.database,
-            budget.grouping,
-            budget.key,
-            timezone=settings.timezone,
-            now_ms=now_ms,
+        yield (
+            budget,
+            read_spending(
+                settings.database,
+                budget.grouping,
+                budget.key,
+                timezone=settings.timezone,
+                now_ms=now_ms,
+            ),
         )
 
 

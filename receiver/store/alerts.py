@@ -1,6 +1,5 @@
 """The tables alerts, retell_alerts and notifications: what was found, and messages about it."""
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import partial
@@ -11,6 +10,8 @@ import zstandard
 from receiver.store import sql
 from receiver.store.copying import select_all
 from receiver.store.protocols import Connection
+from schema import models
+from schema.events import parse, values
 from schema.tables import ALERTS, NOTIFICATIONS, RETELL_ALERTS
 
 if TYPE_CHECKING:
@@ -250,39 +251,20 @@ def read_retell_alerts(connection: Connection, *, limit: int) -> list[RetellAler
 
 
 def _retell_alert(entity_id: str, received_at: int, body: bytes, *, now_ms: int) -> RetellAlert:
-    try:
-        of = json.loads(zstandard.decompress(body))["alert"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        of = None
-    of = of if isinstance(of, dict) else {}
-
-    def text(name: str) -> str | None:
-        value = of.get(name)
-        if not isinstance(value, str):
-            return None
-        # Lone surrogates and NUL fit no column.
-        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-
-    def number(name: str) -> float | None:
-        value = of.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= 1e15:
-            return None
-        return float(value)
-
-    triggered = number("triggered_timestamp")
+    of = models.Alert.model_validate(values(parse(zstandard.decompress(body)).fields))
     return RetellAlert(
         entity_id=entity_id,
-        incident_id=text("alert_incident_id"),
-        rule_id=text("alert_rule_id"),
-        name=text("name"),
-        metric_type=text("metric_type"),
-        threshold_type=text("threshold_type"),
-        threshold_value=number("threshold_value"),
-        comparator=text("comparator"),
-        frequency=text("frequency"),
-        period=text("window"),
-        current_value=number("current_value"),
-        triggered_timestamp=None if triggered is None else int(triggered),
+        incident_id=of.alert_incident_id,
+        rule_id=of.alert_rule_id,
+        name=of.name,
+        metric_type=of.metric_type,
+        threshold_type=of.threshold_type,
+        threshold_value=of.threshold_value,
+        comparator=of.comparator,
+        frequency=of.frequency,
+        period=of.window,
+        current_value=of.current_value,
+        triggered_timestamp=of.triggered_timestamp,
         received_at=received_at,
         changed_at=now_ms,
     )

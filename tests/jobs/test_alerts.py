@@ -464,6 +464,7 @@ def test_events_of_retells_rules_fill_a_table(store, of, database, db):
     if newest.incident_id is None:
         newest, other = other, newest
     assert (newest.incident_id, newest.threshold_value, newest.period) == ("incident_1", 5.0, "3h")
+    assert newest.name == "Too many\ufffd failures"
     assert other.threshold_value is None
     store.run(lambda c: c.execute("DELETE FROM retell_alerts") and None)
     store.run(lambda c: c.execute(ERASE, (newest.entity_id, 5)) and None)
