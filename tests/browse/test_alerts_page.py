@@ -4,16 +4,12 @@ import asyncio
 
 import pytest
 
-from receiver import config
-from receiver.browse import access
-from receiver.browse.access import hash_password
-from receiver.browse.server import serving
 from receiver.store.alerts import Alert, Message, add_retell_alerts, write_run
+from tests.support.browsing import browsing
 from tests.support.posting import cookies, posted
 from tests.support.storing import rows, stored
 
 pytestmark = pytest.mark.sqlite
-HASH = hash_password("a password", iterations=1)
 
 
 def alert(alert_id, **fields):
@@ -26,7 +22,7 @@ def alert(alert_id, **fields):
 
 
 @pytest.fixture
-def served(db_path, store):
+def served(settings, store):
     opened = [
         alert("one"),
         alert("follows", cause="one"),
@@ -37,14 +33,8 @@ def served(db_path, store):
     write_run(store, opened, [], [message])
     stored(store, {"event": "alert_triggered", "alert": {"name": "Too many <2>"}}, at=5)
     add_retell_alerts(store, now_ms=9)
-    users = {name: access.User(name, HASH) for name in ("reviewer", "reader", "masked")}
-    access.save(access.path_beside(db_path), access.AccessList(users=users))
-    environ = {"CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}"}
-    served = serving(config.load(environ), password_hash="a hash")
-    yield served
-    served.callhouse_writer.close()
-    for database in served.databases.values():
-        database.close()
+    with browsing(settings, {name: name for name in ("reviewer", "reader", "masked")}) as served:
+        yield served
 
 
 @pytest.fixture

@@ -9,28 +9,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from receiver import config
 from receiver.browse.pages import call_download
-from tests.support.browsing import START, simple, visiting
+from tests.support.browsing import START, simple
 from tests.support.storing import stored
-from tests.support.webhooks import KEY
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
 CELLS = {"s": "http://schemas.openxmlformats.org/spreadsheetml/2006/main"}
 FORMULA = "=HYPERLINK(A1)"
-
-
-@pytest.fixture
-def browse(db_path):
-    """Get a page as admin, times in Berlin's zone."""
-    environ = {
-        "RETELL_API_KEY": KEY,
-        "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}",
-        "CALLHOUSE_TIMEZONE": "Europe/Berlin",
-    }
-    with visiting(config.load(environ)) as get:
-        yield get
 
 
 @pytest.fixture

@@ -6,27 +6,13 @@ from urllib.parse import urlencode
 
 import pytest
 
-from receiver import config
 from receiver.browse.pages import call_list, call_list_page, call_search
-from tests.support.browsing import START, simple, visiting
+from tests.support.browsing import START, simple
 from tests.support.storing import stored
-from tests.support.webhooks import KEY
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
 HOUR = 3_600_000
-
-
-@pytest.fixture
-def browse(db_path):
-    """Get a page as admin, times in Berlin's zone."""
-    environ = {
-        "RETELL_API_KEY": KEY,
-        "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}",
-        "CALLHOUSE_TIMEZONE": "Europe/Berlin",
-    }
-    with visiting(config.load(environ)) as get:
-        yield get
 
 
 @pytest.fixture

@@ -10,11 +10,10 @@ import pytest
 
 from receiver.store import Store, migrate, receive
 from tests.support import running
-from tests.support.browsing import NEEDS_BROWSER, START, simple
+from tests.support.browsing import NEEDS_BROWSER, PASSWORD, START, log_in, simple
 from tests.support.days import day
 
 pytestmark = NEEDS_BROWSER
-PASSWORD = "a password for the test"
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +26,8 @@ def site(tmp_path_factory):
         bodies = [(d.body, d.at_ms) for d in day(2, day_start_ms=START, calls=60)]
         for body, at in [*bodies, (japanese, START)]:
             store.add(receive(body, source="webhook", observed_at=at, received_at=at))
-    address = running.free_address()
-    environ = running.environment(
-        CALLHOUSE_DATABASE_URL=f"sqlite:///{path}",
-        CALLHOUSE_BROWSE_BIND=address,
-        CALLHOUSE_BROWSE_PASSWORD=PASSWORD,
-    )
-    with running.browse(environ, path.parent):
-        yield f"http://{address}"
+    with running.site(path, PASSWORD) as url:
+        yield url
 
 
 class Person:
@@ -78,11 +71,7 @@ class Person:
 def person(site, chromium, request):
     context = chromium.new_context(base_url=site, java_script_enabled=request.param)
     page = context.new_page()
-    page.goto("/-/login")
-    page.fill("#id_username", "admin")
-    page.fill("#id_password", PASSWORD)
-    with page.expect_navigation():
-        page.click("input[type=submit]")
+    log_in(page)
     yield Person(page)
     context.close()
 

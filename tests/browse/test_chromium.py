@@ -10,17 +10,13 @@ from contextlib import closing
 
 import pytest
 
-from receiver.browse import access
-from receiver.browse.access import hash_password
 from receiver.browse.charts import DASHBOARDS
 from receiver.store import Store, migrate, receive
 from tests.support import running
-from tests.support.browsing import NEEDS_BROWSER
+from tests.support.browsing import NEEDS_BROWSER, PASSWORD, START, add_users, log_in
 from tests.support.days import day
 
 pytestmark = NEEDS_BROWSER
-PASSWORD = "a password for the test"
-START = 1_778_544_000_000
 SECONDS = 12
 SAID = "I would like to book a porcelain crown for next week please"
 
@@ -74,18 +70,9 @@ def site(tmp_path_factory):
         spoken = json.dumps({"event": "call_ended", "call": spoken_call()}).encode()
         for body, at in [*bodies, (spoken, START + 10**8)]:
             store.add(receive(body, source="webhook", observed_at=at, received_at=at))
-    known = access.AccessList(
-        users={"max": access.User("masked", hash_password(PASSWORD, iterations=1))}
-    )
-    access.save(access.path_beside(path), known)
-    address = running.free_address()
-    environ = running.environment(
-        CALLHOUSE_DATABASE_URL=f"sqlite:///{path}",
-        CALLHOUSE_BROWSE_BIND=address,
-        CALLHOUSE_BROWSE_PASSWORD=PASSWORD,
-    )
-    with running.browse(environ, path.parent):
-        yield f"http://{address}"
+    add_users(path, {"max": "masked"})
+    with running.site(path, PASSWORD) as url:
+        yield url
 
 
 @pytest.fixture
@@ -101,10 +88,7 @@ def page(site, chromium, request):
     page.on("request", lambda r: page.asked.append(re.match(r"\w+://[^/]*", r.url)[0]))
     sound = tone()
     page.route("https://**/*.wav", lambda route: play(route, sound))
-    page.goto("/-/login")
-    page.fill("#id_username", user)
-    page.fill("#id_password", PASSWORD)
-    follow(page, "input[type=submit]")
+    log_in(page, user)
     yield page
     context.close()
 

@@ -19,13 +19,12 @@ from receiver.browse.formatting import format_dollars, label
 from receiver.clock import format_duration
 from receiver.store import migrate, open_store, receive
 from tests.support import running
-from tests.support.browsing import NEEDS_BROWSER
+from tests.support.browsing import NEEDS_BROWSER, PASSWORD, log_in
 from tests.support.called import Call, calls_of
 from tests.support.days import day
 from tests.support.engines import url_of
 
 pytestmark = [*NEEDS_BROWSER, pytest.mark.slow]
-PASSWORD = "a password for the test"
 START = 1_778_544_000_000
 DAY_MS = 86_400_000
 ZONES = ("UTC", "Asia/Kolkata")
@@ -453,11 +452,7 @@ def test_a_browser_finds_no_fault_on_pages(site, chromium):
     page.route(
         lambda url: not url.startswith(site.url), lambda route: route.fulfill(status=200, body="")
     )
-    page.goto("/-/login")
-    page.fill("#id_username", "admin")
-    page.fill("#id_password", PASSWORD)
-    with page.expect_navigation():
-        page.click("input[type=submit]")
+    log_in(page)
     pages, _ = crawl(site, 120)
     for url in [url for url, text in pages.items() if text][:40]:
         assert page.goto(url, wait_until="load").status == 200

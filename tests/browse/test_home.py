@@ -12,11 +12,10 @@ import pytest
 from receiver import config
 from receiver.browse.pages import DATABASE, Reader
 from receiver.browse.pages.home import home
-from receiver.browse.server import serving
 from receiver.store import migrate, open_store, receive, roll_up
 from receiver.store.connection import connect
 from schema.disconnection_reasons import REASONS
-from tests.support.browsing import session_of_admin
+from tests.support.browsing import browsing, session_of_admin
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -86,11 +85,8 @@ def served(tmp_path_factory, calls):
         pass
     store.close()
     settings = config.load({"RETELL_API_KEY": "key", "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"})
-    served = serving(settings, password_hash="a hash")
-    yield served
-    for database in served.databases.values():
-        database.close()
-    served.executor.shutdown()
+    with browsing(settings) as served:
+        yield served
 
 
 class Asked:
@@ -278,10 +274,8 @@ def rare(store, settings):
     for n, call in enumerate(rows):
         event = {"event": "call_analyzed", "call": {"call_id": f"call_{n}", **call}}
         stored(store, event, at=NOW)
-    served = serving(settings, password_hash="a hash")
-    yield served
-    for database in served.databases.values():
-        database.close()
+    with browsing(settings) as served:
+        yield served
 
 
 def count_behind(served, url):
@@ -334,11 +328,7 @@ def test_unknown_period_and_account_are_ignored(served):
 
 def test_call_without_agent_is_counted(store, settings):
     stored(store, {"event": "call_ended", "call": {"call_id": "c", "start_timestamp": NOW}}, at=NOW)
-    served = serving(settings, password_hash="a hash")
-    try:
+    with browsing(settings) as served:
         page = shown(served)
-        assert page.figures[0].value == "1"
-        assert [row.name for row in page.agents] == ["No agent"]
-    finally:
-        for database in served.databases.values():
-            database.close()
+    assert page.figures[0].value == "1"
+    assert [row.name for row in page.agents] == ["No agent"]

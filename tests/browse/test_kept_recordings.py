@@ -6,13 +6,11 @@ import re
 import pytest
 
 from receiver import config
-from receiver.browse import access
-from receiver.browse.access import hash_password
 from receiver.jobs.storage import storage_of
 from receiver.sandbox.recordings import recording
-from tests.support.browsing import simple, visiting
+from tests.support.browsing import add_users, simple, visiting
 from tests.support.buckets import bucket
-from tests.support.recording import LINKS, PASSWORD, keep_file, kept_environ
+from tests.support.recording import LINKS, keep_file, kept_environ
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -142,8 +140,7 @@ def test_nobody_hears_without_a_login(served, call, store, settings):
 
 def test_masked_reader_hears_nothing(call, store, settings, db_path):
     keep_file(store, settings, WAV)
-    known = access.AccessList(users={"max": access.User("masked", hash_password(PASSWORD))})
-    access.save(access.path_beside(db_path), known)
+    add_users(db_path, {"max": "masked"})
     with visiting(settings, user="max") as get:
         for path in (PATH, f"{PATH}?download"):
             assert get(path).status_code == 404

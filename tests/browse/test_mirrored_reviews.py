@@ -1,17 +1,16 @@
 """Reviews on a mirror: written to the server, and shown at once."""
 
 import asyncio
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from receiver import config
-from receiver.browse.server import serving
 from receiver.store.connection import connect
 from receiver.store.reviewing import links
 from receiver.transfer import mirror
-from tests.support.browsing import simple
+from tests.support.browsing import browsing, simple
 from tests.support.engines import url_of
 from tests.support.postgres import looking
 from tests.support.posting import posted
@@ -42,19 +41,8 @@ def mirrored(pg, tmp_path):
     return settings, tmp_path / "mirror.db"
 
 
-@contextmanager
-def browsing(settings, written):
-    served = serving(settings, password_hash="a hash", written=written)
-    try:
-        yield served
-    finally:
-        served.callhouse_writer.close()
-        for database in served.databases.values():
-            database.close()
-
-
 def review(settings, written):
-    with browsing(settings, written) as served:
+    with browsing(settings, written=written) as served:
         return posted(served, "admin", "/-/review", entity_id="call_1", note="Hm.", verdict="bad")
 
 
@@ -72,7 +60,7 @@ def test_review_is_on_server_and_mirror_at_once(mirrored, pg):
 
 def test_opened_link_is_counted_on_the_server(mirrored, pg):
     settings, path = mirrored
-    with browsing(replace(settings, database=path), pg) as served:
+    with browsing(replace(settings, database=path), written=pg) as served:
         posted(served, "admin", "/-/share", entity_id="call_1", days="7")
         [link] = links(pg)
         page = asyncio.run(served.client.get(served.callhouse_tokens.path(link)))

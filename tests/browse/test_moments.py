@@ -9,11 +9,10 @@ import pytest
 
 from receiver.store import Store, migrate
 from tests.support import running
-from tests.support.browsing import NEEDS_BROWSER, simple
+from tests.support.browsing import NEEDS_BROWSER, PASSWORD, log_in, simple
 from tests.support.storing import stored
 
 pytestmark = NEEDS_BROWSER
-PASSWORD = "a password for the test"
 SECONDS = 40
 # A silence from 3 s to 30 s.
 SPOKEN = (("agent", "Hello.", 1), ("user", "A crown please.", 2), ("agent", "Of course.", 30))
@@ -49,14 +48,8 @@ def site(tmp_path_factory):
         stored(store, call("call_1", recording_url="https://recordings.example/here.wav"))
         stored(store, call("call_2", recording_url="https://recordings.example/gone.wav"))
         stored(store, simple("call_3", transcript_with_tool_calls=long))
-    address = running.free_address()
-    environ = running.environment(
-        CALLHOUSE_DATABASE_URL=f"sqlite:///{path}",
-        CALLHOUSE_BROWSE_BIND=address,
-        CALLHOUSE_BROWSE_PASSWORD=PASSWORD,
-    )
-    with running.browse(environ, path.parent):
-        yield f"http://{address}"
+    with running.site(path, PASSWORD) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +57,7 @@ def session(site, chromium):
     """The cookies of a login."""
     with closing(chromium.new_context(base_url=site)) as context:
         page = context.new_page()
-        page.goto("/-/login")
-        page.fill("#id_username", "admin")
-        page.fill("#id_password", PASSWORD)
-        with page.expect_navigation():
-            page.click("input[type=submit]")
+        log_in(page)
         return context.storage_state()
 
 

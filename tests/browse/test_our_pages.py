@@ -6,28 +6,15 @@ import sys
 
 import pytest
 
-from receiver import config
 from receiver.store import receive
 from schema.questions import questions
-from tests.support.browsing import START, simple, visiting
+from tests.support.browsing import START, simple
 from tests.support.days import day
 from tests.support.storing import ERASE, plant, stored
-from tests.support.webhooks import KEY, payload
+from tests.support.webhooks import payload
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
-
-
-@pytest.fixture
-def browse(db_path):
-    """Get a page as admin, times in Berlin's zone."""
-    environ = {
-        "RETELL_API_KEY": KEY,
-        "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}",
-        "CALLHOUSE_TIMEZONE": "Europe/Berlin",
-    }
-    with visiting(config.load(environ)) as get:
-        yield get
 
 
 @pytest.fixture

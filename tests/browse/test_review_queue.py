@@ -5,12 +5,10 @@ from datetime import date
 
 import pytest
 
-from receiver.browse import access
-from receiver.browse.access import hash_password
 from receiver.browse.pages.review_queue import parse_queue, sample
 from receiver.store import reviewing
 from receiver.store.reviewing import Annotation
-from tests.support.browsing import START, simple, visiting
+from tests.support.browsing import START, add_users, simple, visiting
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -62,10 +60,7 @@ def test_odd_addresses_have_a_queue(day, per):
 def get(settings, store):
     """Get a page as the reviewer Rita; there are 12 calls of two agents, and two that do not
     count."""
-    user = access.User("reviewer", hash_password("a password", iterations=1))
-    masked = access.User("masked", user.password_hash)
-    known = access.AccessList(users={"rita": user, "max": masked})
-    access.save(access.path_beside(settings.database_path), known)
+    add_users(settings.database_path, {"rita": "reviewer", "max": "masked"})
     for n in range(12):
         analysis = {"call_successful": n % 3 > 0}
         stored(

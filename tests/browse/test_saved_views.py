@@ -7,33 +7,21 @@ import re
 
 import pytest
 
-from receiver import config
-from receiver.browse import access
-from receiver.browse.access import hash_password
 from receiver.browse.pages import saved_views
-from receiver.browse.server import serving
-from tests.support.browsing import simple
+from tests.support.browsing import browsing, simple
 from tests.support.posting import cookies, posted, send
 from tests.support.storing import rows, stored
-from tests.support.webhooks import KEY
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
 ROLES = {"rita": "reviewer", "jane": "reader", "joe": "reader", "max": "masked"}
-HASH = hash_password("a password", iterations=1)
 
 
 @pytest.fixture
-def served(db_path, store):
+def served(settings, store):
     stored(store, simple("call_1", ("user", "Hello.")))
-    known = access.AccessList(users={name: access.User(role, HASH) for name, role in ROLES.items()})
-    access.save(access.path_beside(db_path), known)
-    environ = {"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}"}
-    served = serving(config.load(environ), password_hash="a hash")
-    yield served
-    served.callhouse_writer.close()
-    for database in served.databases.values():
-        database.close()
+    with browsing(settings, ROLES) as served:
+        yield served
 
 
 @pytest.fixture

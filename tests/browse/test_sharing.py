@@ -7,12 +7,9 @@ from dataclasses import replace
 import pytest
 
 from receiver import clock, config
-from receiver.browse import access
-from receiver.browse.access import hash_password
 from receiver.browse.pages.sharing import Tokens, new_link, why_invalid
-from receiver.browse.server import serving
 from receiver.store import reviewing
-from tests.support.browsing import simple
+from tests.support.browsing import browsing, simple
 from tests.support.erasing import erased
 from tests.support.posting import cookies, posted
 from tests.support.recording import LINKS, keep_file, kept_environ
@@ -37,15 +34,8 @@ def served(db_path, tmp_path, store):
     keep_file(store, settings, SOUND)
     keep_file(store, settings, b"a log", kind="public_log", content_type="text/plain")
     stored(store, simple("call_2", ("user", f"A {WORD} crown")))
-    hashed = hash_password("a password", iterations=1)
-    users = {name: access.User("reviewer", hashed) for name in ("rita", "rob")}
-    users["jane"] = access.User("reader", hashed)
-    access.save(access.path_beside(db_path), access.AccessList(users=users))
-    served = serving(settings, password_hash="a hash")
-    yield served
-    served.callhouse_writer.close()
-    for database in served.databases.values():
-        database.close()
+    with browsing(settings, {"rita": "reviewer", "rob": "reviewer", "jane": "reader"}) as served:
+        yield served
 
 
 @pytest.fixture

@@ -6,17 +6,12 @@ import re
 import pytest
 
 from receiver import config
-from receiver.browse import access
-from receiver.browse.access import hash_password
-from receiver.browse.server import serving
 from tests.support.billing import SINCE, ZONE, call
+from tests.support.browsing import browsing
 from tests.support.posting import cookies, posted
 from tests.support.storing import count, stored
 
 pytestmark = pytest.mark.sqlite
-
-
-HASH = hash_password("a password", iterations=1)
 
 
 @pytest.fixture
@@ -24,14 +19,9 @@ def served(db_path, store):
     acme = {"metadata": {"client": "Acme <1>"}}
     stored(store, call("a", SINCE, {"platform_tts": 100.5, "gpt_4_1": 20.25}, **acme))
     stored(store, call("b", SINCE, {"platform_tts": 50.25}))
-    users = {name: access.User(name, HASH) for name in ("reader", "masked")}
-    access.save(access.path_beside(db_path), access.AccessList(users=users))
     environ = {"CALLHOUSE_DATABASE_URL": f"sqlite:///{db_path}", "CALLHOUSE_TIMEZONE": ZONE}
-    served = serving(config.load(environ), password_hash="a hash")
-    yield served
-    served.callhouse_writer.close()
-    for database in served.databases.values():
-        database.close()
+    with browsing(config.load(environ), {"reader": "reader", "masked": "masked"}) as served:
+        yield served
 
 
 @pytest.fixture

@@ -6,10 +6,9 @@ import zlib
 
 import pytest
 
-from receiver.browse.server import serving
 from receiver.browse.static_files import accepts_gzip
 from receiver.store import migrate
-from tests.support.browsing import session_of_admin, simple
+from tests.support.browsing import browsing, session_of_admin, simple
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -21,18 +20,16 @@ CSS = "/-/static-plugins/callhouse/callhouse.css"
 @pytest.fixture
 def get(settings, store):
     stored(store, simple("call_1", *[("user", f"Line {n}.") for n in range(90)]))
-    served = serving(settings, password_hash="a hash")
-    cookies = {"ds_actor": session_of_admin(served)}
+    with browsing(settings) as served:
+        cookies = {"ds_actor": session_of_admin(served)}
 
-    def asked(path, method="get", **headers):
-        headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        options = {"headers": {"accept-encoding": "identity"} | headers, "cookies": cookies}
-        return asyncio.run(getattr(served.client, method)(path, **options))
+        def asked(path, method="get", **headers):
+            headers = {name.replace("_", "-"): value for name, value in headers.items()}
+            options = {"headers": {"accept-encoding": "identity"} | headers, "cookies": cookies}
+            return asyncio.run(getattr(served.client, method)(path, **options))
 
-    asked.served = served
-    yield asked
-    for database in served.databases.values():
-        database.close()
+        asked.served = served
+        yield asked
 
 
 def test_files_of_pages_have_a_hash_and_stay(get):
@@ -160,11 +157,7 @@ def test_media_is_not_compressed():
 
 def test_empty_file_has_pages_with_styles(settings):
     migrate(settings.database_path, timezone="UTC")
-    served = serving(settings, password_hash="a hash")
-    try:
+    with browsing(settings) as served:
         page = asyncio.run(served.client.get("/-/login")).text
-        assert "app.css?_hash=" in page
-        assert "callhouse.css?_hash=" in page
-    finally:
-        for database in served.databases.values():
-            database.close()
+    assert "app.css?_hash=" in page
+    assert "callhouse.css?_hash=" in page

@@ -7,10 +7,16 @@ from contextlib import contextmanager
 
 import pytest
 
+from receiver.browse import access
+from receiver.browse.access import hash_password
 from receiver.browse.server import serving
 
 # When the calls of `simple` began.
 START = 1_778_544_000_000
+
+# As the command makes it, but quick.
+PASSWORD = "a password for the test"
+HASH = hash_password(PASSWORD, iterations=1)
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
@@ -43,22 +49,48 @@ def session_of(served, user):
     return known.sessions.start({"id": user, "session": session})
 
 
+def log_in(page, user="admin", password=PASSWORD):
+    """Log in on the login page of a real browser."""
+    page.goto("/-/login")
+    page.fill("#id_username", user)
+    page.fill("#id_password", password)
+    with page.expect_navigation():
+        page.click("input[type=submit]")
+
+
+def add_users(path, roles):
+    """Let users with these roles by name browse a database, with PASSWORD."""
+    with access.edit(access.path_beside(path)) as known:
+        known.users |= {name: access.User(role, HASH) for name, role in roles.items()}
+
+
+@contextmanager
+def browsing(settings, roles=None, *, written=None):
+    """Yield Datasette as callhouse serves it, for admin and users with these roles by name."""
+    if roles:
+        add_users(settings.database_path, roles)
+    served = serving(settings, password_hash="a hash", written=written)
+    try:
+        yield served
+    finally:
+        served.callhouse_writer.close()
+        for database in served.databases.values():
+            database.close()
+        served.executor.shutdown()
+
+
 @contextmanager
 def visiting(settings, *, user=None):
     """Yield get(path, actor=True): what Datasette answers to admin or a user, or to nobody."""
-    served = serving(settings, password_hash="a hash")
+    with browsing(settings) as served:
 
-    def get(path, *, actor=True, method="GET", headers=None):
-        session = session_of(served, user) if user else session_of_admin(served)
-        cookies = {"ds_actor": session} if actor else {}
-        options = {"cookies": cookies, "headers": headers or {}}
-        return asyncio.run(getattr(served.client, method.lower())(path, **options))
+        def get(path, *, actor=True, method="GET", headers=None):
+            session = session_of(served, user) if user else session_of_admin(served)
+            cookies = {"ds_actor": session} if actor else {}
+            options = {"cookies": cookies, "headers": headers or {}}
+            return asyncio.run(getattr(served.client, method.lower())(path, **options))
 
-    try:
         yield get
-    finally:
-        for database in served.databases.values():
-            database.close()
 
 
 def simple(call_id="call_1", *lines, **fields):

@@ -105,6 +105,19 @@ def browse(environ: dict[str, str], folder: Path) -> Any:
     return command("browse", environ=environ, folder=folder, until=until)
 
 
+@contextmanager
+def site(path: Path, password: str) -> Iterator[str]:
+    """Run `callhouse browse` on a file, with a password of admin; yield its URL."""
+    address = free_address()
+    environ = environment(
+        CALLHOUSE_DATABASE_URL=f"sqlite:///{path}",
+        CALLHOUSE_BROWSE_BIND=address,
+        CALLHOUSE_BROWSE_PASSWORD=password,
+    )
+    with browse(environ, path.parent):
+        yield f"http://{address}"
+
+
 def mirror(environ: dict[str, str], folder: Path) -> Any:
     """Run `callhouse mirror`; its file is `mirror.db` in the folder."""
     return command(

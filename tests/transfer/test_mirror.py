@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 import receiver.store.copying
 from receiver import config
-from receiver.browse import access
 from receiver.cli import main
 from receiver.errors import NotStored
 from receiver.store import migrate, rebuild, receive
@@ -19,7 +18,7 @@ from receiver.store.connection import connect
 from receiver.transfer import copy, mirror
 from schema.tables import TABLES
 from tests.support import ROOT, running
-from tests.support.browsing import visiting
+from tests.support.browsing import add_users, visiting
 from tests.support.engines import url_of
 from tests.support.erasing import erased, files_with
 from tests.support.histories import deliver, dump_of, seeded
@@ -263,8 +262,7 @@ def test_pages_of_mirror_equal_those_of_file(pg, target, settings, db_path):
     pages = [*(f"/retell{table}" for table in tables), *(f"/-/call/{id}" for id in calls[::3])]
     answers = []
     for path in (db_path, target):
-        readers = access.AccessList(users={"jane": access.User("reader", "a hash")})
-        access.save(access.path_beside(path), readers)
+        add_users(path, {"jane": "reader"})
         with visiting(replace(settings, database=path), user="jane") as get:
             answers.append({page: shown(get(page)) for page in pages})
     ours, theirs = answers
