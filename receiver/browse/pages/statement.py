@@ -2,17 +2,18 @@
 
 import asyncio
 import re
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import asdict, dataclass, fields
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
+from urllib.parse import urlencode
 
 from datasette import Response
 
 from receiver import clock
-from receiver.browse.pages import require_unlimited_reader
+from receiver.browse.formatting import local_day
+from receiver.browse.pages import require_unlimited_reader, timezone
 from receiver.jobs.statement import as_csv, dollars, explanations, line_name, notes
 from receiver.store.statements import METADATA, Month, read_month
 from schema import billing
@@ -32,8 +33,20 @@ class Asked:
     """What a request asks for."""
 
     month: str
-    grouping: str | None
-    markup: str
+    # Account or agent, unless there is a name of metadata.
+    by: str = ""
+    name: str = ""
+    markup: str = ""
+
+    @property
+    def grouping(self) -> str | None:
+        """What there is a line for each of."""
+        return METADATA + self.name if self.name else self.by or None
+
+    @property
+    def query(self) -> str:
+        """The query string."""
+        return urlencode({name: value for name, value in asdict(self).items() if value})
 
 
 async def statement_page(datasette: "Datasette", request: "Request") -> Response:
@@ -41,15 +54,15 @@ async def statement_page(datasette: "Datasette", request: "Request") -> Response
     compared. It closes no month. Raises Forbidden."""
     reader = await require_unlimited_reader(datasette, request)
     settings, now_ms = datasette.callhouse_settings, clock.now_ms()
-    zone = ZoneInfo(settings.timezone)
-    today = datetime.fromtimestamp(now_ms / 1000, zone).date()
+    zone = timezone(datasette)
+    today = local_day(now_ms, zone)
     posted = await request.post_vars() if request.method == "POST" else {}
-    said = {name: posted.get(name) or request.args.get(name) or "" for name in _FIELDS}
+    values = {f.name: posted.get(f.name) or request.args.get(f.name) or "" for f in fields(Asked)}
     problem = None
     try:
-        asked = _asked(said, today, is_masked=reader.is_masked)
+        asked = _asked(values, today, is_masked=reader.is_masked)
     except ValueError as error:
-        asked, problem = Asked(f"{today:%Y-%m}", None, ""), str(error).capitalize()
+        asked, problem = Asked(f"{today:%Y-%m}"), str(error).capitalize()
     read = partial(
         read_month,
         settings.database,
@@ -83,27 +96,23 @@ async def statement_page(datasette: "Datasette", request: "Request") -> Response
     return Response.html(page)
 
 
-_FIELDS = ("month", "by", "name", "markup")
-
-
-def _asked(said: dict[str, str], today: date, *, is_masked: bool) -> Asked:
+def _asked(values: dict[str, str], today: date, *, is_masked: bool) -> Asked:
     """Raises ValueError for what cannot be asked for."""
-    month = said["month"] or f"{today:%Y-%m}"
-    grouping: str | None = said["by"] or None
-    if said["name"]:
-        grouping = METADATA + said["name"]
+    month, by, name = values["month"] or f"{today:%Y-%m}", values["by"], values["name"]
+    if by.startswith(METADATA):
+        # As the command writes it.
+        by, name = "", name or by.removeprefix(METADATA)
     try:
         billing.month_days(month)
     except ValueError:
         raise ValueError("a month is written as 2026-10") from None
-    is_metadata = bool(grouping) and str(grouping).startswith(METADATA)
-    if is_metadata and is_masked:
+    if name and is_masked:
         raise ValueError("your role sees no values of metadata")
-    if not is_metadata and (grouping or "") not in _GROUPINGS:
+    if not name and by not in _GROUPINGS:
         raise ValueError("a statement is by account, agent or a name of the metadata")
-    if said["markup"] and not _MARKUP.fullmatch(said["markup"]):
+    if values["markup"] and not _MARKUP.fullmatch(values["markup"]):
         raise ValueError("a markup is a percentage such as 20")
-    return Asked(month, grouping, said["markup"])
+    return Asked(month, "" if name else by, name, values["markup"])
 
 
 def _months(today: date, asked: str) -> list[str]:
