@@ -83,7 +83,9 @@ def zone_name(at: datetime) -> str:
     return f"UTC{name}" if name[0] in "+-" else name
 
 
-def format_time(ms: int | None, zone: ZoneInfo, form: str = "%Y-%m-%d %H:%M:%S") -> Markup | None:
+def format_time(
+    ms: int | None, zone: ZoneInfo, form: str = "%Y-%m-%d %H:%M:%S", *, has_zone: bool = True
+) -> Markup | None:
     """A time element: local time with its zone, the exact value on hover."""
     if ms is None:
         return None
@@ -92,23 +94,14 @@ def format_time(ms: int | None, zone: ZoneInfo, form: str = "%Y-%m-%d %H:%M:%S")
     except OverflowError:
         return None
     iso = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Markup('<time datetime="{0}" title="{0} = {1} ms">{2} {3}</time>').format(
-        iso, ms, at.strftime(form), zone_name(at)
+    return Markup('<time datetime="{0}" title="{0} = {1} ms">{2}</time>').format(
+        iso, ms, f"{at.strftime(form)} {zone_name(at)}" if has_zone else at.strftime(form)
     )
 
 
 def format_short_time(ms: int | None, zone: ZoneInfo) -> Markup | None:
-    """A time element to the minute, in a place that names the zone; the exact value on hover."""
-    if ms is None:
-        return None
-    try:
-        at = local_time(ms, zone)
-    except OverflowError:
-        return None
-    iso = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Markup('<time datetime="{0}" title="{0} = {1} ms">{2:%-d %b %Y %H:%M}</time>').format(
-        iso, ms, at
-    )
+    """The same to the minute, in a place that names the zone."""
+    return format_time(ms, zone, "%-d %b %Y %H:%M", has_zone=False)
 
 
 def format_milliseconds(ms: float | None) -> str:
