@@ -100,11 +100,18 @@ async def require_unlimited_reader(datasette: "Datasette", request: "Request") -
 
 
 def reviewer(datasette: "Datasette", request: "Request") -> str | None:
-    """The user behind a request if their role may write. A token may not: its program has no form
-    with a CSRF token. Nor may a limited login: it may not name calls of others."""
+    """The user behind a request if their role may write."""
+    return user_with_role(datasette, request, REVIEWERS)
+
+
+def user_with_role(
+    datasette: "Datasette", request: "Request", roles: tuple[str, ...]
+) -> str | None:
+    """The user behind a request if they have one of these roles. A token is no user: its program
+    has no form with a CSRF token. Nor is a limited login: it may not name calls of others."""
     known = authentication(datasette)
     actor = request.actor or {}
-    if known is None or known.access.role(actor) not in REVIEWERS or known.access.limits(actor):
+    if known is None or known.access.role(actor) not in roles or known.access.limits(actor):
         return None
     name = str(actor["id"])
     return None if name.startswith("token:") else name
@@ -166,9 +173,21 @@ async def forbidden_page(datasette: "Datasette", request: "Request") -> Response
         "Your role does not allow this page. "
         "Ask the operator of callhouse for another role if you need it."
     )
-    context = {"title": "Not allowed", "error": error, "status": 403}
-    body = await datasette.render_template("error.html", context, request=request)
-    return Response.html(body, 403)
+    return await message_page(datasette, request, 403, "Not allowed", error)
+
+
+async def message_page(
+    datasette: "Datasette",
+    request: "Request",
+    status: int,
+    title: str,
+    error: str,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """A page that says why there is no other."""
+    context = {"title": title, "error": error, "status": status}
+    page = await datasette.render_template("error.html", context, request=request)
+    return Response.html(page, status, headers=headers)
 
 
 async def error_page(datasette: "Datasette", request: "Request", exception: Exception) -> Response:
@@ -190,8 +209,7 @@ async def error_page(datasette: "Datasette", request: "Request", exception: Exce
         error = "One of its parameters has an invalid value."
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
     _log.warning("%s: %s at %s", status, type(exception).__name__, where)
-    context = {"ok": False, "error": error, "status": status, "title": title}
     if request.path.endswith(".json"):
-        return Response.json(context, status=status)
-    page = await datasette.render_template("error.html", context, request=request)
-    return Response.html(page, status)
+        content = {"ok": False, "error": error, "status": status, "title": title}
+        return Response.json(content, status=status)
+    return await message_page(datasette, request, status, title, error)

@@ -9,7 +9,7 @@ from datasette import Response
 
 from receiver import clock
 from receiver.alert_rules import Rule
-from receiver.browse.pages import require_unlimited_reader, reviewer
+from receiver.browse.pages import message_page, require_unlimited_reader, reviewer
 from receiver.browse.pages.reviewing import refused, require_reviewer
 from receiver.browse.writing import audit, writer
 from receiver.config import Settings
@@ -54,9 +54,7 @@ async def alerts_page(datasette: "Datasette", request: "Request") -> Response:
         found = await asyncio.to_thread(_read, settings, now_ms)
     except CallhouseError as error:
         # A copy without this table, for example.
-        context = {"title": "Alerts", "error": f"{error}. {error.hint}", "status": 503}
-        page = await datasette.render_template("error.html", context, request=request)
-        return Response.html(page, 503)
+        return await message_page(datasette, request, 503, "Alerts", f"{error}. {error.hint}")
     rules: dict[str, Rule] = {rule.name: rule for rule in settings.file.alerts.rules}
     shown: dict[str, Any] = {
         "open": [a for a in reversed(found.alerts) if a.is_open and not a.cause],

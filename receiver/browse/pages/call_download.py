@@ -22,7 +22,7 @@ from datasette import Response
 from receiver import clock
 from receiver.browse.datasette_compat import QueryInterrupted
 from receiver.browse.formatting import local_time
-from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
+from receiver.browse.pages import Reader, fetch_rows, message_page, require_reader, timezone
 from receiver.browse.pages.call_filters import parse_filters
 from receiver.browse.pages.call_list import CallList, prepare
 from receiver.errors import CallhouseError, DownloadRefused, QueryNotUnderstood
@@ -314,6 +314,4 @@ async def _send_file(send: Send, file: IO[bytes], headers: dict[str, str]) -> No
 
 async def _refused(request: "Request", reader: Reader, error: CallhouseError) -> Response:
     message = f"There is no file: {error}. {error.hint}"
-    context = {"ok": False, "title": "Not downloaded", "error": message, "status": error.status}
-    page = await reader.datasette.render_template("error.html", context, request=request)
-    return Response.html(page, error.status)
+    return await message_page(reader.datasette, request, error.status, "Not downloaded", message)

@@ -23,6 +23,7 @@ from receiver.browse.pages import (
     chat_url,
     fetch_rows,
     is_admin,
+    message_page,
     require_reader,
     reviewer,
 )
@@ -182,9 +183,7 @@ async def refused(datasette: "Datasette", request: "Request", error: Exception) 
     """The page for something that could not be written."""
     status = 503 if isinstance(error, StoreUnavailable) else 400
     text = "The database is busy. Try again." if status == 503 else str(error)
-    context = {"title": "Not saved", "error": text, "status": status}
-    page = await datasette.render_template("error.html", context, request=request)
-    return Response.html(page, status)
+    return await message_page(datasette, request, status, "Not saved", text)
 
 
 async def _put(reader: Reader, form: Mapping[str, str], user: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from datasette import NotFound, Response
 
 from receiver import clock
-from receiver.browse.pages import DATABASE, MASKED, Reader
+from receiver.browse.pages import DATABASE, MASKED, Reader, message_page
 from receiver.browse.pages.calls import RECORDINGS, call_context
 from receiver.browse.pages.media import kept_files, send_kept
 from receiver.browse.pages.reviewing import Review
@@ -85,9 +85,6 @@ async def _fetch_link(datasette: "Datasette", request: "Request") -> tuple[Share
 
 
 async def _invalid(datasette: "Datasette", request: "Request", status: int, error: str) -> Response:
-    context: dict[str, Any] = {"error": error}
-    context["title"] = "No longer valid" if status == 410 else "Not found"
-    context["status"] = status
     request.scope["actor"] = None
-    page = await datasette.render_template("error.html", context, request=request)
-    return Response.html(page, status, headers=_HEADERS)
+    title = "No longer valid" if status == 410 else "Not found"
+    return await message_page(datasette, request, status, title, error, _HEADERS)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from datasette import Response
 
 from receiver import clock
-from receiver.browse.pages import require_unlimited_reader
+from receiver.browse.pages import message_page, require_unlimited_reader
 from receiver.errors import CallhouseError
 from receiver.jobs.status import ago, at, read_status, size
 
@@ -24,9 +24,7 @@ async def status_page(datasette: "Datasette", request: "Request") -> Response:
         found = await asyncio.to_thread(read_status, settings, now_ms=now_ms)
     except CallhouseError as error:
         # A copy without raw bodies, for example.
-        context = {"title": "Status", "error": f"{error}. {error.hint}", "status": 503}
-        page = await datasette.render_template("error.html", context, request=request)
-        return Response.html(page, 503)
+        return await message_page(datasette, request, 503, "Status", f"{error}. {error.hint}")
     context = {
         "status": found,
         "ago": lambda at_ms: ago(at_ms, now_ms),
