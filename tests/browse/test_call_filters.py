@@ -77,4 +77,4 @@ def test_query_string_leaves_one_filter_out():
     filters = parse_filters(asked.get)
     assert filters.query() == "q=crown&agent=a&success=no&sort=-cost"
     assert filters.query(without="agent") == "q=crown&success=no&sort=-cost"
-    assert filters.query(is_first_page=False, sort="") == "q=crown&agent=a&success=no&after=call_9"
+    assert filters.query(after=filters.after, sort="") == "q=crown&agent=a&success=no&after=call_9"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 from zoneinfo import ZoneInfo
 
 from receiver.browse.formatting import label, local_day
@@ -169,11 +169,10 @@ class Filters:
             values["kind"] = "chat"
         return Filters(values, self.sort)
 
-    def query(self, *, is_first_page: bool = True, without: str = "", **changes: str) -> str:
-        """The query string of this view with some values changed or one left out."""
+    def query(self, *, without: str = "", **changes: str) -> str:
+        """The query string of this view's first page, with some values changed or one left out."""
         values = {n: v for n, v in self.values.items() if n != without}
-        order = {"sort": self.sort, "after": "" if is_first_page else self.after}
-        asked = values | order | changes
+        asked = values | {"sort": self.sort} | changes
         names = (*FIELDS, *_ORDER)
         return urlencode({name: asked[name] for name in names if asked.get(name)})
 
@@ -192,6 +191,18 @@ def parse_filters(get: Callable[[str], str | None]) -> Filters:
     return Filters(values, (get("sort") or "").strip(), (get("after") or "").strip())
 
 
+def parse_query_string(text: str) -> Filters:
+    """The same from a query string."""
+    values = {name: found[0] for name, found in parse_qs(text).items()}
+    return parse_filters(values.get)
+
+
+def list_url(datasette: "Datasette", query: str) -> str:
+    """The page of calls with this query string."""
+    path = str(datasette.urls.path("/-/calls"))
+    return f"{path}?{query}" if query else path
+
+
 def calls_url(datasette: "Datasette", **filters: str | int | None) -> str:
     """The page of calls with these filters, those of FIELDS; None and "" leave one out.
 
@@ -201,9 +212,8 @@ def calls_url(datasette: "Datasette", **filters: str | int | None) -> str:
     if unknown := filters.keys() - FIELDS.keys() - {"sort"}:
         raise TypeError(f"no such filter: {', '.join(sorted(unknown))}")
     values = {name: str(value) for name, value in filters.items() if value not in (None, "")}
-    path = str(datasette.urls.path("/-/calls"))
     query = urlencode({name: values[name] for name in (*FIELDS, "sort") if name in values})
-    return f"{path}?{query}" if query else path
+    return list_url(datasette, query)
 
 
 def days(filters: Filters, zone: ZoneInfo, now_ms: int) -> tuple[date | None, date | None]:

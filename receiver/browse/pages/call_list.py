@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 from receiver import clock
 from receiver.browse.datasette_compat import QueryInterrupted
@@ -20,7 +19,7 @@ from receiver.browse.pages.call_filters import (
     Source,
     conditions,
     days,
-    parse_filters,
+    parse_query_string,
 )
 from receiver.browse.pages.call_search import Query, search
 from receiver.errors import QueryNotUnderstood
@@ -310,8 +309,7 @@ async def place_in_list(reader: Reader, request: "Request", call_id: str) -> Lis
     string of the page of calls."""
     if not (text := request.args.get("list")):
         return None
-    asked = {name: values[0] for name, values in parse_qs(text).items()}
-    filters = parse_filters(asked.get)
+    filters = parse_query_string(text)
     try:
         found = await prepare(reader, filters, clock.now_ms())
         around = [await found.fetch_neighbour(call_id, is_next=n) for n in (False, True)]

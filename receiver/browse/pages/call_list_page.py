@@ -25,6 +25,7 @@ from receiver.browse.pages.call_filters import (
     CHOICES,
     Filters,
     chips,
+    list_url,
     parse_filters,
 )
 from receiver.browse.pages.call_list import DEFAULT_SORT, SORTS, CallList, Totals, prepare
@@ -102,7 +103,7 @@ async def call_list_page(datasette: "Datasette", request: "Request") -> Response
     filters = parse_filters(request.args.get)
     if any(request.args.get(name) == "" for name in request.args):
         # A form sends every field: the address has those that are set.
-        return Response.redirect(_address(datasette, filters.query()))
+        return Response.redirect(list_url(datasette, filters.query()))
     if url := await _entity_url(reader, filters.values.get("q", "")):
         return Response.redirect(url)
     shown, options = await asyncio.gather(
@@ -142,12 +143,7 @@ _MORE_FILTERS = {
 
 async def former_search(datasette: "Datasette", request: "Request") -> Response:
     """`/-/search`: where the search was before; a redirect with the same query."""
-    return Response.redirect(_address(datasette, parse_filters(request.args.get).query()))
-
-
-def _address(datasette: "Datasette", query: str) -> str:
-    path = str(datasette.urls.path("/-/calls"))
-    return f"{path}?{query}" if query else path
+    return Response.redirect(list_url(datasette, parse_filters(request.args.get).query()))
 
 
 async def _entity_url(reader: Reader, text: str) -> str | None:

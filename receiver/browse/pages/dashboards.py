@@ -13,7 +13,7 @@ from receiver.browse.datasette_compat import dashboard_list, dashboard_view, fil
 from receiver.browse.formatting import LABELS, local_day
 from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
 from receiver.browse.pages.call_filters import PERIODS, period_days
-from receiver.browse.pages.home import FIRST_AND_LAST
+from receiver.browse.pages.home import ACCOUNTS, FIRST_AND_LAST
 from receiver.clock import midnight_ms
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 DIRECTIONS = {"inbound": "inbound", "outbound": "outbound", "web": "web calls"}
 # Shown by default. Comparing versions needs more calls.
 _DEFAULT_DAYS, _DEFAULT_DAYS_OF_VERSIONS = 30, 90
-_ACCOUNTS = "SELECT DISTINCT account FROM account_keys WHERE account IS NOT NULL ORDER BY account"
 _PRESETS = ("this-week", "last-week", "this-month")
 _SPANS = {"7 days": 7, "30 days": 30, "90 days": 90, "A year": 365}
 
@@ -109,7 +108,7 @@ async def _filters(
 ) -> dict[str, Any]:
     """The filters in the format of datasette-dashboards, except that options are pairs of value and
     label: queries need ids, people read names."""
-    accounts = [(row["account"], row["account"]) for row in await fetch_rows(reader, _ACCOUNTS)]
+    accounts = [(row["account"], row["account"]) for row in await fetch_rows(reader, ACCOUNTS)]
     query = filtered_query(expand(sql("agents"), days), chosen)
     agents = [(r["agent_id"], r["agent"]) for r in await fetch_rows(reader, query, chosen)]
     versions = []

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlencode
 from datasette import Response
 
 from receiver import clock
-from receiver.browse.formatting import label, local_day
+from receiver.browse.formatting import local_day
 from receiver.browse.pages import (
     Reader,
     fetch_rows,
@@ -229,7 +229,6 @@ async def review_page(datasette: "Datasette", request: "Request") -> Response:
         "user": user,
         "days": [queue.day + timedelta(days=n) for n in (-1, 1)],
         "agreement": await fetch_agreement(reader),
-        "label": label,
     }
     page = await datasette.render_template("review.html", context, request=request)
     return Response.html(page)

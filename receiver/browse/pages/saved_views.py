@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
 
 from datasette import Forbidden, Response
 
 from receiver import clock
 from receiver.browse.pages import (
+    REVIEWERS,
     Reader,
-    authentication,
     fetch_rows,
     is_admin,
     require_reader,
     reviewer,
+    user_with_role,
 )
-from receiver.browse.pages.call_filters import parse_filters
+from receiver.browse.pages.call_filters import list_url, parse_query_string
 from receiver.browse.pages.reviewing import refused
 from receiver.browse.writing import audit, writer
 from receiver.errors import NotStored, StoreUnavailable
@@ -58,12 +58,7 @@ class View:
 def viewer(datasette: "Datasette", request: "Request") -> str | None:
     """The user behind a request if they may save views: not a program, and nobody from whom calls
     or personal data are hidden, as a view may name a number."""
-    known = authentication(datasette)
-    actor = request.actor or {}
-    if known is None or known.access.role(actor) in (None, "masked"):
-        return None
-    name = str(actor["id"])
-    return None if name.startswith("token:") or known.access.limits(actor) else name
+    return user_with_role(datasette, request, (*REVIEWERS, "reader"))
 
 
 async def fetch_views(datasette: "Datasette", request: "Request | None") -> list[View]:
@@ -71,13 +66,13 @@ async def fetch_views(datasette: "Datasette", request: "Request | None") -> list
     if request is None or (user := viewer(datasette, request)) is None:
         return []
     reader = await require_reader(datasette, request)
-    path, admin = str(datasette.urls.path("/-/calls")), is_admin(datasette, request)
+    admin = is_admin(datasette, request)
     return [
         View(
             row["view_id"],
             row["name"],
             row["query"],
-            f"{path}?{row['query']}" if row["query"] else path,
+            list_url(datasette, row["query"]),
             bool(row["is_shared"]),
             row["author"] == user,
             row["author"] == user or admin,
@@ -98,28 +93,17 @@ async def write_views(datasette: "Datasette", request: "Request") -> Response:
     if user is None:
         raise Forbidden("Your role does not allow this.")
     form = {name: _UNSTORABLE.sub(" ", text) for name, text in (await request.post_vars()).items()}
-    query = _parsed_query(form.get("query", ""))
+    # The same view in the one spelling of addresses.
+    query = parse_query_string(form.get("query", "")).query()
     try:
         if "remove" in form:
             await _remove(datasette, request, form["remove"], user)
         else:
-            await _save(
-                reader, form | {"query": query}, user, can_share=_can_share(reader, request)
-            )
+            can_share = reviewer(datasette, request) is not None
+            await _save(reader, form | {"query": query}, user, can_share=can_share)
     except (NotStored, StoreUnavailable, ValueError) as error:
         return await refused(datasette, request, error)
-    path = str(datasette.urls.path("/-/calls"))
-    return Response.redirect(f"{path}?{query}" if query else path)
-
-
-def _can_share(reader: Reader, request: "Request") -> bool:
-    return reviewer(reader.datasette, request) is not None
-
-
-def _parsed_query(text: str) -> str:
-    """The same view in the one spelling of addresses."""
-    asked = {name: values[0] for name, values in parse_qs(text).items()}
-    return parse_filters(asked.get).query()
+    return Response.redirect(list_url(datasette, query))
 
 
 async def _save(reader: Reader, form: Mapping[str, str], user: str, *, can_share: bool) -> None:
