@@ -110,7 +110,6 @@ async def call_list_page(datasette: "Datasette", request: "Request") -> Response
         _fetch_shown(reader, filters, is_counted="count" in request.args),
         _fetch_options(reader, filters),
     )
-    agents = {agent["id"]: agent["name"] for agent in options["agents"]}
     context = {
         "filters": filters,
         "asked": filters.values,
@@ -118,7 +117,7 @@ async def call_list_page(datasette: "Datasette", request: "Request") -> Response
         "other_query": filters.of_other_kind.query(),
         "is_chats": filters.source is not CALLS,
         "shown": shown,
-        "chips": chips(filters, agents),
+        "chips": chips(filters, dict(options["agents"])),
         "lists": options,
         "choices": CHOICES,
         "can_save": can_save(datasette, request),
@@ -245,22 +244,25 @@ async def _fetch_in_time(
         return []
 
 
-def _values(rows: list[dict[str, Any]], chosen: str | None) -> list[str]:
+def _values(rows: list[dict[str, Any]], chosen: str | None) -> list[tuple[str, str]]:
+    """Pairs of value and label, which are the same."""
     found = [str(row["value"]) for row in rows]
-    return found if not chosen or chosen in found else [*found, chosen]
+    if chosen and chosen not in found:
+        found.append(chosen)
+    return [(value, value) for value in found]
 
 
-def _agents(rows: list[dict[str, Any]], chosen: str) -> list[dict[str, str]]:
+def _agents(rows: list[dict[str, Any]], chosen: str) -> list[tuple[str, str]]:
     """Id and name of each, by name; of equal names with the end of the id."""
     names = [row["name"] or row["id"] for row in rows]
     found = [
-        {"id": row["id"], "name": name if names.count(name) == 1 else f"{name} …{row['id'][-4:]}"}
+        (row["id"], name if names.count(name) == 1 else f"{name} …{row['id'][-4:]}")
         for row, name in zip(rows, names, strict=True)
         if row["id"]
     ]
-    if chosen and all(chosen != agent["id"] for agent in found):
-        found.append({"id": chosen, "name": chosen})
-    return sorted(found, key=lambda agent: agent["name"].lower())
+    if chosen and all(chosen != agent for agent, _ in found):
+        found.append((chosen, chosen))
+    return sorted(found, key=lambda agent: agent[1].lower())
 
 
 def _outcomes(
