@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
     from receiver.browse.access import Token, User
+    from receiver.browse.limits import Limits
 
 _role = click.option(
     "--role",
@@ -24,16 +26,29 @@ _role = click.option(
 )
 
 
-def _limits(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that limit whose calls a login sees; each can be repeated."""
-    for name, metavar, help_ in (
+def _login(add: "Callable[[str, str, Limits], None]") -> Callable[..., None]:
+    """NAME, --role and the options that limit whose calls a login sees; each can be repeated."""
+
+    @wraps(add)
+    def command(
+        name: str,
+        role: str,
+        account: tuple[str, ...],
+        agent: tuple[str, ...],
+        metadata: tuple[str, ...],
+    ) -> None:
+        from receiver.browse.access import require_name
+        from receiver.browse.limits import parse_limits
+
+        add(require_name(name), role, parse_limits(role, account, agent, metadata))
+
+    for option, metavar, help_ in (
         ("metadata", "NAME=VALUE", "Only calls and chats whose metadata has this value."),
         ("agent", "AGENT_ID", "Only calls and chats of this agent."),
         ("account", "NAME", "Only calls and chats of this account."),
     ):
-        option = click.option(f"--{name}", metavar=metavar, multiple=True, help=help_)
-        command = option(command)
-    return command
+        command = click.option(f"--{option}", metavar=metavar, multiple=True, help=help_)(command)
+    return click.argument("name")(_role(command))
 
 
 @main.group()
@@ -49,16 +64,8 @@ def user() -> None:
 
 
 @user.command("add")
-@click.argument("name")
-@_role
-@_limits
-def add_user(
-    name: str,
-    role: str,
-    account: tuple[str, ...],
-    agent: tuple[str, ...],
-    metadata: tuple[str, ...],
-) -> None:
+@_login
+def add_user(name: str, role: str, limits: "Limits") -> None:
     """Add a user, or change a user's role, limits and password.
 
     The command prompts for the password. An empty one, or no terminal, generates and prints one.
@@ -71,11 +78,8 @@ def add_user(
       callhouse user add acme --role reader --metadata client=acme
     """
     from receiver.browse import access
-    from receiver.browse.limits import parse_limits
 
     path = _path()
-    name = access.require_name(name)
-    limits = parse_limits(role, account, agent, metadata)
     password = _asked_password()
     generated = None if password else access.new_password()
     added = access.new_user(role, password or str(generated), limits)
@@ -147,16 +151,8 @@ def token() -> None:
 
 
 @token.command("add")
-@click.argument("name")
-@_role
-@_limits
-def add_token(
-    name: str,
-    role: str,
-    account: tuple[str, ...],
-    agent: tuple[str, ...],
-    metadata: tuple[str, ...],
-) -> None:
+@_login
+def add_token(name: str, role: str, limits: "Limits") -> None:
     """Create a token and print it. It cannot be printed again.
 
     --account, --agent and --metadata limit it as they limit users: `callhouse user add --help`.
@@ -166,12 +162,8 @@ def add_token(
       callhouse token add spreadsheet --role masked
     """
     from receiver.browse import access
-    from receiver.browse.limits import parse_limits
 
-    path = _path()
-    name = access.require_name(name)
-    limits = parse_limits(role, account, agent, metadata)
-    with access.edit(path) as known:
+    with access.edit(_path()) as known:
         if name in known.tokens:
             raise SettingsError(
                 f"there is already a token {name}", hint="Remove it first, or choose another name."
