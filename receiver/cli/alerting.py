@@ -1,15 +1,16 @@
 """Commands about alerts: alerts, and alerts test, ack, snooze; and digest."""
 
-import getpass
 import json
 import re
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from receiver import clock, config
+from receiver.cli.erasing import author
 from receiver.cli.group import main
 from receiver.cli.tables import print_table
 from receiver.errors import NotStored, SettingsError
@@ -126,11 +127,8 @@ def ack(alert_id: tuple[str, ...]) -> None:
 
     settings = config.load()
     found = _ids(settings, alert_id)
-    store = open_store(settings.database)
-    try:
-        count = acknowledge(store, found, user=getpass.getuser(), now_ms=clock.now_ms())
-    finally:
-        store.close()
+    with closing(open_store(settings.database)) as store:
+        count = acknowledge(store, found, user=author(), now_ms=clock.now_ms())
     click.echo(f"{count:,} acknowledged.")
 
 
@@ -158,11 +156,8 @@ def snooze(alert_id: tuple[str, ...], length: str) -> None:
     settings, now_ms = config.load(), clock.now_ms()
     until = now_ms + int(match[1]) * _UNITS[match[2]]
     found = _ids(settings, alert_id)
-    store = open_store(settings.database)
-    try:
+    with closing(open_store(settings.database)) as store:
         count = store_of.snooze(store, found, until=until, now_ms=now_ms)
-    finally:
-        store.close()
     click.echo(f"{count:,} snoozed until {at(until, settings.timezone)}.")
 
 

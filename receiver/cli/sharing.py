@@ -3,10 +3,7 @@
 import json
 from contextlib import closing
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 import click
 
@@ -15,9 +12,6 @@ from receiver.cli.erasing import author
 from receiver.cli.group import main
 from receiver.cli.tables import Column, print_table
 from receiver.errors import NotStored, SettingsError
-
-if TYPE_CHECKING:
-    from receiver.store.reviewing import ShareLink
 
 _COLUMNS: tuple[Column, ...] = (
     ("link", "piece"), ("call", "piece"), ("until", "text"), ("opened", "count"), ("state", "text"),
@@ -103,30 +97,30 @@ def _share(
         put_link(store, link)
     address = f"{(url or f'http://{settings.browse_bind}').rstrip('/')}{tokens.path(link)}"
     if as_json:
-        click.echo(json.dumps({"url": address, **_as_json(link)}))
+        click.echo(json.dumps({"url": address, **asdict(link)}))
     else:
         click.echo(address)
 
 
 def _list(settings: config.Settings, *, as_json: bool) -> None:
     from receiver.browse.pages.sharing import why_invalid
+    from receiver.jobs.status import at
     from receiver.store.reviewing import links
 
     found, now_ms = links(settings.database), clock.now_ms()
     if as_json:
-        click.echo(json.dumps([_as_json(link) for link in found], indent=2))
+        click.echo(json.dumps([asdict(link) for link in found], indent=2))
         return
     if not found:
         click.echo("No links; `callhouse share CALL_ID` makes one.")
         return
-    zone = ZoneInfo(settings.timezone)
     print_table(
         _COLUMNS,
         [
             (
                 link.link_id,
                 link.call_id,
-                f"{datetime.fromtimestamp(link.expires_at / 1000, zone):%Y-%m-%d %H:%M}",
+                at(link.expires_at, settings.timezone),
                 f"{link.times_opened:,}",
                 why_invalid(link, now_ms) or ("masked" if link.is_masked else "valid"),
             )
@@ -144,7 +138,3 @@ def _revoke(settings: config.Settings, link_id: str) -> None:
     if call_id is None:
         raise NotStored("no valid link has this id", hint="`callhouse share --list` lists them.")
     click.echo(f"Revoked; it showed {call_id}.")
-
-
-def _as_json(link: "ShareLink") -> dict[str, Any]:
-    return asdict(link)
