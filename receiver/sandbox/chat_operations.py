@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from receiver.errors import Refusal
 from receiver.sandbox.chats import Messages, analysis_of, content_of, ended, replies, slots_of
@@ -13,35 +13,32 @@ from receiver.sandbox.companies import Account, AgentVersion, decided
 from receiver.sandbox.days import Event
 from receiver.sandbox.deliveries import Reporter
 from receiver.sandbox.lists import ChatListOrder, page
-from receiver.sandbox.orders import E164, Body, Metadata, Text
+from receiver.sandbox.orders import (
+    E164,
+    AgentOrder,
+    Attributes,
+    Body,
+    Metadata,
+    NumberOrder,
+    Order,
+    Text,
+    changes,
+)
 from receiver.sandbox.plans import BY_NUMBER
 from receiver.sandbox.wire import hex_digits
-from receiver.sandbox.workspace import StoredCall, Workspace, known_attributes
+from receiver.sandbox.workspace import StoredCall, Workspace
 
 _KEY = "chat_id"
 _ANALYSIS_MS = 2_000
 _Storage = Literal["everything", "basic_attributes_only"]
 
 
-class ChatOrder(Body):
-    """The body of create-chat."""
-
-    agent_id: Text
-    agent_version: int | Text | None = None
-    metadata: Metadata | None = None
-    retell_llm_dynamic_variables: dict[str, str] | None = None
-
-
-class SmsOrder(Body):
+class SmsOrder(NumberOrder):
     """The body of create-sms-chat."""
 
     from_number: E164
     to_number: E164
-    override_agent_id: Text | None = None
-    override_agent_version: int | Text | None = None
     honor_internal_dnc: bool = False
-    metadata: Metadata | None = None
-    retell_llm_dynamic_variables: dict[str, str] | None = None
 
 
 class CompletionOrder(Body):
@@ -58,7 +55,7 @@ class ChatUpdate(Body):
 
     metadata: Metadata | None = None
     data_storage_setting: _Storage | None = None
-    custom_attributes: dict[str, str | int | float | bool] | None = None
+    custom_attributes: Attributes | None = None
     override_dynamic_variables: dict[str, str] | None = None
 
 
@@ -75,7 +72,7 @@ class ChatOperations:
 
     def create_chat(self, body: Any) -> dict[str, Any]:
         """Create a chat by API; the person writes first."""
-        order = ChatOrder.parse(body)
+        order = AgentOrder.parse(body)
         agent = self.workspace.agent(order.agent_id, order.agent_version)
         return self._create(agent, order, {"chat_type": "api_chat"})
 
@@ -85,9 +82,7 @@ class ChatOperations:
         scenario = BY_NUMBER.get(order.to_number)
         if scenario and scenario.refusal:
             raise Refusal(*scenario.refusal)
-        agent = self.workspace.agent_of_number(order.from_number)
-        agent_id = order.override_agent_id or agent.settings["agent_id"]
-        agent = self.workspace.agent(agent_id, order.override_agent_version)
+        agent = self.workspace.agent_for(order.from_number, order)
         numbers = {"agent_number": order.from_number, "user_number": order.to_number}
         chat = self._create(
             agent, order, {"chat_type": "sms_chat", "direction": "outbound"} | numbers
@@ -115,20 +110,7 @@ class ChatOperations:
         update = ChatUpdate.parse(body)
         with self.workspace.lock:
             chat = self.get_chat(chat_id)
-            changes: dict[str, Any] = update.model_dump(
-                include={"metadata", "data_storage_setting"}, exclude_none=True
-            )
-            storage = get_args(_Storage)
-            before = chat.get("data_storage_setting", storage[0])
-            if changes.get("data_storage_setting", before) == storage[0] != before:
-                raise Refusal(400, "The data storage setting can only become stricter.")
-            if update.custom_attributes is not None:
-                own = chat.get("custom_attributes", {})
-                changes["custom_attributes"] = own | known_attributes(update.custom_attributes)
-            if update.override_dynamic_variables:
-                given = chat.get("retell_llm_dynamic_variables", {})
-                changes["retell_llm_dynamic_variables"] = given | update.override_dynamic_variables
-            return self.workspace.change(chat_id, changes, _KEY)
+            return self.workspace.change(chat_id, changes(chat, update), _KEY)
 
     def end_chat(self, chat_id: str) -> None:
         """End a chat; it is analysed a moment later."""
@@ -161,7 +143,7 @@ class ChatOperations:
             return chat
 
     def _create(
-        self, agent: AgentVersion, order: ChatOrder | SmsOrder, given: Mapping[str, Any]
+        self, agent: AgentVersion, order: Order, given: Mapping[str, Any]
     ) -> dict[str, Any]:
         own = {"metadata", "retell_llm_dynamic_variables"}
         with self.workspace.lock:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -16,17 +16,17 @@ from receiver.sandbox.lists import BooleanFilter, CallListOrder, StringFilter, m
 from receiver.sandbox.orders import (
     INVALID,
     BatchOrder,
-    BatchTask,
     Body,
-    CallOrder,
     CallUpdate,
     LiveFields,
     LiveUpdate,
+    Order,
     PhoneCallOrder,
     RegisterOrder,
     Storage,
     TakeOver,
     WebCallOrder,
+    changes,
 )
 from receiver.sandbox.plans import BY_NUMBER, Scenario
 from receiver.sandbox.recordings import file_of, is_expired, kind_of, signed
@@ -37,15 +37,13 @@ from receiver.sandbox.workspace import (
     Placing,
     StoredCall,
     Workspace,
-    known_attributes,
     live,
     stopped,
 )
 
-# From the loosest to the strictest.
-_STORAGE = get_args(Storage)
 _ANALYSIS_MS = 2_000
 _TOKEN_MS = 30_000
+_GATEWAY = {"ice_servers": [{"urls": ["stun:stun.example.com:3478"]}], "transport": "gateway"}
 
 
 @dataclass(kw_only=True)
@@ -92,14 +90,9 @@ class Operations:
             if key and (call := self.workspace.same_order(key, now_ms)):
                 return call
             scenario = BY_NUMBER.get(order.to_number, self.scenario)
-            agent = self.workspace.agent_of_number(order.from_number)
-            agent_id = order.override_agent_id or agent.settings["agent_id"]
-            agent = self.workspace.agent(agent_id, order.override_agent_version)
-            given: dict[str, Any] = order.model_dump(include={"from_number", "to_number"})
-            given["direction"] = "outbound"
-            if order.custom_sip_headers:
-                given["custom_sip_headers"] = order.custom_sip_headers
-            call = self._create(Placing(given | _own(order), agent, scenario, now_ms))
+            agent = self.workspace.agent_for(order.from_number, order)
+            given = {"direction": "outbound"} | _own(order)
+            call = self._create(Placing(given, agent, scenario, now_ms))
             if key:
                 self.workspace.remember_order(key, now_ms, call)
             return call
@@ -128,16 +121,13 @@ class Operations:
                 scenario = BY_NUMBER.get(task.to_number, self.scenario)
                 if scenario and scenario.refusal:
                     continue
-                agent = self.workspace.agent_of_number(order.from_number)
-                agent_id = task.override_agent_id or agent.settings["agent_id"]
-                agent = self.workspace.agent(agent_id, task.override_agent_version)
+                agent = self.workspace.agent_for(order.from_number, task)
                 given = {
                     "from_number": order.from_number,
-                    "to_number": task.to_number,
                     "direction": "outbound",
                     "batch_call_id": batch_call_id,
-                } | ({"custom_sip_headers": s} if (s := task.custom_sip_headers) else {})
-                self._begin(Placing(given | _own(task), agent, scenario, at_ms))
+                } | _own(task)
+                self._begin(Placing(given, agent, scenario, at_ms))
         batch = {
             "batch_call_id": batch_call_id,
             "name": order.name or "Batch call",
@@ -165,8 +155,7 @@ class Operations:
             "call_id": call["call_id"],
             "access_token": call["access_token"],
             "expires_at": self.now_ms() + _TOKEN_MS,
-            "ice_servers": [{"urls": ["stun:stun.example.com:3478"]}],
-            "transport": "gateway",
+            **_GATEWAY,
         }
 
     def get_call(self, call_id: str) -> dict[str, Any]:
@@ -194,22 +183,7 @@ class Operations:
         update = CallUpdate.parse(body)
         with self.workspace.lock:
             call = self._over(call_id)
-            changes = self._changes(call, update)
-            if update.custom_attributes is not None:
-                own = call.get("custom_attributes", {})
-                changes["custom_attributes"] = own | known_attributes(update.custom_attributes)
-            return self.workspace.change(call_id, changes)
-
-    def _changes(self, call: dict[str, Any], update: CallUpdate | LiveFields) -> dict[str, Any]:
-        changes: dict[str, Any] = {}
-        if update.metadata is not None:
-            changes["metadata"] = update.metadata
-        if update.data_storage_setting is not None:
-            before = _STORAGE.index(call["data_storage_setting"])
-            if _STORAGE.index(update.data_storage_setting) < before:
-                raise Refusal(400, "The data storage setting can only become stricter.")
-            changes["data_storage_setting"] = update.data_storage_setting
-        return changes
+            return self.workspace.change(call_id, changes(call, update))
 
     def _live(self, call_id: str) -> StoredCall:
         stored = self.workspace.get(call_id)
@@ -245,8 +219,7 @@ class Operations:
                 "expires_at": self.now_ms() + _TOKEN_MS,
                 "participant_id": stored.listeners[-1],
                 "room_name": call_id,
-                "ice_servers": [{"urls": ["stun:stun.example.com:3478"]}],
-                "transport": "gateway",
+                **_GATEWAY,
             }
 
     def take_over(self, call_id: str, body: Any) -> dict[str, Any]:
@@ -262,11 +235,7 @@ class Operations:
         update = LiveUpdate.parse(body)
         with self.workspace.lock:
             stored = self._live(call_id)
-            given = update.fields_to_override or LiveFields()
-            changes = self._changes(stored.call, given)
-            if given.override_dynamic_variables:
-                before = stored.call.get("retell_llm_dynamic_variables", {})
-                changes["retell_llm_dynamic_variables"] = before | given.override_dynamic_variables
+            changed = changes(stored.call, update.fields_to_override or LiveFields())
             if update.call_control and update.call_control.additional_context:
                 start_ms = stored.call.get("start_timestamp", stored.created_ms)
                 at_ms = max(0, self.now_ms() - start_ms)
@@ -275,8 +244,8 @@ class Operations:
                     "content": update.call_control.additional_context,
                     "time_sec": seconds(at_ms / 1000),
                 }
-                changes["injected"] = [*stored.changes.get("injected", []), entry]
-            self.workspace.change(call_id, changes)
+                changed["injected"] = [*stored.changes.get("injected", []), entry]
+            self.workspace.change(call_id, changed)
         return {"success": True}
 
     def rerun_analysis(self, call_id: str) -> dict[str, Any]:
@@ -315,10 +284,14 @@ class Operations:
         return life.registered
 
 
-def _own(order: CallOrder | BatchTask) -> dict[str, Any]:
-    """The fields that every call copies from its order."""
-    given = {"metadata", "retell_llm_dynamic_variables"}
-    return order.model_dump(include=given, exclude_none=True)
+_COPIED = {
+    "from_number", "to_number", "metadata", "retell_llm_dynamic_variables", "custom_sip_headers"
+}  # fmt: skip
+
+
+def _own(order: Order) -> dict[str, Any]:
+    """The fields that a call copies from its order."""
+    return order.model_dump(include=_COPIED, exclude_none=True)
 
 
 T = TypeVar("T")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -31,9 +32,13 @@ def _sip_names(headers: dict[str, str]) -> dict[str, str]:
 
 Text = Annotated[str, Field(min_length=1)]
 Day = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+# From the loosest to the strictest.
 Storage = Literal["everything", "everything_except_pii", "basic_attributes_only"]
 Metadata = Annotated[dict[str, Any], AfterValidator(_small)]
 Headers = Annotated[dict[str, str], AfterValidator(_sip_names)]
+Attributes = dict[str, str | int | float | bool]
+# The account's own attributes; an update ignores all others.
+CUSTOM_ATTRIBUTES = ("customer_tier", "campaign")
 
 
 class Body(BaseModel):
@@ -63,70 +68,69 @@ class Body(BaseModel):
             raise Refusal(400, f"{INVALID} {where}: {first['msg']}") from None
 
 
-class CallOrder(Body):
-    """The fields of both kinds of calls."""
+class Order(Body):
+    """The fields of every call and chat."""
 
     metadata: Metadata | None = None
     retell_llm_dynamic_variables: dict[str, str] | None = None
-    agent_override: dict[str, Any] | None = None
 
 
-class PhoneCallOrder(CallOrder):
-    """The body of create-phone-call."""
+class AgentOrder(Order):
+    """A call or chat of an agent."""
 
-    from_number: Text
+    agent_id: Text
+    agent_version: int | Text | None = None
+
+
+class NumberOrder(Order):
+    """A call or chat from a number, whose agent can be overridden."""
+
     to_number: Text
     override_agent_id: Text | None = None
     override_agent_version: int | Text | None = None
+
+
+class BatchTask(NumberOrder):
+    """A call of a batch."""
+
+    agent_override: dict[str, Any] | None = None
     custom_sip_headers: Headers | None = None
     ignore_e164_validation: bool = False
-    honor_internal_dnc: bool = False
-    idempotency_key: str | None = None
 
     @model_validator(mode="after")
-    def _numbers(self) -> PhoneCallOrder:
+    def _numbers(self) -> Self:
         if not self.ignore_e164_validation:
-            for name, number in (("from_number", self.from_number), ("to_number", self.to_number)):
+            for name, number in self.model_dump(include={"from_number", "to_number"}).items():
                 if not _E164.fullmatch(number):
                     raise ValueError(f"{name} must be in E.164 format")
         return self
 
 
-class WebCallOrder(CallOrder):
+class PhoneCallOrder(BatchTask):
+    """The body of create-phone-call."""
+
+    from_number: Text
+    honor_internal_dnc: bool = False
+    idempotency_key: str | None = None
+
+
+class WebCallOrder(AgentOrder):
     """The body of create-web-call."""
 
     nullable = frozenset({"current_node_id", "current_state"})
 
-    agent_id: Text
-    agent_version: int | Text | None = None
+    agent_override: dict[str, Any] | None = None
     current_node_id: str | None = None
     current_state: str | None = None
 
 
-class RegisterOrder(CallOrder):
+class RegisterOrder(AgentOrder):
     """The body of register-phone-call."""
 
-    agent_id: Text
-    agent_version: int | Text | None = None
+    agent_override: dict[str, Any] | None = None
     direction: Literal["inbound", "outbound"] = "inbound"
     from_number: Text | None = None
     to_number: Text | None = None
-
-
-class BatchTask(CallOrder):
-    """A call of a batch."""
-
-    to_number: Text
-    override_agent_id: Text | None = None
-    override_agent_version: int | Text | None = None
-    custom_sip_headers: Headers | None = None
-    ignore_e164_validation: bool = False
-
-    @model_validator(mode="after")
-    def _number(self) -> BatchTask:
-        if not self.ignore_e164_validation and not _E164.fullmatch(self.to_number):
-            raise ValueError("to_number must be in E.164 format")
-        return self
 
 
 class Minutes(Body):
@@ -196,4 +200,23 @@ class CallUpdate(Body):
 
     metadata: Metadata | None = None
     data_storage_setting: Storage | None = None
-    custom_attributes: dict[str, str | int | float | bool] | None = None
+    custom_attributes: Attributes | None = None
+
+
+def changes(entity: Mapping[str, Any], update: Body) -> dict[str, Any]:
+    """Return the fields of a call or chat that an update changes. Raises Refusal 400."""
+    given = update.model_dump(exclude_none=True)
+    changed: dict[str, Any] = update.model_dump(
+        include={"metadata", "data_storage_setting"}, exclude_none=True
+    )
+    storage = get_args(Storage)
+    before = entity.get("data_storage_setting", storage[0])
+    if storage.index(given.get("data_storage_setting", before)) < storage.index(before):
+        raise Refusal(400, "The data storage setting can only become stricter.")
+    if "custom_attributes" in given:
+        known = {n: v for n, v in given["custom_attributes"].items() if n in CUSTOM_ATTRIBUTES}
+        changed["custom_attributes"] = entity.get("custom_attributes", {}) | known
+    if variables := given.get("override_dynamic_variables"):
+        name = "retell_llm_dynamic_variables"
+        changed[name] = entity.get(name, {}) | variables
+    return changed

@@ -17,6 +17,7 @@ from receiver.sandbox.calls import (
 from receiver.sandbox.companies import Account, AgentVersion, account_agents
 from receiver.sandbox.days import FROM_THE_START, Event, call_events, twisted, with_updates
 from receiver.sandbox.lists import ListedCall, id_of
+from receiver.sandbox.orders import NumberOrder
 from receiver.sandbox.plans import Scenario, planned
 from receiver.sandbox.timeline import starts_at
 
@@ -122,13 +123,6 @@ NOT_FOUND = "Not Found"
 ASSET_NOT_FOUND = "Cannot find requested asset under given api key."
 IDEMPOTENT_MS = 3_600_000
 _LIVE = ("registered", "ongoing")
-# The account's own attributes; update-call ignores all others.
-CUSTOM_ATTRIBUTES = ("customer_tier", "campaign")
-
-
-def known_attributes(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes that the account has."""
-    return {name: value for name, value in given.items() if name in CUSTOM_ATTRIBUTES}
 
 
 @dataclass
@@ -234,10 +228,13 @@ class Workspace:
                     return candidate
         raise Refusal(422, ASSET_NOT_FOUND)
 
-    def agent_of_number(self, number: str) -> AgentVersion:
-        """Return the agent bound to a number; the campaign's for any other number."""
+    def agent_for(self, number: str, order: NumberOrder) -> AgentVersion:
+        """Return the agent of an order: its own, or else the one bound to the number, or else the
+        campaign's. Raises Refusal 422."""
         bound = {versions[-1].agent.number: versions[-1] for versions in self.agents.values()}
-        return bound.get(number) or next(a for a in bound.values() if a.agent.campaign)
+        agent = bound.get(number) or next(a for a in bound.values() if a.agent.campaign)
+        agent_id = order.override_agent_id or agent.settings["agent_id"]
+        return self.agent(agent_id, order.override_agent_version)
 
 
 def changed(call: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

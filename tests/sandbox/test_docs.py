@@ -11,9 +11,10 @@ from receiver.sandbox.chat_operations import ChatOperations
 from receiver.sandbox.companies import Account
 from receiver.sandbox.deliveries import Mischief
 from receiver.sandbox.operations import AgentOperations, Operations
+from receiver.sandbox.orders import CUSTOM_ATTRIBUTES
 from receiver.sandbox.plans import SCENARIOS
 from receiver.sandbox.server import Sandbox, create_app
-from receiver.sandbox.workspace import CUSTOM_ATTRIBUTES, Workspace
+from receiver.sandbox.workspace import Workspace
 from tests.support import ROOT
 from tests.support.webhooks import KEY
 
