@@ -230,7 +230,7 @@ def _api(account: str | None) -> "Iterator[tuple[Retell, config.Settings]]":
         try:
             yield api, settings
         except NotAtRetell as error:
-            error.hint = error.hint or "Check the id; of a chat, add --chat."
+            error.hint += " If it is a chat's, add --chat."
             raise
 
 

@@ -171,6 +171,7 @@ def test_unknown_id_leads_to_the_option_for_chats(run):
     done = run("stop", "call_nobody", "--yes")
     assert isinstance(done.exception, NotAtRetell | SystemExit)
     assert done.exit_code != 0
+    assert "add --chat" in done.output
 
 
 def test_batch_is_placed_by_retell(run, box, tmp_path):
