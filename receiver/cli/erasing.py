@@ -242,7 +242,7 @@ def print_receipt(receipt: "Receipt") -> None:
 
 
 def print_left(settings: config.Settings, left: str | None, *, vacuum: bool) -> None:
-    """Say what of the deleted rows may still be in the files."""
+    """Say what of the deleted rows may still be in the files, or in backups."""
     if left:
         err.print(f"Not all could be cleaned: {left}", style="yellow", soft_wrap=True)
     elif isinstance(settings.database, PostgresUrl) and not vacuum:

@@ -1,14 +1,17 @@
 """Backups of the SQLite file in a directory or a bucket: make one, keep the last ones, restore.
 
-A backup is one database file, named by its time. It takes its name once it is verified.
+A backup is one database file, named by its time. It takes its name once it is verified. Beside the
+backups is a list of the calls and chats that were erased, so that an older one brings none back.
 """
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from receiver.addresses import Bucket, MediaLocation, parse_media
@@ -20,6 +23,7 @@ from receiver.store import backup as files
 from receiver.store.backup import Fingerprint, Restored
 
 _NAME = "callhouse-%Y%m%dt%H%M%Sz.db"
+_ERASURES = "erasures.json"
 _NAMES = re.compile(r"callhouse-\d{8}t\d{6}z\.db")
 
 
@@ -78,11 +82,56 @@ def make_backup(
         size = copy.stat().st_size
         storage.put(name, copy)
         copy.unlink(missing_ok=True)
+        _list_erasures(storage, database)
         names = backup_names(storage)
         deleted = names[:-keep]
         for old in deleted:
             storage.delete(old)
     return Backup(name, size, found, deleted)
+
+
+def list_erasures(settings: Settings) -> str | None:
+    """Bring the list of erased calls and chats beside the backups of callhouse.toml up to date;
+    return why it could not be."""
+    place = settings.file.backup.to
+    if not place or not isinstance(settings.database, Path):
+        return None
+    try:
+        with _storage(parse_place(place), settings.database) as storage:
+            _list_erasures(storage, settings.database)
+    except (BackupFailed, SettingsError) as error:
+        return f"an older backup would bring back what was erased: {error}"
+    return None
+
+
+def _list_erasures(storage: Storage, database: Path) -> None:
+    """Add the database's erasures to the list."""
+    listed = {(id, scope): at for id, scope, at in _read_erasures(storage)}
+    found = {(id, scope): at for id, scope, at in files.erased_by_request(database)}
+    if found.keys() <= listed.keys():
+        return
+    make_private(storage.partial)
+    new = storage.partial / _ERASURES
+    new.touch(mode=0o600)
+    new.write_text(json.dumps([[*key, at] for key, at in sorted((found | listed).items())]))
+    storage.put(_ERASURES, new)
+    new.unlink(missing_ok=True)
+
+
+def _read_erasures(storage: Storage) -> list[tuple[str, str, int | None]]:
+    """Id, scope and time of each erasure in the list. Raises BackupFailed if it is damaged."""
+
+    async def read() -> bytes:
+        size = storage.size(_ERASURES) or 0
+        return b"".join([piece async for piece in storage.read(_ERASURES, 0, size)] if size else [])
+
+    try:
+        return [(id, scope, at) for id, scope, at in json.loads(asyncio.run(read()) or b"[]")]
+    except (ValueError, TypeError):
+        raise BackupFailed(
+            f"{_ERASURES} beside the backups is damaged",
+            hint="Move it away, and erase again what was erased since the oldest backup.",
+        ) from None
 
 
 def backup_names(storage: Storage) -> list[str]:
@@ -97,25 +146,31 @@ def restore_backup(settings: Settings, text: str) -> Restored:
     """
     database = require_file(settings)
     path = Path(text)
-    if not text.startswith("s3://") and not path.is_dir():
-        return files.restore(path, database, timezone=settings.timezone)
-    folder, _, name = text.rpartition("/")
-    if not (text.startswith("s3://") and _NAMES.fullmatch(name)):
-        folder, name = text, ""
-    with _storage(parse_place(folder), database) as storage:
+    if text.startswith("s3://"):
+        folder, _, name = text.rpartition("/")
+        if not _NAMES.fullmatch(name):
+            folder, name = text, ""
+    else:
+        folder, name = (text, "") if path.is_dir() else (str(path.parent), path.name)
+    where = parse_place(folder)
+    with _storage(where, database) as storage:
         if not name:
             names = backup_names(storage)
             if not names:
                 raise NotStored(f"there is no backup in {folder}", hint="Check the place.")
             name = names[-1]
-        if isinstance(parse_place(folder), Path):
-            return files.restore(path / name, database, timezone=settings.timezone)
-        copy = _place_for_copy(storage, name)
-        try:
-            asyncio.run(_download(storage, name, copy))
-            return files.restore(copy, database, timezone=settings.timezone)
-        finally:
-            copy.unlink(missing_ok=True)
+        erasures = [(*erasure, None, None) for erasure in _read_erasures(storage)]
+        put_back = partial(
+            files.restore, path=database, timezone=settings.timezone, erasures=erasures
+        )
+        if isinstance(where, Bucket):
+            copy = _place_for_copy(storage, name)
+            try:
+                asyncio.run(_download(storage, name, copy))
+                return put_back(copy)
+            finally:
+                copy.unlink(missing_ok=True)
+    return put_back(where / name)
 
 
 def _place_for_copy(storage: Storage, name: str) -> Path:

@@ -14,6 +14,7 @@ from typing import Self
 
 from receiver.config import DEFAULT_ACCOUNT, Settings
 from receiver.errors import KeyRefused, RetellError, SettingsError
+from receiver.jobs.backup import list_erasures
 from receiver.jobs.storage import Storage, folder_of, open_storage
 from receiver.retell.client import Retell
 from receiver.retell.fetching import is_not_found
@@ -107,8 +108,9 @@ def erase(
     database = engine(settings.database)
     left = database.vacuum() if rewrite else database.clean(pause=pause)
     finish(store)
+    reasons = [reason for reason in (left, list_erasures(settings)) if reason]
     stored = read_receipt(store, receipt.receipt_id) if ids else None
-    return Erased(stored, refused, left)
+    return Erased(stored, refused, "; ".join(reasons) or None)
 
 
 def new_receipt(

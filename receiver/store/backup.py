@@ -7,7 +7,7 @@ the tombstones of the file that it replaces: what was erased since the backup st
 import fcntl
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from receiver.store.erasing import apply_tombstones
 from receiver.store.migrate import migrate
 from receiver.store.store import Store
 from schema.tables import ALL_TABLES, ERASURES, RECEIPTS
+from schema.transcript import Row
 
 # Copied between two checks of whether to stop: 8 MB.
 _PAGES = 2000
@@ -41,6 +42,11 @@ _SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
 _BATCH = 100
 
 _TOMBSTONES = select_all(ERASURES)
+_ERASED_BY_REQUEST = (
+    "SELECT e.entity_id, e.scope, e.erased_at FROM erasures e "
+    "LEFT JOIN receipts r ON r.receipt_id = e.receipt_id "
+    "WHERE r.action IS NULL OR r.action = 'erase' ORDER BY 1, 2"
+)
 _RECEIPTS = select_all(RECEIPTS)
 _OBSERVED = (
     "SELECT entity_id, body_sha256, source, times_received, length(body) FROM observations "
@@ -121,30 +127,30 @@ def fingerprint(connection: Connection) -> Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restored file has, and how many tombstones it got from the file it replaced."""
+    """What a restored file has, and how many calls and chats stay erased in it."""
 
     rows: dict[str, int]
     tombstones: int
 
 
-def restore(backup: Path, path: Path, *, timezone: str) -> Restored:
+def restore(backup: Path, path: Path, *, timezone: str, erasures: Sequence[Row] = ()) -> Restored:
     """Replace the file at `path`, if there is one, by a backup, brought to this version's schema.
 
-    Raises DatabaseInUse while another process has it open, BackupFailed if the backup or the
-    tombstones of the present file cannot be read, and what `verify` raises.
+    What is erased in that file, and what `erasures` say, rows as of that table, is erased. Raises
+    DatabaseInUse while another process has it open, BackupFailed if the backup or the tombstones of
+    the present file cannot be read, and what `verify` raises.
     """
     verify(backup)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     require_closed(path)
     _remove_left(path)
-    tombstones = 0
     with _prepared(path) as part:
         _copy_file(backup, part)
         migrate(part, timezone=timezone)
         # Its log is empty then: a kill before the end of the restore loses nothing.
         before = _checkpointed(path)
-        if path.exists():
-            tombstones = _carry_over(path, part)
+        erased, receipts = _read_erasures(path) if path.exists() else ([], [])
+        tombstones = _erase(part, [*erased, *erasures], receipts)
         with closing(connect(part, busy_timeout_ms=0)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         found = verify(part)
@@ -223,16 +229,19 @@ def _copy_file(backup: Path, part: Path) -> None:
         raise BackupFailed(f"the backup could not be copied: {error}") from error
 
 
-def _carry_over(path: Path, part: Path) -> int:
-    """Erase in `part` what is erased in `path`; return how many calls and chats that are."""
+def _read_erasures(path: Path) -> tuple[list[Row], list[Row]]:
+    """The tombstones and receipts of a file."""
     try:
         with closing(connect_readonly(path)) as present:
             if file_kind(present) is FileKind.EMPTY:
-                return 0
-            tombstones = present.execute(_TOMBSTONES).fetchall()
-            receipts = present.execute(_RECEIPTS).fetchall()
+                return [], []
+            return present.execute(_TOMBSTONES).fetchall(), present.execute(_RECEIPTS).fetchall()
     except sqlite3.Error as error:
         raise _unreadable(path, error) from error
+
+
+def _erase(part: Path, tombstones: Sequence[Row], receipts: Sequence[Row]) -> int:
+    """Erase in `part` what tombstones say; return how many calls and chats that are."""
     store = Store(part)
     try:
         for start in range(0, len(tombstones), _BATCH):
@@ -244,6 +253,14 @@ def _carry_over(path: Path, part: Path) -> int:
     finally:
         store.close()
     return len({tombstone[0] for tombstone in tombstones})
+
+
+def erased_by_request(path: Path) -> list[Row]:
+    """Id, scope and time of the tombstones that `callhouse erase` made. Those of retention are made
+    again after a restore."""
+    with closing(connect_readonly(path)) as connection:
+        found: list[Row] = connection.execute(_ERASED_BY_REQUEST).fetchall()
+        return found
 
 
 def _unreadable(path: Path, error: Exception) -> BackupFailed:

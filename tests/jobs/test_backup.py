@@ -1,5 +1,6 @@
 """Backups: complete, verified, beside a live receiver; and what comes back from one."""
 
+import json
 import os
 import random
 import shutil
@@ -238,6 +239,67 @@ def test_restored_file_has_no_erased_byte(make, settings, store, calls, database
             assert SECRET.lower().encode() not in path.read_bytes().lower(), path
 
 
+def destroyed(database):
+    """Delete the database and what lies beside it, but not the backups."""
+    for path in database.parent.iterdir():
+        if path.is_file():
+            path.unlink()
+
+
+def backed_up_to(settings, place):
+    """The settings with a place for backups, as callhouse.toml names it."""
+    return replace(settings, file=ConfigFile(backup=Backup(to=str(place))))
+
+
+def test_older_backup_brings_no_erased_call_back(make, settings, store, calls, database):
+    """Even if the database, and its tombstones with it, is lost."""
+    settings = backed_up_to(settings, database.parent / "backups")
+    add_whole(store, "call_gone")
+    apply_tombstones(store, [("call_29", "transcripts", 9, None, None)])
+    make()
+    done = erased(settings, store, "call_gone")
+    store.close()
+    assert done.left is None
+    destroyed(database)
+    restored = restore_backup(settings, "backups")
+    assert restored.tombstones == 2
+    assert files_with(database.parent, SECRET) == files_with(database.parent / "backups", SECRET)
+    with closing(connect_readonly(database)) as connection:
+        erasures = "SELECT entity_id, scope FROM erasures ORDER BY 1"
+        assert rows(connection, erasures) == [("call_29", "transcripts"), ("call_gone", "all")]
+
+
+def test_restored_database_keeps_the_list_of_erasures(make, settings, store, calls, database):
+    settings = backed_up_to(settings, database.parent / "backups")
+    for n in range(2):
+        make(now_ms=NOW_MS + n)
+        erased(settings, store, f"call_{n}")
+    store.close()
+    destroyed(database)
+    assert restore_backup(settings, "backups").tombstones == 2
+    listed = json.loads((database.parent / "backups/erasures.json").read_text())
+    assert listed == [["call_0", "all", 99], ["call_1", "all", 99]]
+    assert stat.S_IMODE((database.parent / "backups/erasures.json").stat().st_mode) == 0o600
+
+
+def test_erasure_without_its_list_says_so(settings, store, calls, tmp_path):
+    (tmp_path / "file").touch()
+    done = erased(backed_up_to(settings, tmp_path / "file/backups"), store, "call_1")
+    assert done.left.startswith("an older backup would bring back what was erased")
+    assert done.receipt.entities == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "[[1]]", "\xff"])
+def test_damaged_list_of_erasures_stops_a_restore(make, settings, store, calls, database, text):
+    make()
+    store.close()
+    before = content(database)
+    (database.parent / "backups/erasures.json").write_text(text, "latin-1")
+    with pytest.raises(BackupFailed, match="damaged"):
+        restore_backup(settings, "backups")
+    assert content(database) == before
+
+
 def test_killed_restore_is_repeated_and_leaves_nothing(make, settings, store, calls, database):
     add_whole(store, "call_gone")
     name = make().name
@@ -332,15 +394,15 @@ sys.stdin.read()
 def test_write_during_a_restore_is_not_lost(make, settings, calls, store, database, monkeypatch):
     make()
     store.close()
-    carry_over = backups._carry_over
+    erase = backups._erase
 
     def write_after(*arguments):
-        count = carry_over(*arguments)
+        count = erase(*arguments)
         with closing(connect(database, busy_timeout_ms=5000)) as other:
             other.execute("UPDATE calls SET extra = 'x'")
         return count
 
-    monkeypatch.setattr(backups, "_carry_over", write_after)
+    monkeypatch.setattr(backups, "_erase", write_after)
     with pytest.raises(DatabaseInUse):
         restore_backup(settings, "backups")
     with closing(connect_readonly(database)) as connection:
