@@ -25,7 +25,7 @@ _SUM_DIGITS = Decimal("0.000001")
 _MOST = Decimal(10) ** 15
 # A forecast looks back so far, and needs at least so many days.
 FORECAST_DAYS, _LEAST_DAYS = 28, 7
-# Four of five months end within this many standard deviations.
+# Half the width of an 80 % interval, in standard deviations.
 _DEVIATIONS = 1.2816
 
 
@@ -353,8 +353,7 @@ def reconcile(products: Mapping[str, Decimal], invoice: Mapping[str, Decimal]) -
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a month will have cost, in cents: the expected sum, and between which two sums four of
-    five such months end."""
+    """What a month will have cost, in cents: the expected sum, and its 80 % interval."""
 
     expected: float
     low: float

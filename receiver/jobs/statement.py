@@ -43,9 +43,7 @@ def notes(found: "Month", zone: ZoneInfo) -> list[str]:
         low, expected, high = (
             dollars(v) for v in (found.forecast.low, found.forecast.expected, found.forecast.high)
         )
-        found_notes.append(
-            f"Forecast for the month: {expected}; 4 of 5 times from {low} to {high}."
-        )
+        found_notes.append(f"Forecast for the month: {expected} (80 % interval: {low} to {high}).")
     if found.missing:
         calls = f"{found.missing:,} call{'s' * (found.missing != 1)}"
         found_notes.append(f"Retell lists {calls} that are not here: run `callhouse sync`.")
