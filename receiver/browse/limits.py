@@ -164,7 +164,7 @@ def parse_limits(
     """The limits of a command's options; metadata as NAME=VALUE. Raises SettingsError."""
     if role not in _ROLES and (accounts or agents or metadata):
         raise SettingsError(
-            "a login with limits reads only", hint="Use the role reader or masked with limits."
+            "a login with limits can only read", hint="Use the role reader or masked with limits."
         )
     pairs = []
     for text in metadata:

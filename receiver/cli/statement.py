@@ -149,7 +149,7 @@ def _print(found: "Month", zone: ZoneInfo, *, has_markup: bool) -> None:
         print_table(columns, [cells(of.total, of.month)])
     for correction in of.corrections:
         click.echo(
-            f"Correction since it was closed: {correction.name or 'all'}: "
+            f"Correction since the month was closed: {correction.name or 'all'}: "
             f"{correction.calls:+,} calls, {correction.chats:+,} chats, "
             f"{dollars(correction.total)}"
         )

@@ -47,7 +47,7 @@ def get(served):
 
 def test_page_shows_open_and_resolved_alerts(get):
     page = get("masked")
-    opened, _, rest = page.partition("more that these explain")
+    opened, _, rest = page.partition("more caused by these")
     assert "Text of one" in opened
     assert 'href="/-/calls?agent=a"' in opened
     assert "Text of follows" in rest
@@ -56,7 +56,7 @@ def test_page_shows_open_and_resolved_alerts(get):
     assert "Title &lt;1&gt;" in rest
     assert "no answer" in rest
     assert "Too many &lt;2&gt;" in rest
-    assert "Nobody is told" in rest
+    assert "Nobody is notified" in rest
     assert "<button>Acknowledge" not in page
 
 
@@ -73,7 +73,7 @@ def test_reviewer_acknowledges_and_snoozes(served, get, db):
     )
     assert (who, until > 86_400_000) == ("reviewer", True)
     page = get("reader")
-    assert "reviewer works on it" in page
+    assert "Acknowledged by reviewer" in page
     assert "Snoozed until" in page
 
 

@@ -217,7 +217,7 @@ def test_found_characters_and_summaries_are_marked(browse, several):
 def test_scripts_cannot_be_combined_by_or(browse, several):
     page = browse("/-/calls?q=予約 OR refund")
     assert page.status_code == 400
-    assert "Search for one of them after the other" in page.text
+    assert "Search for each separately" in page.text
 
 
 def around(page):

@@ -213,10 +213,10 @@ def test_home_without_a_call_says_what_to_do(browse):
     assert "No calls yet" in page.text
     steps = re.findall(r'<li( class="done")?><strong>([^<]+)', page.text)
     assert [name for _, name in steps] == [
-        *("A key of Retell", "The receiver", "The way to the receiver", "The URL at Retell"),
-        *("The first event", "The calls before"),
+        *("A Retell API key", "The receiver", "The way to the receiver", "The URL at Retell"),
+        *("The first event", "Earlier calls"),
     ]
-    assert [name for done, name in steps if done] == ["A key of Retell"]
+    assert [name for done, name in steps if done] == ["A Retell API key"]
 
 
 def test_checklist_of_home_sees_an_event(browse, store):
@@ -224,7 +224,7 @@ def test_checklist_of_home_sees_an_event(browse, store):
     store.add(receive(body, source="webhook", observed_at=1, received_at=1))
     done = re.findall(r'<li class="done"><strong>([^<]+)', browse("/").text)
     assert "The first event" in done
-    assert "The calls before" not in done
+    assert "Earlier calls" not in done
 
 
 def test_every_question_of_the_list_answers(browse, three):

@@ -92,7 +92,7 @@ async def _write(datasette: "Datasette", request: "Request") -> Response:
     try:
         if "snooze" in form:
             if form["snooze"] not in SNOOZES:
-                raise NotStored("There is no such time.")
+                raise NotStored("Choose a time from the list.")
             until = now_ms + int(form["snooze"]) * 3_600_000
             work, what = partial(snooze, alert_ids=[alert_id], until=until, now_ms=now_ms), "snooze"
         else:

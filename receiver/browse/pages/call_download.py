@@ -145,7 +145,7 @@ async def _write(found: CallList, kind: str, file: IO[bytes]) -> None:
             count += len(ids)
             if kind == "xlsx" and count > MAX_XLSX_ROWS:
                 raise DownloadRefused(
-                    f"a sheet of Excel has {MAX_XLSX_ROWS:,} rows",
+                    f"an Excel sheet has at most {MAX_XLSX_ROWS:,} rows",
                     hint="Download CSV, or add a filter.",
                 )
             await asyncio.to_thread(write, await _fetch(found, ids))
@@ -166,7 +166,7 @@ async def _batches(found: CallList) -> AsyncIterator[list[str]]:
     ids = await found.fetch_ids(MAX_SORTED_ROWS + 1)
     if len(ids) > MAX_SORTED_ROWS:
         raise DownloadRefused(
-            f"these are more than {MAX_SORTED_ROWS:,} calls, and not sorted by time",
+            f"the list has more than {MAX_SORTED_ROWS:,} calls and is not sorted by time",
             hint="Sort by time, or add a filter.",
         )
     for start in range(0, len(ids), _BATCH):

@@ -220,7 +220,7 @@ def days(filters: Filters, zone: ZoneInfo, now_ms: int) -> tuple[date | None, da
     """The first and the last local day, each None if it is open. Raises QueryNotUnderstood."""
     if period := filters.values.get("period"):
         if period not in PERIODS:
-            raise _invalid("period", "Choose one of the list.")
+            raise _invalid("period", "Choose one from the list.")
         return period_days(period, local_day(now_ms, zone))
     since, until = (_parse_day(filters.values.get(name, "")) for name in ("since", "until"))
     return since, until
@@ -319,7 +319,7 @@ def _templates(filters: Filters, zone: ZoneInfo, now_ms: int) -> Iterator[tuple[
     for name, text in filters.used.items():
         if name in _CHOSEN:
             if text not in _CHOSEN[name]:
-                raise _invalid(FIELDS[name].lower(), "Choose one of the list.")
+                raise _invalid(FIELDS[name].lower(), "Choose one from the list.")
             yield name, (_CHOSEN[name][text], {})
         elif name in _READERS:
             yield name, _READERS[name](text)

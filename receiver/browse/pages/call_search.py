@@ -214,7 +214,7 @@ async def _match_characters(reader: Reader, token: _Token) -> str:
     asked = {"word": token.text.lower(), "few": _MAX_TERMS + 1}
     terms = [row["term"] for row in await fetch_rows(reader, _TERMS, asked, limit_ms=_LIMIT_MS)]
     if len(terms) > _MAX_TERMS:
-        raise QueryNotUnderstood("this word is too short", hint="Write one character more.")
+        raise QueryNotUnderstood("this word is too short", hint="Write one more character.")
     quoted = ['"{}"'.format(term.replace('"', '""')) for term in terms]
     return f"({' OR '.join(quoted or [_NO_TERM])})"
 
@@ -313,7 +313,7 @@ def parse_query(text: str) -> Query:
     has_operators = any(token.is_operator for token in wanted)
     if len(kinds) == 2 and has_operators:
         raise QueryNotUnderstood(
-            "OR cannot combine these scripts", hint="Search for one of them after the other."
+            "OR cannot combine these scripts", hint="Search for each separately."
         )
     of = {
         kind: [t for t in wanted if has_operators or t.is_of_characters is kind] for kind in kinds

@@ -168,7 +168,7 @@ LIMIT {_WORST}
 """
 # What needs attention -> what it means, and what to do.
 ADVICE = {
-    "quarantined": "Signed deliveries that are no events callhouse can read. They are stored; "
+    "quarantined": "Signed deliveries that callhouse could not read. They are stored; "
     "open them, and report what Retell changed.",
     "stuck in progress": "No end was reported for hours. Fetch it from Retell: callhouse sync.",
     "never analysed": "Ended without an analysis. Fetch it: callhouse sync. If Retell has none, "
@@ -246,7 +246,7 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
 
 
 async def _fetch_checklist(reader: Reader) -> list[tuple[bool, str, str]]:
-    """The steps to the first call: whether each is done, what it is, and how. None for a limited
+    """The steps to the first call: whether each is done, what it is, and how. Empty for a limited
     reader, who sees nothing of the installation."""
     settings = getattr(reader.datasette, "callhouse_settings", None)
     if settings is None or reader.is_limited:
@@ -255,7 +255,7 @@ async def _fetch_checklist(reader: Reader) -> list[tuple[bool, str, str]]:
     has_key = any(account.api_key for account in settings.accounts)
     url = "callhouse webhook test https://YOUR-HOST/webhook"
     return [
-        (has_key, "A key of Retell", "RETELL_API_KEY, the key with the webhook badge"),
+        (has_key, "A Retell API key", "RETELL_API_KEY, the key with the webhook badge"),
         (settings.counters_path.exists(), "The receiver", f"callhouse serve, on {settings.bind}"),
         (bool(seen["event"]), "The way to the receiver", url),
         (
@@ -264,7 +264,7 @@ async def _fetch_checklist(reader: Reader) -> list[tuple[bool, str, str]]:
             "In Retell's dashboard, Webhooks: https://YOUR-HOST/webhook",
         ),
         (bool(seen["event"]), "The first event", "Call one of your agents"),
-        (bool(seen["sync"]), "The calls before", "callhouse sync"),
+        (bool(seen["sync"]), "Earlier calls", "callhouse sync"),
     ]
 
 
