@@ -19,7 +19,6 @@ from receiver.config import SETTINGS
 from receiver.errors import docs
 from receiver.retell.client import ERRORS
 from receiver.retell.placing import FIELDS
-from receiver.store import receive
 from receiver.webhook.health import NAMES, STATE
 from receiver.webhook.signature import BODY_HEADER, OUTCOME_HEADER, PROBE_EVENT
 from schema.describe import diagram, render_tables
@@ -27,7 +26,7 @@ from schema.events import EVENTS
 from schema.sql.views import views
 from schema.tables import ALL_TABLES, TABLES
 from tests.support import ROOT
-from tests.support.days import day
+from tests.support.days import day, deliver
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -253,15 +252,7 @@ def queries():
 
 @pytest.mark.sqlite
 def test_readme_queries_return_rows_on_demo_day(store, db, queries):
-    for delivery in day(1, day_start_ms=1_778_544_000_000, calls=120):
-        store.add(
-            receive(
-                delivery.body,
-                source="webhook",
-                observed_at=delivery.at_ms,
-                received_at=delivery.at_ms,
-            )
-        )
+    deliver(store, day(1, day_start_ms=1_778_544_000_000, calls=120))
     assert len(queries) == 5
     for query in queries:
         assert db.execute(query).fetchall(), query

@@ -1,17 +1,17 @@
 """Tasks on the page of calls in a real browser, counted in interactions and loaded pages."""
 
 import csv
-import json
 import re
 import zipfile
 from contextlib import closing
 
 import pytest
 
-from receiver.store import Store, migrate, receive
+from receiver.store import Store, migrate
 from tests.support import running
 from tests.support.browsing import NEEDS_BROWSER, PASSWORD, START, log_in, simple
-from tests.support.days import day
+from tests.support.days import day, deliver
+from tests.support.storing import stored
 
 pytestmark = NEEDS_BROWSER
 
@@ -21,11 +21,9 @@ def site(tmp_path_factory):
     """Address of a Datasette with a made-up day and a call in Japanese."""
     path = tmp_path_factory.mktemp("calls") / "retell.db"
     migrate(path, timezone="UTC")
-    japanese = json.dumps(simple("call_ja", ("user", "明日の予約をお願いします。"))).encode()
     with closing(Store(path)) as store:
-        bodies = [(d.body, d.at_ms) for d in day(2, day_start_ms=START, calls=60)]
-        for body, at in [*bodies, (japanese, START)]:
-            store.add(receive(body, source="webhook", observed_at=at, received_at=at))
+        deliver(store, day(2, day_start_ms=START, calls=60))
+        stored(store, simple("call_ja", ("user", "明日の予約をお願いします。")), at=START)
     with running.site(path, PASSWORD) as url:
         yield url
 

@@ -1,7 +1,6 @@
 """The pages in a real browser, served by the real `callhouse browse`."""
 
 import io
-import json
 import math
 import re
 import struct
@@ -11,10 +10,11 @@ from contextlib import closing
 import pytest
 
 from receiver.browse.charts import DASHBOARDS
-from receiver.store import Store, migrate, receive
+from receiver.store import Store, migrate
 from tests.support import running
 from tests.support.browsing import NEEDS_BROWSER, PASSWORD, START, add_users, log_in
-from tests.support.days import day
+from tests.support.days import day, deliver
+from tests.support.storing import stored
 
 pytestmark = NEEDS_BROWSER
 SECONDS = 12
@@ -66,10 +66,8 @@ def site(tmp_path_factory):
     path = tmp_path_factory.mktemp("site") / "retell.db"
     migrate(path, timezone="UTC")
     with closing(Store(path)) as store:
-        bodies = [(d.body, d.at_ms) for d in day(2, day_start_ms=START, calls=60)]
-        spoken = json.dumps({"event": "call_ended", "call": spoken_call()}).encode()
-        for body, at in [*bodies, (spoken, START + 10**8)]:
-            store.add(receive(body, source="webhook", observed_at=at, received_at=at))
+        deliver(store, day(2, day_start_ms=START, calls=60))
+        stored(store, {"event": "call_ended", "call": spoken_call()}, at=START + 10**8)
     add_users(path, {"max": "masked"})
     with running.site(path, PASSWORD) as url:
         yield url

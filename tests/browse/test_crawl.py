@@ -17,11 +17,11 @@ import pytest
 
 from receiver.browse.formatting import format_dollars, label
 from receiver.clock import format_duration
-from receiver.store import migrate, open_store, receive
+from receiver.store import migrate, open_store
 from tests.support import running
 from tests.support.browsing import NEEDS_BROWSER, PASSWORD, log_in
 from tests.support.called import Call, calls_of
-from tests.support.days import day
+from tests.support.days import day, deliver
 from tests.support.engines import url_of
 
 pytestmark = [*NEEDS_BROWSER, pytest.mark.slow]
@@ -107,9 +107,7 @@ def filled(engine):
     ]
     with engine.blank() as database:
         with closing(open_store(database)) as store:
-            for one in sent:
-                at = one.at_ms
-                store.add(receive(one.body, source="webhook", observed_at=at, received_at=at))
+            deliver(store, sent)
         yield database, sent
 
 

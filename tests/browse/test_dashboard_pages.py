@@ -15,7 +15,7 @@ from receiver.browse.charts import DASHBOARDS
 from receiver.browse.server import serving
 from receiver.store import Store, migrate, receive
 from tests.support.browsing import START, simple
-from tests.support.days import day
+from tests.support.days import day, deliver
 from tests.support.storing import stored
 from tests.support.webhooks import KEY
 
@@ -30,9 +30,7 @@ def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("day") / "retell.db"
     migrate(path, timezone="Europe/Berlin")
     with closing(Store(path)) as store:
-        for sent in day(1, day_start_ms=START, calls=60):
-            at = sent.at_ms
-            store.add(receive(sent.body, source="webhook", observed_at=at, received_at=at))
+        deliver(store, day(1, day_start_ms=START, calls=60))
     return path
 
 

@@ -10,10 +10,10 @@ import pytest
 from receiver import config
 from receiver.browse.formatting import parse_filter
 from receiver.browse.server import serving
-from receiver.store import Store, migrate, receive, roll_up
+from receiver.store import Store, migrate, roll_up
 from receiver.store.connection import connect_readonly
 from schema.view_descriptions import VIEWS
-from tests.support.days import day
+from tests.support.days import day, deliver
 
 START = 1_778_284_800_000
 ZONE = "Asia/Kolkata"
@@ -36,10 +36,7 @@ def path(tmp_path_factory):
     store = Store(path)
     for seed in (1, 2):
         start = START + seed * 86_400_000
-        for sent in day(seed, day_start_ms=start, calls=50):
-            store.add(
-                receive(sent.body, source="webhook", observed_at=sent.at_ms, received_at=sent.at_ms)
-            )
+        deliver(store, day(seed, day_start_ms=start, calls=50))
         if seed == 1:
             for _ in roll_up(store, timezone=ZONE, now_ms=start + 3 * 86_400_000):
                 pass

@@ -9,7 +9,7 @@ import pytest
 from receiver.store import receive
 from schema.questions import questions
 from tests.support.browsing import START, simple
-from tests.support.days import day
+from tests.support.days import day, deliver
 from tests.support.storing import ERASE, plant, stored
 from tests.support.webhooks import payload
 
@@ -86,15 +86,7 @@ def test_call_page_shows_main_facts(browse, store):
 
 @pytest.mark.slow
 def test_every_call_and_chat_has_a_page(browse, store, db):
-    for delivery in day(3, day_start_ms=START, calls=60):
-        store.add(
-            receive(
-                delivery.body,
-                source="webhook",
-                observed_at=delivery.at_ms,
-                received_at=delivery.at_ms,
-            )
-        )
+    deliver(store, day(3, day_start_ms=START, calls=60))
     for (call_id,) in db.execute("SELECT call_id FROM calls").fetchall():
         for path in (
             f"/-/call/{call_id}",

@@ -8,12 +8,12 @@ from contextlib import closing
 import pytest
 
 from receiver.config import load
-from receiver.store import Store, migrate, receive
+from receiver.store import Store, migrate
 from receiver.store.connection import sqlite3
 from schema.questions import parse, questions
 from tests.support import ROOT
 from tests.support.browsing import visiting
-from tests.support.days import day
+from tests.support.days import day, deliver
 from tests.support.webhooks import KEY
 
 QUESTIONS = list(questions().values())
@@ -40,9 +40,7 @@ def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("day") / "retell.db"
     migrate(path, timezone="Europe/Berlin")
     with closing(Store(path)) as store:
-        for sent in day(1, day_start_ms=1_778_544_000_000, calls=120):
-            at = sent.at_ms
-            store.add(receive(sent.body, source="webhook", observed_at=at, received_at=at))
+        deliver(store, day(1, day_start_ms=1_778_544_000_000, calls=120))
     return path
 
 

@@ -9,7 +9,7 @@ from receiver.cli import main
 from receiver.store import migrate, rebuild, receive
 from schema.events import EVENTS
 from schema.sql.macros import unknown_event
-from tests.support.days import day
+from tests.support.days import day, deliver
 from tests.support.engines import url_of
 from tests.support.storing import stored
 from tests.support.webhooks import PAYLOADS
@@ -203,9 +203,7 @@ def test_a_name_is_cut(store, db):
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
 def test_documented_day_has_no_drift_but_the_planted(store, db, seed):
-    for delivery in day(seed, day_start_ms=1_778_544_000_000, calls=60):
-        at = delivery.at_ms
-        store.add(receive(delivery.body, source="webhook", observed_at=at, received_at=at))
+    deliver(store, day(seed, day_start_ms=1_778_544_000_000, calls=60))
     assert db.execute("SELECT count(*) FROM calls").fetchone()[0] > 40
     assert drift(db) == {
         ("envelope", "event", "call_reviewed", 1),

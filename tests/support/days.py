@@ -1,10 +1,12 @@
 """A day of the sandbox's calls, chats and alerts as the bodies that Retell posts."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
 from receiver.sandbox.companies import Account
 from receiver.sandbox.days import other_stories, past_calls, webhook_body
+from receiver.store import receive
 
 
 @dataclass(frozen=True)
@@ -36,3 +38,10 @@ def day(seed: int, *, day_start_ms: int, calls: int = 120) -> list[Delivery]:
             body = webhook_body(sent, stamped=True)
             deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
     return sorted(deliveries, key=lambda delivery: delivery.at_ms)
+
+
+def deliver(store, deliveries: Iterable[Delivery]) -> None:
+    """Store the bodies as their webhooks would."""
+    for one in deliveries:
+        at = one.at_ms
+        store.add(receive(one.body, source="webhook", observed_at=at, received_at=at))

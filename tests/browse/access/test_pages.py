@@ -6,7 +6,6 @@ from urllib.parse import quote
 import pytest
 
 from receiver.browse.pages import DATABASE, MASKED
-from receiver.store import receive
 from schema.personal import OPEN, PERSONAL
 from schema.sql.views import views
 from schema.tables import ALL_TABLES
@@ -18,7 +17,7 @@ from tests.browse.access.roles import (
     START,
     pages,
 )
-from tests.support.days import day
+from tests.support.days import day, deliver
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -138,9 +137,7 @@ def test_masked_call_without_scrubbed_copy_says_why(visit, store):
 
 
 def test_masked_figures_equal_readers_figures(visit, store):
-    for delivery in day(5, day_start_ms=START, calls=60):
-        at = delivery.at_ms
-        store.add(receive(delivery.body, source="webhook", observed_at=at, received_at=at))
+    deliver(store, day(5, day_start_ms=START, calls=60))
     texts = {"call_log", "timeline", "words", "drift"}
     for name in set(views()) - texts:
         path = f"{name}.json?_shape=array&_size=max"
