@@ -24,6 +24,7 @@ from receiver.browse.datasette_compat import (
 )
 from receiver.browse.pages import authentication
 from receiver.browse.pages.login import COOKIE
+from receiver.browse.static_files import PREFIXES
 
 if TYPE_CHECKING:
     from datasette.app import Datasette
@@ -41,7 +42,6 @@ _POST_PATHS = tuple(
     f"/-/{name}" for name in ("alerts", "login", "logout", "review", "share", "statement", "views")
 )
 _PUBLIC_PATHS = frozenset({"/-/login", "/-/logout", "/robots.txt", "/favicon.ico"})
-_PUBLIC_FOLDERS = ("/-/static/", "/-/static-plugins/")
 # A link to one call.
 _SHARED = re.compile(r"/-/shared/[\w.-]+(/media/[a-z_]+)?", re.ASCII)
 _DATA_SUFFIXES = (".json", ".jsono", ".csv", ".db")
@@ -180,7 +180,7 @@ def _check_login(
     # A cookie is not enough for /-/mcp: another site could make the browser post there.
     if request.is_mcp and _actor_from_token(datasette, request.headers) is None:
         return Response.text("A token is needed.", 401, {"WWW-Authenticate": "Bearer"})
-    if actor or request.path in _PUBLIC_PATHS or request.path.startswith(_PUBLIC_FOLDERS):
+    if actor or request.path in _PUBLIC_PATHS or request.path.startswith(PREFIXES):
         return None
     if _SHARED.fullmatch(request.path):
         return None

@@ -22,7 +22,7 @@ App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 HASH = "_hash"
-_PREFIXES = ("/-/static/", "/-/static-plugins/")
+PREFIXES = ("/-/static/", "/-/static-plugins/")
 _FOR_EVER = b"public, max-age=31536000, immutable"
 # With its validator, so that a changed file is noticed.
 _CHECKED = b"no-cache"
@@ -68,7 +68,7 @@ def _read(file: Path, _changed_ns: int) -> StaticFile:
 def hashed(url: str) -> str:
     """The address of a static file with its hash; other addresses stay."""
     path = url if url.startswith("/") else f"/{url}"
-    if not path.startswith(_PREFIXES) or "?" in url:
+    if not path.startswith(PREFIXES) or "?" in url:
         return url
     file = find_file(path)
     return f"{url}?{HASH}={file.hash}" if file else url
@@ -80,7 +80,7 @@ def with_static_files(app: App) -> App:
     async def wrapped(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         file = None
         is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-        if is_read and scope["path"].startswith(_PREFIXES) and "\0" not in scope["path"]:
+        if is_read and scope["path"].startswith(PREFIXES) and "\0" not in scope["path"]:
             file = find_file(scope["path"])
         if file is None:
             await app(scope, receive, send)
