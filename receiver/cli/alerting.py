@@ -24,11 +24,16 @@ _UNITS = {"m": 60_000, "h": 3_600_000, "d": _DAY_MS}
 
 
 @main.group(invoke_without_command=True)
-@click.option("--days", default=7, metavar="N", help="Also alerts that were resolved since.")
+@click.option(
+    "--days",
+    default=7,
+    metavar="N",
+    help="Also alerts that were resolved in the last N days; 7 by default.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; times in milliseconds.")
 @click.pass_context
 def alerts(context: click.Context, days: int, as_json: bool) -> None:
-    """List the open alerts, and those of the last days.
+    """List the open alerts, and those that were resolved in the last days.
 
     The worker evaluates the rules each minute. The exit status is 1 while an alert is open.
 
@@ -70,7 +75,11 @@ def alerts(context: click.Context, days: int, as_json: bool) -> None:
 @alerts.command(name="test")
 @click.argument("rule", metavar="RULE")
 @click.option(
-    "--days", default=30, metavar="N", type=click.IntRange(1, 366), help="How far back; 30."
+    "--days",
+    default=30,
+    metavar="N",
+    type=click.IntRange(1, 366),
+    help="How many days back; 30 by default.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; times in milliseconds.")
 def test_rule(rule: str, days: int, as_json: bool) -> None:
@@ -116,7 +125,7 @@ def test_rule(rule: str, days: int, as_json: bool) -> None:
 @alerts.command()
 @click.argument("alert_id", metavar="ALERT", nargs=-1, required=True)
 def ack(alert_id: tuple[str, ...]) -> None:
-    """Acknowledge open alerts: say that you work on them.
+    """Acknowledge open alerts: show others that you work on them.
 
     \b
     Example:
@@ -189,7 +198,9 @@ def _ids(settings: "Settings", begins: tuple[str, ...]) -> list[str]:
 
 
 @main.command()
-@click.option("--day", default=None, metavar="YYYY-MM-DD", help="The last day; yesterday.")
+@click.option(
+    "--day", default=None, metavar="YYYY-MM-DD", help="The last day; yesterday by default."
+)
 @click.option("--week", is_flag=True, help="The seven days until that day.")
 @click.option(
     "--to",
@@ -199,7 +210,11 @@ def _ids(settings: "Settings", begins: tuple[str, ...]) -> list[str]:
     help="Send it to a URL of apprise; - prints it, which is the default.",
 )
 @click.option(
-    "--format", "format_", type=click.Choice(["text", "html"]), default="text", help="As printed."
+    "--format",
+    "format_",
+    type=click.Choice(["text", "html"]),
+    default="text",
+    help="The format in which it is printed.",
 )
 def digest(day: str | None, week: bool, target: str, format_: str) -> None:
     """Print or send a digest: figures, worst calls, new versions, budgets and open alerts.

@@ -66,8 +66,8 @@ def erase(
     """Erase calls and chats for good, with a receipt.
 
     Rows, raw bodies, recordings, the search index and lists of ids go. A tombstone stays, so that
-    nothing of them is stored again. It runs beside a running receiver; stopped, run it again. With
-    --yes it does not matter whether anybody reads what it prints.
+    nothing of them is stored again. It runs beside a running receiver. If it was stopped,
+    run it again. With --yes, it erases even if its output is closed, as with `| head`.
 
     \b
     Examples:

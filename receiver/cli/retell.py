@@ -160,8 +160,8 @@ def batch(
 ) -> None:
     """Let Retell place the calls of a list, the CSV file of `call --csv`.
 
-    Unlike `call --csv`, Retell paces the calls, and there is no journal: sent twice, the list is
-    called twice.
+    Unlike `call --csv`, Retell paces the calls, and there is no journal: if you send the list
+    twice, it is called twice.
 
     \b
     Example:

@@ -81,12 +81,12 @@ def browse(mirror: Path | None) -> None:
     type=click.IntRange(0, 366),
     default=29,
     show_default=True,
-    help="Days before it, whose calls a sync fetches.",
+    help="Number of days before that day; `callhouse sync` fetches their calls.",
 )
 def demo(exit_: bool, calls: int, seed: int, day: str | None, history: int) -> None:
     """Run everything on this machine with an invented month of calls.
 
-    A sync fetches the days before the last one, whose events then arrive one by one.
+    `callhouse sync` fetches all days but the last. Then the events of the last day arrive.
 
     \b
     Examples:

@@ -22,13 +22,17 @@ _COLUMNS: tuple[Column, ...] = (
 @click.argument("call_id", required=False)
 @click.option("--masked", is_flag=True, help="Show no personal data.")
 @click.option(
-    "--days", type=click.IntRange(1, 365), default=7, show_default=True, help="Valid for so long."
+    "--days",
+    type=click.IntRange(1, 365),
+    default=7,
+    show_default=True,
+    help="Number of days for which it is valid.",
 )
 @click.option(
     "--url",
     default=None,
     metavar="URL",
-    help="Where browse is reached; its own address by default.",
+    help="The address of `callhouse browse` for people; CALLHOUSE_BROWSE_BIND by default.",
 )
 @click.option("--list", "is_list", is_flag=True, help="List the links.")
 @click.option("--revoke", default=None, metavar="LINK", help="Revoke a link by its id.")

@@ -53,7 +53,11 @@ def _grouping(_context: click.Context, _option: click.Parameter, value: str | No
     help="A line for each account, agent, or value of metadata.NAME.",
 )
 @click.option(
-    "--markup", default="0", callback=_share, metavar="PERCENT", help="Add a share to each line."
+    "--markup",
+    default="0",
+    callback=_share,
+    metavar="PERCENT",
+    help="Add this percentage to each line.",
 )
 @click.option(
     "--format",
@@ -106,7 +110,7 @@ def statement(
             markup=markup,
         )
     except ValueError:
-        raise SettingsError(f"{month!r} is no month", hint="Write it as 2026-10.") from None
+        raise SettingsError(f"{month!r} is not a month", hint="Write it as 2026-10.") from None
     if invoice:
         _print_reconciled(found, _read(invoice), as_json=as_json)
     elif as_json:
@@ -184,7 +188,7 @@ def _read(invoice: Path) -> dict[str, Decimal]:
     except OSError as error:
         raise SettingsError(f"{invoice} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        reason = "it is no UTF-8" if isinstance(error, UnicodeError) else str(error)
+        reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
         raise SettingsError(
             f"{invoice} cannot be read as an invoice: {reason}",
             hint="It needs a column product and a column amount in dollars, with a heading.",
