@@ -530,8 +530,8 @@ ANNOTATIONS = Table(
         "position": "The position of that turn in its list.",
         "name": "The tag, or the question of a score.",
         "value": "good, bad or unsure; the text of a note; the user it is assigned to; an answer.",
-        "author": "The user who said it, or model:NAME.",
-        "created_at": "When it was said, in milliseconds since the epoch.",
+        "author": "The user who wrote it, or model:NAME.",
+        "created_at": "When it was written, in milliseconds since the epoch.",
         "changed_at": "When this row last changed, in milliseconds since the epoch.",
         "removed_at": "When it was removed, in milliseconds since the epoch; its name and value "
         "are null then.",
@@ -583,7 +583,7 @@ SAVED_VIEWS = Table(
 STATEMENTS = Table(
     "statements",
     ("month", "grouped_by", "timezone"),
-    "Months whose costs change no more, as `callhouse statement` first showed them.",
+    "Closed months, as `callhouse statement` first showed them.",
     {
         "month": "The month, YYYY-MM.",
         "grouped_by": "account, agent or metadata.NAME; empty for one sum.",
@@ -602,7 +602,7 @@ ALERTS = Table(
     {
         "alert_id": "Its id.",
         "rule": "Name of the rule.",
-        "key": "What of the rule's subjects it is about: an agent's version, a day, a budget.",
+        "key": "What it is about: an agent's version, a day, a budget.",
         "severity": "info, warning or critical.",
         "text": "What was found last, for people. No personal data.",
         "figures": "JSON of the figures that were found last.",
@@ -611,11 +611,11 @@ ALERTS = Table(
         "opened_at": "When it was found first, in milliseconds since the epoch.",
         "seen_at": "When it was found last, in milliseconds since the epoch.",
         "changed_at": "When this row last changed, in milliseconds since the epoch.",
-        "resolved_at": "When it was found no more, in milliseconds since the epoch.",
+        "resolved_at": "When it was resolved, in milliseconds since the epoch.",
         "notified_at": "When the last message about it was written, in milliseconds since the "
         "epoch.",
         "acknowledged_by": "The user who works on it.",
-        "acknowledged_at": "When that was said, in milliseconds since the epoch.",
+        "acknowledged_at": "When it was acknowledged, in milliseconds since the epoch.",
         "snoozed_until": "Until when no message about it is written, in milliseconds.",
     },
     open=(
@@ -714,7 +714,7 @@ NOTIFICATIONS = Table(
 UPSTREAM_CALLS = Table(
     "upstream_calls",
     ("call_id",),
-    "Calls and chats that Retell was asked for one by one, by sync and coverage.",
+    "Calls and chats that sync and coverage fetched, each by a request of its own.",
     {
         "call_id": "Retell's id of the call or chat.",
         "asked_at": "When Retell last answered with it, in milliseconds since the epoch.",
@@ -738,10 +738,10 @@ SYNCS = Table(
         "next_day": "The first day that is not done yet.",
         "started_at": "When it began, in milliseconds since the epoch.",
         "finished_at": "When it was done, in milliseconds; null if it was interrupted.",
-        "found": "Calls and chats that Retell listed, and open ones that it was asked for besides.",
-        "new": "Those that were not here before.",
-        "changed": "Those of which more is known now.",
-        "unchanged": "Those of which Retell says nothing new.",
+        "found": "Calls and chats that Retell listed, and open ones that were fetched as well.",
+        "new": "Those that were not stored before.",
+        "changed": "Those to which the fetched object added information.",
+        "unchanged": "Those to which it added nothing.",
         "gone": "Those that Retell does not have any more.",
         "failed": "Those that could not be fetched.",
         "account": _ACCOUNT.format("fetched them"),
