@@ -13,8 +13,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from receiver.config_checks import name as checked_name
-from receiver.config_checks import require_int, require_known, table, url
+from receiver.config_checks import named_tables, require_int, require_known, table, url
 
 SEVERITIES = ("info", "warning", "critical")
 # Columns that the rows of a comparison have, beside `key` and `name`.
@@ -130,12 +129,9 @@ def _is_url(value: Any) -> bool:
 
 def _rules(value: Any) -> tuple[Rule, ...]:
     found = {rule.name: rule for rule in shipped_rules()}
-    for each in _list(value, "rule"):
-        name = checked_name(table(each, "alerts.rule").get("name"), "[[alerts.rule]]")
+    for name, each in named_tables(value, "[[alerts.rule]]", "rules").items():
         rest = {key: part for key, part in each.items() if key != "name"}
         before = found.get(name)
-        if before is not None and not before.is_shipped:
-            raise ValueError(f"two rules of [[alerts.rule]] have the name {name}")
         changed = _new(name, rest) if before is None else _tuned(before, rest)
         if changed is None:
             found.pop(name)
@@ -213,19 +209,14 @@ def _is_number(value: Any) -> bool:
 
 
 def _budgets(value: Any) -> tuple[Budget, ...]:
-    found = [_budget(each) for each in _list(value, "budget")]
-    names = [budget.name for budget in found]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"two of [[alerts.budget]] have the name {twice[0]}")
-    return tuple(found)
+    found = named_tables(value, "[[alerts.budget]]", "budgets")
+    return tuple(_budget(name, each) for name, each in found.items())
 
 
-def _budget(value: Any) -> Budget:
-    table(value, "alerts.budget")
+def _budget(name: str, value: dict[str, Any]) -> Budget:
     require_known(value, ("name", "dollars", "account", "agent", "metadata"), "[[alerts.budget]]")
-    name = checked_name(value.get("name"), "[[alerts.budget]]")
     where = f"the budget {name}"
-    dollars = value.get("dollars")
+    dollars: Any = value.get("dollars")
     if not _is_number(dollars) or dollars <= 0:
         raise ValueError(f"dollars of {where} must be a number above 0")
     subjects = [key for key in ("account", "agent", "metadata") if key in value]
@@ -233,7 +224,7 @@ def _budget(value: Any) -> Budget:
         raise ValueError(f"{where} is for one of account, agent and metadata")
     if not subjects:
         return Budget(name, dollars)
-    [kind] = subjects
+    kind: str = subjects[0]
     subject = value[kind]
     if kind == "metadata":
         if not isinstance(subject, dict) or len(subject) != 1:
@@ -243,9 +234,3 @@ def _budget(value: Any) -> Budget:
     if not isinstance(subject, str) or not subject:
         raise ValueError(f"{kind} of {where} must be text")
     return Budget(name, dollars, kind, subject)
-
-
-def _list(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"[[alerts.{name}]] is written with two brackets")
-    return value

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 def table(value: Any, name: str) -> dict[str, Any]:
@@ -39,8 +39,16 @@ def require_known(found: Mapping[str, Any], known: Any, where: str) -> None:
             raise ValueError(f"{where} has no setting {name}; did you mean {nearest}?")
 
 
-def name(value: Any, where: str) -> str:
-    """A name of letters, digits, - and _. Raises ValueError."""
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise ValueError(f"each {where} needs a name of letters, digits, - and _")
-    return value
+def named_tables(value: Any, where: str, what: str) -> dict[str, dict[str, Any]]:
+    """The tables of an array, such as [[forward]], by their names. Raises ValueError."""
+    if not isinstance(value, list):
+        raise ValueError(f"{what} are written under {where}, with two brackets")
+    found: dict[str, dict[str, Any]] = {}
+    for each in value:
+        name = table(each, where.strip("[]")).get("name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ValueError(f"each {where} needs a name of letters, digits, - and _")
+        if name in found:
+            raise ValueError(f"two {what} of {where} have the name {name}")
+        found[name] = each
+    return found

@@ -15,8 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from receiver.alert_rules import AlertSettings, parse_alerts
-from receiver.config_checks import name as checked_name
-from receiver.config_checks import require_int, require_known, table, url
+from receiver.config_checks import named_tables, require_int, require_known, table, url
 
 # The jobs of `callhouse work`, and how many seconds are between two runs of each.
 INTERVALS = MappingProxyType(
@@ -130,19 +129,12 @@ def _backup(value: Any) -> Backup:
 
 
 def _targets(value: Any) -> tuple[Target, ...]:
-    if not isinstance(value, list):
-        raise ValueError("targets are written under [[forward]], with two brackets")
-    found = tuple(_target(each) for each in value)
-    names = [target.name for target in found]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"two targets of [[forward]] have the name {twice[0]}")
-    return found
+    found = named_tables(value, "[[forward]]", "targets")
+    return tuple(_target(name, each) for name, each in found.items())
 
 
-def _target(value: Any) -> Target:
-    table(value, "forward")
+def _target(name: str, value: dict[str, Any]) -> Target:
     require_known(value, ("name", "url", "events", "sign", "secret"), "[[forward]]")
-    name = checked_name(value.get("name"), "[[forward]]")
     where = f"the target {name}"
     events = value.get("events")
     if events is not None and (

@@ -59,7 +59,7 @@ def test_budget_is_of_one_subject():
         ({"budget": [{"name": "a"}]}, "dollars"),
         ({"budget": [{"name": "a", "dollars": 1, "agent": "x", "account": "y"}]}, "one of"),
         ({"budget": [{"name": "a", "dollars": 1, "metadata": "x"}]}, "client"),
-        ({"budget": [{"name": "a", "dollars": 1}] * 2}, "two of"),
+        ({"budget": [{"name": "a", "dollars": 1}] * 2}, "two budgets of"),
     ],
 )
 def test_mistakes_are_named_without_values(alerts, message):

@@ -146,13 +146,14 @@ class Fetcher:
         Raises RetellError.
         """
         for entity_type in ENTITY_TYPES:
-            candidates = upstream.unfinished(
+            candidates = upstream.started(
                 self._where,
                 entity_type,
                 since=since,
                 until=until,
                 agent_id=agent_id,
                 account=self.account,
+                only_unfinished=True,
             )
             self._fetch(entity_type, candidates, is_open)
 

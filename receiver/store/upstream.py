@@ -93,22 +93,6 @@ def _stored_fields(connection: Connection, entity_type: str, id: str) -> Fields:
     return merge.fold(load(connection, id, row) for row in known)
 
 
-def unfinished(
-    where: Location,
-    entity_type: str,
-    *,
-    since: int | None,
-    until: int | None,
-    agent_id: str | None,
-    account: str,
-) -> dict[str, bool]:
-    """What is stored and not complete, of what began from `since` to `until`.
-
-    Only that of the account (True), and that without a key (False).
-    """
-    return _ids(where, sql.UNFINISHED[entity_type], since, until, agent_id, account)
-
-
 def started(
     where: Location,
     entity_type: str,
@@ -117,19 +101,13 @@ def started(
     until: int | None,
     agent_id: str | None,
     account: str,
+    only_unfinished: bool = False,
 ) -> dict[str, bool]:
-    """All that is stored and began from `since` to `until`, of the same account."""
-    return _ids(where, sql.STARTED[entity_type], since, until, agent_id, account)
+    """The ids of what is stored and began from `since` to `until`, or only of what is not complete.
 
-
-def _ids(
-    where: Location,
-    statement: str,
-    since: int | None,
-    until: int | None,
-    agent_id: str | None,
-    account: str,
-) -> dict[str, bool]:
+    Only that of the account (True), and that without a key (False).
+    """
+    statement = (sql.UNFINISHED if only_unfinished else sql.STARTED)[entity_type]
     span = {"low": 0 if since is None else since, "high": _MAX_MS if until is None else until}
     with reading(where) as connection:
         found = connection.execute(statement, span | {"agent": agent_id, "account": account})
