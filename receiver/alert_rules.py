@@ -62,7 +62,6 @@ class Rule:
     text: str = "{name}: {now} of {count} in the last day, usually {past}"
     hides: tuple[str, ...] = ()
     parameters: Mapping[str, float] = field(default_factory=dict)
-    is_shipped: bool = False
 
 
 @cache
@@ -70,10 +69,7 @@ def shipped_rules() -> tuple[Rule, ...]:
     """The rules that callhouse comes with."""
     path = importlib.resources.files("receiver.jobs") / "alert_rules.toml"
     found = tomllib.loads(path.read_text(encoding="utf-8"))["rule"]
-    return tuple(
-        Rule(**value | {"hides": tuple(value.get("hides", ())), "is_shipped": True})
-        for value in found
-    )
+    return tuple(Rule(**value | {"hides": tuple(value.get("hides", ()))}) for value in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +133,11 @@ def _rules(value: Any) -> tuple[Rule, ...]:
             found.pop(name)
         else:
             found[name] = changed
+    # Also those that are off.
+    known = {*found, *(rule.name for rule in shipped_rules())}
     for rule in found.values():
-        # A rule that is off hides nothing, and none can be hidden.
-        for hidden in rule.hides:
-            if not rule.is_shipped and hidden not in found:
-                raise ValueError(f"hides of the rule {rule.name} names a rule that there is not")
+        if not known.issuperset(rule.hides):
+            raise ValueError(f"hides of the rule {rule.name} names a rule that is not known")
     return tuple(found.values())
 
 
@@ -160,7 +156,7 @@ def _tuned(rule: Rule, value: dict[str, Any]) -> Rule | None:
         key: value[key] for key in ("severity", "interval", "title") if key in value
     }
     changed["parameters"] = {**known, **value.get("parameters", {})}
-    return replace(rule, **changed, is_shipped=False) if value.get("on", True) else None
+    return replace(rule, **changed) if value.get("on", True) else None
 
 
 def _new(name: str, value: dict[str, Any]) -> Rule:

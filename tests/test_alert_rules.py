@@ -17,6 +17,14 @@ def test_shipped_rules_are_changed_by_name():
     assert rule.parameters == {**was.parameters, "least_count": 99}
 
 
+def test_hidden_rule_can_be_off():
+    rules = [{"name": "silence", "severity": "warning"}, {"name": "cost", "on": False}]
+    found = parse_alerts({"rule": [*rules, MINE | {"hides": ["cost"]}]})
+    assert "cost" in found.rule("silence").hides
+    assert found.rule("mine").hides == ("cost",)
+    assert found.rule("cost") is None
+
+
 def test_budget_is_of_one_subject():
     found = parse_alerts(
         {
