@@ -1,4 +1,4 @@
-"""Rules of alerts: those that callhouse comes with, and those of callhouse.toml. Parsed strictly.
+"""The table [alerts] of callhouse.toml, parsed strictly, and the rules that callhouse comes with.
 
 In: jobs/alert_rules.toml, and the table [alerts]. Out: AlertSettings. A rule of the file that has
 the name of a shipped one changes it.
@@ -74,8 +74,8 @@ def shipped_rules() -> tuple[Rule, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What the calls and chats of a month may cost: of all, or of one account, agent or value of
-    metadata. `grouping` is as for statements, `key` the value."""
+    """What calls and chats may cost in a month: all, or those of an account, an agent or a value of
+    the metadata. `grouping` is as for statements, `key` the value."""
 
     name: str
     dollars: float
@@ -104,7 +104,7 @@ def parse_alerts(value: Any) -> AlertSettings:
     require_known(table(value, "alerts"), _SETTINGS, "[alerts]")
     notify = value.get("notify", [])
     if not isinstance(notify, list) or not all(_is_url(each) for each in notify):
-        raise ValueError("alerts.notify must be a list of URLs, as apprise has them")
+        raise ValueError("alerts.notify must be a list of URLs, such as apprise takes")
     digest = value.get("digest")
     if digest not in (None, *DIGESTS):
         raise ValueError('alerts.digest must be "daily" or "weekly"')
@@ -188,7 +188,7 @@ def _new(name: str, value: dict[str, Any]) -> Rule:
 
 
 def _check(value: dict[str, Any], where: str) -> None:
-    """Check what shipped and new rules both may have."""
+    """Check the settings that shipped and new rules have in common."""
     for key in ("title", "description", "within", "text"):
         if not isinstance(value.get(key, ""), str):
             raise ValueError(f"{key} of {where} must be text")

@@ -232,7 +232,8 @@ _LARGE_SHARE = Decimal("0.25")
 def explain_cost(
     call: Mapping[str, Any], metrics: Mapping[str, Any], costs: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """What made a call dear, in sentences, from its rows of calls, call_metrics and product_costs.
+    """Why a call was expensive, in sentences, from its rows of calls, call_metrics and
+    product_costs.
 
     Only what explains a large part of the cost, or a difference between what was billed and what
     happened.
@@ -298,7 +299,7 @@ _MONEY = re.compile(r"-?\d+(\.\d+)?")
 def read_invoice(text: str) -> dict[str, Decimal]:
     """Cents by product of an invoice as CSV, amounts in dollars.
 
-    Raises ValueError, which says what is missing or in which row an amount is none.
+    Raises ValueError with what is missing, or which row has no amount.
     """
     try:
         # newline=None: an old Mac's line ends are line ends too.
@@ -361,7 +362,8 @@ class Forecast:
 
 
 def forecast(days: Mapping[date, float], today: date) -> Forecast | None:
-    """What the month of `today` will have cost, by cents of each day; a day without calls may lack.
+    """What the month of `today` will have cost, by cents of each day; days without calls may be
+    missing.
 
     Each day that is left costs what its weekday cost lately. None with fewer than 7 days before
     today.
@@ -439,7 +441,7 @@ def _is_month(day: date, other: date) -> bool:
 def month_days(month: str) -> tuple[date, date]:
     """The first day of a month, YYYY-MM, and that of the next. Raises ValueError."""
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}", month):
-        raise ValueError("a month is YYYY-MM")
+        raise ValueError("a month is written YYYY-MM")
     first = date.fromisoformat(f"{month}-01")
     return first, (first + timedelta(days=31)).replace(day=1)
 

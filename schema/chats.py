@@ -59,7 +59,7 @@ def project_chat(chat_id: str, fields: Fields, stamp: Stamp, envelope: Iterable[
 def _chat(chat_id: str, chat: Chat, stamp: Stamp) -> Row:
     cost, analysis, extra = chat.chat_cost, chat.chat_analysis, chat.model_extra
     costs = (cost and cost.product_costs) or []
-    # As of a call: an inbound chat is from the person to the agent.
+    # As for a call: an inbound chat is from the person to the agent.
     ends = [chat.to_number, chat.from_number]
     agent_number, user_number = ends if chat.direction == "inbound" else reversed(ends)
     special = {

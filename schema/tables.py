@@ -521,7 +521,7 @@ MEDIA_FILES = Table(
 ANNOTATIONS = Table(
     "annotations",
     ("entity_id", "annotation_id"),
-    "What reviewers said about calls, chats and their turns.",
+    "What reviewers noted about calls, chats and their turns.",
     {
         "entity_id": "The call_id or chat_id it is about.",
         "annotation_id": "Its id.",
@@ -547,8 +547,8 @@ SHARE_LINKS = Table(
         "call_id": _CALL_ID,
         "link_id": "Its id, which is part of the signed link.",
         "is_masked": "1 if the link shows no personal data.",
-        "author": "The user who made it.",
-        "created_at": "When it was made, in milliseconds since the epoch.",
+        "author": "The user who created it.",
+        "created_at": "When it was created, in milliseconds since the epoch.",
         "expires_at": "When it expires, in milliseconds since the epoch.",
         "changed_at": "When this row last changed, in milliseconds since the epoch.",
         "revoked_at": "When it was revoked, in milliseconds since the epoch.",
@@ -567,7 +567,7 @@ SAVED_VIEWS = Table(
     "Named filters of the page of calls.",
     {
         "view_id": "Its id.",
-        "name": "What its author called it.",
+        "name": "The name that its author gave it.",
         "query": "The filter, as in the address of the page.",
         "author": "The user who saved it.",
         "is_shared": "1 if every user sees it.",
@@ -586,7 +586,7 @@ STATEMENTS = Table(
     "Closed months, as `callhouse statement` first showed them.",
     {
         "month": "The month, YYYY-MM.",
-        "grouped_by": "account, agent or metadata.NAME; empty for one sum.",
+        "grouped_by": "account, agent or metadata.NAME; empty for one group of all calls.",
         "timezone": "The time zone of its days.",
         "closed_at": "When it was closed, in milliseconds since the epoch.",
         "sums": "JSON: of each group, its calls, chats, milliseconds, exact cents, and cents by "
@@ -602,12 +602,13 @@ ALERTS = Table(
     {
         "alert_id": "Its id.",
         "rule": "Name of the rule.",
-        "key": "What it is about: an agent's version, a day, a budget.",
+        "key": "Which subject of the rule it is about, such as an agent version or a budget; "
+        "empty if the rule has only one.",
         "severity": "info, warning or critical.",
         "text": "What was found last, for people. No personal data.",
         "figures": "JSON of the figures that were found last.",
-        "link": "The page that shows more, without the host.",
-        "cause": "The alert that explains this one, which has no message of its own then.",
+        "link": "The address of the page that shows more, without the host.",
+        "cause": "The alert that explains this one. This one then has no message of its own.",
         "opened_at": "When it was found first, in milliseconds since the epoch.",
         "seen_at": "When it was found last, in milliseconds since the epoch.",
         "changed_at": "When this row last changed, in milliseconds since the epoch.",
@@ -615,8 +616,9 @@ ALERTS = Table(
         "notified_at": "When the last message about it was written, in milliseconds since the "
         "epoch.",
         "acknowledged_by": "The user who works on it.",
-        "acknowledged_at": "When it was acknowledged, in milliseconds since the epoch.",
-        "snoozed_until": "Until when no message about it is written, in milliseconds.",
+        "acknowledged_at": "When the user acknowledged it, in milliseconds since the epoch.",
+        "snoozed_until": "Until when no message about it is written, in milliseconds since the "
+        "epoch.",
     },
     open=(
         "alert_id rule key severity text figures link cause opened_at seen_at changed_at "
@@ -633,7 +635,7 @@ RETELL_ALERTS = Table(
         "incident_id": "Retell's id of the incident.",
         "rule_id": "Retell's id of the rule.",
         "name": "Name of the rule.",
-        "metric_type": "What it watches, such as call_success_rate or concurrency_used.",
+        "metric_type": "What it measures, such as call_success_rate or concurrency_used.",
         "threshold_type": "absolute or relative.",
         "threshold_value": "Its threshold.",
         "comparator": "How the value is compared with the threshold.",
@@ -680,7 +682,7 @@ OUTBOX = Table(
         "signature": "Its X-Retell-Signature header.",
         "body": "The body, compressed with zstd. Not readable here.",
         "state": "waiting or dead.",
-        "attempts": "How often it was sent.",
+        "attempts": "How often sending was tried.",
         "next_attempt_at": "When it is sent next, in milliseconds since the epoch.",
         "problem": "Why it was not accepted.",
     },
@@ -700,7 +702,7 @@ NOTIFICATIONS = Table(
         "body": "Its text.",
         "html": "The same as HTML; null if there is none.",
         "state": "waiting, sent or dead.",
-        "attempts": "How often it was sent.",
+        "attempts": "How often sending was tried.",
         "next_attempt_at": "When it is sent next, in milliseconds since the epoch.",
         "sent_at": "When it was delivered, in milliseconds since the epoch.",
         "problem": "Why it could not be delivered.",
@@ -733,8 +735,8 @@ SYNCS = Table(
         "agent_id": "The agent whose calls and chats were fetched; empty for all.",
         "key_id": "The key that fetched them: the first 8 hex digits of the key's SHA-256. "
         "Empty for syncs of older versions.",
-        "since": "The first day; empty if it began with the oldest.",
-        "until": "The last day; empty if it went on to the newest.",
+        "since": "The first day; empty if it began with the oldest call or chat.",
+        "until": "The last day; empty if it continued to the newest call or chat.",
         "next_day": "The first day that is not done yet.",
         "started_at": "When it began, in milliseconds since the epoch.",
         "finished_at": "When it was done, in milliseconds; null if it was interrupted.",
@@ -962,7 +964,7 @@ CALL_TABLES = (
     UNKNOWNS,
 )
 CHAT_TABLES = (CHATS, CHAT_MESSAGES, CHAT_UNKNOWNS)
-# What people said about calls, and keep and share of them.
+# Reviews, links that share a call, and saved views.
 REVIEW_TABLES = (ANNOTATIONS, SHARE_LINKS, SAVED_VIEWS)
 ALERT_TABLES = (ALERTS, RETELL_ALERTS)
 # What was asked of Retell and found there.

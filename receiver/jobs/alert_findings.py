@@ -1,4 +1,4 @@
-"""What a rule of alerts finds at a time: rows of its SELECT, figures compared, or sources.
+"""What a rule of alerts finds at a time, by its SELECT, a comparison of figures, or a function.
 
 In: a rule, settings and a time. Out: findings. Everything but the sources `health`, `disk` and
 `backup` depends on the time alone, so that a rule can be tried on the past.
@@ -34,7 +34,7 @@ PAST_DAYS = 28
 MAX_FINDINGS = 200
 MAX_TEXT = 500
 _RECENT = re.compile(r"\brecent\((\w+)\)")
-# Addresses and numbers of people, which a reader's own rule could have in its text.
+# E-mail addresses and phone numbers, which a rule of callhouse.toml could have in its text.
 _PERSONAL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+|(?<![\w-])\+\d[\d ()-]{6,}\d")
 _BACKUP_GRACE_MS = HOUR_MS
 
@@ -151,7 +151,7 @@ def _from_row(rule: Rule, row: Mapping[str, Any]) -> Finding:
 
 
 def without_people(text: str) -> str:
-    """Text without phone numbers and addresses of people, and not too long."""
+    """Text without phone numbers and e-mail addresses, cut to its longest length."""
     return _PERSONAL.sub("…", text)[:MAX_TEXT]
 
 
@@ -162,8 +162,8 @@ def _link(value: Any) -> str | None:
 
 
 def compare(rule: Rule, row: Mapping[str, Any]) -> Finding | None:
-    """What a row of figures says: a finding if the last day is worse than the past and chance does
-    not explain it."""
+    """A finding if, by a row of figures, the last day is worse than the past and chance does not
+    explain it."""
     of = rule.parameters
     counted = "past_days" if rule.compare == "days" else "past_count"
     counts = [int(row.get(name) or 0) for name in ("count", counted)]
@@ -257,7 +257,7 @@ def _health(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
 
 
 def _deliveries(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
-    """Each problem that the receiver's counters tell."""
+    """Each problem that the receiver's counters show."""
     for problem in traffic_problems(read_counts(settings.counters_path), now_ms):
         yield Finding(
             rule.name, problem.partition(":")[0], _sentence(problem), rule.severity,
@@ -274,8 +274,8 @@ def _disk(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
     days = growth.days_until_full
     if days is not None and days < rule.parameters["days"]:
         text = (
-            f"The disk is full in {days:.0f} days: {size(growth.free_disk_bytes)} are free, and "
-            f"{size(growth.bytes_per_day)} are added a day"
+            f"The disk will be full in {days:.0f} days: {size(growth.free_disk_bytes)} are free, "
+            f"and {size(growth.bytes_per_day)} are added a day"
         )
         figures = {"days": days, "free_bytes": growth.free_disk_bytes}
         yield Finding(rule.name, "", text, rule.severity, figures, "/-/status")
@@ -288,10 +288,11 @@ def _backup(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
     if not interval_ms or row is None or row.started_at is None:
         return
     done = row.ended_at if row.result == "done" else None
-    # Without a complete one, the failed run is what is known.
+    # The row of a failed run does not say when the last complete one was.
     since = done or row.started_at
     if now_ms - since > 2 * interval_ms + _BACKUP_GRACE_MS or (done is None and row.failures):
-        text = f"The last backup is of {at(done, settings.timezone) or 'an unknown time'}"
+        made = at(done, settings.timezone)
+        text = f"The last backup was made at {made}" if made else "The last backup failed"
         yield Finding(rule.name, "", text, rule.severity, {"at": done}, "/-/status")
 
 
@@ -311,7 +312,7 @@ def read_budgets(settings: Settings, *, now_ms: int) -> Iterator[tuple[Budget, S
 
 
 def _budget(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
-    """Each budget of which a level is reached, with the day on which all of it will be spent."""
+    """Each budget that has reached a level, with the day on which all of it will be spent."""
     for budget, spent in read_budgets(settings, now_ms=now_ms):
         percent = spent.percent_of(budget.dollars)
         reached = [level for level in BUDGET_LEVELS if percent >= level]

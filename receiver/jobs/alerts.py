@@ -1,8 +1,8 @@
 """The job `alerts`: what the rules find becomes open alerts, resolved ones, and messages.
 
-`advance` is pure: alerts and findings come in, and out come the alerts that changed and what is new
-about them. All that is new in one run is one message. An alert that another one explains has no
-message of its own, unless it outlives it.
+`advance` is pure. In: open alerts and findings. Out: the alerts that changed, and what is new about
+them. All that is new in one run is one message. An alert that another one explains has no message
+of its own, unless it is still open when the other one is resolved.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from receiver.store import alerts as store_of
 from receiver.store.alerts import Alert, Message, RetellAlert
 from receiver.store.engine import reading
 
-# An alert is resolved once its rule has found nothing for so long: so many runs, and at least this.
+# An alert is resolved once its rule has not found it for so many runs, and at least for this time.
 SETTLE_RUNS, SETTLE_MS = 6, 600_000
 # Lines of a message.
 MAX_LINES = 10
-# Older events of Retell's rules have no message: they were imported.
+# Older events of Retell's rules were imported; no message reports them.
 _RECENT_MS = 3_600_000
 _FORGET_MS = 90 * 86_400_000
 _DAY_MS = 86_400_000
@@ -36,7 +36,7 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Something to tell of an alert: opened, worse, still open, or resolved."""
+    """What a message reports of an alert: `what` is opened, worse, still open or resolved."""
 
     what: str
     alert: Alert
@@ -44,7 +44,7 @@ class News:
 
 @dataclass(slots=True)
 class Advance:
-    """How alerts change by a run: new rows, changed rows, and what is to be told."""
+    """What a run changes: new rows, changed rows, and what messages report."""
 
     opened: list[Alert] = field(default_factory=list)
     changed: list[Alert] = field(default_factory=list)
@@ -67,7 +67,7 @@ def advance(
             # The rule is off or has gone.
             result.changed.append(replace(alert, resolved_at=now_ms, changed_at=now_ms))
             del by_key[place]
-    # Those that hide others first, so that what they explain is hidden in the same run.
+    # Rules that hide others come first: what they explain is hidden in the same run.
     for rule in sorted(rules, key=lambda rule: (not rule.hides, -len(rule.hides))):
         if rule.name not in found:
             continue
@@ -113,7 +113,7 @@ def _seen(
         )  # fmt: skip
         return alert, [] if cause else [News("opened", alert)]
     if before.cause is not None and before.notified_at is None:
-        # What explained it has ended and it has not.
+        # It was hidden until now: it is reported once no open alert explains it.
         is_hidden = cause is not None
     else:
         is_hidden, cause = False, before.cause
@@ -263,7 +263,8 @@ class Episode:
 def replay(
     rule: Rule, settings: Settings, *, since_ms: int, now_ms: int, step_ms: int | None = None
 ) -> Iterator[Episode]:
-    """What a rule would have opened within a time, from what is stored now, in order of its end.
+    """The alerts that a rule would have opened within a time, from what is stored now, in the order
+    of their end.
 
     Raises what `find` raises.
     """

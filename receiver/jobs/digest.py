@@ -67,7 +67,7 @@ ORDER BY agent_id, agent_version
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure with what it usually is, and a word about the difference: empty if it is chance."""
+    """A figure, its usual value, and better or worse; empty if chance explains the difference."""
 
     name: str
     value: str
@@ -77,7 +77,7 @@ class Figure:
 
 @dataclass(slots=True)
 class Digest:
-    """What a digest says. Each of `calls`, `versions`, `budgets`, `alerts` is a text and a link."""
+    """The content of a digest. `calls`, `versions`, `budgets` and `alerts` are texts with links."""
 
     title: str
     figures: list[Figure] = field(default_factory=list)
@@ -139,7 +139,7 @@ def _sums(connection: Connection, first: date, last: date) -> dict[str, Any]:
 
 
 def compare_sums(now: Mapping[str, float], past: Mapping[str, float], part: float) -> list[Figure]:
-    """The figures of some days beside those of the 28 days before, of which they are a part."""
+    """The figures of some days beside the usual ones: `part` of the sums of the days before."""
 
     def usual(name: str, form: str, per: float = 1.0) -> str:
         return form.format(past[name] / per * part) if part else ""
@@ -168,7 +168,7 @@ def compare_sums(now: Mapping[str, float], past: Mapping[str, float], part: floa
 
 
 def _word(past: Estimate | None, now: Estimate, better: int) -> str:
-    """better or worse, if the 95 % interval of the difference leaves no doubt."""
+    """better or worse, if the 95 % interval of the difference does not contain 0."""
     if past is None:
         return ""
     change = difference(past, now)
@@ -247,4 +247,4 @@ def parse_day(text: str | None, settings: Settings, *, now_ms: int) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise SettingsError(f"{text!r} is no day", hint="Write it as 2026-10-31.") from None
+        raise SettingsError(f"{text!r} is not a date", hint="Write it as 2026-10-31.") from None

@@ -61,7 +61,7 @@ def after(message: Message, problem: str | None, *, now_ms: int) -> Message:
 
 
 def send(url: str | None, message: Message) -> str | None:
-    """Send a message to a URL; return why it could not be sent. Never has the URL in it."""
+    """Send a message to a URL; return why it could not be sent, without the URL."""
     if url is None:
         return "its URL is no longer in the configuration"
     apprise = load_apprise()

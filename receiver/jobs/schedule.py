@@ -54,7 +54,7 @@ def due_at(row: JobRow, interval_ms: int, *, now_ms: int) -> int:
 
 
 def expected_at(row: JobRow, now_ms: int) -> int | None:
-    """Until when a sign of the job is expected: its lease is renewed, or it runs next."""
+    """When its lease ends, if it runs; else when it runs next."""
     lease_end = row.lease_end(now_ms)
     return row.next_run_at if lease_end is None else lease_end
 

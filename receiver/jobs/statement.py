@@ -1,4 +1,4 @@
-"""A month's statement in words and as CSV: what the command and the page show alike."""
+"""A month's statement as sentences and as CSV, for the command and the page."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ def line_name(grouping: str | None, line: "Line") -> str:
 
 
 def notes(found: "Month", zone: ZoneInfo) -> list[str]:
-    """Whether the month is closed, and what its figures lack."""
+    """Whether the month is closed, its forecast, and which calls are missing."""
     of, found_notes = found.statement, list[str]()
     if of.closed_at is not None:
         day = datetime.fromtimestamp(of.closed_at / 1000, zone).date()
@@ -46,7 +46,7 @@ def notes(found: "Month", zone: ZoneInfo) -> list[str]:
         found_notes.append(f"Forecast for the month: {expected} (80 % interval: {low} to {high}).")
     if found.missing:
         calls = f"{found.missing:,} call{'s' * (found.missing != 1)}"
-        found_notes.append(f"Retell lists {calls} that are not here: run `callhouse sync`.")
+        found_notes.append(f"Retell lists {calls} that are not stored: run `callhouse sync`.")
     return found_notes
 
 
@@ -81,7 +81,7 @@ def explanations(found: "Month", *, is_equal: bool) -> list[str]:
         (found.not_final, "whose cost is not final"),
         (found.transferred, "with a transferred leg, which is billed later"),
         (found.gone, "that Retell has deleted"),
-        (found.missing, "that Retell lists and that are not here: run `callhouse sync`"),
+        (found.missing, "that Retell lists and that are not stored: run `callhouse sync`"),
     )
     found_notes = [f"{count:,} call{'s' * (count != 1)} {what}" for count, what in counts if count]
     if chats := found.statement.total.chats:

@@ -28,7 +28,7 @@ _SNOOZE = (
     "UPDATE alerts SET snoozed_until = ?, changed_at = ? "
     "WHERE alert_id = ? AND resolved_at IS NULL RETURNING alert_id"
 )
-# What a run of the rules writes of a row; who works on it is written by people.
+# The columns that a run of the rules writes. People write who works on an alert.
 _FOUND = (
     "UPDATE alerts SET severity = ?, text = ?, figures = ?, link = ?, cause = ?, seen_at = ?, "
     "changed_at = ?, resolved_at = ?, notified_at = ? WHERE alert_id = ?"
@@ -209,7 +209,7 @@ def forget_messages(store: "AnyStore", *, before: int) -> None:
 
 
 def acknowledge(store: "AnyStore", alert_ids: Collection[str], *, user: str, now_ms: int) -> int:
-    """Note who works on open alerts; return how many there were. Raises StoreUnavailable."""
+    """Write who works on open alerts; return how many there were. Raises StoreUnavailable."""
     rows = [(user, now_ms, now_ms, alert_id) for alert_id in alert_ids]
     return store.run(partial(_update_all, _ACKNOWLEDGE, rows))
 

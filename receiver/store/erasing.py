@@ -68,7 +68,7 @@ _PRUNE_ANNOTATIONS = (
     "UPDATE annotations SET value = NULL, changed_at = ? WHERE entity_id = ? "
     "AND kind NOT IN ('verdict', 'assignee') AND value IS NOT NULL RETURNING 1"
 )
-# A download of these that ends now is not kept.
+# The file of a download that ends after this is not kept.
 _STOP_FETCHING = (
     "UPDATE media_files SET state = 'gone', next_attempt_at = NULL "
     "WHERE call_id = ? AND state IN ('pending', 'failed')"
@@ -130,7 +130,7 @@ def put_receipt(store: AnyStore, receipt: Receipt) -> None:
 
 
 def stop_fetching(store: AnyStore, ids: Sequence[str]) -> set[str]:
-    """Let no download add a file to those of the calls that may have files; return these.
+    """Stop downloads of files of calls; return which of the calls may have files.
 
     Raises StoreUnavailable.
     """
@@ -243,7 +243,7 @@ def _strip(connection: Connection, take: str, entity_id: str, content: Collectio
 
 
 def unfinished(store: AnyStore) -> list[int]:
-    """How many calls and chats each run removed that did not end. Raises StoreUnavailable."""
+    """How many calls and chats each unfinished run has removed. Raises StoreUnavailable."""
     return [int(entities or 0) for _, entities in store.read(partial(_found, _UNFINISHED, ()))]
 
 

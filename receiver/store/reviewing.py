@@ -96,7 +96,7 @@ class SavedView:
 
 
 def annotation_id(kind: str, *parts: object) -> str:
-    """The id of what there is once for each of its parts, such as the verdict of an author on a
+    """The id of an annotation that exists once for its parts, such as the verdict of an author on a
     turn: a later one replaces it."""
     text = "\0".join("" if part is None else str(part) for part in (kind, *parts))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]

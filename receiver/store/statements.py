@@ -21,7 +21,7 @@ from schema.billing import Statement, Sums
 from schema.sql.macros import plain
 from schema.transcript import text
 
-# A cost that has not become final by then no longer does. Retell reports a cost of zero until the
+# A cost that is not final by then stays as it is. Retell reports a cost of zero until the
 # call is analysed, so without its analysis a call's cost is not taken as final.
 SETTLED_MS = 7 * 86_400_000
 METADATA = "metadata."
@@ -89,7 +89,7 @@ class Month:
     """A month's statement, and what its figures depend on; `is_over`: it has no more days.
 
     `unsettled`: calls whose cost may still change. `missing`: calls that Retell lists and that are
-    not here. `products` are exact cents. The counts of calls explain differences from an invoice.
+    not stored. `products` are exact cents. The counts of calls explain differences from an invoice.
     """
 
     statement: Statement
@@ -115,8 +115,8 @@ def read_month(
 ) -> Month:
     """The statement of a month, YYYY-MM in the time zone. With `close`, close it if it can be.
 
-    `grouping` is account, agent, metadata.NAME or None. Raises ValueError for a month that is none,
-    and what `reading` and StoreUnavailable say of the database.
+    `grouping` is account, agent, metadata.NAME or None. Raises ValueError for an
+    invalid month, StoreUnavailable, and what `reading` raises.
     """
     first, following = billing.month_days(month)
     zone = ZoneInfo(timezone)

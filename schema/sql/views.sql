@@ -231,7 +231,7 @@ FROM (
     FROM product_costs p
 ) p;
 
--- What made a call dear. Subqueries, as in call_log: a page reads the products of its own calls alone.
+-- What made a call expensive. Subqueries, as in call_log: a page reads the products of its own calls alone.
 CREATE VIEW call_costs AS
 SELECT
     c.call_id,

@@ -191,7 +191,7 @@ def test_incomplete_coverage_is_found_until_fixed(store, of):
     )
     store.run(lambda c: c.execute(put, (NOW_MS - HOUR_MS,)) and None)
     [finding] = found(of(), "coverage")
-    assert finding.text == "3 calls are missing and 1 incomplete, of 1 days until 2026-03-10"
+    assert finding.text == "Missing calls: 3; incomplete calls: 1; days: 1, the last 2026-03-10"
     assert found(of(), "coverage", NOW_MS - 2 * HOUR_MS) == []
     store.run(lambda c: c.execute("UPDATE coverage SET missing = 0, incomplete = 0") and None)
     assert found(of(), "coverage") == []
