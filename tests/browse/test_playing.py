@@ -45,7 +45,7 @@ def test_browser_plays_and_seeks_the_kept_copy(site, chromium):
     page.fill("#id_username", "admin")
     page.fill("#id_password", PASSWORD)
     page.click("input[type=submit]")
-    page.wait_for_selector("audio")
+    page.wait_for_selector(".player")
 
     def until(expression):
         for _ in range(600):

@@ -24,7 +24,6 @@ from receiver.store.upstream import (
     statuses,
     store_fetched,
     stored_fields,
-    unfinished,
 )
 from receiver.transfer import compare, copy
 from schema.tables import TABLES
@@ -135,7 +134,7 @@ def test_what_commands_ask_is_answered(cluster, path):
         lambda where: state_of(where, "whole"),
         lambda where: statuses(where, "call", ["whole", "nobody"]),
         lambda where: stored_fields(where, "call", ["whole"]),
-        lambda where: unfinished(where, "call", **spans),
+        lambda where: started(where, "call", only_unfinished=True, **spans),
         lambda where: started(where, "call", **spans),
     ):
         assert ask(cluster) == ask(path)
