@@ -11,7 +11,7 @@ import click
 
 from receiver import clock, config
 from receiver.addresses import Location
-from receiver.cli.group import Number, err, main, progress, resumable
+from receiver.cli.group import Number, err, main, one_account, progress, resumable
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     metavar="V",
     help="Its version: number or tag.",
 )
-@click.option(
-    "--account", metavar="NAME", help="The account that pays; needed if there are several."
-)
+@one_account
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Stored with the call.")
 @click.option("--var", multiple=True, metavar="KEY=VALUE", help="Dynamic variable of the agent.")
 @click.option("--sip-header", multiple=True, metavar="X-NAME=VALUE", help="Custom SIP header.")

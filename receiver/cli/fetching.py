@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from receiver import clock, config
-from receiver.cli.group import Day, err, main, progress, resumable
+from receiver.cli.group import Day, err, main, progress, resumable, some_accounts
 from receiver.cli.tables import Column, print_table
 from receiver.errors import RetellError
 
@@ -168,7 +168,6 @@ _TO_CONTINUE = "What was fetched is stored; run the same command again to contin
 _SINCE = click.option("--since", type=Day(), metavar="DAY", help="First day, as YYYY-MM-DD.")
 _UNTIL = click.option("--until", type=Day(), metavar="DAY", help="Last day, included.")
 _AGENT = click.option("--agent", metavar="ID", help="Only calls and chats of this agent.")
-_ACCOUNT = click.option("--account", metavar="NAME", help="Only this account; all by default.")
 
 
 @main.command()
@@ -196,7 +195,7 @@ def drift(as_json: bool) -> None:
 @_SINCE
 @_UNTIL
 @_AGENT
-@_ACCOUNT
+@some_accounts
 def sync(
     since: datetime | None, until: datetime | None, agent: str | None, account: str | None
 ) -> None:
@@ -256,7 +255,7 @@ def _sync(
 @_SINCE
 @_UNTIL
 @_AGENT
-@_ACCOUNT
+@some_accounts
 @click.option("--fix", is_flag=True, help="Fetch what is missing, and report again.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every id.")
 def coverage(

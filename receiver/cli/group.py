@@ -22,6 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from receiver.errors import CallhouseError, FileUnusable, SettingsError
 
 err = Console(stderr=True, highlight=False)
+one_account = click.option(
+    "--account", metavar="NAME", help="The account; needed if there are several."
+)
+some_accounts = click.option("--account", metavar="NAME", help="Only this account; all by default.")
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from receiver import config
-from receiver.cli.group import main
+from receiver.cli.group import main, one_account
 from receiver.errors import NotAtRetell
 
 if TYPE_CHECKING:
     from receiver.retell.client import Answer, Retell
 
-_ACCOUNT = click.option(
-    "--account", metavar="NAME", help="The account; needed if there are several."
-)
 _CHAT = click.option("--chat", "is_chat", is_flag=True, help="The id is a chat's.")
 _YES = click.option("--yes", is_flag=True, help="Do not ask.")
 _ID = click.argument("id")
@@ -44,7 +41,7 @@ def retell() -> None:
     help="Let Retell delete what the setting excludes, for good.",
 )
 @_CHAT
-@_ACCOUNT
+@one_account
 @_YES
 def update(
     id: str,
@@ -84,7 +81,7 @@ def update(
 @retell.command()
 @_ID
 @_CHAT
-@_ACCOUNT
+@one_account
 @_YES
 def stop(id: str, is_chat: bool, account: str | None, yes: bool) -> None:
     """End an ongoing call or chat now.
@@ -103,7 +100,7 @@ def stop(id: str, is_chat: bool, account: str | None, yes: bool) -> None:
 @retell.command()
 @_ID
 @_CHAT
-@_ACCOUNT
+@one_account
 @_YES
 def analyse(id: str, is_chat: bool, account: str | None, yes: bool) -> None:
     """Analyse a call or chat again, which Retell charges for.
@@ -123,7 +120,7 @@ def analyse(id: str, is_chat: bool, account: str | None, yes: bool) -> None:
 @retell.command()
 @click.argument("call_id")
 @click.argument("text")
-@_ACCOUNT
+@one_account
 def say(call_id: str, text: str, account: str | None) -> None:
     """Tell the agent of an ongoing call something, and let it respond.
 
@@ -145,7 +142,7 @@ def say(call_id: str, text: str, account: str | None) -> None:
 @click.option("--at", type=click.DateTime(), help="When it begins, in CALLHOUSE_TIMEZONE.")
 @click.option("--window", multiple=True, metavar="9:00-17:30", help="When to call; repeatable.")
 @click.option("--day", multiple=True, help="On this weekday, such as Monday; repeatable.")
-@_ACCOUNT
+@one_account
 @_YES
 def batch(
     csv_file: Path,
@@ -191,7 +188,7 @@ def batch(
 
 
 @retell.command("account")
-@_ACCOUNT
+@one_account
 @click.option("--json", "as_json", is_flag=True, help="Print what Retell answers.")
 def show_account(account: str | None, as_json: bool) -> None:
     """Print the workspace of the key, its concurrency and its requested exports.

@@ -12,7 +12,7 @@ import click
 import httpx
 
 from receiver import config
-from receiver.cli.group import err, main, progress
+from receiver.cli.group import err, main, one_account, progress, some_accounts
 from receiver.cli.tables import print_table
 from receiver.errors import CallhouseError, RetellError, SettingsError
 
@@ -32,14 +32,8 @@ def webhook() -> None:
     """
 
 
-_ACCOUNT = click.option(
-    "--account", metavar="NAME", help="The account; needed if there are several."
-)
-_ACCOUNTS = click.option("--account", metavar="NAME", help="One account alone; all by default.")
-
-
 @webhook.command()
-@_ACCOUNTS
+@some_accounts
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(account: str | None, as_json: bool) -> None:
     """Show the webhook URL of each agent of each account.
@@ -81,7 +75,7 @@ def _print_webhooks(webhooks: list["AgentWebhook"]) -> None:
 @click.argument("url")
 @click.option("--agent", "agent_id", metavar="ID", help="The agent to set it for.")
 @click.option("--all", "all_agents", is_flag=True, help="Set it for every agent.")
-@_ACCOUNT
+@one_account
 def set_(url: str, agent_id: str | None, all_agents: bool, account: str | None) -> None:
     """Set the webhook URL of one agent, or of all.
 
@@ -113,7 +107,7 @@ def set_(url: str, agent_id: str | None, all_agents: bool, account: str | None) 
 
 @webhook.command()
 @click.argument("url", required=False)
-@_ACCOUNTS
+@some_accounts
 def test(url: str | None, account: str | None) -> None:
     """Post a signed test event to a webhook URL, by default each agent's, and report problems.
 

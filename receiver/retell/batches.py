@@ -83,4 +83,6 @@ def minutes(text: str) -> tuple[int, int]:
         start, end = 60 * h1 + m1, 60 * h2 + m2
         if m1 < 60 and m2 < 60 and start < end <= 1440:
             return start, end
-    raise SettingsError("--window is not a window", hint="Such as 9:00-17:30, within a day.")
+    raise SettingsError(
+        "--window is not a time window", hint="Write it as 9:00-17:30, within a day."
+    )
