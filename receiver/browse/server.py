@@ -29,7 +29,8 @@ from receiver.errors import CopyWithoutBodies, SettingsError
 from receiver.files import atomic_write, locked
 from receiver.jobs.storage import storage_of
 from receiver.store import Store, check_schema, keep_rolled_up, migrate
-from receiver.store.connection import limit_memory, return_freed_memory, sqlite3
+from receiver.store.connection import sqlite3
+from receiver.store.limits import limit_memory, return_freed_memory
 
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.

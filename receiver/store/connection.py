@@ -1,18 +1,18 @@
-"""Opening the SQLite file so that a commit is durable, and knowing which SQLite that is."""
+"""The SQLite file and its log: opened so that a commit is durable, and watched for replacement."""
 
-import ctypes
-import importlib
-import threading
+import os
+import shutil
+import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from receiver.errors import CopyWithoutBodies, ForeignDatabase, NotStored
+from receiver.files import atomic_write
 from receiver.store import sql
 
 if TYPE_CHECKING:
@@ -22,19 +22,6 @@ else:
     from sqlite_utils.utils import sqlite3
 
 
-# Numbers of SQLite's limits. Source: https://www.sqlite.org/c3ref/c_limit_attached.html
-_LENGTH, _SQL_LENGTH, _VDBE_OP, _ATTACHED = 0, 1, 5, 7
-_MAX_SQL_BYTES = 250_000
-_MAX_PROGRAM_STEPS = 250_000
-
-# A number of glibc's malloc.h, and the threshold that is its default.
-_MMAP_THRESHOLD, _MMAP_BYTES = -3, 128 * 1024
-
-# Called by SQLite with a new connection's handle, a place for a message, and its functions.
-_EXTENSION = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-# `limits`: those of the connection that this thread is opening.
-_opening = threading.local()
-_installing = threading.Lock()
 # How many steps of SQLite pass between two looks at the clock.
 _STEPS = 1000
 
@@ -259,69 +246,6 @@ def sqlite_version() -> str:
     return str(sqlite3.sqlite_version)
 
 
-def connect_bounded(path: Path, *, max_value_bytes: int) -> sqlite3.Connection:
-    """Open `path` for reading by any thread, for values up to this size. Raises sqlite3.Error."""
-    limits = {
-        _LENGTH: max_value_bytes,
-        _SQL_LENGTH: _MAX_SQL_BYTES,
-        _VDBE_OP: _MAX_PROGRAM_STEPS,
-        _ATTACHED: 0,
-    }
-    uri = f"file:{quote(str(path))}?mode=ro"
-    if hasattr(sqlite3.Connection, "setlimit"):
-        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
-        for number, value in limits.items():
-            connection.setlimit(number, value)
-        return connection
-    with _installing:
-        _install_limiter()
-    _opening.limits = limits
-    try:
-        return sqlite3.connect(uri, uri=True, check_same_thread=False)
-    finally:
-        del _opening.limits
-
-
-def limit_memory(max_bytes: int) -> None:
-    """Let all connections of this process together allocate no more; beyond it statements fail."""
-    connection = sqlite3.connect(":memory:")
-    connection.execute(f"PRAGMA hard_heap_limit = {max_bytes:d}")
-    connection.close()
-
-
-def return_freed_memory() -> None:
-    """Let the C library return each large block to the system as soon as it is freed.
-
-    glibc allocates blocks from 128 KiB on outside of the heap, until the first one is freed: then
-    those up to its size, at most 32 MiB, come from the heap, where small ones keep them from being
-    returned. Source: mallopt(3)
-    """
-    # Other systems have no mallopt.
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _MMAP_BYTES)
-
-
-@cache
-def _install_limiter() -> object:
-    """Let connections have the limits in `_opening`; return what must not be freed.
-
-    pysqlite3 has no setlimit, but exports the library's functions. SQLite calls an automatic
-    extension with the handle of each new connection, which is all that sqlite3_limit needs. The
-    extension stays for good: another thread that opens a connection may be about to call it.
-    """
-    library = ctypes.CDLL(importlib.import_module("pysqlite3._sqlite3").__file__)
-    library.sqlite3_limit.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
-
-    def limit(handle: int, _message: int, _api: int) -> int:
-        for number, value in getattr(_opening, "limits", {}).items():
-            library.sqlite3_limit(handle, number, value)
-        return 0
-
-    extension = _EXTENSION(limit)
-    library.sqlite3_auto_extension(extension)
-    return extension
-
-
 def damage(connection: Connection, *, seconds: float) -> str | None:
     """What `PRAGMA quick_check` finds; None if it finds nothing within `seconds`.
 
@@ -346,3 +270,181 @@ def damage(connection: Connection, *, seconds: float) -> str | None:
 def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether an error is caused by the content of the file, and so will not go away."""
     return result_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+# -- the write-ahead log ---------------------------------------------------------------------------
+
+# Processes that have a deleted log open continue to write to it: what they commit is lost when they
+# are killed. A process that opens the database then gets an empty log, beside an index that all
+# share and that is about the deleted one. So the log is copied back to its place from the open file
+# before anything else is written. Source of the formats: https://www.sqlite.org/walformat.html
+
+Identity = tuple[int, int] | None
+# Count, offset -> bytes, fewer at the end of the file.
+Reader = Callable[[int, int], bytes]
+
+_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
+# A checkpoint may restart the log between two reads.
+_READS = 5
+# Closing a file drops every lock that the process has on it, SQLite's included. So an index that
+# was opened here stays open.
+_indexes: dict[tuple[int, int], int] = {}
+
+
+def identity(path: Path) -> Identity:
+    """Device and inode of the file at `path`; None if there is none."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+class Log:
+    """The log that the newest connection to a database has opened, and its index.
+
+    Subclasses read the files: this log, the one that is in its place now, and the index.
+    """
+
+    def read(self, _count: int, _offset: int) -> bytes:
+        """Bytes of this log."""
+        raise NotImplementedError
+
+    def read_present(self, _count: int, _offset: int) -> bytes:
+        """Bytes of the log that is in its place now; none if there is none."""
+        raise NotImplementedError
+
+    def read_index(self, _count: int) -> bytes:
+        """The first bytes of the index."""
+        raise NotImplementedError
+
+    def put_back(self) -> None:
+        """Copy this log to its place, so that it is there after a power cut. Raises OSError."""
+        raise NotImplementedError
+
+    @property
+    def identity(self) -> Identity:
+        """Device and inode of this log."""
+        raise NotImplementedError
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the log or its index was deleted or replaced since."""
+        raise NotImplementedError
+
+    @property
+    def is_index_gone(self) -> bool:
+        """Whether its index was deleted or replaced since: processes then lock different files."""
+        return False
+
+    def close(self) -> None:
+        """Close the log."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether this log has what the index says; else another process has a deleted one."""
+        return any(self._has_all(self.read) for _ in range(_READS))
+
+    def restore(self) -> None:
+        """Copy the log back, if it is this one that is missing. The write lock must be held.
+
+        Raises OSError.
+        """
+        present = self.read_present(_HEADER_BYTES, 0)
+        is_there = self._has_all(self.read_present) or self._is_newer(present)
+        if not is_there and self._has_all(self.read):
+            self.put_back()
+
+    def _has_all(self, read: Reader) -> bool:
+        """Whether a log has the last frame that the index is about."""
+        index = self.read_index(40)
+        if len(index) < 40:
+            return True
+        page_bytes, frames = struct.unpack_from("=HI", index, 14)
+        salts = index[32:40]
+        if frames == 0:
+            return True
+        frame_bytes = _FRAME_HEADER_BYTES + (65536 if page_bytes == 1 else page_bytes)
+        last = _HEADER_BYTES + (frames - 1) * frame_bytes
+        return bool(read(8, 16) == salts and read(8, last + 8) == salts)
+
+    def _is_newer(self, header: bytes) -> bool:
+        """Whether a log was begun after this one: its first salt is one more each time."""
+        mine = self.read(_HEADER_BYTES, 0)
+        if len(header) < _HEADER_BYTES or len(mine) < _HEADER_BYTES or header[:4] not in _MAGIC:
+            return False
+        theirs, ours = (int.from_bytes(found[16:20]) for found in (header, mine))
+        return 0 < (theirs - ours) % 2**32 < 2**31
+
+
+class FileLog(Log):
+    """The log of a file on disk."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the log and the index of the database at `path`. Raises OSError."""
+        self._path = path.with_name(path.name + "-wal")
+        self._index_path = path.with_name(path.name + "-shm")
+        self._log = os.open(self._path, os.O_RDONLY)
+        self._log_identity = _identity_of(self._log)
+        try:
+            index = os.open(self._index_path, os.O_RDONLY)
+        except OSError:
+            os.close(self._log)
+            raise
+        self._index_identity = _identity_of(index)
+        self._index = _indexes.setdefault(self._index_identity, index)
+
+    def read(self, count: int, offset: int) -> bytes:
+        """Bytes of this log, which may be deleted."""
+        return os.pread(self._log, count, offset)
+
+    def read_present(self, count: int, offset: int) -> bytes:
+        """Bytes of the log that is in its place now."""
+        with suppress(FileNotFoundError), self._path.open("rb") as file:
+            file.seek(offset)
+            return file.read(count)
+        return b""
+
+    def read_index(self, count: int) -> bytes:
+        """The first bytes of the index."""
+        return os.pread(self._index, count, 0)
+
+    def put_back(self) -> None:
+        """Copy this log to its place."""
+        with (
+            atomic_write(self._path) as part,
+            open(os.dup(self._log), "rb") as source,
+            part.open("wb") as target,
+        ):
+            source.seek(0)
+            shutil.copyfileobj(source, target)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    @property
+    def identity(self) -> Identity:
+        """Device and inode of this log."""
+        return self._log_identity
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the log or its index was deleted or replaced since."""
+        return identity(self._path) != self._log_identity or self.is_index_gone
+
+    @property
+    def is_index_gone(self) -> bool:
+        """Whether its index was deleted or replaced since."""
+        return identity(self._index_path) != self._index_identity
+
+    def close(self) -> None:
+        """Close the log; SQLite has no locks on it."""
+        os.close(self._log)
+
+
+def _identity_of(descriptor: int) -> tuple[int, int]:
+    stat = os.fstat(descriptor)
+    return stat.st_dev, stat.st_ino

@@ -14,14 +14,16 @@ from receiver.errors import LogDeleted, SettingsError, StoreBusy, StoreReplaced,
 from receiver.store import protocols, sql
 from receiver.store.connection import (
     Connection,
+    FileLog,
+    Log,
     SavepointNeeded,
     connect,
     connect_readonly,
+    identity,
     is_busy,
     sqlite3,
 )
 from receiver.store.ingest import Outcome, Received, observe
-from receiver.store.log import FileLog, Log, identity
 from receiver.store.migrate import check, views_match
 from receiver.store.protocols import BUSY_SECONDS
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
-from receiver.store.connection import Connection, connect, sqlite3
-from receiver.store.log import Log
+from receiver.store.connection import Connection, Log, connect, sqlite3
 from receiver.store.store import Machine
 from tests.simulation.disk import IOERR, NAME, OK, Disk, Inode
 

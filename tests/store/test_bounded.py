@@ -6,14 +6,15 @@ import sys
 
 import pytest
 
-from receiver.store.connection import connect_bounded, sqlite3
+from receiver.store.connection import sqlite3
+from receiver.store.limits import connect_bounded
 
 LONG = "SELECT length(zeroblob(2000))"
 # Threads open connections of both kinds at once, as the pages of browse do.
 OPENING = """
 import sys, threading, time
 from pathlib import Path
-from receiver.store.connection import connect_bounded
+from receiver.store.limits import connect_bounded
 from receiver.store.connection import sqlite3
 
 def repeat(open):
@@ -50,7 +51,7 @@ def test_threads_open_both_kinds_at_once(db_path):
 # Prints how many MB are left of 200 MB that were freed, with small blocks between the large ones.
 FREEING = """
 from pathlib import Path
-from receiver.store.connection import return_freed_memory
+from receiver.store.limits import return_freed_memory
 
 def resident_mb():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 10**6
