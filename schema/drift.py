@@ -26,7 +26,7 @@ from schema.models import (
     Telephony,
     TokenUsage,
 )
-from schema.products import product_family
+from schema.products import KNOWN as KNOWN_PRODUCT
 from schema.transcript import UTTERANCE_ROLES
 
 # (place, what, name): "call_cost", "product", "mystery_fee".
@@ -201,7 +201,7 @@ def _cost(place: str, cost: CallCost | None) -> list[Unknown]:
     for product in cost.product_costs or ():
         if product is not None:
             found += _extra(place, product)
-            if product.product is not None and product_family(product.product) is None:
+            if product.product is not None and not KNOWN_PRODUCT.fullmatch(product.product):
                 found.append((place, "product", product.product))
     return found
 

@@ -6,6 +6,7 @@ Python and the views have one list.
 """
 
 import re
+from collections.abc import Iterable
 
 OTHER = "other"
 
@@ -36,18 +37,20 @@ FAMILIES = (
 )  # fmt: skip
 
 
-def _regex(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    parts = [".*".join(map(re.escape, pattern.split("%"))) for pattern in patterns]
-    return re.compile("|".join(parts), re.DOTALL)
+def _regex(patterns: Iterable[str]) -> re.Pattern[str]:
+    # Retell writes gpt-4o-mini and gpt_4o_mini.
+    parts = [re.escape(pattern).replace("_", "[-_]").replace("%", ".*") for pattern in patterns]
+    return re.compile("|".join(parts), re.ASCII | re.DOTALL | re.IGNORECASE)
 
 
 _COMPILED = {family: _regex(patterns) for family, patterns in _PATTERNS.items()}
+# A product of a known family.
+KNOWN = _regex(pattern for patterns in _PATTERNS.values() for pattern in patterns)
 
 
 def product_family(product: str) -> str | None:
-    """The family of a product, in either spelling (gpt-4o-mini, gpt_4o_mini); None if unknown."""
-    name = product.lower().replace("-", "_")
-    return next((f for f, pattern in _COMPILED.items() if pattern.fullmatch(name)), None)
+    """The family of a product, in either spelling; None if unknown."""
+    return next((f for f, pattern in _COMPILED.items() if pattern.fullmatch(product)), None)
 
 
 def family_sql(product: str) -> str:
