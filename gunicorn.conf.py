@@ -19,7 +19,7 @@ from receiver.errors import CallhouseError as _CallhouseError
 from receiver.errors import SettingsError as _SettingsError
 from receiver.store import keep_rolled_up as _keep_rolled_up
 from receiver.store import migrate as _migrate
-from receiver.webhook.logs import ShortMessages as _ShortMessages
+from receiver.webhook.health import ShortMessages as _ShortMessages
 
 # Only their owner can read the files that the receiver makes.
 _os.umask(0o077)

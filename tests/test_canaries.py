@@ -12,7 +12,7 @@ from tests.support import ROOT
 
 LEAKS = {
     "a log line": """
-    from receiver.webhook.logs import log
+    from receiver.webhook.health import log
     log(now_ms=0, stream=io.StringIO(), outcome="stored", error="to +13125550187")
 """,
     "an error's text": """
@@ -83,7 +83,7 @@ def test_leak_fails_a_run_whose_tests_pass(where):
 def test_run_without_a_leak_passes():
     said = """
     from receiver.errors import StoreBusy
-    from receiver.webhook.logs import log
+    from receiver.webhook.health import log
     log(now_ms=0, stream=io.StringIO(), outcome="stored", event="call_ended", entity_id="call_1")
     logging.getLogger("gunicorn.error").error("Worker exiting (pid: 14155550123)")
     StoreBusy("another process held the write lock too long")

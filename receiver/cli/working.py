@@ -27,7 +27,7 @@ def work(once: tuple[str, ...]) -> None:
     """
     from receiver.jobs.worker import Worker, functions
     from receiver.store import migrate
-    from receiver.webhook.logs import log
+    from receiver.webhook.health import log
 
     # Only their owner can read the files that jobs make.
     os.umask(0o077)

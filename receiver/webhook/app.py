@@ -37,8 +37,7 @@ from receiver.errors import (
 from receiver.jobs.schedule import intervals
 from receiver.store import AnyStore, Received, is_known, open_store, receive
 from receiver.store.outbox import Forward
-from receiver.webhook.health import Counters, DatabaseWatch, health, note, prometheus
-from receiver.webhook.logs import log
+from receiver.webhook.health import Counters, DatabaseWatch, health, log, note, prometheus
 from receiver.webhook.signature import (
     BODY_HEADER,
     OUTCOME_HEADER,

@@ -1,26 +1,36 @@
-"""Health of the warehouse: counters, the response of /healthz and the text of /metrics.
+"""What operators see of the receiver: log lines, counters, /healthz and /metrics.
+
+One log line per webhook has ids and numbers, never the content of a call: JSON for machines; on a
+terminal, columns for people.
 
 Counters are exact across workers and restarts: a memory-mapped file beside the database. If refused
 requests were counted in the database, anybody on the internet could cause disk syncs.
 """
 
 import fcntl
+import json
+import logging
 import mmap
 import os
 import shutil
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TextIO, TypeVar
 
 from receiver.addresses import Location
 from receiver.jobs.schedule import FAILING, OVERDUE, JobState, job_states
 from receiver.store.engine import engine
 from receiver.store.jobs import JobRow
+
+T = TypeVar("T")
 
 # One slot each. The order is fixed: names are appended, never moved.
 NAMES = (
@@ -326,3 +336,63 @@ def _job_lines(jobs: Iterable[JobState]) -> list[str]:
 
 def _seconds(at_ms: int | None) -> float | None:
     return None if at_ms is None else at_ms / 1000
+
+
+# -- log lines -------------------------------------------------------------------------------------
+
+# Longer values are cut.
+MAX_CHARACTERS = 200
+
+# name -> width on a terminal.
+_COLUMNS = {
+    "outcome": 11,
+    "event": 18,
+    "entity_id": 34,
+    "level": 1,
+    "bytes": 7,
+    "ms": 6,
+    "error": 0,
+}
+
+
+def log(*, now_ms: int, stream: TextIO | None = None, **fields: str | int | float | None) -> None:
+    """Write one line: the time and the fields that are not None."""
+    stream = stream or sys.stderr
+    at = datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    values = {name: _cut(value) for name, value in fields.items() if value is not None}
+    line = _columns(at, values) if stream.isatty() else json.dumps({"at": at, **values})
+    # One write per line, so that lines of several processes do not mix. The event is stored even if
+    # the log's disk is full.
+    with suppress(OSError):
+        stream.write(line + "\n")
+        stream.flush()
+
+
+class ShortMessages(logging.Filter):
+    """Cuts messages of other loggers, which may contain a header of 8 KB."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Accept every record, cut, and without the traceback of a failed connection."""
+        message = record.getMessage()
+        if record.exc_info and isinstance(record.exc_info[1], OSError):
+            message = f"{message} {type(record.exc_info[1]).__name__}"
+            record.exc_info = None
+        record.msg, record.args = _cut(message), None
+        return True
+
+
+def _cut(value: T) -> T | str:
+    if isinstance(value, str) and len(value) > MAX_CHARACTERS:
+        return value[: MAX_CHARACTERS - 1] + "…"
+    return value
+
+
+def _columns(at: str, values: dict[str, str | int | float]) -> str:
+    cells = []
+    for name, width in _COLUMNS.items():
+        value = values.get(name, "")
+        align = "<" if isinstance(value, str) else ">"
+        cells.append(f"{value:{align}{width}}")
+    # Ids come from the sender: no control characters may reach the terminal.
+    text = "  ".join([at[11:23], *cells]).rstrip()
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -17,7 +17,6 @@ from click.testing import CliRunner
 
 import receiver.errors
 import receiver.webhook.health
-import receiver.webhook.logs
 from tests.support import ROOT
 
 # A number as the wire writes it; any key, those that are wrong on purpose too.
@@ -43,7 +42,7 @@ def search(text: str, where: str) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Listen, before any test module imports what it tests."""
-    _listen(receiver.webhook.logs, "log", lambda _, said: search(repr(said), "a log line"))
+    _listen(receiver.webhook.health, "log", lambda _, said: search(repr(said), "a log line"))
     for name in ("health", "prometheus"):
         _listen(
             receiver.webhook.health,

@@ -3,7 +3,7 @@
 import io
 import json
 
-from receiver.webhook.logs import log
+from receiver.webhook.health import log
 from tests.support.webhooks import KEY, NOW_MS, post
 
 

@@ -32,8 +32,8 @@ ENDED = CALL | {
     },
 }
 # As it is today; it may only shrink.
-MAX_FILES = 15
-MAX_LINES = 1369
+MAX_FILES = 12
+MAX_LINES = 1365
 
 
 def traced(work) -> set:
