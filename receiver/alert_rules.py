@@ -25,7 +25,8 @@ COMPARED = MappingProxyType(
     }
 )
 UNITS = ("share", "ms", "cents", "number")
-DIGESTS = ("daily", "weekly")
+INTERVALS = ("daily", "weekly")
+ROLES = ("owner", "support", "operator")
 # In percent of a budget.
 BUDGET_LEVELS = MappingProxyType({50: "info", 80: "warning", 100: "critical"})
 _MAX_SECONDS = 366 * 86_400
@@ -35,6 +36,7 @@ _FIELDS = (
 )  # fmt: skip
 _TUNED = ("on", "severity", "interval", "title", "parameters")
 _SETTINGS = ("notify", "digest", "digest_hour", "pages", "rule", "budget")
+_DIGEST = ("name", "role", "every", "hour", "notify", "account", "agents", "metadata")
 _DEFAULTS = MappingProxyType(
     {"least_count": 30.0, "least_days": 5.0, "deviations": 4.0, "least_change": 0.1}
 )
@@ -84,15 +86,40 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class DigestSettings:
+    """A digest, when it is sent, and to which URLs: secrets. Without a role it is for everybody.
+
+    `grouping` is as for statements; its calls and chats are those of the groups `keys`.
+    """
+
+    name: str = ""
+    role: str | None = None
+    every: str = "daily"
+    hour: int = 8
+    notify: tuple[str, ...] = field(default=(), repr=False)
+    grouping: str | None = None
+    keys: tuple[str, ...] = ("",)
+
+    @property
+    def days(self) -> int:
+        """How many days one digest has."""
+        return 7 if self.every == "weekly" else 1
+
+
+@dataclass(frozen=True, slots=True)
 class AlertSettings:
     """The table [alerts]. `notify` are URLs of apprise: secrets."""
 
     rules: tuple[Rule, ...] = field(default_factory=shipped_rules)
     budgets: tuple[Budget, ...] = ()
     notify: tuple[str, ...] = field(default=(), repr=False)
-    digest: str | None = None
-    digest_hour: int = 8
+    digests: tuple[DigestSettings, ...] = ()
     pages: str | None = None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URLs of alerts and of every digest."""
+        return (*self.notify, *(url for digest in self.digests for url in digest.notify))
 
     def rule(self, name: str) -> Rule | None:
         """The rule with a name."""
@@ -102,21 +129,22 @@ class AlertSettings:
 def parse_alerts(value: Any) -> AlertSettings:
     """The table [alerts]. Raises ValueError with a message for a person."""
     require_known(table(value, "alerts"), _SETTINGS, "[alerts]")
-    notify = value.get("notify", [])
-    if not isinstance(notify, list) or not all(_is_url(each) for each in notify):
-        raise ValueError("alerts.notify must be a list of URLs, such as apprise takes")
-    digest = value.get("digest")
-    if digest not in (None, *DIGESTS):
-        raise ValueError('alerts.digest must be "daily" or "weekly"')
+    notify = _urls(value.get("notify", []), "alerts.notify")
     require_int(value.get("digest_hour", 8), 0, 23, "alerts.digest_hour")
+    default = DigestSettings(hour=value.get("digest_hour", 8), notify=notify)
     return AlertSettings(
         rules=_rules(value.get("rule", [])),
         budgets=_budgets(value.get("budget", [])),
-        notify=tuple(dict.fromkeys(notify)),
-        digest=digest,
-        digest_hour=value.get("digest_hour", 8),
+        notify=notify,
+        digests=_digests(value.get("digest", []), default),
         pages=url(value["pages"], "alerts.pages") if "pages" in value else None,
     )
+
+
+def _urls(value: Any, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(_is_url(each) for each in value):
+        raise ValueError(f"{what} must be a list of URLs, such as apprise takes")
+    return tuple(dict.fromkeys(value))
 
 
 def _is_url(value: Any) -> bool:
@@ -215,18 +243,53 @@ def _budget(name: str, value: dict[str, Any]) -> Budget:
     dollars: Any = value.get("dollars")
     if not _is_number(dollars) or dollars <= 0:
         raise ValueError(f"dollars of {where} must be a number above 0")
-    subjects = [key for key in ("account", "agent", "metadata") if key in value]
-    if len(subjects) > 1:
-        raise ValueError(f"{where} is for one of account, agent and metadata")
-    if not subjects:
-        return Budget(name, dollars)
-    kind: str = subjects[0]
+    grouping, (key,) = _subject(value, "agent", where)
+    return Budget(name, dollars, grouping, key)
+
+
+def _digests(value: Any, default: DigestSettings) -> tuple[DigestSettings, ...]:
+    """`digest` is a word for one digest, or the tables [[alerts.digest]]."""
+    if isinstance(value, str):
+        if value not in INTERVALS:
+            raise ValueError('alerts.digest must be "daily" or "weekly"')
+        return (replace(default, every=value),)
+    found = named_tables(value, "[[alerts.digest]]", "digests")
+    return tuple(_digest(name, each, default) for name, each in found.items())
+
+
+def _digest(name: str, value: dict[str, Any], default: DigestSettings) -> DigestSettings:
+    require_known(value, _DIGEST, "[[alerts.digest]]")
+    where = f"the digest {name}"
+    for key, known in (("role", ROLES), ("every", INTERVALS)):
+        if value.get(key, known[0]) not in known:
+            raise ValueError(f"{key} of {where} must be one of {', '.join(known)}")
+    require_int(value.get("hour", 0), 0, 23, f"hour of {where}")
+    grouping, keys = _subject(value, "agents", where)
+    if grouping and value.get("role") == "operator":
+        raise ValueError(f"{where} is for the operator: it cannot be limited to {grouping}")
+    chosen: dict[str, Any] = {key: value[key] for key in ("role", "every", "hour") if key in value}
+    if "notify" in value:
+        chosen["notify"] = _urls(value["notify"], f"notify of {where}")
+    return replace(default, name=name, grouping=grouping, keys=keys, **chosen)
+
+
+def _subject(value: dict[str, Any], agents: str, where: str) -> tuple[str | None, tuple[str, ...]]:
+    """The grouping and the groups that a table is limited to. `agents` is a list or `agent` one."""
+    names = [key for key in ("account", agents, "metadata") if key in value]
+    if len(names) > 1:
+        raise ValueError(f"{where} is for one of account, {agents} and metadata")
+    if not names:
+        return None, ("",)
+    kind: str = names[0]
     subject = value[kind]
     if kind == "metadata":
         if not isinstance(subject, dict) or len(subject) != 1:
             raise ValueError(f'metadata of {where} must be like {{ client = "Acme" }}')
         [(key, subject)] = subject.items()
         kind = f"metadata.{key}"
-    if not isinstance(subject, str) or not subject:
+    keys = subject if kind == "agents" and isinstance(subject, list) else [subject]
+    if (kind == "agents" and not isinstance(subject, list)) or not keys:
+        raise ValueError(f"agents of {where} must be a list of ids")
+    if not all(isinstance(each, str) and each for each in keys):
         raise ValueError(f"{kind} of {where} must be text")
-    return Budget(name, dollars, kind, subject)
+    return "agent" if kind == "agents" else kind, tuple(dict.fromkeys(keys))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from receiver.alert_rules import Budget, parse_alerts, shipped_rules
+from receiver.alert_rules import Budget, DigestSettings, parse_alerts, shipped_rules
 
 MINE = {"name": "mine", "sql": "SELECT 1 AS key"}
 
@@ -42,6 +42,21 @@ def test_budget_is_of_one_subject():
     )
 
 
+def test_digest_is_a_word_or_tables():
+    one = parse_alerts({"digest": "weekly", "digest_hour": 7, "notify": ["json://a"]})
+    assert one.digests == (DigestSettings(every="weekly", hour=7, notify=("json://a",)),)
+    several = [
+        {"name": "owner", "role": "owner", "every": "weekly", "account": "acme"},
+        {"name": "two", "hour": 6, "agents": ["a", "b"], "notify": ["json://b"]},
+        {"name": "acme", "metadata": {"client": "Acme"}},
+    ]
+    assert parse_alerts({"digest": several, "notify": ["json://a"]}).digests == (
+        DigestSettings("owner", "owner", "weekly", 8, ("json://a",), "account", ("acme",)),
+        DigestSettings("two", None, "daily", 6, ("json://b",), "agent", ("a", "b")),
+        DigestSettings("acme", None, "daily", 8, ("json://a",), "metadata.client", ("Acme",)),
+    )
+
+
 @pytest.mark.parametrize(
     ("alerts", "message"),
     [
@@ -68,6 +83,16 @@ def test_budget_is_of_one_subject():
         ({"budget": [{"name": "a", "dollars": 1, "agent": "x", "account": "y"}]}, "one of"),
         ({"budget": [{"name": "a", "dollars": 1, "metadata": "x"}]}, "client"),
         ({"budget": [{"name": "a", "dollars": 1}] * 2}, "two budgets of"),
+        ({"digest": "hourly"}, "daily"),
+        ({"digest": {"name": "a"}}, "two brackets"),
+        ({"digest": [{"name": "a", "role": "boss"}]}, "role of the digest a"),
+        ({"digest": [{"name": "a", "every": "secret"}]}, "every of the digest a"),
+        ({"digest": [{"name": "a", "hour": 24}]}, "hour of the digest a"),
+        ({"digest": [{"name": "a", "agents": "secret"}]}, "a list of ids"),
+        ({"digest": [{"name": "a", "agents": []}]}, "a list of ids"),
+        ({"digest": [{"name": "a", "agents": ["x"], "account": "y"}]}, "one of"),
+        ({"digest": [{"name": "a", "role": "operator", "account": "y"}]}, "cannot be limited"),
+        ({"digest": [{"name": "a", "notify": ["secret"]}]}, "notify of the digest a"),
     ],
 )
 def test_mistakes_are_named_without_values(alerts, message):

@@ -16,7 +16,7 @@ from receiver.cli.tables import print_table
 from receiver.errors import NotStored, SettingsError
 
 if TYPE_CHECKING:
-    from receiver.alert_rules import Rule
+    from receiver.alert_rules import DigestSettings, Rule
     from receiver.config import Settings
 
 _DAY_MS = 86_400_000
@@ -178,6 +178,16 @@ def _rule(settings: "Settings", name: str) -> "Rule":
     return found
 
 
+def _digest(settings: "Settings", name: str) -> "DigestSettings":
+    digests = settings.file.alerts.digests
+    found = next((each for each in digests if each.name == name), None)
+    if found is None:
+        names = ", ".join(filter(None, (each.name for each in digests)))
+        hint = f"The digests are: {names}." if names else "[[alerts.digest]] adds one."
+        raise SettingsError(f"there is no digest {name}", hint=hint)
+    return found
+
+
 def _ids(settings: "Settings", begins: tuple[str, ...]) -> list[str]:
     """The open alerts whose ids begin like these. Raises NotStored."""
     from receiver.store.alerts import read_alerts
@@ -203,6 +213,9 @@ def _ids(settings: "Settings", begins: tuple[str, ...]) -> list[str]:
 )
 @click.option("--week", is_flag=True, help="The seven days until that day.")
 @click.option(
+    "--name", metavar="NAME", help="A digest of [[alerts.digest]]; everything by default."
+)
+@click.option(
     "--to",
     "target",
     default="-",
@@ -216,23 +229,32 @@ def _ids(settings: "Settings", begins: tuple[str, ...]) -> list[str]:
     default="text",
     help="The format in which it is printed.",
 )
-def digest(day: str | None, week: bool, target: str, format_: str) -> None:
-    """Print or send a digest: figures, worst calls, new versions, budgets and open alerts.
+def digest(day: str | None, week: bool, name: str | None, target: str, format_: str) -> None:
+    """Print or send a digest: figures, costs, new versions, worst calls and open alerts.
 
-    The worker sends it daily or weekly, if `digest` of [alerts] in callhouse.toml says so.
+    The worker sends those that [alerts] in callhouse.toml has, daily or weekly.
 
     \b
     Examples:
       callhouse digest
       callhouse digest --day 2026-10-31 --week --format html
+      callhouse digest --name owner
     """
     from receiver.jobs.alerts import pages_url
-    from receiver.jobs.digest import as_html, as_text, message_of, parse_day, read_digest
+    from receiver.jobs.digest import (
+        EVERYTHING,
+        as_html,
+        as_text,
+        message_of,
+        parse_day,
+        read_digest,
+    )
     from receiver.jobs.notify import send
 
     settings, now_ms = config.load(), clock.now_ms()
     last = parse_day(day, settings, now_ms=now_ms)
-    found = read_digest(settings, last, days=7 if week else 1)
+    of = _digest(settings, name) if name else EVERYTHING
+    found = read_digest(settings, last, of, days=7 if week else of.days, now_ms=now_ms)
     if target == "-":
         base = pages_url(settings.file)
         is_html = format_ == "html"

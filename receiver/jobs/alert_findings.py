@@ -5,7 +5,7 @@ In: a rule, settings and a time. Out: findings. Everything but the sources `heal
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -296,15 +296,17 @@ def _backup(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
         yield Finding(rule.name, "", text, rule.severity, {"at": done}, "/-/status")
 
 
-def read_budgets(settings: Settings, *, now_ms: int) -> Iterator[tuple[Budget, Spending]]:
-    """Each budget with what its subject cost. Raises what `reading` raises."""
-    for budget in settings.file.alerts.budgets:
+def read_budgets(
+    settings: Settings, budgets: Iterable[Budget], *, now_ms: int
+) -> Iterator[tuple[Budget, Spending]]:
+    """Budgets with what their subjects cost. Raises what `reading` raises."""
+    for budget in budgets:
         yield (
             budget,
             read_spending(
                 settings.database,
                 budget.grouping,
-                budget.key,
+                [budget.key],
                 timezone=settings.timezone,
                 now_ms=now_ms,
             ),
@@ -313,7 +315,7 @@ def read_budgets(settings: Settings, *, now_ms: int) -> Iterator[tuple[Budget, S
 
 def _budget(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
     """Each budget that has reached a level, with the day on which all of it will be spent."""
-    for budget, spent in read_budgets(settings, now_ms=now_ms):
+    for budget, spent in read_budgets(settings, settings.file.alerts.budgets, now_ms=now_ms):
         percent = spent.percent_of(budget.dollars)
         reached = [level for level in BUDGET_LEVELS if percent >= level]
         if not reached:

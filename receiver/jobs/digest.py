@@ -1,33 +1,33 @@
-"""The digest: a day or a week in figures, worst calls, new versions, budgets and open alerts.
+"""Digests: a day or a week in figures and lists, for everybody or a role, of all calls or some.
 
-In: views, as of a day. Out: text and HTML without personal data, with links that ask for a login.
-The job writes it as a message to each URL of the configuration, once for each day.
+In: views and tables, as of a day. Out: text and HTML without personal data, with links that ask
+for a login. The job writes each as a message to each of its URLs, once for each day.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from receiver.clock import format_duration, midnight_ms
+from receiver.alert_rules import DigestSettings
 from receiver.config import Settings
 from receiver.errors import SettingsError
-from receiver.jobs.alert_findings import read_budgets, write
+from receiver.jobs.alert_findings import write
 from receiver.jobs.alerts import pages_url
+from receiver.jobs.digest_sections import PAST_DAYS, SECTIONS, Entry, Scope
 from receiver.jobs.notify import target_of
 from receiver.jobs.worker import Run
-from receiver.store.alerts import Message, has_message, put_messages, read_alerts
+from receiver.store.alerts import Message, has_message, put_messages
 from receiver.store.engine import reading
-from receiver.store.protocols import Connection
 from schema.sql.macros import plain
 from schema.statistics import Estimate, difference, mean, share
 
-PAST_DAYS = 28
+EVERYTHING = DigestSettings()
 # With fewer calls on either side, no difference is shown.
 MIN_CALLS = 30
-_WORST, _ALERTS = 5, 10
-# Sums of some days: they have the columns of daily_calls.
+# Sums of some days.
 _SUMS = plain("""
 SELECT
     coalesce(sum(h.calls), 0) AS calls,
@@ -40,29 +40,19 @@ SELECT
     sum(h.e2e_p50_ms_sum) AS answer_ms,
     sum(h.e2e_p50_ms_squares) AS answer_squares,
     sum(h.e2e_p50_count) AS answers
-FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
-WHERE h.day >= ? AND h.day <= ?
+FROM ({calls}) h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
 """)
-_WORST_CALLS = plain("""
-SELECT c.call_id, coalesce(c.agent_name, c.agent_id), lower(a.user_sentiment), c.duration_ms
-FROM calls c JOIN analyses a ON a.call_id = c.call_id
-WHERE call_time(c) >= ? AND call_time(c) < ? AND a.call_successful = 0
-ORDER BY
-    CASE WHEN lower(a.user_sentiment) = 'negative' THEN 0 ELSE 1 END,
-    coalesce(c.duration_ms, 0) DESC, c.call_id
-LIMIT ?
-""")
-_OLDEST = "SELECT min(day) FROM daily_calls WHERE day >= ?"
-# Versions whose first call is of these days, of agents that had calls before.
-_NEW_VERSIONS = """
-SELECT agent_id, agent_version, max(agent_name), sum(calls) FROM daily_calls
-WHERE day <= :last AND agent_version IS NOT NULL AND agent_id IN (
-    SELECT agent_id FROM daily_calls WHERE day < :first AND agent_id IS NOT NULL
-)
-GROUP BY agent_id, agent_version
-HAVING min(day) >= :first
-ORDER BY agent_id, agent_version
-"""
+_SUM_NAMES = re.findall(r" AS (\w+)", _SUMS)
+# Role -> its figures and lists, in their order. None is for everybody.
+_ROLES: dict[str | None, tuple[str, str]] = {
+    None: (
+        "Calls, Minutes, Cost, Success, Negative, Time to answer",
+        "alerts month budgets versions calls reviews",
+    ),
+    "owner": ("Calls, Minutes, Cost, Cost of a minute, Success", "month budgets versions"),
+    "support": ("Calls, Success, Negative, Time to answer", "calls negative reviews"),
+    "operator": ("Calls, Minutes", "alerts deliveries coverage jobs disk"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,67 +65,44 @@ class Figure:
     word: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Digest:
-    """The content of a digest. `calls`, `versions`, `budgets` and `alerts` are texts with links."""
+    """The content of a digest: figures, and lists by their headings. None is empty."""
 
     title: str
-    figures: list[Figure] = field(default_factory=list)
-    calls: list[tuple[str, str]] = field(default_factory=list)
-    versions: list[tuple[str, str]] = field(default_factory=list)
-    budgets: list[tuple[str, str]] = field(default_factory=list)
-    alerts: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def sections(self) -> list[tuple[str, list[tuple[str, str]]]]:
-        """The lists that have entries, with their headings."""
-        found = {
-            "Open alerts": self.alerts,
-            "Budgets": self.budgets,
-            "New versions": self.versions,
-            "Calls to listen to": self.calls,
-        }
-        return [(name, entries) for name, entries in found.items() if entries]
+    figures: list[Figure]
+    sections: dict[str, list[Entry]]
 
 
-def read_digest(settings: Settings, last: date, *, days: int = 1) -> Digest:
-    """The digest of a day, or of the days until it. Raises what `reading` raises."""
-    zone = ZoneInfo(settings.timezone)
+def read_digest(
+    settings: Settings,
+    last: date,
+    of: DigestSettings = EVERYTHING,
+    *,
+    days: int = 1,
+    now_ms: int,
+) -> Digest:
+    """A digest of a day, or of the days until it. Raises what `reading` and `read_status` raise."""
     first = last - timedelta(days=days - 1)
-    since, until = (midnight_ms(day, zone) for day in (first, last + timedelta(days=1)))
-    title = last.isoformat() if days == 1 else f"{first} to {last}"
-    found = Digest(f"Calls of {title}")
+    figures, lists = _ROLES[of.role]
     with reading(settings.database) as connection:
-        now = _sums(connection, first, last)
-        before = first - timedelta(days=PAST_DAYS)
-        past = _sums(connection, before, first - timedelta(days=1))
-        [oldest] = connection.execute(_OLDEST, (before.isoformat(),)).fetchone()
-        past_days = (first - date.fromisoformat(oldest)).days if oldest else 0
-        found.figures = compare_sums(now, past, days / past_days if past_days > 0 else 0.0)
-        for call_id, agent, sentiment, duration in connection.execute(
-            _WORST_CALLS, (since, until, _WORST)
-        ).fetchall():
-            words = ["not successful", *(["negative"] if sentiment == "negative" else [])]
-            length = format_duration((duration or 0) / 1000)
-            text = f"{agent or 'Unknown agent'}: {' and '.join(words)}, {length}"
-            found.calls.append((text, f"/-/call/{call_id}"))
-        bounds = {"first": first.isoformat(), "last": last.isoformat()}
-        for agent_id, version, name, calls in connection.execute(_NEW_VERSIONS, bounds).fetchall():
-            text = f"{name or agent_id}, version {version}: {int(calls):,} calls"
-            found.versions.append((text, f"/-/dashboards/versions?agent={agent_id}"))
-        alerts = [a for a in read_alerts(connection) if not a.cause]
-    found.alerts = [
-        (f"{alert.severity.capitalize()}: {alert.text}", f"/-/alerts#alert-{alert.alert_id}")
-        for alert in alerts[:_ALERTS]
-    ]
-    found.budgets = _budgets(settings, until - 1)
-    return found
+        scope = Scope(connection, settings, of, first, last, now_ms)
+        now = _sums(scope, first, last)
+        past = _sums(scope, first - timedelta(days=PAST_DAYS), first - timedelta(days=1))
+        part = days / scope.past_days if scope.past_days else 0.0
+        found = compare_sums(now, past, part)
+        sections = {SECTIONS[name][0]: SECTIONS[name][1](scope) for name in lists.split()}
+    dates = f"{last}" if days == 1 else f"{first} to {last}"
+    return Digest(
+        f"{of.name}: calls of {dates}" if of.name else f"Calls of {dates}",
+        [figure for figure in found if figure.name in figures.split(", ")],
+        {heading: entries for heading, entries in sections.items() if entries},
+    )
 
 
-def _sums(connection: Connection, first: date, last: date) -> dict[str, Any]:
-    found = connection.execute(_SUMS, (first.isoformat(), last.isoformat()))
-    names = [column[0] for column in found.description]
-    return dict(zip(names, (float(v or 0) for v in found.fetchone()), strict=True))
+def _sums(scope: Scope, first: date, last: date) -> dict[str, Any]:
+    [values] = scope.read(_SUMS, scope.days(first, last))
+    return dict(zip(_SUM_NAMES, (float(value or 0) for value in values), strict=True))
 
 
 def compare_sums(now: Mapping[str, float], past: Mapping[str, float], part: float) -> list[Figure]:
@@ -150,6 +117,9 @@ def compare_sums(now: Mapping[str, float], past: Mapping[str, float], part: floa
         Figure("Minutes", minutes, usual("duration_ms", "{:,.0f}", 60_000)),
         Figure("Cost", f"${now['cost_cents'] / 100:,.2f}", usual("cost_cents", "${:,.2f}", 100)),
     ]
+    of_now, of_past = (_cents_of_a_minute(of) for of in (now, past))
+    if of_now:
+        figures.append(Figure("Cost of a minute", of_now, of_past))
     pairs: tuple[tuple[str, int, str, Callable[[Mapping[str, float]], Estimate | None]], ...] = (
         ("Success", 1, "share", lambda of: share(of["successful"], int(of["judged"]))),
         ("Negative", -1, "share", lambda of: share(of["negative"], int(of["with_sentiment"]))),
@@ -159,12 +129,16 @@ def compare_sums(now: Mapping[str, float], past: Mapping[str, float], part: floa
         ),
     )  # fmt: skip
     for name, better, unit, estimate in pairs:
-        of_now, of_past = estimate(now), estimate(past)
-        if of_now is not None:
-            before = "" if of_past is None else write(of_past.value, unit)
-            word = _word(of_past, of_now, better)
-            figures.append(Figure(name, write(of_now.value, unit), before, word))
+        new, old = estimate(now), estimate(past)
+        if new is not None:
+            before = "" if old is None else write(old.value, unit)
+            figures.append(Figure(name, write(new.value, unit), before, _word(old, new, better)))
     return figures
+
+
+def _cents_of_a_minute(of: Mapping[str, float]) -> str:
+    minutes = of["duration_ms"] / 60_000
+    return write(of["cost_cents"] / minutes, "cents") if minutes else ""
 
 
 def _word(past: Estimate | None, now: Estimate, better: int) -> str:
@@ -177,23 +151,13 @@ def _word(past: Estimate | None, now: Estimate, better: int) -> str:
     return "better" if (change.low > 0) == (better > 0) else "worse"
 
 
-def _budgets(settings: Settings, now_ms: int) -> list[tuple[str, str]]:
-    found = []
-    for budget, spent in read_budgets(settings, now_ms=now_ms):
-        percent, end = spent.percent_of(budget.dollars), spent.day_of(budget.dollars)
-        rest = f"; all of it on {end}" if end and percent < 100 else ""
-        text = f"{budget.name}: ${spent.cents / 100:,.2f} of ${budget.dollars:,.2f}"
-        found.append((f"{text} ({percent:.0f} %){rest}", f"/-/statement?month={spent.month}"))
-    return found
-
-
 def as_text(digest: Digest, base: str | None) -> str:
     """The digest as text, which reads well in a chat too."""
     lines = []
     for figure in digest.figures:
         usual = f" (usually {figure.usual}{', ' + figure.word if figure.word else ''})"
         lines.append(f"{figure.name}: {figure.value}{usual if figure.usual else ''}")
-    for heading, entries in digest.sections:
+    for heading, entries in digest.sections.items():
         lines += ["", heading]
         lines += [f"- {text}{f' {base}{link}' if base else ''}" for text, link in entries]
     return "\n".join(lines)
@@ -221,18 +185,23 @@ def message_of(
 
 
 def run_digest(run: Run) -> None:
-    """Write the digest of yesterday, or on Mondays of the last week, unless it was written."""
-    of = run.settings.file.alerts
+    """Write the digests that are due: of yesterday, or on Mondays of the last week."""
+    for of in run.settings.file.alerts.digests:
+        run.check()
+        _write_if_due(run, of)
+
+
+def _write_if_due(run: Run, of: DigestSettings) -> None:
     now_ms = run.now_ms()
     now = datetime.fromtimestamp(now_ms / 1000, ZoneInfo(run.settings.timezone))
-    if now.hour < of.digest_hour or (of.digest == "weekly" and now.weekday() != 0):
+    if now.hour < of.hour or (of.every == "weekly" and now.weekday() != 0) or not of.notify:
         return
     last = now.date() - timedelta(days=1)
-    message_id = f"digest-{last.isoformat()}"
+    message_id = "-".join(["digest", *filter(None, [of.name]), last.isoformat()])
     with reading(run.settings.database) as connection:
         if has_message(connection, message_id):
             return
-    digest = read_digest(run.settings, last, days=7 if of.digest == "weekly" else 1)
+    digest = read_digest(run.settings, last, of, days=of.days, now_ms=now_ms)
     put_messages(
         run.store,
         [message_of(run.settings, digest, message_id, url, now_ms=now_ms) for url in of.notify],

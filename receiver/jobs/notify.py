@@ -31,7 +31,7 @@ def deliver(run: Run) -> list[str]:
         due = due_messages(connection, now_ms=run.now_ms())
     if not due:
         return []
-    urls = {target_of(url): url for url in run.settings.file.alerts.notify}
+    urls = {target_of(url): url for url in run.settings.file.alerts.urls}
     failed = 0
     for message in due:
         run.check()

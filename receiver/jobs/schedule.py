@@ -29,7 +29,7 @@ def intervals(settings: Settings) -> dict[str, int]:
         "sync": has_api,
         "coverage": has_api,
         "forward": settings.file.forward,
-        "digest": settings.file.alerts.digest and settings.file.alerts.notify,
+        "digest": any(each.notify for each in settings.file.alerts.digests),
         "backup": settings.file.backup.to,
     }
     return {

@@ -6,7 +6,7 @@ Its sums are stored then, so that its statement stays the same; what changes lat
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -70,11 +70,10 @@ FROM calls c WHERE call_time(c) >= :since AND call_time(c) < :until
 # The cost of each quarter of an hour, of which days of any time zone consist.
 _QUARTERS = plain("""
 SELECT call_time(c) / 900000 AS quarter, sum(c.combined_cost_cents)
-FROM calls c WHERE call_time(c) >= :since AND call_time(c) < :until AND {key} = :key
+FROM calls c WHERE call_time(c) >= :since AND call_time(c) < :until AND {condition}
 GROUP BY call_time(c) / 900000
 """)
 _CHAT_TIMES = _CHATS.replace("SELECT ", plain("SELECT call_time(c), "), 1)
-_DAYS = "SELECT day, cost_dollars FROM daily_summary WHERE day >= ? AND day <= ?"
 _CLOSED = (
     "SELECT closed_at, sums FROM statements WHERE month = ? AND grouped_by = ? AND timezone = ?"
 )
@@ -131,7 +130,10 @@ def read_month(
         [missing] = connection.execute(_MISSING, days).fetchone()
         not_final, transferred, gone = connection.execute(_EXPLAINED, bounds).fetchone()
         closed = connection.execute(_CLOSED, (month, grouping or "", timezone)).fetchone()
-        predicted = _forecast(connection, zone, now_ms) if since <= now_ms < until else None
+    predicted = None
+    if since <= now_ms < until:
+        spending = read_spending(where, None, [""], timezone=timezone, now_ms=now_ms)
+        predicted = spending.forecast
     if close and closed is None and now_ms >= until and not unsettled:
         sums = billing.dump(groups, lambda key: _stored_key(grouping, key))
         closed = (now_ms, sums)
@@ -201,6 +203,13 @@ def _key(grouping: str | None) -> tuple[str, dict[str, Any]]:
     return _KEYS[grouping], {}
 
 
+def of_groups(grouping: str | None, keys: Collection[str]) -> tuple[str, dict[str, Any]]:
+    """The condition for a call `c` of some groups, and its parameters."""
+    column, named = _key(grouping)
+    values = {f"key_{number}": key for number, key in enumerate(keys)}
+    return f"{column} IN ({', '.join(f':{name}' for name in values)})", named | values
+
+
 def _add_chat(
     groups: dict[str, Sums],
     grouping: str | None,
@@ -231,16 +240,9 @@ def _days_of_forecast(zone: ZoneInfo, now_ms: int) -> tuple[date, date]:
     return min(today.replace(day=1), today - timedelta(days=billing.FORECAST_DAYS)), today
 
 
-def _forecast(connection: Connection, zone: ZoneInfo, now_ms: int) -> billing.Forecast | None:
-    since, today = _days_of_forecast(zone, now_ms)
-    found = connection.execute(_DAYS, (since.isoformat(), today.isoformat())).fetchall()
-    days = {date.fromisoformat(day): 100 * (dollars or 0.0) for day, dollars in found}
-    return billing.forecast(days, today)
-
-
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What a group cost: cents of each day, the month that `today` is in and what it cost."""
+    """What groups cost: cents of each day, the month that `today` is in and what it cost."""
 
     today: date
     days: Mapping[date, float]
@@ -256,6 +258,11 @@ class Spending:
         month = [c for day, c in self.days.items() if f"{day:%Y-%m}" == self.month]
         return round(sum(month), 6)
 
+    @property
+    def forecast(self) -> billing.Forecast | None:
+        """What the month will have cost; None with too few days before today."""
+        return billing.forecast(self.days, self.today)
+
     def percent_of(self, dollars: float) -> float:
         """How many percent of a budget the month cost until now."""
         return self.cents / dollars
@@ -266,17 +273,16 @@ class Spending:
 
 
 def read_spending(
-    where: Location, grouping: str | None, key: str, *, timezone: str, now_ms: int
+    where: Location, grouping: str | None, keys: Collection[str], *, timezone: str, now_ms: int
 ) -> Spending:
-    """What the calls and chats of a group cost this month and in the weeks before.
+    """What the calls and chats of groups cost this month and in the weeks before.
 
-    `grouping` is as for `read_month`, `key` the group. Raises what `reading` raises.
+    `grouping` is as for `read_month`, `keys` are the groups. Raises what `reading` raises.
     """
     zone = ZoneInfo(timezone)
     first, today = _days_of_forecast(zone, now_ms)
     bounds = {"since": midnight_ms(first, zone), "until": now_ms}
-    column, named = _key(grouping)
-    named |= bounds | {"key": key}
+    condition, named = of_groups(grouping, keys)
     days: dict[date, float] = {}
 
     def add(at_ms: int, cents: float | None) -> None:
@@ -284,11 +290,13 @@ def read_spending(
         days[day] = days.get(day, 0.0) + (cents or 0.0)
 
     with reading(where) as connection:
-        for quarter, cents in connection.execute(_QUARTERS.format(key=column), named).fetchall():
+        quarters = connection.execute(_QUARTERS.format(condition=condition), named | bounds)
+        for quarter, cents in quarters.fetchall():
             add(quarter * 900_000, cents)
         for at_ms, *row in connection.execute(_CHAT_TIMES, bounds).fetchall():
             found: dict[str, Sums] = {}
             _add_chat(found, grouping, *row)
-            if key in found:
-                add(at_ms, float(found[key].total))
+            for key, sums in found.items():
+                if key in keys:
+                    add(at_ms, float(sums.total))
     return Spending(today, days)

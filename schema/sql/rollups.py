@@ -115,6 +115,15 @@ SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
         figures = self.figures.replace(_HOUR, "CAST(:hour AS BIGINT)")
         return plain(f"WITH remaining_calls AS ({calls})\n{figures}")
 
+    def of_calls(self, condition: str) -> str:
+        """The SELECT of the figures of the calls `c` that meet a condition, without hour or day."""
+        figures = self.figures.replace(_HOUR, "CAST(0 AS BIGINT)")
+        return plain(
+            f"WITH remaining_calls AS (SELECT c.* FROM calls c WHERE {condition}),\n"
+            f"counted ({', '.join(self.columns)}) AS (\n{figures}\n)\n"
+            f"SELECT {self._rest} FROM counted"
+        )
+
     @property
     def of_the_day(self) -> str:
         """The SELECT of what the table of days holds of the hours from `:since` until `:until`."""

@@ -151,6 +151,13 @@ def test_this_month_has_a_forecast(store, database):
     assert read(database, month="2026-09", now_ms=now_ms).forecast is None
 
 
+def test_forecast_counts_chats(store, database):
+    for n in range(20):
+        stored(store, chat(f"c{n}", SINCE + n * DAY_MS, {"chat": 100.0}))
+    found = read(database, now_ms=SINCE + 20 * DAY_MS + 1)
+    assert 2900 < found.forecast.expected <= 3100
+
+
 def test_what_explains_an_invoice_is_counted(store, database, db):
     leg = [{"product": "us_twilio_telephony", "cost": 3, "is_transfer_leg_cost": True}]
     cost = {"combined_cost": 3, "product_costs": leg}

@@ -2,12 +2,14 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from receiver.store import receive
+from receiver.store.ingest import observe
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 ZONE = ZoneInfo("Europe/Berlin")
@@ -119,11 +121,16 @@ def _tool(rng, name: str, kind: str, failures: float) -> tuple[dict, dict]:
     )  # fmt: skip
 
 
-def fill(store, found) -> int:
-    """Store bodies as their webhooks would; return how many."""
-    count = 0
-    for at_ms, body in found:
-        raw = json.dumps(body).encode()
-        store.add(receive(raw, source="webhook", observed_at=at_ms, received_at=at_ms))
-        count += 1
-    return count
+def fill(store, found, keys: Mapping[str, str] = MappingProxyType({})) -> int:
+    """Store bodies as their webhooks would; return how many. `keys`: agent -> key that signs."""
+    received = [
+        receive(
+            json.dumps(body).encode(), source="webhook", observed_at=at_ms, received_at=at_ms,
+            key_id=keys.get(body["call"]["agent_id"]),
+        )
+        for at_ms, body in found
+    ]  # fmt: skip
+    for n in range(0, len(received), 200):
+        batch = received[n : n + 200]
+        store.run(lambda c, batch=batch: [observe(c, each) for each in batch] and None)
+    return len(received)
