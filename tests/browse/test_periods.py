@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from receiver.browse.formatting import format_cell, format_dollars, format_milliseconds, format_time
-from receiver.browse.pages.home_figures import points_change, relative_change
+from receiver.browse.pages.figures import points_change, relative_change
 from receiver.browse.pages.periods import period_of
 from receiver.clock import format_duration
 from schema.statistics import share

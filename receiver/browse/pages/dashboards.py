@@ -13,8 +13,9 @@ from receiver.browse.datasette_compat import dashboard_list, dashboard_view, fil
 from receiver.browse.formatting import LABELS, local_day
 from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
 from receiver.browse.pages.call_filters import PERIODS, period_days
+from receiver.browse.pages.dashboard_totals import fetch_totals
 from receiver.browse.pages.home import ACCOUNTS, FIRST_AND_LAST
-from receiver.clock import midnight_ms
+from receiver.clock import midnight_ms, now_ms
 
 if TYPE_CHECKING:
     from datasette import Request, Response
@@ -72,6 +73,10 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         found = await fetch_rows(reader, query, chosen)
         configured["versions"] = compare_versions(found, only_newest=not chosen["agent"])
         configured["measures"] = [measure.name for measure in MEASURES]
+    elif first is not None:
+        configured["totals"] = await fetch_totals(
+            reader, name, days, chosen, stored_since=first, now_ms=now_ms()
+        )
     return await dashboard_view(datasette, request, {name: configured}, chosen)
 
 

@@ -1,7 +1,6 @@
 """The home page: how a period went against the one before, which agents and reasons, which calls.
 
-Figures of whole days come from rollups, those of an unfinished day before from single calls. A
-query over its time limit leaves its figures out, so that the page stays fast.
+A query over its time limit leaves its figures out, so that the page stays fast.
 """
 
 import asyncio
@@ -13,13 +12,10 @@ from urllib.parse import urlencode
 from datasette import Response
 
 from receiver import clock
-from receiver.browse.datasette_compat import QueryInterrupted
-from receiver.browse.formatting import local_day
 from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
+from receiver.browse.pages.figures import Figure, Links, totals
 from receiver.browse.pages.home_figures import (
     AgentRow,
-    Figure,
-    Links,
     Reason,
     Step,
     agent_rows,
@@ -27,17 +23,15 @@ from receiver.browse.pages.home_figures import (
     figures,
     reasons_to_listen,
     steps_of,
-    totals,
 )
 from receiver.browse.pages.periods import DEFAULT, PERIODS, TITLES, Period, period_of
+from receiver.browse.pages.sums import OF_ACCOUNT, Rows, fetch_groups, fetch_in_time, fetch_waits
 from schema.sql.macros import plain
 
 if TYPE_CHECKING:
     from datasette import Request
     from datasette.app import Datasette
 
-# Generous, for a busy machine.
-_LIMIT_MS = 2_000
 # Rows of the lists; the worst calls are those of this many newest ones.
 _WORST, _NEWEST, _READ = 5, 5, 3_000
 
@@ -54,51 +48,6 @@ SELECT min(started_at_ms) AS first, max(started_at_ms) AS last FROM (
 """
 ACCOUNTS = "SELECT DISTINCT account FROM account_keys WHERE account IS NOT NULL ORDER BY account"
 
-# Both give a row for each agent and reason; `half` is 1 in the period and 0 in the time before. A
-# call that never connected counts as a call and in no share, as in the views.
-_CALL_TIME = plain("call_time(c)")
-# Each range is one of the index calls_at. Subqueries, as a limited login reads a join once a call.
-_OF_CALLS = plain(f"""
-SELECT
-    half, agent_id, max(agent_name) AS agent_name, reason, category, connected,
-    count(*) AS calls,
-    -- A sum of integers may overflow, which is an error.
-    sum(duration_ms + 0.0) AS ms,
-    sum(cents) AS cents,
-    count(CASE WHEN successful <> 0 THEN 1 END) AS successful,
-    count(successful) AS judged,
-    count(CASE WHEN lower(trim(sentiment)) = 'negative' THEN 1 END) AS negative,
-    count(sentiment) AS with_sentiment
-FROM (
-    SELECT
-        {_CALL_TIME} >= :since AS half, c.agent_id, c.agent_name, c.disconnection_reason AS reason,
-        r.category, is_connected(c, r) AS connected, c.duration_ms,
-        c.combined_cost_cents AS cents,
-        (SELECT a.call_successful FROM analyses a WHERE a.call_id = c.call_id) AS successful,
-        (SELECT a.user_sentiment FROM analyses a WHERE a.call_id = c.call_id) AS sentiment
-    FROM calls c LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
-    WHERE {_CALL_TIME} >= :from AND {_CALL_TIME} < :until
-        AND NOT ({_CALL_TIME} >= :before_until AND {_CALL_TIME} < :since)
-        AND (:account = '' OR c.account = :account)
-)
-GROUP BY half, agent_id, reason, connected
-""")
-_OF_ACCOUNT = (
-    "(:account = '' OR h.agent_id IN (SELECT c.agent_id FROM calls c WHERE c.account = :account))"
-)
-_OF_DAYS = plain(f"""
-SELECT
-    h.day >= :since AS half, h.agent_id, max(h.agent_name) AS agent_name,
-    h.disconnection_reason AS reason, r.category, are_connected(h, r) AS connected,
-    sum(h.calls) AS calls, sum(h.duration_ms_sum) AS ms, sum(h.cost_cents_sum) AS cents,
-    sum(h.successful_count) AS successful, sum(h.judged_count) AS judged,
-    sum(h.negative_count) AS negative, sum(h.sentiment_count) AS with_sentiment
-FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
-WHERE h.day >= :before_since AND h.day < :until AND NOT (h.day >= :before_until AND h.day < :since)
-    AND {_OF_ACCOUNT}
-GROUP BY half, h.agent_id, reason, connected
-""")
-
 
 def _steps(view: str, at: str) -> str:
     """Calls of each day or hour: all, connected, and those that reached their goal."""
@@ -110,35 +59,9 @@ FROM (
     SELECT h.*, are_connected(h, r) AS connected
     FROM {view} h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
 ) h
-WHERE h.{at} >= :since AND h.{at} < :until AND {_OF_ACCOUNT}
+WHERE h.{at} >= :since AND h.{at} < :until AND {OF_ACCOUNT}
 GROUP BY h.{at}
 """)
-
-
-def _wait_percentiles(view: str, at: str) -> str:
-    """Percentiles over every answer of every call, from counts of answers by length of wait."""
-    return f"""
-WITH
-    waits AS (
-        SELECT {at} >= :since AS half, wait_ms, sum(answers) AS answers
-        FROM {view}
-        WHERE {at} >= :before_since AND {at} < :until
-            AND NOT ({at} >= :before_until AND {at} < :since)
-        GROUP BY 1, 2
-    ),
-    ranked AS (
-        SELECT
-            half, wait_ms,
-            1.0 * sum(answers) OVER (PARTITION BY half ORDER BY wait_ms)
-                / sum(answers) OVER (PARTITION BY half) AS reached
-        FROM waits
-    )
-SELECT
-    half,
-    min(CASE WHEN reached >= 0.5 THEN wait_ms END) AS p50_ms,
-    min(CASE WHEN reached >= 0.95 THEN wait_ms END) AS p95_ms
-FROM ranked GROUP BY half
-"""
 
 
 _SEEN = """
@@ -221,15 +144,15 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
     account = request.args.get("account") or ""
     account = account if account in known else ""
     shown.switch, shown.accounts = _switches(name, account, known)
-    links = Links(datasette, period, account)
-    shown.calls_url = links.calls()
     of_account = {"account": account}
+    links = Links(datasette, period, of_account)
+    shown.calls_url = links.calls()
     rows, waits, steps, worst, attention, newest = await asyncio.gather(
-        _fetch_groups(reader, period, account),
-        _fetch_waits(reader, period, account),
+        fetch_groups(reader, period, of_account),
+        fetch_waits(reader, period, of_account),
         _fetch_steps(reader, period, account),
-        _fetch_in_time(reader, _WORST_CALLS, period.params | of_account),
-        _fetch_in_time(reader, _ATTENTION, {}),
+        fetch_in_time(reader, _WORST_CALLS, period.params | of_account),
+        fetch_in_time(reader, _ATTENTION, {}),
         fetch_rows(reader, _NEWEST_CALLS, of_account),
     )
     halves = totals(rows or [])
@@ -283,60 +206,12 @@ def _switches(
     return periods, [(title, query(name, a), a == account) for title, a in named]
 
 
-async def _fetch_in_time(
-    reader: Reader, sql: str, params: dict[str, Any]
-) -> list[dict[str, Any]] | None:
-    """The rows, or None after the time limit."""
-    try:
-        return await fetch_rows(reader, sql, params, limit_ms=_LIMIT_MS)
-    except QueryInterrupted:
-        return None
-
-
-async def _fetch_groups(
-    reader: Reader, period: Period, account: str
-) -> list[dict[str, Any]] | None:
-    """The rows by agent and reason; None after the time limit."""
-    params = period.params | {"account": account}
-    if period.is_day:
-        of_day = params | {"from": period.before_since}
-        return await _fetch_in_time(reader, _OF_CALLS, of_day)
-    zone = timezone(reader.datasette)
-    is_whole = period.before_until == period.since
-    before_until = period.since if is_whole else period.before_midnight
-    times = period.params | {"before_until": before_until}
-    of_days: dict[str, Any] = {n: local_day(at, zone).isoformat() for n, at in times.items()}
-    of_days["account"] = account
-    found = [_fetch_in_time(reader, _OF_DAYS, of_days)]
-    if not is_whole:
-        part = {"from": period.before_midnight, "until": period.before_until}
-        found.append(_fetch_in_time(reader, _OF_CALLS, params | part))
-    results = await asyncio.gather(*found)
-    if any(rows is None for rows in results):
-        return None
-    return [row for rows in results for row in rows or ()]
-
-
-async def _fetch_waits(reader: Reader, period: Period, account: str) -> dict[int, dict[str, Any]]:
-    """Percentiles of waits by half; none of one account, as they are counted for all together."""
-    if account:
-        return {}
-    if period.is_day:
-        params: dict[str, Any] = dict(period.params)
-        sql = _wait_percentiles("hourly_waits", "hour")
-    else:
-        zone = timezone(reader.datasette)
-        params = {name: local_day(at, zone).isoformat() for name, at in period.params.items()}
-        sql = _wait_percentiles("daily_waits", "day")
-    return {row["half"]: row for row in await _fetch_in_time(reader, sql, params) or ()}
-
-
-async def _fetch_steps(reader: Reader, period: Period, account: str) -> list[dict[str, Any]] | None:
+async def _fetch_steps(reader: Reader, period: Period, account: str) -> Rows | None:
     if period.is_day:
         params: dict[str, Any] = {"since": period.since, "until": period.until}
-        return await _fetch_in_time(
+        return await fetch_in_time(
             reader, _steps("hourly_calls", "hour"), params | {"account": account}
         )
     until = period.last + timedelta(days=1)
     params = {"since": period.first.isoformat(), "until": until.isoformat(), "account": account}
-    return await _fetch_in_time(reader, _steps("daily_calls", "day"), params)
+    return await fetch_in_time(reader, _steps("daily_calls", "day"), params)

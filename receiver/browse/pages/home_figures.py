@@ -3,62 +3,26 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from receiver.browse.charts.versions import MIN_CALLS
-from receiver.browse.formatting import format_dollars, format_milliseconds, label, local_time
-from receiver.browse.pages.call_filters import calls_url
+from receiver.browse.formatting import format_dollars, label, local_time
+from receiver.browse.pages.figures import (
+    Figure,
+    Links,
+    Totals,
+    amount_figure,
+    relative_change,
+    share_figure,
+    wait_figures,
+)
 from receiver.browse.pages.periods import Period
 from receiver.clock import format_duration
-from schema.statistics import Estimate, difference, share
 
-if TYPE_CHECKING:
-    from datasette.app import Datasette
-
-# Smaller changes are noise.
-_MIN_CHANGE = 0.005
 # Rows of the tables.
 _AGENTS, _REASONS = 12, 6
 # Categories of reasons with which a call fails, whatever its analysis says.
 _FAILED = frozenset({"error", "limit", "not_connected"})
-
-
-@dataclass(slots=True)
-class Totals:
-    """Sums over calls."""
-
-    calls: int = 0
-    connected: int = 0
-    ms: float = 0.0
-    cents: float = 0.0
-    successful: int = 0
-    judged: int = 0
-    negative: int = 0
-    with_sentiment: int = 0
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Add a row of the queries."""
-        self.calls += row["calls"]
-        self.ms += row["ms"] or 0
-        self.cents += row["cents"] or 0
-        if row["connected"]:
-            self.connected += row["calls"]
-            for name in ("successful", "judged", "negative", "with_sentiment"):
-                setattr(self, name, getattr(self, name) + row[name])
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A formatted figure. `change`: the difference from before; `tone`: good, bad or empty;
-    `note`: what it counts, or why there is no value; `url`: the calls behind it."""
-
-    name: str
-    value: str
-    change: str = ""
-    tone: str = ""
-    note: str = ""
-    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,36 +59,6 @@ class Step:
     calls: float
 
 
-@dataclass(frozen=True, slots=True)
-class Links:
-    """Addresses of the calls of a period."""
-
-    datasette: "Datasette"
-    period: Period
-    account: str
-
-    def calls(self, **filters: str | int | None) -> str:
-        """The calls of the period with these filters."""
-        days = {"since": self.period.first.isoformat(), "until": self.period.last.isoformat()}
-        return calls_url(self.datasette, **{**days, "account": self.account, **filters})
-
-    def of_agent(self, agent: str | None, **filters: str) -> str:
-        """Those of an agent; empty for the calls without one, as there is no such filter."""
-        return "" if agent is None else self.calls(agent=agent, **filters)
-
-    def of_reason(self, reason: str | None, **filters: str) -> str:
-        """Those that ended so; empty for the calls without an end."""
-        return "" if reason is None else self.calls(outcome=reason, **filters)
-
-
-def totals(rows: Iterable[Mapping[str, Any]]) -> dict[int, Totals]:
-    """The sums of the period, 1, and of the time before, 0."""
-    halves = {1: Totals(), 0: Totals()}
-    for row in rows:
-        halves[row["half"]].add(row)
-    return halves
-
-
 def figures(
     halves: Mapping[int, Totals],
     waits: Mapping[int, Mapping[str, Any]],
@@ -137,20 +71,12 @@ def figures(
     late = "This figure takes too long to compute." if is_late else ""
 
     def amount(name: str, value: float, old: float, write: Any, **filters: str) -> Figure:
-        shown = "–" if is_late else write(value)
-        change = "" if is_late else relative_change(value, old)
-        return Figure(name, shown, change, note=late, url=links.calls(**filters))
+        shown = None if is_late else value
+        return amount_figure(name, shown, old, write, late, links.calls(**filters))
 
     def part(name: str, of: str, count: str, better: int, note: str, **filters: str) -> Figure:
         url = links.calls(**filters)
         return share_figure(name, now, before, of, count, better, late or note, url)
-
-    def wait(name: str, column: str) -> Figure:
-        value = waits.get(1, {}).get(column)
-        old = waits.get(0, {}).get(column)
-        shown = "–" if value is None else format_milliseconds(value)
-        change = "" if value is None or old is None else relative_change(value, old)
-        return Figure(name, shown, change, note="From the end of a turn to the agent's answer.")
 
     return [
         amount("Calls", now.calls, before.calls, "{:,}".format),
@@ -167,49 +93,8 @@ def figures(
         ),
         amount("Minutes", now.ms / 60_000, before.ms / 60_000, "{:,.0f}".format, sort="-duration"),
         amount("Cost", now.cents, before.cents, format_dollars, sort="-cost"),
-        wait("Median answer", "p50_ms"),
-        wait("95 % answered within", "p95_ms"),
+        *wait_figures(waits),
     ]
-
-
-def relative_change(value: float, old: float) -> str:
-    """Such as ▲ 10 %; empty without a value before."""
-    if not old:
-        return ""
-    change = value / old - 1
-    if abs(change) < _MIN_CHANGE:
-        return "the same"
-    return f"{'▲' if change > 0 else '▼'} {abs(change) * 100:.0f} %"
-
-
-def share_figure(
-    name: str, now: Totals, before: Totals, of: str, count: str, better: int, note: str, url: str
-) -> Figure:
-    """A share, and its difference in points, coloured if it is no chance."""
-    value = share(getattr(now, of), getattr(now, count))
-    if value is None:
-        return Figure(name, "–", note=note, url=url)
-    shown = f"{100 * value.value:.0f} %"
-    old = share(getattr(before, of), getattr(before, count))
-    if old is None:
-        return Figure(name, shown, note=note, url=url)
-    points, tone, range_ = points_change(old, value, better)
-    return Figure(name, shown, points, tone, f"{note} {range_}", url)
-
-
-def points_change(old: Estimate, now: Estimate, better: int) -> tuple[str, str, str]:
-    """The difference of two shares in points, its tone, and its interval in words.
-
-    There is a tone only where the interval excludes zero, and from 30 calls on.
-    """
-    change = difference(old, now)
-    points = 100 * change.value
-    text = "the same" if abs(points) < 0.5 else f"{'▲' if points > 0 else '▼'} {abs(points):.0f} pt"
-    interval = f"Difference {100 * change.low:+.1f} to {100 * change.high:+.1f} points"
-    interval = interval.replace("-", "−")
-    if change.count < MIN_CALLS or change.low <= 0 <= change.high:
-        return text, "", f"{interval}: may be chance."
-    return text, "good" if change.value * better > 0 else "bad", f"{interval}."
 
 
 def agent_rows(rows: Iterable[Mapping[str, Any]], links: Links) -> tuple[list[AgentRow], int]:

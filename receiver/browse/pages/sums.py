@@ -1,0 +1,192 @@
+"""Sums over the calls of a period and of the time before.
+
+Figures of whole days come from rollups, those of an unfinished day before from single calls. A
+query over its time limit leaves its figures out, so that the page stays fast.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from receiver.browse.datasette_compat import QueryInterrupted
+from receiver.browse.formatting import local_day
+from receiver.browse.pages import Reader, fetch_rows, timezone
+from receiver.browse.pages.periods import Period
+from schema.sql.macros import plain
+
+Rows = list[dict[str, Any]]
+# Filters of every query here; an empty one takes all calls.
+FILTERS = ("account", "agent", "version", "direction")
+# Generous, for a busy machine.
+_LIMIT_MS = 2_000
+
+_CHOSEN = """
+    AND (:agent = '' OR {t}.agent_id = :agent)
+    AND (:version = '' OR {t}.agent_version = CAST(:version AS INTEGER))
+    AND (:direction = '' OR coalesce({t}.direction, 'web') = :direction)
+"""
+OF_ACCOUNT = (
+    "(:account = '' OR h.agent_id IN (SELECT c.agent_id FROM calls c WHERE c.account = :account))"
+)
+_IS_BETWEEN = """
+    h.day >= :before_since AND h.day < :until AND NOT (h.day >= :before_until AND h.day < :since)
+"""
+# Both give a row for each agent and reason; `half` is 1 in the period and 0 in the time before. A
+# call that never connected counts as a call and in no share, as in the views.
+_CALL_TIME = plain("call_time(c)")
+# Each range is one of the index calls_at. Subqueries, as a limited login reads a join once a call.
+_OF_CALLS = plain(f"""
+SELECT
+    half, agent_id, max(agent_name) AS agent_name, reason, category, connected,
+    count(*) AS calls,
+    -- A sum of integers may overflow, which is an error.
+    sum(duration_ms + 0.0) AS ms,
+    sum(cents) AS cents, sum(cents * cents) AS cents_squares, count(cents) AS with_cost,
+    count(CASE WHEN successful <> 0 THEN 1 END) AS successful,
+    count(successful) AS judged,
+    count(CASE WHEN lower(trim(sentiment)) = 'negative' THEN 1 END) AS negative,
+    count(sentiment) AS with_sentiment,
+    count(
+        CASE WHEN transfer_destination IS NOT NULL
+            OR reason IN ('call_transfer', 'transfer_bridged') THEN 1 END
+    ) AS transferred,
+    sum(answer_ms) AS answer_ms, sum(answer_ms * answer_ms) AS answer_squares,
+    count(answer_ms) AS answers
+FROM (
+    SELECT
+        {_CALL_TIME} >= :since AS half, c.agent_id, c.agent_name, c.disconnection_reason AS reason,
+        r.category, is_connected(c, r) AS connected, c.duration_ms, c.transfer_destination,
+        c.combined_cost_cents AS cents,
+        (SELECT a.call_successful FROM analyses a WHERE a.call_id = c.call_id) AS successful,
+        (SELECT a.user_sentiment FROM analyses a WHERE a.call_id = c.call_id) AS sentiment,
+        (
+            SELECT l.p50_ms + 0.0 FROM latencies l
+            WHERE l.call_id = c.call_id AND l.component = 'e2e'
+        ) AS answer_ms
+    FROM calls c LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
+    WHERE {_CALL_TIME} >= :from AND {_CALL_TIME} < :until
+        AND NOT ({_CALL_TIME} >= :before_until AND {_CALL_TIME} < :since)
+        AND (:account = '' OR c.account = :account) {_CHOSEN.format(t="c")}
+)
+GROUP BY half, agent_id, reason, connected
+""")
+_OF_DAYS = plain(f"""
+SELECT
+    h.day >= :since AS half, h.agent_id, max(h.agent_name) AS agent_name,
+    h.disconnection_reason AS reason, r.category, are_connected(h, r) AS connected,
+    sum(h.calls) AS calls, sum(h.duration_ms_sum) AS ms, sum(h.cost_cents_sum) AS cents,
+    sum(h.cost_cents_squares) AS cents_squares, sum(h.cost_count) AS with_cost,
+    sum(h.successful_count) AS successful, sum(h.judged_count) AS judged,
+    sum(h.negative_count) AS negative, sum(h.sentiment_count) AS with_sentiment,
+    sum(h.transferred) AS transferred, sum(h.e2e_p50_ms_sum) AS answer_ms,
+    sum(h.e2e_p50_ms_squares) AS answer_squares, sum(h.e2e_p50_count) AS answers
+FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
+WHERE {_IS_BETWEEN} AND {OF_ACCOUNT} {_CHOSEN.format(t="h")}
+GROUP BY half, h.agent_id, reason, connected
+""")
+# Of an unfinished day before, the full hours.
+_TOOLS = f"""
+SELECT
+    half, sum(tool_calls) AS tool_calls, sum(failed) AS failed, sum(said_no) AS said_no
+FROM (
+    SELECT h.day >= :since AS half, h.tool_calls, h.failed, h.said_no
+    FROM daily_tools h
+    WHERE {_IS_BETWEEN} AND {OF_ACCOUNT} {_CHOSEN.format(t="h")}
+    UNION ALL
+    SELECT 0, h.tool_calls, h.failed, h.said_no
+    FROM hourly_tools h
+    WHERE h.hour >= :from AND h.hour + 3600000 <= :part_until
+        AND {OF_ACCOUNT} {_CHOSEN.format(t="h")}
+)
+GROUP BY half
+"""
+
+
+def _wait_percentiles(view: str, at: str) -> str:
+    """Percentiles over every answer of every call, from counts of answers by length of wait."""
+    return f"""
+WITH
+    waits AS (
+        SELECT {at} >= :since AS half, wait_ms, sum(answers) AS answers
+        FROM {view}
+        WHERE {at} >= :before_since AND {at} < :until
+            AND NOT ({at} >= :before_until AND {at} < :since)
+        GROUP BY 1, 2
+    ),
+    ranked AS (
+        SELECT
+            half, wait_ms,
+            1.0 * sum(answers) OVER (PARTITION BY half ORDER BY wait_ms)
+                / sum(answers) OVER (PARTITION BY half) AS reached
+        FROM waits
+    )
+SELECT
+    half,
+    min(CASE WHEN reached >= 0.5 THEN wait_ms END) AS p50_ms,
+    min(CASE WHEN reached >= 0.95 THEN wait_ms END) AS p95_ms
+FROM ranked GROUP BY half
+"""
+
+
+async def fetch_in_time(reader: Reader, sql: str, params: Mapping[str, Any]) -> Rows | None:
+    """The rows, or None after the time limit."""
+    try:
+        return await fetch_rows(reader, sql, dict(params), limit_ms=_LIMIT_MS)
+    except QueryInterrupted:
+        return None
+
+
+async def fetch_groups(reader: Reader, period: Period, chosen: Mapping[str, str]) -> Rows | None:
+    """The rows by agent and reason; None after the time limit."""
+    params = period.params | _filters(chosen)
+    if period.is_day:
+        return await fetch_in_time(reader, _OF_CALLS, params | {"from": period.before_since})
+    found = [fetch_in_time(reader, _OF_DAYS, _days(reader, period) | _filters(chosen))]
+    if not period.is_whole:
+        part = {"from": period.before_midnight, "until": period.before_until}
+        found.append(fetch_in_time(reader, _OF_CALLS, params | part))
+    results = await asyncio.gather(*found)
+    if any(rows is None for rows in results):
+        return None
+    return [row for rows in results for row in rows or ()]
+
+
+async def fetch_tools(
+    reader: Reader, period: Period, chosen: Mapping[str, str]
+) -> dict[int, dict[str, Any]] | None:
+    """Tool calls by half; None after the time limit."""
+    part = {"from": period.before_midnight, "part_until": period.before_until}
+    if period.is_whole:
+        part["part_until"] = period.before_midnight
+    params = _days(reader, period) | _filters(chosen) | part
+    rows = await fetch_in_time(reader, _TOOLS, params)
+    return rows if rows is None else {row.pop("half"): row for row in rows}
+
+
+async def fetch_waits(
+    reader: Reader, period: Period, chosen: Mapping[str, str]
+) -> dict[int, dict[str, Any]]:
+    """Percentiles of waits by half; none with a filter, as they are counted for all together."""
+    if any(_filters(chosen).values()):
+        return {}
+    if period.is_day:
+        params: dict[str, Any] = dict(period.params)
+        sql = _wait_percentiles("hourly_waits", "hour")
+    else:
+        zone = timezone(reader.datasette)
+        params = {name: local_day(at, zone).isoformat() for name, at in period.params.items()}
+        sql = _wait_percentiles("daily_waits", "day")
+    return {row["half"]: row for row in await fetch_in_time(reader, sql, params) or ()}
+
+
+def _filters(chosen: Mapping[str, str]) -> dict[str, str]:
+    return {name: chosen.get(name, "") for name in FILTERS}
+
+
+def _days(reader: Reader, period: Period) -> dict[str, Any]:
+    """The whole days of a period and of the time before, as the daily views name them."""
+    zone = timezone(reader.datasette)
+    times = dict(period.params)
+    if not period.is_whole:
+        times["before_until"] = period.before_midnight
+    return {name: local_day(at, zone).isoformat() for name, at in times.items()}
