@@ -118,20 +118,45 @@ def test_hours_are_local_across_clock_changes(world):
 # Cost
 
 
-def test_cost_by_day_names_most_expensive_products(world):
-    assert ask(world, "cost_by_day") == [("2026-05-09", "llm", 0.15), ("2026-05-09", "tts", 0.7)]
-    products = [{"product": f"p{n}", "cost": n} for n in range(1, 10)]
+@pytest.fixture
+def with_families(world):
+    """A day after, with a call of three families."""
+    products = [
+        {"product": "gpt-4o", "cost": 4},
+        {"product": "gpt_4o_mini", "cost": 2},
+        {"product": "elevenlabs_tts", "cost": 10},
+        {"product": "us_twilio_telephony", "cost": 1},
+        {"product": "us_twilio_telephony", "cost": 3, "is_transfer_leg_cost": True},
+    ]
+    cost = {"combined_cost": 20, "product_costs": products}
     start = ms("2026-05-10T13:00:00Z")
-    cost = {"combined_cost": 45, "product_costs": products}
-    add(world, "many", 3, "2026-05-10T13:05:00Z", start_timestamp=start, call_cost=cost)
-    found = {name: dollars for day, name, dollars in ask(world, "cost_by_day") if day[-2:] == "10"}
-    assert found == {f"p{n}": n / 100 for n in range(5, 10)} | {"all others": 0.1}
+    add(world, "more", 3, "2026-05-10T13:05:00Z", start_timestamp=start, call_cost=cost)
+    return world
 
 
-def test_products_have_share_and_cost_per_call(world):
-    assert ask(world, "cost_by_product") == [
-        ("tts", 2, 0.7, 0.8235, 0.35, 0.4),
-        ("llm", 1, 0.15, 0.1765, 0.15, 0.0),
+def test_cost_by_family_adds_products_of_family(with_families):
+    assert ask(with_families, "cost_by_family_and_day") == [
+        ("2026-05-09", "other", 0.85),
+        ("2026-05-10", "model", 0.06),
+        ("2026-05-10", "telephony", 0.04),
+        ("2026-05-10", "voice", 0.1),
+    ]
+    assert ask(with_families, "cost_by_family") == [
+        ("other", 2, 0.85, 0.8095, 0.4),
+        ("voice", 1, 0.1, 0.0952, 0.0),
+        ("model", 2, 0.06, 0.0571, 0.0),
+        ("telephony", 1, 0.04, 0.0381, 0.03),
+    ]
+
+
+def test_products_have_family_share_and_cost(with_families):
+    assert ask(with_families, "cost_by_product") == [
+        ("tts", "other", 2, 0.7, 0.6667, 0.35, 0.4),
+        ("llm", "other", 1, 0.15, 0.1429, 0.15, 0.0),
+        ("elevenlabs_tts", "voice", 1, 0.1, 0.0952, 0.1, 0.0),
+        ("gpt_4o", "model", 1, 0.04, 0.0381, 0.04, 0.0),
+        ("us_twilio_telephony", "telephony", 1, 0.04, 0.0381, 0.04, 0.03),
+        ("gpt_4o_mini", "model", 1, 0.02, 0.019, 0.02, 0.0),
     ]
 
 

@@ -1,5 +1,6 @@
 SELECT
     coalesce(h.product, 'unknown') AS product,
+    family_of(h) AS family,
     sum(h.calls) AS calls,
     round(sum(h.cost_cents_sum) / 100.0, 4) AS dollars,
     round(sum(h.cost_cents_sum) / nullif(sum(sum(h.cost_cents_sum)) OVER (), 0), 4) AS share,

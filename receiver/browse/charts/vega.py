@@ -8,6 +8,7 @@ from typing import Any
 
 from receiver.browse.charts.macros import Days
 from receiver.browse.formatting import label
+from schema import products
 
 Spec = dict[str, Any]
 Colours = dict[str, str]
@@ -25,8 +26,16 @@ OUTCOMES = {
 SENTIMENTS = {"positive": "--good", "neutral": "--c8", "negative": "--bad", "unknown": "--line"}
 PERCENTILES = {"p50": "--c1", "p90": "--c4", "p95": "--c2", "p99": "--bad"}
 FAILURES = {"did not run": "--bad", "ran without success": "--c2"}
+# Families of products, in the order in which people read them.
+FAMILIES = dict(
+    zip(
+        products.FAMILIES,
+        ("--c1", "--c3", "--c2", "--c4", "--c6", "--c5", "--c7", "--bad", "--c8"),
+        strict=True,
+    )
+)
 # Columns that charts.js shows as labels.
-_LABELLED = frozenset({"reason", "outcome", "component", "sentiment"})
+_LABELLED = frozenset({"reason", "outcome", "component", "sentiment", "family"})
 VISITS = {"continued": "--c1", "ended there": "--c2"}
 _ANY = [f"var(--c{n})" for n in range(1, 9)]
 
@@ -163,10 +172,20 @@ def week_heatmap(amount: str, form: str) -> Spec:
 
 
 def ranked(
-    name: str, amount: str, form: str, *, colour: Colours | None = None, **also: str
+    name: str,
+    amount: str,
+    form: str,
+    *,
+    kind: str = "",
+    colours: Colours | None = None,
+    **also: str,
 ) -> Spec:
-    """Horizontal bars in the order of the rows; `also` adds names and formats to the tooltip."""
-    bars = {"color": _colour("outcome", colour)} if colour else {}
+    """Horizontal bars in the order of the rows, with a colour for each `kind`; `also` adds names
+    and formats to the tooltip."""
+    bars = {"color": _colour(kind, colours)} if kind else {}
+    if colours is FAMILIES:
+        # The chart above has the legend.
+        bars["color"]["legend"] = None
     return {
         "height": {"step": _ROW_HEIGHT},
         "mark": {"type": "bar", "color": "var(--c1)"},

@@ -15,6 +15,7 @@ from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
 from receiver.browse.pages.call_filters import PERIODS, period_days
 from receiver.browse.pages.dashboard_totals import fetch_totals
 from receiver.browse.pages.home import ACCOUNTS, FIRST_AND_LAST
+from receiver.browse.pages.month_cost import fetch_month_cost
 from receiver.clock import midnight_ms, now_ms
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         configured["totals"] = await fetch_totals(
             reader, name, days, chosen, stored_since=first, now_ms=now_ms()
         )
+    settings = getattr(datasette, "callhouse_settings", None)
+    if name == "cost" and settings and not reader.is_limited:
+        configured["month"] = await fetch_month_cost(settings, now_ms=now_ms())
     return await dashboard_view(datasette, request, {name: configured}, chosen)
 
 

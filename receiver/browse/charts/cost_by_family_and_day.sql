@@ -1,0 +1,8 @@
+SELECT
+    period(h.day) AS day,
+    family_of(h) AS family,
+    round(sum(h.cost_cents_sum) / 100.0, 4) AS dollars
+FROM daily_costs h
+WHERE in_days(h) AND chosen(h)
+GROUP BY 1, 2
+ORDER BY 1, 2;
