@@ -125,12 +125,39 @@ def is_undecided(names: Iterable[str], carried: Collection[str]) -> bool:
 
 
 def read(call_id: str, fields: Changes) -> Read:
-    """Read what `fields` say: nearly all the work of a projection, and none of it in a database."""
+    """Read what `fields` say: nearly all the work of a projection, and none of it in a database.
+
+    The rows are those of every table but calls, transfers and unknowns; a slice without rows may be
+    missing.
+    """
     superseded = {second for second, first in _FIRST.items() if fields.get(first) is not None}
     said = values({k: v for k, v in fields.items() if v is not None and k not in superseded})
     call = Call.model_validate(said)
-    rows, unknown = child_rows(call_id, call)
-    return Read(fields, call, rows, [*unknown, *drift.in_times(said, call)])
+    unknown = drift.in_parts(call) + drift.in_times(said, call)
+    rows: Rows = {
+        ("product_costs", None): _product_costs(call_id, call),
+        ("latencies", None): _latencies(call_id, call),
+    }
+    if call.transcript is not None:
+        rows["transcripts", None] = [(call_id, call.transcript)]
+    for track, sources in TRACKS.items():
+        source = next((f for f in sources if f in call.model_fields_set), None)
+        if source:
+            entries = getattr(call, source)
+            unknown += drift.in_entries(track, entries)
+            for table, part in track_rows(call_id, track, entries).items():
+                rows[table, track] = part
+    spoken, tools = rows.get(("utterances", "session"), []), rows.get(("tool_calls", "session"), [])
+    if spoken or tools:
+        rows["call_metrics", None] = [metrics_row(call_id, spoken, tools)]
+    if call.call_analysis:
+        rows |= _analysis(call_id, call.call_analysis)
+    for source in ATTRIBUTE_SOURCES:
+        rows["attributes", source] = _attributes(call_id, source, getattr(call, source))
+    for kind in MEDIA_KINDS:
+        if url := getattr(call, f"{kind}_url"):
+            rows["media", kind] = [(call_id, kind, url)]
+    return Read(fields, call, rows, unknown)
 
 
 def project(
@@ -162,12 +189,21 @@ def project(
         found = (row[1:-1] for row in stored["unknowns"])
         unknown += [each for each in found if not _is_decided(each, fields)]
     unknown += drift.in_call(columns, extra) + drift.in_envelope(envelope)
+    began = began_at(columns["start_timestamp"], stamp.observed_at)
+    columns |= {
+        "call_id": call_id,
+        "cost_is_final": _cost_is_final(columns),
+        # In the order of their names, so that the order of arrival leaves no trace.
+        "extra": json_text(dict(sorted(extra.items()))) if extra else None,
+        "level": stamp.level,
+        "observed_at": stamp.observed_at,
+        "updated_at": stamp.updated_at,
+        "account": stamp.account,
+    }
     return {
-        ("calls", None): [_call_row(call_id, columns, extra, stamp)],
+        ("calls", None): [tuple(columns[column] for column in _COLUMNS_OF_CALLS)],
         **{part: ready.rows.get(part, []) for part in parts},
-        ("unknowns", None): drift.rows(
-            call_id, unknown, began_at(columns["start_timestamp"], stamp.observed_at)
-        ),
+        ("unknowns", None): drift.rows(call_id, unknown, began),
     }
 
 
@@ -193,64 +229,14 @@ def _columns(call: Call) -> dict[str, Any]:
     return {c: special[c] if c in special else getattr(call, c) for c in _COLUMNS}
 
 
-def _call_row(
-    call_id: str, columns: Mapping[str, Any], extra: Mapping[str, Any] | None, stamp: Stamp
-) -> Row:
-    values = dict(columns) | {
-        "call_id": call_id,
-        "cost_is_final": _cost_is_final(columns),
-        # In the order of their names, so that the order of arrival leaves no trace.
-        "extra": json_text(dict(sorted(extra.items()))) if extra else None,
-        "level": stamp.level,
-        "observed_at": stamp.observed_at,
-        "updated_at": stamp.updated_at,
-        "account": stamp.account,
-    }
-    return tuple(values[column] for column in _COLUMNS_OF_CALLS)
-
-
 def _cost_is_final(columns: Mapping[str, Any]) -> bool:
     """Terminal, and any transferred leg ended: its cost comes later than call_ended."""
-    over = is_over(
-        columns["call_status"], columns["end_timestamp"], columns["disconnection_reason"]
-    )
-    transferred = columns["transfer_destination"] is not None or columns[
-        "disconnection_reason"
-    ] in {"call_transfer", "transfer_bridged"}
+    reason = columns["disconnection_reason"]
+    over = is_over(columns["call_status"], columns["end_timestamp"], reason)
+    is_transfer = reason in {"call_transfer", "transfer_bridged"}
+    has_leg = is_transfer or columns["transfer_destination"] is not None
     leg_ended = columns["transfer_end_timestamp"] is not None
-    return columns["combined_cost_cents"] is not None and over and (leg_ended or not transferred)
-
-
-def child_rows(call_id: str, call: Call) -> tuple[Rows, list[drift.Unknown]]:
-    """The rows of every table but calls, transfers and unknowns, and what is unknown in them.
-
-    A slice without rows may be missing.
-    """
-    unknown = drift.in_parts(call)
-    rows: Rows = {
-        ("product_costs", None): _product_costs(call_id, call),
-        ("latencies", None): _latencies(call_id, call),
-    }
-    if call.transcript is not None:
-        rows["transcripts", None] = [(call_id, call.transcript)]
-    for track, fields in TRACKS.items():
-        source = next((f for f in fields if f in call.model_fields_set), None)
-        if source:
-            entries = getattr(call, source)
-            unknown += drift.in_entries(track, entries)
-            for table, part in track_rows(call_id, track, entries).items():
-                rows[table, track] = part
-    spoken, tools = rows.get(("utterances", "session"), []), rows.get(("tool_calls", "session"), [])
-    if spoken or tools:
-        rows["call_metrics", None] = [metrics_row(call_id, spoken, tools)]
-    if call.call_analysis:
-        rows |= _analysis(call_id, call.call_analysis)
-    for source in ATTRIBUTE_SOURCES:
-        rows["attributes", source] = _attributes(call_id, source, getattr(call, source))
-    for kind in MEDIA_KINDS:
-        if url := getattr(call, f"{kind}_url"):
-            rows["media", kind] = [(call_id, kind, url)]
-    return rows, unknown
+    return columns["combined_cost_cents"] is not None and over and (leg_ended or not has_leg)
 
 
 def transfer_rows(

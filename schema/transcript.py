@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -50,7 +50,11 @@ def track_rows(call_id: str, track: str, entries: Any) -> dict[str, list[Row]]:
         # Most entries are utterances, whose few fields need no model.
         if isinstance(role, str) and role in UTTERANCE_ROLES:
             words = spoken[position] = _words(said.get("words"))
-            rows["utterances"].append((*key, role, *_utterance(said, words)))
+            content = text(said.get("content"))
+            began_at, ended_at = _first(words, 1), _first(reversed(words), 2)
+            count = len(words) or len((content or "").split())
+            metadata = json_text(said.get("metadata"))
+            rows["utterances"].append((*key, role, content, began_at, ended_at, count, metadata))
             if words:
                 rows["utterance_words"].append((*key, json_text(words)))
             continue
@@ -63,21 +67,10 @@ def track_rows(call_id: str, track: str, entries: Any) -> dict[str, list[Row]]:
             rows["node_transitions"].append((*key, *_transition(entry)))
         else:
             rows["markers"].append((*key, entry.role, entry.time_sec, _marker_body(entry)))
-    rows["tool_calls"] = [
-        (call_id, track, *row) for row in _tool_calls(invocations, results, spoken)
-    ]
+    if invocations or results:
+        calls = _tool_calls(invocations, results, spoken)
+        rows["tool_calls"] = [(call_id, track, *row) for row in calls]
     return rows
-
-
-def _utterance(said: Mapping[str, Any], words: Sequence[Sequence[Any]]) -> Row:
-    content, metadata = text(said.get("content")), said.get("metadata")
-    return (
-        content,
-        _first(words, 1),
-        _first(reversed(words), 2),
-        len(words) or len((content or "").split()),
-        None if metadata is None else json_text(metadata),
-    )
 
 
 def _first(words: Iterable[Sequence[Any]], column: int) -> float | None:
@@ -132,8 +125,6 @@ def _tool_calls(
     spoken: Mapping[int, Sequence[Sequence[Any]]],
 ) -> list[Row]:
     """Pair invocations with results: the n-th of an id with the n-th, for ids repeat."""
-    if not invocations and not results:
-        return []
     speech, rows = _Speech(spoken), []
     for position, invocation in invocations:
         waiting = results[invocation.tool_call_id]
@@ -211,17 +202,21 @@ class _Turn:
 
 def metrics_row(call_id: str, utterances: Sequence[Row], tool_calls: Sequence[Row]) -> Row:
     """The call_metrics row. A figure that the entries do not tell is None."""
-    turns = _turns(_by_time(utterances))
+    turns = _turns(utterances)
     agent_talk, agent_pace = _talk(row for row in utterances if row[_ROLE] == "agent")
     user_talk, user_pace = _talk(row for row in utterances if row[_ROLE] == "user")
     lengths = [t.end - t.start for t in turns if t.start is not None and t.end is not None]
+    interruptions = sum(
+        before.end is not None and turn.start is not None and turn.start < before.end
+        for before, turn in pairwise(turns)
+    )
     return (
         call_id,
         agent_talk,
         user_talk,
         _silence(utterances),
         len(turns),
-        _interruptions(turns),
+        interruptions,
         _rounded(max(lengths, default=None)),
         _first_response(turns),
         agent_pace,
@@ -239,37 +234,28 @@ def _talk(rows: Iterable[Row]) -> tuple[float | None, float | None]:
     return (talk, _rounded(60 * words / talk)) if talk else (None, None)
 
 
-def _silence(utterances: Sequence[Row]) -> float | None:
-    spans = sorted(
+def _silence(utterances: Iterable[Row]) -> float | None:
+    """Seconds before the last end in which nobody speaks."""
+    silence, spoken_until = 0.0, None
+    for start, end in sorted(
         (row[_START], row[_END])
         for row in utterances
         if row[_START] is not None and row[_END] is not None
-    )
-    if not spans:
-        return None
-    silence = spoken_until = 0.0
-    for start, end in spans:
-        silence += max(0.0, start - spoken_until)
-        spoken_until = max(spoken_until, end)
-    return _rounded(silence)
+    ):
+        silence += max(0.0, start - (spoken_until or 0.0))
+        spoken_until = max(spoken_until or 0.0, end)
+    return None if spoken_until is None else _rounded(silence)
 
 
-def _by_time(utterances: Sequence[Row]) -> list[Row]:
-    """In the order in which they began: Retell lists them as their recognition finished.
-
-    One without a time stays behind the one before it in the list.
-    """
-    began, last = [], 0.0
+def _turns(utterances: Iterable[Row]) -> list[_Turn]:
+    """Turns in the order in which they began: Retell lists utterances as their recognition
+    finished. One without a time stays behind the one before it in the list."""
+    timed: list[tuple[float, Row]] = []
     for row in utterances:
-        last = row[_START] if row[_START] is not None else last
-        began.append(last)
-    order = sorted(range(len(utterances)), key=began.__getitem__)
-    return [utterances[n] for n in order]
-
-
-def _turns(utterances: Sequence[Row]) -> list[_Turn]:
+        last = timed[-1][0] if timed else 0.0
+        timed.append((last if row[_START] is None else row[_START], row))
     turns: list[_Turn] = []
-    for row in utterances:
+    for _, row in sorted(timed, key=itemgetter(0)):
         if turns and turns[-1].role == row[_ROLE]:
             ends = [end for end in (turns[-1].end, row[_END]) if end is not None]
             turns[-1].end = max(ends, default=None)
@@ -278,23 +264,14 @@ def _turns(utterances: Sequence[Row]) -> list[_Turn]:
     return turns
 
 
-def _interruptions(turns: Sequence[_Turn]) -> int:
-    return sum(
-        before.end is not None and turn.start is not None and turn.start < before.end
-        for before, turn in pairwise(turns)
-    )
-
-
 def _first_response(turns: Sequence[_Turn]) -> float | None:
     """Seconds from the end of the user's first turn to the agent's answer, 0 if it overlaps."""
-    first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
-    if first is None:
+    after_user = dropwhile(lambda turn: turn.role != "user", turns)
+    first = next(after_user, None)
+    answer = next((turn for turn in after_user if turn.role == "agent"), None)
+    if first is None or first.end is None or answer is None or answer.start is None:
         return None
-    answer = next((turn for turn in turns[first + 1 :] if turn.role == "agent"), None)
-    end = turns[first].end
-    if answer is None or answer.start is None or end is None:
-        return None
-    return _rounded(max(0.0, answer.start - end))
+    return _rounded(max(0.0, answer.start - first.end))
 
 
 def _rounded(value: float | None) -> float | None:
