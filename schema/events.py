@@ -112,9 +112,15 @@ class Event:
     envelope: Fields
     problem: str | None
 
+    @property
+    def size(self) -> int:
+        """Bytes of its fields."""
+        return sum(map(len, self.fields.values()))
+
 
 def parse(body: bytes, *, source: str = "webhook", verbatim: bool = False) -> Event:
-    """Understand a body: an envelope, or from the API a bare call or chat object.
+    """Understand a body: an envelope, or from the API a bare call or chat object. Of what the
+    tables cannot take, `problem` tells that it is left out.
 
     `verbatim` keeps text that no column can hold; else it becomes U+FFFD.
     """
@@ -128,12 +134,18 @@ def parse(body: bytes, *, source: str = "webhook", verbatim: bool = False) -> Ev
         cut: list[str] = []
         said = _scan(body, None) if verbatim else _scan(_storable_json(body), cut)
         # Only where nobody else could have sent it: a custom function may be given a call_id.
-        is_bare = source == "api" and "event" not in said
-        if is_bare:
+        if source == "api" and "event" not in said:
             event = _understand_object(sha256, said)
         else:
             event = _understand(sha256, said, None if verbatim else cut)
-        return event if verbatim else _within_limits(event, cut)
+        if verbatim:
+            return event
+        # Most fields are too short for that, and not looked at.
+        long = {k: within(v, cut) for k, v in event.fields.items() if len(v) > MAX_KEYS}
+        if not cut:
+            return event
+        problem = event.problem or CUT + "; ".join(dict.fromkeys(cut))
+        return replace(event, fields={**event.fields, **long}, problem=problem)
     except msgspec.ValidationError:
         return _quarantined(sha256, "not a JSON object")
     except (ValueError, RecursionError) as error:
@@ -201,19 +213,6 @@ def _understand(sha256: str, said: Fields, cut: list[str] | None) -> Event:
         envelope={k: v for k, v in said.items() if k not in {"event", key, "event_timestamp"}},
         problem=problem,
     )
-
-
-def _within_limits(event: Event, cut: list[str]) -> Event:
-    """The event with what the tables take of it; `problem` says if that is not all."""
-    # Most fields are too short for that, and not looked at.
-    fields = {
-        name: within(said, cut) if len(said) > MAX_KEYS else said
-        for name, said in event.fields.items()
-    }
-    if not cut:
-        return event
-    problem = event.problem or CUT + "; ".join(dict.fromkeys(cut))
-    return replace(event, fields=fields, problem=problem)
 
 
 def _quarantined(sha256: str, problem: str) -> Event:

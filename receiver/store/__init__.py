@@ -19,9 +19,9 @@ from receiver.store.engine import (
     snapshot,
 )
 from receiver.store.exporting import write_table
-from receiver.store.ingest import Outcome, Received, is_known, receive
+from receiver.store.ingest import Outcome, Received, receive
 from receiver.store.migrate import check_schema
-from receiver.store.reading import CallState, read_drift, show, state_of
+from receiver.store.reading import CallState, is_known, read_drift, show, state_of
 from receiver.store.rebuilding import rebuild
 from receiver.store.rollups import keep_rolled_up, roll_up
 from receiver.store.snapshots import Result, Row, Snapshot

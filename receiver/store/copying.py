@@ -16,10 +16,16 @@ from receiver.addresses import Location
 from receiver.errors import DatabaseUnreadable, SchemaMismatch
 from receiver.store import sql
 from receiver.store.engine import AnyStore, engine, migrate, reading, require_bodies
-from receiver.store.ingest import observation_rows, run_in_savepoint
+from receiver.store.ingest import (
+    note_reason,
+    observation_rows,
+    read_rows,
+    run_in_savepoint,
+    scopes_of,
+    write,
+)
 from receiver.store.protocols import Connection
 from receiver.store.rebuilding import BATCH, reproject
-from receiver.store.writing import note_reason, read_rows, scopes_of, write
 from schema import retention
 from schema.rows import Rows
 from schema.tables import (

@@ -17,8 +17,8 @@ import zstandard
 
 from receiver.store import sql
 from receiver.store.engine import AnyStore
+from receiver.store.ingest import invalidate_hours, note_reason, retain
 from receiver.store.protocols import Connection
-from receiver.store.writing import invalidate_hours, note_reason, retain
 from schema import retention
 from schema.sql.macros import plain
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, OBSERVATIONS, RECEIPTS

@@ -1,13 +1,14 @@
 """One received body -> its observation -> its call's or chat's rows, inside one transaction.
 
 `receive` parses a body before the transaction. `observe` inserts its observation first; then
-`project_entity` folds the observations and writes the rows that change. If the content cannot be
-projected, the body is still stored, with its problem, and the answer can be 2xx.
+`project_entity` folds the observations, and `write` writes the rows that change. If the content
+cannot be projected, the body is still stored, with its problem, and the answer can be 2xx.
 """
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Concatenate, ParamSpec
@@ -17,21 +18,20 @@ import zstandard
 from receiver.store import sql
 from receiver.store.outbox import Forward, enqueue
 from receiver.store.protocols import Connection
-from receiver.store.writing import note_reason, read_rows, retain, write
 from schema import merge, retention
 from schema.chats import project_chat
+from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.events import Event, is_usable, parse
 from schema.merge import Observation
-from schema.rows import Read, Stamp, changes, is_undecided, project, read, transfer_rows
+from schema.rows import Read, Rows, Stamp, changes, is_undecided, project, read, transfer_rows
+from schema.sql import rollups
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES
+from schema.transcript import Row
 
 P = ParamSpec("P")
 
 # What has rows of its own; everything else is kept as an observation only.
-TABLES = {
-    "call": [table.name for table in CALL_TABLES],
-    "chat": [table.name for table in CHAT_TABLES],
-}
+TABLES = {"call": [t.name for t in CALL_TABLES], "chat": [t.name for t in CHAT_TABLES]}
 # What is read of a call before it is known what changes.
 _READ_FIRST = ("calls", "unknowns")
 # Reading a body of this length takes tens of milliseconds.
@@ -43,8 +43,10 @@ MANY = 64
 FEW, SOME = 16, 200
 # Bytes of fields that a process has in memory.
 _RECENT_BYTES = 16 * 1024 * 1024
-_LEVEL, _UPDATED_AT, _REASON = map(
-    CALLS.names.index, ("level", "updated_at", "disconnection_reason")
+_COLUMNS = CALLS.names
+_START, _OBSERVED, _LEVEL, _UPDATED_AT, _REASON = map(
+    _COLUMNS.index,
+    ("start_timestamp", "observed_at", "level", "updated_at", "disconnection_reason"),
 )
 
 
@@ -110,12 +112,11 @@ class RecentEvents:
             self._events.move_to_end(event.entity_id)
             before = next(reversed(events.values()), None)
             if (event.body_sha256, source) not in events:
-                self._bytes += sum(map(len, event.fields.values()))
+                self._bytes += event.size
             events[event.body_sha256, source] = event
             while self._bytes > self.max_bytes:
                 _, forgotten = self._events.popitem(last=False)
-                for old in forgotten.values():
-                    self._bytes -= sum(map(len, old.fields.values()))
+                self._bytes -= sum(old.size for old in forgotten.values())
         return before
 
     def find(self, entity_id: str, body_sha256: str, source: str) -> Event | None:
@@ -127,15 +128,21 @@ class RecentEvents:
 RECENT = RecentEvents(_RECENT_BYTES)
 
 
-# -- received --------------------------------------------------------------------------------------
-
-
 def receive(
     body: bytes, *, source: str, observed_at: int, received_at: int, key_id: str | None = None
 ) -> Received:
     """Parse, rank, read and compress a body: all the work that needs no database."""
     event = parse(body, source=source)
     level = merge.level(event, source=source)
+    before = ready = None
+    if is_mergeable := event.entity_type in TABLES and is_usable(event.problem):
+        before = RECENT.add(event, source)
+    # Of an analysed call, most fields are probably stored: what differs is known later.
+    is_likely_new = level < 3 or len(body) > _LARGE_BYTES
+    if is_mergeable and event.entity_type == "call" and (before or is_likely_new):
+        # The projection raises it again and stores it as the problem.
+        with suppress(Exception):
+            ready = read(event.entity_id, changes(before.fields if before else {}, event.fields))
     return Received(
         event=event,
         source=source,
@@ -145,23 +152,8 @@ def receive(
         key_id=key_id,
         body_bytes=len(body),
         body=zstandard.compress(body),
-        # Of an analysed call, most fields are probably stored: what differs is known later.
-        ready=_read(event, source, is_likely_new=level < 3 or len(body) > _LARGE_BYTES),
+        ready=ready,
     )
-
-
-def _read(event: Event, source: str, *, is_likely_new: bool) -> Read | None:
-    """What a call's event says beyond the one before it, if that arrived here lately."""
-    if event.entity_type not in TABLES or not is_usable(event.problem):
-        return None
-    before = RECENT.add(event, source)
-    if event.entity_type != "call" or not (before or is_likely_new):
-        return None
-    try:
-        return read(event.entity_id, changes(before.fields if before else {}, event.fields))
-    except Exception:
-        # The projection raises it again and stores it as the problem.
-        return None
 
 
 # -- observation -----------------------------------------------------------------------------------
@@ -196,14 +188,9 @@ def observe(connection: Connection, received: Received) -> Outcome:
         if newest is None:
             # It may have another place in the order now: all of them are folded again.
             others = observation_rows(connection, event.entity_id)
+        entity = (event.entity_id, event.entity_type)
         problem = run_in_savepoint(
-            connection,
-            project_entity,
-            event.entity_id,
-            event.entity_type,
-            others,
-            newest,
-            ready=received.ready,
+            connection, project_entity, *entity, others, newest, ready=received.ready
         )
         if problem:
             connection.execute(sql.SET_PROBLEM, (problem, *key))
@@ -220,26 +207,15 @@ def _insert(
     event = received.event
     key = (event.entity_id, event.body_sha256, received.source, event.entity_type)
     times = (received.observed_at, received.received_at, received.received_at)
-    content = (
-        event.event, received.level, received.key_id, received.body_bytes, event.problem,
-        received.body,
-    )  # fmt: skip
-    kept = [None] * len(content) if erased else content
+    content = (event.event, received.level, received.key_id, received.body_bytes, event.problem)
+    kept = (None,) * 6 if erased else (*content, received.body)
     connection.execute(sql.INSERT_OBSERVATION, (*key, *times, *kept))
     if received.forward and not erased:
         enqueue(connection, received, received.forward)
+    rank = (received.level, received.observed_at, received.source, event.body_sha256)
+    facts = (event.entity_type, received.received_at, event.problem)
     return ObservationRow(
-        received.level,
-        received.observed_at,
-        received.source,
-        event.body_sha256,
-        event.entity_type,
-        received.received_at,
-        event.problem,
-        has_body=True,
-        key_id=received.key_id,
-        account=account,
-        event=event,
+        *rank, *facts, has_body=True, key_id=received.key_id, account=account, event=event
     )
 
 
@@ -247,10 +223,7 @@ def _repeat(
     connection: Connection, received: Received, key: tuple[str, str, str], *, erased: bool
 ) -> ObservationRow:
     """Count one more delivery of a body; return its observation as it is then."""
-    repeated = {
-        "entity_id": key[0],
-        "body_sha256": key[1],
-        "source": key[2],
+    repeated = dict(zip(("entity_id", "body_sha256", "source"), key, strict=True)) | {
         "observed_at": received.observed_at,
         "received_at": received.received_at,
         "key_id": None if erased else received.key_id,
@@ -273,12 +246,6 @@ def usable_rows(rows: Iterable[ObservationRow], entity_type: str) -> list[Observ
     return [row for row in rows if row.is_usable and row.entity_type == entity_type]
 
 
-def is_known(connection: Connection, event: Event) -> bool:
-    """Whether this very body has been received before."""
-    known = observation_rows(connection, event.entity_id)
-    return any(o.body_sha256 == event.body_sha256 for o in known)
-
-
 def load(
     connection: Connection, entity_id: str, row: ObservationRow, *, verbatim: bool = False
 ) -> ObservationRow:
@@ -294,7 +261,7 @@ def load(
     return replace(row, event=event)
 
 
-# -- fold, rows, written ---------------------------------------------------------------------------
+# -- fold and rows ---------------------------------------------------------------------------------
 
 
 def run_in_savepoint(
@@ -420,9 +387,113 @@ def _deciding(
 def _stamp(observations: Sequence[ObservationRow]) -> Stamp:
     """What a row tells of its observations."""
     highest = max(observations, key=lambda o: o.rank)
-    return Stamp(
-        level=highest.level,
-        observed_at=highest.observed_at,
-        updated_at=max(o.first_received_at for o in observations),
-        account=highest.account,
-    )
+    updated_at = max(o.first_received_at for o in observations)
+    return Stamp(highest.level, highest.observed_at, updated_at, highest.account)
+
+
+def read_rows(
+    connection: Connection, entity_id: str, tables: Iterable[str]
+) -> dict[str, list[Row]]:
+    """All rows of an entity in some tables. A server is asked for all before the first answer."""
+    asked = {table: connection.execute(sql.SELECT[table], (entity_id,)) for table in tables}
+    return {table: cursor.fetchall() for table, cursor in asked.items()}
+
+
+def write(
+    connection: Connection,
+    entity_id: str,
+    rows: Rows,
+    stored: Mapping[str, list[Row]] | None,
+    *,
+    is_whole: bool = False,
+) -> None:
+    """Make the slices named in `rows` hold exactly these rows.
+
+    Parents come before children in the order of `sql.ENTITY_TABLES`. `stored` are all rows of the
+    tables that were read already; None if nothing of the entity is stored yet. `is_whole`: `rows`
+    are all of it, so other rows of its tables are deleted.
+    """
+    wanted: dict[str, list[Row]] = {}
+    parts: dict[str, set[str | None]] = {}
+    for (table, part), some in rows.items():
+        if some or stored is not None:
+            wanted.setdefault(table, []).extend(some)
+            parts.setdefault(table, set()).add(part)
+    if stored is not None:
+        unread = [table for table in wanted if table not in stored]
+        stored = {**stored, **read_rows(connection, entity_id, unread)}
+    for table, after in wanted.items():
+        before = stored[table] if stored else []
+        index = sql.DISCRIMINATOR_INDEX.get(table)
+        if before and index is not None and not is_whole:
+            before = [row for row in before if row[index] in parts[table]]
+        if before:
+            _replace(connection, table, before, after)
+        elif after:
+            connection.upsert(table, after)
+        if table == CALLS.name:
+            invalidate_hours(connection, [*before, *after])
+
+
+def _replace(connection: Connection, table: str, stored: list[Row], wanted: list[Row]) -> None:
+    key_length = len(sql.ENTITY_TABLES[table].key)
+    before = {row[:key_length]: row for row in stored}
+    after = {row[:key_length]: row for row in wanted}
+    if gone := before.keys() - after.keys():
+        connection.executemany(sql.DELETE[table], sorted(gone))
+    changed = [row for key, row in after.items() if before.get(key) != row]
+    if changed and table == CALLS.name and before:
+        # Only the columns that change: of the indexes of calls, only theirs are written.
+        pairs = zip(_COLUMNS, stored[0], changed[0], strict=True)
+        new = {name: after for name, before, after in pairs if before != after}
+        statement = sql.UPDATE_CALL.format(", ".join(f"{name} = ?" for name in new))
+        connection.execute(statement, (*new.values(), changed[0][0]))
+    elif changed:
+        connection.upsert(table, changed)
+
+
+def scopes_of(connection: Connection, entity_id: str) -> frozenset[str]:
+    """The scopes of the tombstones of an entity; nearly always none."""
+    return frozenset(s for (s,) in connection.execute(sql.SCOPES, (entity_id,)).fetchall())
+
+
+def retain(connection: Connection, entity_id: str, scopes: Collection[str]) -> Counter[str]:
+    """Delete and blank what tombstones of these scopes leave nothing of; return rows by table."""
+    tables = retention.touched(scopes)
+    asked = [(table, connection.execute(sql.SELECT[table], (entity_id,))) for table in tables]
+    changed: Counter[str] = Counter()
+    for table, found in asked:
+        stored = found.fetchall()
+        wanted = [retention.kept(table, row, scopes) for row in stored]
+        if count := sum(row != after for row, after in zip(stored, wanted, strict=True)):
+            _replace(connection, table, stored, [row for row in wanted if row is not None])
+            changed[table] = count
+    return changed
+
+
+def invalidate_hours(connection: Connection, calls: Iterable[Row]) -> None:
+    """What is rolled up of the hours and days of these rows of calls no longer holds."""
+    # In order: others may wait for the same hours.
+    times = (merge.began_at(call[_START], call[_OBSERVED]) for call in calls)
+    for at in sorted({at for at in times if at is not None}):
+        # No number leaves the 64 bits that every engine has.
+        since = max(at - rollups.HOUR_MS + 1, -(2**63))
+        connection.lock_hour(at)
+        connection.execute(rollups.INVALIDATE_HOUR, {"since": since, "at": at})
+        connection.execute(rollups.INVALIDATE_DAY, {"at": at})
+
+
+def note_reason(connection: Connection, reason: str | None, *, before: str | None) -> None:
+    """Keep disconnection_reasons to the known ones and those that a call has."""
+    if before == reason:
+        # The reason was added with the row, and no reason of a call is deleted.
+        return
+    if before is not None and before not in REASONS:
+        connection.lock_reasons(shared=False)
+        if connection.execute(sql.CALL_WITH_REASON, (before,)).fetchone() is None:
+            connection.execute(sql.DROP_REASON, (before,))
+    if reason is not None and reason not in REASONS:
+        connection.lock_reasons(shared=True)
+        # In a cluster, an insertion is written to every node, also one that changes nothing.
+        if connection.execute(sql.HAS_REASON, (reason,)).fetchone() is None:
+            connection.execute(sql.ADD_REASON, (reason, *UNKNOWN))

@@ -8,10 +8,10 @@ from receiver.errors import CopyWithoutBodies, NotStored
 from receiver.store import sql
 from receiver.store.connection import connect_readonly as connect_readonly
 from receiver.store.engine import reading, require_bodies
-from receiver.store.ingest import load, observation_rows, usable_rows
-from receiver.store.writing import scopes_of
+from receiver.store.ingest import load, observation_rows, scopes_of, usable_rows
+from receiver.store.protocols import Connection
 from schema import merge, retention
-from schema.events import values
+from schema.events import Event, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,12 @@ def read_drift(where: Location) -> list[dict[str, Any]]:
         found = connection.execute(sql.DRIFT)
         names = [column[0] for column in found.description]
         return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def is_known(connection: Connection, event: Event) -> bool:
+    """Whether this very body has been received before."""
+    known = observation_rows(connection, event.entity_id)
+    return any(o.body_sha256 == event.body_sha256 for o in known)
 
 
 def show(where: Location, entity_id: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """All tables again from the observations, while the receiver goes on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -9,14 +9,18 @@ from receiver.store.engine import AnyStore
 from receiver.store.ingest import (
     TABLES,
     ObservationRow,
+    invalidate_hours,
     load,
+    note_reason,
     observation_rows,
     project_entity,
+    read_rows,
+    retain,
     run_in_savepoint,
+    scopes_of,
     usable_rows,
 )
 from receiver.store.protocols import Connection
-from receiver.store.writing import note_reason, read_rows, remove, retain, scopes_of
 from schema import retention
 from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.sql import rollups
@@ -106,6 +110,15 @@ def _rebuild_sound_parts(
         # Each by itself is sound, together they are not.
         for known in sound:
             _set_problem(connection, entity_id, known, problem)
+
+
+def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> None:
+    """Delete every row of an entity, children before parents."""
+    tables = list(tables)
+    if CALLS.name in tables:
+        invalidate_hours(connection, read_rows(connection, entity_id, [CALLS.name])[CALLS.name])
+    for table in reversed(tables):
+        connection.execute(sql.DELETE_ALL[table], (entity_id,))
 
 
 def _again(connection: Connection, entity_id: str, known: ObservationRow) -> ObservationRow:

@@ -17,8 +17,8 @@ from receiver.errors import NotStored
 from receiver.store import sql
 from receiver.store.copying import IS_MIRROR, select_all
 from receiver.store.engine import AnyStore, reading
+from receiver.store.ingest import scopes_of
 from receiver.store.protocols import Connection
-from receiver.store.writing import scopes_of
 from schema import retention
 from schema.tables import ANNOTATIONS, SAVED_VIEWS, SHARE_LINKS
 

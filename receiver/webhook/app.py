@@ -354,7 +354,12 @@ class Bodies:
         try:
             with _deadline(BODY_SECONDS, is_timed=is_timed):
                 while piece := _piece(stream, size, is_timed=is_timed):
-                    self._reserve(len(piece), size)
+                    is_small = size + len(piece) <= SMALL_BYTES
+                    with self._lock:
+                        limit = self._budget if is_small else self._budget * 3 // 4
+                        if self._used + len(piece) > limit:
+                            raise Overloaded("too many bodies are being received at once")
+                        self._used += len(piece)
                     size += len(piece)
                     pieces.append(piece)
             body = b"".join(pieces)
@@ -363,14 +368,6 @@ class Bodies:
         finally:
             with self._lock:
                 self._used -= size
-
-    def _reserve(self, count: int, before: int) -> None:
-        is_small = before + count <= SMALL_BYTES
-        limit = self._budget if is_small else self._budget * 3 // 4
-        with self._lock:
-            if self._used + count > limit:
-                raise Overloaded("too many bodies are being received at once")
-            self._used += count
 
 
 def drain(stream: Stream, *, is_timed: bool) -> None:

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from receiver.browse import server
 from receiver.errors import StoreUnavailable
 from receiver.store import migrate, open_store, rebuild, roll_up
+from receiver.store.rebuilding import remove
 from receiver.store.rollups import QUIET_MS, keep_rolled_up
-from receiver.store.writing import remove
 from schema.tables import CALL_TABLES
 from tests.support.histories import deliver
 from tests.support.naive_model import Delivery

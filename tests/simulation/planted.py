@@ -87,10 +87,11 @@ def connection_is_kept_after_an_error(patch: Patch) -> None:
 def body_and_tables_in_two_transactions(patch: Patch) -> None:
     insert = receiver.store.ingest._insert
 
-    def insert_alone(connection, received, **options):
-        insert(connection, received, **options)
+    def insert_alone(connection, received, account, **options):
+        row = insert(connection, received, account, **options)
         connection.execute("COMMIT")
         connection.execute("BEGIN IMMEDIATE")
+        return row
 
     patch(receiver.store.ingest, "_insert", insert_alone)
 

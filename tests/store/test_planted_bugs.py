@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, Phase, find, settings
 import receiver.store.ingest
 import receiver.store.postgres.store
 import receiver.store.store
-import receiver.store.writing
 import schema.events
 import schema.merge
 import schema.rows
@@ -92,7 +91,7 @@ def lists_mixed_in_the_tables(patch):
     def replace_without_deleting(connection, table, stored, wanted):
         connection.upsert(table, [row for row in wanted if row not in stored])
 
-    patch(receiver.store.writing, "_replace", replace_without_deleting)
+    patch(receiver.store.ingest, "_replace", replace_without_deleting)
 
 
 def compaction_at_the_same_level(patch):

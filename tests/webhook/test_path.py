@@ -32,8 +32,8 @@ ENDED = CALL | {
     },
 }
 # As it is today; it may only shrink.
-MAX_FILES = 12
-MAX_LINES = 1365
+MAX_FILES = 11
+MAX_LINES = 1290
 
 
 def traced(work) -> set:
