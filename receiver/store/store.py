@@ -70,20 +70,14 @@ class Machine:
 class _Waiting:
     """A received body between its request and the commit."""
 
-    __slots__ = ("deadline", "error", "outcome", "received", "wake")
+    __slots__ = ("deadline", "received", "result", "wake")
 
     def __init__(self, received: Received, deadline: float, wake: threading.Lock) -> None:
-        self.received = received
-        self.deadline = deadline
-        self.outcome: Outcome | None = None
-        self.error: StoreUnavailable | None = None
+        self.received, self.deadline = received, deadline
+        self.result: Outcome | StoreUnavailable | None = None
         # Held until the body is stored or refused, or it is its request's turn to lead.
         self.wake = wake
         self.wake.acquire()
-
-    @property
-    def is_done(self) -> bool:
-        return self.outcome is not None or self.error is not None
 
 
 class Store:
@@ -121,17 +115,17 @@ class Store:
         try:
             if not leads:
                 waiting.wake.acquire()
-            if not waiting.is_done:
+            if waiting.result is None:
                 self._lead(waiting)
         except BaseException:
             # A killed greenlet or a timeout: nobody may wait for a request that has gone.
             self._withdraw(waiting)
             self._hand_over(waiting)
             raise
-        if waiting.error is not None:
-            raise waiting.error
-        assert waiting.outcome is not None
-        return waiting.outcome
+        if isinstance(waiting.result, StoreUnavailable):
+            raise waiting.result
+        assert waiting.result is not None
+        return waiting.result
 
     def close(self) -> None:
         """Close the file."""
@@ -207,14 +201,14 @@ class Store:
                     self._disconnect_after(error)
                     raise
             for waiting, outcome in zip(batch, outcomes, strict=True):
-                waiting.outcome = outcome
+                waiting.result = outcome
         except BaseException as error:
             if not batch:
                 # The leader fails alone: the others wait until their own deadlines.
                 self._withdraw(leader)
                 batch = [leader]
             for waiting in batch:
-                waiting.error = _unavailable(error)
+                waiting.result = _unavailable(error)
             if not isinstance(error, Exception):
                 raise
         finally:

@@ -142,7 +142,9 @@ class _Webhook:
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         """The WSGI application."""
-        if not self._is_event(environ):
+        health = self._settings.health_bind
+        is_event = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] in WEBHOOK_PATHS
+        if not is_event or (health and environ["SERVER_PORT"] == str(health.port)):
             return self._flask(environ, start_response)
         max_bytes = self._settings.max_body_bytes
         try:
@@ -163,12 +165,6 @@ class _Webhook:
             return self._flask(environ, start_response)
         start_response("204 NO CONTENT", [])
         return []
-
-    def _is_event(self, environ: "WSGIEnvironment") -> bool:
-        """Whether a request is an event, at an address that takes events."""
-        health = self._settings.health_bind
-        is_event = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] in WEBHOOK_PATHS
-        return is_event and (health is None or environ["SERVER_PORT"] != str(health.port))
 
     def _receive(self, body: bytes, environ: "WSGIEnvironment") -> dict[str, Any] | None:
         """Verify and store a body; return the JSON of the answer, nearly always None."""
