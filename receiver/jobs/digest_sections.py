@@ -190,7 +190,7 @@ class Scope:
         if alert.rule == "budget":
             budgets = self.settings.file.alerts.budgets
             return any(each.name == subject and self.has_budget(each) for each in budgets)
-        if alert.rule == "silence":
+        if alert.rule == "account_silence":
             return self.of.grouping == "account" and alert.key in self.of.keys
         return subject in self.agents
 

@@ -16,6 +16,7 @@ from receiver.alert_rules import shipped_rules
 from receiver.jobs.alert_findings import compare, find
 from receiver.jobs.alerts import advance
 from receiver.store import receive
+from receiver.store.engine import register_keys
 from receiver.store.ingest import observe
 from tests.support.alerting import HOUR_MS, ZONE, Agent, at, bodies
 from tests.support.storing import body_of
@@ -152,45 +153,86 @@ def test_faults_are_found_and_chance_is_not(sums):
     assert sum(false.values()) <= 12, false
 
 
+KEYS = {"a": ("k1", "north"), "b": ("k2", "south")}
+# Of all, and of the account south while the others' calls arrive.
+OUTAGES = (
+    (at("2025-02-18T10:00"), at("2025-02-18T14:00")),
+    (at("2025-03-15T08:00"), at("2025-03-15T16:00")),
+)
+OF_SOUTH = (
+    (at("2025-06-03T10:00"), at("2025-06-03T18:00")),
+    (at("2025-09-12T08:00"), at("2025-09-12T18:00")),
+)
+
+
 @pytest.fixture
-def quarter(store):
-    """Thirteen weeks of calls with two outages, in which nothing is delivered."""
+def year(store):
+    """The times of a year's calls by agent. In outages, nothing is delivered."""
+    register_keys(store, dict(KEYS.values()))
     found = [
-        at_ms
-        for at_ms, _ in bodies([Agent("a"), Agent("b")], FIRST, 91, seed=7)
+        (at_ms, body["call"]["agent_id"])
+        for at_ms, body in bodies([Agent("a"), Agent("b")], FIRST, DAYS, seed=7)
+    ]
+    found = [
+        (at_ms, agent)
+        for at_ms, agent in found
         if not any(since <= at_ms < until for since, until in OUTAGES)
+        and not (agent == "b" and any(since <= at_ms < until for since, until in OF_SOUTH))
     ]
     for n in range(0, len(found), 200):
         received = [
             receive(
-                body_of("call_started", f"c{at_ms}", start_timestamp=at_ms),
-                source="webhook", observed_at=at_ms, received_at=at_ms,
+                body_of("call_started", f"c{at_ms}{agent}", agent_id=agent, start_timestamp=at_ms),
+                source="webhook", observed_at=at_ms, received_at=at_ms, key_id=KEYS[agent][0],
             )
-            for at_ms in found[n : n + 200]
+            for at_ms, agent in found[n : n + 200]
         ]  # fmt: skip
         store.run(lambda c, received=received: [observe(c, each) for each in received] and None)
     return found
 
 
-OUTAGES = (
-    (at("2025-02-18T10:00"), at("2025-02-18T14:00")),
-    (at("2025-03-15T08:00"), at("2025-03-15T16:00")),
-)
+def outages_and_false_alarms(settings, rule, key, times, outages):
+    """After how many minutes each outage is found, and the pauses in which one is found."""
 
+    def is_found(at_ms):
+        return key in [each.key for each in find(RULES[rule], settings, now_ms=at_ms)]
 
-def test_outages_are_found_and_pauses_are_not(quarter, settings):
-    settings = replace(settings, timezone=ZONE.key)
     minutes, false = [], []
-    for before, after in pairwise(quarter):
-        outage = next((since for since, _ in OUTAGES if before < since <= after), None)
+    for before, after in pairwise(times):
+        outage = next((since for since, _ in outages if before < since <= after), None)
         if outage is not None:
-            times = range(before, after, 5 * 60_000)
-            hit = next(t for t in times if find(RULES["silence"], settings, now_ms=t))
-            minutes.append((hit - outage) // 60_000)
-        # The longest silence of a pause is at its end.
-        elif after - before >= 15 * 60_000 and find(RULES["silence"], settings, now_ms=after):
+            hit = next((t for t in range(before, after, 5 * 60_000) if is_found(t)), None)
+            minutes.append(hit and (hit - outage) // 60_000)
+        # The longest silence of a pause is at its end. In half an hour, half as many calls begin as
+        # a rule wants.
+        elif after - before >= 30 * 60_000 and is_found(after):
             false.append(after)
-    print(f"outages found after {minutes} minutes, {len(false)} false alarms in three months")
+    return minutes, false
+
+
+def test_outages_are_found_and_pauses_are_not(year, settings):
+    settings = replace(settings, timezone=ZONE.key)
+    times = [at_ms for at_ms, _ in year]
+    minutes, false = outages_and_false_alarms(settings, "silence", "", times, OUTAGES)
+    print(f"outages found after {minutes} minutes, {len(false)} false alarms in a year")
     assert minutes[0] <= 120
     assert minutes[1] <= 360
     assert len(false) <= 1
+
+
+def test_silent_account_is_found_while_others_talk(year, settings):
+    settings = replace(settings, timezone=ZONE.key)
+    for agent, (_, account) in KEYS.items():
+        times = [at_ms for at_ms, each in year if each == agent]
+        outages = sorted([*OUTAGES, *(OF_SOUTH if account == "south" else ())])
+        minutes, false = outages_and_false_alarms(
+            settings, "account_silence", account, times, outages
+        )
+        print(f"{account}: found after {minutes} minutes, {len(false)} false alarms in a year")
+        assert len(false) <= 1
+        if account == "south":
+            assert max(minutes[2:]) <= 360
+    for since, until in OF_SOUTH:
+        assert not any(
+            find(RULES["silence"], settings, now_ms=t) for t in range(since, until, 15 * 60_000)
+        )

@@ -6,6 +6,7 @@ import logging
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 
@@ -16,7 +17,7 @@ from receiver.jobs.alert_findings import Finding, compare, expand, find
 from receiver.jobs.alerts import advance, replay, run_alerts
 from receiver.jobs.worker import Run
 from receiver.store.alerts import acknowledge, read_alerts, read_retell_alerts, snooze
-from receiver.store.engine import reading
+from receiver.store.engine import reading, register_keys
 from receiver.webhook.health import Counters, note
 from tests.support.alerting import DAY_MS, HOUR_MS, Agent, at, bodies, fill
 from tests.support.billing import call
@@ -142,16 +143,17 @@ def test_difference_needs_calls_and_size(now, count, is_found):
     assert (compare(rule, row) is not None) == is_found
 
 
-def weekly(store, *, until):
-    """A call every five minutes from nine to twelve, for five weeks."""
+def weekly(store, *, until, agent="a", keys=MappingProxyType({})):
+    """A call every five minutes from nine to one, for five weeks."""
     day = at("2026-02-09")
     times = [
         start + n * 5 * MINUTE_MS
         for start in range(day + 9 * HOUR_MS, until, 7 * DAY_MS)
-        for n in range(3 * 12)
+        for n in range(4 * 12)
     ]
-    for n, start in enumerate(t for t in times if t < until):
-        stored(store, call(f"c{n}", start, {"platform_tts": 1.0}), at=start)
+    costs = {"platform_tts": 1.0}
+    calls = [(t, call(f"{agent}{t}", t, costs, agent_id=agent)) for t in times if t < until]
+    fill(store, calls, keys)
 
 
 def test_silence_is_found_where_calls_are_usual(store, of):
@@ -159,10 +161,10 @@ def test_silence_is_found_where_calls_are_usual(store, of):
     weekly(store, until=monday + 11 * HOUR_MS)
     settings = of()
     rule = settings.file.alerts.rule("silence")
-    # At five minutes each, the tenth call is usually there after 50 minutes.
-    assert found(settings, "silence", monday + 11 * HOUR_MS + 40 * MINUTE_MS) == []
-    [finding] = found(settings, "silence", monday + 11 * HOUR_MS + 55 * MINUTE_MS)
-    assert "60 minutes" in finding.text
+    # At five minutes each, the fifteenth call is usually there after 75 minutes.
+    assert found(settings, "silence", monday + 12 * HOUR_MS) == []
+    [finding] = found(settings, "silence", monday + 12 * HOUR_MS + 10 * MINUTE_MS)
+    assert "75 minutes" in finding.text
     # At night and on other days nobody calls.
     assert found(settings, "silence", monday + 8 * HOUR_MS) == []
     assert found(settings, "silence", monday - 2 * DAY_MS) == []
@@ -170,7 +172,24 @@ def test_silence_is_found_where_calls_are_usual(store, of):
         rule, settings, since_ms=monday - DAY_MS, now_ms=monday + 13 * HOUR_MS,
         step_ms=15 * MINUTE_MS,
     )  # fmt: skip
-    assert episode.opened_at == monday + 11 * HOUR_MS + 45 * MINUTE_MS
+    assert episode.opened_at == monday + 12 * HOUR_MS + 15 * MINUTE_MS
+
+
+def test_one_silent_account_is_found(store, of):
+    monday, keys = at("2026-03-09"), {"a": "k1", "b": "k2"}
+    register_keys(store, {"k1": "north", "k2": "south"})
+    weekly(store, until=monday + 13 * HOUR_MS, agent="a", keys=keys)
+    weekly(store, until=monday + 10 * HOUR_MS, agent="b", keys=keys)
+    # The fifteenth call of south after 9:55 is usually there at 11:10.
+    assert found(of(), "account_silence", monday + 11 * HOUR_MS + 5 * MINUTE_MS) == []
+    now = monday + 11 * HOUR_MS + 15 * MINUTE_MS
+    [finding] = found(of(), "account_silence", now)
+    assert (finding.key, finding.figures["minutes"]) == ("south", 80)
+    assert "account south for 80 minutes" in finding.text
+    assert found(of(), "silence", now) == []
+    # Of a single account, the rule silence says the same.
+    store.run(lambda c: c.execute("DELETE FROM account_keys WHERE account = 'north'") and None)
+    assert found(of(), "account_silence", now) == []
 
 
 def test_silence_ignores_a_change_of_the_clocks(store, of):
@@ -181,7 +200,7 @@ def test_silence_ignores_a_change_of_the_clocks(store, of):
             stored(store, call(f"c{day}_{n}", start, {"platform_tts": 1.0}), at=start)
     for minutes in (0, 30, 55):
         assert found(of(), "silence", at(f"2026-03-30T08:{minutes:02}")) == []
-    assert found(of(), "silence", at("2026-03-30T09:50"))
+    assert found(of(), "silence", at("2026-03-30T10:15"))
 
 
 def test_incomplete_coverage_is_found_until_fixed(store, of):

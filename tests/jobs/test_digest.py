@@ -191,7 +191,8 @@ def accounts(engine, month):
         alerts = [
             Alert(f"id{key}", rule, key, "warning", f"Alert of {key}", "{}", None, None, 1, 2, 2)
             for rule, key in (
-                ("success", "a version 1"), ("success", "b version 2"), ("silence", "zeta"),
+                ("success", "a version 1"), ("success", "b version 2"),
+                ("account_silence", "zeta"), ("account_silence", "acme"),
                 ("coverage", ""), ("budget", "zeta 2026-03"), ("budget", "acme 2026-03"),
             )
         ]  # fmt: skip
@@ -245,9 +246,9 @@ def test_limited_digest_has_no_others_figures(accounts, month, limited):
     shown = as_text(digest, "https://a.example") + as_html(digest, "https://a.example")
     for other in ("Agent b", "zeta", "rb", "agent=b", "Alert of ;"):
         assert other not in shown
-    of_budget = ["Warning: Alert of acme 2026-03"] * ("account" in limited)
+    of_account = ["Warning: Alert of acme", "Warning: Alert of acme 2026-03"]
     found = sorted(texts(digest.sections["Open alerts"]))
-    assert found == ["Warning: Alert of a version 1", *of_budget]
+    assert found == ["Warning: Alert of a version 1", *of_account * ("account" in limited)]
 
 
 def test_forecast_is_that_of_the_days(accounts, month):
