@@ -337,6 +337,72 @@ def test_chart_has_tooltip_and_link_to_numbers(page, site):
     assert {*page.asked} == {site}
 
 
+def rows_of(page, chart):
+    """The rows that a chart draws."""
+    source = page.get_attribute(f"#{chart} .drawing", "data-source")
+    return page.request.get(source).json()["rows"]
+
+
+def values_of(page, chart):
+    """The values that stand on the bars of a chart, from the top."""
+    found = page.eval_on_selector_all(
+        f"#{chart} .mark-text.role-mark text",
+        "all => all.map(text => [text.getBoundingClientRect().top, text.textContent])",
+    )
+    return [text for _, text in sorted(found)]
+
+
+def test_horizontal_bars_have_values_longest_first(page):
+    for dashboard, chart, name, amount, write in (
+        ("cost", "families", "family", "dollars", "${:,.2f}"),
+        ("cost", "products", "product", "dollars", "${:,.2f}"),
+        ("cost", "agents", "agent", "dollars", "${:,.2f}"),
+        ("quality", "reasons", "reason", "calls", "{:,}"),
+        ("flow", "failures", "tool", "share", "{:.1%}"),
+        ("flow", "durations", "tool", "average_ms", "{:,.0f}"),
+        ("flow", "nodes", "node", "times", "{:,}"),
+        ("flow", "steps", "step", "times", "{:,}"),
+    ):
+        if f"/{dashboard}?" not in page.url:
+            page.goto(f"/-/dashboards/{dashboard}?")
+            drawn(page)
+        sums = {}
+        for row in rows_of(page, chart):
+            sums[row[name]] = sums.get(row[name], 0) + row[amount]
+        expected = [write.format(value) for value in sorted(sums.values(), reverse=True)]
+        assert values_of(page, chart) == expected, chart
+        right = page.eval_on_selector_all(
+            f"#{chart} svg, #{chart} .mark-text.role-mark text",
+            "all => all.map(part => part.getBoundingClientRect().right)",
+        )
+        assert max(right[1:]) <= right[0] + 1, chart
+
+
+def test_bars_of_days_have_sums_that_fit(page):
+    page.goto("/-/dashboards/volume")
+    drawn(page)
+    sums = {}
+    for row in rows_of(page, "calls"):
+        sums[row["day"]] = sums.get(row["day"], 0) + row["calls"]
+    assert sorted(values_of(page, "calls")) == sorted(f"{n:,}" for n in sums.values())
+    page.goto("/-/dashboards/volume?since=2026-03-01&until=2026-05-31")
+    drawn(page)
+    assert values_of(page, "calls") == []
+
+
+def test_cells_of_few_calls_are_faded(page):
+    page.goto("/-/dashboards/volume")
+    drawn(page)
+    judged = [row["judged"] for row in rows_of(page, "successful_hours") if row["judged"]]
+    for colour, count in (
+        ("--c8", sum(n < 5 for n in judged)),
+        ("--c1", sum(n >= 5 for n in judged)),
+    ):
+        cells = f"#successful_hours .role-mark path[fill='var({colour})']"
+        assert page.locator(cells).count() == count > 0, colour
+    assert "fewer than 5 such calls" in page.inner_text("#successful_hours figcaption")
+
+
 def test_filters_work_by_keyboard_across_dashboards(page):
     page.goto("/-/dashboards/volume")
     assert page.is_disabled("select[name=version]")

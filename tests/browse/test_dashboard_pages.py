@@ -300,11 +300,12 @@ def test_charts_lead_to_their_calls(get_new, two_versions):
 def test_presets_are_weeks_and_months_of_the_calls(get_new, two_versions):
     """The last day with calls is Tuesday, 12 May 2026."""
     page = html.unescape(get_new("/-/dashboards/volume").text)
-    spans = dict(re.findall(r'\?(since=[^"]+)"[^>]*>(This week|Last week|This month)<', page))
+    spans = dict(re.findall(r'\?(since=[^"]+)"[^>]*>((?:This|Last) (?:week|month))<', page))
     assert {name: query[:37] for query, name in spans.items()} == {
         "This week": "since=2026-05-11&until=2026-05-12"[:37],
         "Last week": "since=2026-05-04&until=2026-05-10"[:37],
         "This month": "since=2026-05-01&until=2026-05-12"[:37],
+        "Last month": "since=2026-04-01&until=2026-04-30"[:37],
     }
 
 

@@ -66,9 +66,9 @@ DASHBOARDS = {
             "successful_hours": Chart(
                 "When calls succeed",
                 "Share of connected, analysed calls in which the agent reached its goal, in each "
-                "hour of the week.",
+                f"hour of the week. Grey and faded: fewer than {vega.FEW} such calls.",
                 "hour_of_week",
-                lambda _: vega.week_heatmap("success", ".0%"),
+                lambda _: vega.week_heatmap("success", ".0%", count="judged"),
             ),
         },
     ),
@@ -147,7 +147,7 @@ DASHBOARDS = {
                 "Sentiment of callers, as shares of connected calls with a sentiment.",
                 "sentiment_by_day",
                 lambda days: vega.stacked(
-                    days, "sentiment", "share", vega.SENTIMENTS, "calls", form=".0%", most=1
+                    days, "sentiment", "share", vega.SENTIMENTS, "calls", form=".0%", is_share=True
                 ),
             ),
             "reasons": Chart(

@@ -44,31 +44,31 @@ _HOURS = [f"{hour:02}" for hour in range(24)]
 _DAY_MS = 86_400_000
 _STEP_MS = {"day": _DAY_MS, "week": 7 * _DAY_MS, "month": 30 * _DAY_MS}
 _DATES = {"day": "%a %-d %b %Y", "week": "week of %-d %b %Y", "month": "%B %Y"}
+# Cells of heat maps that stand on fewer calls are faded.
+FEW = 5
 _HEIGHT = 240
 _ROW_HEIGHT = 24
+_BY_RANK = [{"field": "rank"}]
+_NAMES = {"type": "nominal", "title": None}
+# Bars with their values need no axis.
+_NO_AXIS = {"axis": None}
+_VALUE = {"type": "text", "color": "var(--text)", "fontSize": 11}
 
 
 def stacked(
     days: Days,
     kind: str,
     amount: str,
-    colours: Colours | None,
+    colours: Colours,
     *also: str,
     form: str = ",d",
-    most: float | None = None,
+    is_share: bool = False,
 ) -> Spec:
-    """Stacked bars over time, a colour for each kind."""
+    """Stacked bars over time, a colour for each kind. Each bar has its sum, unless they are shares;
+    charts.js leaves the sums out where they have no room."""
     half = 0.43 * _STEP_MS[days.step]
-    scale = {"scale": {"domainMax": most}} if most else {}
-    order = [{"field": "rank" if colours else kind}]
-    return {
-        "height": _HEIGHT,
-        "transform": [
-            {"calculate": f"+toDate(datum.day) - {half}", "as": "from"},
-            {"calculate": f"+toDate(datum.day) + {half}", "as": "to"},
-            *([_rank(kind, colours)] if colours else []),
-            {"stack": amount, "groupby": ["day"], "sort": order, "as": ["bottom", "top"]},
-        ],
+    scale = {"scale": {"domainMax": 1}} if is_share else {}
+    bars = {
         "mark": "rect",
         "encoding": {
             "x": _time(days) | {"field": "from"},
@@ -78,6 +78,28 @@ def stacked(
             "color": _colour(kind, colours),
             "tooltip": [_date(days), _text(kind), _number(amount, form), *map(_number, also)],
         },
+    }
+    sums = {
+        "transform": [{"filter": "datum.n === 1"}],
+        "mark": _VALUE | {"baseline": "bottom", "dy": -3},
+        "encoding": {
+            "x": _time(days) | {"field": "at"},
+            "y": _amount("total", form),
+            "text": _number("total", form),
+        },
+    }
+    return {
+        "height": _HEIGHT,
+        "transform": [
+            {"calculate": "+toDate(datum.day)", "as": "at"},
+            {"calculate": f"datum.at - {half}", "as": "from"},
+            {"calculate": f"datum.at + {half}", "as": "to"},
+            _rank(kind, colours),
+            {"stack": amount, "groupby": ["day"], "sort": _BY_RANK, "as": ["bottom", "top"]},
+            *([] if is_share else _sums(amount, "day")),
+        ],
+        "layer": [bars] if is_share else [bars, sums],
+        "usermeta": {"bars": (days.until - days.since).days * _DAY_MS // _STEP_MS[days.step] + 1},
     }
 
 
@@ -133,13 +155,25 @@ def share_with_band(days: Days, share: str, part: str, whole: str) -> Spec:
     }
 
 
-def week_heatmap(amount: str, form: str) -> Spec:
-    """Days of the week by hours of the day; darker is more."""
+def week_heatmap(amount: str, form: str, *, count: str = "") -> Spec:
+    """Days of the week by hours of the day; darker is more. With `count`, cells of a share of fewer
+    than FEW are faded, and have no colour."""
+    cells: Spec = {"mark": {"type": "rect", "color": "var(--c1)"}}
+    if count:
+        cells = {
+            "layer": [
+                {"transform": [{"filter": f"datum.{count} >= {FEW}"}], **cells},
+                {
+                    "transform": [{"filter": f"datum.{count} < {FEW}"}],
+                    "mark": {"type": "rect", "color": "var(--c8)", "fillOpacity": 0.4},
+                },
+            ]
+        }
     return {
         "height": {"step": 26},
         # Without calls there is no share; that differs from 0 %.
         "transform": [{"filter": f"isValid(datum.{amount})"}],
-        "mark": {"type": "rect", "color": "var(--c1)"},
+        **cells,
         "encoding": {
             "x": {
                 "field": "hour",
@@ -156,7 +190,7 @@ def week_heatmap(amount: str, form: str) -> Spec:
             "opacity": {
                 "field": amount,
                 "type": "quantitative",
-                "scale": {"range": [0.06, 1], "domainMin": 0},
+                "scale": {"range": [0.1, 1]} | ({"domain": [0, 1]} if count else {"domainMin": 0}),
                 "legend": {"title": None, "format": form, "tickCount": 4},
             },
             "tooltip": [
@@ -182,35 +216,61 @@ def ranked(
 ) -> Spec:
     """Horizontal bars in the order of the rows, with a colour for each `kind`; `also` adds names
     and formats to the tooltip."""
-    bars = {"color": _colour(kind, colours)} if kind else {}
+    bars = _horizontal(name, amount, form, also)
+    if kind:
+        bars["color"] = _colour(kind, colours)
     if colours is FAMILIES:
         # The chart above has the legend.
         bars["color"]["legend"] = None
     return {
         "height": {"step": _ROW_HEIGHT},
-        "mark": {"type": "bar", "color": "var(--c1)"},
-        "encoding": _horizontal(name, amount, form, also) | bars,
+        "encoding": {"y": _NAMES | {"field": name, "sort": None}},
+        "layer": [
+            {"mark": {"type": "bar", "color": "var(--c1)"}, "encoding": bars},
+            _values(amount, form),
+        ],
     }
 
 
 def stacked_bars(name: str, amount: str, form: str, colours: Colours, **also: str) -> Spec:
     """Horizontal stacked bars, a colour for each `what`; the longest first."""
-    encoding = _horizontal(name, amount, form, also)
-    encoding["y"]["sort"] = {"op": "sum", "field": amount, "order": "descending"}
-    encoding["tooltip"].insert(1, _text("what"))
-    encoding |= {"color": _colour("what", colours), "order": {"field": "rank"}}
+    bars = _horizontal(name, amount, form, also)
+    bars["tooltip"].insert(1, _text("what"))
+    bars |= {"color": _colour("what", colours), "order": {"field": "rank"}}
+    longest = {"op": "max", "field": "total", "order": "descending"}
     return {
         "height": {"step": _ROW_HEIGHT},
-        "transform": [_rank("what", colours)],
-        "mark": "bar",
-        "encoding": encoding,
+        "transform": [_rank("what", colours), *_sums(amount, name)],
+        "encoding": {"y": _NAMES | {"field": name, "sort": longest}},
+        "layer": [
+            {"mark": "bar", "encoding": bars},
+            {"transform": [{"filter": "datum.n === 1"}], **_values("total", form)},
+        ],
     }
+
+
+def _values(amount: str, form: str) -> Spec:
+    """The values at the ends of horizontal bars."""
+    return {
+        "mark": _VALUE | {"align": "left", "baseline": "middle", "dx": 4},
+        "encoding": {"x": _amount(amount, form) | _NO_AXIS, "text": _number(amount, form)},
+    }
+
+
+def _sums(amount: str, group: str) -> list[Spec]:
+    """The sum of each bar, `total`, and `n`, which is 1 for one row of each."""
+    return [
+        {
+            "joinaggregate": [{"op": "sum", "field": amount, "as": "total"}],
+            "groupby": [group],
+        },
+        {"window": [{"op": "row_number", "as": "n"}], "groupby": [group]},
+    ]
 
 
 def _horizontal(name: str, amount: str, form: str, also: dict[str, str]) -> Spec:
     return {
-        "y": {"field": name, "type": "nominal", "sort": None, "title": None},
-        "x": _amount(amount, form),
+        "x": _amount(amount, form) | _NO_AXIS,
         "tooltip": [
             _text(name),
             _number(amount, form),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DIRECTIONS = {"inbound": "inbound", "outbound": "outbound", "web": "web calls"}
 # Shown by default. Comparing versions needs more calls.
 _DEFAULT_DAYS, _DEFAULT_DAYS_OF_VERSIONS = 30, 90
-_PRESETS = ("this-week", "last-week", "this-month")
+_PRESETS = ("this-week", "last-week", "this-month", "last-month")
 _SPANS = {"7 days": 7, "30 days": 30, "90 days": 90, "A year": 365}
 
 

@@ -71,10 +71,11 @@ function config(width) {
 
 // Leave colours without rows out of the legend.
 function withoutAbsent(spec, rows) {
-  const { field, scale } = spec.encoding?.color ?? {};
+  const colour = spec.layer?.[0].encoding?.color ?? spec.encoding?.color;
+  const { field, scale } = colour ?? {};
   if (!scale?.domain) return;
   const there = scale.domain.map((name) => rows.some((row) => row[field] === name));
-  spec.encoding.color.scale = {
+  colour.scale = {
     domain: scale.domain.filter((_, n) => there[n]),
     range: scale.range.filter((_, n) => there[n]),
   };
@@ -82,6 +83,22 @@ function withoutAbsent(spec, rows) {
 
 function countValues({ field, scale }, rows) {
   return scale?.domain?.length ?? new Set(rows.map((row) => row[field])).size;
+}
+
+// Room for the values of bars: beside horizontal ones, or above those of days, if they fit.
+function fitValues(spec, rows, width) {
+  const [bars, values] = spec.layer ?? [];
+  if (values?.mark.type !== "text") return;
+  const amount = bars.encoding.tooltip.find(({ type }) => type === "quantitative").field;
+  const name = spec.encoding?.y.field ?? "day";
+  const sums = {};
+  for (const row of rows) sums[row[name]] = (sums[row[name]] ?? 0) + row[amount];
+  const most = Math.max(...Object.values(sums));
+  const room = 8 + 6.5 * vega.defaultLocale().format(values.encoding.text.format)(most).length;
+  if (name !== "day") {
+    const plot = width - Math.min(260, width * 0.42);
+    bars.encoding.x.scale = { domainMax: Math.max(most / (1 - room / plot), 1e-9), nice: false };
+  } else if ((width - 50) / spec.usermeta.bars < room) spec.layer.pop();
 }
 
 function showMessage(place, text, className) {
@@ -111,6 +128,7 @@ async function draw(place) {
   if (!rows.length) return showMessage(place, "No data in these days.", "empty");
   const spec = { width: "container", autosize: AUTOSIZE, data: { values: rows }, ...JSON.parse(place.dataset.spec) };
   withoutAbsent(spec, rows);
+  fitValues(spec, rows, place.clientWidth);
   // The legend of the heatmap has short numbers.
   if (spec.encoding?.opacity) spec.encoding.opacity.legend.columns = place.clientWidth < 360 ? 3 : 6;
   if (spec.height.step) spec.height = spec.height.step * countValues(spec.encoding.y, rows);
