@@ -1,4 +1,4 @@
-"""`make screenshots`: the README's pictures, from made-up weeks of calls. Needs Chromium."""
+"""`make screenshots`: pictures of README and docs, from made-up weeks of calls. Needs Chromium."""
 
 import io
 import os
@@ -10,15 +10,22 @@ import time
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from random import Random
 
 import httpx
 from playwright.sync_api import Page, Route, sync_playwright
 
+from receiver import config
+from receiver.alert_rules import Budget
+from receiver.clock import now_ms
+from receiver.jobs.digest import as_html, read_digest
 from receiver.sandbox.companies import Account
 from receiver.sandbox.days import past_calls, webhook_body
 from receiver.store import Store, migrate, receive
+from receiver.store.alerts import Alert, write_run
 from receiver.store.reading import connect_readonly
 
 FOLDER = Path(__file__).parent / "images"
@@ -27,6 +34,18 @@ PASSWORD = "for the pictures"
 LAST_DAY_MS = 1_778_544_000_000
 DAY_MS = 86_400_000
 DAYS = 60
+DAY = date(2026, 5, 12)
+# Open alerts: rule, severity, text, how many hours ago it opened, who acknowledged it.
+ALERTS = (
+    ("silence", "critical",
+     "No event for 96 minutes. In this time of the week, at least 15 calls usually begin", 1, None),
+    ("tools", "warning",
+     "check_availability of agent_4c1f, version 7: 41 % of 56 uses failed in the last day, "
+     "usually 5 %", 5, "rita"),
+    ("budget", "warning",
+     "Budget clinic: 83 % of $144.00 for 2026-05 is spent; at this pace, all of it on 2026-05-14",
+     20, None),
+)  # fmt: skip
 WEEK = (52, 61, 58, 64, 66, 44, 40)
 # A call with something to see: words, a tool that failed, somebody interrupted.
 CALL = """
@@ -44,11 +63,29 @@ def fill(database: Path) -> str:
     for n in range(DAYS):
         for at_ms, body in a_day(n, account):
             store.add(receive(body, source="webhook", observed_at=at_ms, received_at=at_ms))
+    write_run(store, [an_alert(*each) for each in ALERTS], [], [])
     store.close()
     connection = connect_readonly(database)
     call_id: str = connection.execute(CALL).fetchone()[0]
     connection.close()
     return call_id
+
+
+def an_alert(rule: str, severity: str, text: str, hours: int, user: str | None) -> Alert:
+    """An open alert."""
+    at_ms = now_ms() - hours * 3_600_000
+    return Alert(
+        f"alert_{rule}", rule, "", severity, text, "{}", "/-/status", None, at_ms, at_ms, at_ms,
+        acknowledged_by=user, acknowledged_at=at_ms + 600_000 if user else None,
+    )  # fmt: skip
+
+
+def a_digest(database: Path) -> str:
+    """The digest of the last day as a mail client shows it."""
+    settings = config.load({"CALLHOUSE_DATABASE_URL": f"sqlite:///{database}"})
+    alerts = replace(settings.file.alerts, budgets=(Budget("clinic", 144.0),))
+    settings = replace(settings, file=replace(settings.file, alerts=alerts))
+    return as_html(read_digest(settings, DAY, now_ms=now_ms()), "https://calls.example.com")
 
 
 def a_day(n: int, account: Account) -> Iterator[tuple[int, bytes]]:
@@ -96,7 +133,7 @@ def silence(route: Route) -> None:
     route.fulfill(body=buffer.getvalue(), headers={"Content-Type": "audio/wav"})
 
 
-def take(page: Page, call_id: str) -> None:
+def take(page: Page, call_id: str, digest: str) -> None:
     """Log in and take the pictures."""
     page.route("https://**/*.wav", silence)
     page.goto("/-/login")
@@ -109,6 +146,9 @@ def take(page: Page, call_id: str) -> None:
         "calls": '/-/calls?q="check-up" OR refund -voicemail',
         "dashboard": "/-/dashboards/volume",
         "versions": "/-/dashboards/versions",
+        "alerts": "/-/alerts",
+        "statement": f"/-/statement?month={DAY:%Y-%m}&by=agent&markup=20",
+        "review": f"/-/review?day={DAY}",
     }
     for name, path in pictures.items():
         page.goto(path)
@@ -117,6 +157,11 @@ def take(page: Page, call_id: str) -> None:
             page.click(".turn .tool summary")
             page.evaluate("window.scrollTo(0, 0)")
         page.screenshot(path=FOLDER / f"{name}.png", full_page=name == "dashboard")
+    # Without the Content-Security-Policy of our pages, as a mail client has it.
+    page.goto("about:blank")
+    page.set_viewport_size({"width": 600, "height": 200})
+    page.set_content(digest)
+    page.screenshot(path=FOLDER / "digest.png", full_page=True)
 
 
 def main() -> None:
@@ -124,12 +169,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "retell.db"
         call_id = fill(database)
+        digest = a_digest(database)
         with browsing(database), sync_playwright() as playwright:
             chromium = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
             )
             size = {"width": 1200, "height": 840}
-            take(chromium.new_page(base_url=f"http://{ADDRESS}", viewport=size), call_id)
+            take(chromium.new_page(base_url=f"http://{ADDRESS}", viewport=size), call_id, digest)
             chromium.close()
 
 
