@@ -40,6 +40,7 @@ _NOT_REWRITTEN = (
 @click.option("--number", help="All calls from or to this number, and bodies that contain it.")
 @click.option("--chat", "chats", multiple=True, metavar="CHAT_ID", help="A chat; may be repeated.")
 @click.option("--where", metavar="SQL", help="All calls that fulfil a condition over calls.")
+@click.option("--where-chats", metavar="SQL", help="All chats that fulfil a condition over chats.")
 @click.option("--reason", help="Why; stored with the tombstones and the receipt.")
 @click.option("--at-retell", is_flag=True, help="Delete the calls and chats at Retell first.")
 @click.option(
@@ -56,6 +57,7 @@ def erase(
     number: str | None,
     chats: tuple[str, ...],
     where: str | None,
+    where_chats: str | None,
     reason: str | None,
     at_retell: bool,
     partitions: tuple[str, ...],
@@ -75,15 +77,16 @@ def erase(
       callhouse erase --number +14155550123 --at-retell
       callhouse erase --where "agent_id = 'agent_7' AND start_timestamp < 1767225600000"
     """
-    ways = [bool(ids or chats), number is not None, where is not None]
+    conditions = {"calls": where, "chats": where_chats}
+    ways = [bool(ids or chats), number is not None, any(v is not None for v in conditions.values())]
     if sum(ways) != 1:
-        raise click.UsageError("Give ids, --number or --where: exactly one of them.")
+        raise click.UsageError("Give ids, --number or conditions: exactly one of them.")
     if as_json and not yes:
         raise click.UsageError("--json needs --yes: it cannot ask.")
     settings = config.load()
     retell = _at_retell(settings, chats) if at_retell else nullcontext()
     exported = _exported(partitions)
-    found = [*ids, *chats] or _find(settings, number, where)
+    found = [*ids, *chats] or _find(settings, number, conditions)
     planned = _plan(settings, found)
     is_read = as_json or _printed(lambda: _print_plan(planned))
     if planned.ids and not yes:
@@ -146,26 +149,33 @@ def _update(settings: config.Settings, exported: Mapping[str, bool]) -> None:
             export_partitions(settings, place, private=private, progress=lambda *_: None)
 
 
-def _find(settings: config.Settings, number: str | None, where: str | None) -> list[str]:
+def _find(
+    settings: config.Settings, number: str | None, conditions: Mapping[str, str | None]
+) -> list[str]:
     from receiver.store.engine import reading
     from receiver.store.erasing import ids_with_number
 
     with reading(settings.database) as connection:
         if number is not None:
             return ids_with_number(connection, re.sub(r"[ ().-]", "", number))
-        return _ids_where(connection, where or "")
+        return [
+            entity_id
+            for table, condition in conditions.items()
+            if condition is not None
+            for entity_id in _ids_where(connection, table, condition)
+        ]
 
 
-def _ids_where(connection: "Connection", condition: str) -> list[str]:
+def _ids_where(connection: "Connection", table: str, condition: str) -> list[str]:
     from receiver.store.erasing import ids_where
 
     try:
-        return ids_where(connection, condition)
+        return ids_where(connection, table, condition)
     except connection.DatabaseError as error:
         # The server's message may repeat values of calls; only the first line is about the SQL.
         raise SettingsError(
-            f"--where cannot be used: {str(error).splitlines()[0]}",
-            hint=f"It is a condition over columns of calls: {docs('reference/tables.md')}",
+            f"the condition over {table} cannot be used: {str(error).splitlines()[0]}",
+            hint=f"It names columns of {table}: {docs('reference/tables.md')}",
         ) from None
 
 

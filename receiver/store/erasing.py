@@ -325,9 +325,10 @@ _WITH_NUMBER = (
 )
 
 
-def ids_where(connection: Connection, condition: str) -> list[str]:
-    """Calls that fulfil a condition of SQL. Raises the driver's errors."""
-    found = connection.execute(f"SELECT call_id FROM calls WHERE (\n{condition}\n)").fetchall()
+def ids_where(connection: Connection, table: str, condition: str) -> list[str]:
+    """What fulfils a condition of SQL over calls or chats. Raises the driver's errors."""
+    key = {"calls": "call_id", "chats": "chat_id"}[table]
+    found = connection.execute(f"SELECT {key} FROM {table} WHERE (\n{condition}\n)").fetchall()
     return sorted(id for (id,) in found)
 
 

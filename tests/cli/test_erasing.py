@@ -60,16 +60,37 @@ def test_second_run_says_that_nothing_is_left(run, store):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["call", "--number", "+14155550123"], ["--where", "1", "--number", "+1"], ["c", "--json"]],
+    [
+        [], ["call", "--number", "+14155550123"], ["--where", "1", "--number", "+1"],
+        ["--where-chats", "1", "c"], ["c", "--json"],
+    ],
 )  # fmt: skip
 def test_unusable_arguments_are_refused(run, arguments):
     assert run(*arguments).exit_code == 2
 
 
-def test_mistake_in_where_is_explained(run):
-    result = run("--where", "no_such_column = 1", "--yes")
+@pytest.mark.parametrize("option", ["--where", "--where-chats"])
+def test_mistake_in_where_is_explained(run, option):
+    result = run(option, "no_such_column = 1", "--yes")
     assert result.exit_code == 2
     assert "no_such_column" in result.output
+
+
+@pytest.mark.parametrize(
+    ("conditions", "left"),
+    [
+        (["--where-chats", "user_sentiment = 'Negative'"], ["c", "h2"]),
+        (["--where-chats", "1 = 1", "--where", "agent_id = 'a'"], []),
+    ],
+)
+def test_condition_over_chats_erases_chats(run, store, db, conditions, left):
+    add(store, "call_ended", "c", agent_id="a")
+    for chat_id, mood in (("h1", "Negative"), ("h2", "Neutral")):
+        chat = {"chat_id": chat_id, "agent_id": "a", "chat_analysis": {"user_sentiment": mood}}
+        stored(store, {"event": "chat_analyzed", "chat": chat})
+    assert run(*conditions, "--yes").exit_code == 0
+    ids = "SELECT call_id FROM calls UNION SELECT chat_id FROM chats ORDER BY 1"
+    assert [id for (id,) in rows(db, ids)] == left
 
 
 def test_number_may_be_written_with_spaces(run, store, db):

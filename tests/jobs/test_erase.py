@@ -177,7 +177,7 @@ def test_a_condition_finds_calls(settings, store):
     add_whole(store, "a")
     add_whole(store, "b", agent_id="other")
     with reading(settings.database) as connection:
-        assert ids_where(connection, "agent_id = 'other' -- a comment") == ["b"]
+        assert ids_where(connection, "calls", "agent_id = 'other' -- a comment") == ["b"]
 
 
 def test_rolled_up_hour_forgets_the_call(settings, store, db):
