@@ -50,13 +50,18 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--calls", type=int, default=1_000_000)
     parser.add_argument("--keep", type=Path, help="file to fill and keep; looked at if it is there")
+    parser.add_argument("--limit-ms", type=int, default=500, help="processor time of a page")
+    parser.add_argument("--only", default="", help="pages whose address has this; no export")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = options.keep or Path(folder) / "retell.db"
         if not path.exists():
             write(path, options.calls)
-        asyncio.run(pages.measure(path, console))
-        pages.export_month(path, console)
+        with closing(Store(path)) as store:
+            hours_ms(store, time.time_ns() // 1_000_000)
+        asyncio.run(pages.measure(path, console, limit_ms=options.limit_ms, only=options.only))
+        if not options.only:
+            pages.export_month(path, console)
 
 
 def write(path: Path, calls: int) -> None:
