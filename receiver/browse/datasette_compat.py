@@ -6,19 +6,16 @@ named base, index, table, row and login replace Datasette's and use the same con
 """
 
 import asyncio
-import csv
 import re
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing, suppress
 from contextvars import ContextVar
 from functools import cache
-from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -27,15 +24,22 @@ from datasette import Request
 from datasette.database import Database, Results, connections
 from datasette.database import QueryInterrupted as QueryInterrupted
 from datasette.filters import Filters
-from datasette.utils import get_all_foreign_keys, get_outbound_foreign_keys, sqlite_timelimit
+from datasette.utils import (
+    detect_fts,
+    detect_primary_keys,
+    get_all_foreign_keys,
+    sqlite_timelimit,
+    table_columns,
+)
 from datasette.views.base import DatasetteError
 from jinja2 import Environment
 from jinja2.ext import Extension
 
-from receiver.browse.formatting import filter_parameter, parse_filter
+from receiver.browse.formatting import CsvWriter, filter_parameter, parse_filter
 from receiver.browse.functions import (
     MAX_VALUE_BYTES,
     is_past_deadline,
+    read_rows,
     set_deadline,
     set_own_sql,
 )
@@ -46,7 +50,6 @@ from receiver.store.connection import Connection, Identity, identity, sqlite3
 from receiver.store.limits import connect_bounded
 from receiver.store.reading import connect_readonly
 from receiver.store.sql import quoted
-from receiver.transfer.formats import defused
 from schema.tables import ALL_TABLES, CALL_TABLES, OBSERVATIONS
 
 if TYPE_CHECKING:
@@ -58,6 +61,8 @@ COOKIES = ("ds_csrftoken", "ds_messages")
 # Of the current request: its login, for limits per login, and whether the response is CSV.
 login_of_request: ContextVar[str] = ContextVar("login_of_request", default="")
 is_csv_request: ContextVar[bool] = ContextVar("is_csv_request", default=False)
+# Schemas that the current request has read, by database.
+schema_of_request: ContextVar["dict[str, _Schema]"] = ContextVar("schema_of_request")
 # Whether the current query is SQL of callhouse and not of a reader.
 is_own_query: ContextVar[bool] = ContextVar("is_own_query", default=False)
 
@@ -69,20 +74,30 @@ MAX_COUNTED_FILE_BYTES = 500_000_000
 _INDEX_TABLES = tuple(INDEXES)
 # Counting all tables of a page.
 _COUNT_SECONDS = 0.06
-# Four bytes a character: as large as the largest value can be in memory.
-MAX_RESULT_BYTES = 4 * MAX_VALUE_BYTES
 # Waiting for a thread, and the time limit of the query.
 ANSWERED_SECONDS = 25.0
 
 # The count on the page of a table, as Datasette writes it; SQL of a person ends differently.
 _COUNT = re.compile(r"select count\(\*\) from (\w+) ")
+_NAMES = "select name from sqlite_master where type in ('table', 'view')"
+# How a table is spelled, which Datasette asks for each time it asks for permission.
+_SPELLING = f"{_NAMES} and name = ? collate nocase"
 _MANY_ROWS_PER_CALL = {t.name for t in (OBSERVATIONS, *CALL_TABLES) if len(t.key) > 1}
 _KEYS = {table.name: list(table.key) for table in ALL_TABLES}
 
 
+class _Schema(NamedTuple):
+    """What Datasette asks about tables, by their names; `names` by those in lower case."""
+
+    names: dict[str, str]
+    columns: dict[str, list[str]]
+    keys: dict[str, list[str]]
+    indexes: dict[str, str | None]
+    foreign_keys: dict[str, Any]
+
+
 class GuardedDatabase(Database):
-    """The calls database in Datasette: read-only, with or without personal data, with the calls of
-    everybody or those that `limits` allow."""
+    """The calls database in Datasette: read-only, for everybody or for a role, within limits."""
 
     def __init__(
         self,
@@ -96,6 +111,7 @@ class GuardedDatabase(Database):
         super().__init__(datasette, path=path, is_mutable=True)
         self.is_masked, self.limits = is_masked, limits
         self._pool = pool
+        self._known_schema: tuple[object, _Schema] | None = None
 
     def add_limited(self, limits: Limits, name: str) -> None:
         """Add the same database with fewer calls to Datasette, with the same descriptions."""
@@ -198,6 +214,9 @@ class GuardedDatabase(Database):
                 "name tables without a schema: calls, not main.calls; "
                 "where a text has the word main, write the text as a parameter, :text"
             )
+        if sql == _SPELLING:
+            name = (await self._schema()).names.get(params[0].lower())
+            return Results([(name,)] if name and params[0].isascii() else [], False, None)
         counted = _COUNT.fullmatch(sql)
         if counted and counted[1] in _MANY_ROWS_PER_CALL and self.size > MAX_COUNTED_FILE_BYTES:
             # SQLite cannot be interrupted while it counts, and reads the whole table for it.
@@ -222,36 +241,53 @@ class GuardedDatabase(Database):
 
     async def primary_keys(self, table: str) -> list[str]:
         """The table's key, also where a temporary view hides it."""
-        return _KEYS.get(table) or await super().primary_keys(table)
+        return list((await self._schema()).keys.get(table, []))
+
+    async def table_columns(self, table: str) -> list[str]:
+        """The columns that this reader sees."""
+        return list((await self._schema()).columns.get(table, []))
 
     async def foreign_keys_for_table(self, table: str) -> list[dict[str, str]]:
         """The table's foreign keys, also where a temporary view hides them."""
-        found: list[dict[str, str]] = await self._read_schema(
-            lambda unguarded: get_outbound_foreign_keys(unguarded, table)
-        )
-        return found
+        found = (await self._schema()).foreign_keys.get(table)
+        return list(found["outgoing"]) if found else []
 
     async def get_all_foreign_keys(self) -> dict[str, Any]:
         """Incoming and outgoing foreign keys of every table."""
-        found: dict[str, Any] = await self._read_schema(get_all_foreign_keys)
+        return (await self._schema()).foreign_keys
+
+    async def _schema(self) -> _Schema:
+        """The schema, read once for each request: it may have a hundred questions about it."""
+        asked = schema_of_request.get({})
+        if (found := asked.get(self.name)) is None:
+            found = await self.execute_fn(self._read_schema)
+            asked[self.name] = found
         return found
 
-    async def _read_schema(self, read: Callable[[Connection], Any]) -> Any:
-        """Read the schema on a connection without the temporary views."""
-
-        def in_thread(_: Connection) -> Any:
+    def _read_schema(self, connection: Connection) -> _Schema:
+        """The schema, read anew if it is not the one that was read last."""
+        version = (connection.execute("PRAGMA schema_version").fetchone()[0], self._files())
+        if self._known_schema is None or self._known_schema[0] != version:
+            # Temporary views hide keys and foreign keys.
             with closing(connect_readonly(Path(self.path))) as unguarded:
-                return read(unguarded)
-
-        return await self.execute_fn(in_thread)
+                foreign_keys = get_all_foreign_keys(unguarded)
+            names = [n for (n,) in connection.execute(_NAMES)]
+            found = _Schema(
+                {name.lower(): name for name in names},
+                {name: table_columns(connection, name) for name in names},
+                {name: _KEYS.get(name) or detect_primary_keys(connection, name) for name in names},
+                {name: detect_fts(connection, name) for name in names},
+                foreign_keys,
+            )
+            self._known_schema = version, found
+        return self._known_schema[1]
 
     async def fts_table(self, table: str) -> str | None:
         """The full-text index of a table. Masked and limited readers have none: it contains every
         word of everybody. Limited readers have the page for it."""
         if self.is_masked or self.limits:
             return None
-        found: str | None = await super().fts_table(table)
-        return found
+        return (await self._schema()).indexes.get(table)
 
     async def table_counts(self, limit: int = 10) -> dict[str, int | None]:
         """Rows per table, as far as they are counted within the time of a page; None for every
@@ -283,15 +319,6 @@ class GuardedDatabase(Database):
         return counted
 
 
-def _size(value: object) -> int:
-    """Bytes of a value in memory or as JSON, which writes up to twelve for a character."""
-    if isinstance(value, str):
-        return max(sys.getsizeof(value), len(encode_basestring_ascii(value)))
-    if isinstance(value, bytes):
-        return max(sys.getsizeof(value), 4 * len(value) // 3)
-    return sys.getsizeof(value)
-
-
 def _run_query(
     connection: Connection, sql: str, params: Any, limit_ms: int, max_rows: int | None
 ) -> Results:
@@ -303,18 +330,8 @@ def _run_query(
     try:
         with sqlite_timelimit(connection, limit_ms):
             cursor = connection.cursor()
-            rows, size = [], 0
-            for row in cursor.execute(sql, params if params is not None else {}):
-                size += sum(map(_size, row))
-                if size > MAX_RESULT_BYTES:
-                    raise sqlite3.OperationalError(
-                        f"the result is larger than {MAX_RESULT_BYTES // 1_000_000} MB: "
-                        "select fewer rows or columns"
-                    )
-                rows.append(row)
-                if max_rows is not None and len(rows) > max_rows:
-                    return Results(rows[:max_rows], True, cursor.description)
-            return Results(rows, False, cursor.description)
+            cursor.execute(sql, params if params is not None else {})
+            return Results(*read_rows(cursor, max_rows), cursor.description)
     except MemoryError:
         raise sqlite3.OperationalError(
             "the query needs more memory than there is for all queries: narrow it down"
@@ -355,7 +372,7 @@ def patch_datasette(zone: ZoneInfo, *, static_url: Callable[[str], str]) -> None
     # Datasette prints a failed page's variables: call records. callhouse logs type and line.
     datasette.handle_exception.rich = None
     datasette.handle_exception.traceback = SimpleNamespace(print_exc=lambda: None)
-    datasette.views.base.csv = SimpleNamespace(writer=_CsvWriter)
+    datasette.views.base.csv = SimpleNamespace(writer=CsvWriter)
     datasette.views.table.Filters = type("Filters", (_DisplayFilters,), {"zone": zone})
     urls = datasette.url_builder.Urls
     if not hasattr(urls, "unhashed_path"):
@@ -378,20 +395,6 @@ def quicken(datasette: "Datasette") -> None:
 
     datasette.refresh_schemas = keep_no_catalog
     datasette._table_permission_allows = allow_no_one_more
-
-
-class _CsvWriter:
-    """Replaces `csv.writer` on Datasette's pages, where `out.write` is a coroutine.
-
-    Escapes cells that a spreadsheet would run as formulas, as exports do.
-    """
-
-    def __init__(self, out: Any) -> None:
-        self._writer = csv.writer(out)
-
-    def writerow(self, row: Iterable[object]) -> Any:
-        """Return the coroutine that writes a row."""
-        return self._writer.writerow(list(map(defused, row)))
 
 
 class _DisplayFilters(Filters):

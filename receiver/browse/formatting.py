@@ -3,9 +3,10 @@
 CSV and JSON stay exact: only HTML pages are formatted.
 """
 
+import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,6 +14,7 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from receiver.clock import format_duration
+from receiver.transfer.formats import defused
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -342,3 +344,17 @@ def filter_parameter(column: str, value: Any) -> Any:
     if column in _UNTYPED_COLUMNS and is_number:
         return float(value) if "." in value else int(value)
     return value
+
+
+class CsvWriter:
+    """Replaces `csv.writer` on Datasette's pages, where `out.write` is a coroutine.
+
+    Escapes cells that a spreadsheet would run as formulas, as exports do.
+    """
+
+    def __init__(self, out: Any) -> None:
+        self._writer = csv.writer(out)
+
+    def writerow(self, row: Iterable[object]) -> Any:
+        """Return the coroutine that writes a row."""
+        return self._writer.writerow(list(map(defused, row)))

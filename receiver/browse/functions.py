@@ -3,14 +3,16 @@
 All others are denied, including those that a later SQLite or a plugin adds: some access memory
 (`fts3_tokenizer` installs a pointer), load code or have unbounded cost. Functions that SQLite
 computes in one step of quadratic cost are replaced by linear ones in Python, which check the
-deadline of the query: SQLite checks the time only between steps.
+deadline of the query: SQLite checks the time only between steps. Results are limited too.
 """
 
 import re
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from receiver.store.connection import sqlite3
@@ -68,6 +70,8 @@ TABLE_FUNCTIONS = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for na
 
 # A body of 16 MiB fits into a value.
 MAX_VALUE_BYTES = 20_000_000
+# Four bytes a character: as large as the largest value can be in memory.
+MAX_RESULT_BYTES = 4 * MAX_VALUE_BYTES
 MAX_PATTERN = 1_000
 _MAX_TRIMMED = 1_000
 # Limit of steps for matching a pattern with single wildcards.
@@ -99,6 +103,34 @@ def set_own_sql(is_own: bool) -> None:
 def is_own_sql() -> bool:
     """Whether this thread's query is SQL of callhouse."""
     return getattr(_query, "is_own", False)
+
+
+def read_rows(rows: Iterable[tuple[Any, ...]], max_rows: int | None) -> tuple[list[Any], bool]:
+    """The rows of a result, at most `max_rows`, and whether there are more.
+
+    Raises OperationalError for a result that is too large.
+    """
+    found, size = [], 0
+    for row in rows:
+        size += sum(map(_size, row))
+        if size > MAX_RESULT_BYTES:
+            raise sqlite3.OperationalError(
+                f"the result is larger than {MAX_RESULT_BYTES // 1_000_000} MB: "
+                "select fewer rows or columns"
+            )
+        found.append(row)
+        if max_rows is not None and len(found) > max_rows:
+            return found[:max_rows], True
+    return found, False
+
+
+def _size(value: object) -> int:
+    """Bytes of a value in memory or as JSON, which writes up to twelve for a character."""
+    if isinstance(value, str):
+        return max(sys.getsizeof(value), len(encode_basestring_ascii(value)))
+    if isinstance(value, bytes):
+        return max(sys.getsizeof(value), 4 * len(value) // 3)
+    return sys.getsizeof(value)
 
 
 def replace_slow_functions(connection: sqlite3.Connection) -> None:

@@ -21,6 +21,7 @@ from receiver.browse.datasette_compat import (
     csp_nonce,
     is_csv_request,
     login_of_request,
+    schema_of_request,
 )
 from receiver.browse.pages import authentication
 from receiver.browse.pages.login import COOKIE
@@ -94,6 +95,7 @@ def authenticated(datasette: "Datasette", app: App) -> App:
             request.scope["actor"] = actor = actor_from_headers(datasette, request.headers)
             login_of_request.set(str((actor or {}).get("id", "")))
             is_csv_request.set(request.is_csv)
+            schema_of_request.set({})
             error = _check_login(datasette, request, actor)
         if error is None and scope["method"] not in ("GET", "HEAD"):
             receive, error = await _read_body(request, receive)

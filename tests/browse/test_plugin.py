@@ -6,13 +6,16 @@ import re
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from receiver.browse import datasette_compat, server
+from receiver.browse.pool import QueryPool
 from receiver.browse.server import serving
 from receiver.store import migrate, receive
+from receiver.store.connection import sqlite3
 from tests.support.browsing import visiting
 from tests.support.storing import add, stored
 from tests.support.webhooks import payload
@@ -96,6 +99,23 @@ def test_rows_are_counted_until_the_file_is_large(browse, call, monkeypatch):
     assert "<strong>1 row</strong>" in browse("/retell/calls").text
     counted = browse("/retell.json?sql=select count(*) from utterances&_shape=arrayfirst")
     assert counted.json()[0] > 0
+
+
+def test_page_of_tables_needs_few_queries(browse, call, monkeypatch):
+    """Each query waits for a thread, and Datasette asks several times about each table."""
+    queries, submit = [], QueryPool.submit
+    monkeypatch.setattr(QueryPool, "submit", lambda *asked: queries.append(asked) or submit(*asked))
+    assert "observations" in browse("/retell").text
+    assert len(queries) < 20
+
+
+def test_tables_added_meanwhile_are_shown(browse, call, db_path):
+    assert "later_table" not in browse("/retell").text
+    with closing(sqlite3.connect(db_path)) as connection:
+        connection.execute("CREATE TABLE later_table (later_column TEXT PRIMARY KEY)")
+    page = browse("/retell").text
+    assert "later_table" in page
+    assert "later_column" in page
 
 
 def test_sql_cannot_write_or_attach(browse, call):
