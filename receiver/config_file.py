@@ -16,6 +16,7 @@ from typing import Any
 
 from receiver.alert_rules import AlertSettings, parse_alerts
 from receiver.config_checks import named_tables, require_int, require_known, table, url
+from receiver.inbound_rules import InboundRule, parse_inbound
 
 # The jobs of `callhouse work`, and how many seconds are between two runs of each.
 INTERVALS = MappingProxyType(
@@ -78,6 +79,7 @@ class ConfigFile:
     backup: Backup = Backup()
     forward: tuple[Target, ...] = ()
     alerts: AlertSettings = field(default_factory=AlertSettings)
+    inbound: tuple[InboundRule, ...] = ()
 
 
 def load_config_file(path: Path, *, is_required: bool) -> ConfigFile:
@@ -181,5 +183,6 @@ _TABLES: dict[str, Callable[[Any], Any]] = {
     "backup": _backup,
     "forward": _targets,
     "alerts": parse_alerts,
+    "inbound": parse_inbound,
 }
 _FIELDS = {"jobs": "intervals"}

@@ -29,6 +29,7 @@ CallhouseError
 ├── CopyStopped              a copy into another database could not continue
 ├── NotAnEvent               a file to send is neither a webhook body nor a call or chat object
 ├── QueryNotUnderstood       a search query cannot be parsed
+├── QueryTooSlow             a query took longer than it may
 ├── DownloadRefused          a download would be cut, or take too long
 ├── PlacementUnknown         a call may have been placed, or not
 ├── PlacedButNotStored       a call was placed, and could not be stored
@@ -254,6 +255,12 @@ class QueryNotUnderstood(CallhouseError):
 
     status = 400
     hint = 'Use words, "a phrase", prefix* and -excluded, combined with OR and parentheses.'
+
+
+class QueryTooSlow(CallhouseError):
+    """A query took longer than it may."""
+
+    hint = "Let it use an index, such as that of calls.from_number."
 
 
 class DownloadRefused(CallhouseError):

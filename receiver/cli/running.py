@@ -28,6 +28,15 @@ def serve() -> None:
         require_free(settings.health_bind, "CALLHOUSE_HEALTH_BIND")
     if warning := sqlite_warning():
         err.print(f"Warning: {warning}", style="yellow", markup=False)
+    if settings.file.inbound:
+        # Here rather than when somebody calls.
+        from receiver.store import migrate as migrate_database
+        from receiver.webhook.inbound import check_rules
+
+        migrate_database(
+            settings.database, timezone=settings.timezone, account_keys=settings.account_keys
+        )
+        check_rules(settings)
     err.print(f"Receiving on http://{settings.bind}/webhook, storing in {settings.database}")
     conf = str(config.shipped("gunicorn.conf.py"))
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", conf])

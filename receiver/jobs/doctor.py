@@ -27,6 +27,7 @@ from receiver.store import sqlite_warning
 from receiver.store.connection import sqlite_version
 from receiver.store.migrate import check_connection
 from receiver.webhook.health import MIN_FREE_BYTES
+from receiver.webhook.inbound import check_rules
 
 # Fewer days until the disk is full are a problem.
 MIN_DAYS = 14
@@ -282,6 +283,14 @@ def _login(patient: Patient) -> Iterator[Finding]:
         yield _good("secret", f"in {secret}, or made there by browse")
 
 
+def _inbound(patient: Patient) -> Iterator[Finding]:
+    """The histories of the rules for inbound calls and chats."""
+    rules = patient.settings.file.inbound
+    if rules and patient.status is not None:
+        check_rules(patient.settings)
+        yield _good("inbound", f"{len(rules)} rules, and their queries run")
+
+
 def _jobs(patient: Patient) -> Iterator[Finding]:
     if patient.status is None:
         return
@@ -339,5 +348,5 @@ def _coverage(patient: Patient) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     _database, _sqlite, _files, _disk, _log, _traffic, _keys, _api, _agents, _public_url, _login,
-    _jobs, _backups, _coverage,
+    _inbound, _jobs, _backups, _coverage,
 )  # fmt: skip

@@ -23,7 +23,7 @@ else:
 
 
 # How many steps of SQLite pass between two looks at the clock.
-_STEPS = 1000
+STEPS = 1000
 
 
 class Connection(sqlite3.Connection):
@@ -253,7 +253,7 @@ def damage(connection: Connection, *, seconds: float) -> str | None:
     never values.
     """
     deadline = time.monotonic() + seconds
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
     try:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:

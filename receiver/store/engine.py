@@ -13,7 +13,7 @@ from receiver.errors import NoCluster
 from receiver.store import sql
 from receiver.store.ingest import Outcome, Received
 from receiver.store.protocols import BUSY_SECONDS, CONNECTIONS, Connection
-from receiver.store.snapshots import Snapshot
+from receiver.store.snapshots import Row, Snapshot
 from receiver.store.sqlite import Sqlite
 
 if TYPE_CHECKING:
@@ -36,6 +36,15 @@ class AnyStore(Protocol):
 
     def read(self, unit: Callable[[Connection], T], /) -> T:
         """Carry out `unit`, which only reads, beside whoever writes. Raises StoreUnavailable."""
+
+    def first_row(
+        self, query: str, parameters: Mapping[str, Any], /, *, seconds: float
+    ) -> tuple[list[str], Row | None]:
+        """The columns of a SELECT that anybody wrote, with `:name`, and its first row.
+
+        Raises SettingsError for a mistake in it, QueryTooSlow if it takes longer than `seconds`,
+        StoreUnavailable.
+        """
 
     def lock_hours(self, connection: Connection, timezone: str, since: int, last: int, /) -> bool:
         """Let no call that began from `since` to `last` change until the transaction ends.

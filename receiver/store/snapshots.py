@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from receiver.errors import ExportFailed, SettingsError, docs
+from receiver.errors import ExportFailed, QueryTooSlow, SettingsError, docs
 from receiver.store import sql
 from receiver.store.days import Fingerprint, Part
 from schema.tables import Table
@@ -83,6 +83,11 @@ def increment(query: str, names: list[str], since: datetime) -> str:
         "--since cannot cut this: it has no call_id, chat_id, time of change or day",
         hint="Export it whole, or select call_id with it.",
     )
+
+
+def too_slow(seconds: float) -> QueryTooSlow:
+    """The error for a query that took longer than it may."""
+    return QueryTooSlow(f"the query took longer than {round(seconds * 1000)} ms")
 
 
 def another_is_running() -> ExportFailed:

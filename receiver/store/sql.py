@@ -324,6 +324,11 @@ def nested(query: str) -> str:
     return f"SELECT * FROM (\n{query.rstrip().rstrip(';')}\n)"
 
 
+def first_row(query: str) -> str:
+    """The first row of a query."""
+    return f"{nested(query)} AS found LIMIT 1"
+
+
 # A day's increment: by the first of these columns that a result has. A call's rows are replaced
 # together, so whatever carries its id changed with it.
 SINCE = {
@@ -351,3 +356,36 @@ def create(name: str, types: dict[str, str]) -> str:
 def insert(name: str, width: int) -> str:
     """A row of `width` values."""
     return f"INSERT INTO {quoted(name)} VALUES ({', '.join('?' * width)})"
+
+
+# What a rule of inbound webhooks knows of the caller: calls that this number made to the account.
+# The tag `complaint` marks a complaint that is open. One row, also for a new caller.
+CALLER_HISTORY = """
+WITH earlier AS (
+    SELECT call_id, agent_id, agent_name, start_timestamp, disconnection_reason
+    FROM calls
+    WHERE from_number = :from_number AND (account = :account OR account IS NULL)
+), newest AS (
+    SELECT * FROM earlier ORDER BY COALESCE(start_timestamp, 0) DESC, call_id LIMIT 1
+)
+SELECT
+    (SELECT count(*) FROM earlier) AS calls,
+    CASE WHEN EXISTS (SELECT 1 FROM earlier) THEN 1 ELSE 0 END AS is_known,
+    (SELECT call_id FROM newest) AS last_call_id,
+    (SELECT agent_id FROM newest) AS last_agent_id,
+    (SELECT agent_name FROM newest) AS last_agent_name,
+    (SELECT disconnection_reason FROM newest) AS last_outcome,
+    (SELECT call_successful FROM analyses WHERE call_id = (SELECT call_id FROM newest))
+        AS last_successful,
+    (SELECT user_sentiment FROM analyses WHERE call_id = (SELECT call_id FROM newest))
+        AS last_sentiment,
+    (SELECT call_summary FROM analyses WHERE call_id = (SELECT call_id FROM newest))
+        AS last_summary,
+    (SELECT value FROM attributes JOIN earlier USING (call_id)
+     WHERE name IN ('customer_name', 'caller_name', 'name') AND value <> ''
+     ORDER BY COALESCE(start_timestamp, 0) DESC, call_id, source, name LIMIT 1) AS name,
+    CASE WHEN EXISTS (
+        SELECT 1 FROM annotations JOIN earlier ON entity_id = call_id
+        WHERE kind = 'tag' AND name = 'complaint' AND removed_at IS NULL
+    ) THEN 1 ELSE 0 END AS open_complaint
+"""

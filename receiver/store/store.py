@@ -5,14 +5,16 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from receiver.errors import LogDeleted, SettingsError, StoreBusy, StoreReplaced, StoreUnavailable
 from receiver.store import protocols, sql
 from receiver.store.connection import (
+    FAULTS,
+    STEPS,
     Connection,
     FileLog,
     Log,
@@ -21,11 +23,13 @@ from receiver.store.connection import (
     connect_readonly,
     identity,
     is_busy,
+    result_code,
     sqlite3,
 )
 from receiver.store.ingest import Outcome, Received, observe
 from receiver.store.migrate import check, views_match
 from receiver.store.protocols import BUSY_SECONDS
+from receiver.store.snapshots import Row, too_slow
 
 # How many events share a transaction at most, which bounds how long the first one waits.
 BATCH = 128
@@ -162,6 +166,23 @@ class Store:
                 return unit(connection)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the database could not be read: {error}") from error
+
+    def first_row(
+        self, query: str, parameters: Mapping[str, Any], *, seconds: float
+    ) -> tuple[list[str], Row | None]:
+        """The columns and the first row of a SELECT, on a connection that cannot write."""
+        deadline = time.monotonic() + seconds
+        try:
+            with closing(connect_readonly(self.path)) as connection:
+                connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
+                found = connection.execute(sql.first_row(query), parameters)
+                return [column[0] for column in found.description], found.fetchone()
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            code = result_code(error)
+            if code == sqlite3.SQLITE_INTERRUPT:
+                raise too_slow(seconds) from None
+            kind = StoreUnavailable if code in FAULTS else SettingsError
+            raise kind(f"SQLite: {error}") from None
 
     def lock_hours(self, connection: protocols.Connection, timezone: str, *_span: int) -> bool:
         """Whether the views are ours; a transaction that writes has the whole file."""

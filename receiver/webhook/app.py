@@ -34,10 +34,20 @@ from receiver.errors import (
     StoreBusy,
     StoreUnavailable,
 )
+from receiver.inbound_rules import INBOUND_EVENTS
 from receiver.jobs.schedule import intervals
 from receiver.store import AnyStore, Received, is_known, open_store, receive
 from receiver.store.outbox import Forward
-from receiver.webhook.health import Counters, DatabaseWatch, health, log, note, prometheus
+from receiver.webhook.health import (
+    Counters,
+    DatabaseWatch,
+    health,
+    log,
+    note,
+    note_inbound_failure,
+    prometheus,
+)
+from receiver.webhook.inbound import Decision, InboundRules, inbound_request
 from receiver.webhook.signature import (
     BODY_HEADER,
     OUTCOME_HEADER,
@@ -50,10 +60,6 @@ from schema.events import parse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-# Retell asks before it answers a call or chat; an empty object selects the number's own agent.
-# Source: https://docs.retellai.com/features/inbound-call-webhook
-INBOUND_EVENTS = ("call_inbound", "chat_inbound")
 
 RETRY_AFTER_SECONDS = 5
 HEALTH_PATHS = ("/healthz", "/metrics")
@@ -137,6 +143,8 @@ class _Webhook:
         self._flask, self._settings, self._keys = flask, settings, keys
         self._store, self._counters, self._now_ms = store, counters, now_ms
         self._bodies = Bodies(max_body_bytes=settings.max_body_bytes)
+        self._inbound = InboundRules(settings, store)
+        self._accounts = settings.account_keys
 
     def answer(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
@@ -177,6 +185,8 @@ class _Webhook:
             return probe_answer(event, received_at_ms=received_at)
         outcome = self._store.add(received)
         note(self._counters, outcome.value, now_ms=received_at)
+        is_inbound = event.event in INBOUND_EVENTS and not event.problem
+        decision = self._decide(received) if is_inbound else Decision()
         log(
             now_ms=received_at,
             outcome=outcome.value,
@@ -185,9 +195,18 @@ class _Webhook:
             level=received.level,
             bytes=len(body),
             ms=round((time.perf_counter() - began) * 1000, 1),
+            rule=decision.rule,
+            error=decision.problem,
         )
-        is_inbound = event.event in INBOUND_EVENTS and not event.problem
-        return {str(event.event): {}} if is_inbound else None
+        return {str(event.event): decision.answer} if is_inbound else None
+
+    def _decide(self, received: Received) -> Decision:
+        """What is answered to an inbound call or chat, after its event is stored."""
+        request = inbound_request(received.event, self._accounts.get(str(received.key_id), ""))
+        decision = self._inbound.decide(request, now_ms=received.received_at)
+        if decision.problem:
+            note_inbound_failure(self._counters, now_ms=received.received_at)
+        return decision
 
     def _verify(self, body: bytes, signature: str | None, received_at: int) -> Received:
         """Verify and parse a body. Raises SignatureError."""

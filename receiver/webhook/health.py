@@ -54,9 +54,11 @@ NAMES = (
     "too_slow",
     "unreadable",
     "overloaded",
+    "inbound_failed",
+    "last_inbound_failed_ms",
 )
-# Times and counts since an event; all other names count requests.
-STATE = frozenset(NAMES[11:17])
+# Times and counts since an event, and of answers; all other names count requests by outcome.
+STATE = frozenset((*NAMES[11:17], "inbound_failed", "last_inbound_failed_ms"))
 # A time further ahead was written while the clock was wrong.
 _AHEAD_MS = 60_000
 _SLOT = struct.Struct("<q")
@@ -131,6 +133,7 @@ NEARLY_FULL = "the disk is nearly full"
 STALE = "authentic events arrived too old: check this machine's clock"
 FORGED = "only forged events arrive: check the webhook key"
 REFUSED = "events were refused and none was stored since"
+INBOUND = "inbound calls or chats were answered without the rules"
 _EVENTS = ("stored", "duplicate", "quarantined", "erased")
 _REFUSED = ("busy", "unavailable")
 
@@ -146,6 +149,7 @@ PROBLEMS = (
     STALE,
     FORGED,
     REFUSED,
+    INBOUND,
     OVERDUE,
     FAILING,
 )
@@ -168,6 +172,12 @@ def note(counters: Counters, outcome: str, *, now_ms: int) -> None:
     elif outcome in _REFUSED:
         counters.add("refused_since_event")
         counters.raise_to("last_refused_ms", now_ms)
+
+
+def note_inbound_failure(counters: Counters, *, now_ms: int) -> None:
+    """Count an inbound call or chat whose answer is empty because of a problem."""
+    counters.add("inbound_failed")
+    counters.raise_to("last_inbound_failed_ms", now_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +269,8 @@ def traffic_problems(counts: Mapping[str, int], now_ms: int) -> list[str]:
         problems.append(FORGED)
     if counts["refused_since_event"] and "last_refused_ms" in recent:
         problems.append(REFUSED)
+    if "last_inbound_failed_ms" in recent:
+        problems.append(INBOUND)
     return problems
 
 
@@ -289,6 +301,11 @@ def prometheus(
             for name, n in counts.items()
             if name not in STATE
         ),
+    ]
+    lines += [
+        "# HELP callhouse_inbound_failures_total Inbound calls or chats answered without rules.",
+        "# TYPE callhouse_inbound_failures_total counter",
+        f"callhouse_inbound_failures_total {counts['inbound_failed']}",
     ]
     gauges = {
         "last_event_timestamp_seconds": (last_event_ms / 1000, "When the last event was stored."),
@@ -351,6 +368,7 @@ _COLUMNS = {
     "level": 1,
     "bytes": 7,
     "ms": 6,
+    "rule": 0,
     "error": 0,
 }
 

@@ -15,6 +15,8 @@ from receiver import config
 from receiver.cli import main
 from receiver.clock import now_ms
 from receiver.config_file import Backup, ConfigFile, Target
+from receiver.errors import SettingsError
+from receiver.inbound_rules import InboundRule
 from receiver.jobs import doctor
 from receiver.jobs.doctor import CHECKS, MAX_WAL_BYTES, Patient, examine
 from receiver.jobs.status import free_on_disk, read_status
@@ -72,6 +74,15 @@ def test_damaged_database_is_wrong(examined):
     assert wrong(examined("database")) == []
     problem = "the database is damaged: a page is never used"
     assert wrong(examined("database", status={"problems": [problem]})) == [problem]
+
+
+def test_inbound_rule_that_cannot_run_is_wrong(examined, settings):
+    assert examined("inbound") == []
+    good, bad = (InboundRule("r", history=sql) for sql in ("SELECT 1 AS a", "SELECT nothing"))
+    [found] = examined("inbound", file=replace(settings.file, inbound=(good,)))
+    assert not found.is_wrong
+    with pytest.raises(SettingsError, match="inbound rule r"):
+        examined("inbound", file=replace(settings.file, inbound=(bad,)))
 
 
 @pytest.mark.sqlite

@@ -140,7 +140,7 @@ def snapshot(session: Session, *, timezone: str | None, private: bool) -> Iterat
     try:
         yield ServerSnapshot(session, timezone, private)
     except psycopg.Error as error:
-        raise _error(error) from None
+        raise query_error(error) from None
 
 
 class _Number(Loader):
@@ -159,7 +159,8 @@ class _Number(Loader):
         return float(number)
 
 
-def _error(error: psycopg.Error) -> CallhouseError:
+def query_error(error: psycopg.Error) -> CallhouseError:
+    """The error for a query that anybody wrote."""
     state = error.sqlstate or ""
     if state.startswith(_OF_WORDS):
         return SettingsError(

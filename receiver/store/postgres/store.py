@@ -4,21 +4,23 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 
 from receiver.addresses import PostgresUrl
 from receiver.errors import StoreBusy, StoreUnavailable
-from receiver.store import protocols
+from receiver.store import protocols, sql
 from receiver.store.ingest import Outcome, Received, observe
 from receiver.store.postgres import advisory_locks
-from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, message_of
+from receiver.store.postgres.connection import BUSY, RETRIED, Session, connect, message_of, numbered
+from receiver.store.postgres.exporting import query_error
 from receiver.store.postgres.migrate import check
 from receiver.store.postgres.views import views_match
+from receiver.store.snapshots import Row, too_slow
 
 # An unused connection is closed after so long, so that other processes can have it before their
 # events have waited too long.
@@ -36,6 +38,9 @@ _GRACE_SECONDS = 0.5
 # before. Before its first event is stored, a call has no row of its own to lock.
 _INSERT_LOCK = "INSERT INTO entity_locks (entity_id) VALUES (?) ON CONFLICT DO NOTHING"
 _LOCK = "SELECT FROM entity_locks WHERE entity_id = ? FOR UPDATE"
+
+_READ_ONLY = "SET TRANSACTION READ ONLY"
+_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', ?, true)"
 
 T = TypeVar("T")
 
@@ -72,6 +77,29 @@ class PostgresStore:
     def read(self, unit: Callable[[protocols.Connection], T]) -> T:
         """Run `unit` in a transaction like any other. Raises StoreUnavailable."""
         return self.run(unit)
+
+    def first_row(
+        self, query: str, parameters: Mapping[str, Any], *, seconds: float
+    ) -> tuple[list[str], Row | None]:
+        """The columns and the first row of a SELECT, in a transaction that cannot write."""
+        statement = sql.first_row(query)
+        values = parameters if numbered(statement)[1] else ()
+
+        def unit(connection: protocols.Connection) -> tuple[list[str], Row | None]:
+            connection.execute(_READ_ONLY)
+            connection.execute(_STATEMENT_TIMEOUT, (f"{round(seconds * 1000)}ms",))
+            try:
+                found = connection.execute(statement, values)
+                row = found.fetchone()
+                return [column.name for column in found.description or ()], row
+            except psycopg.errors.QueryCanceled:
+                raise too_slow(seconds) from None
+            except psycopg.Error as error:
+                if error.sqlstate is None:
+                    raise
+                raise query_error(error) from None
+
+        return self._execute(unit, has_deadline=True)
 
     def lock_hours(
         self, connection: protocols.Connection, timezone: str, since: int, last: int

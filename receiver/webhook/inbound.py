@@ -1,0 +1,118 @@
+"""Answer Retell's question about an inbound call or chat, by the rules of callhouse.toml.
+
+In: a stored event. Out: the answer, always: without a rule that matches, and after any error, an
+empty one, by which Retell goes on with the number's own agent.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from receiver.config import Settings
+from receiver.errors import CallhouseError, QueryTooSlow, SettingsError
+from receiver.inbound_rules import InboundRequest, InboundRule, Row
+from receiver.store import AnyStore, open_store, sql
+from schema.events import Event
+
+# For the histories of one request together. Retell waits 10 s, and the caller hears it ring.
+BUDGET_SECONDS = 0.2
+_CHECK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is answered. `rule` is the one that matched; `mismatches` say why others did not."""
+
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    rule: str | None = None
+    mismatches: tuple[tuple[str, str], ...] = ()
+    problem: str | None = None
+
+
+class InboundRules:
+    """The rules of a receiver, with its database."""
+
+    def __init__(
+        self, settings: Settings, store: AnyStore, *, budget_seconds: float = BUDGET_SECONDS
+    ) -> None:
+        self._rules, self._budget_seconds = settings.file.inbound, budget_seconds
+        self._store = store
+        self._zone = ZoneInfo(settings.timezone)
+
+    def decide(self, request: InboundRequest, *, now_ms: int) -> Decision:
+        """The answer to a request, within the budget. Raises nothing."""
+        mismatches: list[tuple[str, str]] = []
+        try:
+            return self._first_match(request, now_ms, mismatches)
+        except Exception as error:
+            # A message of ours has no values; one of another library could.
+            said = str(error) if isinstance(error, CallhouseError) else type(error).__name__
+            return Decision(mismatches=tuple(mismatches), problem=said)
+
+    def check(self) -> None:
+        """Run the history of each rule for nobody. Raises SettingsError for a rule whose query
+        cannot run or lacks a column, and what `first_row` raises."""
+        nobody = InboundRequest("call_inbound", "")
+        for rule in self._rules:
+            if not rule.reads_history:
+                continue
+            try:
+                names, _ = self._read(rule, nobody, _CHECK_SECONDS)
+            except (SettingsError, QueryTooSlow) as error:
+                message = f"the history of the inbound rule {rule.name}: {error}"
+                raise SettingsError(message, hint=error.hint) from None
+            if missing := rule.columns - {*names}:
+                raise SettingsError(
+                    f"the history of the inbound rule {rule.name} has no column {min(missing)}",
+                    hint=f"It has: {', '.join(names)}.",
+                )
+
+    def _first_match(
+        self, request: InboundRequest, now_ms: int, mismatches: list[tuple[str, str]]
+    ) -> Decision:
+        now = datetime.fromtimestamp(now_ms / 1000, self._zone)
+        deadline = time.monotonic() + self._budget_seconds
+        histories: dict[str | None, Row | None] = {}
+        for rule in self._rules:
+            reason = rule.mismatch(request, now)
+            row: Row | None = {}
+            if reason is None and rule.reads_history:
+                if rule.history not in histories:
+                    histories[rule.history] = self._history(rule, request, deadline)
+                row = histories[rule.history]
+                reason = rule.row_mismatch(row)
+            if reason is None and row is not None:
+                return Decision(rule.answer_with(row), rule.name, tuple(mismatches))
+            mismatches.append((rule.name, str(reason)))
+        return Decision(mismatches=tuple(mismatches))
+
+    def _history(self, rule: InboundRule, request: InboundRequest, deadline: float) -> Row | None:
+        seconds = max(deadline - time.monotonic(), 0.001)
+        names, row = self._read(rule, request, seconds)
+        return None if row is None else dict(zip(names, row, strict=True))
+
+    def _read(
+        self, rule: InboundRule, request: InboundRequest, seconds: float
+    ) -> tuple[list[str], Any]:
+        query = sql.CALLER_HISTORY if rule.history is None else rule.history
+        return self._store.first_row(query, request.parameters(), seconds=seconds)
+
+
+def check_rules(settings: Settings) -> None:
+    """Check the rules of callhouse.toml on the database. Raises what `check` raises."""
+    with closing(open_store(settings.database)) as store:
+        InboundRules(settings, store).check()
+
+
+def inbound_request(event: Event, account: str) -> InboundRequest:
+    """What an event of INBOUND_EVENTS asks about. What is no text counts as absent."""
+    found = {}
+    for name in ("from_number", "to_number", "agent_id"):
+        value = json.loads(event.fields.get(name, b'""'))
+        found[name] = value if isinstance(value, str) else ""
+    return InboundRequest(str(event.event), account, **found)
