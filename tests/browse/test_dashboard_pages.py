@@ -297,6 +297,18 @@ def test_charts_lead_to_their_calls(get_new, two_versions):
     assert "80 calls" in re.sub(r"<[^>]+>", "", get_new(html.unescape(url)).text)
 
 
+def test_charts_lead_to_numbers_with_folded_sql(get_new, two_versions):
+    page = get_new("/-/dashboards/volume").text
+    urls = re.findall(r'<a href="([^"]+)" aria-label="Numbers and SQL of', page)
+    assert len(urls) == len(DASHBOARDS["volume"].charts)
+    for url in urls:
+        numbers = get_new(html.unescape(url)).text
+        assert '<td class="col-calls">' in numbers
+        assert "<textarea" not in numbers
+        [shown] = re.findall(r'show-hide-sql">\(<a href="([^"]+)">show', numbers)
+        assert "<textarea" in get_new(html.unescape(shown)).text
+
+
 def test_presets_are_weeks_and_months_of_the_calls(get_new, two_versions):
     """The last day with calls is Tuesday, 12 May 2026."""
     page = html.unescape(get_new("/-/dashboards/volume").text)

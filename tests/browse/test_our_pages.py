@@ -232,7 +232,9 @@ def test_every_question_of_the_list_answers(browse, three):
 def test_navigation_marks_the_page_and_names_callhouse(browse, three):
     for path, name in (
         ("/-/calls", "Calls"),
+        ("/-/call/call_1", "Calls"),
         ("/-/questions", "Questions"),
+        ("/retell/slowest_tools", "Questions"),
         ("/-/dashboards/volume", "Dashboards"),
         ("/retell/calls", "Tables"),
     ):
@@ -242,6 +244,14 @@ def test_navigation_marks_the_page_and_names_callhouse(browse, three):
         assert marked == [name], path
         assert re.search(r"<title>[^<]*callhouse[^<]*</title>", page), path
     assert 'aria-current="page">' not in browse("/").text.split("</header>")[0]
+
+
+def test_query_is_titled_by_question_or_sql(browse, three):
+    for path, title in (
+        ("/retell/slowest_tools", questions()["slowest_tools"].title),
+        ("/retell?sql=select+1", "SQL: select 1"),
+    ):
+        assert f"<title>{title} · callhouse</title>" in html.unescape(browse(path).text)
 
 
 def test_home_leaves_out_what_takes_too_long(browse, three, monkeypatch):
