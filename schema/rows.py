@@ -80,6 +80,7 @@ _COLUMNS = {
     for column in _COLUMNS_OF_CALLS
     if column not in _DERIVED
 }
+_PLAIN_COLUMNS = _COLUMNS.keys() - _COLUMN_FIELDS.keys()
 # Choices of fields of which the first that is carried decides.
 _CHOICES = [names for names in {*SLICES.values(), *_COLUMNS.values()} if len(names) > 1]
 # A second choice -> the field that decides in its place where it is carried.
@@ -226,7 +227,7 @@ def _columns(call: Call) -> dict[str, Any]:
         "llm_tokens_average": usage and usage.average,
         "twilio_call_sid": line and line.twilio_call_sid,
     }
-    return {c: special[c] if c in special else getattr(call, c) for c in _COLUMNS}
+    return {column: getattr(call, column) for column in _PLAIN_COLUMNS} | special
 
 
 def _cost_is_final(columns: Mapping[str, Any]) -> bool:
