@@ -16,6 +16,7 @@ from typing import Any
 
 from receiver.alert_rules import AlertSettings, parse_alerts
 from receiver.config_checks import named_tables, require_int, require_known, table, url
+from receiver.grading_settings import GradingSettings, parse_grading
 from receiver.inbound_rules import InboundRule, parse_inbound
 
 # The jobs of `callhouse work`, and how many seconds are between two runs of each.
@@ -26,6 +27,7 @@ INTERVALS = MappingProxyType(
         "forward": 1,
         "alerts": 60,
         "digest": 900,
+        "grade": 3_600,
         "sync": 3_600,
         "coverage": 86_400,
         "prune": 86_400,
@@ -80,6 +82,7 @@ class ConfigFile:
     forward: tuple[Target, ...] = ()
     alerts: AlertSettings = field(default_factory=AlertSettings)
     inbound: tuple[InboundRule, ...] = ()
+    grading: GradingSettings = field(default_factory=GradingSettings)
 
 
 def load_config_file(path: Path, *, is_required: bool) -> ConfigFile:
@@ -184,5 +187,6 @@ _TABLES: dict[str, Callable[[Any], Any]] = {
     "forward": _targets,
     "alerts": parse_alerts,
     "inbound": parse_inbound,
+    "grading": parse_grading,
 }
 _FIELDS = {"jobs": "intervals"}

@@ -41,6 +41,7 @@ CallhouseError
 │   └── StorageUnavailable   the directory or bucket cannot be written or read
 ├── JobIsRunning             another process runs this job now
 ├── BackupFailed             a backup could not be made, read or restored
+├── GradingFailed            a model did not answer
 ├── DatabaseInUse            a file to restore is open in another process
 ├── RetellError              a request to Retell's API failed
 │   ├── BadRequest           400
@@ -344,6 +345,16 @@ class BackupFailed(CallhouseError):
     """A backup could not be made, read or restored."""
 
     hint = "Nothing of it was kept, and nothing was replaced. Check the disk, then try again."
+
+
+class GradingFailed(CallhouseError):
+    """A model did not answer several times in a row. What was answered before is stored."""
+
+    hint = (
+        "Check the key, the credit and the limits at the model's provider; the next run goes on. "
+        f"See {docs('how-to/grading.md')}"
+    )
+    retry = True
 
 
 class DatabaseInUse(CallhouseError):

@@ -36,6 +36,9 @@ _SUCCESS = (
     """THEN '{"success": ' || json_type(result, '$.success') || '}' ELSE '{}' END"""
 )
 
+# A score is one of the answers that a question allows.
+_SHOWN_ANNOTATION = "CASE WHEN kind IN ('verdict', 'assignee', 'score', 'usage') THEN value END"
+
 # What Retell calls a thing, but no value that it gave one.
 _NAME_OF_UNKNOWN = "CASE WHEN what IN ('key', 'role', 'product', 'component') THEN name END"
 
@@ -61,7 +64,7 @@ _REPLACED = {
         "content": _scrubbed("content"),
         "arguments": _scrubbed("arguments"),
     },
-    "annotations": {"value": "CASE WHEN kind IN ('verdict', 'assignee') THEN value END"},
+    "annotations": {"value": _SHOWN_ANNOTATION},
     "unknowns": {"name": _NAME_OF_UNKNOWN},
     "chat_unknowns": {"name": _NAME_OF_UNKNOWN},
 }

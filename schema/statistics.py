@@ -1,11 +1,16 @@
-"""Shares and means with their confidence intervals, and differences of two. Pure.
+"""Shares and means with their confidence intervals, differences of two, and samples. Pure.
 
 Intervals are Wilson's score for shares (Wilson 1927) and normal for means. That of a difference
 combines two (Zou and Donner 2008; for shares, Newcombe 1998, method 10).
 """
 
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from math import hypot, sqrt
+from typing import Any
 
 # Standard deviations of a 95 % interval.
 NORMAL_95 = 1.96
@@ -53,3 +58,17 @@ def difference(before: Estimate, now: Estimate) -> Estimate:
         value + hypot(now.high - now.value, before.value - before.low),
         min(before.count, now.count),
     )
+
+
+def sample(calls: Iterable[Mapping[str, Any]], day: date, per_agent: int) -> list[str]:
+    """`per_agent` calls of each agent, chosen by the hash of day and id: as good as at random, and
+    the same each time."""
+    by_agent: dict[str, list[str]] = defaultdict(list)
+    for call in calls:
+        by_agent[call["agent_id"] or ""].append(call["call_id"])
+
+    def rank(call_id: str) -> bytes:
+        text = f"{day} {call_id}".encode("utf-8", "surrogatepass")
+        return hashlib.sha256(text).digest()
+
+    return [id for _, ids in sorted(by_agent.items()) for id in sorted(ids, key=rank)[:per_agent]]

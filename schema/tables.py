@@ -521,15 +521,16 @@ MEDIA_FILES = Table(
 ANNOTATIONS = Table(
     "annotations",
     ("entity_id", "annotation_id"),
-    "What reviewers noted about calls, chats and their turns.",
+    "What reviewers and models noted about calls, chats and their turns.",
     {
         "entity_id": "The call_id or chat_id it is about.",
         "annotation_id": "Its id.",
-        "kind": "verdict, tag, note, assignee or score.",
+        "kind": "verdict, tag, note, assignee, score, or usage: what a model's answer cost.",
         "track": "The list of the turn it is about, as in utterances; null for the whole call.",
         "position": "The position of that turn in its list.",
-        "name": "The tag, or the question of a score.",
-        "value": "good, bad or unsure; the text of a note; the user it is assigned to; an answer.",
+        "name": "The tag, or the question of a score, its note and its usage.",
+        "value": "good, bad or unsure; the text of a note; the user it is assigned to; an answer; "
+        "JSON with input_tokens and output_tokens, and the problem of an answer that did not fit.",
         "author": "The user who wrote it, or model:NAME.",
         "created_at": "When it was written, in milliseconds since the epoch.",
         "changed_at": "When this row last changed, in milliseconds since the epoch.",

@@ -5,6 +5,7 @@ import pytest
 from receiver import config
 from receiver.config_file import INTERVALS, Backup, ConfigFile, Target
 from receiver.errors import SettingsError
+from receiver.grading_settings import GradingSettings, Question
 from tests.support import ROOT
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -29,7 +30,23 @@ url = "https://crm.example.com/hook"
 events = ["call_analyzed"]
 sign = "standard"
 secret = "{SECRET}"
+
+[grading]
+model = "gpt-4o-mini"
+text = "full"
+requests_per_day = 5
+price_per_million_input_tokens = 1
+price_per_million_output_tokens = 2.5
+
+[[grading.question]]
+name = "polite"
+ask = "How polite was the agent?"
+answer = "1-3"
+where = "agent_id = 'a'"
+sample = 20
 """
+
+_QUESTION = "[grading]\nmodel = 'm'\n[[grading.question]]\nname = 'q'\nask = 'why'\n"
 
 
 def load(tmp_path, text, **environ):
@@ -58,6 +75,8 @@ def test_every_setting_of_the_file_is_read(tmp_path):
     assert n8n == Target("n8n", "http://10.0.0.7:5678/webhook/retell")
     assert (crm.events, len(crm.secret)) == ({"call_analyzed"}, 24)
     assert [target.wants("call_ended") for target in found.forward] == [True, False]
+    polite = Question("polite", "How polite was the agent?", ("1", "2", "3"), "agent_id = 'a'", 20)
+    assert found.grading == GradingSettings("gpt-4o-mini", "full", 5, 1.0, 2.5, (polite,))
 
 
 def test_named_file_must_exist(tmp_path):
@@ -89,6 +108,15 @@ def test_named_file_must_exist(tmp_path):
         ("[[forward]]\nname = 'a'\nurl = 'http://a/'\nsecret = 'whsec_AA'", "a secret belongs"),
         (2 * "[[forward]]\nname = 'a'\nurl = 'http://a/'\n", "two targets"),
         ("[jobs", "is not TOML (at end of document)"),
+        ("[grading]", "grading.model must be the name of a model"),
+        ("[grading]\nmodel = 'm'\ntext = 'all'", 'must be "scrubbed" or "full"'),
+        ("[grading]\nmodel = 'm'\nrequests_per_day = 0", "requests_per_day must be a whole"),
+        ("[grading]\nmodel = 'm'\nprice_per_million_input_tokens = 1", "needs both prices"),
+        (f"{_QUESTION}answer = 'maybe'", 'answer of the question q must be "yes_no" or'),
+        (f"{_QUESTION}answer = '5-1'", 'answer of the question q must be "yes_no" or'),
+        (f"{_QUESTION}sample = 0", "sample of the question q must be a whole number"),
+        (f"{_QUESTION}where = 1", "where of the question q must be a condition"),
+        (_QUESTION.replace("why", ""), "ask of the question q must be text"),
     ],
 )
 def test_error_names_the_setting(tmp_path, text, expected):

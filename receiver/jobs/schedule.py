@@ -31,6 +31,7 @@ def intervals(settings: Settings) -> dict[str, int]:
         "forward": settings.file.forward,
         "digest": any(each.notify for each in settings.file.alerts.digests),
         "backup": settings.file.backup.to,
+        "grade": settings.file.grading.questions,
     }
     return {
         name: seconds * 1000 if needs.get(name, True) else 0

@@ -42,6 +42,7 @@ _FUNCTIONS = MappingProxyType(
         "forward": "receiver.jobs.forward:forward",
         "alerts": "receiver.jobs.alerts:run_alerts",
         "digest": "receiver.jobs.digest:run_digest",
+        "grade": "receiver.jobs.grading:run_grading",
         "sync": "receiver.jobs.upkeep:sync",
         "coverage": "receiver.jobs.upkeep:coverage",
         "prune": "receiver.jobs.prune:prune",

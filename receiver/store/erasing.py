@@ -63,10 +63,10 @@ _PRUNE_FILES = (
     "next_attempt_at = NULL, problem = NULL, changed_at = ? "
     "WHERE call_id = ? AND coalesce(state, '') <> 'pruned' RETURNING 1"
 )
-# The words of a reviewer may repeat what a caller said.
+# The words of a reviewer may repeat what a caller said. Usage is what a model's answer cost.
 _PRUNE_ANNOTATIONS = (
     "UPDATE annotations SET value = NULL, changed_at = ? WHERE entity_id = ? "
-    "AND kind NOT IN ('verdict', 'assignee') AND value IS NOT NULL RETURNING 1"
+    "AND kind NOT IN ('verdict', 'assignee', 'usage') AND value IS NOT NULL RETURNING 1"
 )
 # The file of a download that ends after this is not kept.
 _STOP_FETCHING = (

@@ -1,4 +1,4 @@
-"""What people add to calls and chats: annotations, links that share a call, saved views.
+"""What people and models add to calls and chats: annotations, shared links, saved views.
 
 In: rows of the tables of the same names. Out: the rows, committed. What is removed stays as a row
 without content, so that copies and mirrors learn of it. Times are arguments: written to a server
@@ -23,7 +23,8 @@ from schema import retention
 from schema.tables import ANNOTATIONS, SAVED_VIEWS, SHARE_LINKS
 
 VERDICTS = ("good", "bad", "unsure")
-# Words of people, which may repeat what a caller said. Tags are labels, like names of agents.
+# Words of people and models, which may repeat what a caller said. Tags are labels, like names of
+# agents.
 _WORDS = frozenset({"note", "score"})
 
 _PUT_ANNOTATION = sql.upsert(ANNOTATIONS)

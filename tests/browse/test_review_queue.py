@@ -5,9 +5,10 @@ from datetime import date
 
 import pytest
 
-from receiver.browse.pages.review_queue import parse_queue, sample
+from receiver.browse.pages.review_queue import parse_queue
 from receiver.store import reviewing
 from receiver.store.reviewing import Annotation
+from schema.statistics import sample
 from tests.support.browsing import START, add_users, simple, visiting
 from tests.support.storing import stored
 

@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from receiver.alert_rules import AlertSettings
+from receiver.alert_rules import AlertSettings, DigestSettings
 from receiver.cli import main
 from receiver.config_file import Backup, ConfigFile, Target
 from receiver.errors import JobIsRunning, RetellUnreachable
+from receiver.grading_settings import GradingSettings, Question
 from receiver.jobs.schedule import FIRST_RETRY_MS, due_at, intervals, job_states, retry_ms
 from receiver.jobs.worker import Run, Worker, functions, has_ended, own_name, running
 from receiver.store import open_store
@@ -226,8 +227,14 @@ def test_job_without_what_it_needs_is_off(settings):
     }  # fmt: skip
     bare = replace(settings, accounts=(), media=replace(settings.media, location=None))
     assert [name for name, every in intervals(bare).items() if every] == ["roll_up", "alerts"]
-    alerts = AlertSettings(notify=("json://a",), digest="daily")
-    file = ConfigFile(backup=Backup(to="there"), forward=(Target("a", "http://a/"),), alerts=alerts)
+    alerts = AlertSettings(digests=(DigestSettings(notify=("json://a",)),))
+    grading = GradingSettings("m", questions=(Question("q", "Why?"),))
+    file = ConfigFile(
+        backup=Backup(to="there"),
+        forward=(Target("a", "http://a/"),),
+        alerts=alerts,
+        grading=grading,
+    )
     whole = replace(settings, file=file, keep={"raw": 1})
     assert all(intervals(whole).values())
 

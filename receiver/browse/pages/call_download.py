@@ -52,6 +52,7 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 _ANNOTATED = """(
     SELECT group_concat(DISTINCT n.{column}) FROM annotations n
     WHERE n.entity_id = {key} AND +n.kind = '{kind}' AND n.removed_at IS NULL
+        AND n.author NOT GLOB 'model:*'
 )"""
 
 

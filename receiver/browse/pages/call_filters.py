@@ -139,7 +139,10 @@ _IN_CATEGORY = """c.disconnection_reason IN (
 _TOOL = "c.call_id IN (SELECT t.call_id FROM tool_calls t WHERE t.name = :tool)"
 _MANY_TOOL = "EXISTS (SELECT 1 FROM tool_calls t WHERE t.call_id = c.call_id AND t.name = :tool)"
 # People annotate few calls of many.
-_ANNOTATED = "IN (SELECT n.entity_id FROM annotations n WHERE n.removed_at IS NULL AND "
+_ANNOTATED = (
+    "IN (SELECT n.entity_id FROM annotations n "
+    "WHERE n.removed_at IS NULL AND n.author NOT GLOB 'model:*' AND "
+)
 
 
 @dataclass(frozen=True, slots=True)

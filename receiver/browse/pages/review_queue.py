@@ -4,10 +4,9 @@ In: a day, and how many calls of each agent; or the user, for the calls assigned
 list of calls, the same each time it is asked for, through which the pages of its calls lead.
 """
 
-import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from receiver.browse.pages import (
 from receiver.browse.pages.reviewing import write_review
 from receiver.clock import midnight_ms
 from schema.sql.macros import plain
-from schema.statistics import Estimate, share
+from schema.statistics import Estimate, sample, share
 
 if TYPE_CHECKING:
     from datasette import Request
@@ -58,6 +57,7 @@ _VERDICTS = """
 SELECT n.entity_id, n.author, n.value FROM json_each(:ids) e
 JOIN annotations n ON n.entity_id = e.value
 WHERE n.kind = 'verdict' AND n.position IS NULL AND n.removed_at IS NULL
+    AND n.author NOT GLOB 'model:*'
 ORDER BY n.changed_at
 """
 # Of each call the newest verdict of a person, if it is good or bad.
@@ -126,20 +126,6 @@ def parse_queue(values: Mapping[str, str], latest: date) -> Queue:
     return Queue(
         day, max(1, min(count, MAX_PER_AGENT)), values.get("agent", ""), "mine" in values
     )  # fmt: skip
-
-
-def sample(calls: Iterable[Mapping[str, Any]], day: date, per_agent: int) -> list[str]:
-    """`per_agent` calls of each agent, chosen by the hash of day and id: as good as at random, and
-    the same each time."""
-    by_agent: dict[str, list[str]] = defaultdict(list)
-    for call in calls:
-        by_agent[call["agent_id"] or ""].append(call["call_id"])
-
-    def rank(call_id: str) -> bytes:
-        text = f"{day} {call_id}".encode("utf-8", "surrogatepass")
-        return hashlib.sha256(text).digest()
-
-    return [id for _, ids in sorted(by_agent.items()) for id in sorted(ids, key=rank)[:per_agent]]
 
 
 async def fetch_ids(reader: Reader, queue: Queue, user: str | None) -> list[str]:

@@ -1,0 +1,76 @@
+"""A model of the library llm that answers by a function, without a network, and calls to grade."""
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+
+import llm
+from llm.plugins import pm
+
+from receiver.grading_settings import parse_grading
+from tests.support.browsing import START, simple
+from tests.support.storing import stored
+
+MODEL = "test-model"
+HOUR_MS = 3_600_000
+# The day after the calls.
+NOW = START + 30 * HOUR_MS
+ADDRESS = {"name": "address", "ask": "Did the agent confirm the address?"}
+LINES = (("agent", "You live at 5 Elm Street?"), ("user", "Yes."))
+
+
+class Model(llm.Model):
+    """`answer` gets the text of a prompt and returns the text of the answer, or raises."""
+
+    model_id = MODEL
+    supports_schema = True
+    tokens = (1_000, 20)
+
+    def __init__(self, answer):
+        self.answer, self.prompts, self.schemas = answer, [], []
+
+    def execute(self, prompt, *, response, **_):
+        self.prompts.append(prompt.prompt)
+        self.schemas.append(prompt.schema)
+        text = self.answer(prompt.prompt)
+        response.set_usage(input=self.tokens[0], output=self.tokens[1])
+        yield text
+
+
+class _Plugin:
+    def __init__(self, model):
+        self.model = model
+
+    @llm.hookimpl
+    def register_models(self, register):
+        register(self.model)
+
+
+def text_of(answer="yes", reason="The agent asked.", turn=0):
+    return json.dumps({"answer": answer, "reason": reason, "turn": turn})
+
+
+@contextmanager
+def registered(answer=lambda _: text_of()):
+    """Yield a model that llm knows by its plugin."""
+    plugin = _Plugin(Model(answer))
+    pm.register(plugin)
+    try:
+        yield plugin.model
+    finally:
+        pm.unregister(plugin)
+
+
+def with_grading(settings, *questions, **values):
+    """Settings with questions, by default one about the address."""
+    found = {"model": MODEL, "text": "full", "question": list(questions or [ADDRESS])} | values
+    return replace(settings, file=replace(settings.file, grading=parse_grading(found)))
+
+
+def call(store, call_id, *lines, scrubbed=(), **fields):
+    """Store a call that has ended, with turns."""
+    body = simple(call_id, *(lines or LINES), **{"end_timestamp": START + 20_000} | fields)
+    if scrubbed:
+        turns = simple(call_id, *scrubbed)["call"]["transcript_with_tool_calls"]
+        body["call"]["scrubbed_transcript_with_tool_calls"] = turns
+    stored(store, body)
