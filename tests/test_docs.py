@@ -201,8 +201,8 @@ def test_paths_named_in_documents_exist():
     ]
     assert len(named) > 100
     missing = {each for each in named if not (ROOT / each[1]).exists()}
-    # The file that the chart of CONTRIBUTING would have.
-    assert missing == {("CONTRIBUTING.md", "receiver/browse/charts/voicemails_by_day.sql")}
+    # The file of CONTRIBUTING's chart is there once somebody follows the example.
+    assert missing <= {("CONTRIBUTING.md", "receiver/browse/charts/voicemails_by_day.sql")}
 
 
 def test_documents_named_in_code_exist():
