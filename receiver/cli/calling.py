@@ -233,8 +233,9 @@ def _place_list(
     read: "ReadRows",
     per_second: float | None,
 ) -> int:
-    from receiver.retell.call_lists import PER_SECOND, Caller, Journal, Pace
+    from receiver.retell.call_lists import PER_SECOND, Caller, Pace
     from receiver.retell.client import Retell
+    from receiver.retell.journal import Journal
 
     per_second = PER_SECOND if per_second is None else per_second
     store = _store(settings)

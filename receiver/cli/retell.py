@@ -142,6 +142,7 @@ def say(call_id: str, text: str, account: str | None) -> None:
 @click.option("--at", type=click.DateTime(), help="When it begins, in CALLHOUSE_TIMEZONE.")
 @click.option("--window", multiple=True, metavar="9:00-17:30", help="When to call; repeatable.")
 @click.option("--day", multiple=True, help="On this weekday, such as Monday; repeatable.")
+@click.option("--resend", is_flag=True, help="Retell does not have the batch of a killed run.")
 @one_account
 @_YES
 def batch(
@@ -152,38 +153,37 @@ def batch(
     at: datetime | None,
     window: tuple[str, ...],
     day: tuple[str, ...],
+    resend: bool,
     account: str | None,
     yes: bool,
 ) -> None:
     """Let Retell place the calls of a list, the CSV file of `call --csv`.
 
-    Unlike `call --csv`, Retell paces the calls, and there is no journal: if you send the list
-    twice, it is called twice.
+    Unlike `call --csv`, Retell paces the calls. Both have the same journal: nobody is called twice.
 
     \b
     Example:
       callhouse retell batch customers.csv --from +14155550100 --window 9:00-17:00 --day Monday
     """
-    from receiver.retell.batches import batch_of, minutes
+    from receiver.retell.batches import batch_of, minutes, place, resolve
+    from receiver.retell.journal import Journal
 
-    settings = config.load()
-    body = batch_of(
-        csv_file,
-        from_number,
-        override_agent_id,
-        name=name,
-        at=at,
-        windows=[minutes(text) for text in window],
-        days=day,
-        timezone=settings.timezone,
-    )
-    count = len(body["tasks"])
-    if not yes:
-        click.confirm(
-            f"Let Retell place {count:,} {'call' if count == 1 else 'calls'}?", abort=True
-        )
-    with _api(account) as (api, _):
-        answer = api.create_batch_call(body)
+    windows = [minutes(text) for text in window]
+    with Journal(csv_file) as journal, _api(account) as (api, settings):
+        resolve(csv_file, from_number, journal, api, again=resend)
+        found = batch_of(
+            csv_file, from_number, override_agent_id, journal,
+            name=name, at=at, windows=windows, days=day, timezone=settings.timezone,
+        )  # fmt: skip
+        if found.left_out:
+            click.echo(f"Left out, as the journal has them: {found.left_out:,}.")
+        if not found.rows:
+            return
+        count = len(found.rows)
+        if not yes:
+            calls = "call" if count == 1 else "calls"
+            click.confirm(f"Let Retell place {count:,} {calls}?", abort=True)
+        answer = place(found, journal, api)
     click.echo(answer.value.get("batch_call_id") if isinstance(answer.value, dict) else "Created.")
 
 

@@ -1,18 +1,20 @@
-"""The body of create-batch-call, from the CSV file of a list of calls.
+"""Batches: the body of create-batch-call from the CSV file of a list of calls, sent once.
 
 Source: https://docs.retellai.com/api-references/create-batch-call
 """
 
 import re
-import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from receiver.errors import SettingsError
-from receiver.retell.call_lists import read_rows, text_of
+from receiver.errors import ListStopped, RetellError, SettingsError
+from receiver.retell.call_lists import Row, find_call, read_rows, text_of
+from receiver.retell.client import Answer, Retell
+from receiver.retell.journal import SENT_IN_A_BATCH, Journal
 
 # Fields of a call that a task of a batch has too.
 _TASK = (
@@ -28,18 +30,65 @@ _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Su
 _WINDOW = re.compile(r"(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})")
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The body of a batch; `rows` are its tasks, `left_out` how many the journal has already."""
+
+    body: dict[str, Any]
+    rows: list[Row]
+    left_out: int
+
+
+def resolve(path: Path, from_number: str, journal: Journal, retell: Retell, *, again: bool) -> None:
+    """Find out whether a batch was placed whose outcome is unknown.
+
+    With `again` it was not. Raises ListStopped if Retell lists none of its calls, and RetellError.
+    """
+    rows = _rows(path, {"from_number": from_number}, journal.run_id)
+    unknown = [row for row in rows if journal.entry(row.key) == SENT_IN_A_BATCH]
+    if not unknown:
+        return
+    is_placed = any(find_call(retell, row) for row in unknown)
+    if not is_placed and not again:
+        raise ListStopped(
+            f"{len(unknown):,} rows were sent, and Retell lists none of their calls",
+            hint="Look for the batch in Retell's dashboard. If it is not there, add --resend.",
+        )
+    journal.note_batch([row.key for row in unknown], "placed" if is_placed else "refused")
+
+
+def place(batch: Batch, journal: Journal, retell: Retell) -> Answer:
+    """Send a batch, once. Raises RetellError."""
+    keys = [row.key for row in batch.rows]
+    journal.note_batch(keys, "sent")
+    try:
+        answer = retell.create_batch_call(batch.body)
+    except RetellError as error:
+        if not error.may_have_happened:
+            journal.note_batch(keys, "refused")
+        raise
+    journal.note_batch(keys, "placed")
+    return answer
+
+
+def _rows(path: Path, defaults: dict[str, Any], run_id: str) -> list[Row]:
+    return read_rows(text_of(path), name=path.name, run_id=run_id, defaults=defaults)
+
+
 def batch_of(
     path: Path,
     from_number: str,
     override_agent_id: str | None,
+    journal: Journal,
     *,
     name: str | None,
     at: datetime | None,
     windows: Sequence[tuple[int, int]],
     days: Sequence[str],
     timezone: str,
-) -> dict[str, Any]:
-    """The body of a batch. Raises SettingsError, also for a row that cannot be called."""
+) -> Batch:
+    """The batch of the rows that were not sent before. Raises SettingsError, also for a row that
+    cannot be called."""
     if days and not windows:
         raise SettingsError("--day needs --window")
     for day in days:
@@ -48,7 +97,7 @@ def batch_of(
     defaults = {"from_number": from_number} | (
         {"override_agent_id": override_agent_id} if override_agent_id else {}
     )
-    rows = read_rows(text_of(path), name=path.name, run_id=secrets.token_hex(8), defaults=defaults)
+    rows = _rows(path, defaults, journal.run_id)
     if not rows:
         raise SettingsError("the list has no rows")
     for row in rows:
@@ -59,9 +108,10 @@ def batch_of(
             problem = problem or "Retell's batches have no honor_internal_dnc"
         if problem:
             raise SettingsError(f"line {row.line}: {problem}")
+    left = [row for row in rows if (e := journal.entry(row.key)) is None or e.state == "refused"]
     body: dict[str, Any] = {
         "from_number": from_number,
-        "tasks": [{n: row.body[n] for n in _TASK if n in row.body} for row in rows],
+        "tasks": [{n: row.body[n] for n in _TASK if n in row.body} for row in left],
         "name": name or path.name,
     }
     if at is not None:
@@ -72,7 +122,7 @@ def batch_of(
             "windows": [{"start": start, "end": end} for start, end in windows],
             "timezone": timezone,
         } | ({"day": list(days)} if days else {})
-    return body
+    return Batch(body, left, len(rows) - len(left))
 
 
 def minutes(text: str) -> tuple[int, int]:

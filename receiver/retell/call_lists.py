@@ -1,8 +1,5 @@
 """Placing the calls of a CSV file: paced, each attempt in a journal, nobody called twice.
 
-The journal is a file of JSON lines beside the CSV. A line is written to disk before the request
-that it announces, so that a run killed at any moment can be continued.
-
 An attempt whose outcome is unknown (killed, or no response) is first searched among the account's
 calls by the marker in its metadata. If it is not found, the same request with the same idempotency
 key is repeated while the key is valid at Retell; after that the row is reported as unknown.
@@ -10,20 +7,15 @@ key is repeated while the key is valid at Retell; after that the row is reported
 
 import csv
 import difflib
-import errno
-import fcntl
 import hashlib
 import io
-import json
-import os
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from receiver.errors import (
     KeyRefused,
@@ -36,6 +28,7 @@ from receiver.errors import (
     UnusableCall,
 )
 from receiver.retell.client import PAGE, Retell, items_of, next_key
+from receiver.retell.journal import Journal
 from receiver.retell.placing import Placed, check, create, merged, store_response
 from receiver.store import AnyStore
 
@@ -182,121 +175,29 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-SUFFIX = ".calls.jsonl"
+def find_call(retell: Retell, row: Row) -> str | None:
+    """The id of a row's call; None if the account does not have it. Raises RetellError."""
+    for item in _calls_to(retell, row.body["to_number"]):
+        metadata = item.get("metadata")
+        if isinstance(metadata, dict) and metadata.get(MARKER) == row.marker:
+            call_id = item.get("call_id")
+            if not isinstance(call_id, str) or not call_id:
+                raise UnexpectedAnswer("Retell lists a call without call_id", answered=200)
+            return call_id
+    return None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The last entry of a row. `state` is sent (at `sent_at_ms`, outcome unknown), refused, placed
-    (not stored yet) or stored."""
-
-    state: str
-    sent_at_ms: int
-    call_id: str | None = None
-
-
-class Journal:
-    """The journal of the list at `csv_path`, for one process at a time. Raises SettingsError."""
-
-    def __init__(self, csv_path: Path) -> None:
-        self.path = csv_path.with_name(csv_path.name + SUFFIX)
-        self._entries: dict[str, Entry] = {}
-        try:
-            self._file = self.path.open("a+b", buffering=0)
-        except OSError as error:
-            raise SettingsError(
-                f"cannot write {self.path}: {error.strerror}",
-                hint="The journal is written beside the list: move the list to a writable folder.",
-            ) from None
-        try:
-            self._lock()
-            self.run_id = self._read() or self._begin()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def entry(self, key: str) -> Entry | None:
-        """The last entry of a row; None if it was never sent."""
-        return self._entries.get(key)
-
-    def sent(self, key: str, *, at_ms: int) -> None:
-        """Record that a request is about to be sent."""
-        self._note(key, Entry("sent", at_ms))
-
-    def refused(self, key: str) -> None:
-        """Record that Retell placed no call."""
-        self._note(key, Entry("refused", self._entries[key].sent_at_ms))
-
-    def placed(self, key: str, call_id: str) -> None:
-        """Record that Retell placed the call."""
-        self._note(key, Entry("placed", self._entries[key].sent_at_ms, call_id))
-
-    def stored(self, key: str) -> None:
-        """Record that the call is stored."""
-        before = self._entries[key]
-        self._note(key, Entry("stored", before.sent_at_ms, before.call_id))
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                "another run is placing this list", hint="Wait for it, or stop it first."
-            ) from None
-
-    def _read(self) -> str | None:
-        """Read the entries and cut off an incomplete last line; return the run's id."""
-        self._file.seek(0)
-        run_id, end = None, 0
-        for line in self._file.read().splitlines(keepends=True):
-            if not line.endswith(b"\n"):
-                break
-            end += len(line)
-            try:
-                value: dict[str, Any] = json.loads(line)
-                if "run_id" in value:
-                    run_id = str(value["run_id"])
-                else:
-                    key = value.pop("key")
-                    self._entries[key] = Entry(**value)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                raise SettingsError(
-                    f"{self.path} is not a journal of calls",
-                    hint="Restore it: without it, people are called again.",
-                ) from None
-        self._file.truncate(end)
-        return run_id
-
-    def _begin(self) -> str:
-        run_id = secrets.token_hex(8)
-        self._write({"run_id": run_id})
-        # The directory entry must survive a power cut too.
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        return run_id
-
-    def _note(self, key: str, entry: Entry) -> None:
-        value = {"key": key, "state": entry.state, "sent_at_ms": entry.sent_at_ms}
-        self._write(value | ({"call_id": entry.call_id} if entry.call_id else {}))
-        self._entries[key] = entry
-
-    def _write(self, value: dict[str, Any]) -> None:
-        line = json.dumps(value).encode() + b"\n"
-        try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise ListStopped(f"the journal cannot be written: {error.strerror}") from None
+def _calls_to(retell: Retell, number: str) -> Iterator[dict[str, Any]]:
+    equal = {"type": "string", "op": "eq", "value": number}
+    body: dict[str, Any] = {"filter_criteria": {"to_number": equal}, "limit": PAGE}
+    seen: set[str] = set()
+    while True:
+        answer = retell.list_calls(body)
+        yield from items_of(answer, "calls")
+        key = next_key(answer, seen)
+        if key is None:
+            return
+        body["pagination_key"] = key
 
 
 # Calls per second by default: the first limit of an account at its telephony provider.
@@ -457,7 +358,7 @@ class Caller:
 
     def _found(self, row: Row) -> bool:
         """Whether the account has this row's call; if so, it is recorded and stored."""
-        call_id = self._find(row)
+        call_id = find_call(self.retell, row)
         if call_id is None:
             return False
         self.journal.placed(row.key, call_id)
@@ -467,29 +368,6 @@ class Caller:
 
     def _key_holds(self, sent_at_ms: int) -> bool:
         return 0 <= self.retell.now_ms() - sent_at_ms < KEY_HOLDS_MS
-
-    def _find(self, row: Row) -> str | None:
-        """The id of this row's call; None if the account does not have it."""
-        for item in self._calls_to(row.body["to_number"]):
-            metadata = item.get("metadata")
-            if isinstance(metadata, dict) and metadata.get(MARKER) == row.marker:
-                call_id = item.get("call_id")
-                if not isinstance(call_id, str) or not call_id:
-                    raise UnexpectedAnswer("Retell lists a call without call_id", answered=200)
-                return call_id
-        return None
-
-    def _calls_to(self, number: str) -> Iterator[dict[str, Any]]:
-        equal = {"type": "string", "op": "eq", "value": number}
-        body: dict[str, Any] = {"filter_criteria": {"to_number": equal}, "limit": PAGE}
-        seen: set[str] = set()
-        while True:
-            answer = self.retell.list_calls(body)
-            yield from items_of(answer, "calls")
-            key = next_key(answer, seen)
-            if key is None:
-                return
-            body["pagination_key"] = key
 
     def _fetch(self, row: Row, call_id: str) -> None:
         store_response(self.store, self.retell, call_id, self.retell.get_call(call_id))

@@ -19,11 +19,11 @@ from receiver.retell.call_lists import (
     LOST_IN_A_ROW,
     MARKER,
     Caller,
-    Journal,
     Pace,
     read_rows,
 )
 from receiver.retell.client import Retell
+from receiver.retell.journal import Journal
 from receiver.sandbox.server import Limit, Sandbox
 from receiver.store import open_store
 from tests.support.engines import url_of

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from receiver.errors import SettingsError
-from receiver.retell.call_lists import COLUMNS, PREFIXES, SUFFIX, Entry, Journal, read_rows
+from receiver.retell.call_lists import COLUMNS, PREFIXES, read_rows
+from receiver.retell.journal import SUFFIX, Entry, Journal
 
 FROM = {"from_number": "+14155550100"}
 

@@ -13,6 +13,7 @@ from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
 from receiver.store import show
 from tests.support.engines import url_of
+from tests.support.proxies import Lost, Proxy
 from tests.support.webhooks import KEY
 
 FROM, ANSWERED = "+12065550117", BY_NAME["answered"].number
@@ -185,6 +186,65 @@ def test_batch_is_placed_by_retell(run, box, tmp_path):
     made = [call for call_id, call in box.calls.items() if call_id not in before]
     assert {call["batch_call_id"] for call in made} == {done.output.strip()}
     assert [call["retell_llm_dynamic_variables"]["name"] for call in made] == ["Ann", "Bob"]
+
+
+def test_batch_is_placed_once(run, box, tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text(f"to_number\n{ANSWERED}\n+14155550131\n", encoding="utf-8")
+    arguments = ("batch", str(path), "--from", FROM, "--yes")
+    before = set(box.calls)
+    run(*arguments)
+    placed = set(box.calls) - before
+    with path.open("a", encoding="utf-8") as file:
+        file.write("+14155550132\n")
+    again, third = run(*arguments), run(*arguments)
+    assert "Left out, as the journal has them: 2." in again.output
+    assert third.output == "Left out, as the journal has them: 3.\n"
+    added = [box.calls[call_id] for call_id in set(box.calls) - before - placed]
+    assert [call["to_number"] for call in added] == ["+14155550132"]
+
+
+@pytest.mark.parametrize("is_placed", [True, False])
+def test_lost_answer_places_no_second_batch(run, box, tmp_path, monkeypatch, is_placed):
+    """The connection breaks after Retell has placed the batch, or before."""
+    path = tmp_path / "list.csv"
+    path.write_text("to_number\n+14155550133\n+14155550134\n", encoding="utf-8")
+    arguments = ("batch", str(path), "--from", FROM, "--yes")
+
+    def break_off(method, path, *_):
+        if path == "/create-batch-call":
+            raise Lost
+
+    def break_before(method, path, headers, body):
+        break_off(method, path)
+        return headers, body
+
+    before = set(box.calls)
+    broken = {"after": break_off} if is_placed else {"before": break_before}
+    with Proxy(box.url, **broken) as proxy:
+        monkeypatch.setenv("RETELL_BASE_URL", proxy.url)
+        assert run(*arguments).exit_code == 1
+    monkeypatch.setenv("RETELL_BASE_URL", box.url)
+    assert len(set(box.calls) - before) == 2 * is_placed
+    again = run(*arguments)
+    if is_placed:
+        assert again.output == "Left out, as the journal has them: 2.\n"
+    else:
+        assert again.exit_code == 1
+        assert "Retell lists none of their calls" in again.output
+        assert run(*arguments, "--resend").exit_code == 0
+    assert run(*arguments, "--resend").output == "Left out, as the journal has them: 2.\n"
+    assert len(set(box.calls) - before) == 2
+
+
+def test_refused_batch_is_sent_again(run, box, tmp_path, monkeypatch):
+    path = tmp_path / "list.csv"
+    path.write_text("to_number\n+14155550135\n", encoding="utf-8")
+    arguments = ("batch", str(path), "--from", FROM, "--yes")
+    monkeypatch.setenv("RETELL_API_KEY", "key_of_nobody")
+    assert run(*arguments).exit_code == 1
+    monkeypatch.setenv("RETELL_API_KEY", KEY)
+    assert run(*arguments).output.startswith("batch_call_")
 
 
 @pytest.mark.parametrize(
