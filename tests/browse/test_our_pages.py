@@ -119,6 +119,14 @@ def test_markup_of_callers_does_no_harm_anywhere(browse, store):
         assert "<script>alert" not in browse(path).text, path
 
 
+def test_page_names_the_rule_that_answered(browse, store):
+    answered = {"metadata": {"callhouse_rule": "complaint"}}
+    stored(store, simple("call_1", **answered))
+    stored(store, {"event": "chat_ended", "chat": {"chat_id": "chat_1", **answered}})
+    for page in ("/-/call/call_1", "/-/chat/chat_1"):
+        assert re.search("<dt>answered by rule</dt><dd>(<bdi>)?complaint", browse(page).text), page
+
+
 def test_neighbours_are_by_number_and_agent(browse, store):
     hour = 3_600_000
     for n, (number, agent) in enumerate(
