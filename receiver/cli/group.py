@@ -26,6 +26,13 @@ one_account = click.option(
     "--account", metavar="NAME", help="The account; needed if there are several."
 )
 some_accounts = click.option("--account", metavar="NAME", help="Only this account; all by default.")
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Another seed makes other calls.",
+)
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 

@@ -8,7 +8,7 @@ import click
 
 from receiver import clock, config
 from receiver.addresses import require_free
-from receiver.cli.group import Terminated, err, main, progress, resumable, terminable
+from receiver.cli.group import Terminated, err, main, progress, resumable, seed_option, terminable
 
 
 @main.command()
@@ -77,13 +77,7 @@ def browse(mirror: Path | None) -> None:
     show_default=True,
     help="Number of calls.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=1,
-    show_default=True,
-    help="Another seed makes other calls.",
-)
+@seed_option
 @click.option("--day", default=None, metavar="YYYY-MM-DD", help="The day; yesterday by default.")
 @click.option(
     "--history",

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from receiver import config
 from receiver.addresses import parse_bind, require_free
-from receiver.cli.group import Number, main
+from receiver.cli.group import Number, main, seed_option
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -23,13 +23,7 @@ _out = Console(highlight=False, soft_wrap=True)
 
 @main.command()
 @click.option("--bind", default="127.0.0.1:8002", show_default=True, help="Address of the API.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=1,
-    show_default=True,
-    help="Another seed makes other calls.",
-)
+@seed_option
 @click.option(
     "--speed",
     default=10.0,

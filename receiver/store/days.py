@@ -16,39 +16,13 @@ import msgspec
 import zstandard
 
 from schema.sql.macros import plain
-from schema.tables import (
-    ACCOUNT_KEYS,
-    ALERT_TABLES,
-    CALL_TABLES,
-    CALLS,
-    CHAT_TABLES,
-    CHATS,
-    DISCONNECTION_REASONS,
-    ERASURES,
-    MEDIA_FILES,
-    OBSERVATIONS,
-    RECEIPTS,
-    REVIEW_TABLES,
-    STATEMENTS,
-    UPSTREAM_TABLES,
-    Table,
-)
+from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, CHATS, OBSERVATIONS, TABLES, Table
 
 UNKNOWN_DAY = "1970-01-01"
 # What changes together. Tables of the second kind have no day, and each is a group of its own.
 DATED = {"observations": (OBSERVATIONS,), "calls": CALL_TABLES, "chats": CHAT_TABLES}
-_WITHOUT_DAY = (
-    DISCONNECTION_REASONS,
-    ACCOUNT_KEYS,
-    ERASURES,
-    RECEIPTS,
-    MEDIA_FILES,
-    *REVIEW_TABLES,
-    STATEMENTS,
-    *ALERT_TABLES,
-    *UPSTREAM_TABLES,
-)
-UNDATED = {t.name: (t,) for t in _WITHOUT_DAY}
+_HAS_DAY = {table.name for tables in DATED.values() for table in tables}
+UNDATED = {table.name: (table,) for table in TABLES if table.name not in _HAS_DAY}
 GROUPS: dict[str, tuple[Table, ...]] = DATED | UNDATED
 
 _PROGRESS_ROWS = 1000

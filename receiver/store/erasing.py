@@ -469,25 +469,25 @@ def due(store: AnyStore, scope: str, before_ms: int, *, count: int) -> Iterator[
 
 def body_bytes(ids: Sequence[str], connection: Connection) -> tuple[int, int]:
     """Bodies of some entities, and their bytes as stored."""
-    bodies = total = 0
-    for some in _chunks(ids):
-        query = (
-            "SELECT count(body), coalesce(sum(length(body)), 0) FROM observations "
-            f"WHERE entity_id IN ({_marks(some)})"
-        )
-        found = connection.execute(query, some).fetchone()
-        bodies, total = bodies + found[0], total + int(found[1])
-    return bodies, total
+    return _totals(
+        connection,
+        "SELECT count(body), sum(length(body)) FROM observations WHERE entity_id IN ({})",
+        ids,
+    )
 
 
 def file_bytes(ids: Sequence[str], connection: Connection) -> tuple[int, int]:
     """Kept files of some calls, and their bytes."""
-    files = total = 0
+    return _totals(
+        connection,
+        "SELECT count(*), sum(bytes) FROM media_files WHERE state = 'kept' AND call_id IN ({})",
+        ids,
+    )
+
+
+def _totals(connection: Connection, query: str, ids: Sequence[str]) -> tuple[int, int]:
+    count = total = 0
     for some in _chunks(ids):
-        query = (
-            "SELECT count(*), coalesce(sum(bytes), 0) FROM media_files WHERE state = 'kept' "
-            f"AND call_id IN ({_marks(some)})"
-        )
-        found = connection.execute(query, some).fetchone()
-        files, total = files + found[0], total + int(found[1])
-    return files, total
+        found = connection.execute(query.format(_marks(some)), some).fetchone()
+        count, total = count + found[0], total + int(found[1] or 0)
+    return count, total
