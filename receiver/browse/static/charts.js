@@ -101,6 +101,40 @@ function fitValues(spec, rows, width) {
   } else if ((width - 50) / spec.usermeta.bars < room) spec.layer.pop();
 }
 
+function element(name, content, attributes = {}) {
+  const made = document.createElement(name);
+  made.append(...[content].flat());
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+// The rows as a table, with the columns and formats of the tooltip.
+function tableOf(spec, rows) {
+  const drawn = [spec, ...(spec.layer ?? [])].find(({ encoding }) => encoding?.tooltip);
+  const columns = drawn.encoding.tooltip.filter(({ field }) => field in rows[0]);
+  const { format } = vega.defaultLocale();
+  const write = ({ field, format: form, type }, row) =>
+    type === "quantitative" && row[field] !== null ? format(form)(row[field]) : (row[field] ?? "");
+  const align = ({ type }) => ({ class: type === "quantitative" ? "type-float" : "type-str" });
+  const head = columns.map((column) => element("th", label(column.title), { scope: "col", ...align(column) }));
+  const body = rows.map((row) =>
+    element("tr", columns.map((column) => element("td", String(write(column, row)), align(column)))),
+  );
+  return element("table", [element("thead", element("tr", head)), element("tbody", body)]);
+}
+
+// A table below the drawing, made when it is opened.
+function addTable(place, spec, rows) {
+  const title = place.closest("figure").querySelector("h2").textContent;
+  const words = "Figures as a table";
+  const about = { "aria-label": `${words}: ${title}` };
+  const details = element("details", element("summary", words, about), { class: "numbers" });
+  const region = { tabindex: "0", role: "region", ...about };
+  const show = () => details.append(element("div", tableOf(spec, rows), region));
+  details.addEventListener("toggle", show, { once: true });
+  place.after(details);
+}
+
 function showMessage(place, text, className) {
   const words = document.createElement("p");
   words.textContent = text;
@@ -123,6 +157,7 @@ async function fetchRows(source) {
 
 async function draw(place) {
   const { source } = place.dataset;
+  const name = place.getAttribute("aria-label");
   const { rows: found, truncated } = await (responses[source] ??= fetchRows(source));
   const rows = found.map(withLabels);
   if (!rows.length) return showMessage(place, "No data in these days.", "empty");
@@ -133,6 +168,12 @@ async function draw(place) {
   if (spec.encoding?.opacity) spec.encoding.opacity.legend.columns = place.clientWidth < 360 ? 3 : 6;
   if (spec.height.step) spec.height = spec.height.step * countValues(spec.encoding.y, rows);
   await vegaEmbed(place, spec, { ...OPTIONS, config: config(place.clientWidth), tooltip: showTooltip });
+  // An image with a label, which Vega replaces; its figures are a table.
+  place.setAttribute("role", "img");
+  place.setAttribute("aria-label", name);
+  place.removeAttribute("aria-roledescription");
+  place.querySelector("svg").setAttribute("aria-hidden", "true");
+  addTable(place, spec, rows);
   place.classList.add("drawn");
   if (truncated) place.after("The chart shows only the first rows.");
 }
