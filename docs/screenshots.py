@@ -19,8 +19,8 @@ import httpx
 from playwright.sync_api import Page, Route, sync_playwright
 
 from receiver import config
-from receiver.alert_rules import Budget
 from receiver.clock import now_ms
+from receiver.jobs.alert_rules import Budget
 from receiver.jobs.digest import as_html, read_digest
 from receiver.sandbox.companies import Account
 from receiver.sandbox.days import past_calls, webhook_body

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from receiver.alert_rules import AlertSettings, parse_alerts
 from receiver.config_checks import named_tables, require_int, require_known, table, url
 from receiver.grading_settings import GradingSettings, parse_grading
 from receiver.inbound_rules import InboundRule, parse_inbound
+from receiver.jobs.alert_rules import AlertSettings, parse_alerts
 
 # The jobs of `callhouse work`, and how many seconds are between two runs of each.
 INTERVALS = MappingProxyType(

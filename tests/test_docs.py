@@ -9,7 +9,6 @@ import click
 import pytest
 
 from benchmarks import capacity
-from receiver.alert_rules import shipped_rules
 from receiver.browse.access import ROLES
 from receiver.browse.charts import DASHBOARDS
 from receiver.browse.pages import DATABASE_OF_ROLE
@@ -17,6 +16,7 @@ from receiver.cli import main
 from receiver.cli.document import commands, dashboards, settings
 from receiver.config import SETTINGS
 from receiver.errors import docs
+from receiver.jobs.alert_rules import shipped_rules
 from receiver.retell.client import ERRORS
 from receiver.retell.placing import FIELDS
 from receiver.webhook.health import NAMES, STATE

@@ -16,8 +16,8 @@ from receiver.cli.tables import print_table
 from receiver.errors import NotStored, SettingsError
 
 if TYPE_CHECKING:
-    from receiver.alert_rules import DigestSettings, Rule
     from receiver.config import Settings
+    from receiver.jobs.alert_rules import DigestSettings, Rule
 
 _DAY_MS = 86_400_000
 _UNITS = {"m": 60_000, "h": 3_600_000, "d": _DAY_MS}

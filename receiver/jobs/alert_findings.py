@@ -13,9 +13,9 @@ from math import sqrt
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from receiver.alert_rules import BUDGET_LEVELS, COMPARED, SEVERITIES, Budget, Rule
 from receiver.config import Settings
 from receiver.errors import SettingsError
+from receiver.jobs.alert_rules import BUDGET_LEVELS, COMPARED, SEVERITIES, Budget, Rule
 from receiver.jobs.schedule import intervals, job_states
 from receiver.jobs.status import at, free_on_disk, read_counts, read_growth, size
 from receiver.store.engine import engine, reading, snapshot

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from receiver.alert_rules import SEVERITIES, AlertSettings, Rule
 from receiver.config import Settings
 from receiver.config_file import ConfigFile
 from receiver.errors import CallhouseError
 from receiver.jobs.alert_findings import Finding, find, opened, without_people
+from receiver.jobs.alert_rules import SEVERITIES, AlertSettings, Rule
 from receiver.jobs.notify import deliver, target_of
 from receiver.jobs.status import at
 from receiver.jobs.worker import Run

@@ -11,10 +11,10 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from receiver.alert_rules import DigestSettings
 from receiver.config import Settings
 from receiver.errors import SettingsError
 from receiver.jobs.alert_findings import write
+from receiver.jobs.alert_rules import DigestSettings
 from receiver.jobs.alerts import pages_url
 from receiver.jobs.digest_sections import PAST_DAYS, SECTIONS, Entry, Scope
 from receiver.jobs.notify import target_of

@@ -12,10 +12,10 @@ from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from receiver.alert_rules import Budget, DigestSettings
 from receiver.clock import format_duration, midnight_ms
 from receiver.config import Settings
 from receiver.jobs.alert_findings import read_budgets, without_people
+from receiver.jobs.alert_rules import Budget, DigestSettings
 from receiver.jobs.statement import dollars
 from receiver.jobs.status import Status, at, read_counts, read_status, size
 from receiver.store.alerts import Alert, read_alerts

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import pytest
 
-from receiver.alert_rules import shipped_rules
 from receiver.jobs.alert_findings import compare, find
+from receiver.jobs.alert_rules import shipped_rules
 from receiver.jobs.alerts import advance
 from receiver.store import receive
 from receiver.store.engine import register_keys

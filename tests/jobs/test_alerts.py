@@ -10,10 +10,10 @@ from types import MappingProxyType
 
 import pytest
 
-from receiver.alert_rules import AlertSettings, Budget, Rule, parse_alerts
 from receiver.config_file import ConfigFile
 from receiver.errors import SettingsError
 from receiver.jobs.alert_findings import Finding, compare, expand, find
+from receiver.jobs.alert_rules import AlertSettings, Budget, Rule, parse_alerts
 from receiver.jobs.alerts import advance, replay, run_alerts
 from receiver.jobs.worker import Run
 from receiver.store.alerts import acknowledge, read_alerts, read_retell_alerts, snooze

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from receiver import config
-from receiver.alert_rules import parse_alerts
 from receiver.cli.group import main
+from receiver.jobs.alert_rules import parse_alerts
 from receiver.jobs.digest import as_html, as_text, read_digest, run_digest
 from receiver.jobs.notify import target_of
 from receiver.jobs.worker import Run

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from receiver.alert_rules import AlertSettings, DigestSettings
 from receiver.cli import main
 from receiver.config_file import Backup, ConfigFile, Target
 from receiver.errors import JobIsRunning, RetellUnreachable
 from receiver.grading_settings import GradingSettings, Question
+from receiver.jobs.alert_rules import AlertSettings, DigestSettings
 from receiver.jobs.schedule import FIRST_RETRY_MS, due_at, intervals, job_states, retry_ms
 from receiver.jobs.worker import Run, Worker, functions, has_ended, own_name, running
 from receiver.store import open_store

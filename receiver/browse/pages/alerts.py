@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from datasette import Response
 
 from receiver import clock
-from receiver.alert_rules import Rule
 from receiver.browse.pages import message_page, require_unlimited_reader, reviewer
 from receiver.browse.pages.reviewing import refused, require_reviewer
 from receiver.browse.writing import audit, writer
 from receiver.config import Settings
 from receiver.errors import CallhouseError, NotStored, StoreUnavailable
+from receiver.jobs.alert_rules import Rule
 from receiver.jobs.alerts import describe_retell
 from receiver.jobs.status import ago, at
 from receiver.store.alerts import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from receiver.alert_rules import Budget, DigestSettings, parse_alerts, shipped_rules
+from receiver.jobs.alert_rules import Budget, DigestSettings, parse_alerts, shipped_rules
 
 MINE = {"name": "mine", "sql": "SELECT 1 AS key"}
 

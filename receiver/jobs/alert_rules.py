@@ -1,6 +1,6 @@
 """The table [alerts] of callhouse.toml, parsed strictly, and the rules that callhouse comes with.
 
-In: jobs/alert_rules.toml, and the table [alerts]. Out: AlertSettings. A rule of the file that has
+In: alert_rules.toml, and the table [alerts]. Out: AlertSettings. A rule of the file that has
 the name of a shipped one changes it.
 """
 
