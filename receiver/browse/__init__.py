@@ -89,10 +89,14 @@ def forbidden(datasette: "Datasette", request: "Request") -> "Callable[[], Await
 def handle_exception(
     datasette: "Datasette", request: "Request", exception: Exception
 ) -> "Callable[[], Awaitable[Response]] | None":
-    """The page for exceptions that Datasette does not expect."""
-    if pages.authentication(datasette) is None or getattr(exception, "status", 500) < 500:
+    """The page for every exception. Programs get Datasette's response to those that it expects."""
+    if pages.authentication(datasette) is None:
         return None
-    return lambda: pages.error_page(datasette, request, exception)
+    if getattr(exception, "status", 500) >= 500:
+        return lambda: pages.error_page(datasette, request, exception)
+    if request.path.endswith((".json", ".csv")) or "_format" in request.args:
+        return None
+    return lambda: pages.refusal_page(datasette, request, exception)
 
 
 @hookimpl(trylast=True)
@@ -121,6 +125,7 @@ def prepare_jinja2_environment(env: Environment, datasette: "Datasette") -> None
         "label": formatting.label,
         "words_markup": words_markup,
         "readable": readable,
+        "with_editor_labels": formatting.with_editor_labels,
         "tilde_encode": tilde_encode,
         "call_url": lambda call_id: pages.call_url(datasette, call_id),
         "chat_url": lambda chat_id: pages.chat_url(datasette, chat_id),

@@ -2,7 +2,7 @@
 
 Written for Datasette 0.65 and datasette-dashboards 0.8. The rest of callhouse uses the documented
 API alone: plugin hooks, Response, Request, the exceptions, the client, tilde encoding. Templates
-named base, index, table, row and login replace Datasette's and use the same context.
+named as Datasette's replace or extend those, and use the same context.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from datasette.utils import (
     sqlite_timelimit,
     table_columns,
 )
-from datasette.views.base import DatasetteError
+from datasette.views.base import DatasetteError as DatasetteError
 from jinja2 import Environment
 from jinja2.ext import Extension
 

@@ -182,6 +182,15 @@ PAGES = (
     "/-/dashboards",
     "/-/dashboards/volume",
     "/-/dashboards/versions",
+    "/retell",
+    "/retell?sql=select+call_id+from+calls+where+agent_name+=+:agent&agent=Dental",
+)
+# Pages that say why there is no other: the status, and the address.
+ERRORS = (
+    (404, "/nowhere"),
+    (400, "/retell?sql=selec+1"),
+    (400, "/retell?sql=select+*+from+nowhere"),
+    (403, "/retell_masked?sql=select+1"),
 )
 # What looks like one of the pages above.
 MORE_PAGES = [f"/-/dashboards/{name}" for name in DASHBOARDS if name not in ("volume", "versions")]
@@ -222,12 +231,30 @@ def test_pages_pass_axe_and_leave_the_console_silent(page):
         assert page.said == [], path
         assert violations(page) == [], path
         page.said.clear()
+    for status, path in ERRORS:
+        assert page.goto(path).status == status
+        assert violations(page) == [], path
+
+
+def test_failed_query_is_corrected_in_its_editor(page):
+    page.goto(
+        "/retell?sql=selec+count(*)+as+calls+from+calls+where+agent_name+=+:agent&agent=Dental"
+    )
+    assert page.get_attribute(".CodeMirror textarea", "aria-label") == "SQL query"
+    assert page.input_value("#qp1") == "Dental"
+    page.click(".CodeMirror")
+    page.keyboard.press("Control+Home")
+    for _ in "selec":
+        page.keyboard.press("ArrowRight")
+    page.keyboard.type("t")
+    follow(page, "form.sql input[type=submit]")
+    assert page.inner_text("td.col-calls") == "1"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [{"color_scheme": "dark"}], indirect=True)
 def test_in_the_dark_everything_can_be_read(page):
-    for path in (*PAGES, *MORE_PAGES):
+    for path in (*PAGES, *MORE_PAGES, *(path for _, path in ERRORS)):
         page.goto(path)
         drawn(page)
         open_figures(page)
@@ -236,7 +263,7 @@ def test_in_the_dark_everything_can_be_read(page):
 
 @pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
 def test_on_a_phone_nothing_stands_beyond_the_screen(page):
-    for path in (*PAGES, *MORE_PAGES):
+    for path in (*PAGES, *MORE_PAGES, *(path for _, path in ERRORS)):
         page.goto(path)
         drawn(page)
         beyond = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

@@ -2,6 +2,7 @@
 
 import html
 import re
+from urllib.parse import quote_plus
 
 import pytest
 
@@ -313,3 +314,46 @@ def test_what_datasettes_own_pages_offer_is_still_there(browse, three):
     assert "What the columns mean" in page
     assert "Filter and search calls" in page
     assert "utterances" in browse("/retell/calls/call_1").text
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("selec 1", "Only queries that read"),
+        ("delete from calls", "Only queries that read"),
+        ("select * from nowhere", "no such table: nowhere"),
+        ("select 1 where", "incomplete input"),
+        ("select * from pragma_compile_options", "PRAGMA"),
+        (
+            "with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n",
+            "",
+        ),
+    ],
+)
+def test_failed_query_is_returned_in_its_editor(browse, call, sql, message):
+    answer = browse(f"/retell?_timelimit=50&sql={quote_plus(sql)}")
+    assert answer.status_code == 400
+    page = html.unescape(answer.text)
+    assert (message or "This takes too long") in page
+    editor = re.search(r'<textarea id="sql-editor"[^>]*>([^<]*)</textarea>', page)
+    assert editor[1].strip() == sql
+    assert '<nav aria-label="Pages">' in page
+    assert "Traceback" not in page
+
+
+def test_error_pages_have_navigation_and_labels(browse, call):
+    for path, title in (
+        ("/nowhere", "Not found"),
+        ("/retell/nowhere", "Not found"),
+        ("/-/call/unknown", "Not found"),
+        ("/retell/calls?_size=x", "This address cannot be read"),
+        ("/retell_masked", "Not allowed"),
+    ):
+        page = browse(path).text
+        assert f"<h1>{title}</h1>" in page, path
+        assert '<nav aria-label="Pages">' in page, path
+        assert "sql-editor" not in page, path
+    assert browse("/retell.json?sql=selec+1").json()["error"] == "Statement must be a SELECT"

@@ -185,9 +185,42 @@ async def message_page(
     headers: dict[str, str] | None = None,
 ) -> Response:
     """A page that says why there is no other."""
-    context = {"title": title, "error": error, "status": status}
+    context = {"title": title, "error": error, "status": status, "query": _query_of(request)}
     page = await datasette.render_template("error.html", context, request=request)
     return Response.html(page, status, headers=headers)
+
+
+def _query_of(request: "Request") -> dict[str, Any] | None:
+    """The SQL of a person and its parameters, on a page that failed; None on other pages."""
+    if "sql" not in request.args or request.path.startswith("/-/"):
+        return None
+    named = [(name, request.args[name]) for name in request.args if name != "sql"]
+    return {
+        "sql": request.args["sql"],
+        "parameters": [(name, value) for name, value in named if not name.startswith("_")],
+    }
+
+
+async def refusal_page(
+    datasette: "Datasette", request: "Request", exception: Exception
+) -> Response:
+    """The page for an exception that Datasette expects: with the usual navigation, and with the
+    query if it is one that failed."""
+    status: int = exception.status  # type: ignore[attr-defined]
+    message = str(getattr(exception, "message", None) or (exception.args or ("",))[0])
+    if getattr(exception, "message_is_html", False):
+        # The one message with markup: a query was interrupted.
+        title, message = "This takes too long", "The query was stopped. Narrow it down."
+    elif getattr(exception, "title", None) == "Invalid SQL":
+        title = "This query cannot run"
+        if "SELECT" in message:
+            message = "Only queries that read can run here: SQL that starts with SELECT or WITH."
+    elif status == 404:
+        title = "Not found"
+        message = "There is no such page." if message in ("", "404") else message
+    else:
+        title = getattr(exception, "title", None) or "This address cannot be read"
+    return await message_page(datasette, request, status, title, message)
 
 
 async def error_page(datasette: "Datasette", request: "Request", exception: Exception) -> Response:
