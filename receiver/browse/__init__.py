@@ -27,12 +27,14 @@ from receiver.browse.pages.call_list_page import call_list_page, former_search
 from receiver.browse.pages.calls import call_json, call_page, chat_page
 from receiver.browse.pages.conversation import readable, words_markup
 from receiver.browse.pages.dashboards import dashboard, dashboards
+from receiver.browse.pages.grades import grades_page
 from receiver.browse.pages.home import home_page
 from receiver.browse.pages.login import login, logout
 from receiver.browse.pages.media import media
 from receiver.browse.pages.questions import questions_page
 from receiver.browse.pages.retention import retention_page
 from receiver.browse.pages.review_queue import review_page
+from receiver.browse.pages.reviewing import grading_of
 from receiver.browse.pages.saved_views import fetch_views, write_views
 from receiver.browse.pages.shared import shared_media, shared_page
 from receiver.browse.pages.sharing import share
@@ -151,6 +153,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/calls\.(?P<format>csv|json|xlsx)$", download_calls),
         (r"^/-/search$", former_search),
         (r"^/-/review$", review_page),
+        (r"^/-/grades$", grades_page),
         (r"^/-/share$", share),
         (r"^/-/shared/(?P<token>[^/]+)$", shared_page),
         (r"^/-/shared/(?P<token>[^/]+)/media/(?P<kind>[a-z_]+)$", shared_media),
@@ -205,12 +208,15 @@ def extra_css_urls() -> list[str]:
 
 @hookimpl
 def menu_links(datasette: "Datasette", request: "Request | None") -> list[dict[str, str]]:
-    """The queue, for those who may review, and alerts, for those who see all calls."""
+    """The queue, for those who may review, grades if a model is asked, and alerts, for those who
+    see all calls."""
     if request is None or not request.actor:
         return []
     links = [{"href": datasette.urls.path("/-/questions"), "label": "Questions"}]
     if pages.reviewer(datasette, request):
         links.append({"href": datasette.urls.path("/-/review"), "label": "Review"})
+    if grading_of(datasette).questions:
+        links.append({"href": datasette.urls.path("/-/grades"), "label": "Grades"})
     database = pages.database_of(datasette, request.actor)
     if database and not pages.Reader(datasette, database).is_limited:
         links.append({"href": datasette.urls.path("/-/alerts"), "label": "Alerts"})

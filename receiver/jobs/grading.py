@@ -28,7 +28,7 @@ from receiver.grading_settings import GradingSettings, Question
 from receiver.jobs.worker import Run
 from receiver.store.engine import reading
 from receiver.store.protocols import Connection
-from receiver.store.reviewing import Annotation, annotation_id, put_annotations
+from receiver.store.reviewing import Annotation, answer_id, put_annotations
 from schema.sql.macros import plain
 from schema.statistics import sample
 
@@ -184,7 +184,7 @@ def _add_day(
         "until": until,
         "settled": settled,
         "track": grading.track,
-        "asked": usage_id(grading, question),
+        "asked": answer_id("usage", grading.author, question),
     }
     statement = plain(_CALLS).replace("{where}", question.where or "1 = 1")
     try:
@@ -202,16 +202,6 @@ def _add_day(
     asked = {row[0] for row in rows if row[3]}
     found.asked += sum(id in asked for id in ids)
     found.ids += [id for id in ids if id not in asked]
-
-
-def usage_id(grading: GradingSettings, question: Question) -> str:
-    """The id, the same for every call, of the row that says that a question was asked."""
-    return annotation_id("usage", grading.author, question.name, question.version)
-
-
-def score_id(author: str, question: Question) -> str:
-    """The id, the same for every call, of an author's answer to a question as it is now."""
-    return annotation_id("score", author, question.name, question.version)
 
 
 def grade(
@@ -310,19 +300,19 @@ def annotations_of(
     """The rows of an answer, None for one that does not fit."""
     author, track = grading.author, grading.track
 
-    def row(kind: str, id: str, value: str, *, at: int | None) -> Annotation:
+    def row(kind: str, value: str, at: int | None = None) -> Annotation:
         return Annotation(
-            call_id, id, kind, None if at is None else track, at, question.name, value, author,
-            now_ms, now_ms,
+            call_id, answer_id(kind, author, question), kind, None if at is None else track, at,
+            question.name, value, author, now_ms, now_ms,
         )  # fmt: skip
 
-    content = dict(tokens) | ({} if answer else {"problem": "the answer did not fit"})
-    rows = [row("usage", usage_id(grading, question), json.dumps(content), at=None)]
-    if answer is not None:
-        note = annotation_id("note", author, question.name, question.version)
-        rows.append(row("score", score_id(author, question), answer.answer, at=answer.turn))
-        rows.append(row("note", note, answer.reason, at=answer.turn))
-    return rows
+    if answer is None:
+        return [row("usage", json.dumps(dict(tokens) | {"problem": "the answer did not fit"}))]
+    return [
+        row("usage", json.dumps(dict(tokens))),
+        row("score", answer.answer, answer.turn),
+        row("note", answer.reason, answer.turn),
+    ]
 
 
 def prompt_of(question: Question, turns: Mapping[int, tuple[str, str]]) -> str:

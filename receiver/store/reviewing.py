@@ -14,6 +14,7 @@ from typing import Any
 
 from receiver.addresses import Location
 from receiver.errors import NotStored
+from receiver.grading_settings import Question
 from receiver.store import sql
 from receiver.store.copying import IS_MIRROR, select_all
 from receiver.store.engine import AnyStore, reading
@@ -101,6 +102,12 @@ def annotation_id(kind: str, *parts: object) -> str:
     turn: a later one replaces it."""
     text = "\0".join("" if part is None else str(part) for part in (kind, *parts))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
+def answer_id(kind: str, author: str, question: Question) -> str:
+    """The id, the same for every call, of an author's score, note or usage about a question as it
+    is now."""
+    return annotation_id(kind, author, question.name, question.version)
 
 
 def put_annotations(store: AnyStore, annotations: Sequence[Annotation]) -> None:

@@ -3,8 +3,10 @@
 import json
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date
 
 import llm
+import pytest
 from llm.plugins import pm
 
 from receiver.grading_settings import parse_grading
@@ -13,6 +15,7 @@ from tests.support.storing import stored
 
 MODEL = "test-model"
 HOUR_MS = 3_600_000
+DAY = date(2026, 5, 12)
 # The day after the calls.
 NOW = START + 30 * HOUR_MS
 ADDRESS = {"name": "address", "ask": "Did the agent confirm the address?"}
@@ -56,9 +59,19 @@ def registered(answer=lambda _: text_of()):
     plugin = _Plugin(Model(answer))
     pm.register(plugin)
     try:
-        yield plugin.model
+        with without_keys():
+            yield plugin.model
     finally:
         pm.unregister(plugin)
+
+
+@contextmanager
+def without_keys():
+    """No keys and models of whoever runs the tests: the library makes its files here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLM_USER_PATH", "llm")
+        patch.delenv("OPENAI_API_KEY", raising=False)
+        yield
 
 
 def with_grading(settings, *questions, **values):

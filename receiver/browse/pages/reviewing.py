@@ -31,10 +31,12 @@ from receiver.browse.pages.conversation import parse_number
 from receiver.browse.pages.login import local_path
 from receiver.browse.writing import audit, writer
 from receiver.errors import NotStored, StoreUnavailable
+from receiver.grading_settings import GradingSettings, Question
 from receiver.store.reviewing import (
     VERDICTS,
     Annotation,
     annotation_id,
+    answer_id,
     put_annotations,
     remove_annotation,
 )
@@ -72,12 +74,27 @@ class Remark:
     can_remove: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """A model's answer to a question about a call, for people."""
+
+    ask: str
+    answer: str
+    reason: str | None
+    model: str
+    created_at: int
+    position: int | None
+
+
 @dataclass(slots=True)
 class Review:
-    """What a page shows: remarks about all of it and about turns by position; and its form, if the
-    reader may write: `position` of the turn that it is about, None for all of it."""
+    """What a page shows: remarks of people about all of it and about turns by position; answers of
+    models; and its form, if the reader may write: `position` of the turn that it is about, None for
+    all of it. `questions` with the reader's own answer can be answered for all of it."""
 
     entity_id: str
+    grades: list[Grade] = field(default_factory=list)
+    questions: list[tuple[Question, str]] = field(default_factory=list)
     whole: list[Remark] = field(default_factory=list)
     of_turns: dict[int, list[Remark]] = field(default_factory=dict)
     can_write: bool = False
@@ -91,9 +108,13 @@ class Review:
 async def fetch_review(reader: Reader, request: "Request", entity_id: str) -> Review:
     """What there is of a call or chat that the reader may see."""
     datasette, user = reader.datasette, reviewer(reader.datasette, request)
+    asked = grading_of(datasette).questions
     review = Review(entity_id)
     rows = await fetch_rows(reader, _ANNOTATIONS, [entity_id])
+    review.grades = _grades(rows, asked)
     for row in rows:
+        if is_model(row["author"]):
+            continue
         if (text := _text(row)) is None:
             continue
         can_remove = user is not None and (row["author"] == user or is_admin(datasette, request))
@@ -113,7 +134,42 @@ async def fetch_review(reader: Reader, request: "Request", entity_id: str) -> Re
         review.position = parse_number(request.args.get("turn"))
         review.reviewers = reviewers(datasette)
         review.tags = [row["name"] for row in await fetch_rows(reader, _TAGS)]
+        values = {row["annotation_id"]: row["value"] or "" for row in rows}
+        review.questions = [(q, values.get(answer_id("score", user, q), "")) for q in asked]
     return review
+
+
+def grading_of(datasette: "Datasette") -> GradingSettings:
+    """The questions of callhouse.toml; none on a Datasette that `serving` did not create."""
+    settings = getattr(datasette, "callhouse_settings", None)
+    return GradingSettings() if settings is None else settings.file.grading
+
+
+def is_model(author: str | None) -> bool:
+    """Whether an annotation is by a model, so no review."""
+    return (author or "").startswith("model:")
+
+
+def _grades(rows: list[dict[str, Any]], asked: tuple[Question, ...]) -> list[Grade]:
+    """The newest answer of each model to each question."""
+    texts = {question.name: question.ask for question in asked}
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        if is_model(row["author"]) and row["name"] and row["kind"] in ("score", "note"):
+            # Ordered by time: a later one replaces it.
+            found.setdefault((row["name"], row["author"]), {})[row["kind"]] = row
+    return [
+        Grade(
+            ask=texts.get(name, name),
+            answer=label(score["value"]),
+            reason=of.get("note", {}).get("value"),
+            model=author.removeprefix("model:"),
+            created_at=score["created_at"],
+            position=score["position"],
+        )
+        for (name, author), of in found.items()
+        if (score := of.get("score")) and score["value"] is not None
+    ]
 
 
 def _text(row: Mapping[str, Any]) -> str | None:
@@ -126,7 +182,7 @@ def _text(row: Mapping[str, Any]) -> str | None:
         case "verdict", _, str(value):
             return label(value)
         case "score", str(name), str(value):
-            return f"{name}: {value}"
+            return f"{label(name)}: {label(value)}"
         case _, _, value:
             return None if value is None else str(value)
     return None
@@ -187,7 +243,9 @@ async def refused(datasette: "Datasette", request: "Request", error: Exception) 
 
 
 async def _put(reader: Reader, form: Mapping[str, str], user: str) -> None:
-    rows = annotations_of(form, user, now_ms=clock.now_ms())
+    rows = annotations_of(
+        form, user, now_ms=clock.now_ms(), asked=grading_of(reader.datasette).questions
+    )
     entity_id, assignee = form["entity_id"], form.get("assignee")
     if assignee is not None:
         review = await fetch_rows(reader, _ANNOTATIONS, [entity_id])
@@ -203,10 +261,13 @@ async def _put(reader: Reader, form: Mapping[str, str], user: str) -> None:
         audit(user, ", ".join(sorted({row.kind for row in rows})), entity_id)
 
 
-def annotations_of(form: Mapping[str, str], user: str, *, now_ms: int) -> list[Annotation]:
+def annotations_of(
+    form: Mapping[str, str], user: str, *, now_ms: int, asked: tuple[Question, ...] = ()
+) -> list[Annotation]:
     """The annotations that a form is filled in with. Raises ValueError with a message for people.
 
-    A user has one verdict on a call and on each turn; a tag is there once, whoever adds it.
+    A user has one verdict on a call and on each turn, and one answer to a question; a tag is there
+    once, whoever adds it.
     """
     entity_id, position = form["entity_id"], parse_number(form.get("position"))
     track = None if position is None else form.get("track") or "session"
@@ -233,6 +294,13 @@ def annotations_of(form: Mapping[str, str], user: str, *, now_ms: int) -> list[A
         raise ValueError(f"At most {MAX_TAGS} tags at once, of {MAX_TAG} characters each.")
     for tag in tags:
         found.append(annotation("tag", annotation_id("tag", track, position, tag), name=tag))
+    for question in asked:
+        answer = form.get(f"answer.{question.name}") if position is None else None
+        if answer and answer not in question.answers:
+            raise ValueError(f"The answer to {question.name} is not one of its answers.")
+        if answer:
+            id = answer_id("score", user, question)
+            found.append(annotation("score", id, name=question.name, value=answer))
     if assignee := form.get("assignee"):
         row = Annotation(
             entity_id, annotation_id("assignee"), "assignee", None, None, None, assignee, user,

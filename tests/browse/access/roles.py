@@ -199,6 +199,7 @@ def pages(database):
         "/-/review",
         "/-/review?day=2026-05-12",
         "/-/review?mine=1",
+        "/-/grades",
     )
     yield from ("/-/dashboards", *(f"/-/dashboards/{name}" for name in DASHBOARDS))
     yield from (f"/-/calls?q={SECRET}", "/-/calls?agent=Dental", f"/-/calls?number={NUMBER}")

@@ -72,7 +72,7 @@ FOLDERS = (
         "/-/mcp",
         "/_memory",
     ),
-    *("/-/review", "/-/share", "/-/shared", "/-/shared/x", "/-/shared/x/media"),
+    *("/-/review", "/-/grades", "/-/share", "/-/shared", "/-/shared/x", "/-/shared/x/media"),
     *("/-/actor", "/-/metadata", "/-/permissions", "/-/messages", "/-/allow-debug", "/-/threads"),
     *(f"/-/dashboards/{name}" for name in DASHBOARDS),
     *(f"/{DATABASE}/{name}" for name in questions()),
