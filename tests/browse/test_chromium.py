@@ -270,6 +270,19 @@ def test_on_a_phone_nothing_stands_beyond_the_screen(page):
         assert page.evaluate(beyond) <= 0, path
 
 
+@pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
+def test_on_a_phone_legends_fit_their_charts(page):
+    for path in ("/-/dashboards/flow", "/-/dashboards/quality"):
+        page.goto(path)
+        drawn(page)
+        beyond = page.eval_on_selector_all(
+            ".drawing .role-legend text",
+            """all => all.filter(text => text.getBoundingClientRect().right
+                > text.closest("svg").getBoundingClientRect().right + 1).map(t => t.textContent)""",
+        )
+        assert beyond == [], path
+
+
 def test_datasettes_own_pages_work_under_the_policy(page):
     page.goto("/retell?sql=select+count(*)+from+calls")
     page.wait_for_selector(".CodeMirror")

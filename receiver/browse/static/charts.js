@@ -53,7 +53,7 @@ function config(width) {
     view: { stroke: null },
     axis: { ...soft, labelFontSize: 11, domain: false, ticks: false, labelPadding: 6, gridColor: "var(--line)" },
     axisX: { labelOverlap: true, labelSeparation: 8 },
-    axisY: { grid: false, labelLimit: Math.min(260, width * 0.42) },
+    axisY: { grid: false, labelLimit: width - barsWidth(width) },
     axisYQuantitative: { grid: true, tickCount: 5 },
     axisXQuantitative: { grid: true, tickCount: Math.max(2, Math.floor(width / 110)) },
     legend: {
@@ -67,6 +67,11 @@ function config(width) {
     },
     line: { strokeWidth: 2 },
   };
+}
+
+// The width of horizontal bars, beside their names.
+function barsWidth(width) {
+  return width - Math.min(260, width * 0.42);
 }
 
 // Leave colours without rows out of the legend.
@@ -96,8 +101,9 @@ function fitValues(spec, rows, width) {
   const most = Math.max(...Object.values(sums));
   const room = 8 + 6.5 * vega.defaultLocale().format(values.encoding.text.format)(most).length;
   if (name !== "day") {
-    const plot = width - Math.min(260, width * 0.42);
-    bars.encoding.x.scale = { domainMax: Math.max(most / (1 - room / plot), 1e-9), nice: false };
+    // The legend begins beside the names too.
+    spec.config = { legend: { columns: Math.max(1, Math.floor(barsWidth(width) / 130)) } };
+    bars.encoding.x.scale = { domainMax: Math.max(most / (1 - room / barsWidth(width)), 1e-9), nice: false };
   } else if ((width - 50) / spec.usermeta.bars < room) spec.layer.pop();
 }
 
