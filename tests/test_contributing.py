@@ -91,3 +91,12 @@ def test_worked_examples_take_the_named_places_only(copy):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["en-US", "None", "0", "True", "Voicemail", "True", "ended"]
+
+
+def test_examples_import_every_name_they_use():
+    examples = [each for each in BLOCKS if "\ndef " in each]
+    assert len(examples) == 2
+    for example in examples:
+        check = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F", "-"]
+        done = subprocess.run(check, input=example, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
