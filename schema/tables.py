@@ -568,7 +568,7 @@ SAVED_VIEWS = Table(
     "Named filters of the page of calls.",
     {
         "view_id": "Its id.",
-        "name": "The name that its author gave it.",
+        "name": "The name that its author gave it; empty for the filter of their home page.",
         "query": "The filter, as in the address of the page.",
         "author": "The user who saved it.",
         "is_shared": "1 if every user sees it.",

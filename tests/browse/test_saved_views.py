@@ -8,7 +8,7 @@ import re
 import pytest
 
 from receiver.browse.pages import saved_views
-from tests.support.browsing import browsing, simple
+from tests.support.browsing import START, browsing, simple
 from tests.support.posting import cookies, posted, send
 from tests.support.storing import rows, stored
 
@@ -103,3 +103,41 @@ def test_audit_has_no_content(post, caplog):
     assert record.getMessage().startswith("jane: saved view of ")
     assert "Smith" not in caplog.text
     assert "5550123" not in record.getMessage()
+
+
+def on_home(get, user):
+    """The calls of the view on the home page of a user, and the address of all; None without."""
+    page = get(user, "/").text
+    found = re.search(r'<section class="of-view">(.*?)</section>', page, re.DOTALL)
+    if not found:
+        return None
+    calls = re.findall(r'href="/-/call/(\w+)"', found[1])
+    return calls, html.unescape(re.findall(r'<a href="([^"]+)">All of', found[1])[0])
+
+
+def test_chosen_view_is_on_my_home(get, post, store, db):
+    for n in range(7):
+        event = simple(f"call_long_{n}", duration_ms=90_000, start_timestamp=START + n * 1000)
+        stored(store, event)
+    post("rita", name="Long", query="min_duration=60", is_shared="on")
+    assert on_home(get, "jane") is None
+    assert post("jane", home="1", query="min_duration=60").status_code == 302
+    longest = [f"call_long_{n}" for n in (6, 5, 4, 3, 2)]
+    [(query,)] = rows(db, "SELECT query FROM saved_views WHERE name <> ''")
+    assert on_home(get, "jane") == (longest, f"/-/calls?{query}")
+    assert on_home(get, "rita") is None
+    assert listed(get, "jane") == [("Long", f"/-/calls?{query}")]
+    post("jane", name="Good", query="success=yes")
+    post("jane", home="1", query="success=yes")
+    assert on_home(get, "jane") == ([], "/-/calls?success=yes")
+    post("jane", home="", query="success=yes")
+    assert on_home(get, "jane") is None
+
+
+def test_removed_view_leaves_home(get, post, db):
+    post("jane", name="All", query="direction=inbound")
+    post("jane", home="1", query="direction=inbound")
+    assert on_home(get, "jane") == (["call_1"], "/-/calls?direction=inbound")
+    [(view_id,)] = rows(db, "SELECT view_id FROM saved_views WHERE name = 'All'")
+    post("jane", remove=view_id, query="direction=inbound")
+    assert on_home(get, "jane") is None

@@ -25,6 +25,7 @@ from receiver.browse.pages.home_figures import (
     steps_of,
 )
 from receiver.browse.pages.periods import DEFAULT, PERIODS, TITLES, Period, period_of
+from receiver.browse.pages.saved_views import ViewOnHome, fetch_view_on_home
 from receiver.browse.pages.sums import OF_ACCOUNT, Rows, fetch_groups, fetch_in_time, fetch_waits
 from schema.sql.macros import plain
 
@@ -116,6 +117,7 @@ class Home:
     worst: list[tuple[dict[str, Any], list[str]]] = field(default_factory=list)
     attention: list[tuple[str, int, str]] | None = field(default_factory=list)
     newest: list[dict[str, Any]] = field(default_factory=list)
+    view: ViewOnHome | None = None
     calls_url: str = ""
     checklist: list[tuple[bool, str, str]] = field(default_factory=list)
 
@@ -147,7 +149,7 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
     of_account = {"account": account}
     links = Links(datasette, period, of_account)
     shown.calls_url = links.calls()
-    rows, waits, steps, worst, attention, newest = await asyncio.gather(
+    rows, waits, steps, worst, attention, shown.newest = await asyncio.gather(
         fetch_groups(reader, period, of_account),
         fetch_waits(reader, period, of_account),
         _fetch_steps(reader, period, account),
@@ -155,13 +157,13 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
         fetch_in_time(reader, _ATTENTION, {}),
         fetch_rows(reader, _NEWEST_CALLS, of_account),
     )
+    shown.view = await fetch_view_on_home(reader, request)
     halves = totals(rows or [])
     shown.figures = figures(halves, waits, links, is_late=rows is None)
     shown.agents, shown.more_agents = agent_rows(rows or [], links)
     shown.failed, shown.reasons = failures(rows, links) if rows is not None else (None, [])
     shown.steps = steps_of(steps or [], period, zone, links)
     shown.worst = [(call, reasons_to_listen(call)) for call in worst or []]
-    shown.newest = newest
     shown.attention = attention and [
         (row["what"], row["entries"], ADVICE.get(row["what"], "")) for row in attention
     ]

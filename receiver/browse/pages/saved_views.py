@@ -1,18 +1,22 @@
 """Saved views: filters of the page of calls under a name, for their author or for everybody.
 
-In: forms posted to /-/views. Out: rows of saved_views, and links to them.
+In: forms posted to /-/views. Out: rows of saved_views, and links to them. A user may show one view
+on their home page: a row without a name has its query.
 """
 
+import hashlib
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from datasette import Forbidden, Response
 
 from receiver import clock
+from receiver.browse.datasette_compat import QueryInterrupted
 from receiver.browse.pages import (
     REVIEWERS,
     Reader,
@@ -22,10 +26,11 @@ from receiver.browse.pages import (
     reviewer,
     user_with_role,
 )
-from receiver.browse.pages.call_filters import list_url, parse_query_string
+from receiver.browse.pages.call_filters import CHATS, list_url, parse_query_string
+from receiver.browse.pages.call_list import prepare
 from receiver.browse.pages.reviewing import refused
 from receiver.browse.writing import audit, writer
-from receiver.errors import NotStored, StoreUnavailable
+from receiver.errors import NotStored, QueryNotUnderstood, StoreUnavailable
 from receiver.store.reviewing import SavedView, put_view, remove_view
 
 if TYPE_CHECKING:
@@ -33,12 +38,20 @@ if TYPE_CHECKING:
     from datasette.app import Datasette
 
 MAX_NAME, MAX_QUERY, MAX_VIEWS = 60, 2_000, 50
+# Calls of a view on the home page.
+_ON_HOME = 5
 _VIEWS = """
-SELECT view_id, name, query, author, is_shared FROM saved_views
+SELECT
+    view_id, name, query, author, is_shared,
+    query = (SELECT query FROM saved_views WHERE view_id = :home) AS is_on_home
+FROM saved_views
 WHERE removed_at IS NULL AND name <> '' AND (is_shared = 1 OR author = :user)
 ORDER BY author <> :user, lower(name), view_id LIMIT 100
 """
-_COUNT = "SELECT count(*) AS views FROM saved_views WHERE author = :user AND removed_at IS NULL"
+_COUNT = """
+SELECT count(*) AS views FROM saved_views
+WHERE author = :user AND removed_at IS NULL AND name <> ''
+"""
 _UNSTORABLE = re.compile("[\0-\x1f\ud800-\udfff]")
 
 
@@ -53,6 +66,17 @@ class View:
     is_shared: bool
     is_mine: bool
     can_remove: bool
+    is_on_home: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ViewOnHome:
+    """A view and its first calls or chats, as the page of calls has them; None if they take too
+    long."""
+
+    view: View
+    is_chats: bool
+    entries: list[dict[str, Any]] | None
 
 
 def viewer(datasette: "Datasette", request: "Request") -> str | None:
@@ -76,9 +100,29 @@ async def fetch_views(datasette: "Datasette", request: "Request | None") -> list
             bool(row["is_shared"]),
             row["author"] == user,
             row["author"] == user or admin,
+            bool(row["is_on_home"]),
         )
-        for row in await fetch_rows(reader, _VIEWS, {"user": user})
+        for row in await fetch_rows(reader, _VIEWS, {"user": user, "home": _home_id(user)})
     ]
+
+
+async def fetch_view_on_home(reader: Reader, request: "Request") -> ViewOnHome | None:
+    """The view that the user chose for the home page."""
+    views = await fetch_views(reader.datasette, request)
+    view = next((view for view in views if view.is_on_home), None)
+    if view is None:
+        return None
+    filters = parse_query_string(view.query)
+    entries = None
+    with suppress(QueryInterrupted, QueryNotUnderstood):
+        found = await prepare(reader, filters, clock.now_ms())
+        entries = await found.fetch_entries(await found.fetch_ids(_ON_HOME))
+    return ViewOnHome(view, filters.source is CHATS, entries)
+
+
+def _home_id(user: str) -> str:
+    """The id of the row that says which view the user's home page shows."""
+    return hashlib.sha256(f"home\0{user}".encode()).hexdigest()[:24]
 
 
 def can_save(datasette: "Datasette", request: "Request") -> bool:
@@ -87,7 +131,7 @@ def can_save(datasette: "Datasette", request: "Request") -> bool:
 
 
 async def write_views(datasette: "Datasette", request: "Request") -> Response:
-    """A posted form: save a view, or remove one. Raises Forbidden."""
+    """A posted form: save a view, remove one, or choose the one of home. Raises Forbidden."""
     reader = await require_reader(datasette, request)
     user = viewer(datasette, request)
     if user is None:
@@ -98,6 +142,8 @@ async def write_views(datasette: "Datasette", request: "Request") -> Response:
     try:
         if "remove" in form:
             await _remove(datasette, request, form["remove"], user)
+        elif "home" in form:
+            await _choose_for_home(datasette, user, query if form["home"] else None)
         else:
             can_share = reviewer(datasette, request) is not None
             await _save(reader, form | {"query": query}, user, can_share=can_share)
@@ -130,3 +176,16 @@ async def _remove(datasette: "Datasette", request: "Request", view_id: str, user
     remove = partial(remove_view, view_id=view_id, now_ms=clock.now_ms())
     if await writer(datasette).run(remove):
         audit(user, "removed view", view_id)
+
+
+async def _choose_for_home(datasette: "Datasette", user: str, query: str | None) -> None:
+    """Show the views of this query on the user's home page, or none."""
+    now, view_id = clock.now_ms(), _home_id(user)
+    if query is None:
+        await writer(datasette).run(partial(remove_view, view_id=view_id, now_ms=now))
+    else:
+        if len(query) > MAX_QUERY:
+            raise ValueError("The address of this view is too long to save.")
+        view = SavedView(view_id, "", query, user, 0, now, now)
+        await writer(datasette).run(partial(put_view, view=view))
+    audit(user, "chose view of home" if query is not None else "removed view of home", view_id)
