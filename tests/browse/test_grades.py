@@ -120,6 +120,19 @@ def test_mean_of_a_scale_has_its_interval(get):
     assert f"Dental v0 6 {fmean(values):.1f} {low:.1f} to {high:.1f}" in text(section)
 
 
+def test_answers_are_linked_call_by_call(get):
+    links = re.findall(r'href="([^"]+)">The answers, call by call', get("jane"))
+    assert len(links) == 2
+    for link in links:
+        path, _, query = unescape(link).partition("?")
+        found = json.loads(get("jane", f"{path}.json?{query}&_shape=array"))
+        name = found[0]["name"]
+        answers = {id: each[name == "polite"] for id, each in ANSWERS.items()}
+        if name == "polite":
+            answers["odd"] = "3"
+        assert {row["entity_id"]: row["value"] for row in found} == answers
+
+
 def test_people_answer_the_same_questions(get, post, db):
     assert ADDRESS["ask"] in get("rita", "/-/call/call_1").partition('class="questions"')[2]
     assert 'class="questions"' not in get("jane", "/-/call/call_1")

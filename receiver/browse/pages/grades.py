@@ -95,9 +95,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class QuestionGrades:
-    """What the page shows of a question."""
+    """What the page shows of a question. `score_id` is the id of the answers that it counts."""
 
     question: Question
+    score_id: str
     answers: list[Answers]
     comparison: Comparison | None
 
@@ -129,7 +130,7 @@ async def _fetch(reader: Reader, grading: GradingSettings, question: Question) -
     bound = {"name": question.name, "id": answer_id("score", grading.author, question)}
     answers = answers_of(await fetch_rows(reader, _ANSWERS, bound), question)
     both = await fetch_rows(reader, _BOTH, bound)
-    return QuestionGrades(question, answers, comparison_of(both, question))
+    return QuestionGrades(question, bound["id"], answers, comparison_of(both, question))
 
 
 def answers_of(rows: Iterable[Mapping[str, Any]], question: Question) -> list[Answers]:
