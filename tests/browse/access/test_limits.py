@@ -196,11 +196,12 @@ def figures(get, name, path):
     answer = get(path, name)
     assert answer.status_code == 200, (name, path)
     text = re.sub(r'nonce="[^"]*"', "", answer.text.split("<main", 1)[1])
-    # Pages about everybody are not listed.
-    text = re.sub(r'<section class="doors">.*?</section>', "", text, flags=re.DOTALL)
+    # Pages about everybody are not listed, and what everybody's month cost is not shown.
+    everybody = r'<section class="(?:doors|month)".*?</section>'
+    text = re.sub(everybody, "", text, flags=re.DOTALL)
     for noise in (get.database(name), DATABASE):
         text = text.replace(f"/{noise}", "/db")
-    return text
+    return re.sub(r"\s+", " ", text)
 
 
 def test_limited_figures_equal_those_of_the_client_alone(limited, alone):
