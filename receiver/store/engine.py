@@ -75,6 +75,9 @@ class Engine(Protocol):
     def reading(self) -> AbstractContextManager[Connection]:
         """One moment of it: what is read hangs together."""
 
+    def views_match(self, connection: Connection, timezone: str, /) -> bool:
+        """Whether views of days are this version's in this time zone."""
+
     def snapshot(self, *, timezone: str | None, private: bool) -> AbstractContextManager[Snapshot]:
         """One moment of it for queries that anybody wrote, which cannot write."""
 

@@ -14,7 +14,7 @@ from receiver.errors import (
     SettingsError,
     StoreUnavailable,
 )
-from receiver.store import sql
+from receiver.store import protocols, sql
 from receiver.store.cleaning import clean, give_back, vacuum
 from receiver.store.connection import (
     FAULTS,
@@ -32,7 +32,7 @@ from receiver.store.connection import (
 )
 from receiver.store.exporting import FileSnapshot, snapshot
 from receiver.store.jobs import job_rows
-from receiver.store.migrate import applied, check, migrate
+from receiver.store.migrate import applied, check, migrate, views_match
 from receiver.store.store import Store
 from schema.tables import ALL_TABLES
 from schema.transcript import Row
@@ -86,6 +86,10 @@ class Sqlite:
         """Raise CopyWithoutBodies for a copy that lacks them, and what `reading` raises."""
         with self.reading() as connection:
             refuse(file_kind(connection), self.path)
+
+    def views_match(self, connection: protocols.Connection, timezone: str, /) -> bool:
+        """Whether views of days are this version's in this time zone."""
+        return views_match(connection, timezone)
 
     def snapshot(
         self, *, timezone: str | None, private: bool

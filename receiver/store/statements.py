@@ -6,6 +6,8 @@ Its sums are stored then, so that its statement stays the same; what changes lat
 
 import hashlib
 import json
+import math
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -14,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from receiver.addresses import Location
 from receiver.clock import midnight_ms
-from receiver.store.engine import open_store, reading
+from receiver.store.engine import engine, open_store, reading
 from receiver.store.protocols import Connection
 from schema import billing
 from schema.billing import Statement, Sums
@@ -49,23 +51,62 @@ _CHATS = plain("""
 SELECT c.account, c.agent_id, c.agent_name, c.metadata, c.combined_cost_cents, c.product_costs
 FROM chats c WHERE call_time(c) >= :since AND call_time(c) < :until ORDER BY c.chat_id
 """)
-_OPEN = plain("""
-SELECT count(*) FROM calls c
+# The same sums of whole days, by agent.
+_CALLS_OF_DAYS = """
+SELECT coalesce(h.agent_id, '') AS group_key, max(h.agent_name), CAST(sum(h.calls) AS BIGINT),
+    coalesce(sum(h.duration_ms_sum), 0), sum(h.cost_cents_sum)
+FROM daily_calls h WHERE h.day >= :first AND h.day < :next GROUP BY group_key
+"""
+_PRODUCTS_OF_DAYS = """
+SELECT coalesce(h.agent_id, '') AS group_key, coalesce(h.product, ''), sum(h.cost_cents_sum)
+FROM daily_costs h WHERE h.day >= :first AND h.day < :next
+GROUP BY group_key, coalesce(h.product, '')
+"""
+# Sums of days have the products of calls without a cost too, which the index calls_open_cost finds.
+_WITHOUT_COST = plain("""
+SELECT coalesce(c.agent_id, '') AS group_key, coalesce(p.product, ''), sum(p.cost_cents)
+FROM calls c CROSS JOIN product_costs p
 WHERE call_time(c) >= :since AND call_time(c) < :until
-    AND (coalesce(c.cost_is_final, 0) = 0 OR is_unfinished(c)) AND c.updated_at > :settled
+    AND (c.combined_cost_cents IS NULL OR coalesce(c.cost_is_final, 0) = 0)
+    AND c.combined_cost_cents IS NULL AND p.call_id = c.call_id
+GROUP BY group_key, coalesce(p.product, '')
+""")
+_ACCOUNTS = "SELECT DISTINCT account, agent_id FROM calls"
+_OPEN = plain("""
+SELECT (
+    SELECT count(*) FROM calls c
+    WHERE call_time(c) >= :since AND call_time(c) < :until
+        AND (c.combined_cost_cents IS NULL OR coalesce(c.cost_is_final, 0) = 0)
+        AND coalesce(c.cost_is_final, 0) = 0 AND c.updated_at > :settled
+) + (
+    SELECT count(*) FROM calls c
+    WHERE is_unfinished(c) AND c.updated_at > :settled AND coalesce(c.cost_is_final, 0) <> 0
+        -- With a plus sign, the few calls that are unfinished are read, not all of the month.
+        AND +call_time(c) >= :since AND +call_time(c) < :until
+)
 """)
 _MISSING = "SELECT coalesce(sum(missing), 0) FROM coverage WHERE day >= :first AND day < :next"
 # Calls whose cost an invoice may have in another month, in part, or not at all.
 _EXPLAINED = plain("""
 SELECT
-    count(CASE WHEN coalesce(c.cost_is_final, 0) = 0 THEN 1 END),
-    count(CASE WHEN EXISTS (
-        SELECT 1 FROM product_costs p WHERE p.call_id = c.call_id AND p.is_transfer_leg_cost = 1
-    ) THEN 1 END),
-    count(CASE WHEN EXISTS (
-        SELECT 1 FROM upstream_calls u WHERE u.call_id = c.call_id AND u.gone_at IS NOT NULL
-    ) THEN 1 END)
-FROM calls c WHERE call_time(c) >= :since AND call_time(c) < :until
+    (
+        SELECT count(*) FROM calls c
+        WHERE call_time(c) >= :since AND call_time(c) < :until
+            AND (c.combined_cost_cents IS NULL OR coalesce(c.cost_is_final, 0) = 0)
+            AND coalesce(c.cost_is_final, 0) = 0
+    ),
+    (
+        SELECT count(*) FROM (
+            SELECT DISTINCT p.call_id FROM product_costs p WHERE p.is_transfer_leg_cost = 1
+        ) p CROSS JOIN calls c
+        WHERE c.call_id = p.call_id AND call_time(c) >= :since AND call_time(c) < :until
+    ),
+    (
+        SELECT count(*) FROM (
+            SELECT DISTINCT u.call_id FROM upstream_calls u WHERE u.gone_at IS NOT NULL
+        ) u CROSS JOIN calls c
+        WHERE c.call_id = u.call_id AND call_time(c) >= :since AND call_time(c) < :until
+    )
 """)
 # The cost of each quarter of an hour, of which days of any time zone consist.
 _QUARTERS = plain("""
@@ -73,6 +114,11 @@ SELECT call_time(c) / 900000 AS quarter, sum(c.combined_cost_cents)
 FROM calls c WHERE call_time(c) >= :since AND call_time(c) < :until AND {condition}
 GROUP BY call_time(c) / 900000
 """)
+# The same of whole days.
+_DAYS = """
+SELECT h.day, sum(h.cost_cents_sum) FROM daily_calls h
+WHERE h.day >= :first AND h.day < :today AND {condition} GROUP BY h.day
+"""
 _CHAT_TIMES = _CHATS.replace("SELECT ", plain("SELECT call_time(c), "), 1)
 _CLOSED = (
     "SELECT closed_at, sums FROM statements WHERE month = ? AND grouped_by = ? AND timezone = ?"
@@ -122,11 +168,12 @@ def read_month(
     since, until = (midnight_ms(day, zone) for day in (first, following))
     bounds = {"since": since, "until": until}
     with reading(where) as connection:
-        groups = _sums(connection, grouping, bounds)
+        days = {"first": first.isoformat(), "next": following.isoformat()}
+        has_days = engine(where).views_match(connection, timezone)
+        groups = _sums(connection, grouping, bounds, days if has_days else None)
         [unsettled] = connection.execute(
             _OPEN, bounds | {"settled": now_ms - SETTLED_MS}
         ).fetchone()
-        days = {"first": first.isoformat(), "next": following.isoformat()}
         [missing] = connection.execute(_MISSING, days).fetchone()
         not_final, transferred, gone = connection.execute(_EXPLAINED, bounds).fetchone()
         closed = connection.execute(_CLOSED, (month, grouping or "", timezone)).fetchone()
@@ -179,8 +226,24 @@ def _stored_key(grouping: str | None, key: str) -> str:
     return key
 
 
-def _sums(connection: Connection, grouping: str | None, bounds: dict[str, int]) -> dict[str, Sums]:
-    """Exact sums by group, chats among them."""
+def _sums(
+    connection: Connection,
+    grouping: str | None,
+    bounds: dict[str, int],
+    days: dict[str, str] | None,
+) -> dict[str, Sums]:
+    """Exact sums by group, chats among them; without `days`, of single calls."""
+    found = _sums_of_days(connection, grouping, bounds, days) if days else None
+    groups = _sums_of_calls(connection, grouping, bounds) if found is None else found
+    for row in connection.execute(_CHATS, bounds).fetchall():
+        _add_chat(groups, grouping, *row)
+    return groups
+
+
+def _sums_of_calls(
+    connection: Connection, grouping: str | None, bounds: dict[str, int]
+) -> dict[str, Sums]:
+    """Sums of calls by group."""
     groups: dict[str, Sums] = {}
     key, named = _key(grouping)
     named |= bounds
@@ -191,8 +254,46 @@ def _sums(connection: Connection, grouping: str | None, bounds: dict[str, int]) 
         groups[group] = Sums(label or "", calls, 0, int(duration_ms), billing.cents(total))
     for group, product, total in connection.execute(_PRODUCTS.format(**words), named).fetchall():
         groups[group].add(product, total)
-    for row in connection.execute(_CHATS, bounds).fetchall():
-        _add_chat(groups, grouping, *row)
+    return groups
+
+
+def _sums_of_days(
+    connection: Connection, grouping: str | None, bounds: dict[str, int], days: dict[str, str]
+) -> dict[str, Sums] | None:
+    """The same from rolled-up days; None if they lack the groups."""
+    if grouping and grouping.startswith(METADATA):
+        return None
+    accounts: dict[str, str] = {}
+    if grouping == "account":
+        pairs = connection.execute(_ACCOUNTS).fetchall()
+        accounts = {agent or "": account or "" for account, agent in pairs}
+        if len(accounts) < len(pairs):
+            # An agent of two accounts.
+            return None
+
+    def group_of(agent: str) -> str:
+        return {None: "", "account": accounts.get(agent, "")}.get(grouping, agent)
+
+    groups: dict[str, Sums] = defaultdict(Sums)
+    totals, products = defaultdict(list), defaultdict(list)
+    for agent, label, calls, duration_ms, total in connection.execute(
+        _CALLS_OF_DAYS, days
+    ).fetchall():
+        sums = groups[group_of(agent)]
+        sums.name = label or "" if grouping == "agent" else ""
+        sums.calls += calls
+        sums.duration_ms += int(duration_ms)
+        totals[group_of(agent)].append(total or 0.0)
+    for agent, product, total in connection.execute(_PRODUCTS_OF_DAYS, days).fetchall():
+        products[group_of(agent), product].append(total or 0.0)
+    for agent, product, total in connection.execute(_WITHOUT_COST, bounds).fetchall():
+        products[group_of(agent), product.replace("-", "_")].append(-(total or 0.0))
+    # Rounded once, so that sums are exact whatever their order.
+    for group, amounts in totals.items():
+        groups[group].total = billing.cents(math.fsum(amounts))
+    for (group, product), amounts in products.items():
+        if (amount := billing.cents(math.fsum(amounts))) or min(amounts) >= 0:
+            groups[group].products[product] = amount
     return groups
 
 
@@ -290,7 +391,17 @@ def read_spending(
         days[day] = days.get(day, 0.0) + (cents or 0.0)
 
     with reading(where) as connection:
-        quarters = connection.execute(_QUARTERS.format(condition=condition), named | bounds)
+        since = bounds["since"]
+        if grouping in (None, "agent") and engine(where).views_match(connection, timezone):
+            # Of today, only what is before now.
+            since = midnight_ms(today, zone)
+            span = {"first": first.isoformat(), "today": today.isoformat()}
+            of_days = _DAYS.format(condition=condition.replace("c.agent_id", "h.agent_id"))
+            for day, cents in connection.execute(of_days, named | span).fetchall():
+                days[date.fromisoformat(day)] = cents or 0.0
+        quarters = connection.execute(
+            _QUARTERS.format(condition=condition), named | bounds | {"since": since}
+        )
         for quarter, cents in quarters.fetchall():
             add(quarter * 900_000, cents)
         for at_ms, *row in connection.execute(_CHAT_TIMES, bounds).fetchall():

@@ -273,3 +273,12 @@ def test_filters_of_many_calls_find_the_same(browse, calls, monkeypatch):
     check(browse, f"tool={tool}", [c for c in calls if tool in c["tools"]])
     agent = calls[0]["agent"]
     check(browse, f"agent={agent}", [c for c in calls if c["agent"] == agent])
+
+
+@pytest.mark.parametrize("many", [0, 1_000_000])
+def test_rare_analyses_are_found_by_their_index(browse, calls, monkeypatch, many):
+    monkeypatch.setattr(call_list, "_MANY", many)
+    for query in ("success=yes", "success=no", "sentiment=Negative"):
+        check(browse, query, [c for c in calls if FILTERS[query](c)])
+    of_both = [c for c in calls if c["success"] is False and c["sentiment"] == "negative"]
+    check(browse, "success=no&sentiment=negative", of_both)

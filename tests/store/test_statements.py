@@ -2,12 +2,15 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 
 import pytest
 
-from receiver.store.statements import SETTLED_MS, read_month
+from receiver.store import migrate, roll_up
+from receiver.store.statements import SETTLED_MS, read_month, read_spending
 from schema.products import product_family
 from tests.support.billing import DAY_MS, SINCE, UNTIL, ZONE, call, chat
 from tests.support.erasing import erased
@@ -74,6 +77,58 @@ def test_statement_has_the_sums_of_the_bodies(store, database, grouping, key_of)
         for family, amount in line.families.items():
             assert abs(amount - cents[line.key, family]) < 1
     assert abs(of.total.total - sum(cents.values())) <= Fraction(1, 2)
+
+
+def random_calls(rng, count):
+    """Calls around October, some without a cost, with a transferred leg or without an end."""
+    for n in range(count):
+        start = rng.choice([SINCE - 1, SINCE, UNTIL - 1, UNTIL, rng.randrange(SINCE, UNTIL)])
+        cost = {name: rng.random() * 90 for name in rng.sample(["tts", "gpt-4o", "gpt_4o"], 2)}
+        body = call(f"r{n:03}", start, cost, agent_id=rng.choice(["a", "b", None]))
+        said = body["call"]
+        said["call_cost"]["product_costs"][0]["is_transfer_leg_cost"] = rng.random() < 0.2
+        if rng.random() < 0.2:
+            del said["call_cost"]["combined_cost"]
+        if rng.random() < 0.2:
+            said |= {"call_status": "ongoing", "end_timestamp": None}
+        if rng.random() < 0.5:
+            said["call_analysis"] = {"call_successful": True}
+        yield body | {"event": rng.choice(["call_ended", "call_analyzed"])}
+
+
+@pytest.mark.parametrize("grouping", [None, "agent", "account", "metadata.client"])
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_sums_of_days_equal_those_of_calls(store, database, grouping, is_shared):
+    """Views in another time zone have other days, so the calls themselves are read."""
+    rng = random.Random(9)
+    for body in random_calls(rng, 60):
+        stored(store, body, at=UNTIL)
+    accounts = ("one", "two") if is_shared else ("one", "one")
+    for account, agent in zip(accounts, ("a", "b"), strict=True):
+        store.run(lambda c, of=(account, agent): c.execute(
+            "UPDATE calls SET account = ? WHERE agent_id = ?", of) and None
+        )  # fmt: skip
+    month = partial(
+        read_month, database, "2026-10", grouping=grouping, timezone=ZONE, markup=0, close=False
+    )
+
+    def found():
+        for now_ms in (UNTIL - 7 * DAY_MS, LATER):
+            of = month(now_ms=now_ms)
+            products = {name: round(cents, 4) for name, cents in of.products.items()}
+            yield replace(of, forecast=None, products=products)
+            keys = ["", "a", "one"]
+            spent = read_spending(database, grouping, keys, timezone=ZONE, now_ms=now_ms)
+            yield {day: round(cents, 6) for day, cents in spent.days.items() if cents}
+
+    migrate(database, timezone="Asia/Kolkata")
+    of_calls = [*found()]
+    migrate(database, timezone=ZONE)
+    assert [*found()] == of_calls
+    assert [*roll_up(store, timezone=ZONE, now_ms=LATER)]
+    assert [*found()] == of_calls
+    assert of_calls[0].not_final
+    assert of_calls[0].transferred
 
 
 def test_accounts_have_their_own_lines(store, database, db):

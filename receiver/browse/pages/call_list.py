@@ -101,6 +101,7 @@ _MANY = 20_000
 _COUNT_OF_AGENT = """
 SELECT count(*) AS found FROM (SELECT 1 FROM {} WHERE agent_id = :agent LIMIT :many)
 """
+_COUNT_OF_IDS = "SELECT count(*) AS found FROM ({} LIMIT :many)"
 _COUNT_OF_TOOL = """
 SELECT count(*) AS found FROM (SELECT 1 FROM tool_calls WHERE name = :tool LIMIT :many)
 """
@@ -318,6 +319,15 @@ async def place_in_list(reader: Reader, request: "Request", call_id: str) -> Lis
     return ListPlace(around[0], around[1], filters.query())
 
 
+async def _are_few(reader: Reader, condition: Condition) -> bool:
+    """Whether so few calls match that each is looked up, instead of all in the order of the list.
+
+    Raises QueryInterrupted."""
+    params = {**condition.params, "many": _MANY + 1}
+    [row] = await fetch_rows(reader, _COUNT_OF_IDS.format(condition.ids), params)
+    return bool(row["found"] <= _MANY)
+
+
 async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
     """The list of these filters. Raises QueryNotUnderstood and QueryInterrupted."""
     zone, counts = timezone(reader.datasette), {}
@@ -335,6 +345,9 @@ async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
         many=frozenset(name for name, count in counts.items() if count > _MANY),
         has_rowid=not reader.is_limited,
     )
+    for name, condition in found.items():
+        if condition.ids and await _are_few(reader, condition):
+            found[name] = Condition(condition.of_all, condition.params)
     if reader.is_masked:
         # What is hidden cannot be guessed by filters.
         found.pop("number", None)

@@ -16,7 +16,8 @@ from receiver.store.postgres.connection import Session, connect, message_of, unu
 from receiver.store.postgres.exporting import ServerSnapshot, snapshot
 from receiver.store.postgres.migrate import LOCK_SECONDS, applied, check, migrate
 from receiver.store.postgres.store import PostgresStore
-from receiver.store.protocols import BUSY_SECONDS
+from receiver.store.postgres.views import views_match
+from receiver.store.protocols import BUSY_SECONDS, Connection
 from schema.tables import ALL_TABLES
 
 _MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -87,6 +88,10 @@ class Postgres:
             ) from None
         except psycopg.Error as error:
             raise unusable(error) from error
+
+    def views_match(self, connection: Connection, timezone: str, /) -> bool:
+        """Whether views of days are this version's in this time zone."""
+        return views_match(connection, timezone)
 
     @contextmanager
     def snapshot(self, *, timezone: str | None, private: bool) -> Iterator[ServerSnapshot]:
