@@ -1,6 +1,6 @@
 """Sums over the calls of a period and of the time before.
 
-Figures of whole days come from rollups, those of an unfinished day before from single calls. A
+Figures of whole days and hours come from rollups, those of the rest before from single calls. A
 query over its time limit leaves its figures out, so that the page stays fast.
 """
 
@@ -19,6 +19,7 @@ Rows = list[dict[str, Any]]
 FILTERS = ("account", "agent", "version", "direction")
 # Generous, for a busy machine.
 _LIMIT_MS = 2_000
+_HOUR_MS = 3_600_000
 
 _CHOSEN = """
     AND (:agent = '' OR {t}.agent_id = :agent)
@@ -70,9 +71,13 @@ FROM (
 )
 GROUP BY half, agent_id, reason, connected
 """)
-_OF_DAYS = plain(f"""
+
+
+def _of_rollups(view: str, at: str) -> str:
+    """The same from rolled-up days or hours."""
+    return plain(f"""
 SELECT
-    h.day >= :since AS half, h.agent_id, max(h.agent_name) AS agent_name,
+    h.{at} >= :since AS half, h.agent_id, max(h.agent_name) AS agent_name,
     h.disconnection_reason AS reason, r.category, are_connected(h, r) AS connected,
     sum(h.calls) AS calls, sum(h.duration_ms_sum) AS ms, sum(h.cost_cents_sum) AS cents,
     sum(h.cost_cents_squares) AS cents_squares, sum(h.cost_count) AS with_cost,
@@ -80,10 +85,14 @@ SELECT
     sum(h.negative_count) AS negative, sum(h.sentiment_count) AS with_sentiment,
     sum(h.transferred) AS transferred, sum(h.e2e_p50_ms_sum) AS answer_ms,
     sum(h.e2e_p50_ms_squares) AS answer_squares, sum(h.e2e_p50_count) AS answers
-FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
-WHERE {_IS_BETWEEN} AND {OF_ACCOUNT} {_CHOSEN.format(t="h")}
+FROM {view} h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
+WHERE h.{at} >= :before_since AND h.{at} < :until
+    AND NOT (h.{at} >= :before_until AND h.{at} < :since)
+    AND {OF_ACCOUNT} {_CHOSEN.format(t="h")}
 GROUP BY half, h.agent_id, reason, connected
 """)
+
+
 # Of an unfinished day before, the full hours.
 _TOOLS = f"""
 SELECT
@@ -139,11 +148,20 @@ async def fetch_in_time(reader: Reader, sql: str, params: Mapping[str, Any]) -> 
 async def fetch_groups(reader: Reader, period: Period, chosen: Mapping[str, str]) -> Rows | None:
     """The rows by agent and reason; None after the time limit."""
     params = period.params | _filters(chosen)
-    if period.is_day:
-        return await fetch_in_time(reader, _OF_CALLS, params | {"from": period.before_since})
-    found = [fetch_in_time(reader, _OF_DAYS, _days(reader, period) | _filters(chosen))]
-    if not period.is_whole:
-        part = {"from": period.before_midnight, "until": period.before_until}
+    found = []
+    start = period.before_since
+    if not period.is_day:
+        start = period.before_midnight
+        of_days = _days(reader, period) | _filters(chosen)
+        found.append(fetch_in_time(reader, _of_rollups("daily_calls", "day"), of_days))
+    if period.is_day or not period.is_whole:
+        # The whole hours, and the calls of the rest.
+        rest = start + (period.before_until - start) // _HOUR_MS * _HOUR_MS
+        hours = {"before_since": start, "before_until": rest}
+        hours |= {} if period.is_day else {"until": rest}
+        of_hours = _of_rollups("hourly_calls", "hour")
+        found.append(fetch_in_time(reader, of_hours, params | hours))
+        part = {"from": rest, "until": period.before_until}
         found.append(fetch_in_time(reader, _OF_CALLS, params | part))
     results = await asyncio.gather(*found)
     if any(rows is None for rows in results):
