@@ -15,9 +15,8 @@ from receiver.sandbox.companies import (
     Step,
     decided,
     fill,
-    person,
     read_data,
-    working_day,
+    slots_of,
 )
 from receiver.sandbox.plans import CUT_SHORT, ERRORS, NEVER_STARTED, NOT_CONNECTED, Plan
 from receiver.sandbox.timeline import UTTERANCES, Timeline
@@ -342,7 +341,9 @@ class Call:
 
 def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = None) -> Call:
     """Return the call of a plan; `given` are slots to use, such as a name."""
-    slots = _slots(rng, plan) | dict(given or {})
+    dialogue = plan.kind.dialogue
+    country = "GB" if dialogue.language == "en-GB" else plan.agent.country
+    slots = slots_of(rng, country, dialogue, plan.start_ms) | dict(given or {})
     known = identity(rng, account, plan, slots)
     if plan.reason in NEVER_STARTED:
         return _never_started(rng, plan, known)
@@ -376,15 +377,6 @@ def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = N
         cost = call_cost(plan, duration_ms, entries, tokens, leg_ms)
         after = {"transfer_end_timestamp": end_ms + leg_ms, "call_cost": cost}
     return Call(plan, record, entries, plan.start_ms, end_ms, after)
-
-
-def _slots(rng: Random, plan: Plan) -> dict[str, Any]:
-    dialogue = plan.kind.dialogue
-    slots = person(rng, "GB" if dialogue.language == "en-GB" else plan.agent.country)
-    slots |= working_day(rng, plan.start_ms, dialogue.language)
-    for choice in dialogue.choices:
-        slots |= rng.choice(choice)
-    return slots
 
 
 def _never_started(rng: Random, plan: Plan, known: dict[str, Any]) -> Call:

@@ -8,8 +8,8 @@ from random import Random
 from typing import Any, Literal
 
 from receiver.errors import Refusal
-from receiver.sandbox.chats import Messages, analysis_of, content_of, ended, replies, slots_of
-from receiver.sandbox.companies import Account, AgentVersion, decided
+from receiver.sandbox.chats import Messages, analysis_of, content_of, ended, replies
+from receiver.sandbox.companies import Account, AgentVersion, decided, slots_of
 from receiver.sandbox.days import Event
 from receiver.sandbox.deliveries import Reporter
 from receiver.sandbox.lists import ChatListOrder, page
@@ -188,7 +188,7 @@ class ChatOperations:
         dialogue = rng.choice(agent.dialogues)
         ending = rng.choice(dialogue.endings)
         turns = replies(list(decided((*dialogue.opening, *ending.steps), rng)))
-        return turns, ending, slots_of(rng, agent, dialogue, chat["start_timestamp"])
+        return turns, ending, slots_of(rng, agent.country, dialogue, chat["start_timestamp"])
 
     def _ongoing(self, chat_id: str) -> dict[str, Any]:
         chat = self.get_chat(chat_id)

@@ -19,9 +19,8 @@ from receiver.sandbox.companies import (
     decided,
     dialogues,
     fill,
-    person,
     read_data,
-    working_day,
+    slots_of,
 )
 from receiver.sandbox.wire import compact, hex_digits, number
 
@@ -81,14 +80,6 @@ def past_chats(
         yield _chat(rng, account, agent_named(key), chat_type, dialogues()[name], start_ms)
 
 
-def slots_of(rng: Random, agent: Agent, dialogue: Dialogue, start_ms: int) -> dict[str, Any]:
-    """Return what a dialogue is filled with."""
-    slots = person(rng, agent.country) | working_day(rng, start_ms, dialogue.language)
-    for choice in dialogue.choices:
-        slots |= rng.choice(choice)
-    return slots
-
-
 def content_of(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the fields made from the messages: themselves, transcript and cost."""
     spoken = [message for message in messages if message["role"] in _SPEAKERS]
@@ -133,7 +124,7 @@ def _chat(
     dialogue: Dialogue,
     start_ms: int,
 ) -> dict[str, Any]:
-    slots = slots_of(rng, agent, dialogue, start_ms)
+    slots = slots_of(rng, agent.country, dialogue, start_ms)
     chat_id = f"chat_{hex_digits(rng, 27)}"
     ending = rng.choice(dialogue.endings)
     messages = Messages(rng, slots, start_ms)

@@ -254,6 +254,14 @@ def working_day(rng: Random, day_start_ms: int, language: str) -> dict[str, str]
     }
 
 
+def slots_of(rng: Random, country: str, dialogue: Dialogue, start_ms: int) -> dict[str, Any]:
+    """Return what a dialogue is filled with."""
+    slots = person(rng, country) | working_day(rng, start_ms, dialogue.language)
+    for choice in dialogue.choices:
+        slots |= rng.choice(choice)
+    return slots
+
+
 def _ascii(name: str) -> str:
     apart = unicodedata.normalize("NFKD", name.lower().translate(_PLAIN))
     return apart.encode("ascii", "ignore").decode()

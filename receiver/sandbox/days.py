@@ -225,16 +225,18 @@ def past_calls(
         yield call, events, [(sent, resent_ms(rng, call, sent)) for sent in odd]
 
 
-def other_stories(rng: Random, account: Account, day_start_ms: int, calls: int) -> Iterator[Story]:
-    """Yield what else happens on a day with so many calls: chats and an alert."""
+def chat_stories(rng: Random, account: Account, day_start_ms: int, calls: int) -> Iterator[Story]:
+    """Yield the chats of a day with so many calls."""
     for chat in past_chats(rng, account, day_start_ms, max(3, calls // _CALLS_PER_CHAT)):
         chat_id, began_ms = chat["chat_id"], chat["start_timestamp"]
         events = [
             Event(at_ms, name, chat_id, {"chat": state}) for at_ms, name, state in stages(rng, chat)
         ]
+        if chat.get("direction") == "inbound":
+            asked = {"agent_id": chat["agent_id"], "agent_version": chat["version"]}
+            asked |= {"from_number": chat["user_number"], "to_number": chat["agent_number"]}
+            events.insert(0, Event(began_ms - 400, "chat_inbound", "", {"chat_inbound": asked}))
         yield Story(chat, began_ms, [(event, None) for event in events])
-    alert = _alert(rng, day_start_ms)
-    yield Story(None, alert.at_ms, [(alert, None)])
 
 
 def webhook_body(sent: Event, stamped: bool) -> bytes:
@@ -246,7 +248,7 @@ def webhook_body(sent: Event, stamped: bool) -> bytes:
     return compact(envelope).encode()
 
 
-def _alert(rng: Random, day_start_ms: int) -> Event:
+def alert_story(rng: Random, day_start_ms: int) -> Story:
     """Return the alert of the busiest hour."""
     at_ms = day_start_ms + 11 * 60 * _MINUTE_MS + rng.randrange(_MINUTE_MS)
     alert = {
@@ -255,7 +257,7 @@ def _alert(rng: Random, day_start_ms: int) -> Event:
         **_FIXED["alert"],
         "triggered_timestamp": at_ms - 2_000,
     }
-    return Event(at_ms, "alert_triggered", "", {"alert": alert})
+    return Story(None, at_ms, [(Event(at_ms, "alert_triggered", "", {"alert": alert}), None)])
 
 
 DAY_MS = 86_400_000
@@ -263,12 +265,13 @@ _ANALYSED = ("call_analyzed", "transfer_ended", "call_reviewed")
 
 
 def stories(
-    seed: int, account: Account, *, day_start_ms: int, days: int, calls: int, odd: bool
+    seed: int, account: Account, *, day_start_ms: int, days: int, calls: int, odd: bool, chats: bool
 ) -> Iterator[Story]:
     """Yield `calls` calls spread over the days, in order of their day.
 
     With `odd` some events are late, repeated, out of order or missing, and there are chats, alerts
-    and stray requests. Without, each event comes once, in order. Of weeks, the calls are typical.
+    and stray requests. Without, each event comes once, in order; `chats` adds those. Of weeks, the
+    calls are typical.
     """
     for index in range(days):
         start_ms = day_start_ms + index * DAY_MS
@@ -282,8 +285,10 @@ def stories(
             analysed = [event for event, _ in (*plain, *reported) if event.name in _ANALYSED]
             last = max(analysed, key=lambda event: event.at_ms)
             yield Story(last.content["call"], call.plan.start_ms, reported)
+        if odd or chats:
+            yield from chat_stories(rng, account, start_ms, share)
         if odd:
-            yield from other_stories(rng, account, start_ms, share)
+            yield alert_story(rng, start_ms)
 
 
 def _with_cost(event: Event) -> Event:

@@ -18,7 +18,7 @@ from receiver.sandbox.days import Event, webhook_body
 from receiver.sandbox.workspace import StoredCall, Workspace, changed
 from receiver.webhook.signature import sign
 
-Action = Callable[[], None]
+Action = Callable[[], object]
 
 
 class Schedule:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, create_model, model_validator
 
 from receiver.errors import Refusal
+from receiver.sandbox.companies import read_data
 from receiver.sandbox.orders import INVALID, Body
 
 Number = int | float
@@ -151,47 +152,6 @@ class Criteria(Body):
 
     model_config = ConfigDict(extra="forbid")
 
-    agent: list[AgentFilter] | None = None
-    agent_tag: EnumFilter | None = None
-    user_sentiment: EnumFilter | None = None
-    direction: EnumFilter | None = None
-    disconnection_reason: EnumFilter | None = None
-    start_timestamp: Amount | None = None
-    end_timestamp: Amount | None = None
-    duration_ms: Amount | None = None
-    combined_cost: Amount | None = None
-    data_storage_setting: EnumFilter | None = None
-    custom_analysis_data: list[Keyed] | None = None
-    custom_attributes: list[Keyed] | None = None
-
-
-class ChatCriteria(Criteria):
-    """`filter_criteria` of list-chats."""
-
-    chat_id: Annotated[StringFilter | EnumFilter, Field(discriminator="type")] | None = None
-    chat_status: EnumFilter | None = None
-    chat_type: EnumFilter | None = None
-    chat_successful: BooleanFilter | None = None
-    agent_number: StringFilter | None = None
-    user_number: StringFilter | None = None
-
-
-class CallCriteria(Criteria):
-    """`filter_criteria` of list-calls."""
-
-    batch_call_id: StringFilter | None = None
-    call_id: Annotated[StringFilter | EnumFilter, Field(discriminator="type")] | None = None
-    call_status: EnumFilter | None = None
-    call_type: EnumFilter | None = None
-    call_successful: BooleanFilter | None = None
-    in_voicemail: BooleanFilter | None = None
-    from_number: StringFilter | None = None
-    to_number: StringFilter | None = None
-    e2e_latency_p50: Amount | None = None
-    metadata: list[Keyed] | None = None
-    dynamic_variables: list[Keyed] | None = None
-    tool_calls: list[ToolCallFilter] | None = None
-
 
 # Path of a filter's field in the call object, if it is not the filter's name.
 _ANALYSED = (
@@ -294,16 +254,31 @@ class ListOrder(Body):
         return self
 
 
-class CallListOrder(ListOrder):
-    """The body of list-calls."""
+# Kinds of filters in data/filters.yaml.
+_KINDS: dict[str, Any] = {
+    "string": StringFilter,
+    "enum": EnumFilter,
+    "boolean": BooleanFilter,
+    "id": Annotated[StringFilter | EnumFilter, Field(discriminator="type")],
+    "amount": Amount,
+    "keyed": list[Keyed],
+    "agents": list[AgentFilter],
+    "tools": list[ToolCallFilter],
+}
 
-    filter_criteria: CallCriteria = CallCriteria()
+
+def _order(name: str) -> type[ListOrder]:
+    """The body of a list, by its filters in data/filters.yaml."""
+    found = read_data("data/filters.yaml")
+    kinds = [*found["both"].items(), *found[name].items()]
+    fields: dict[str, Any] = {
+        n: (_KINDS[kind] | None, None) for kind, names in kinds for n in names
+    }
+    criteria = create_model(f"{name} criteria", __base__=Criteria, **fields)
+    return create_model(f"{name} order", __base__=ListOrder, filter_criteria=(criteria, criteria()))
 
 
-class ChatListOrder(ListOrder):
-    """The body of list-chats."""
-
-    filter_criteria: ChatCriteria = ChatCriteria()
+CallListOrder, ChatListOrder = _order("calls"), _order("chats")
 
 
 def page(calls: Iterable[ListedCall], order: ListOrder) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The operations of Retell's API on an account: one method for each route."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from receiver.errors import Refusal
 from receiver.sandbox.calls import second_opinion
-from receiver.sandbox.companies import Account, AgentVersion
+from receiver.sandbox.companies import Account, AgentVersion, read_data
 from receiver.sandbox.days import Event
 from receiver.sandbox.deliveries import Reporter
 from receiver.sandbox.lists import BooleanFilter, CallListOrder, StringFilter, meets, page
@@ -43,7 +44,7 @@ from receiver.sandbox.workspace import (
 
 _ANALYSIS_MS = 2_000
 _TOKEN_MS = 30_000
-_GATEWAY = {"ice_servers": [{"urls": ["stun:stun.example.com:3478"]}], "transport": "gateway"}
+_FIXED = read_data("data/calls.yaml")
 
 
 @dataclass(kw_only=True)
@@ -57,6 +58,7 @@ class Operations:
     scenario: Scenario | None
     concurrency: int
     now_ms: Callable[[], int]
+    exports: list[dict[str, Any]] = field(default_factory=list)
     _created: int = 0
 
     def concurrency_now(self) -> dict[str, Any]:
@@ -65,21 +67,18 @@ class Operations:
             "current_concurrency": self.workspace.live_calls(),
             "concurrency_limit": self.concurrency,
             "base_concurrency": self.concurrency,
-            "purchased_concurrency": 0,
-            "concurrency_purchase_limit": 0,
-            "remaining_purchase_limit": 0,
-            "reserved_inbound_concurrency": 0,
-            "concurrency_burst_enabled": False,
-            "concurrency_burst_limit": 0,
+            **_FIXED["concurrency"],
         }
 
     def key_info(self) -> dict[str, str]:
         """Return the workspace of the API key."""
-        return {
-            "org_id": self.account.organisation,
-            "org_name": "Sandbox workspace",
-            "api_key_name": "Sandbox key",
-        }
+        return {"org_id": self.account.organisation, **_FIXED["key"]}
+
+    def request_export(self, channel: str) -> None:
+        """Request an export, of which no file is made."""
+        id = f"export_{hex_digits(Random(f'{self.seed} export {len(self.exports)}'), 20)}"
+        given = {"export_request_id": id, "channel": channel, "created_timestamp": self.now_ms()}
+        self.exports.insert(0, _FIXED["export"] | given)
 
     def create_phone_call(self, body: Any) -> dict[str, Any]:
         """Create a call; return it as registered."""
@@ -111,12 +110,14 @@ class Operations:
             return self._create(Placing(given | _own(order), agent, scenario, self.now_ms()))
 
     def create_batch_call(self, body: Any) -> dict[str, Any]:
-        """Create the calls of a batch, which wait for no concurrency; return the batch."""
+        """Create the calls of a batch within its time windows, at any concurrency; return it."""
         order = BatchOrder.parse(body)
         with self.workspace.lock:
             self._created += 1
             batch_call_id = f"batch_call_{hex_digits(Random(f'{self.seed} {self._created}'), 20)}"
             at_ms = int(order.trigger_timestamp or self.now_ms())
+            window = order.call_time_window
+            opens_ms = window.next_ms(at_ms) if window else at_ms
             for task in order.tasks:
                 scenario = BY_NUMBER.get(task.to_number, self.scenario)
                 if scenario and scenario.refusal:
@@ -127,7 +128,11 @@ class Operations:
                     "direction": "outbound",
                     "batch_call_id": batch_call_id,
                 } | _own(task)
-                self._begin(Placing(given, agent, scenario, at_ms))
+                begin = partial(self._begin, Placing(given, agent, scenario, opens_ms))
+                if self.reporter.lives.paced and opens_ms > self.now_ms():
+                    self.reporter.lives.add(batch_call_id, [(opens_ms, begin)])
+                else:
+                    begin()
         batch = {
             "batch_call_id": batch_call_id,
             "name": order.name or "Batch call",
@@ -135,7 +140,6 @@ class Operations:
             "scheduled_timestamp": at_ms,
             "total_task_count": len(order.tasks),
         }
-        window = order.call_time_window
         return batch | (
             {"call_time_window": window.model_dump(exclude_none=True)} if window else {}
         )
@@ -155,7 +159,7 @@ class Operations:
             "call_id": call["call_id"],
             "access_token": call["access_token"],
             "expires_at": self.now_ms() + _TOKEN_MS,
-            **_GATEWAY,
+            **_FIXED["gateway"],
         }
 
     def get_call(self, call_id: str) -> dict[str, Any]:
@@ -219,7 +223,7 @@ class Operations:
                 "expires_at": self.now_ms() + _TOKEN_MS,
                 "participant_id": stored.listeners[-1],
                 "room_name": call_id,
-                **_GATEWAY,
+                **_FIXED["gateway"],
             }
 
     def take_over(self, call_id: str, body: Any) -> dict[str, Any]:
@@ -275,13 +279,12 @@ class Operations:
         return self._begin(placing)
 
     def _begin(self, placing: Placing) -> dict[str, Any]:
-        self._created += 1
-        rng = Random(f"{self.seed} {self._created}")
-        life: Life = live(rng, self.account, placing)
-        call_id = life.call.call_id
-        self.workspace.add(StoredCall(life.registered, placing.created_ms, life))
-        self.reporter.report(call_id, 0, life.events)
-        return life.registered
+        with self.workspace.lock:
+            self._created += 1
+            life: Life = live(Random(f"{self.seed} {self._created}"), self.account, placing)
+            self.workspace.add(StoredCall(life.registered, placing.created_ms, life))
+            self.reporter.report(life.call.call_id, 0, life.events)
+            return life.registered
 
 
 _COPIED = {
@@ -296,7 +299,7 @@ def _own(order: Order) -> dict[str, Any]:
 
 T = TypeVar("T")
 # What an update cannot change.
-_FIXED = ("agent_id", "version", "is_published", "last_modification_timestamp")
+_KEPT = ("agent_id", "version", "is_published", "last_modification_timestamp")
 
 
 class AgentCriteria(Body):
@@ -371,7 +374,7 @@ class AgentOperations:
         WebhookSettings.parse(body)
         with self.workspace.lock:
             agent = self._version(agent_id, query)
-            settings = agent.settings | {n: v for n, v in body.items() if n not in _FIXED}
+            settings = agent.settings | {n: v for n, v in body.items() if n not in _KEPT}
             settings["last_modification_timestamp"] = self.now_ms()
             agent.settings = {name: value for name, value in settings.items() if value is not None}
             return agent.settings
@@ -404,7 +407,7 @@ class AgentOperations:
 
 
 def _version_item(agent: AgentVersion) -> dict[str, Any]:
-    return {name: agent.settings[name] for name in _FIXED if name != "agent_id"}
+    return {name: agent.settings[name] for name in _KEPT if name != "agent_id"}
 
 
 def _page(

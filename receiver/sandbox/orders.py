@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -152,6 +154,22 @@ class TimeWindow(Body):
     windows: Annotated[list[Minutes], Field(min_length=1)]
     day: list[Day] | None = None
     timezone: str | None = None
+
+    def next_ms(self, at_ms: int) -> int:
+        """The first time from a time on that is within a window."""
+        # The tests of Retell's own client name a time zone that does not exist.
+        name = self.timezone if self.timezone in available_timezones() else None
+        now = datetime.fromtimestamp(at_ms / 1000, ZoneInfo(name or "America/Los_Angeles"))
+        today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        days = [today + timedelta(days=n) for n in range(9)]
+        found = [
+            max(day + timedelta(minutes=window.start), now)
+            for day in days
+            for window in self.windows
+            if now < day + timedelta(minutes=window.end)
+            and (not self.day or f"{day:%A}" in self.day)
+        ]
+        return round(min(found).timestamp() * 1000)
 
 
 class BatchOrder(Body):

@@ -4,8 +4,9 @@ A voice is a tone with the overtones of a vowel, higher for the agent than for t
 that scrubbing removed are a beep. Pure and deterministic: a call always gives the same bytes.
 """
 
+import io
 import math
-import struct
+import wave
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from random import Random
@@ -94,7 +95,11 @@ def recording(call: Call, *, stereo: bool, scrubbed: bool = False) -> bytes:
     data = bytearray(len(channels) * samples)
     for n, channel in enumerate(channels):
         data[n :: len(channels)] = channel
-    return _header(len(data), len(channels)) + data
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setparams((len(channels), 1, RATE, samples, "NONE", ""))
+        sound.writeframes(data)
+    return file.getvalue()
 
 
 def _entries(call: Call, *, scrubbed: bool) -> list[Any]:
@@ -122,9 +127,9 @@ def _spoken(voice: str, word: str, samples: int) -> bytes:
 
 @lru_cache(maxsize=2048)
 def _syllable(voice: str, vowel: int, samples: int) -> bytes:
-    wave = _wave(voice, vowel)
+    tone = _wave(voice, vowel)
     fade = min(_FADE, samples // 2)
-    loud = (wave * (samples // len(wave) + 1))[:samples]
+    loud = (tone * (samples // len(tone) + 1))[:samples]
     for i in range(fade):
         loud[i] *= i / fade
         loud[-1 - i] *= i / fade
@@ -142,16 +147,6 @@ def _wave(voice: str, vowel: int) -> list[float]:
         volume * sum(s * math.sin(turn * i * n) for n, s in enumerate(overtones, start=1))
         for i in range(samples)
     ]
-
-
-def _header(size: int, channels: int) -> bytes:
-    # Source: http://soundfile.sapp.org/doc/WaveFormat/
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, RATE, RATE * channels, channels, 8)
-    return (
-        struct.pack("<4sI4s", b"RIFF", 36 + size, b"WAVE")
-        + form
-        + struct.pack("<4sI", b"data", size)
-    )
 
 
 def _log_lines(call: Call) -> Iterator[str]:

@@ -168,8 +168,8 @@ def _routes(calls: Operations, chats: ChatOperations, agents: AgentOperations) -
     yield "POST", "/v2/register-phone-call", 201, lambda _: calls.register_phone_call(_body())
     yield "POST", "/create-batch-call", 201, lambda _: calls.create_batch_call(_body())
     yield "GET", "/get-concurrency", 200, lambda _: calls.concurrency_now()
-    empty = {"items": [], "has_more": False}
-    yield "GET", "/v2/list-export-requests", 200, lambda _: empty
+    exports = "/v2/list-export-requests"
+    yield "GET", exports, 200, lambda _: {"items": calls.exports, "has_more": False}
     yield "POST", "/create-chat", 201, lambda _: chats.create_chat(_body())
     yield "POST", "/create-sms-chat", 201, lambda _: chats.create_sms_chat(_body())
     yield "POST", "/create-chat-completion", 201, lambda _: chats.create_completion(_body())
@@ -296,16 +296,12 @@ class Sandbox:
             posts=self._posts,
             deliverer=self._deliverer,
         )
-        shared: dict[str, Any] = {
-            "seed": seed,
-            "account": account,
-            "workspace": self._workspace,
-            "reporter": self._reporter,
-            "now_ms": now_ms,
-        }
-        preset = BY_NAME[scenario] if scenario else None
+        shared: dict[str, Any] = {"seed": seed, "account": account, "now_ms": now_ms}
+        shared |= {"workspace": self._workspace, "reporter": self._reporter}
+        preset = BY_NAME.get(scenario or "")
+        self._operations = Operations(**shared, scenario=preset, concurrency=concurrency)
         app = create_app(
-            Operations(**shared, scenario=preset, concurrency=concurrency),
+            self._operations,
             ChatOperations(**shared),
             AgentOperations(self._workspace, now_ms),
             api_key=api_key,
@@ -372,6 +368,7 @@ class Sandbox:
         days: int = 1,
         deliver: bool = False,
         odd: bool = False,
+        chats: bool = False,
         backdated: bool = False,
     ) -> int:
         """Add `calls` analysed calls to the account, spread over `days` from `day_start_ms` (UTC
@@ -379,15 +376,14 @@ class Sandbox:
 
         With `deliver` their webhooks are sent now, one after the other without waiting; return how
         many. With `odd` some are late, repeated, out of order or missing, and chats, alerts and
-        stray requests are added. With `backdated` they are signed with the time of the event, for a
-        receiver that tolerates that.
+        stray requests are added; with `chats` only chats. With `backdated` they are signed with the
+        time of the event, for a receiver that tolerates that.
         """
         if day_start_ms is None:
             now_ms = self._now_ms()
             day_start_ms = now_ms - now_ms % DAY_MS - days * DAY_MS
-        past = stories(
-            self._seed, self._account, day_start_ms=day_start_ms, days=days, calls=calls, odd=odd
-        )
+        given = {"day_start_ms": day_start_ms, "days": days, "calls": calls}
+        past = stories(self._seed, self._account, **given, odd=odd, chats=chats)
         planned = 0
         for story in past:
             if story.entity is not None:
@@ -395,6 +391,10 @@ class Sandbox:
             if deliver and story.events:
                 planned += self._reporter.report_past(story.events, backdated=backdated)
         return planned
+
+    def request_export(self, channel: str) -> None:
+        """Request an export of `call` or `chat`, as the dashboard does."""
+        self._operations.request_export(channel)
 
     def settle(self, timeout_seconds: float | None = None) -> None:
         """Wait until every call is over and every delivery is done, retries included. Raises

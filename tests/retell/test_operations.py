@@ -274,6 +274,16 @@ def test_invalid_window_is_refused(text):
         minutes(text)
 
 
+def test_requested_export_is_printed(run, box):
+    before = len(json.loads(run("account", "--json").output)["exports"]["items"])
+    box.request_export("call")
+    box.request_export("chat")
+    found = json.loads(run("account", "--json").output)["exports"]["items"]
+    assert [each["channel"] for each in found[:2]] == ["chat", "call"]
+    assert len(found) == before + 2
+    assert f"exports    {before + 2}" in run("account").output
+
+
 def test_account_is_printed(run):
     assert "Sandbox workspace" in run("account").output
     assert json.loads(run("account", "--json").output)["concurrency"]["concurrency_limit"] == 100

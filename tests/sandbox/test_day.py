@@ -29,7 +29,7 @@ SIZES = (40, 120)
 EVERY_EVENT = {
     "call_started", "call_ended", "call_analyzed", "transcript_updated", "transfer_started",
     "transfer_bridged", "transfer_cancelled", "transfer_ended", "chat_started", "chat_ended",
-    "chat_analyzed", "call_inbound", "alert_triggered", "call_reviewed", "",
+    "chat_analyzed", "call_inbound", "chat_inbound", "alert_triggered", "call_reviewed", "",
 }  # fmt: skip
 EVERY_REASON = {
     "user_hangup", "agent_hangup", "call_transfer", "voicemail_reached", "inactivity",
@@ -220,6 +220,22 @@ class TestKinds:
     def test_chats_are_by_web_and_sms(self, calls):
         chats = [body["chat"] for body in bodies(calls, "chat_analyzed")]
         assert {chat["chat_type"] for chat in chats} == {"api_chat", "sms_chat"}
+
+    def test_chat_by_sms_is_asked_for_first(self, calls):
+        chats = [
+            (body["chat"]["user_number"], body["chat"]["agent_number"])
+            for body in bodies(calls, "chat_started")
+            if body["chat"]["chat_type"] == "sms_chat"
+        ]
+        asked = [body["chat_inbound"] for body in bodies(calls, "chat_inbound")]
+        assert [(each["from_number"], each["to_number"]) for each in asked] == chats
+        order = [
+            sent.event
+            for sent in a_day(calls)
+            if sent.event == "chat_inbound"
+            or (sent.event == "chat_started" and b'"sms_chat"' in sent.body)
+        ]
+        assert order == ["chat_inbound", "chat_started"] * len(chats)
 
 
 @pytest.mark.parametrize("calls", SIZES)

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import datetime
 from random import Random
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 
 from receiver.errors import CallhouseError, SettingsError
 from receiver.sandbox.companies import Account, account_agents
+from receiver.sandbox.orders import TimeWindow
 from receiver.sandbox.plans import BY_NAME, SCENARIOS, UNANSWERED
 from receiver.sandbox.server import Sandbox
 from receiver.sandbox.workspace import Placing, live
@@ -172,6 +174,61 @@ def test_real_speed_waits_for_each_event():
             assert sandbox.calls[call_id]["call_status"] == "ended"
             assert inbox.events == ["call_started", "call_ended", "call_analyzed"]
             assert [m.signed_ms - NOW_MS for m in inbox.mails] == [8_000, 608_000, 608_001]
+
+
+def batch(sandbox, **more):
+    headers = {"Authorization": f"Bearer {KEY}"}
+    tasks = [{"to_number": f"+1415555014{n}"} for n in range(2)]
+    order = {"from_number": SOLAR, "tasks": tasks} | more
+    return httpx.post(f"{sandbox.url}/create-batch-call", json=order, headers=headers, timeout=30)
+
+
+def at(text):
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def test_batch_waits_for_its_time_window():
+    """It is sent on a Friday evening, and may be placed on weekdays from nine."""
+    clock = Clock()
+    clock.ms = at("2026-05-15T18:30:00+02:00")
+    weekdays = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"]
+    windows = [{"start": 840, "end": 1080}, {"start": 540, "end": 720}]
+    window = {"windows": windows, "day": weekdays, "timezone": "Europe/Berlin"}
+    with Sandbox(api_key=KEY, speed=1, now_ms=clock) as sandbox:
+        answer = batch(sandbox, call_time_window=window)
+        assert answer.json()["call_time_window"] == window
+        clock.ms = at("2026-05-18T08:59:59+02:00")
+        sandbox.wake()
+        with pytest.raises(CallhouseError):
+            sandbox.settle(0.05)
+        assert sandbox.calls == {}
+        clock.ms = at("2026-05-18T10:00:00+02:00")
+        sandbox.wake()
+        wait_until(lambda: len(sandbox.calls) == 2)
+        sandbox.settle(20)
+        starts = [call.get("start_timestamp", clock.ms) for call in sandbox.calls.values()]
+        assert all(at("2026-05-18T09:00:00+02:00") <= start <= clock.ms for start in starts)
+
+
+@pytest.mark.parametrize(
+    ("now", "opens"),
+    [
+        # Within a window, between two, after the last one of the week, and where clocks change.
+        ("2026-05-18T10:30:00+02:00", "2026-05-18T10:30:00+02:00"),
+        ("2026-05-18T12:00:00+02:00", "2026-05-18T14:00:00+02:00"),
+        ("2026-05-19T18:00:00+02:00", "2026-05-25T09:00:00+02:00"),
+        ("2026-03-24T18:00:00+01:00", "2026-03-30T09:00:00+02:00"),
+    ],
+)
+def test_next_time_of_a_window(now, opens):
+    windows = [{"start": 840, "end": 1080}, {"start": 540, "end": 720}]
+    given = {"windows": windows, "day": ["Monday", "Tuesday"], "timezone": "Europe/Berlin"}
+    assert TimeWindow.parse(given).next_ms(at(now)) == at(opens)
+
+
+def test_window_without_a_time_zone_is_californian():
+    window = TimeWindow.parse({"windows": [{"start": 540, "end": 1080}]})
+    assert window.next_ms(at("2026-05-18T12:00:00+00:00")) == at("2026-05-18T09:00:00-07:00")
 
 
 def test_stopped_call_has_no_later_events():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from receiver.sandbox.companies import Account
-from receiver.sandbox.days import other_stories, past_calls, webhook_body
+from receiver.sandbox.days import alert_story, chat_stories, past_calls, webhook_body
 from receiver.store import receive
 
 
@@ -33,7 +33,8 @@ def day(seed: int, *, day_start_ms: int, calls: int = 120) -> list[Delivery]:
             deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
             if again_ms is not None:
                 deliveries.append(Delivery(again_ms, sent.name, sent.entity_id, body))
-    for story in other_stories(rng, account, day_start_ms, calls):
+    chats = chat_stories(rng, account, day_start_ms, calls)
+    for story in (*chats, alert_story(rng, day_start_ms)):
         for sent, _ in story.events:
             body = webhook_body(sent, stamped=True)
             deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
