@@ -543,9 +543,9 @@ ANNOTATIONS = Table(
 SHARE_LINKS = Table(
     "share_links",
     ("call_id", "link_id"),
-    "Links that show one call without a login.",
+    "Links that show one call or chat without a login.",
     {
-        "call_id": _CALL_ID,
+        "call_id": "The id of the call or chat.",
         "link_id": "Its id, which is part of the signed link.",
         "is_masked": "1 if the link shows no personal data.",
         "author": "The user who created it.",

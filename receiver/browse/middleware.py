@@ -43,7 +43,7 @@ _POST_PATHS = tuple(
     f"/-/{name}" for name in ("alerts", "login", "logout", "review", "share", "statement", "views")
 )
 _PUBLIC_PATHS = frozenset({"/-/login", "/-/logout", "/robots.txt", "/favicon.ico"})
-# A link to one call.
+# A link to one call or chat.
 _SHARED = re.compile(r"/-/shared/[\w.-]+(/media/[a-z_]+)?", re.ASCII)
 _DATA_SUFFIXES = (".json", ".jsono", ".csv", ".db")
 _JSON = "application/json"

@@ -1,4 +1,4 @@
-"""Links that show one call without a login: share."""
+"""Links that show one call or chat without a login: share."""
 
 import json
 from contextlib import closing
@@ -19,7 +19,7 @@ _COLUMNS: tuple[Column, ...] = (
 
 
 @main.command()
-@click.argument("call_id", required=False)
+@click.argument("call_id", required=False, metavar="[ID]")
 @click.option("--masked", is_flag=True, help="Show no personal data.")
 @click.option(
     "--days",
@@ -47,7 +47,7 @@ def share(
     revoke: str | None,
     as_json: bool,
 ) -> None:
-    """Make a link that shows one call without a login, until it expires or is revoked.
+    """Make a link that shows one call or chat without a login, until it expires or is revoked.
 
     The link is signed with the secret of `callhouse browse`, and works while browse runs.
 
@@ -58,7 +58,7 @@ def share(
       callhouse share --revoke pWq3bBnLrMvD0VvJ
     """
     if sum((call_id is not None, is_list, revoke is not None)) != 1:
-        raise click.UsageError("Give a call id, --list or --revoke LINK.")
+        raise click.UsageError("Give the id of a call or chat, --list or --revoke LINK.")
     settings = config.load()
     if is_list:
         _list(settings, as_json=as_json)
@@ -116,7 +116,7 @@ def _list(settings: config.Settings, *, as_json: bool) -> None:
         click.echo(json.dumps([asdict(link) for link in found], indent=2))
         return
     if not found:
-        click.echo("No links; `callhouse share CALL_ID` makes one.")
+        click.echo("No links; `callhouse share ID` makes one.")
         return
     print_table(
         _COLUMNS,

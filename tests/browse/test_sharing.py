@@ -21,6 +21,28 @@ SOUND = b"RIFF, or what the sound is"
 WORD = "porcelain"
 
 
+def chat():
+    """A chat with a scrubbed transcript, variables and a cost."""
+    return {
+        "event": "chat_analyzed",
+        "chat": {
+            "chat_id": "chat_1",
+            "chat_status": "ended",
+            "agent_id": "agent_1",
+            "chat_type": "sms_chat",
+            "from_number": "+14155550123",
+            "message_with_tool_calls": [{"role": "user", "content": f"A {WORD} crown"}],
+            "scrubbed_message_with_tool_calls": [{"role": "user", "content": "A [REMOVED] crown"}],
+            "retell_llm_dynamic_variables": {"order": "a secret order"},
+            "chat_analysis": {
+                "chat_summary": f"Asks for {WORD}.",
+                "custom_analysis_data": {"wish": f"{WORD} soon"},
+            },
+            "chat_cost": {"combined_cost": 4321},
+        },
+    }
+
+
 @pytest.fixture
 def served(db_path, tmp_path, store):
     """call_1 with a scrubbed transcript, and a kept recording and log; call_2; and users."""
@@ -34,6 +56,7 @@ def served(db_path, tmp_path, store):
     keep_file(store, settings, SOUND)
     keep_file(store, settings, b"a log", kind="public_log", content_type="text/plain")
     stored(store, simple("call_2", ("user", f"A {WORD} crown")))
+    stored(store, chat())
     with browsing(settings, {"rita": "reviewer", "rob": "reviewer", "jane": "reader"}) as served:
         yield served
 
@@ -219,3 +242,48 @@ def test_link_is_valid_until_it_expires():
     made = new_link("c", "a", days=1, is_masked=False, now_ms=1000)
     assert why_invalid(made, 1000 + 86_400_000 - 1) == ""
     assert "expired" in why_invalid(made, 1000 + 86_400_000)
+
+
+# Chats
+
+
+def test_link_shows_its_chat_without_login(get, link, db):
+    path = link("chat_1")
+    page = get(path)
+    assert (page.status_code, page.headers["cache-control"]) == (200, "no-store")
+    assert f"A {WORD} crown" in page.text
+    assert f"{WORD} soon" in page.text
+    for hidden in ("a secret order", "43.21", "<form"):
+        assert hidden not in page.text, hidden
+    local = re.findall(r'(?:href|src|action)="(/[^"]*)"', page.text)
+    assert {each.split("?")[0] for each in local if "/-/static" not in each} == {path}
+    assert rows(db, "SELECT times_opened FROM share_links") == [(1,)]
+
+
+def test_masked_link_of_chat_shows_no_personal_data(get, link):
+    path = link("chat_1", is_masked=1)
+    for variant in (path, f"{path}?scrubbed"):
+        page = get(variant)
+        assert page.status_code == 200
+        assert "[REMOVED]" in page.text
+        for hidden in (WORD, "4155550123", "a secret order"):
+            assert hidden not in page.text, hidden
+
+
+def test_form_of_chat_makes_and_revokes_links(served, get, db):
+    answer = posted(served, "rita", "/-/share", entity_id="chat_1", days="2")
+    assert answer.headers["location"] == "/-/chat/chat_1#share"
+    [(id,)] = rows(db, "SELECT link_id FROM share_links")
+    page = get("/-/chat/chat_1", "rita").text
+    path = re.search(r'value="http://[^/]+(/-/shared/[^"]+)"', page)[1]
+    assert get(path).status_code == 200
+    assert "/-/shared/" not in get("/-/chat/chat_1", "jane").text
+    posted(served, "rita", "/-/share", entity_id="chat_1", revoke=id)
+    assert get(path).status_code == 410
+    assert posted(served, "rita", "/-/share", entity_id="nothing", days="2").status_code == 404
+
+
+def test_link_of_erased_chat_shows_nothing(served, get, link, store):
+    path = link("chat_1")
+    erased(served.callhouse_settings, store, "chat_1")
+    assert get(path).status_code == 404

@@ -9,7 +9,7 @@ from receiver.browse.pages.sharing import Tokens
 from receiver.cli import main
 from receiver.store import reviewing
 from tests.support.engines import url_of
-from tests.support.storing import add
+from tests.support.storing import add, stored
 
 SECRET = "the secret of browse"
 
@@ -40,6 +40,12 @@ def test_links_are_listed_and_revoked(run, database):
     assert listed["revoked_at"] is not None
     assert "This link was revoked." in run("--list").output
     assert run("--revoke", made["link_id"]).exit_code == 1
+
+
+def test_chat_gets_a_link(run, store, database):
+    stored(store, {"event": "chat_ended", "chat": {"chat_id": "chat_1"}})
+    assert run("chat_1").exit_code == 0
+    assert [link.call_id for link in reviewing.links(database)] == ["chat_1"]
 
 
 def test_unknown_call_gets_no_link(run, database):

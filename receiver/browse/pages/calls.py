@@ -12,7 +12,7 @@ from datasette import NotFound, Response
 from datasette.utils import tilde_decode
 
 from receiver.browse.formatting import label
-from receiver.browse.pages import Reader, call_url, fetch_rows, require_reader
+from receiver.browse.pages import Reader, call_url, chat_url, fetch_rows, require_reader
 from receiver.browse.pages.call_filters import calls_url
 from receiver.browse.pages.call_list import place_in_list
 from receiver.browse.pages.call_object import call_object
@@ -105,9 +105,10 @@ _ATTRIBUTES = {
     "custom_attributes": "Custom attributes",
     "custom_sip_headers": "SIP headers",
 }
+ANALYSIS = "Analysis"
 # JSON columns of chats.
 _CHAT_ATTRIBUTES = {
-    "custom_analysis_data": "Analysis",
+    "custom_analysis_data": ANALYSIS,
     "retell_llm_dynamic_variables": "Variables given",
     "collected_dynamic_variables": "Variables collected",
     "metadata": "Metadata",
@@ -373,6 +374,18 @@ async def chat_page(datasette: "Datasette", request: "Request") -> Response:
     """The page of a chat. Raises Forbidden, NotFound."""
     reader = await require_reader(datasette, request)
     chat_id = tilde_decode(request.url_vars["chat_id"])
+    [quarantined] = await fetch_rows(reader, _QUARANTINED, [chat_id])
+    context = await chat_context(reader, request, chat_id) | {
+        "quarantined": quarantined,
+        "review": await fetch_review(reader, request, chat_id),
+        "links": await fetch_links(reader, request, chat_id),
+        "here": chat_url(datasette, chat_id),
+    }
+    return Response.html(await datasette.render_template("chat.html", context, request=request))
+
+
+async def chat_context(reader: Reader, request: "Request", chat_id: str) -> dict[str, Any]:
+    """What the template shows of the chat itself. Raises NotFound."""
     found = await fetch_rows(reader, SELECT["chats"], [chat_id])
     if not found:
         raise await _not_found(reader, "chat", chat_id)
@@ -383,10 +396,9 @@ async def chat_page(datasette: "Datasette", request: "Request") -> Response:
     if not chat["agent_name"] and chat["agent_id"]:
         for named in await fetch_rows(reader, _AGENT_NAME, [chat["agent_id"]]):
             chat |= named
-    [quarantined] = await fetch_rows(reader, _QUARANTINED, [chat_id])
     scrubbed = reader.is_masked or "scrubbed" in request.args
     costs = json.loads(chat["product_costs"] or "[]")
-    context = {
+    return {
         "chat": shorten(chat),
         **_messages(messages, scrubbed, parse_number(request.args.get("page")) or 1),
         "fields": [
@@ -395,11 +407,8 @@ async def chat_page(datasette: "Datasette", request: "Request") -> Response:
             if (values := _pairs(chat[column]))
         ],
         "costs": limited(map(shorten, costs), row_weight),
-        "quarantined": quarantined,
-        "review": await fetch_review(reader, request, chat_id),
         "database": reader.database,
     }
-    return Response.html(await datasette.render_template("chat.html", context, request=request))
 
 
 def _pairs(text: str | None) -> list[dict[str, str]]:

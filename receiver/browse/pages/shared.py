@@ -1,6 +1,6 @@
-"""The page of a link to one call, without a login: /-/shared/<token>, and its kept recordings.
+"""The page of a link to one call or chat, without a login: /-/shared/<token>, and recordings.
 
-It shows what was said and how the call ended. It has no links to other pages, no cost, variables,
+It shows what was said and how it ended. It has no links to other pages, no cost, variables,
 metadata or reviews, and none of Retell's own links, which could not be revoked.
 """
 
@@ -14,10 +14,10 @@ from datasette import NotFound, Response
 
 from receiver import clock
 from receiver.browse.pages import DATABASE, MASKED, Reader, message_page
-from receiver.browse.pages.calls import RECORDINGS, call_context
+from receiver.browse.pages.calls import ANALYSIS, RECORDINGS, call_context, chat_context
 from receiver.browse.pages.media import kept_files, send_kept
 from receiver.browse.pages.reviewing import Review
-from receiver.browse.pages.sharing import Tokens, fetch_link, why_invalid
+from receiver.browse.pages.sharing import Tokens, fetch_link, is_chat, why_invalid
 from receiver.browse.writing import writer
 from receiver.errors import CallhouseError
 from receiver.store.reviewing import ShareLink, count_opening
@@ -38,6 +38,32 @@ async def shared_page(datasette: "Datasette", request: "Request") -> Response:
         return await _invalid(datasette, request, 410 if link else 404, error)
     reader = _reader(datasette, link)
     path = datasette.callhouse_tokens.path(link)
+    if await is_chat(reader, link.call_id):
+        template, context = "chat.html", await _chat_context(reader, request, link)
+    else:
+        template, context = "call.html", await _call_context(reader, request, link, path)
+    context |= {"here": path, "shared": link, "review": Review(link.call_id)}
+    # The template knows of no login, and whether this reader is masked.
+    request.scope |= {"actor": None, "callhouse_database": reader.database}
+    page = await datasette.render_template(template, context, request=request)
+    # A busy database is no reason to show nothing.
+    with suppress(CallhouseError):
+        await writer(datasette).run(partial(count_opening, link=link, now_ms=clock.now_ms()))
+    return Response.html(page, headers=_HEADERS)
+
+
+async def _chat_context(reader: Reader, request: "Request", link: ShareLink) -> dict[str, Any]:
+    """What is shown of a chat."""
+    context = await chat_context(reader, request, link.call_id)
+    fields = [(name, values) for name, values in context["fields"] if name == ANALYSIS]
+    chat = context["chat"] | {"combined_cost_cents": None}
+    return context | {"chat": chat, "fields": fields, "costs": []}
+
+
+async def _call_context(
+    reader: Reader, request: "Request", link: ShareLink, path: str
+) -> dict[str, Any]:
+    """What is shown of a call."""
     kept = await kept_files(reader, link.call_id)
     # Not Retell's own links: they could not be revoked.
     urls = {kind: f"{path}/media/{kind}" for kind in kept if _is_recording(kind)}
@@ -48,15 +74,8 @@ async def shared_page(datasette: "Datasette", request: "Request") -> Response:
         transfers=[],
         recordings=[media for media in context["view"].recordings if media.url in urls.values()],
     )  # fmt: skip
-    context |= {"view": view, "here": path, "shared": link, "review": Review(link.call_id)}
     del context["object"]
-    # The template knows of no login, and whether this reader is masked.
-    request.scope |= {"actor": None, "callhouse_database": reader.database}
-    page = await datasette.render_template("call.html", context, request=request)
-    # A busy database is no reason to show nothing.
-    with suppress(CallhouseError):
-        await writer(datasette).run(partial(count_opening, link=link, now_ms=clock.now_ms()))
-    return Response.html(page, headers=_HEADERS)
+    return context | {"view": view}
 
 
 async def shared_media(datasette: "Datasette", request: "Request", send: Send) -> Response | None:

@@ -1,7 +1,7 @@
-"""Links that show one call without a login: their tokens, and the form that makes and revokes them.
+"""Links that show one call or chat without a login: their tokens, and the form for them.
 
-A token is the ids of the call and the link, signed with the secret of the login cookies. The row of
-share_links decides until when it is valid, and whether it shows personal data.
+A token is the ids of the call or chat and of the link, signed with the secret of the login cookies.
+The row of share_links decides until when it is valid, and whether it shows personal data.
 """
 
 import secrets
@@ -15,6 +15,7 @@ from receiver import clock
 from receiver.browse.pages import (
     Reader,
     call_url,
+    chat_url,
     fetch_rows,
     is_admin,
     require_reader,
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 MAX_DAYS = 365
 _DAY_MS = 86_400_000
 _LINKS = select(SHARE_LINKS)
-_IS_CALL = "SELECT 1 FROM calls WHERE call_id = ?"
+_IS_CHAT = """
+SELECT 0 AS is_chat FROM calls WHERE call_id = :id
+UNION ALL SELECT 1 FROM chats WHERE chat_id = :id
+"""
 
 
 class Tokens:
@@ -48,7 +52,7 @@ class Tokens:
         return f"/-/shared/{self._signer.dumps([link.call_id, link.link_id])}"
 
     def read(self, token: str) -> tuple[str, str] | None:
-        """The ids of the call and the link; None for a token that was not signed here."""
+        """The ids of the entity and the link; None for a token that was not signed here."""
         try:
             call_id, link_id = self._signer.loads(token)
         except (BadData, ValueError, TypeError):
@@ -92,7 +96,7 @@ async def _fetch_all(reader: Reader, call_id: str) -> list[ShareLink]:
 
 
 async def fetch_links(reader: Reader, request: "Request", call_id: str) -> list[dict[str, Any]]:
-    """The valid links of a call with their addresses, for users who may share."""
+    """The valid links of a call or chat with their addresses, for users who may share."""
     if reviewer(reader.datasette, request) is None:
         return []
     tokens: Tokens = reader.datasette.callhouse_tokens
@@ -104,13 +108,20 @@ async def fetch_links(reader: Reader, request: "Request", call_id: str) -> list[
     ]
 
 
+async def is_chat(reader: Reader, entity_id: str) -> bool:
+    """Whether an id is that of a chat and not of a call. Raises NotFound for neither."""
+    found = await fetch_rows(reader, _IS_CHAT, {"id": entity_id})
+    if not found:
+        raise NotFound("No call or chat with this id is stored.")
+    return bool(found[0]["is_chat"])
+
+
 async def share(datasette: "Datasette", request: "Request") -> Response:
     """`/-/share`: a posted form makes a link, or revokes one. Raises Forbidden, NotFound."""
     reader, user = await require_reader(datasette, request), require_reviewer(datasette, request)
     form = await request.post_vars()
     call_id = form.get("entity_id", "")
-    if not await fetch_rows(reader, _IS_CALL, [call_id]):
-        raise NotFound("No call with this id is stored.")
+    url = chat_url if await is_chat(reader, call_id) else call_url
     try:
         if "revoke" in form:
             await _revoke(reader, request, call_id, form["revoke"], user)
@@ -124,7 +135,7 @@ async def share(datasette: "Datasette", request: "Request") -> Response:
             audit(user, "masked link" if link.is_masked else "link", call_id)
     except (NotStored, StoreUnavailable, ValueError) as error:
         return await refused(datasette, request, error)
-    return Response.redirect(f"{call_url(datasette, call_id)}#share")
+    return Response.redirect(f"{url(datasette, call_id)}#share")
 
 
 async def _revoke(
