@@ -19,6 +19,7 @@ from receiver.addresses import files_beside
 from receiver.browse import access
 from receiver.config import Settings
 from receiver.errors import CallhouseError, docs
+from receiver.jobs.grading import load_model
 from receiver.jobs.status import RECENT_DAYS, Status, ago, free_on_disk, size
 from receiver.retell.client import Retell
 from receiver.retell.http import Client
@@ -291,6 +292,14 @@ def _inbound(patient: Patient) -> Iterator[Finding]:
         yield _good("inbound", f"{len(rules)} rules, and their queries run")
 
 
+def _grading(patient: Patient) -> Iterator[Finding]:
+    """The model that questions are asked of: installed, with a key. Asks nothing."""
+    grading = patient.settings.file.grading
+    if grading.questions:
+        load_model(grading.model)
+        yield _good("grading", f"{len(grading.questions)} questions for {grading.model}")
+
+
 def _jobs(patient: Patient) -> Iterator[Finding]:
     if patient.status is None:
         return
@@ -348,5 +357,5 @@ def _coverage(patient: Patient) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     _database, _sqlite, _files, _disk, _log, _traffic, _keys, _api, _agents, _public_url, _login,
-    _inbound, _jobs, _backups, _coverage,
+    _inbound, _grading, _jobs, _backups, _coverage,
 )  # fmt: skip

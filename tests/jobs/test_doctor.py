@@ -29,6 +29,7 @@ from receiver.webhook.health import Counters, note
 from receiver.webhook.signature import key_id
 from tests.support import ROOT
 from tests.support.engines import url_of
+from tests.support.grading import registered, with_grading, without_keys
 from tests.support.loopback import Handler, Loopback
 from tests.support.running import free_address
 from tests.support.serving import serving
@@ -83,6 +84,16 @@ def test_inbound_rule_that_cannot_run_is_wrong(examined, settings):
     assert not found.is_wrong
     with pytest.raises(SettingsError, match="inbound rule r"):
         examined("inbound", file=replace(settings.file, inbound=(bad,)))
+
+
+def test_model_that_cannot_be_asked_is_wrong(examined, settings):
+    assert examined("grading") == []
+    file = with_grading(settings).file
+    with registered():
+        [found] = examined("grading", file=file)
+    assert not found.is_wrong
+    with without_keys(), pytest.raises(SettingsError, match="knows no model"):
+        examined("grading", file=file)
 
 
 @pytest.mark.sqlite
