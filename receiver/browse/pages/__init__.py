@@ -231,6 +231,8 @@ async def error_page(datasette: "Datasette", request: "Request", exception: Exce
         Path(frame.filename).is_relative_to(_RECEIVER) and not frame.filename.endswith(_RUN_QUERIES)
         for frame in frames
     )
+    # A form whose bytes are no text.
+    is_fault = is_fault and frames[-1].name != "post_vars"
     if isinstance(exception, QueryInterrupted):
         status, title = 503, "This takes too long"
         error = "Try again in a moment, or narrow the query down."
