@@ -6,8 +6,14 @@ SELECT
     round(sum(transfer_leg_cents_sum) / 100.0, 4) AS transfer_leg_dollars
 FROM (
     SELECT family_of(h) AS family, h.product, h.cost_cents_sum, h.transfer_leg_cents_sum
-    FROM daily_costs h
-    WHERE in_days(h) AND chosen(h)
+    FROM (
+        SELECT
+            h.product, sum(h.cost_cents_sum) AS cost_cents_sum,
+            sum(h.transfer_leg_cents_sum) AS transfer_leg_cents_sum
+        FROM daily_costs h
+        WHERE in_days(h) AND chosen(h)
+        GROUP BY h.product
+    ) h
 )
 GROUP BY family
 ORDER BY dollars DESC, family;

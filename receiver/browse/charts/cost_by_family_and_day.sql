@@ -1,8 +1,12 @@
 SELECT
-    period(h.day) AS day,
+    h.day,
     family_of(h) AS family,
     round(sum(h.cost_cents_sum) / 100.0, 4) AS dollars
-FROM daily_costs h
-WHERE in_days(h) AND chosen(h)
+FROM (
+    SELECT period(h.day) AS day, h.product, sum(h.cost_cents_sum) AS cost_cents_sum
+    FROM daily_costs h
+    WHERE in_days(h) AND chosen(h)
+    GROUP BY 1, 2
+) h
 GROUP BY 1, 2
 ORDER BY 1, 2;
