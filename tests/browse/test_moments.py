@@ -43,7 +43,14 @@ def site(tmp_path_factory):
     """Address of a Datasette with a call, one whose recording is gone, and a long one."""
     path = tmp_path_factory.mktemp("site") / "retell.db"
     migrate(path, timezone="UTC")
-    long = [{"role": "user", "content": f"line {n}"} for n in range(2100)]
+    long = [
+        {
+            "role": "user",
+            "content": f"line {n}",
+            "words": [{"word": f"line {n}", "start": float(n), "end": n + 0.5}],
+        }
+        for n in range(2100)
+    ]
     with closing(Store(path)) as store:
         stored(store, call("call_1", recording_url="https://recordings.example/here.wav"))
         stored(store, call("call_2", recording_url="https://recordings.example/gone.wav"))
@@ -147,6 +154,14 @@ def test_link_to_turn_of_later_page_opens_it(page):
     page.wait_for_selector("#turn-2050.here")
     assert page.url.endswith("/-/call/call_3?at=2050#turn-2050")
     assert page.get_attribute("#turn-2051 .copy", "href") == "?at=2051#turn-2051"
+
+
+def test_link_to_second_of_later_page_opens_it(page):
+    opened(page, "call_3", "#t=2050.7")
+    page.wait_for_selector("#turn-2050.here")
+    assert page.url.endswith("/-/call/call_3?t=2050.7#t=2050.7")
+    opened(page, "call_3", "#t=3")
+    page.wait_for_selector("#turn-3.here")
 
 
 def test_player_is_used_by_keyboard(page):

@@ -26,6 +26,7 @@ from receiver.browse.pages.conversation import (
     limited,
     page_of,
     parse_number,
+    parse_seconds,
     row_weight,
     shorten,
 )
@@ -200,6 +201,7 @@ async def call_context(
         scrubbed=reader.is_masked or "scrubbed" in request.args,
         number=parse_number(request.args.get("page")) or 1,
         position=parse_number(request.args.get("at")),
+        second=parse_seconds(request.args.get("t")),
     )
     # Without transcripts, which the page shows as the conversation.
     shown = json.dumps(call_object(tables, transcripts=False), indent=2, ensure_ascii=False)
@@ -265,10 +267,11 @@ def call_view(
     scrubbed: bool,
     number: int = 1,
     position: int | None = None,
+    second: float | None = None,
 ) -> CallView:
     """What to show of a call: page `number` of its conversation, or the page of the entry at
-    `position`. `scrubbed`: the variant from which Retell removed personal data. `kept`: addresses
-    of kept recordings by kind."""
+    `position` or at `second`. `scrubbed`: the variant from which Retell removed personal data.
+    `kept`: addresses of kept recordings by kind."""
     tables = {name: [shorten(row) for row in rows] for name, rows in tables.items()}
     call = tables["calls"][0]
     variants = _variants(tables)
@@ -278,6 +281,8 @@ def call_view(
     index = None
     if position is not None:
         index = bisect_left([entry.position for entry in session.entries], position)
+    elif second is not None:
+        index = session.index_at(second)
     duration_ms = call["duration_ms"]
     urls = {row["kind"]: row["url"] for row in tables["media"] if _is_web(row["url"])}
     urls.update(kept)

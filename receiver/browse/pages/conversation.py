@@ -6,6 +6,7 @@ shortened, lists end early, a long conversation has several pages. The call as J
 """
 
 import json
+import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -113,6 +114,11 @@ class Conversation:
     def turns(self) -> list[Turn]:
         """The utterances alone."""
         return [entry for entry in self.entries if isinstance(entry, Turn)]
+
+    def index_at(self, second: float) -> int:
+        """The index of the last turn that starts before a moment, or else 0."""
+        starts = [e.start if isinstance(e, Turn) else None for e in self.entries]
+        return max((n for n, at in enumerate(starts) if at is not None and at <= second), default=0)
 
     @property
     def tools(self) -> list[ToolCall]:
@@ -335,6 +341,11 @@ def entry_weight(entry: Entry) -> int:
 def parse_number(text: str | None) -> int | None:
     """The number of a page or entry in an address, or None."""
     return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
+def parse_seconds(text: str | None) -> float | None:
+    """A moment in an address, or None."""
+    return float(text) if text and re.fullmatch(r"\d{1,6}(\.\d{1,3})?", text, re.ASCII) else None
 
 
 def words_markup(turn: Turn) -> Markup:

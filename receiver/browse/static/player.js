@@ -44,6 +44,13 @@
     if (!kind) return;
     const id = location.hash.slice(1);
     const turn = kind === "t=" ? last(turns, Number(value)) : null;
+    const asked = new URLSearchParams(location.search);
+    if (kind === "t=" && one(".pages") && !asked.has("at") && asked.get("t") !== value) {
+      // The server knows which page has this second.
+      asked.set("t", value);
+      location.replace(`?${asked}#${id}`);
+      return;
+    }
     const entry = turn ? turn.element.closest(".turn") : document.getElementById(id);
     if (!entry && /turn|tool|note/.test(kind) && one(".pages") && !/[?&]at=/.test(location.search)) {
       location.replace(`${location.search ? `${location.search}&` : "?"}at=${value}#${id}`);
