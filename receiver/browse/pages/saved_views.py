@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from datasette import Forbidden, Response
+from datasette import Forbidden, NotFound, Response
 
 from receiver import clock
 from receiver.browse.datasette_compat import QueryInterrupted
@@ -136,6 +136,8 @@ async def write_views(datasette: "Datasette", request: "Request") -> Response:
     user = viewer(datasette, request)
     if user is None:
         raise Forbidden("Your role does not allow this.")
+    if request.method != "POST":
+        raise NotFound("There is no such page.")
     form = {name: _UNSTORABLE.sub(" ", text) for name, text in (await request.post_vars()).items()}
     # The same view in the one spelling of addresses.
     query = parse_query_string(form.get("query", "")).query()

@@ -119,6 +119,8 @@ async def is_chat(reader: Reader, entity_id: str) -> bool:
 async def share(datasette: "Datasette", request: "Request") -> Response:
     """`/-/share`: a posted form makes a link, or revokes one. Raises Forbidden, NotFound."""
     reader, user = await require_reader(datasette, request), require_reviewer(datasette, request)
+    if request.method != "POST":
+        raise NotFound("There is no such page.")
     form = await request.post_vars()
     call_id = form.get("entity_id", "")
     url = chat_url if await is_chat(reader, call_id) else call_url
