@@ -124,6 +124,7 @@ def pages(path: Path) -> Iterator[str]:
     yield "/-/shared/unknown/media/recording"
     yield from _lists_of_calls(call)
     yield from ("/-/login", "/-/logout", "/-/questions", "/-/status", "/-/alerts", "/-/retention")
+    yield "/-/grades"
     yield from ("/-/review", f"/-/review?day={call['day']}")
     for query in ("", "by=account", "by=agent", "name=campaign", "name=campaign&csv=1"):
         yield f"/-/statement?{query}"
