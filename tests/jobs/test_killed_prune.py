@@ -106,6 +106,11 @@ def is_finished(settings, store, at_ms) -> bool:
     return len(ended) == len(JOBS) and all(ended) and not count_due(store, now_ms=2**62)
 
 
+def starts(database):
+    with reading(database) as connection:
+        return {(row.name, row.started_at) for row in job_rows(connection).values()}
+
+
 def finish(settings, store):
     process = started(settings)
     at_ms = AT_MS
@@ -132,8 +137,10 @@ def test_killed_prune_and_recordings_end_the_same(engine, store, database, tmp_p
         quiet_job, quiet_settings = filled(stack, quiet_store, quiet, tmp_path / "quiet")
         seen = set()
         for _ in range(KILLS):
+            before = starts(database)
             process = started(settings)
-            # A connection to a server takes longer.
+            # On a busy machine, a worker may need longer for its start than for its jobs.
+            wait_until(lambda before=before: starts(database) != before, seconds=60)
             time.sleep(chance.uniform(0, 0.5 if isinstance(database, Path) else 1.5))
             killed(process)
             with reading(database) as connection:

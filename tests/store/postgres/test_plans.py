@@ -44,7 +44,7 @@ from tests.support.storing import ERASE, UPSTREAM, add, in_store, write
 # Adding up reads the calls of an hour, and writes to the coordinator alone.
 ADDING_UP = {*rollups.FILL_HOUR, *rollups.FILL_DAY}
 # Written to files and their copies only.
-OF_FILES = {*sql.REINDEX, sql.DROP_BODIES}
+OF_FILES = {*sql.REINDEX, *sql.MERGE.values(), sql.DROP_BODIES}
 
 
 @pytest.fixture(scope="module")
