@@ -7,7 +7,7 @@ anywhere and be resumed. Nothing that the target has is lost, unless the copy is
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -368,10 +368,15 @@ def copy_portion(
 
 
 def copy_shared_tables(
-    source: Location, target: Location, store: AnyStore, *, is_exact: bool = False
+    source: Location,
+    target: Location,
+    store: AnyStore,
+    *,
+    tables: Iterable[Table] = SHARED_TABLES,
+    is_exact: bool = False,
 ) -> None:
-    """Copy the tables whose rows do not belong to one call."""
-    for table in SHARED_TABLES:
+    """Copy tables whose rows do not belong to one call."""
+    for table in tables:
         with reading(source) as ours, reading(target) as theirs:
             wanted, stored = (set(c.execute(select_all(table)).fetchall()) for c in (ours, theirs))
         _copy_rows(store, table, wanted, stored, is_exact=is_exact)

@@ -16,6 +16,7 @@ from receiver.store.copying import Copied as Copied
 from receiver.store.copying import Named, copy_portion, copy_shared_tables, prepare, spans
 from receiver.store.engine import AnyStore, engine, open_store, reading
 from receiver.store.protocols import Connection
+from schema.tables import ACCOUNT_KEYS
 from schema.transcript import Row
 
 # How long a batch waits for receivers that write to the target.
@@ -121,6 +122,8 @@ def _pass(
         (total,) = ours.execute(sql.COUNT_ENTITIES).fetchone()
     done = erased = 0
     for span in spans(source, target):
+        # Before the calls, whose rows have the account of a key.
+        copy_shared_tables(source, target, store, tables=(ACCOUNT_KEYS,))
         counts = [copy_portion(span, source, target, store, is_exact=is_exact)]
         done += counts[0].seen
         is_last = span.upto is None

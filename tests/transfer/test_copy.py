@@ -10,7 +10,8 @@ from click.testing import CliRunner
 import receiver.store.copying
 from receiver.cli import main
 from receiver.errors import NotStored, StoreUnavailable
-from receiver.store import Outcome, receive
+from receiver.store import Outcome, migrate, receive
+from receiver.store.engine import reading
 from receiver.store.postgres.store import PostgresStore
 from receiver.transfer import compare, copy
 from schema.tables import TABLES
@@ -104,6 +105,19 @@ def test_wal_of_a_copy_stays_small(tmp_path, monkeypatch):
         portion = target.stat().st_size / 150 * 10
         # SQLite begins the log anew when it has 4 MB.
         assert max(sizes) < 4 * 2**20 + 3 * portion
+
+
+@pytest.mark.parametrize("kind", ["file", "server"])
+def test_copied_call_keeps_its_account(kind, pg):
+    body = body_of("call_ended")
+    with blank_file() as source, blank_file() as file:
+        migrate(source, timezone="UTC", account_keys={"k": "acme"})
+        signed = receive(body, source="webhook", observed_at=1, received_at=1, key_id="k")
+        in_store(source, lambda store: store.add(signed))
+        target = file if kind == "file" else pg
+        assert copied(source, target)[1] == 1
+        with reading(target) as theirs:
+            assert theirs.execute("SELECT account FROM calls").fetchall() == [("acme",)]
 
 
 def test_copying_back_gives_equal_rows(source, pg, small_portions):
