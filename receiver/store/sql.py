@@ -364,7 +364,9 @@ CALLER_HISTORY = """
 WITH earlier AS (
     SELECT call_id, agent_id, agent_name, start_timestamp, disconnection_reason
     FROM calls
-    WHERE from_number = :from_number AND (account = :account OR account IS NULL)
+    -- The index on a server has no longer ones.
+    WHERE from_number = :from_number AND length(from_number) <= 32
+        AND (account = :account OR account IS NULL)
 ), newest AS (
     SELECT * FROM earlier ORDER BY COALESCE(start_timestamp, 0) DESC, call_id LIMIT 1
 )

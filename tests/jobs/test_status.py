@@ -135,7 +135,7 @@ def test_command_fits_a_screen_and_hides_keys(invoke, store):
 def test_command_prints_json(invoke, store):
     deliver(store, "a", at_ms=now_ms())
     found = json.loads(invoke("status", "--json").output)
-    assert (found["status"], found["calls"], len(found["jobs"])) == ("ok", 1, 9)
+    assert (found["status"], found["calls"], len(found["jobs"])) == ("ok", 1, 10)
     assert found["keys"][0]["key_id"] == key_id(KEY)
 
 

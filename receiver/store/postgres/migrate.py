@@ -43,7 +43,6 @@ _OF_PAGES = {
     "calls_start_timestamp",
     "calls_agent",
     "calls_agent_name",
-    "calls_from_number",
     "calls_direction",
     "calls_customer",
     "calls_account",

@@ -9,6 +9,7 @@ CREATE INDEX observations_last_received_at ON observations (last_received_at);
 CREATE INDEX upstream_calls_asked_at ON upstream_calls (asked_at);
 
 -- No row of an index may be longer than 2,700 bytes; Retell's text may be.
+CREATE INDEX calls_from_number ON calls (from_number) WHERE length(from_number) <= 32;
 CREATE INDEX attributes_value ON attributes (source, name, left(value, 200));
 CREATE INDEX observations_unknown_event ON observations (left(event, 200), observed_at)
 WHERE event NOT IN (

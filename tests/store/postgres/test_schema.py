@@ -96,10 +96,10 @@ OF_PAGES = {
     "calls_start_timestamp",
     "calls_agent",
     "calls_agent_name",
-    "calls_from_number",
     "calls_direction",
     "calls_customer",
     "calls_account",
+    "analyses_judged",
 }
 
 
@@ -125,6 +125,7 @@ SPAN = {"low": 5, "high": 9, "agent": None, "account": "k"}
         ("SELECT * FROM calls WHERE updated_at >= ?", (5,), "calls_updated_at"),
         ("SELECT * FROM needs_attention", (), "calls_unfinished"),
         (rollups.hours_to_fill(Zone("UTC")), {"now": 9, "quiet_since": 5}, "calls_at"),
+        (sql.CALLER_HISTORY, {"from_number": "+1", "account": "a"}, "calls_from_number"),
         (sql.HIGHEST_OPEN_BODIES, ("c", "call", 17), "observations_open"),
     ],
 )
