@@ -1,19 +1,54 @@
 """Tasks on the page of calls in a real browser, counted in interactions and loaded pages."""
 
 import csv
-import re
 import zipfile
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from receiver import clock
 from receiver.store import Store, migrate
 from tests.support import running
-from tests.support.browsing import NEEDS_BROWSER, PASSWORD, START, log_in, simple
+from tests.support.browsing import (
+    NEEDS_BROWSER,
+    PASSWORD,
+    START,
+    log_in,
+    play,
+    simple,
+    tone,
+    until,
+)
 from tests.support.days import day, deliver
+from tests.support.recording import LINKS
 from tests.support.storing import stored
 
 pytestmark = NEEDS_BROWSER
+NUMBER = "+33170189977"
+
+
+def recent_calls(now_ms):
+    """Calls of one number: three of yesterday, and five of last month, of which three failed."""
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
+    noon = now.replace(hour=12, minute=0, second=0, microsecond=0)
+    yesterday = noon - timedelta(days=1)
+    last_month = noon.replace(day=1) - timedelta(days=10)
+    for name, at, is_successful, sentiment in (
+        ("happy", yesterday, False, "Positive"),
+        ("worst", yesterday, False, "Negative"),
+        ("unhappy", yesterday + timedelta(hours=1), True, "Negative"),
+        *((f"failed_{n}", last_month, False, "Neutral") for n in range(3)),
+        *((f"good_{n}", last_month, True, "Neutral") for n in range(2)),
+    ):
+        yield simple(
+            f"call_{name}",
+            ("user", "Hello."),
+            from_number=NUMBER,
+            start_timestamp=int(at.timestamp() * 1000),
+            call_analysis={"call_successful": is_successful, "user_sentiment": sentiment},
+            **LINKS,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +59,8 @@ def site(tmp_path_factory):
     with closing(Store(path)) as store:
         deliver(store, day(2, day_start_ms=START, calls=60))
         stored(store, simple("call_ja", ("user", "明日の予約をお願いします。")), at=START)
+        for call in recent_calls(clock.now_ms()):
+            stored(store, call, at=call["call"]["start_timestamp"])
     with running.site(path, PASSWORD) as url:
         yield url
 
@@ -48,7 +85,7 @@ class Person:
 
     def fill(self, name, text):
         self.interactions += 1
-        self.page.fill(f"main input[name={name}]", text)
+        self.page.fill(f"main :is(input, textarea)[name={name}]", text)
 
     def click(self, selector):
         self.interactions += 1
@@ -98,19 +135,51 @@ def test_five_filters_take_one_page_load(person):
 
 @pytest.mark.slow
 def test_failed_calls_of_a_month_are_a_spreadsheet(person):
-    person.start("/-/calls?since=2026-05-01&until=2026-05-31")
+    person.start("/-/calls")
+    person.choose("period", label="Last month")
     person.choose("success", label="Not successful")
     person.follow(".apply button")
     with person.page.expect_download() as download:
         person.click(".downloads >> text=XLSX")
-    assert person.interactions <= 4
+    assert (person.interactions, person.loads) == (4, 1)
     with zipfile.ZipFile(download.value.path()) as book:
         sheet = book.read("xl/worksheets/sheet1.xml").decode()
     assert sheet.count("<row ") == person.count + 1
     with person.page.expect_download() as download:
         person.click(".downloads >> text=CSV")
     with download.value.path().open(encoding="utf-8", newline="") as lines:
-        assert len(list(csv.DictReader(lines))) == person.count
+        calls = list(csv.DictReader(lines))
+    assert len(calls) == person.count
+    ids = {call["call_id"] for call in calls}
+    assert ids - {"call_happy", "call_worst"} == {f"call_failed_{n}" for n in range(3)}
+
+
+@pytest.mark.slow
+def test_worst_unhappy_call_is_played_in_three(person):
+    sound = tone(3)
+    person.page.route(LINKS["recording_url"], lambda route: play(route, sound))
+    person.start("/")
+    person.follow("text=Negative calls of yesterday")
+    assert person.count == 2
+    person.follow("td.time a >> nth=0")
+    assert "/-/call/call_worst?" in person.page.url
+    person.click(".player [data-do=play]")
+    until(person.page, "document.querySelector('audio').currentTime > 0.1")
+    assert (person.interactions, person.loads) == (3, 2)
+
+
+@pytest.mark.slow
+def test_call_is_reviewed_with_a_note_in_three(person):
+    person.start("/-/call/call_good_0")
+    person.fill("note", "Promise a refund.")
+    person.click(".verdicts .bad")
+    person.follow(".reviewing >> text=Save review")
+    assert (person.interactions, person.loads) == (3, 1)
+    remarks = person.page.inner_text("#review .remarks")
+    assert "Bad" in remarks
+    assert "Promise a refund." in remarks
+    person.start("/-/calls?reviewed=yes")
+    assert person.count == 1
 
 
 @pytest.mark.slow
@@ -129,16 +198,14 @@ def test_view_is_saved_in_two_interactions(person):
 
 
 @pytest.mark.slow
-def test_all_calls_of_a_number_take_one_interaction(person):
-    person.page.goto("/-/calls?direction=inbound")
-    number = re.search(r"\+[0-9]{7,}", person.page.inner_text("table.list"))[0]
-    person.start("/")
-    person.page.fill("header input[name=q]", number)
-    with person.page.expect_navigation():
-        person.page.press("header input[name=q]", "Enter")
-    assert person.count >= 1
-    shown = person.page.locator("td.number").all_inner_texts()
-    assert all(number in text for text in shown)
+def test_all_calls_of_number_take_one_click(person):
+    person.start("/-/call/call_worst")
+    person.follow(".neighbours p:has-text('This number') >> text=all 8 calls")
+    assert (person.interactions, person.loads) == (1, 1)
+    assert person.count == 8
+    numbers = person.page.locator("td.number").all_inner_texts()
+    assert len(numbers) == 8
+    assert all(NUMBER in text for text in numbers)
 
 
 @pytest.mark.slow

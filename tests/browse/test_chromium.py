@@ -1,10 +1,6 @@
 """The pages in a real browser, served by the real `callhouse browse`."""
 
-import io
-import math
 import re
-import struct
-import wave
 from contextlib import closing
 
 import pytest
@@ -12,25 +8,22 @@ import pytest
 from receiver.browse.charts import DASHBOARDS
 from receiver.store import Store, migrate
 from tests.support import running
-from tests.support.browsing import NEEDS_BROWSER, PASSWORD, START, add_users, log_in
+from tests.support.browsing import (
+    NEEDS_BROWSER,
+    PASSWORD,
+    START,
+    add_users,
+    log_in,
+    play,
+    tone,
+    until,
+)
 from tests.support.days import day, deliver
 from tests.support.storing import stored
 
 pytestmark = NEEDS_BROWSER
 SECONDS = 12
 SAID = "I would like to book a porcelain crown for next week please"
-
-
-def tone() -> bytes:
-    """A WAV of a quiet tone."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(8000)
-        samples = (round(3000 * math.sin(n / 5)) for n in range(8000 * SECONDS))
-        sound.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
-    return buffer.getvalue()
 
 
 def spoken_call() -> dict:
@@ -84,32 +77,11 @@ def page(site, chromium, request):
     page.on("console", lambda m: m.type in ("error", "warning") and page.said.append(m.text))
     page.on("pageerror", lambda error: page.said.append(str(error)))
     page.on("request", lambda r: page.asked.append(re.match(r"\w+://[^/]*", r.url)[0]))
-    sound = tone()
+    sound = tone(SECONDS)
     page.route("https://**/*.wav", lambda route: play(route, sound))
     log_in(page, user)
     yield page
     context.close()
-
-
-def play(route, sound):
-    """Answer as a host of recordings does: in ranges, without which a browser cannot seek."""
-    asked = re.match(r"bytes=(\d+)-(\d*)", route.request.headers.get("range", "bytes=0-"))
-    start, end = int(asked[1]), int(asked[2] or len(sound) - 1)
-    headers = {
-        "Content-Type": "audio/wav",
-        "Accept-Ranges": "bytes",
-        "Content-Range": f"bytes {start}-{end}/{len(sound)}",
-    }
-    route.fulfill(status=206, headers=headers, body=sound[start : end + 1])
-
-
-def until(page, expression):
-    """Wait until it is true. The policy forbids the page's own eval, by which playwright waits."""
-    for _ in range(600):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(25)
-    raise AssertionError(expression)
 
 
 def time_of(page):

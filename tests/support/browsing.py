@@ -2,7 +2,12 @@
 
 import asyncio
 import importlib.util
+import io
+import math
+import re
 import shutil
+import struct
+import wave
 from contextlib import contextmanager
 
 import pytest
@@ -117,3 +122,36 @@ def simple(call_id="call_1", *lines, **fields):
         "transcript_with_tool_calls": turns,
     }
     return {"event": "call_ended", "call": call | fields}
+
+
+def tone(seconds) -> bytes:
+    """A WAV of a quiet tone."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        samples = (round(3000 * math.sin(n / 5)) for n in range(8000 * seconds))
+        sound.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+    return buffer.getvalue()
+
+
+def play(route, sound):
+    """Answer as a host of recordings does: in ranges, without which a browser cannot seek."""
+    asked = re.match(r"bytes=(\d+)-(\d*)", route.request.headers.get("range", "bytes=0-"))
+    start, end = int(asked[1]), int(asked[2] or len(sound) - 1)
+    headers = {
+        "Content-Type": "audio/wav",
+        "Accept-Ranges": "bytes",
+        "Content-Range": f"bytes {start}-{end}/{len(sound)}",
+    }
+    route.fulfill(status=206, headers=headers, body=sound[start : end + 1])
+
+
+def until(page, expression):
+    """Wait until it is true. The policy forbids the page's own eval, by which playwright waits."""
+    for _ in range(600):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError(expression)

@@ -13,6 +13,7 @@ from datasette import Response
 
 from receiver import clock
 from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
+from receiver.browse.pages.call_filters import calls_url
 from receiver.browse.pages.figures import Figure, Links, totals
 from receiver.browse.pages.home_figures import (
     AgentRow,
@@ -119,6 +120,7 @@ class Home:
     newest: list[dict[str, Any]] = field(default_factory=list)
     view: ViewOnHome | None = None
     calls_url: str = ""
+    unhappy_url: str = ""
     checklist: list[tuple[bool, str, str]] = field(default_factory=list)
 
 
@@ -149,6 +151,9 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
     of_account = {"account": account}
     links = Links(datasette, period, of_account)
     shown.calls_url = links.calls()
+    shown.unhappy_url = calls_url(
+        datasette, period="yesterday", sentiment="negative", sort="success", account=account
+    )
     rows, waits, steps, worst, attention, shown.newest = await asyncio.gather(
         fetch_groups(reader, period, of_account),
         fetch_waits(reader, period, of_account),
