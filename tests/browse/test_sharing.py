@@ -22,7 +22,7 @@ WORD = "porcelain"
 
 
 def chat():
-    """A chat with a scrubbed transcript, variables and a cost."""
+    """A chat with a scrubbed transcript, variables, and a cost of a product."""
     return {
         "event": "chat_analyzed",
         "chat": {
@@ -38,7 +38,10 @@ def chat():
                 "chat_summary": f"Asks for {WORD}.",
                 "custom_analysis_data": {"wish": f"{WORD} soon"},
             },
-            "chat_cost": {"combined_cost": 4321},
+            "chat_cost": {
+                "combined_cost": 4321,
+                "product_costs": [{"product": "a secret model", "cost": 3456}],
+            },
         },
     }
 
@@ -253,7 +256,7 @@ def test_link_shows_its_chat_without_login(get, link, db):
     assert (page.status_code, page.headers["cache-control"]) == (200, "no-store")
     assert f"A {WORD} crown" in page.text
     assert f"{WORD} soon" in page.text
-    for hidden in ("a secret order", "43.21", "<form"):
+    for hidden in ("a secret order", "43.21", "34.56", "a secret model", "<form"):
         assert hidden not in page.text, hidden
     local = re.findall(r'(?:href|src|action)="(/[^"]*)"', page.text)
     assert {each.split("?")[0] for each in local if "/-/static" not in each} == {path}
