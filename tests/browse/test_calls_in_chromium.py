@@ -230,3 +230,34 @@ def test_twelve_calls_fit_on_a_screen(person, height):
         person.start(path)
         boxes = [row.bounding_box() for row in person.page.locator("table.list tbody").all()]
         assert sum(box["y"] + box["height"] <= height for box in boxes) >= 12
+
+
+@pytest.mark.parametrize("person", [True, False], indirect=True, ids=["javascript", "without"])
+def test_phone_folds_filters_and_shows_chips(person):
+    page = person.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    person.start("/-/calls?q=the&success=no&direction=inbound&sort=-cost")
+    assert page.locator(".chips li").count() == 4
+    assert page.locator(".chips").is_visible()
+    assert page.inner_text(".filters-fold") == "Filters (2)"
+    assert not page.locator(".apply button").is_visible()
+    head = page.locator("table.list thead").bounding_box()
+    assert head["height"] < 35
+    assert head["y"] + head["height"] < 400
+    person.click(".filters-fold summary")
+    person.choose("direction", value="")
+    person.follow(".apply button")
+    assert page.url.endswith("/-/calls?q=the&success=no&sort=-cost")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    assert not page.locator(".filters-fold").is_visible()
+    assert page.locator(".apply button").is_visible()
+
+
+def test_phone_shows_cost_beside_duration(person):
+    person.page.set_viewport_size({"width": 390, "height": 844})
+    person.start("/-/calls?success=yes")
+    lines = person.page.locator("tr.line:has(.duration:not(:empty)):has(.cost:not(:empty))").all()
+    assert len(lines) > 5
+    for line in lines:
+        duration, cost = (line.locator(name).bounding_box() for name in (".duration", ".cost"))
+        assert duration["y"] == pytest.approx(cost["y"], abs=1)
