@@ -322,4 +322,5 @@ def test_dashboards_show_totals_above_charts(served):
         assert "Compared with" in page
     url = "/-/dashboards/volume?since=2026-03-01&until=2026-05-12"
     page = asyncio.run(served.client.get(url, cookies=cookies)).text
-    assert "The first stored call is of 11 March 2026" in page
+    assert "Not compared: the first stored call is of 11 March 2026." in page
+    assert not re.search("[▲▼]", page.partition('<dl class="figures">')[2].partition("</dl>")[0])

@@ -120,6 +120,17 @@ def test_markup_of_callers_does_no_harm_anywhere(browse, store):
         assert "<script>alert" not in browse(path).text, path
 
 
+def test_home_compares_only_with_stored_days(browse, store):
+    day = 86_400_000
+    for n, age in enumerate((0, 0, 8)):
+        stored(store, simple(f"call_{n}", start_timestamp=START - age * day))
+    assert "compared with" not in browse("/?period=7-days").text
+    stored(store, simple("call_old", start_timestamp=START - 20 * day))
+    page = browse("/?period=7-days").text
+    assert "compared with" in page
+    assert "▲ 100 %" in page
+
+
 def test_page_names_the_rule_that_answered(browse, store):
     answered = {"metadata": {"callhouse_rule": "complaint"}}
     stored(store, simple("call_1", **answered))

@@ -142,24 +142,28 @@ async def fetch_totals(
     period = chosen_period(days.since, days.until, now_ms, timezone(reader.datasette))
     filters = {key: chosen.get(key, "") for key in FILTERS}
     figures: list[Figure] = []
+    # A time before that is stored in part says nothing about a change.
+    halves = {1, 0} if period.before_first >= stored_since else {1}
     if name == "flow":
         tools = await fetch_tools(reader, period, filters)
         if tools is not None:
+            tools = {half: row for half, row in tools.items() if half in halves}
             figures = _flow(*(Tools(**tools.get(half, {})) for half in (1, 0)))
     else:
         of_waits = fetch_waits(reader, period, filters) if name == "speed" else _nothing()
         rows, waits = await asyncio.gather(fetch_groups(reader, period, filters), of_waits)
         if rows is not None:
-            found = totals(rows)
+            found = totals(row for row in rows if row["half"] in halves)
             if name == "speed":
+                waits = {half: row for half, row in waits.items() if half in halves}
                 figures = _speed(found[1], found[0], waits)
             else:
                 links = Links(reader.datasette, period, filters)
                 figures = _OF_CALLS[name](found[1], found[0], links)
-    compared = f"Compared with {period.compared_with}."
-    if period.before_first < stored_since:
-        compared = f"{compared} The first stored call is of {stored_since:%-d %B %Y}."
-    return Shown(figures, compared)
+    if 0 in halves:
+        return Shown(figures, f"Compared with {period.compared_with}.")
+    since = f"{stored_since:%-d %B %Y}"
+    return Shown(figures, f"Not compared: the first stored call is of {since}.")
 
 
 async def _nothing() -> dict[int, dict[str, Any]]:

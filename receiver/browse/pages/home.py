@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from datasette import Response
 
 from receiver import clock
+from receiver.browse.formatting import local_day
 from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
 from receiver.browse.pages.call_filters import calls_url
 from receiver.browse.pages.figures import Figure, Links, totals
@@ -41,7 +42,6 @@ _WORST, _NEWEST, _READ = 5, 5, 3_000
 # impossible times, which pages skip.
 _FIRST_MS, _LAST_MS = -62_104_060_800_000, 253_370_764_799_999
 _IS_DATED = f"started_at_ms BETWEEN {_FIRST_MS} AND {_LAST_MS}"
-_LATEST = f"SELECT max(started_at_ms) AS at FROM call_log WHERE {_IS_DATED}"
 FIRST_AND_LAST = f"""
 SELECT min(started_at_ms) AS first, max(started_at_ms) AS last FROM (
     SELECT (SELECT min(started_at_ms) FROM call_log WHERE {_IS_DATED}) AS started_at_ms
@@ -107,6 +107,7 @@ class Home:
 
     timezone: str
     period: Period | None = None
+    is_compared: bool = True
     switch: list[tuple[str, str, bool]] = field(default_factory=list)
     accounts: list[tuple[str, str, bool]] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
@@ -136,14 +137,14 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
     datasette = reader.datasette
     zone = timezone(datasette)
     shown = Home(zone.key)
-    [latest] = await fetch_rows(reader, _LATEST)
-    if latest["at"] is None:
+    [ends] = await fetch_rows(reader, FIRST_AND_LAST)
+    if ends["last"] is None:
         shown.checklist = await _fetch_checklist(reader)
         return shown
     name = request.args.get("period") or DEFAULT
     name = name if name in PERIODS else DEFAULT
     now_ms = clock.now_ms() if now_ms is None else now_ms
-    period = shown.period = period_of(name, latest["at"], now_ms, zone)
+    period = shown.period = period_of(name, ends["last"], now_ms, zone)
     known = [row["account"] for row in await fetch_rows(reader, ACCOUNTS)]
     account = request.args.get("account") or ""
     account = account if account in known else ""
@@ -163,6 +164,11 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
         fetch_rows(reader, _NEWEST_CALLS, of_account),
     )
     shown.view = await fetch_view_on_home(reader, request)
+    # A time before that is stored in part says nothing about a change.
+    shown.is_compared = period.before_first >= local_day(ends["first"], zone)
+    if not shown.is_compared:
+        rows = rows and [row for row in rows if row["half"]]
+        waits = {half: row for half, row in waits.items() if half}
     halves = totals(rows or [])
     shown.figures = figures(halves, waits, links, is_late=rows is None)
     shown.agents, shown.more_agents = agent_rows(rows or [], links)
