@@ -61,6 +61,9 @@ def site(tmp_path_factory):
     with closing(Store(path)) as store:
         deliver(store, day(2, day_start_ms=START, calls=60))
         stored(store, {"event": "call_ended", "call": spoken_call()}, at=START + 10**8)
+        # Periods are compared with those before if calls are older than both.
+        before = {"call_id": "call_before", "start_timestamp": START - 70 * 86_400_000}
+        stored(store, {"event": "call_ended", "call": before}, at=START)
     add_users(path, {"max": "masked"})
     with running.site(path, PASSWORD) as url:
         yield url
