@@ -6,7 +6,7 @@ request, a time and the caller's history. Out: an agent, dynamic variables and m
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time
 from typing import Any
@@ -230,6 +230,9 @@ def _filled(value: Any, row: Row) -> Any:
     alone = _COLUMN.fullmatch(value)
     if alone and row[alone[1]] is None:
         return _LEFT_OUT
+
+    def text_of(match: re.Match[str]) -> str:
+        return _text(row[match[1]])
+
     # In one pass: what a caller said can have braces.
-    replace: Callable[[re.Match[str]], str] = lambda match: _text(row[match[1]])  # noqa: E731
-    return _COLUMN.sub(replace, value)
+    return _COLUMN.sub(text_of, value)

@@ -265,7 +265,7 @@ class GuardedDatabase(Database):
         return found
 
     def _read_schema(self, connection: Connection) -> _Schema:
-        """The schema, read anew if it is not the one that was read last."""
+        """The schema; it is read again only after it has changed."""
         version = (connection.execute("PRAGMA schema_version").fetchone()[0], self._files())
         if self._known_schema is None or self._known_schema[0] != version:
             # Temporary views hide keys and foreign keys.

@@ -206,7 +206,7 @@ async def refusal_page(
 ) -> Response:
     """The page for an exception that Datasette expects: with the usual navigation, and with the
     query if it is one that failed."""
-    status: int = exception.status  # type: ignore[attr-defined]
+    status: int = getattr(exception, "status", 500)
     message = str(getattr(exception, "message", None) or (exception.args or ("",))[0])
     if getattr(exception, "message_is_html", False):
         # The one message with markup: a query was interrupted.
