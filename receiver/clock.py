@@ -1,11 +1,15 @@
-"""The one clock, local midnights, and lengths of time for people.
+"""The one clock, local midnights, hours of a day, and lengths of time for people.
 
 Functions that need the time get it, or `now_ms`, as an argument.
 """
 
+import re
 import time
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_HOURS = re.compile(r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})")
 
 
 def now_ms() -> int:
@@ -16,6 +20,18 @@ def now_ms() -> int:
 def midnight_ms(day: date, zone: ZoneInfo) -> int:
     """The start of a local day, in milliseconds."""
     return round(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)
+
+
+def parse_hours(text: str) -> tuple[int, int] | None:
+    """The two times of a text such as 9:00-17:30, in minutes since midnight; None if there are no
+    such times. The second may be the smaller one."""
+    match = _HOURS.fullmatch(text)
+    if match is None:
+        return None
+    h1, m1, h2, m2 = (int(part) for part in match.groups())
+    start, end = 60 * h1 + m1, 60 * h2 + m2
+    is_valid = m1 < 60 and m2 < 60 and start < 1440 and end <= 1440 and start != end
+    return (start, end) if is_valid else None
 
 
 def format_duration(seconds: float | None) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, time
 from typing import Any
 
+from receiver.clock import WEEKDAYS, parse_hours
 from receiver.config_checks import named_tables, require_known, table
 
 # Retell asks before it answers a call or chat; an empty object selects the number's own agent.
@@ -18,7 +19,6 @@ from receiver.config_checks import named_tables, require_known, table
 INBOUND_EVENTS = ("call_inbound", "chat_inbound")
 # Retell returns the metadata of an answer with the call.
 RULE_KEY = "callhouse_rule"
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 # The parameters of a history.
 PARAMETERS = ("from_number", "to_number", "agent_id", "account")
 _FIELDS = (
@@ -35,7 +35,6 @@ _ANSWERS = {
 # {{name}} is one of Retell's own variables, and stays.
 _COLUMN = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")
 _PARAMETER = re.compile(r"'(?:[^']|'')*'|(?<!:):([A-Za-z_]\w*)")
-_HOURS = re.compile(r"(\d{1,2}):(\d\d)-(\d{1,2}):(\d\d)")
 _NUMBER = re.compile(r"\+[1-9][0-9]{4,15}")
 
 Row = Mapping[str, Any]
@@ -98,7 +97,7 @@ class InboundRule:
             return "another from_number"
         if not _is_one_of(request.to_number, self.to_number):
             return "another to_number"
-        if self.days and DAYS[now.weekday()] not in self.days:
+        if self.days and WEEKDAYS[now.weekday()] not in self.days:
             return "another day"
         if self.hours and not _is_within(now.time(), *self.hours):
             return "another time of day"
@@ -134,7 +133,7 @@ def _rule(name: str, value: dict[str, Any]) -> InboundRule:
         events=_names(value.get("events", list(INBOUND_EVENTS)), INBOUND_EVENTS, "events", where),
         from_number=_numbers(value.get("from_number", []), "from_number", where),
         to_number=_numbers(value.get("to_number", []), "to_number", where),
-        days=_names(value.get("days", []), DAYS, "days", where),
+        days=_names(value.get("days", []), WEEKDAYS, "days", where),
         hours=_parse_hours(value["hours"], where) if "hours" in value else None,
         history=_parse_history(value["history"], where) if "history" in value else None,
         match={
@@ -159,13 +158,10 @@ def _numbers(value: Any, what: str, where: str) -> tuple[str, ...]:
 
 
 def _parse_hours(value: Any, where: str) -> tuple[int, int]:
-    match = _HOURS.fullmatch(value) if isinstance(value, str) else None
-    if match:
-        h1, m1, h2, m2 = (int(part) for part in match.groups())
-        start, end = 60 * h1 + m1, 60 * h2 + m2
-        if m1 < 60 and m2 < 60 and start < 1440 and end <= 1440 and start != end:
-            return start, end
-    raise ValueError(f'hours of {where} must be like "9:00-17:30" or "22:00-6:00"')
+    hours = parse_hours(value) if isinstance(value, str) else None
+    if hours is None:
+        raise ValueError(f'hours of {where} must be like "9:00-17:30" or "22:00-6:00"')
+    return hours
 
 
 def _parse_history(value: Any, where: str) -> str:

@@ -3,7 +3,6 @@
 Source: https://docs.retellai.com/api-references/create-batch-call
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from receiver.clock import WEEKDAYS, parse_hours
 from receiver.errors import ListStopped, RetellError, SettingsError
 from receiver.retell.call_lists import Row, find_call, read_rows, text_of
 from receiver.retell.client import Answer, Retell
@@ -26,8 +26,6 @@ _TASK = (
     "custom_sip_headers",
     "ignore_e164_validation",
 )
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_WINDOW = re.compile(r"(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +90,8 @@ def batch_of(
     if days and not windows:
         raise SettingsError("--day needs --window")
     for day in days:
-        if day not in _DAYS:
-            raise SettingsError("--day is not a weekday", hint=f"One of {', '.join(_DAYS)}.")
+        if day not in WEEKDAYS:
+            raise SettingsError("--day is not a weekday", hint=f"One of {', '.join(WEEKDAYS)}.")
     defaults = {"from_number": from_number} | (
         {"override_agent_id": override_agent_id} if override_agent_id else {}
     )
@@ -127,12 +125,9 @@ def batch_of(
 
 def minutes(text: str) -> tuple[int, int]:
     """A window such as 9:00-17:30 in minutes since midnight. Raises SettingsError."""
-    match = _WINDOW.fullmatch(text)
-    if match:
-        h1, m1, h2, m2 = (int(part) for part in match.groups())
-        start, end = 60 * h1 + m1, 60 * h2 + m2
-        if m1 < 60 and m2 < 60 and start < end <= 1440:
-            return start, end
+    hours = parse_hours(text)
+    if hours and hours[0] < hours[1]:
+        return hours
     raise SettingsError(
         "--window is not a time window", hint="Write it as 9:00-17:30, within a day."
     )
