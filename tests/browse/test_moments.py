@@ -9,7 +9,7 @@ import pytest
 
 from receiver.store import Store, migrate
 from tests.support import running
-from tests.support.browsing import NEEDS_BROWSER, PASSWORD, log_in, simple
+from tests.support.browsing import NEEDS_BROWSER, PASSWORD, log_in, play, simple, until
 from tests.support.storing import stored
 
 pytestmark = NEEDS_BROWSER
@@ -79,29 +79,12 @@ def page(site, session, chromium, request):
     page = context.new_page()
     sound = silence()
 
-    def play(route):
-        if "here" not in route.request.url:
-            return route.fulfill(status=403)
-        asked = re.match(r"bytes=(\d+)-(\d*)", route.request.headers.get("range", "bytes=0-"))
-        start, end = int(asked[1]), int(asked[2] or len(sound) - 1)
-        headers = {
-            "Content-Type": "audio/wav",
-            "Accept-Ranges": "bytes",
-            "Content-Range": f"bytes {start}-{end}/{len(sound)}",
-        }
-        return route.fulfill(status=206, headers=headers, body=sound[start : end + 1])
+    def answer(route):
+        play(route, sound) if "here" in route.request.url else route.fulfill(status=403)
 
-    page.route("https://**/*.wav", play)
+    page.route("https://**/*.wav", answer)
     yield page
     context.close()
-
-
-def until(page, expression):
-    for _ in range(1200):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(25)
-    raise AssertionError(expression)
 
 
 def at(page, second, within=2.0):

@@ -8,7 +8,7 @@ from receiver import config
 from receiver.sandbox.recordings import recording
 from receiver.store import Store, migrate
 from tests.support import running
-from tests.support.browsing import NEEDS_BROWSER, simple
+from tests.support.browsing import NEEDS_BROWSER, simple, until
 from tests.support.recording import LINKS, PASSWORD, keep_file, kept_environ
 from tests.support.storing import stored
 
@@ -47,18 +47,11 @@ def test_browser_plays_and_seeks_the_kept_copy(site, chromium):
     page.click("input[type=submit]")
     page.wait_for_selector(".player")
 
-    def until(expression):
-        for _ in range(600):
-            if page.evaluate(expression):
-                return
-            page.wait_for_timeout(25)
-        raise AssertionError(expression)
-
-    until("document.querySelector('audio').readyState > 0")
+    until(page, "document.querySelector('audio').readyState > 0")
     assert page.evaluate("document.querySelector('audio').duration") == pytest.approx(60, abs=0.1)
     page.click(".said >> text=w40")
-    until("document.querySelector('audio').currentTime > 40.2")
-    until("document.querySelector('.spoken')?.textContent.startsWith('w4')")
+    until(page, "document.querySelector('audio').currentTime > 40.2")
+    until(page, "document.querySelector('.spoken')?.textContent.startsWith('w4')")
     assert {answer.status for answer in answers} == {206}
     assert said == []
     with page.expect_download() as download:

@@ -150,7 +150,7 @@ def play(route, sound):
 
 def until(page, expression):
     """Wait until it is true. The policy forbids the page's own eval, by which playwright waits."""
-    for _ in range(600):
+    for _ in range(1200):
         if page.evaluate(expression):
             return
         page.wait_for_timeout(25)
