@@ -124,7 +124,9 @@ def test_home_compares_only_with_stored_days(browse, store):
     day = 86_400_000
     for n, age in enumerate((0, 0, 8)):
         stored(store, simple(f"call_{n}", start_timestamp=START - age * day))
-    assert "compared with" not in browse("/?period=7-days").text
+    page = browse("/?period=7-days").text
+    assert "compared with" not in page
+    assert "The change of a share" not in page
     stored(store, simple("call_old", start_timestamp=START - 20 * day))
     page = browse("/?period=7-days").text
     assert "compared with" in page

@@ -30,6 +30,7 @@ class Shown:
 
     figures: list[Figure]
     compared_with: str
+    is_compared: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,8 @@ async def fetch_totals(
     filters = {key: chosen.get(key, "") for key in FILTERS}
     figures: list[Figure] = []
     # A time before that is stored in part says nothing about a change.
-    halves = {1, 0} if period.before_first >= stored_since else {1}
+    is_compared = period.before_first >= stored_since
+    halves = {1, 0} if is_compared else {1}
     if name == "flow":
         tools = await fetch_tools(reader, period, filters)
         if tools is not None:
@@ -160,10 +162,10 @@ async def fetch_totals(
             else:
                 links = Links(reader.datasette, period, filters)
                 figures = _OF_CALLS[name](found[1], found[0], links)
-    if 0 in halves:
-        return Shown(figures, f"Compared with {period.compared_with}.")
-    since = f"{stored_since:%-d %B %Y}"
-    return Shown(figures, f"Not compared: the first stored call is of {since}.")
+    compared = f"Compared with {period.compared_with}."
+    if not is_compared:
+        compared = f"Not compared: the first stored call is of {stored_since:%-d %B %Y}."
+    return Shown(figures, compared, is_compared)
 
 
 async def _nothing() -> dict[int, dict[str, Any]]:
