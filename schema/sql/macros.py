@@ -56,6 +56,12 @@ _MACROS = {
         r"CASE WHEN \1.started = 1 AND coalesce(\2.category, '') <> 'not_connected' "
         r"THEN 1 ELSE 0 END"
     ),
+    # A chat may have a reason, as a call has; else its status says how it stands.
+    r"\bchat_outcome\((\w+)\)": (
+        r"CASE WHEN \1.disconnection_reason IS NULL THEN coalesce(\1.chat_status, 'no end yet') "
+        r"ELSE coalesce((SELECT r.category FROM disconnection_reasons r "
+        r"WHERE r.reason = \1.disconnection_reason), 'unknown') END"
+    ),
     r"\bis_connected\((\w+), (\w+)\)": (
         r"(\1.start_timestamp IS NOT NULL AND coalesce(\2.category, '') <> 'not_connected')"
     ),

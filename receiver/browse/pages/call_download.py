@@ -23,7 +23,7 @@ from receiver import clock
 from receiver.browse.datasette_compat import QueryInterrupted
 from receiver.browse.formatting import local_time
 from receiver.browse.pages import Reader, fetch_rows, message_page, require_reader, timezone
-from receiver.browse.pages.call_filters import parse_filters
+from receiver.browse.pages.call_filters import CHATS, parse_filters
 from receiver.browse.pages.call_list import CallList, prepare
 from receiver.errors import CallhouseError, DownloadRefused, QueryNotUnderstood
 from receiver.transfer.formats import defused, iso
@@ -91,11 +91,15 @@ _COLUMNS = {
         "account": "c.account",
         "started_at": plain("call_time(c)"),
         "chat_type": "c.chat_type",
+        "direction": "c.direction",
+        "user_number": "c.user_number",
+        "agent_number": "c.agent_number",
         "agent_id": "c.agent_id",
         "agent_name": "c.agent_name",
         "agent_version": "c.version",
         "chat_status": "c.chat_status",
-        "duration_seconds": "(c.end_timestamp - c.start_timestamp) / 1000.0",
+        "disconnection_reason": "c.disconnection_reason",
+        "duration_seconds": f"{CHATS.columns['duration_ms']} / 1000.0",
         "cost_dollars": "c.combined_cost_cents / 100.0",
         "user_sentiment": "c.user_sentiment",
         "chat_successful": "c.chat_successful",

@@ -55,7 +55,7 @@ PERIODS = {
     "last-month": "Last month",
     "this-year": "This year",
 }
-CHOICES: Mapping[str, Mapping[str, str]] = {
+CHOICES: dict[str, dict[str, str]] = {
     "kind": {"chat": "Chats"},
     "period": PERIODS,
     "connected": {"yes": "Connected", "no": "Not connected"},
@@ -93,11 +93,18 @@ class Source:
     columns: Mapping[str, str]
     # Filters that its rows have no column for.
     lacks: frozenset[str] = frozenset()
+    # Choices whose names are others than those of calls.
+    names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The filters that apply."""
         return tuple(name for name in FIELDS if name not in self.lacks)
+
+    @property
+    def choices(self) -> dict[str, Mapping[str, str]]:
+        """The choices of each filter, with their names for people."""
+        return {**CHOICES, **self.names}
 
 
 _OF_ANALYSIS = "(SELECT a.{} FROM analyses a WHERE a.call_id = c.call_id)"
@@ -109,6 +116,12 @@ CALLS = Source(
         # Time and number are the expressions of indexes.
         "at": plain("call_time(c)"),
         "customer": plain("customer(c)"),
+        "customer_of_n": plain("customer(n)"),
+        "outcome": "c.disconnection_reason",
+        "is_in_category": """c.disconnection_reason IN (
+            SELECT r.reason FROM disconnection_reasons r WHERE r.category = :outcome
+        )""",
+        "uses_tool": "c.call_id IN (SELECT t.call_id FROM tool_calls t WHERE t.name = :tool)",
         "agent_version": "c.agent_version",
         "duration_ms": "c.duration_ms",
         "sentiment": _OF_ANALYSIS.format("user_sentiment"),
@@ -121,22 +134,28 @@ CHATS = Source(
     {
         "key": "c.chat_id",
         "at": plain("call_time(c)"),
+        "customer": "c.user_number",
+        "customer_of_n": "n.user_number",
+        # Only some chats have a reason.
+        "outcome": "coalesce(c.disconnection_reason, c.chat_status)",
+        "is_in_category": plain("chat_outcome(c) = :outcome"),
+        "uses_tool": """EXISTS (
+            SELECT 1 FROM chat_messages t
+            WHERE t.chat_id = c.chat_id AND t.role = 'tool_call_invocation' AND t.name = :tool
+        )""",
         "agent_version": "c.version",
-        "duration_ms": "c.end_timestamp - c.start_timestamp",
+        "duration_ms": "coalesce(c.duration_ms, c.end_timestamp - c.start_timestamp)",
         "sentiment": "c.user_sentiment",
         "success": "c.chat_successful",
     },
-    lacks=frozenset({"outcome", "connected", "direction", "number", "tool"}),
+    lacks=frozenset({"connected"}),
+    names={"direction": CHOICES["direction"] | {"web": "No direction"}},
 )
 
 _CONNECTED = plain("""EXISTS (
     SELECT 1 FROM (SELECT 1) LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
     WHERE is_connected(c, r)
 )""")
-_IN_CATEGORY = """c.disconnection_reason IN (
-    SELECT r.reason FROM disconnection_reasons r WHERE r.category = :outcome
-)"""
-_TOOL = "c.call_id IN (SELECT t.call_id FROM tool_calls t WHERE t.name = :tool)"
 _MANY_TOOL = "EXISTS (SELECT 1 FROM tool_calls t WHERE t.call_id = c.call_id AND t.name = :tool)"
 # People annotate few calls of many.
 _ANNOTATED = (
@@ -287,11 +306,11 @@ def conditions(
     every kind of period.
 
     `many` are filters that so many calls match that their index is of no use: those calls are
-    found in the order of the list. `has_rowid` is false where `calls` is a view. Raises
+    found in the order of the list. `has_rowid` is false where the table is a view. Raises
     QueryNotUnderstood.
     """
     found = {}
-    columns = dict(filters.source.columns) | {"row": "rowid" if has_rowid else "call_id"}
+    columns = row_columns(filters.source, has_rowid=has_rowid)
     for name, (sql, params) in _templates(filters, zone, now_ms):
         ids = _ids(name, sql, filters)
         of_all = f"c.call_id IN ({ids})" if ids else ""
@@ -304,6 +323,12 @@ def conditions(
     if "tool" in many and "tool" in found:
         found["tool"] = Condition(_MANY_TOOL, found["tool"].params)
     return found
+
+
+def row_columns(source: Source, *, has_rowid: bool) -> dict[str, str]:
+    """What the templates of conditions name: expressions, and the table with its row's key."""
+    key = source.columns["key"].removeprefix("c.")
+    return {**source.columns, "table": source.table, "row": "rowid" if has_rowid else key}
 
 
 _Template = tuple[str, dict[str, Any]]
@@ -333,7 +358,6 @@ def _templates(filters: Filters, zone: ZoneInfo, now_ms: int) -> Iterator[tuple[
             yield name, _READERS[name](text)
 
 
-_CUSTOMER_OF_N = plain("customer(n)")
 # Filter -> choice -> condition.
 _CHOSEN = {
     "connected": {"yes": _CONNECTED, "no": f"NOT {_CONNECTED}"},
@@ -360,8 +384,8 @@ def _version(text: str) -> _Template:
 
 def _outcome(text: str) -> _Template:
     if text.startswith(CATEGORY):
-        return _IN_CATEGORY, {"outcome": text.removeprefix(CATEGORY)}
-    return "c.disconnection_reason = :outcome", {"outcome": text}
+        return "{is_in_category}", {"outcome": text.removeprefix(CATEGORY)}
+    return "{outcome} = :outcome", {"outcome": text}
 
 
 def _sentiment(text: str) -> _Template:
@@ -385,13 +409,13 @@ def compact_number(text: str) -> str:
 
 
 def number_ends(number: str, name: str = "number") -> _Template:
-    """The condition for calls whose number ends so, with a parameter of this name.
+    """The condition for calls or chats whose number ends so, with a parameter of this name.
 
-    The calls are found by reading the index of numbers.
+    Calls are found by reading the index of numbers.
     """
     digits = number.lstrip("+")
-    found = f"substr({_CUSTOMER_OF_N}, -{len(digits)}) = :{name}"
-    return f"c.{{row}} IN (SELECT n.{{row}} FROM calls n WHERE {found})", {name: digits}
+    found = f"substr({{customer_of_n}}, -{len(digits)}) = :{name}"
+    return f"c.{{row}} IN (SELECT n.{{row}} FROM {{table}} n WHERE {found})", {name: digits}
 
 
 def _duration(name: str, comparison: str) -> Callable[[str], _Template]:
@@ -428,7 +452,7 @@ _READERS: dict[str, Callable[[str], _Template]] = {
     "outcome": _outcome,
     "sentiment": _sentiment,
     "number": _number,
-    "tool": lambda text: (_TOOL, {"tool": text}),
+    "tool": lambda text: ("{uses_tool}", {"tool": text}),
     "min_duration": _duration("min_duration", ">="),
     "max_duration": _duration("max_duration", "<="),
     "min_cost": _cost("min_cost", ">="),
@@ -452,14 +476,14 @@ class Chip:
 def chips(filters: Filters, agents: Mapping[str, str]) -> list[Chip]:
     """The filters that are set, except the kind; `agents` has names by id."""
     return [
-        Chip(name, _in_words(name, text, agents), filters.query(without=name))
+        Chip(name, _in_words(filters.source, name, text, agents), filters.query(without=name))
         for name, text in filters.used.items()
         if name != "kind"
     ]
 
 
-def _in_words(name: str, text: str, agents: Mapping[str, str]) -> str:
-    known = CHOICES.get(name, {})
+def _in_words(source: Source, name: str, text: str, agents: Mapping[str, str]) -> str:
+    known = source.choices.get(name, {})
     if name in ("period", "success", "connected", "direction", "reviewed") and text in known:
         return known[text]
     if name == "agent":

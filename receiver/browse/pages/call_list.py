@@ -39,7 +39,7 @@ SORTS = {
     "time": ("Time", "{at}", False),
     "number": ("Number", "{customer}", True),
     "agent": ("Agent", "c.agent_name", True),
-    "outcome": ("Outcome", "c.disconnection_reason", True),
+    "outcome": ("Outcome", "{outcome}", True),
     "sentiment": ("Sentiment", "lower(trim({sentiment}))", True),
     "success": ("Success", "{success}", False),
     "duration": ("Duration", "{duration_ms}", False),
@@ -70,12 +70,15 @@ WHERE c.call_id IN (SELECT value FROM json_each(:ids))
 """,
     "chat": f"""
 SELECT
-    c.chat_id AS id, {CHATS.columns["at"]} AS at, NULL AS who,
-    c.chat_type AS call_type, NULL AS direction, c.agent_id, c.agent_name,
-    c.version AS agent_version, NULL AS outcome, c.chat_status AS status, NULL AS category,
-    c.user_sentiment AS sentiment, c.chat_successful AS success, c.chat_summary AS summary,
-    c.end_timestamp - c.start_timestamp AS duration_ms, c.combined_cost_cents AS cents
-FROM chats c WHERE c.chat_id IN (SELECT value FROM json_each(:ids))
+    c.chat_id AS id, {CHATS.columns["at"]} AS at, c.user_number AS who,
+    c.chat_type AS call_type, c.direction, c.agent_id, c.agent_name,
+    c.version AS agent_version, c.disconnection_reason AS outcome, c.chat_status AS status,
+    r.category, c.user_sentiment AS sentiment, c.chat_successful AS success,
+    c.chat_summary AS summary, {CHATS.columns["duration_ms"]} AS duration_ms,
+    c.combined_cost_cents AS cents
+FROM chats c
+LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
+WHERE c.chat_id IN (SELECT value FROM json_each(:ids))
 """,
 }
 
@@ -120,7 +123,7 @@ def order_of(sort: str, source: Source) -> Order:
     """The order for a `sort` of the address: -cost is descending. An unknown one is the newest
     first."""
     name = sort.removeprefix("-")
-    if name not in SORTS or (source is not CALLS and name in source.lacks):
+    if name not in SORTS or name in source.lacks:
         name, sort = "time", DEFAULT_SORT
     _, expression, is_text = SORTS[name]
     is_descending = sort.startswith("-")
@@ -332,7 +335,9 @@ async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
     """The list of these filters. Raises QueryNotUnderstood and QueryInterrupted."""
     zone, counts = timezone(reader.datasette), {}
     for name, sql in (("agent", _COUNT_OF_AGENT), ("tool", _COUNT_OF_TOOL)):
-        if value := filters.used.get(name):
+        # Tools of chats have no index.
+        is_counted = name == "agent" or filters.source is CALLS
+        if is_counted and (value := filters.used.get(name)):
             params = {name: value, "many": _MANY + 1}
             [row] = await fetch_rows(reader, sql.format(filters.source.table), params)
             counts[name] = row["found"]

@@ -22,7 +22,7 @@ from receiver.browse.pages import (
 from receiver.browse.pages.call_filters import (
     CALLS,
     CATEGORY,
-    CHOICES,
+    CHATS,
     Filters,
     chips,
     list_url,
@@ -32,6 +32,7 @@ from receiver.browse.pages.call_list import DEFAULT_SORT, SORTS, CallList, Total
 from receiver.browse.pages.call_search import Hit, fetch_hits, marked_text
 from receiver.browse.pages.saved_views import can_save, fetch_views
 from receiver.errors import QueryNotUnderstood
+from schema.sql.macros import plain
 
 if TYPE_CHECKING:
     from datasette import Request
@@ -70,16 +71,35 @@ SELECT value AS reason, coalesce(r.category, 'unknown') AS category
 FROM ({_distinct("calls", "disconnection_reason")})
 LEFT JOIN disconnection_reasons r ON r.reason = value
 """
-_TOOLS = _distinct("tool_calls", "name")
-_ACCOUNTS = _distinct("calls", "account")
+_CHAT_OUTCOMES = plain(f"""
+SELECT DISTINCT {CHATS.columns["outcome"]} AS reason, chat_outcome(c) AS category
+FROM chats c WHERE {CHATS.columns["outcome"]} IS NOT NULL
+""")
 _TAGS = """
 SELECT DISTINCT name AS value FROM annotations WHERE kind = 'tag' AND removed_at IS NULL
 ORDER BY name
 """
 _VERSIONS = """
-SELECT DISTINCT agent_version AS value FROM calls WHERE agent_id = :agent AND agent_version >= 0
-ORDER BY 1 DESC
+SELECT DISTINCT {0} AS value FROM {1} c WHERE c.agent_id = :agent AND {0} >= 0 ORDER BY 1 DESC
 """
+# Kind -> filter -> query of its values. The columns of chats have no indexes.
+_OPTIONS = {
+    "call": {
+        "agents": _AGENTS,
+        "outcomes": _OUTCOMES,
+        "tools": _distinct("tool_calls", "name"),
+        "accounts": _distinct("calls", "account"),
+        "versions": _VERSIONS.format("c.agent_version", "calls"),
+    },
+    "chat": {
+        "agents": _CHAT_AGENTS,
+        "outcomes": _CHAT_OUTCOMES,
+        "tools": "SELECT DISTINCT name AS value FROM chat_messages "
+        "WHERE role = 'tool_call_invocation' AND name IS NOT NULL ORDER BY 1",
+        "accounts": "SELECT DISTINCT account AS value FROM chats WHERE account IS NOT NULL",
+        "versions": _VERSIONS.format("c.version", "chats"),
+    },
+}
 _IS_CALL = "SELECT 1 FROM calls WHERE call_id = ?"
 _IS_CHAT = "SELECT 1 FROM chats WHERE chat_id = ?"
 
@@ -119,7 +139,7 @@ async def call_list_page(datasette: "Datasette", request: "Request") -> Response
         "shown": shown,
         "chips": chips(filters, dict(options["agents"])),
         "lists": options,
-        "choices": CHOICES,
+        "choices": filters.source.choices,
         "can_save": can_save(datasette, request),
         "can_share": reviewer(datasette, request) is not None,
         "saved": [v for v in await fetch_views(datasette, request) if v.query == filters.query()],
@@ -216,14 +236,14 @@ def _columns(filters: Filters) -> list[dict[str, str]]:
 async def _fetch_options(reader: Reader, filters: Filters) -> Mapping[str, Any]:
     """The values to choose from, each list with the chosen one."""
     asked = filters.values
-    is_calls = filters.source is CALLS
+    queries = _OPTIONS[filters.source.kind]
     agents, outcomes, tools, accounts, tags, versions = await asyncio.gather(
-        _fetch_in_time(reader, _AGENTS if is_calls else _CHAT_AGENTS),
-        _fetch_in_time(reader, _OUTCOMES),
-        _fetch_in_time(reader, _TOOLS),
-        _fetch_in_time(reader, _ACCOUNTS),
+        _fetch_in_time(reader, queries["agents"]),
+        _fetch_in_time(reader, queries["outcomes"]),
+        _fetch_in_time(reader, queries["tools"]),
+        _fetch_in_time(reader, queries["accounts"]),
         _fetch_in_time(reader, _TAGS),
-        _fetch_in_time(reader, _VERSIONS, {"agent": asked.get("agent", "")}),
+        _fetch_in_time(reader, queries["versions"], {"agent": asked.get("agent", "")}),
     )
     return {
         "agents": _agents(agents, asked.get("agent", "")),

@@ -14,12 +14,12 @@ from typing import Any
 
 from receiver.browse.pages import Reader, fetch_rows
 from receiver.browse.pages.call_filters import (
-    CALLS,
     NUMBER_END,
     Condition,
     Source,
     compact_number,
     number_ends,
+    row_columns,
 )
 from receiver.errors import QueryNotUnderstood
 from receiver.store.connection import sqlite3
@@ -173,9 +173,9 @@ class Search:
 async def search(reader: Reader, source: Source, text: str) -> Search:
     """Raises QueryNotUnderstood and QueryInterrupted."""
     number = compact_number(text)
-    is_number = bool(NUMBER_END.fullmatch(number)) and source is CALLS
+    is_number = bool(NUMBER_END.fullmatch(number))
     sql, params = number_ends(number, "q_number") if is_number else ("", {})
-    with_number = sql.format(row="call_id" if reader.is_limited else "rowid")
+    with_number = sql.format(**row_columns(source, has_rowid=not reader.is_limited))
     if is_number and len(number) >= _NUMBER_DIGITS:
         return Search(Condition(with_number, params))
     query = parse_query(text)
