@@ -9,20 +9,36 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import httpx
 import pytest
 
+from receiver.addresses import parse_database
+from receiver.sandbox.companies import Account
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
 from receiver.store.reading import connect_readonly
+from receiver.store.reviewing import Annotation, put_annotations
 from receiver.webhook.signature import sign
 from tests.support import running
 from tests.support.engines import url_of
 from tests.support.running import wait_until
+from tests.support.storing import in_store
 from tests.support.webhooks import KEY, payload
 
 PASSWORD = "a password for the test"
+# An agent of the sandbox's account, which does not answer the number that is called.
+SENIOR = list(Account(Random(1)).agent_ids.values())[6]
+RULES = f"""
+[[inbound.rule]]
+name = "complaint"
+match = {{ open_complaint = 1 }}
+agent_id = "{SENIOR}"
+agent_version = 7
+dynamic_variables = {{ customer_name = "{{name}}" }}
+metadata = {{ queue = "complaints" }}
+"""
 
 
 def settings_for(where) -> dict[str, str]:
@@ -46,6 +62,7 @@ def environ(engine):
 def everything(engine, tmp_path_factory):
     """Receiver and Datasette of this module; their settings, and what Datasette has said."""
     folder = tmp_path_factory.mktemp("end-to-end")
+    (folder / "callhouse.toml").write_text(RULES)
     with engine.nothing() as where:
         environ = settings_for(where)
         with (
@@ -149,6 +166,51 @@ def test_call_placed_by_the_sdk_is_analysed(browser, receiving):
     assert tools[0]["result"]
     page = browser.get(f"/retell/calls/{placed.call_id}").text
     assert "agent_hangup" in page
+
+
+def given(browser, kind, id, row):
+    """The stored metadata and dynamic variables of a call or chat."""
+    names = ("metadata", "retell_llm_dynamic_variables")
+    if kind == "chat":
+        return [json.loads(row[name]) for name in names]
+    attributes = browser.get(f"/retell/attributes.json?_shape=array&call_id={id}").json()
+    return [{a["name"]: a["value"] for a in attributes if a["source"] == name} for name in names]
+
+
+@pytest.mark.parametrize("kind", ["call", "chat"])
+def test_complaint_decides_who_answers(kind, browser, receiving):
+    caller = {"call": "+14155550121", "chat": "+14155550122"}[kind]
+    earlier = f"call_complaint_{kind}"
+    known = {"agent_id": "agent_1", "from_number": caller, "direction": "inbound"}
+    known |= {"call_type": "phone_call", "metadata": {"customer_name": "Ada Byron"}}
+    post(receiving, {"event": "call_ended", "call": {"call_id": earlier} | known})
+    tag = Annotation(earlier, "a", "tag", None, None, "complaint", None, "rita", 1, 1)
+    database = parse_database(receiving["CALLHOUSE_DATABASE_URL"])
+    in_store(database, lambda store: put_annotations(store, [tag]))
+
+    log_in(browser)
+    webhook_url = f"http://{receiving['CALLHOUSE_BIND']}/webhook"
+    with Sandbox(api_key=KEY, seed=1, webhook_url=webhook_url) as sandbox:
+        made = httpx.post(
+            f"{sandbox.url}/sandbox/inbound-{kind}",
+            json={"from_number": caller, "to_number": "+14155550142"},
+            headers={"Authorization": f"Bearer {KEY}"},
+            timeout=30,
+        ).json()
+        sandbox.settle(30)
+        assert all(delivery.arrived for delivery in sandbox.deliveries)
+    id = made[f"{kind}_id"]
+
+    def stored():
+        return browser.get(f"/retell/{kind}s.json?_shape=array&{kind}_id={id}").json()
+
+    [row] = wait_until(stored)
+    assert (row["agent_id"], row["version" if kind == "chat" else "agent_version"]) == (SENIOR, 7)
+    metadata, variables = given(browser, kind, id, row)
+    assert metadata == {"queue": "complaints", "callhouse_rule": "complaint"}
+    assert variables["customer_name"] == "Ada Byron"
+    page = browser.get(f"/-/{kind}/{id}").text
+    assert "<dt>answered by rule</dt><dd><bdi>complaint</bdi>" in page
 
 
 def test_nothing_but_the_login_is_seen_without_one(browser):

@@ -18,6 +18,7 @@ from receiver.sandbox.orders import (
     AgentOrder,
     Attributes,
     Body,
+    InboundOrder,
     Metadata,
     NumberOrder,
     Order,
@@ -74,7 +75,7 @@ class ChatOperations:
         """Create a chat by API; the person writes first."""
         order = AgentOrder.parse(body)
         agent = self.workspace.agent(order.agent_id, order.agent_version)
-        return self._create(agent, order, {"chat_type": "api_chat"})
+        return self._create(agent, _own(order) | {"chat_type": "api_chat"})
 
     def create_sms_chat(self, body: Any) -> dict[str, Any]:
         """Create a chat by SMS; the agent writes first."""
@@ -84,11 +85,15 @@ class ChatOperations:
             raise Refusal(*scenario.refusal)
         agent = self.workspace.agent_for(order.from_number, order)
         numbers = {"agent_number": order.from_number, "user_number": order.to_number}
-        chat = self._create(
-            agent, order, {"chat_type": "sms_chat", "direction": "outbound"} | numbers
-        )
-        self._write(chat["chat_id"], [])
-        return self.get_chat(chat["chat_id"])
+        return self._create_sms(agent, _own(order) | {"direction": "outbound"} | numbers, [])
+
+    def receive_chat(self, body: Any) -> dict[str, Any]:
+        """Let somebody text a number, whose webhook is asked first; return the chat."""
+        order = InboundOrder.parse(body)
+        agent, given = self.reporter.ask("chat_inbound", order)
+        numbers = {"agent_number": order.to_number, "user_number": order.from_number}
+        given |= {"direction": "inbound"} | numbers
+        return self._create_sms(agent, given, [order.content])
 
     def create_completion(self, body: Any) -> dict[str, Any]:
         """Add a message of the person; return the agent's new messages."""
@@ -142,10 +147,15 @@ class ChatOperations:
             self.reporter.post(chat_id, 0, [event])
             return chat
 
-    def _create(
-        self, agent: AgentVersion, order: Order, given: Mapping[str, Any]
+    def _create_sms(
+        self, agent: AgentVersion, given: Mapping[str, Any], said: list[str]
     ) -> dict[str, Any]:
-        own = {"metadata", "retell_llm_dynamic_variables"}
+        chat = self._create(agent, {"chat_type": "sms_chat", **given})
+        with self.workspace.lock:
+            self._write(chat["chat_id"], said)
+        return self.get_chat(chat["chat_id"])
+
+    def _create(self, agent: AgentVersion, given: Mapping[str, Any]) -> dict[str, Any]:
         with self.workspace.lock:
             self._created += 1
             chat_id = f"chat_{hex_digits(Random(f'{self.seed} chat {self._created}'), 27)}"
@@ -158,7 +168,6 @@ class ChatOperations:
                 "start_timestamp": now_ms,
                 "data_storage_setting": "everything",
                 **given,
-                **order.model_dump(include=own, exclude_none=True),
                 **content_of([]),
             }
             self.workspace.add(StoredCall(chat, now_ms))
@@ -195,3 +204,9 @@ class ChatOperations:
         if chat["chat_status"] != "ongoing":
             raise Refusal(400, "Chat has already ended.")
         return chat
+
+
+def _own(order: Order) -> dict[str, Any]:
+    """The fields that a chat copies from its order."""
+    own = {"metadata", "retell_llm_dynamic_variables"}
+    return order.model_dump(include=own, exclude_none=True)

@@ -5,16 +5,19 @@ import heapq
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
+from typing import Any
 from zlib import crc32
 
 import httpx
 
-from receiver.errors import CallhouseError
+from receiver.errors import CallhouseError, Refusal
 from receiver.sandbox.companies import AgentVersion
 from receiver.sandbox.days import Event, webhook_body
+from receiver.sandbox.orders import InboundAnswer, InboundOrder
 from receiver.sandbox.workspace import StoredCall, Workspace, changed
 from receiver.webhook.signature import sign
 
@@ -173,6 +176,8 @@ class Mischief:
 TIMEOUT_MS = 10_000
 # Three retries are documented, the time between them is not.
 RETRY_AFTER_MS = (5_000, 15_000, 30_000)
+# Of a question about an inbound call or chat: somebody hears it ring.
+INBOUND_RETRIES = 2
 
 
 @dataclass(frozen=True)
@@ -251,20 +256,38 @@ class Deliverer:
             self.log.append(delivery)
         return delivery
 
+    def ask(self, outgoing: Outgoing) -> Any:
+        """Send a webhook now, at most three times, until it is answered 2xx; return the JSON of
+        the answer, None without."""
+        delivery = self._logged(outgoing)
+        while delivery.attempts <= INBOUND_RETRIES:
+            answer = self._attempt(outgoing, delivery, self._sign(outgoing))
+            if answer is not None and delivery.arrived:
+                try:
+                    return answer.json()
+                except ValueError:
+                    return None
+        return None
+
     def _post(self, outgoing: Outgoing, delivery: Delivery, signature: str) -> None:
+        self._attempt(outgoing, delivery, signature)
+        if not delivery.arrived and delivery.attempts <= len(RETRY_AFTER_MS):
+            self._retry(outgoing, delivery)
+
+    def _attempt(
+        self, outgoing: Outgoing, delivery: Delivery, signature: str
+    ) -> httpx.Response | None:
         headers = {"Content-Type": "application/json", "X-Retell-Signature": signature}
         timeout = outgoing.timeout_ms / 1000
-        try:
+        answer = None
+        with suppress(httpx.HTTPError, httpx.InvalidURL):
             answer = self._client.post(
                 outgoing.url, content=outgoing.body, headers=headers, timeout=timeout
             )
-            delivery.status = answer.status_code
-        except (httpx.HTTPError, httpx.InvalidURL):
-            delivery.status = None
+        delivery.status = answer.status_code if answer is not None else None
         delivery.attempts += 1
         self.say(delivery)
-        if not delivery.arrived and delivery.attempts <= len(RETRY_AFTER_MS):
-            self._retry(outgoing, delivery)
+        return answer
 
     def _retry(self, outgoing: Outgoing, delivery: Delivery) -> None:
         """Retry later with a new signature: the first one may be too old then."""
@@ -333,6 +356,36 @@ class Reporter:
         actions = [(s.send_ms, partial(self._report_past, s, backdated)) for s in sendings]
         self.posts.add(sendings[0].event.entity_id, actions, at_once=True)
         return sum(1 if s.dropped else 1 + len(s.copies_ms) for s in sendings)
+
+    def ask(self, name: str, order: InboundOrder) -> tuple[AgentVersion, dict[str, Any]]:
+        """Ask the account's webhook about a call or chat from outside; return the agent that takes
+        it, and its fields. An answer that cannot be used counts as empty, as does none. Raises
+        Refusal 403 if neither the number nor the answer names an agent."""
+        bound = self.workspace.bound_agents().get(order.to_number)
+        asked = order.model_dump(exclude={"content"})
+        answer = None
+        if bound is not None:
+            asked |= {"agent_id": bound.settings["agent_id"], "agent_version": bound.version.number}
+        if self.webhook_url is not None:
+            event = Event(self.deliverer.now_ms(), name, "", {name: asked})
+            outgoing = Outgoing(
+                Sending(event, event.at_ms),
+                self.webhook_url,
+                webhook_body(event, stamped=True),
+                TIMEOUT_MS,
+                signed_ms=None,
+                at_once=True,
+            )
+            answer = self.deliverer.ask(outgoing)
+        try:
+            given = InboundAnswer.parse(answer[name] if isinstance(answer, dict) else {})
+            agent_id = given.override_agent_id or asked.get("agent_id", "")
+            agent = self.workspace.agent(agent_id, given.override_agent_version)
+            return agent, given.fields()
+        except (KeyError, Refusal):
+            if bound is None:
+                raise Refusal(403, "Rejected: no agent takes it.") from None
+            return bound, {}
 
     def _advance(self, event: Event, course: int) -> None:
         self.workspace.advance(event.entity_id, course, event.content[_noun(event)])

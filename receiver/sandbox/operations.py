@@ -19,6 +19,7 @@ from receiver.sandbox.orders import (
     BatchOrder,
     Body,
     CallUpdate,
+    InboundOrder,
     LiveFields,
     LiveUpdate,
     Order,
@@ -108,6 +109,15 @@ class Operations:
         }
         with self.workspace.lock:
             return self._create(Placing(given | _own(order), agent, scenario, self.now_ms()))
+
+    def receive_call(self, body: Any) -> dict[str, Any]:
+        """Let somebody call a number, whose webhook is asked first; return the call."""
+        order = InboundOrder.parse(body)
+        agent, given = self.reporter.ask("call_inbound", order)
+        given |= order.model_dump(exclude={"content"}) | {"direction": "inbound"}
+        scenario = BY_NUMBER.get(order.from_number, self.scenario)
+        with self.workspace.lock:
+            return self._create(Placing(given, agent, scenario, self.now_ms()))
 
     def create_batch_call(self, body: Any) -> dict[str, Any]:
         """Create the calls of a batch within its time windows, at any concurrency; return it."""

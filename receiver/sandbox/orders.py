@@ -135,6 +135,34 @@ class RegisterOrder(AgentOrder):
     to_number: Text | None = None
 
 
+class InboundOrder(Body):
+    """Somebody calls or texts a number; `content` is the first message of a chat."""
+
+    from_number: Text
+    to_number: Text
+    content: Text = "Hello"
+
+
+class InboundAnswer(Body):
+    """What a webhook answers to call_inbound or chat_inbound."""
+
+    override_agent_id: Text | None = None
+    override_agent_version: int | Text | None = None
+    agent_override: dict[str, Any] | None = None
+    dynamic_variables: dict[str, str] | None = None
+    metadata: Metadata | None = None
+
+    nullable = frozenset(__annotations__)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a call or chat that the answer sets."""
+        given = {
+            "retell_llm_dynamic_variables": self.dynamic_variables,
+            "metadata": self.metadata,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
 class Minutes(Body):
     """From `start` to before `end`, in minutes since midnight."""
 

@@ -193,14 +193,20 @@ _TELEPHONY = ("voicemail", *(s.name for s in SCENARIOS if s.reason in NOT_CONNEC
 
 
 def planned(
-    rng: Random, scenario: Scenario | None, agent: AgentVersion, start_ms: int, *, web: bool
+    rng: Random,
+    scenario: Scenario | None,
+    agent: AgentVersion,
+    start_ms: int,
+    *,
+    web: bool,
+    inbound: bool = False,
 ) -> Plan:
-    """Return the plan of a placed call; without a scenario the seed decides."""
-    role = agent.agent
-    if web and (scenario is None or scenario.name in _TELEPHONY):
-        # A web call cannot be unanswered or reach voicemail.
+    """Return the plan of a placed or inbound call; without a scenario the seed decides."""
+    role, direction = agent.agent, "inbound" if inbound else "outbound"
+    if (web or inbound) and (scenario is None or scenario.name in _TELEPHONY):
+        # Only a person who is called by phone can be unreachable or have voicemail.
         scenario = BY_NAME["answered" if rng.random() < agent.version.success else "short"]
-    dialogue, ending, reason = _course(rng, scenario, agent)
+    dialogue, ending, reason = _course(rng, scenario, agent, direction)
     if reason == "call_transfer" and not role.transfer_to:
         role = replace(role, transfer_to=ADVISOR_NUMBER)
     role = replace(
@@ -209,18 +215,18 @@ def planned(
         signed_urls=agent.settings["opt_in_signed_url"],
     )
     twist = scenario.twist if scenario else ""
-    # A placed call is outbound, whatever the dialogue's direction is.
-    dialogue = replace(dialogue, direction="outbound")
+    # Whatever the dialogue's direction is.
+    dialogue = replace(dialogue, direction=direction)
     kind = Kind(role.key, dialogue, web=web, twist=twist)
     return Plan(kind, role, agent.version, ending, reason, start_ms)
 
 
 def _course(
-    rng: Random, scenario: Scenario | None, agent: AgentVersion
+    rng: Random, scenario: Scenario | None, agent: AgentVersion, direction: str
 ) -> tuple[Dialogue, Ending, str]:
     """Return the dialogue, its ending and the disconnection reason."""
-    outbound = [d for d in agent.agent.dialogues if d.direction == "outbound"]
-    dialogue = rng.choice(outbound or list(agent.agent.dialogues))
+    fitting = [d for d in agent.agent.dialogues if d.direction == direction]
+    dialogue = rng.choice(fitting or list(agent.agent.dialogues))
     name = scenario.name if scenario else _outcome(rng)
     reason = scenario.reason if scenario else name if name in UNANSWERED else ""
     if name == "voicemail":

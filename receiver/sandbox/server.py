@@ -166,6 +166,8 @@ def _routes(calls: Operations, chats: ChatOperations, agents: AgentOperations) -
     take_over = "/v2/take-over-live-call/<call_id>"
     yield "POST", take_over, 200, lambda id: calls.take_over(id, _body())
     yield "POST", "/v2/register-phone-call", 201, lambda _: calls.register_phone_call(_body())
+    yield "POST", "/sandbox/inbound-call", 201, lambda _: calls.receive_call(_body())
+    yield "POST", "/sandbox/inbound-chat", 201, lambda _: chats.receive_chat(_body())
     yield "POST", "/create-batch-call", 201, lambda _: calls.create_batch_call(_body())
     yield "GET", "/get-concurrency", 200, lambda _: calls.concurrency_now()
     exports = "/v2/list-export-requests"

@@ -50,11 +50,18 @@ def live(rng: Random, account: Account, placing: Placing) -> Life:
     """Return the life of a call."""
     ringing_ms = rng.randrange(1_000, 3_000) if placing.web else rng.randrange(4_000, 15_000)
     start_ms = placing.created_ms + ringing_ms
-    plan = planned(rng, placing.scenario, placing.agent, start_ms, web=placing.web)
-    call = make_call(rng, account, plan, _words(placing.given))
+    inbound = placing.given.get("direction") == "inbound"
+    person = placing.given.get("from_number" if inbound else "to_number")
+    plan = planned(rng, placing.scenario, placing.agent, start_ms, web=placing.web, inbound=inbound)
+    call = make_call(rng, account, plan, _words(placing.given, person))
     record = {name: call.record[name] for name in call.record if name not in _FROM_THE_ORDER}
     headers = record["custom_sip_headers"] | placing.given.get("custom_sip_headers", {})
     record |= placing.given | {"custom_sip_headers": headers}
+    if inbound:
+        # Retell adds the SIP headers to the variables.
+        carrier = {name.removeprefix("x-"): value for name, value in headers.items()}
+        name = "retell_llm_dynamic_variables"
+        record[name] = record.get(name, {}) | carrier
     record["agent_name"] = placing.agent.settings["agent_name"]
     # Retell's own client insists on whole costs even where nobody spoke.
     record["call_cost"] = NO_COST | record["call_cost"]
@@ -108,11 +115,9 @@ def _registered(record: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _words(given: dict[str, Any]) -> dict[str, Any]:
-    """The slots of the dialogue that the order sets: the callee's name and number."""
-    words: dict[str, Any] = {}
-    if "to_number" in given:
-        words |= {"e164": given["to_number"], "phone": given["to_number"]}
+def _words(given: dict[str, Any], number: str | None) -> dict[str, Any]:
+    """The slots of the dialogue that the order sets: the person's name and number."""
+    words: dict[str, Any] = {"e164": number, "phone": number} if number else {}
     name = given.get("retell_llm_dynamic_variables", {}).get("customer_name", "").strip()
     if name:
         words |= {"customer": name, "first": name.split()[0], "last": name.split()[-1]}
@@ -228,10 +233,14 @@ class Workspace:
                     return candidate
         raise Refusal(422, ASSET_NOT_FOUND)
 
+    def bound_agents(self) -> dict[str, AgentVersion]:
+        """Return the agent of each number, in its latest version."""
+        return {versions[-1].agent.number: versions[-1] for versions in self.agents.values()}
+
     def agent_for(self, number: str, order: NumberOrder) -> AgentVersion:
         """Return the agent of an order: its own, or else the one bound to the number, or else the
         campaign's. Raises Refusal 422."""
-        bound = {versions[-1].agent.number: versions[-1] for versions in self.agents.values()}
+        bound = self.bound_agents()
         agent = bound.get(number) or next(a for a in bound.values() if a.agent.campaign)
         agent_id = order.override_agent_id or agent.settings["agent_id"]
         return self.agent(agent_id, order.override_agent_version)

@@ -27,7 +27,8 @@ class Mail:
 
 
 class Inbox(Loopback):
-    """`answer(mail, number)` returns the status of the request with that number, from 0 on."""
+    """`answer(mail, number)` returns the status of the request with that number, from 0 on, or
+    the status and the body."""
 
     def __init__(self, answer=lambda *_: 204):
         self.mails = []
@@ -41,9 +42,12 @@ class Inbox(Loopback):
                 with lock:
                     inbox.mails.append(mail)
                     number = len(inbox.mails) - 1
-                self.send_response(answer(mail, number))
-                self.send_header("Content-Length", "0")
+                said = answer(mail, number)
+                status, content = said if isinstance(said, tuple) else (said, b"")
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
+                self.wfile.write(content)
 
         super().__init__(Answering, waits=False)
 
