@@ -82,16 +82,10 @@ def _phone(rng: Random, account: Account, plan: Plan, slots: Slots, call_id: str
 NO_COST: dict[str, Any] = _FIXED["no_cost"]
 # The analysis of a call in which nobody spoke.
 NO_CONVERSATION: Mapping[str, Any] = _FIXED["no_conversation"]
+_PRODUCTS = read_data("data/products.yaml")
 _FAMILIES: Mapping[str, str] = {
-    product: family
-    for family, products in read_data("data/products.yaml").items()
-    for product in products
+    product: family for family, products in _PRODUCTS["families"].items() for product in products
 }
-# Product and cents per minute of a transferred leg.
-_TRANSFER_LEG = ("retell_voice_engine", 1.5)
-# Tokens per request that a model's price includes, and the shortest duration billed.
-_TOKENS_INCLUDED = 3500
-_LEAST_SECONDS = 10
 
 
 def latency(rng: Random, agent: Agent, replies_ms: Sequence[int]) -> dict[str, Any]:
@@ -135,17 +129,22 @@ def call_cost(
     """Return the cost in cents of a call with these transcript entries, and of its transferred leg
     if that has ended."""
     total_seconds = ceil(duration_ms / 1000)
-    by_family = {"voice": ceil(_spoken_seconds(entries))}
+    seconds = {"voice": ceil(_spoken_seconds(entries)), "telephony": total_seconds}
     if plan.kind.web:
-        by_family["telephony"] = 0
+        seconds["telephony"] = 0
+    messages = sum(entry["role"] == "sms" for entry in entries)
+    times = {"per call": 1, "per message": messages}
     costs, per_minute = [], 0.0
-    for product, cents in plan.agent.products:
-        if billed_seconds := by_family.get(_FAMILIES[product], total_seconds):
+    for product, cents in plan.version.products or plan.agent.products:
+        family = _FAMILIES[product]
+        if family in times:
+            costs += item_costs({product: cents}, times[family])
+        elif billed_seconds := seconds.get(family, total_seconds):
             costs.append(_cost(product, cents, billed_seconds))
             per_minute += cents
     costs += _surcharges(costs, total_seconds, tokens)
     if transfer_leg_ms:
-        leg = _cost(*_TRANSFER_LEG, ceil(transfer_leg_ms / 1000))
+        leg = _cost(**_PRODUCTS["transfer_leg"], total_seconds=ceil(transfer_leg_ms / 1000))
         costs.append(leg | {"is_transfer_leg_cost": True})
     return {
         "total_duration_unit_price": number(round(per_minute / 60, 7)),
@@ -172,21 +171,30 @@ def _surcharges(
     for cost in costs:
         cents[_FAMILIES[cost["product"]]] += cost["cost"]
     added: dict[str, float] = {}
-    if tokens and tokens["average"] > _TOKENS_INCLUDED:
-        added["llm_token_surcharge"] = cents["model"] * (tokens["average"] / _TOKENS_INCLUDED - 1)
-    if 0 < total_seconds < _LEAST_SECONDS:
+    included, least_seconds = _PRODUCTS["tokens_included"], _PRODUCTS["least_seconds"]
+    if tokens and tokens["average"] > included:
+        added["llm_token_surcharge"] = cents["model"] * (tokens["average"] / included - 1)
+    if 0 < total_seconds < least_seconds:
         added["short_call_surcharge"] = (cents["model"] + cents["voice engine"]) * (
-            _LEAST_SECONDS / total_seconds - 1
+            least_seconds / total_seconds - 1
         )
-    # Surcharges are per call and have no unit price.
-    return [{"product": product, "cost": number(round(cost, 7))} for product, cost in added.items()]
+    return item_costs(added)
 
 
-def _cost(product: str, cents_per_minute: float, total_seconds: int) -> dict[str, Any]:
+def item_costs(cents: Mapping[str, float], count: int = 1) -> list[dict[str, Any]]:
+    """Return the costs of `count` items of each product; they have no unit price."""
+    return [
+        {"product": product, "cost": number(round(each * count, 7))}
+        for product, each in cents.items()
+        if count
+    ]
+
+
+def _cost(product: str, cents: float, total_seconds: int) -> dict[str, Any]:
     return {
-        "unit_price": number(round(cents_per_minute / 60, 7)),
+        "unit_price": number(round(cents / 60, 7)),
         "product": product,
-        "cost": number(round(cents_per_minute / 60 * total_seconds, 7)),
+        "cost": number(round(cents / 60 * total_seconds, 7)),
     }
 
 

@@ -168,7 +168,7 @@ class ChatOperations:
                 "start_timestamp": now_ms,
                 "data_storage_setting": "everything",
                 **given,
-                **content_of([]),
+                **content_of(given["chat_type"], []),
             }
             self.workspace.add(StoredCall(chat, now_ms))
             started = Event(now_ms, "chat_started", chat_id, {"chat": chat})
@@ -186,7 +186,7 @@ class ChatOperations:
             messages.write(0, role="user", content=text)
         for step in turns[min(turn, len(turns) - 1)]:
             messages.add(step)
-        fields = content_of([*before, *messages.written])
+        fields = content_of(chat["chat_type"], [*before, *messages.written])
         self.workspace.advance(chat_id, 0, chat | fields)
         return messages.written[len(said) :]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from receiver.sandbox.calls import item_costs
 from receiver.sandbox.companies import (
     Account,
     Agent,
@@ -26,7 +27,7 @@ from receiver.sandbox.wire import compact, hex_digits, number
 
 _FIXED = read_data("data/events.yaml")
 _HOUR_MS = 3_600_000
-_MESSAGE_COST = 0.2  # cents
+_PRICES = read_data("data/products.yaml")["chats"]
 # Whether a person and an agent wrote something, not only a tool.
 _SPEAKERS = ("agent", "user")
 
@@ -80,16 +81,16 @@ def past_chats(
         yield _chat(rng, account, agent_named(key), chat_type, dialogues()[name], start_ms)
 
 
-def content_of(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def content_of(chat_type: str, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the fields made from the messages: themselves, transcript and cost."""
     spoken = [message for message in messages if message["role"] in _SPEAKERS]
-    cost = number(round(_MESSAGE_COST * len(spoken), 7))
+    costs = item_costs(_PRICES[chat_type], len(spoken))
     return {
         "transcript": "".join(f"{m['role'].title()}: {m['content']}\n" for m in spoken),
         "message_with_tool_calls": list(messages),
         "chat_cost": {
-            "product_costs": [{"product": "gpt_4_1_text_testing", "cost": cost}],
-            "combined_cost": cost,
+            "product_costs": costs,
+            "combined_cost": number(round(sum(cost["cost"] for cost in costs), 7)),
         },
     }
 
@@ -144,7 +145,7 @@ def _chat(
     if chat_type == "sms_chat":
         chat |= {"direction": "inbound", "user_number": slots["e164"], "agent_number": agent.number}
     end_ms = messages.now_ms + rng.randrange(30_000, 300_000)
-    chat |= ended(chat, end_ms) | content_of(messages.written)
+    chat |= ended(chat, end_ms) | content_of(chat_type, messages.written)
     return chat | {"chat_analysis": analysis_of(ending, slots)}
 
 

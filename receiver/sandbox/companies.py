@@ -273,6 +273,10 @@ def _dialled(pattern: str, digits: list[str]) -> str:
     return pattern
 
 
+# Pairs of a product and its price in cents.
+Products = tuple[tuple[str, float], ...]
+
+
 @dataclass(frozen=True)
 class Version:
     """One version of an agent: its success rate and response time."""
@@ -282,6 +286,7 @@ class Version:
     success: float
     reply_ms: int
     tag: str | None = None
+    products: Products = ()
 
 
 @dataclass(frozen=True)
@@ -293,7 +298,7 @@ class Agent:
     number: str
     versions: tuple[Version, ...]
     dialogues: tuple[Dialogue, ...]
-    products: tuple[tuple[str, float], ...]  # (product, cents per minute)
+    products: Products
     share: float  # of the ordinary calls of a day
     storage: str = "everything"
     flow: bool = False
@@ -316,7 +321,10 @@ def _agent(told: Mapping[str, Any]) -> Agent:
     return Agent(
         **dict(told)
         | {
-            "versions": tuple(Version(**version) for version in told["versions"]),
+            "versions": tuple(
+                Version(**version | {"products": tuple(version.get("products", {}).items())})
+                for version in told["versions"]
+            ),
             "dialogues": tuple(dialogues()[name] for name in told["dialogues"]),
             "products": tuple(told["products"].items()),
         }

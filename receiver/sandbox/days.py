@@ -249,12 +249,13 @@ def webhook_body(sent: Event, stamped: bool) -> bytes:
 
 
 def alert_story(rng: Random, day_start_ms: int) -> Story:
-    """Return the alert of the busiest hour."""
+    """Return the alert of the busiest hour: each day that of another rule."""
+    alerts = _FIXED["alerts"]
     at_ms = day_start_ms + 11 * 60 * _MINUTE_MS + rng.randrange(_MINUTE_MS)
     alert = {
         "alert_incident_id": f"alert_incident_{hex_digits(rng, 20)}",
         "alert_rule_id": f"alert_rule_{hex_digits(rng, 20)}",
-        **_FIXED["alert"],
+        **alerts[day_start_ms // DAY_MS % len(alerts)],
         "triggered_timestamp": at_ms - 2_000,
     }
     return Story(None, at_ms, [(Event(at_ms, "alert_triggered", "", {"alert": alert}), None)])

@@ -114,11 +114,12 @@ class Timeline:
             self.now += self.rng.uniform(step.low, step.high)
 
     def hang_up(self, reason: str) -> None:
-        """End the call, at the earliest after twenty seconds."""
+        """End the call, at the earliest after twenty seconds, unless it could not begin."""
         if reason == "agent_hangup":
             arguments: dict[str, Any] | None = None if self.agent.flow else {}
             self._invoke(Tool("end_call", "end_call", arguments, None, None, (0, 0), ()))
-        self.now = max(self.now + self.rng.uniform(0.3, 2.0), 20 + self.rng.random())
+        least = 4 if reason == "error_llm_websocket_open" else 20
+        self.now = max(self.now + self.rng.uniform(0.3, 2.0), least + self.rng.random())
         self.now = min(self.now, self.agent.max_seconds)
         _cut(self.entries, self.now)
 

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
+from random import Random
 from statistics import mean, median
 from typing import Any
 
@@ -19,8 +20,9 @@ import pytest
 
 from receiver.sandbox.calls import call_cost
 from receiver.sandbox.companies import agent_named
+from receiver.sandbox.days import alert_story
 from receiver.sandbox.plans import Kind, Plan
-from schema.products import product_family
+from schema.products import FAMILIES, OTHER, product_family
 from tests.support.days import Delivery, day
 
 DAY_START_MS = 1_772_409_600_000  # 2026-03-02, a Monday
@@ -35,6 +37,23 @@ EVERY_REASON = {
     "user_hangup", "agent_hangup", "call_transfer", "voicemail_reached", "inactivity",
     "max_duration_reached", "dial_no_answer", "dial_busy", "user_declined",
     "concurrency_limit_reached", "error_llm_websocket_open", "error_no_audio_received",
+}  # fmt: skip
+# What real bills of 2026 and a rate card name, and one of each family of names.
+EVERY_PRODUCT = {
+    "voice_engine", "retell_voice_engine", "elevenlabs_tts", "elevenlabs_tts_new",
+    "elevenlabs_tts_03_2026", "platform_tts", "openai_tts", "cartesia_tts", "minimax_tts",
+    "fish_audio_tts", "gpt_4_1", "gpt_4o_mini", "gpt-4o-mini", "gpt_4_1_mini_high_priority",
+    "gpt_realtime_mini", "claude_4_5_haiku", "gemini_2_0_flash", "llm_token_usage",
+    "gpt_4_1_text_testing", "gpt_5_nano_text_testing", "post_call_analysis_gpt_4_1_mini",
+    "us_twilio_telephony", "us_telnyx_telephony", "llm_token_surcharge", "short_call_surcharge",
+    "concurrency_burst_surcharge", "background_voice_cancellation", "knowledge_base_usage",
+    "guardrail", "pii_scrubbing", "colloquial_mode", "stable_server", "quality_assurance",
+    "branded_outbound_call", "batch_call", "sms_message",
+}  # fmt: skip
+EVERY_METRIC = {
+    "call_count", "concurrency_used", "call_success_rate", "negative_sentiment_rate",
+    "custom_function_latency", "custom_function_failure_count", "transfer_call_failure_count",
+    "qa_not_passed_count", "total_call_cost", "api_error_count",
 }  # fmt: skip
 EVERY_ROLE = {
     "agent", "user", "transfer_target", "tool_call_invocation", "tool_call_result",
@@ -256,6 +275,14 @@ class TestDeliveryQuirks:
         assert overtaken("call_ended", "call_analyzed")
         assert overtaken("call_started", "call_ended")
 
+    def test_days_have_alerts_of_every_metric(self, calls):
+        stories = [alert_story(Random(1), DAY_START_MS + n * DAY_MS) for n in range(10)]
+        alerts = [story.events[0][0].content["alert"] for story in stories]
+        assert {alert["metric_type"] for alert in alerts} == EVERY_METRIC
+        assert {alert["threshold_type"] for alert in alerts} == {"absolute", "relative"}
+        [body] = bodies(calls, "alert_triggered")
+        assert body["alert"].keys() == alerts[0].keys()
+
     def test_a_second_analysis_differs_from_the_first(self, calls):
         (first, second), *_ = sent_twice(calls, "call_analyzed")
         before, after = (json.loads(sent.body)["call"] for sent in (first, second))
@@ -357,15 +384,38 @@ class TestCalls:
             assert cost["combined_cost"] == round(sum(part["cost"] for part in parts), 7)
         assert sum(cost["combined_cost"] > 0 for cost in costs) > 90
 
-    def test_bills_have_the_products_of_today(self):
-        families = {
-            product_family(part["product"])
-            for call in final_calls(120)
-            for part in call["call_cost"].get("product_costs", [])
-        }
-        assert families == {
-            "voice engine", "voice", "model", "telephony", "surcharge", "add-on",
+    def test_bills_have_every_product_of_2026(self):
+        entities = [*final_calls(120), *(body["chat"] for body in bodies(120, "chat_analyzed"))]
+        costs = [entity.get("call_cost") or entity["chat_cost"] for entity in entities]
+        billed = {part["product"] for cost in costs for part in cost.get("product_costs", [])}
+        assert billed >= EVERY_PRODUCT
+        assert {product_family(product) for product in billed} == {*FAMILIES} - {OTHER}
+
+    def test_products_per_call_have_no_unit_price(self):
+        parts = [
+            part for call in final_calls(120) for part in call["call_cost"].get("product_costs", [])
+        ]
+        flat = {part["product"] for part in parts if "unit_price" not in part}
+        assert {product_family(product) for product in flat} == {
+            "surcharge", "analysis", "per item",
         }  # fmt: skip
+        assert {p["cost"] for p in parts if p["product"] == "branded_outbound_call"} == {10}
+
+    def test_messages_are_billed_one_by_one(self):
+        for call in final_calls(120):
+            if "transcript_with_tool_calls" not in call:
+                continue
+            sent = sum(e["role"] == "sms" for e in call["transcript_with_tool_calls"])
+            parts = call["call_cost"].get("product_costs", [])
+            billed = [part["cost"] for part in parts if part["product"] == "sms_message"]
+            assert billed == ([0.8 * sent] if sent else [])
+        for body in bodies(120, "chat_analyzed"):
+            chat = body["chat"]
+            said = [m for m in chat["message_with_tool_calls"] if m["role"] in ("agent", "user")]
+            costs = {p["product"]: p["cost"] for p in chat["chat_cost"]["product_costs"]}
+            assert costs["gpt_4_1_text_testing"] == pytest.approx(0.2 * len(said))
+            assert ("sms_message" in costs) == (chat["chat_type"] == "sms_chat")
+            assert chat["chat_cost"]["combined_cost"] == pytest.approx(sum(costs.values()))
 
     def test_voice_is_billed_for_agent_speech(self):
         for call in final_calls(120):
@@ -403,7 +453,8 @@ class TestCalls:
                 duration_ms = call["duration_ms"]
                 assert call["end_timestamp"] - call["start_timestamp"] == duration_ms
                 assert call["call_cost"]["total_duration_seconds"] == -(-duration_ms // 1000)
-                assert 20_000 <= duration_ms <= 540_000
+                is_failed = call["disconnection_reason"] == "error_llm_websocket_open"
+                assert (4_000 if is_failed else 20_000) <= duration_ms <= 540_000
 
     def test_unconnected_calls_have_neither_times_nor_cost(self):
         for call in final_calls(120):

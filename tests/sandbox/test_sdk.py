@@ -11,6 +11,7 @@ from retell.types import PhoneCallResponse
 
 from receiver.sandbox.plans import BY_NAME, SCENARIOS
 from receiver.sandbox.server import Sandbox
+from schema.disconnection_reasons import REASONS
 from tests.support.webhooks import KEY
 
 SOLAR = "+12065550117"
@@ -47,6 +48,7 @@ def test_every_disconnection_reason_can_be_had():
     # Dialogues end so.
     assert today - numbered - named == {"user_hangup", "agent_hangup", "voicemail_reached"}
     assert numbered - today == REMOVED
+    assert {*REASONS} <= today | REMOVED
     with Sandbox(api_key=KEY, limits=None, concurrency=100) as box:
         for reason in numbered:
             httpx.post(
