@@ -12,6 +12,7 @@ _STATEMENT = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _HOUR = "local_hour(call_time(c))"
+_ALL_CALLS = "SELECT * FROM calls"
 
 # Columns that figures are grouped by. The others are summed, or their maximum is taken.
 _GROUPS = frozenset(
@@ -73,8 +74,7 @@ class Rollup:
     def create_hourly(self, hour_ms: int, *, rolled_up: bool) -> str:
         """The statement that makes the view of hours."""
         if not rolled_up:
-            columns = ", ".join(self.columns)
-            return f"CREATE VIEW {self.hourly} AS\n{self._counted}SELECT {columns} FROM counted"
+            return f"CREATE VIEW {self.hourly} AS\n{self.hours_of(_ALL_CALLS)}"
         return (
             f"CREATE VIEW {self.hourly} AS\nWITH remaining_calls AS ({remaining_calls(hour_ms)})\n"
             f"SELECT {', '.join(self.columns)} FROM rollup_{self.name}\nUNION ALL\n{self.figures}"
@@ -84,10 +84,7 @@ class Rollup:
         """The statement that makes the view of days: those that are rolled up, hours that are and
         whose day is not, and calls. A day that is not has several rows of a kind."""
         if not rolled_up:
-            return (
-                f"CREATE VIEW {self.daily} AS\n{self._counted}"
-                f"SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"
-            )
+            return f"CREATE VIEW {self.daily} AS\n{self.days_of(_ALL_CALLS)}"
         return f"""CREATE VIEW {self.daily} AS
 WITH
     remaining_calls AS ({remaining_calls(hour_ms)}),
@@ -100,11 +97,17 @@ FROM remaining_days gap CROSS JOIN rollup_{self.name} h WHERE h.hour BETWEEN gap
 UNION ALL
 SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
 
-    @property
-    def _counted(self) -> str:
-        """The figures of every call, whatever is rolled up."""
+    def hours_of(self, calls: str) -> str:
+        """The SELECT of what the view of hours has of calls, which are a SELECT too."""
+        return f"{self._counted(calls)}SELECT {', '.join(self.columns)} FROM counted"
+
+    def days_of(self, calls: str, day: str = "local_day(h.hour)") -> str:
+        """The SELECT of what the view of days has of calls; `day` is that of the hour `h.hour`."""
+        return f"{self._counted(calls)}SELECT {day} AS day, {self._rest} FROM counted h"
+
+    def _counted(self, calls: str) -> str:
         return (
-            "WITH remaining_calls AS (SELECT * FROM calls),\n"
+            f"WITH remaining_calls AS ({calls}),\n"
             f"counted ({', '.join(self.columns)}) AS (\n{self.figures}\n)\n"
         )
 
@@ -117,12 +120,9 @@ SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
 
     def of_calls(self, condition: str) -> str:
         """The SELECT of the figures of the calls `c` that meet a condition, without hour or day."""
-        figures = self.figures.replace(_HOUR, "CAST(0 AS BIGINT)")
-        return plain(
-            f"WITH remaining_calls AS (SELECT c.* FROM calls c WHERE {condition}),\n"
-            f"counted ({', '.join(self.columns)}) AS (\n{figures}\n)\n"
-            f"SELECT {self._rest} FROM counted"
-        )
+        counted = self._counted(f"SELECT c.* FROM calls c WHERE {condition}")
+        counted = counted.replace(_HOUR, "CAST(0 AS BIGINT)")
+        return plain(f"{counted}SELECT {self._rest} FROM counted")
 
     @property
     def of_the_day(self) -> str:

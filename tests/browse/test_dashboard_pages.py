@@ -340,11 +340,14 @@ def test_where_nothing_can_be_compared_it_says_so(get_new, store):
     assert "not yet known</span>" not in one
 
 
-def test_account_filter_shows_its_agents_alone(get_new, db, store):
+def test_account_filter_shows_its_calls_alone(get_new, db, store):
     for name in ("acme", "north"):
         db.execute("INSERT INTO account_keys VALUES (?, ?)", (name, name))
-    for n, name in enumerate(("acme", "acme", "north")):
-        event = simple(f"call_{n}", agent_id=f"agent_{name}", agent_name=name.title())
+    owners = ("acme", "acme", "north", "acme", "north", "north")
+    for n, name in enumerate(owners):
+        # The last three are of an agent of both.
+        agent = name if n < 3 else "both"
+        event = simple(f"call_{n}", agent_id=f"agent_{agent}", agent_name=agent.title())
         body = json.dumps(event).encode()
         store.add(
             receive(body, source="webhook", observed_at=START, received_at=START, key_id=name)
@@ -352,10 +355,11 @@ def test_account_filter_shows_its_agents_alone(get_new, db, store):
     page = get_new("/-/dashboards/volume?account=acme")
     assert ('value="acme"' in page.text, 'value="north"' in page.text) == (True, True)
     assert ('value="agent_acme"' in page.text, 'value="agent_north"' in page.text) == (True, False)
-    for account, calls in (("acme", 2), ("north", 1), ("", 3)):
+    for account, calls in (("acme", 3), ("north", 3), ("", 6)):
         page = get_new(f"/-/dashboards/volume?account={account}")
         rows = get_new(sources(page)[0].replace("_shape=objects", "_shape=array")).json()
         assert sum(row["calls"] for row in rows) == calls
+        assert f">{calls}</span>" in page.text
 
 
 def test_single_account_has_no_filter(get):

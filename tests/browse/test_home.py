@@ -4,18 +4,21 @@ import asyncio
 import html
 import json
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from random import Random
 
 import pytest
 
 from receiver import config
+from receiver.browse import access
+from receiver.browse.limits import Limits
 from receiver.browse.pages import DATABASE, Reader
 from receiver.browse.pages.home import home
 from receiver.store import migrate, open_store, receive, roll_up
 from receiver.store.connection import connect
 from schema.disconnection_reasons import REASONS
-from tests.support.browsing import browsing, session_of_admin
+from tests.support.browsing import HASH, browsing, session_of, session_of_admin
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -35,7 +38,7 @@ ENDS = (
 
 
 def made_up(count=900, days=60):
-    """Calls of two accounts and three agents over the days up to NOW."""
+    """Calls of two accounts over the days up to NOW: of an agent each, of one of both, of none."""
     random, calls = Random(3), []
     for n in range(count):
         at = NOW - random.randrange(days * DAY)
@@ -57,6 +60,8 @@ def made_up(count=900, days=60):
             "disconnection_reason": reason,
             "call_cost": {"combined_cost": random.randrange(1, 400) / 10},
         }
+        if n % 43 == 0:
+            del call["agent_id"], call["agent_name"]
         if is_connected and random.random() < 0.9:
             call["call_analysis"] = {
                 "call_successful": random.random() < (0.9 if at > NOW - 7 * DAY else 0.5),
@@ -64,6 +69,12 @@ def made_up(count=900, days=60):
             }
         calls.append((at, call))
     return calls
+
+
+def account_of(call):
+    own = {"agent_0": "north", "agent_2": "south"}
+    is_even = int(call["call_id"].removeprefix("call_")) % 2 == 0
+    return own.get(call.get("agent_id"), "north" if is_even else "south")
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +92,15 @@ def served(tmp_path_factory, calls):
     store = open_store(path)
     for at, call in calls:
         body = json.dumps({"event": "call_analyzed", "call": call}).encode()
-        # Agents 0 and 1 are of north.
-        key = "k1" if call["agent_id"] == "agent_2" else "k0"
+        key = {"north": "k0", "south": "k1"}[account_of(call)]
         store.add(receive(body, source="webhook", observed_at=at, received_at=at, key_id=key))
     for _ in roll_up(store, timezone="UTC", now_ms=NOW - 3 * DAY):
         pass
     store.close()
     settings = config.load({"RETELL_API_KEY": "key", "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"})
+    limited = access.User("reader", HASH, Limits(accounts=("north",)))
+    with access.edit(access.path_beside(path)) as known:
+        known.users["nora"] = limited
     with browsing(settings) as served:
         yield served
 
@@ -111,19 +124,19 @@ def shown(served, **args):
     return asyncio.run(content())
 
 
-def between(calls, since, until, agents=None):
+def between(calls, since, until, account=""):
     return [
         call for at, call in calls
-        if since <= at < until and (agents is None or call["agent_id"] in agents)
+        if since <= at < until and account in ("", account_of(call))
     ]  # fmt: skip
 
 
-def halves(calls, period, agents=None):
+def halves(calls, period, account=""):
     count = {"today": 1, "7-days": 7, "30-days": 30}[period]
     first = MIDNIGHT - (count - 1) * DAY
     return (
-        between(calls, first, MIDNIGHT + DAY, agents),
-        between(calls, first - count * DAY, NOW - count * DAY, agents),
+        between(calls, first, MIDNIGHT + DAY, account),
+        between(calls, first - count * DAY, NOW - count * DAY, account),
     )
 
 
@@ -162,8 +175,7 @@ def relative(now, before):
 @pytest.mark.parametrize("account", ["", "north"])
 @pytest.mark.parametrize("period", ["today", "7-days", "30-days"])
 def test_figures_equal_those_of_the_events(served, calls, period, account):
-    agents = {"agent_0", "agent_1"} if account else None
-    now, before = halves(calls, period, agents)
+    now, before = halves(calls, period, account)
     found = {f.name: f for f in shown(served, period=period, account=account).figures}
     minutes = [sum(c["duration_ms"] for c in half) / 60_000 for half in (now, before)]
     cents = [sum(c["call_cost"]["combined_cost"] for c in half) for half in (now, before)]
@@ -195,7 +207,7 @@ def test_agents_equal_those_of_the_events(served, calls):
     now, _ = halves(calls, "30-days")
     found = {row.name: [f.value for f in row.figures] for row in page.agents}
     for n in range(3):
-        own = [c for c in now if c["agent_id"] == f"agent_{n}"]
+        own = [c for c in now if c.get("agent_id") == f"agent_{n}"]
         successful = sum(judged(own))
         cents = sum(c["call_cost"]["combined_cost"] for c in own)
         seconds = sum(c["duration_ms"] for c in own) / len(connected(own)) / 1000
@@ -209,6 +221,31 @@ def test_agents_equal_those_of_the_events(served, calls):
         ]
     calls_of = [int(row.figures[0].value) for row in page.agents]
     assert calls_of == sorted(calls_of, reverse=True)
+
+
+def test_agents_of_two_accounts_are_counted_apart(served, calls):
+    for account in ("north", "south"):
+        now, _ = halves(calls, "30-days", account)
+        found = {
+            row.name: row.figures[0].value
+            for row in shown(served, period="30-days", account=account).agents
+        }
+        counts = Counter(call.get("agent_name", "No agent") for call in now)
+        assert found == {name: str(count) for name, count in counts.items()}
+        assert len(found) == 3
+
+
+def test_reader_limited_to_an_account_sees_its_figures(served):
+    def figures(session, query):
+        cookies = {"ds_actor": session}
+        text = asyncio.run(served.client.get(f"/?{query}", cookies=cookies)).text
+        found = re.findall(r"<dt>.*?</dd>", text, re.DOTALL)
+        return [re.sub(r"<[^>]+>|\s+", " ", tile) for tile in found if "answer" not in tile]
+
+    for period in ("7-days", "30-days"):
+        own = figures(session_of(served, "nora"), f"period={period}")
+        assert own == figures(session_of_admin(served), f"period={period}&account=north")
+        assert len(own) >= 6
 
 
 def test_failures_equal_those_of_the_events(served, calls):
@@ -228,15 +265,16 @@ def test_failures_equal_those_of_the_events(served, calls):
     assert sorted(found, reverse=True) == wanted[:6]
 
 
+@pytest.mark.parametrize("account", ["", "north"])
 @pytest.mark.parametrize("period", ["today", "7-days"])
-def test_bars_equal_those_of_the_events(served, calls, period):
-    page = shown(served, period=period)
+def test_bars_equal_those_of_the_events(served, calls, period, account):
+    page = shown(served, period=period, account=account)
     now, _ = halves(calls, period)
     width, count = (3_600_000, 24) if period == "today" else (DAY, 7)
     first = MIDNIGHT if period == "today" else MIDNIGHT - 6 * DAY
     assert len(page.steps) == count
     for n, step in enumerate(page.steps):
-        own = between(calls, first + n * width, first + (n + 1) * width)
+        own = between(calls, first + n * width, first + (n + 1) * width, account)
         counts = [len(own), len(connected(own)), sum(judged(own))]
         assert [int(x) for x in re.findall(r"(\d+) (?:calls|conn|succ)", step.title)] == counts
     highest = max(step.calls for step in page.steps)

@@ -8,7 +8,7 @@ FROM (
     FROM (
         SELECT h.agent_id, h.agent_version, max(h.agent_name) AS agent_name
         FROM daily_calls h
-        WHERE in_days(h) AND of_account(h) AND h.agent_id IS NOT NULL
+        WHERE in_days(h) AND h.agent_id IS NOT NULL
         GROUP BY h.agent_id, h.agent_version
     )
     GROUP BY agent_id

@@ -2,13 +2,13 @@
 
     in_days(h)      whether a row of a daily view is within the days
     in_hours(h)     whether a row of an hourly view is within the days
-    chosen(h)       whether a row matches the chosen account, agent, version and direction
-    of_account(h)   whether a row is of an agent of the chosen account
+    chosen(h)       whether a row matches the chosen agent, version and direction
     period(X)       the day X, or with many days the first day of its week or month
     local_ms(X)     X in milliseconds, shifted so that it reads as local time in UTC
     agent_label(a)  the name of an agent, with the end of its id if several have that name
 
-and those of schema/sql/macros.py. datasette-dashboards removes [[ ]] whose parameter has no value.
+and those of schema/sql/macros.py. With an account, the views have its calls alone.
+datasette-dashboards removes [[ ]] whose parameter has no value.
 """
 
 import re
@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 
+from schema.sql.accounts import AccountFigures, narrow
 from schema.sql.macros import plain
 from schema.sql.zones import Zone
 
-_OF_ACCOUNT = r"[[ AND \1.agent_id IN (SELECT c.agent_id FROM calls c WHERE c.account = :account)]]"
 _CHOSEN = (
     r"true[[ AND \1.agent_id = :agent]]"
     r"[[ AND \1.agent_version = CAST(:version AS INTEGER)]]"
     r"[[ AND coalesce(\1.direction, 'web') = :direction]]"
-    rf"{_OF_ACCOUNT}"
 )
 _LABEL = (
     r"iif(count(*) OVER (PARTITION BY \1.name) > 1, "
@@ -41,14 +40,15 @@ _PERIODS = {
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """The chosen days, both inclusive, in `timezone`. `since_ms` is the start of the first day,
-    `until_ms` the end of the last."""
+    """The chosen days, both inclusive, in `timezone`, and account. `since_ms` is the start of the
+    first day, `until_ms` the end of the last."""
 
     since: date
     until: date
     since_ms: int
     until_ms: int
     timezone: str = "UTC"
+    of_account: AccountFigures | None = None
 
     @property
     def step(self) -> str:
@@ -70,12 +70,11 @@ def expand(sql: str, days: Days) -> str:
         r"\bin_days\((\w+)\)": r"\1.day >= :since AND \1.day <= :until",
         r"\bin_hours\((\w+)\)": hours,
         r"\bchosen\((\w+)\)": _CHOSEN,
-        r"\bof_account\((\w+)\)": f"true{_OF_ACCOUNT}",
         r"\bperiod\(([\w.]+)\)": _PERIODS[days.step],
         r"\bagent_label\((\w+)\)": _LABEL,
     }.items():
         sql = re.sub(word, meaning, sql)
-    return plain(re.sub(r"\blocal_ms\(([\w.]+)\)", local_ms, sql))
+    return narrow(plain(re.sub(r"\blocal_ms\(([\w.]+)\)", local_ms, sql)), days.of_account)
 
 
 @cache

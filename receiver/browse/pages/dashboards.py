@@ -1,6 +1,7 @@
 """/-/dashboards: callhouse's dashboards, rendered by the view of datasette-dashboards."""
 
 import datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -16,6 +17,7 @@ from receiver.browse.pages.call_filters import PERIODS, period_days
 from receiver.browse.pages.dashboard_totals import fetch_totals
 from receiver.browse.pages.home import ACCOUNTS, FIRST_AND_LAST
 from receiver.browse.pages.month_cost import fetch_month_cost
+from receiver.browse.pages.sums import fetch_account
 from receiver.clock import midnight_ms, now_ms
 
 if TYPE_CHECKING:
@@ -60,6 +62,10 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         chosen["direction"] = ""
     if not (chosen["agent"] and chosen["version"].isdecimal()):
         chosen["version"] = ""
+    days = replace(
+        days,
+        of_account=await fetch_account(reader, chosen["account"], days.since_ms, days.until_ms),
+    )
     configured = configuration(name, reader.database, days) | {
         "filters": await _filters(reader, days, chosen, has_version=not is_comparison),
         "labels": LABELS,

@@ -28,7 +28,8 @@ from receiver.browse.pages.home_figures import (
 )
 from receiver.browse.pages.periods import DEFAULT, PERIODS, TITLES, Period, period_of
 from receiver.browse.pages.saved_views import ViewOnHome, fetch_view_on_home
-from receiver.browse.pages.sums import OF_ACCOUNT, Rows, fetch_groups, fetch_in_time, fetch_waits
+from receiver.browse.pages.sums import Rows, fetch_account, fetch_groups, fetch_in_time, fetch_waits
+from schema.sql.accounts import narrow
 from schema.sql.macros import plain
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ FROM (
     SELECT h.*, are_connected(h, r) AS connected
     FROM {view} h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
 ) h
-WHERE h.{at} >= :since AND h.{at} < :until AND {OF_ACCOUNT}
+WHERE h.{at} >= :since AND h.{at} < :until
 GROUP BY h.{at}
 """)
 
@@ -220,11 +221,12 @@ def _switches(
 
 
 async def _fetch_steps(reader: Reader, period: Period, account: str) -> Rows | None:
+    of_account = await fetch_account(reader, account, period.since, period.until)
     if period.is_day:
+        sql = _steps("hourly_calls", "hour")
         params: dict[str, Any] = {"since": period.since, "until": period.until}
-        return await fetch_in_time(
-            reader, _steps("hourly_calls", "hour"), params | {"account": account}
-        )
-    until = period.last + timedelta(days=1)
-    params = {"since": period.first.isoformat(), "until": until.isoformat(), "account": account}
-    return await fetch_in_time(reader, _steps("daily_calls", "day"), params)
+    else:
+        sql = _steps("daily_calls", "day")
+        until = period.last + timedelta(days=1)
+        params = {"since": period.first.isoformat(), "until": until.isoformat()}
+    return await fetch_in_time(reader, narrow(sql, of_account), params | {"account": account})

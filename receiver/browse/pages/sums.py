@@ -12,6 +12,7 @@ from receiver.browse.datasette_compat import QueryInterrupted
 from receiver.browse.formatting import local_day
 from receiver.browse.pages import Reader, fetch_rows, timezone
 from receiver.browse.pages.periods import Period
+from schema.sql.accounts import AGENTS_BY_ACCOUNT, AccountFigures, account_figures, narrow
 from schema.sql.macros import plain
 
 Rows = list[dict[str, Any]]
@@ -26,9 +27,6 @@ _CHOSEN = """
     AND (:version = '' OR {t}.agent_version = CAST(:version AS INTEGER))
     AND (:direction = '' OR coalesce({t}.direction, 'web') = :direction)
 """
-OF_ACCOUNT = (
-    "(:account = '' OR h.agent_id IN (SELECT c.agent_id FROM calls c WHERE c.account = :account))"
-)
 _IS_BETWEEN = """
     h.day >= :before_since AND h.day < :until AND NOT (h.day >= :before_until AND h.day < :since)
 """
@@ -88,7 +86,7 @@ SELECT
 FROM {view} h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
 WHERE h.{at} >= :before_since AND h.{at} < :until
     AND NOT (h.{at} >= :before_until AND h.{at} < :since)
-    AND {OF_ACCOUNT} {_CHOSEN.format(t="h")}
+    {_CHOSEN.format(t="h")}
 GROUP BY half, h.agent_id, reason, connected
 """)
 
@@ -100,12 +98,11 @@ SELECT
 FROM (
     SELECT h.day >= :since AS half, h.tool_calls, h.failed, h.said_no
     FROM daily_tools h
-    WHERE {_IS_BETWEEN} AND {OF_ACCOUNT} {_CHOSEN.format(t="h")}
+    WHERE {_IS_BETWEEN} {_CHOSEN.format(t="h")}
     UNION ALL
     SELECT 0, h.tool_calls, h.failed, h.said_no
     FROM hourly_tools h
-    WHERE h.hour >= :from AND h.hour + 3600000 <= :part_until
-        AND {OF_ACCOUNT} {_CHOSEN.format(t="h")}
+    WHERE h.hour >= :from AND h.hour + 3600000 <= :part_until {_CHOSEN.format(t="h")}
 )
 GROUP BY half
 """
@@ -145,21 +142,39 @@ async def fetch_in_time(reader: Reader, sql: str, params: Mapping[str, Any]) -> 
         return None
 
 
+async def fetch_account(
+    reader: Reader, account: str, since: int, until: int
+) -> AccountFigures | None:
+    """How to read the figures of an account from `since` until `until`; None for all accounts."""
+    if not account:
+        return None
+    zone = timezone(reader.datasette).key
+    rows = await fetch_in_time(reader, AGENTS_BY_ACCOUNT, {"since": since, "until": until})
+    if rows is None:
+        return AccountFigures((), True, zone, since, until)
+    pairs = ((row["account"], row["agent_id"]) for row in rows)
+    return account_figures(account, pairs, zone, span=(since, until))
+
+
 async def fetch_groups(reader: Reader, period: Period, chosen: Mapping[str, str]) -> Rows | None:
     """The rows by agent and reason; None after the time limit."""
     params = period.params | _filters(chosen)
+    of_account = await fetch_account(
+        reader, chosen.get("account", ""), period.before_since, period.until
+    )
     found = []
     start = period.before_since
     if not period.is_day:
         start = period.before_midnight
         of_days = _days(reader, period) | _filters(chosen)
-        found.append(fetch_in_time(reader, _of_rollups("daily_calls", "day"), of_days))
+        sql = narrow(_of_rollups("daily_calls", "day"), of_account)
+        found.append(fetch_in_time(reader, sql, of_days))
     if period.is_day or not period.is_whole:
         # The whole hours, and the calls of the rest.
         rest = start + (period.before_until - start) // _HOUR_MS * _HOUR_MS
         hours = {"before_since": start, "before_until": rest}
         hours |= {} if period.is_day else {"until": rest}
-        of_hours = _of_rollups("hourly_calls", "hour")
+        of_hours = narrow(_of_rollups("hourly_calls", "hour"), of_account)
         found.append(fetch_in_time(reader, of_hours, params | hours))
         part = {"from": rest, "until": period.before_until}
         found.append(fetch_in_time(reader, _OF_CALLS, params | part))
@@ -177,7 +192,10 @@ async def fetch_tools(
     if period.is_whole:
         part["part_until"] = period.before_midnight
     params = _days(reader, period) | _filters(chosen) | part
-    rows = await fetch_in_time(reader, _TOOLS, params)
+    of_account = await fetch_account(
+        reader, chosen.get("account", ""), period.before_since, period.until
+    )
+    rows = await fetch_in_time(reader, narrow(_TOOLS, of_account), params)
     return rows if rows is None else {row.pop("half"): row for row in rows}
 
 
