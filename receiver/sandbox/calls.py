@@ -248,18 +248,17 @@ def call_analysis(rng: Random, plan: Plan, slots: Slots) -> dict[str, Any]:
     }
 
 
-def second_opinion(analysis: dict[str, Any]) -> dict[str, Any]:
+def second_opinion(analysis: dict[str, Any], noun: str = "call") -> dict[str, Any]:
     """Return the analysis of a re-run, which differs from the first."""
     custom = analysis.get("custom_analysis_data", {})
     again = analysis | {
         "user_sentiment": "Positive",
-        "call_successful": not analysis["call_successful"],
+        f"{noun}_successful": not analysis[f"{noun}_successful"],
         "custom_analysis_data": custom | {"follow-up?": True},
     }
     # With basic_attributes_only there is no summary.
-    if "call_summary" in analysis:
-        summary = f"{analysis['call_summary']} The caller may be worth a follow-up."
-        again["call_summary"] = summary.lstrip()
+    if (name := f"{noun}_summary") in analysis:
+        again[name] = f"{analysis[name]} The caller may be worth a follow-up.".lstrip()
     return again
 
 

@@ -17,7 +17,7 @@ import httpx
 from receiver.errors import CallhouseError, Refusal
 from receiver.sandbox.companies import AgentVersion
 from receiver.sandbox.days import Event, webhook_body
-from receiver.sandbox.orders import InboundAnswer, InboundOrder
+from receiver.sandbox.orders import parse
 from receiver.sandbox.workspace import StoredCall, Workspace, changed
 from receiver.webhook.signature import sign
 
@@ -357,12 +357,12 @@ class Reporter:
         self.posts.add(sendings[0].event.entity_id, actions, at_once=True)
         return sum(1 if s.dropped else 1 + len(s.copies_ms) for s in sendings)
 
-    def ask(self, name: str, order: InboundOrder) -> tuple[AgentVersion, dict[str, Any]]:
+    def ask(self, name: str, order: Any) -> tuple[AgentVersion, dict[str, Any]]:
         """Ask the account's webhook about a call or chat from outside; return the agent that takes
         it, and its fields. An answer that cannot be used counts as empty, as does none. Raises
         Refusal 403 if neither the number nor the answer names an agent."""
         bound = self.workspace.bound_agents().get(order.to_number)
-        asked = order.model_dump(exclude={"content"})
+        asked = order.model_dump(include={"from_number", "to_number"})
         answer = None
         if bound is not None:
             asked |= {"agent_id": bound.settings["agent_id"], "agent_version": bound.version.number}
@@ -378,10 +378,13 @@ class Reporter:
             )
             answer = self.deliverer.ask(outgoing)
         try:
-            given = InboundAnswer.parse(answer[name] if isinstance(answer, dict) else {})
-            agent_id = given.override_agent_id or asked.get("agent_id", "")
-            agent = self.workspace.agent(agent_id, given.override_agent_version)
-            return agent, given.fields()
+            used = parse("inbound answer", answer[name] if isinstance(answer, dict) else {})
+            agent_id = used.override_agent_id or asked.get("agent_id", "")
+            agent = self.workspace.agent(agent_id, used.override_agent_version)
+            fields = used.model_dump(include={"metadata", "dynamic_variables"}, exclude_none=True)
+            if "dynamic_variables" in fields:
+                fields["retell_llm_dynamic_variables"] = fields.pop("dynamic_variables")
+            return agent, fields
         except (KeyError, Refusal):
             if bound is None:
                 raise Refusal(403, "Rejected: no agent takes it.") from None

@@ -1,35 +1,18 @@
-"""The operations of Retell's API on an account: one method for each route."""
+"""The operations of Retell's API on an account's calls and agents: one method for each route."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import Annotated, Any, Literal, TypeVar
-
-from pydantic import Field
+from typing import Any, ClassVar
 
 from receiver.errors import Refusal
 from receiver.sandbox.calls import second_opinion
 from receiver.sandbox.companies import Account, AgentVersion, read_data
 from receiver.sandbox.days import Event
 from receiver.sandbox.deliveries import Reporter
-from receiver.sandbox.lists import BooleanFilter, CallListOrder, StringFilter, meets, page
-from receiver.sandbox.orders import (
-    INVALID,
-    BatchOrder,
-    Body,
-    CallUpdate,
-    InboundOrder,
-    LiveFields,
-    LiveUpdate,
-    Order,
-    PhoneCallOrder,
-    RegisterOrder,
-    Storage,
-    TakeOver,
-    WebCallOrder,
-    changes,
-)
+from receiver.sandbox.lists import meets, page, plain_page
+from receiver.sandbox.orders import changes, next_ms, own_fields, parse
 from receiver.sandbox.plans import BY_NUMBER, Scenario
 from receiver.sandbox.recordings import file_of, is_expired, kind_of, signed
 from receiver.sandbox.wire import hex_digits, seconds
@@ -43,6 +26,7 @@ from receiver.sandbox.workspace import (
     stopped,
 )
 
+IDEMPOTENT_MS = 3_600_000
 _ANALYSIS_MS = 2_000
 _TOKEN_MS = 30_000
 _FIXED = read_data("data/calls.yaml")
@@ -50,17 +34,69 @@ _FIXED = read_data("data/calls.yaml")
 
 @dataclass(kw_only=True)
 class Operations:
-    """The calls of one account. Raises Refusal where Retell responds with an error."""
+    """What calls and chats have in common. Raises Refusal where Retell responds with an error."""
+
+    noun: ClassVar[str]
 
     seed: int
     account: Account
     workspace: Workspace
     reporter: Reporter
+    now_ms: Callable[[], int]
+    _created: int = 0
+
+    def stored(self, id: str) -> StoredCall:
+        """Return a call or chat. Raises Refusal 404."""
+        return self.workspace.get(id, f"{self.noun}_id")
+
+    def get(self, id: str) -> dict[str, Any]:
+        """Return the current object."""
+        return self.stored(id).call
+
+    def list_all(self, body: Any) -> dict[str, Any]:
+        """Return a page."""
+        order = parse(f"list-{self.noun}s", body)
+        return page(self.workspace.listed(f"{self.noun}_id"), order)
+
+    def update(self, id: str, body: Any) -> dict[str, Any]:
+        """Change fields."""
+        update = parse(f"update-{self.noun}", body)
+        with self.workspace.lock:
+            return self.workspace.change(id, changes(self.changeable(id), update))
+
+    def delete(self, id: str) -> None:
+        """Delete a call or chat."""
+        with self.workspace.lock:
+            self.workspace.remove(self.stored(id).id)
+
+    def rerun_analysis(self, id: str) -> dict[str, Any]:
+        """Analyse again, and report it."""
+        analysis = f"{self.noun}_analysis"
+        with self.workspace.lock:
+            if analysis not in self.changeable(id):
+                raise Refusal(400, f"{self.noun.title()} has not been analyzed yet.")
+            again = second_opinion(self.stored(id).call[analysis], self.noun)
+            entity = self.workspace.change(id, {analysis: again})
+            content = {self.noun: entity}
+            event = Event(self.now_ms() + _ANALYSIS_MS, f"{self.noun}_analyzed", id, content)
+            self.reporter.post(id, self.stored(id).course, [event])
+            return entity
+
+    def changeable(self, id: str) -> dict[str, Any]:
+        """Return an object that can be changed."""
+        return self.stored(id).call
+
+
+@dataclass(kw_only=True)
+class CallOperations(Operations):
+    """The calls of one account."""
+
+    noun = "call"
+
     scenario: Scenario | None
     concurrency: int
-    now_ms: Callable[[], int]
     exports: list[dict[str, Any]] = field(default_factory=list)
-    _created: int = 0
+    _placed: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
 
     def concurrency_now(self) -> dict[str, Any]:
         """Return how many calls the account may have at once, and has now."""
@@ -75,6 +111,10 @@ class Operations:
         """Return the workspace of the API key."""
         return {"org_id": self.account.organisation, **_FIXED["key"]}
 
+    def list_exports(self) -> dict[str, Any]:
+        """Return the exports that were requested."""
+        return {"items": self.exports, "has_more": False}
+
     def request_export(self, channel: str) -> None:
         """Request an export, of which no file is made."""
         id = f"export_{hex_digits(Random(f'{self.seed} export {len(self.exports)}'), 20)}"
@@ -83,84 +123,72 @@ class Operations:
 
     def create_phone_call(self, body: Any) -> dict[str, Any]:
         """Create a call; return it as registered."""
-        order = PhoneCallOrder.parse(body)
+        order = parse("create-phone-call", body)
         key, now_ms = order.idempotency_key, self.now_ms()
         # One at a time, so that two requests with one key never create two calls.
         with self.workspace.lock:
-            if key and (call := self.workspace.same_order(key, now_ms)):
-                return call
-            scenario = BY_NUMBER.get(order.to_number, self.scenario)
-            agent = self.workspace.agent_for(order.from_number, order)
-            given = {"direction": "outbound"} | _own(order)
-            call = self._create(Placing(given, agent, scenario, now_ms))
-            if key:
-                self.workspace.remember_order(key, now_ms, call)
+            placed_ms, call = self._placed.get(key, (0, {}))
+            if not call or now_ms - placed_ms >= IDEMPOTENT_MS:
+                agent = self.workspace.agent_for(order.from_number, order)
+                given = {"direction": "outbound"} | _given(order)
+                call = self._create(given, agent, order.to_number)
+                if key:
+                    self._placed[key] = now_ms, call
             return call
 
     def register_phone_call(self, body: Any) -> dict[str, Any]:
         """Register a call that the caller's own telephony dials at once; return it."""
-        order = RegisterOrder.parse(body)
+        order = parse("register-phone-call", body)
         agent = self.workspace.agent(order.agent_id, order.agent_version)
-        scenario = BY_NUMBER.get(order.to_number or "", self.scenario)
         given = {
-            "direction": order.direction,
+            "direction": order.direction or "inbound",
             "from_number": order.from_number or "anonymous",
             "to_number": order.to_number or agent.agent.number,
         }
-        with self.workspace.lock:
-            return self._create(Placing(given | _own(order), agent, scenario, self.now_ms()))
+        return self._create(given | _given(order), agent, order.to_number)
 
     def receive_call(self, body: Any) -> dict[str, Any]:
         """Let somebody call a number, whose webhook is asked first; return the call."""
-        order = InboundOrder.parse(body)
+        order = parse("inbound", body)
         agent, given = self.reporter.ask("call_inbound", order)
-        given |= order.model_dump(exclude={"content"}) | {"direction": "inbound"}
-        scenario = BY_NUMBER.get(order.from_number, self.scenario)
-        with self.workspace.lock:
-            return self._create(Placing(given, agent, scenario, self.now_ms()))
+        return self._create(
+            given | _given(order) | {"direction": "inbound"}, agent, order.from_number
+        )
 
     def create_batch_call(self, body: Any) -> dict[str, Any]:
         """Create the calls of a batch within its time windows, at any concurrency; return it."""
-        order = BatchOrder.parse(body)
+        order = parse("create-batch-call", body)
         with self.workspace.lock:
             self._created += 1
             batch_call_id = f"batch_call_{hex_digits(Random(f'{self.seed} {self._created}'), 20)}"
             at_ms = int(order.trigger_timestamp or self.now_ms())
             window = order.call_time_window
-            opens_ms = window.next_ms(at_ms) if window else at_ms
+            opens_ms = next_ms(window, at_ms) if window else at_ms
+            batch = {"batch_call_id": batch_call_id, "from_number": order.from_number}
             for task in order.tasks:
                 scenario = BY_NUMBER.get(task.to_number, self.scenario)
                 if scenario and scenario.refusal:
                     continue
                 agent = self.workspace.agent_for(order.from_number, task)
-                given = {
-                    "from_number": order.from_number,
-                    "direction": "outbound",
-                    "batch_call_id": batch_call_id,
-                } | _own(task)
+                given = {"direction": "outbound", **batch, **_given(task)}
                 begin = partial(self._begin, Placing(given, agent, scenario, opens_ms))
                 if self.reporter.lives.paced and opens_ms > self.now_ms():
                     self.reporter.lives.add(batch_call_id, [(opens_ms, begin)])
                 else:
                     begin()
-        batch = {
-            "batch_call_id": batch_call_id,
+        return {
+            **batch,
             "name": order.name or "Batch call",
-            "from_number": order.from_number,
             "scheduled_timestamp": at_ms,
             "total_task_count": len(order.tasks),
+            **order.model_dump(include={"call_time_window"}, exclude_none=True),
         }
-        return batch | (
-            {"call_time_window": window.model_dump(exclude_none=True)} if window else {}
-        )
 
     def create_web_call(self, body: Any) -> dict[str, Any]:
         """Create a web call that is joined at once; return it as registered."""
-        order = WebCallOrder.parse(body)
+        order = parse("create-web-call", body)
         agent = self.workspace.agent(order.agent_id, order.agent_version)
-        placing = Placing(_own(order), agent, self.scenario, self.now_ms(), web=True)
-        with self.workspace.lock:
-            return self._create(placing)
+        return self._create(_given(order), agent, "", web=True)
 
     def join_web_call(self, body: Any) -> dict[str, Any]:
         """Create a web call; return what a browser needs to join it (v3)."""
@@ -172,15 +200,14 @@ class Operations:
             **_FIXED["gateway"],
         }
 
-    def get_call(self, call_id: str) -> dict[str, Any]:
+    def get(self, id: str) -> dict[str, Any]:
         """Return the current call object, with fresh links."""
-        call = self.workspace.get(call_id).call
         now_ms = self.now_ms()
-        return signed(Random(f"{call_id} {now_ms}"), call, now_ms)
+        return signed(Random(f"{id} {now_ms}"), super().get(id), now_ms)
 
     def media(self, call_id: str, path: str, query: str) -> tuple[bytes, str]:
         """Return content and content type of the file that a call links to at this path."""
-        call = self.workspace.get(call_id).call
+        call = self.stored(call_id).call
         kind = kind_of(call, path)
         if kind is None:
             raise Refusal(404, NOT_FOUND)
@@ -188,32 +215,11 @@ class Operations:
             raise Refusal(403, "Access denied: the link has expired or is not signed.")
         return file_of(call, kind)
 
-    def list_calls(self, body: Any) -> dict[str, Any]:
-        """Return a page of calls."""
-        return page(self.workspace.listed(), CallListOrder.parse(body))
-
-    def update_call(self, call_id: str, body: Any) -> dict[str, Any]:
-        """Change fields of a call that is over."""
-        update = CallUpdate.parse(body)
-        with self.workspace.lock:
-            call = self._over(call_id)
-            return self.workspace.change(call_id, changes(call, update))
-
-    def _live(self, call_id: str) -> StoredCall:
-        stored = self.workspace.get(call_id)
-        if stored.call["call_status"] != "ongoing":
-            raise Refusal(400, "Call is not ongoing.")
-        return stored
-
-    def delete_call(self, call_id: str) -> None:
-        """Delete a call."""
-        self.workspace.remove(call_id)
-
     def stop_call(self, call_id: str, reason: str = "manual_stopped") -> None:
         """End a call now; its planned events are cancelled."""
         now_ms = self.now_ms()
         with self.workspace.lock:
-            stored = self.workspace.get(call_id)
+            stored = self.stored(call_id)
             status = stored.call["call_status"]
             if stored.life is None or status not in ("registered", "ongoing"):
                 raise Refusal(400, "Call is not ongoing.")
@@ -238,7 +244,7 @@ class Operations:
 
     def take_over(self, call_id: str, body: Any) -> dict[str, Any]:
         """Let a listener speak: the agent's part of the call ends as call_take_over."""
-        participant = TakeOver.parse(body).participant_id
+        participant = parse("take-over-live-call", body).participant_id
         if participant not in self._live(call_id).listeners:
             raise Refusal(400, "Participant is not listening to this call.")
         self.stop_call(call_id, "call_take_over")
@@ -246,10 +252,11 @@ class Operations:
 
     def update_live(self, call_id: str, body: Any) -> dict[str, Any]:
         """Change an ongoing call, and add context to its transcript."""
-        update = LiveUpdate.parse(body)
+        update = parse("update-live-call", body)
         with self.workspace.lock:
             stored = self._live(call_id)
-            changed = changes(stored.call, update.fields_to_override or LiveFields())
+            fields = update.fields_to_override
+            changed = changes(stored.call, fields) if fields else {}
             if update.call_control and update.call_control.additional_context:
                 start_ms = stored.call.get("start_timestamp", stored.created_ms)
                 at_ms = max(0, self.now_ms() - start_ms)
@@ -262,31 +269,30 @@ class Operations:
             self.workspace.change(call_id, changed)
         return {"success": True}
 
-    def rerun_analysis(self, call_id: str) -> dict[str, Any]:
-        """Analyse a call again and send call_analyzed."""
-        with self.workspace.lock:
-            call = self._over(call_id)
-            if "call_analysis" not in call:
-                raise Refusal(400, "Call has not been analyzed yet.")
-            analysis = second_opinion(call["call_analysis"])
-            call = self.workspace.change(call_id, {"call_analysis": analysis})
-            again = Event(self.now_ms() + _ANALYSIS_MS, "call_analyzed", call_id, {"call": call})
-            self.reporter.report(call_id, self.workspace.get(call_id).course, [again])
-            return call
-
-    def _over(self, call_id: str) -> dict[str, Any]:
-        call = self.workspace.get(call_id).call
+    def changeable(self, id: str) -> dict[str, Any]:
+        """Return a call that is over."""
+        call = super().changeable(id)
         if call["call_status"] in ("registered", "ongoing"):
             raise Refusal(400, "Call has not ended yet.")
         return call
 
-    def _create(self, placing: Placing) -> dict[str, Any]:
-        scenario = placing.scenario
+    def _live(self, call_id: str) -> StoredCall:
+        stored = self.stored(call_id)
+        if stored.call["call_status"] != "ongoing":
+            raise Refusal(400, "Call is not ongoing.")
+        return stored
+
+    def _create(
+        self, given: dict[str, Any], agent: AgentVersion, person: str | None, *, web: bool = False
+    ) -> dict[str, Any]:
+        """Create a call; the person's number may choose its scenario."""
+        scenario = BY_NUMBER.get(person or "", self.scenario)
         if scenario and scenario.refusal:
             raise Refusal(*scenario.refusal)
-        if self.workspace.live_calls() >= self.concurrency:
-            raise Refusal(429, "Concurrency limit reached, please retry when a call has ended.")
-        return self._begin(placing)
+        with self.workspace.lock:
+            if self.workspace.live_calls() >= self.concurrency:
+                raise Refusal(429, "Concurrency limit reached, please retry when a call has ended.")
+            return self._begin(Placing(given, agent, scenario, self.now_ms(), web))
 
     def _begin(self, placing: Placing) -> dict[str, Any]:
         with self.workspace.lock:
@@ -297,63 +303,13 @@ class Operations:
             return life.registered
 
 
-_COPIED = {
-    "from_number", "to_number", "metadata", "retell_llm_dynamic_variables", "custom_sip_headers"
-}  # fmt: skip
-
-
-def _own(order: Order) -> dict[str, Any]:
+def _given(order: Any) -> dict[str, Any]:
     """The fields that a call copies from its order."""
-    return order.model_dump(include=_COPIED, exclude_none=True)
+    return own_fields(order, "from_number", "to_number", "custom_sip_headers")
 
 
-T = TypeVar("T")
 # What an update cannot change.
 _KEPT = ("agent_id", "version", "is_published", "last_modification_timestamp")
-
-
-class AgentCriteria(Body):
-    """`filter_criteria` of list-agents: all must be met."""
-
-    channel: StringFilter | None = None
-    is_transfer_agent: BooleanFilter | None = None
-    query: str | None = None
-
-    def match(self, settings: Mapping[str, Any]) -> bool:
-        """Return whether an agent meets the criteria."""
-        asked = (self.query or "").lower()
-        return (
-            (self.channel is None or meets(self.channel, settings["channel"]))
-            and (self.is_transfer_agent is None or meets(self.is_transfer_agent, False))
-            and (asked in settings["agent_name"].lower() or asked in settings["agent_id"])
-        )
-
-
-class AgentListOrder(Body):
-    """The body of list-agents."""
-
-    filter_criteria: AgentCriteria = AgentCriteria()
-
-
-class PageOrder(Body):
-    """The query of the lists of agents and versions; its values are strings."""
-
-    limit: Annotated[int, Field(ge=1, le=1000, strict=False)] = 1000
-    pagination_key: str | None = None
-    sort_order: Literal["ascending", "descending"] = "descending"
-
-
-class WebhookSettings(Body):
-    """The settings of an agent that affect its webhooks."""
-
-    nullable = frozenset({"webhook_url", "webhook_events", "webhook_timeout_ms"})
-
-    agent_name: str = ""
-    webhook_url: str | None = None
-    webhook_events: list[str] | None = None
-    webhook_timeout_ms: int | None = None
-    data_storage_setting: Storage = "everything"
-    opt_in_signed_url: bool = False
 
 
 @dataclass
@@ -365,15 +321,15 @@ class AgentOperations:
 
     def list_agents(self, query: Mapping[str, str], body: Any) -> dict[str, Any]:
         """Return a page of agents, without their settings."""
-        criteria = AgentListOrder.parse(body).filter_criteria
+        criteria = parse("list-agents", body).filter_criteria
         latest = [versions[-1] for versions in self.workspace.agents.values()]
-        found = [agent for agent in latest if criteria.match(agent.settings)]
+        found = [agent for agent in latest if criteria is None or _meets(agent.settings, criteria)]
         found.sort(key=lambda agent: agent.settings["last_modification_timestamp"])
-        return _page(query, found, self._item)
+        return plain_page(query, found, self._item)
 
     def list_versions(self, agent_id: str, query: Mapping[str, str]) -> dict[str, Any]:
         """Return a page of the versions of an agent."""
-        return _page(query, self._versions(agent_id), _version_item)
+        return plain_page(query, self._versions(agent_id), _version_item)
 
     def get_agent(self, agent_id: str, query: Mapping[str, str]) -> dict[str, Any]:
         """Return a version with its settings, the latest by default."""
@@ -381,7 +337,7 @@ class AgentOperations:
 
     def update_agent(self, agent_id: str, query: Mapping[str, str], body: Any) -> dict[str, Any]:
         """Change settings of a version, the latest by default; null removes one."""
-        WebhookSettings.parse(body)
+        parse("update-agent", body)
         with self.workspace.lock:
             agent = self._version(agent_id, query)
             settings = agent.settings | {n: v for n, v in body.items() if n not in _KEPT}
@@ -416,21 +372,14 @@ class AgentOperations:
         }
 
 
+def _meets(settings: Mapping[str, Any], criteria: Any) -> bool:
+    asked = (criteria.query or "").lower()
+    return (
+        meets(criteria.channel, settings["channel"])
+        and meets(criteria.is_transfer_agent, False)
+        and (asked in settings["agent_name"].lower() or asked in settings["agent_id"])
+    )
+
+
 def _version_item(agent: AgentVersion) -> dict[str, Any]:
     return {name: agent.settings[name] for name in _KEPT if name != "agent_id"}
-
-
-def _page(
-    query: Mapping[str, str], oldest_first: Sequence[T], item: Callable[[T], dict[str, Any]]
-) -> dict[str, Any]:
-    order = PageOrder.parse(dict(query))
-    found = oldest_first if order.sort_order == "ascending" else oldest_first[::-1]
-    start = order.pagination_key or "0"
-    if not start.isdecimal():
-        raise Refusal(400, f"{INVALID} pagination_key is not valid")
-    end = int(start) + order.limit
-    answer: dict[str, Any] = {
-        "items": [item(one) for one in found[int(start) : end]],
-        "has_more": end < len(found),
-    }
-    return answer | ({"pagination_key": str(end)} if answer["has_more"] else {})

@@ -8,7 +8,7 @@ import hmac
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -25,7 +25,7 @@ from receiver.sandbox.chat_operations import ChatOperations
 from receiver.sandbox.companies import Account, read_data
 from receiver.sandbox.days import DAY_MS, stories
 from receiver.sandbox.deliveries import Deliverer, Delivery, Mischief, Reporter, Schedule
-from receiver.sandbox.operations import AgentOperations, Operations
+from receiver.sandbox.operations import AgentOperations, CallOperations
 from receiver.sandbox.orders import INVALID
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.wire import compact
@@ -33,8 +33,6 @@ from receiver.sandbox.workspace import StoredCall, Workspace
 
 _CREATE = "POST /v2/create-phone-call"
 _MEDIA = "/media/<call_id>/<path:name>"
-# Method, path, status, and the function that gets the id in the path.
-Route = tuple[str, str, int, Callable[[str], Any]]
 # Called for each response with method, path and status.
 Say = Callable[[str, str, int], None]
 
@@ -97,7 +95,7 @@ def _headers(name: str, limit: Limit, seen: deque[int], now_ms: int) -> dict[str
 
 
 def create_app(
-    operations: Operations,
+    operations: CallOperations,
     chats: ChatOperations,
     agents: AgentOperations,
     *,
@@ -108,9 +106,11 @@ def create_app(
 ) -> Flask:
     """Return the API of one account."""
     app = Flask("callhouse-sandbox", static_folder=None)
-    for method, path, status, answer in _routes(operations, chats, agents):
-        view = partial(_answer, answer, status)
-        app.add_url_rule(path, f"{method} {path}", view, methods=[method])
+    owners = {"calls": operations, "chats": chats, "agents": agents}
+    for owner, routes in read_data("data/routes.yaml").items():
+        for method, path, status, name, *takes in routes:
+            view = partial(_answer, getattr(owners[owner], name), status, takes)
+            app.add_url_rule(path, f"{method} {path}", view, methods=[method])
     # Without the key, as for everybody who has a link.
     app.add_url_rule(_MEDIA, _MEDIA, partial(_media, operations), methods=["GET"])
     _refusals(app)
@@ -149,47 +149,6 @@ def _limit_of(endpoint: str) -> str:
     return "list" if "/list-" in endpoint else "other"
 
 
-def _routes(calls: Operations, chats: ChatOperations, agents: AgentOperations) -> Iterator[Route]:
-    """Yield the routes; `id` is the call, chat or agent in the path."""
-    yield "POST", "/v2/create-phone-call", 201, lambda _: calls.create_phone_call(_body())
-    yield "POST", "/v2/create-web-call", 201, lambda _: calls.create_web_call(_body())
-    yield "POST", "/v3/create-web-call", 201, lambda _: calls.join_web_call(_body())
-    yield "GET", "/v2/get-call/<call_id>", 200, calls.get_call
-    yield "POST", "/v3/list-calls", 200, lambda _: calls.list_calls(_body())
-    yield "PATCH", "/v2/update-call/<call_id>", 200, lambda id: calls.update_call(id, _body())
-    yield "DELETE", "/v2/delete-call/<call_id>", 204, calls.delete_call
-    yield "POST", "/v2/stop-call/<call_id>", 204, calls.stop_call
-    yield "PUT", "/rerun-call-analysis/<call_id>", 200, calls.rerun_analysis
-    live = "/v2/update-live-call/<call_id>"
-    yield "PATCH", live, 200, lambda id: calls.update_live(id, _body())
-    yield "POST", "/v2/listen-live-call/<call_id>", 200, calls.listen_live
-    take_over = "/v2/take-over-live-call/<call_id>"
-    yield "POST", take_over, 200, lambda id: calls.take_over(id, _body())
-    yield "POST", "/v2/register-phone-call", 201, lambda _: calls.register_phone_call(_body())
-    yield "POST", "/sandbox/inbound-call", 201, lambda _: calls.receive_call(_body())
-    yield "POST", "/sandbox/inbound-chat", 201, lambda _: chats.receive_chat(_body())
-    yield "POST", "/create-batch-call", 201, lambda _: calls.create_batch_call(_body())
-    yield "GET", "/get-concurrency", 200, lambda _: calls.concurrency_now()
-    exports = "/v2/list-export-requests"
-    yield "GET", exports, 200, lambda _: {"items": calls.exports, "has_more": False}
-    yield "POST", "/create-chat", 201, lambda _: chats.create_chat(_body())
-    yield "POST", "/create-sms-chat", 201, lambda _: chats.create_sms_chat(_body())
-    yield "POST", "/create-chat-completion", 201, lambda _: chats.create_completion(_body())
-    yield "GET", "/get-chat/<chat_id>", 200, chats.get_chat
-    yield "POST", "/v3/list-chats", 200, lambda _: chats.list_chats(_body())
-    yield "PATCH", "/update-chat/<chat_id>", 200, lambda id: chats.update_chat(id, _body())
-    yield "PATCH", "/end-chat/<chat_id>", 204, chats.end_chat
-    yield "DELETE", "/delete-chat/<chat_id>", 204, chats.delete_chat
-    yield "PUT", "/rerun-chat-analysis/<chat_id>", 200, chats.rerun_analysis
-    yield "POST", "/v2/list-agents", 200, lambda _: agents.list_agents(_query(), _body())
-    versions, get = "/list-agent-versions/<agent_id>", "/get-agent/<agent_id>"
-    yield "GET", versions, 200, lambda id: agents.list_versions(id, _query())
-    yield "GET", get, 200, lambda id: agents.get_agent(id, _query())
-    yield "GET", "/get-api-key-info", 200, lambda _: calls.key_info()
-    update = "/update-agent/<agent_id>"
-    yield "PATCH", update, 200, lambda id: agents.update_agent(id, _query(), _body())
-
-
 def _refusals(app: Flask) -> None:
     @app.errorhandler(Refusal)
     def refuse(error: Refusal) -> Response:
@@ -212,16 +171,18 @@ def _body() -> Any:
     return body
 
 
-def _query() -> dict[str, str]:
-    return request.args.to_dict()
-
-
-def _answer(answer: Callable[[str], Any], status: int, **path: str) -> Response:
-    value = answer(next(iter(path.values()), ""))
+def _answer(operation: Callable[..., Any], status: int, takes: list[str], **path: str) -> Response:
+    """Call the operation of a route; `takes` are its arguments."""
+    given: dict[str, Callable[[], Any]] = {
+        "id": lambda: next(iter(path.values())),
+        "body": _body,
+        "query": request.args.to_dict,
+    }
+    value = operation(*(given[name]() for name in takes))
     return Response(status=204) if status == 204 else _json(value, status)
 
 
-def _media(operations: Operations, call_id: str, **_name: str) -> BaseResponse:
+def _media(operations: CallOperations, call_id: str, **_name: str) -> BaseResponse:
     """A file that a call links to, or the range of it that is asked for."""
     query = request.query_string.decode("ascii", "replace")
     content, content_type = operations.media(call_id, request.path, query)
@@ -301,7 +262,7 @@ class Sandbox:
         shared: dict[str, Any] = {"seed": seed, "account": account, "now_ms": now_ms}
         shared |= {"workspace": self._workspace, "reporter": self._reporter}
         preset = BY_NAME.get(scenario or "")
-        self._operations = Operations(**shared, scenario=preset, concurrency=concurrency)
+        self._operations = CallOperations(**shared, scenario=preset, concurrency=concurrency)
         app = create_app(
             self._operations,
             ChatOperations(**shared),
@@ -345,12 +306,12 @@ class Sandbox:
     @property
     def calls(self) -> dict[str, dict[str, Any]]:
         """Every current call object, by call_id."""
-        return self._workspace.objects()
+        return {stored.id: stored.call for stored in self._workspace.listed()}
 
     @property
     def chats(self) -> dict[str, dict[str, Any]]:
         """Every current chat object, by chat_id."""
-        return self._workspace.objects("chat_id")
+        return {stored.id: stored.call for stored in self._workspace.listed("chat_id")}
 
     @property
     def agents(self) -> list[str]:

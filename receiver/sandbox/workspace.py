@@ -16,8 +16,6 @@ from receiver.sandbox.calls import (
 )
 from receiver.sandbox.companies import Account, AgentVersion, account_agents
 from receiver.sandbox.days import FROM_THE_START, Event, call_events, twisted, with_updates
-from receiver.sandbox.lists import ListedCall, id_of
-from receiver.sandbox.orders import NumberOrder
 from receiver.sandbox.plans import Scenario, planned
 from receiver.sandbox.timeline import starts_at
 
@@ -126,7 +124,6 @@ def _words(given: dict[str, Any], number: str | None) -> dict[str, Any]:
 
 NOT_FOUND = "Not Found"
 ASSET_NOT_FOUND = "Cannot find requested asset under given api key."
-IDEMPOTENT_MS = 3_600_000
 _LIVE = ("registered", "ongoing")
 
 
@@ -145,6 +142,16 @@ class StoredCall:
     course: int = 0
     listeners: list[str] = field(default_factory=list)
 
+    @property
+    def id(self) -> str:
+        """Its call_id or chat_id."""
+        return str(self.call.get("call_id") or self.call["chat_id"])
+
+    @property
+    def position(self) -> tuple[int, str]:
+        """Its unique position in lists: its start, or without one its creation, and its id."""
+        return self.call.get("start_timestamp", self.created_ms), self.id
+
 
 class Workspace:
     """The calls, chats and agents of the account. `id` is a call_id or chat_id."""
@@ -153,19 +160,18 @@ class Workspace:
         self.lock = threading.RLock()
         self.agents: dict[str, list[AgentVersion]] = account_agents(account)
         self._calls: dict[str, StoredCall] = {}
-        self._idempotent: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def add(self, stored: StoredCall) -> None:
         """Add a call or chat."""
         with self.lock:
-            self._calls[id_of(stored.call)] = stored
+            self._calls[stored.id] = stored
 
     def find(self, id: str) -> StoredCall | None:
         """Return a call or chat, or None if there is none."""
         with self.lock:
             return self._calls.get(id)
 
-    def get(self, id: str, key: str = "call_id") -> StoredCall:
+    def get(self, id: str, key: str) -> StoredCall:
         """Return a call, or with `key` chat_id a chat. Raises Refusal 404."""
         stored = self.find(id)
         if stored is None or key not in stored.call:
@@ -182,46 +188,27 @@ class Workspace:
             stored.call = changed(call, stored.changes)
             return stored.call
 
-    def change(self, id: str, changes: dict[str, Any], key: str = "call_id") -> dict[str, Any]:
-        """Change fields of a call or chat permanently. Raises Refusal 404."""
+    def change(self, id: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Change fields of a call or chat permanently."""
         with self.lock:
-            stored = self.get(id, key)
+            stored = self._calls[id]
             stored.changes = stored.changes | changes
             stored.call = changed(stored.call, changes)
             return stored.call
 
-    def remove(self, id: str, key: str = "call_id") -> None:
-        """Delete a call or chat. Raises Refusal 404."""
+    def remove(self, id: str) -> None:
+        """Delete a call or chat."""
         with self.lock:
-            self.get(id, key)
             del self._calls[id]
 
-    def listed(self, key: str = "call_id") -> list[ListedCall]:
-        """Return all calls, or with `key` chat_id all chats, for a list."""
+    def listed(self, key: str = "call_id") -> list[StoredCall]:
+        """Return all calls, or with `key` chat_id all chats."""
         with self.lock:
-            found = [stored for stored in self._calls.values() if key in stored.call]
-            return [ListedCall(stored.call, stored.created_ms) for stored in found]
-
-    def objects(self, key: str = "call_id") -> dict[str, dict[str, Any]]:
-        """Return all current call objects, or with `key` chat_id chat objects."""
-        with self.lock:
-            return {id: stored.call for id, stored in self._calls.items() if key in stored.call}
+            return [stored for stored in self._calls.values() if key in stored.call]
 
     def live_calls(self) -> int:
         """Return how many calls are not over."""
-        with self.lock:
-            return sum(call["call_status"] in _LIVE for call in self.objects().values())
-
-    def same_order(self, key: str, now_ms: int) -> dict[str, Any] | None:
-        """Return the call that was created with this idempotency key within the hour."""
-        with self.lock:
-            created_ms, call = self._idempotent.get(key, (0, {}))
-            return call if call and now_ms - created_ms < IDEMPOTENT_MS else None
-
-    def remember_order(self, key: str, now_ms: int, call: dict[str, Any]) -> None:
-        """Store the idempotency key of a call."""
-        with self.lock:
-            self._idempotent[key] = (now_ms, call)
+        return sum(stored.call["call_status"] in _LIVE for stored in self.listed())
 
     def agent(self, agent_id: str, version: int | str | None = None) -> AgentVersion:
         """Return a version by number, tag, `latest` or `latest_published`; the latest without.
@@ -237,7 +224,7 @@ class Workspace:
         """Return the agent of each number, in its latest version."""
         return {versions[-1].agent.number: versions[-1] for versions in self.agents.values()}
 
-    def agent_for(self, number: str, order: NumberOrder) -> AgentVersion:
+    def agent_for(self, number: str, order: Any) -> AgentVersion:
         """Return the agent of an order: its own, or else the one bound to the number, or else the
         campaign's. Raises Refusal 422."""
         bound = self.bound_agents()

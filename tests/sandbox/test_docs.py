@@ -10,7 +10,7 @@ from receiver.cli import main
 from receiver.sandbox.chat_operations import ChatOperations
 from receiver.sandbox.companies import Account
 from receiver.sandbox.deliveries import Mischief
-from receiver.sandbox.operations import AgentOperations, Operations
+from receiver.sandbox.operations import AgentOperations, CallOperations
 from receiver.sandbox.orders import CUSTOM_ATTRIBUTES
 from receiver.sandbox.plans import SCENARIOS
 from receiver.sandbox.server import Sandbox, create_app
@@ -41,7 +41,7 @@ def test_every_mischief_is_an_option():
 
 def test_every_route_is_documented_and_no_other():
     workspace = Workspace(Account(Random(1)))
-    operations = Operations(
+    operations = CallOperations(
         seed=1,
         account=Account(Random(1)),
         workspace=workspace,

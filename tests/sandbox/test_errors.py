@@ -4,9 +4,9 @@ import httpx
 import pytest
 
 from receiver.errors import Refusal
+from receiver.sandbox.operations import IDEMPOTENT_MS
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import LIMITS, Limit, RateLimiter, Sandbox
-from receiver.sandbox.workspace import IDEMPOTENT_MS
 from tests.support.webhooks import KEY, NOW_MS
 
 SOLAR = "+12065550117"

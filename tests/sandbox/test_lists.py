@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver.errors import Refusal
-from receiver.sandbox.lists import CallListOrder, ListedCall, page
+from receiver.sandbox.lists import page
+from receiver.sandbox.orders import parse
+from receiver.sandbox.workspace import StoredCall
 
 TEXTS = st.sampled_from(["", "a", "b", "ab", "ba", "1", "2", "true"])
 NUMBERS = st.sampled_from([0, 1, 2, 1.5])
@@ -166,10 +168,10 @@ def expected(calls, criteria, order):
 
 def listed(calls, **body):
     listed = [
-        ListedCall({n: v for n, v in c.items() if n != "created_ms"}, c["created_ms"])
+        StoredCall({n: v for n, v in c.items() if n != "created_ms"}, c["created_ms"])
         for c in calls
     ]
-    return page(listed, CallListOrder.parse(body))
+    return page(listed, parse("list-calls", body))
 
 
 def ids(answer):
