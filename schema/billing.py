@@ -1,7 +1,7 @@
-"""A month's cost: statements whose cents add up, invoices compared with it, and its forecast.
+"""Statements of a month, their comparison with invoices, and the forecast of a month.
 
-Pure: sums come in, as `receiver/store/statements.py` reads them. Amounts are exact US cents
-(Decimal) until they are rounded here, once.
+Pure: `receiver/store/statements.py` reads the sums. Amounts are exact US cents (Decimal) until they
+are rounded here, once.
 """
 
 import csv
@@ -17,13 +17,14 @@ from typing import Any
 
 from schema.products import FAMILIES, OTHER, product_family
 
-# What a call's products leave of its cost.
+# The part of a call's cost that its products do not explain.
 NOT_ITEMIZED = "not itemized"
-# Sums of floats are rounded here before they are exact: their last digits depend on the order.
+# Sums of floats are rounded to so many digits before they become Decimal: their last digits depend
+# on the order of the addition.
 _SUM_DIGITS = Decimal("0.000001")
-# No bill reaches so much. An impossible amount counts as this, so that sums stay exact.
+# The largest amount. A larger one counts as this, so that sums stay exact.
 _MOST = Decimal(10) ** 15
-# A forecast looks back so far, and needs at least so many days.
+# Days that a forecast looks back, and the fewest days that it needs.
 FORECAST_DAYS, _LEAST_DAYS = 28, 7
 # Half the width of an 80 % interval, in standard deviations.
 _DEVIATIONS = 1.2816
@@ -37,7 +38,7 @@ def cents(value: float | None) -> Decimal:
 
 @dataclass(slots=True)
 class Sums:
-    """What the calls and chats of one group cost: exact cents, in all and by product."""
+    """The cost of the calls and chats of one group: exact cents, in total and by product."""
 
     name: str = ""
     calls: int = 0
@@ -52,12 +53,12 @@ class Sums:
         self.products[name] = self.products.get(name, Decimal(0)) + cents(amount)
 
     def families(self) -> dict[str, Decimal]:
-        """Cents by family; with what no product explains, they add up to `total`."""
+        """Cents by family, with the rest that no product explains. They add up to `total`."""
         found: dict[str, Decimal] = {}
         for product, amount in self.products.items():
             family = product_family(product) or OTHER
             found[family] = found.get(family, Decimal(0)) + amount
-        # Products of a call differ from its cost in the seventh digit.
+        # The products of a call add up to its cost except for the seventh digit.
         rest = self.total - sum(found.values())
         if abs(rest) >= Decimal("0.005"):
             found[NOT_ITEMIZED] = rest
@@ -66,7 +67,8 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A group on a statement: whole cents that add up. `price` is with the markup."""
+    """A line of a statement: a group's calls and chats, and whole cents that add up. `price` is
+    with the markup."""
 
     key: str
     name: str
@@ -108,7 +110,8 @@ class Statement:
 def allocate(amounts: Sequence[Decimal], total: int) -> list[int]:
     """Round amounts to whole numbers that add up to `total`, which is their sum rounded.
 
-    By the largest remainder: each is rounded down, and the ones that lost most get one more.
+    Largest remainder method: each amount is rounded down, and those with the largest remainders get
+    one more.
     """
     floors = [int(amount.to_integral_value(ROUND_FLOOR)) for amount in amounts]
     order = sorted(range(len(amounts)), key=lambda i: (floors[i] - amounts[i], i))
@@ -165,7 +168,7 @@ def _minutes(duration_ms: int) -> float:
 
 def _line(key: str, sums: Sums, total: int, price: int) -> Line:
     families = sums.families()
-    # The families of a group without any cost are empty, and nothing is to be allocated.
+    # A group without any cost has no families.
     amounts = allocate([*families.values()], total) if families else []
     return Line(
         key=key,
@@ -180,7 +183,7 @@ def _line(key: str, sums: Sums, total: int, price: int) -> Line:
 
 
 def corrections(closed: Mapping[str, Sums], now: Mapping[str, Sums]) -> list[Correction]:
-    """What a month's groups have now that differs from when it was closed, in whole cents."""
+    """The differences between a month's groups now and when it was closed, in whole cents."""
     found = []
     for key in sorted({*closed, *now}):
         before, after = closed.get(key, Sums()), now.get(key, Sums())
@@ -197,7 +200,7 @@ def corrections(closed: Mapping[str, Sums], now: Mapping[str, Sums]) -> list[Cor
 
 
 def dump(groups: Mapping[str, Sums], store_key: Callable[[str], str]) -> str:
-    """Sums as JSON, as a closed month is stored. `store_key` replaces each group's key."""
+    """Serialize sums as JSON, for a closed month. `store_key` replaces each group's key."""
     return json.dumps(
         {
             store_key(key): [
@@ -213,7 +216,7 @@ def dump(groups: Mapping[str, Sums], store_key: Callable[[str], str]) -> str:
 
 
 def load(stored: str, names: Mapping[str, tuple[str, str]]) -> dict[str, Sums]:
-    """The sums that `dump` wrote. `names` has the key and name of each stored key."""
+    """Deserialize the sums that `dump` wrote. `names` has the key and name of each stored key."""
     found = {}
     for stored_key, (calls, chats, duration_ms, total, products) in json.loads(stored).items():
         key, name = names.get(stored_key, (stored_key, ""))
@@ -222,10 +225,10 @@ def load(stored: str, names: Mapping[str, tuple[str, str]]) -> dict[str, Sums]:
     return found
 
 
-# Retell's models are priced for requests of so many tokens; more are a surcharge.
+# Retell's prices of models are for requests of so many tokens; longer ones have a surcharge.
 # Source: https://www.retellai.com/pricing
 _TOKENS_INCLUDED = 3_500
-# A part of the cost that is worth a sentence.
+# The smallest share of the cost that gets a sentence.
 _LARGE_SHARE = Decimal("0.25")
 
 
@@ -235,8 +238,7 @@ def explain_cost(
     """Why a call was expensive, in sentences, from its rows of calls, call_metrics and
     product_costs.
 
-    Only what explains a large part of the cost, or a difference between what was billed and what
-    happened.
+    Includes only large parts of the cost, and differences between billed and real time.
     """
     total = cents(call["combined_cost_cents"])
     if total <= 0:
@@ -274,7 +276,7 @@ def explain_cost(
 
 @dataclass(frozen=True, slots=True)
 class InvoiceLine:
-    """A product: whole cents here and on the invoice; None where one of them lacks it."""
+    """A product: whole cents stored and on the invoice; None if it is missing there."""
 
     product: str
     ours: int | None
@@ -282,7 +284,7 @@ class InvoiceLine:
 
     @property
     def verdict(self) -> str:
-        """agrees within a cent, differs, or who lacks it."""
+        """Whether both agree within a cent, differ, or one of them is missing."""
         if self.theirs is None:
             return "not on the invoice"
         if self.ours is None:
@@ -290,7 +292,7 @@ class InvoiceLine:
         return "agrees" if abs(self.ours - self.theirs) <= 1 else "differs"
 
 
-# Words in the heading of an invoice's column, the most telling first.
+# Words in the headings of an invoice's columns, the most specific first.
 _PRODUCT_HEADINGS = ("product", "item", "description", "name")
 _AMOUNT_HEADINGS = ("amount", "cost", "total", "price")
 _MONEY = re.compile(r"-?\d+(\.\d+)?")
@@ -333,7 +335,7 @@ def product_name(text: str) -> str:
 
 
 def reconcile(products: Mapping[str, Decimal], invoice: Mapping[str, Decimal]) -> list[InvoiceLine]:
-    """A line for each product of either, the largest amount first."""
+    """One line per product of either side, the largest amount first."""
     ours: dict[str, Decimal] = {}
     for product, amount in products.items():
         name = product_name(product)
@@ -354,7 +356,7 @@ def reconcile(products: Mapping[str, Decimal], invoice: Mapping[str, Decimal]) -
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a month will have cost, in cents: the expected sum, and its 80 % interval."""
+    """The forecast cost of a month, in cents, with its 80 % interval."""
 
     expected: float
     low: float
@@ -362,17 +364,17 @@ class Forecast:
 
 
 def forecast(days: Mapping[date, float], today: date) -> Forecast | None:
-    """What the month of `today` will have cost, by cents of each day; days without calls may be
-    missing.
+    """Forecast the cost of the month of `today` from the cents of each day; days without calls may
+    be missing.
 
-    Each day that is left costs what its weekday cost lately. None with fewer than 7 days before
-    today.
+    Each remaining day is expected to cost the recent average of its weekday. None with fewer than 7
+    days before today.
     """
     lately = _lately(days, today)
     if len(lately) < _LEAST_DAYS:
         return None
     usual = _by_weekday(days, lately)
-    # With a single week, no weekday can be compared with itself.
+    # A single week has only one day of each weekday, so it has no deviation.
     if len(lately) > len(usual):
         fitted, parameters = usual, len(usual)
     else:
@@ -381,7 +383,7 @@ def forecast(days: Mapping[date, float], today: date) -> Forecast | None:
     variance = sum(squares) / (len(lately) - parameters)
     left = _days_left(today)
     done = sum(cost for day, cost in days.items() if _is_month(day, today) and day < today)
-    # Today is not over: it costs at least what it has cost.
+    # Today is not over: it costs at least its cost so far.
     rest = max(days.get(today, 0.0), usual[today.weekday()])
     rest += sum(usual[day.weekday()] for day in left)
     count = len(left) + 1
@@ -391,8 +393,8 @@ def forecast(days: Mapping[date, float], today: date) -> Forecast | None:
 
 
 def day_reached(days: Mapping[date, float], today: date, limit: float) -> date | None:
-    """On which day the month of `today` will have cost `limit`, if each day costs what its weekday
-    cost lately; None if not within the month, or not known."""
+    """The day on which the cost of the month of `today` is expected to reach `limit`; None if that
+    is not within the month, or not known."""
     lately = _lately(days, today)
     cost = sum(cents for day, cents in days.items() if _is_month(day, today) and day <= today)
     if cost >= limit:
@@ -411,14 +413,14 @@ def day_reached(days: Mapping[date, float], today: date, limit: float) -> date |
 
 
 def _lately(days: Mapping[date, float], today: date) -> list[date]:
-    """The days before today that forecasts look at."""
+    """The days before today that a forecast uses."""
     known = [day for day in days if day < today]
     since = max(min(known, default=today), today - timedelta(days=FORECAST_DAYS))
     return [since + timedelta(days=n) for n in range((today - since).days)]
 
 
 def _by_weekday(days: Mapping[date, float], lately: Sequence[date]) -> dict[int, float]:
-    """What a day of each weekday cost on average."""
+    """The average cost of each weekday."""
     found: dict[int, list[float]] = {}
     for day in lately:
         found.setdefault(day.weekday(), []).append(days.get(day, 0.0))
@@ -426,7 +428,7 @@ def _by_weekday(days: Mapping[date, float], lately: Sequence[date]) -> dict[int,
 
 
 def _days_left(today: date) -> list[date]:
-    """The days of the month after today."""
+    """The days of the month that come after today."""
     found, day = [], today + timedelta(days=1)
     while _is_month(day, today):
         found.append(day)

@@ -1,9 +1,9 @@
-"""One chat -> rows of chats and chat_messages: the same treatment, from always the whole fold."""
+"""One chat -> its rows. Unlike a call, a chat is always projected as a whole."""
 
 from collections.abc import Iterable
 
 from schema import drift
-from schema.events import Fields, values
+from schema.events import RawFields, values
 from schema.merge import began_at
 from schema.models import Chat, Entry
 from schema.rows import Rows, Stamp
@@ -31,10 +31,12 @@ _MESSAGE_COLUMNS = {
 }  # fmt: skip
 
 
-def project_chat(chat_id: str, fields: Fields, stamp: Stamp, envelope: Iterable[str] = ()) -> Rows:
+def project_chat(
+    chat_id: str, fields: RawFields, stamp: Stamp, envelope: Iterable[str] = ()
+) -> Rows:
     """The rows of a whole chat, every table named. `envelope` are the keys beside it."""
-    said = values(fields)
-    chat = Chat.model_validate(said)
+    decoded = values(fields)
+    chat = Chat.model_validate(decoded)
     messages = [
         _message(chat_id, track, position, entry)
         for track, field in _TRACKS.items()
@@ -42,10 +44,12 @@ def project_chat(chat_id: str, fields: Fields, stamp: Stamp, envelope: Iterable[
         if entry is not None
     ]
     unknown = drift.in_chat(chat, chat.model_extra) + drift.in_envelope(envelope)
-    unknown += drift.in_times(said, chat)
+    unknown += drift.in_times(decoded, chat)
     for track, field in _TRACKS.items():
-        unknown += drift.in_entries(track, said.get(field))
-        for entry, message in zip(said.get(field) or (), getattr(chat, field) or (), strict=False):
+        unknown += drift.in_entries(track, decoded.get(field))
+        for entry, message in zip(
+            decoded.get(field) or (), getattr(chat, field) or (), strict=False
+        ):
             if message is not None:
                 unknown += drift.in_times(entry, message)
     seen_at = began_at(chat.start_timestamp, stamp.observed_at)

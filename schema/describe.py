@@ -28,8 +28,8 @@ _DESCRIPTION = (
     "for their calls or pays for them. Begin with call_log; needs_attention lists what is wrong."
 )
 
-# Facets are on columns that an index of calls answers, or on small views: others would hold a page
-# up. Sorting is open on what can be sorted by its value in reasonable time.
+# Facets are on columns with an index of calls, or on small views: others would be slow. Columns can
+# be sorted if that takes reasonable time.
 _PRESENTATION: dict[str, dict[str, Any]] = {
     "call_log": {
         "facets": ["agent", "outcome", "direction", "account"],
@@ -46,7 +46,7 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
             "started_at_ms",
         ],
     },
-    # These come in their order as they are; sorting would read them from end to end.
+    # These are sorted already; another order would read all of them.
     "timeline": {"sortable_columns": []},
     "words": {"sortable_columns": []},
     "daily_summary": {"size": 31, "sortable_columns": []},
@@ -60,7 +60,7 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
         "size": 50,
         "sortable_columns": ["cost_dollars", "duration_seconds", "billed_seconds", "started_at_ms"],
     },
-    # Each facet would add up every hour once more.
+    # Each facet would compute the sums of every hour again.
     "latency_by_agent": {"sort_desc": "calls"},
     "disconnections": {"sort_desc": "calls", "facets": ["category"]},
     "needs_attention": {"sort_desc": "since", "facets": ["what"]},
@@ -78,16 +78,16 @@ _PRESENTATION: dict[str, dict[str, Any]] = {
     "coverage": {"sort_desc": "day", "facets": ["agent_name"]},
     "syncs": {"sort_desc": "started_at"},
 }
-# The hourly views show these, and what is not added up yet.
+# The hourly views show these, and the hours that are not rolled up yet.
 _PRESENTATION |= {table.name: {"hidden": True} for table in ROLLUP_TABLES}
 
 
 def metadata() -> dict[str, Any]:
-    """Metadata for Datasette 0.65: nothing without a login, a sentence on every column."""
+    """Metadata for Datasette 0.65: access only with a login, and a description of every column."""
     return {
         "title": _TITLE,
         "description": _DESCRIPTION,
-        # Nobody without a login; what a login sees is for the plugin to say.
+        # Nobody without a login. The plugin decides what each role sees.
         "allow": {"id": "*"},
         "databases": {"retell": {"tables": _views() | _tables() | _plumbing()}},
     }
@@ -137,7 +137,7 @@ be stored without its call. `syncs`, `coverage`, `saved_views`, `statements`, `a
 `retell_alerts` and the rollups are not about single calls.
 """
 
-# Columns to join by that are no foreign keys: parent, its side, the child's side, child, column.
+# Columns to join by that are not foreign keys: parent, its side, the child's side, child, column.
 _JOINS = (
     ("disconnection_reasons", "|o", "o{", "calls", "disconnection_reason"),
     ("calls", "|o", "o|", "upstream_calls", "call_id"),

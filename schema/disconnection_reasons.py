@@ -1,4 +1,5 @@
-"""What each disconnection reason of every era means. An open list: unknown ones are added later."""
+"""The category and description of each disconnection reason that Retell has documented. Unknown
+reasons are added to the table as they arrive."""
 
 UNKNOWN = ("unknown", "Not known to this version.")
 

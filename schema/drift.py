@@ -1,11 +1,10 @@
-"""What a call or chat carries that this version does not know: keys, roles, products, enum values,
-and times that are none.
+"""Find the unknown parts of a call or chat: keys, roles, products, enum values and invalid times.
 
-Nothing of it is lost (unknown keys stay in `extra` and in the raw body, unknown values in their
-columns), but whoever asks the tables should know that Retell now says more than they were made for.
-Found where an object becomes rows, so that it is a function of the observations like every row.
-Known is what the models name, and what Retell documents or once sent without a home in them.
-Source: https://docs.retellai.com/api-references/get-call, and its older versions.
+Nothing unknown is lost: keys stay in `extra` and in the raw body, values in their columns. The
+table `unknowns` shows that Retell now sends more than the tables were designed for. Its rows are a
+function of the observations, like all rows. Known is what the models name, and what Retell
+documents or once sent that has no column. Source:
+https://docs.retellai.com/api-references/get-call, and its older versions.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -34,12 +33,13 @@ Unknown = tuple[str, str, str]
 # A row of unknowns or chat_unknowns: the id, then an Unknown, then when the call was.
 Row = tuple[Any, ...]
 
-# Where an unknown stands, besides the fields of a call: beside the call in its event, in no field.
+# Places of an unknown that are not fields of a call: beside the call in its event, or at its top
+# level.
 ENVELOPE, CALL, CHAT = "envelope", "call", "chat"
 
-# Names come from outside and are part of a key.
+# Names come from the sender and are part of a key.
 _MAX_NAME = 200
-# More of one list say nothing new.
+# Unknowns of one list; more would not add information.
 _MAX_IN_LIST = 1000
 
 _ENVELOPE_KEYS = {
@@ -86,7 +86,7 @@ TOOL_TYPES = frozenset(
     }
 )  # fmt: skip
 TRANSITION_TYPES = frozenset({"global", "global_go_back", "interrupt_go_back", "normal"})
-# Fields whose column is null where their value is no time of the years 1 to 9999.
+# Fields whose column is null unless their value is a time of the years 1 to 9999.
 TIMES = (
     "start_timestamp", "end_timestamp", "transfer_end_timestamp", "duration_ms",
     "created_timestamp",
@@ -127,10 +127,10 @@ def in_call(columns: Mapping[str, Any], extra: Mapping[str, Any] | None) -> list
 
 
 def in_times(fields: Mapping[str, Any], read: BaseModel) -> list[Unknown]:
-    """Numbers that are no time in milliseconds, such as microseconds in their place.
+    """Numbers that are not a time in milliseconds, such as microseconds.
 
-    `read` is what was understood of `fields`. All of one field have one name, so that each call
-    with such a time is an example of the same unknown.
+    `read` is the model of `fields`. Each field has a single unknown, so that all calls with such a
+    time are examples of it.
     """
     return [
         (name, "time", "unusable")
@@ -140,7 +140,7 @@ def in_times(fields: Mapping[str, Any], read: BaseModel) -> list[Unknown]:
 
 
 def in_parts(call: Call) -> list[Unknown]:
-    """Keys and values of the parts of a call that are no lists of entries."""
+    """Keys and values of the parts of a call that are not lists of entries."""
     found: list[Unknown] = []
     if analysis := call.call_analysis:
         found += _extra("call_analysis", analysis)
@@ -159,7 +159,7 @@ def in_parts(call: Call) -> list[Unknown]:
 
 
 def in_chat(chat: Chat, extra: Mapping[str, Any] | None) -> list[Unknown]:
-    """Keys and values of a chat, but for its lists of messages."""
+    """Keys and values of a chat, except its lists of messages."""
     found = _unknown_keys(CHAT, extra, Chat.model_fields) if extra else []
     for column, known in CHAT_VALUES.items():
         found += _unknown_value(CHAT, column, getattr(chat, column), known)
@@ -170,14 +170,14 @@ def in_chat(chat: Chat, extra: Mapping[str, Any] | None) -> list[Unknown]:
 
 
 def in_entries(track: str, entries: Any) -> list[Unknown]:
-    """Roles, keys and values of a list of transcript entries or messages, as it came."""
+    """Roles, keys and values of a decoded list of transcript entries or messages."""
     found: list[Unknown] = []
     for entry in entries if isinstance(entries, list) else ():
         if len(found) > _MAX_IN_LIST:
             break
         if not isinstance(entry, dict):
             continue
-        # Nearly everything is known, and found to be so without a call.
+        # Nearly all keys are known: one set operation is faster than a call.
         if not _ENTRY_KEYS.issuperset(entry):
             found += _unknown_keys(track, entry, _ENTRY_KEYS)
         role, words, metadata = entry.get("role"), entry.get("words"), entry.get("metadata")
@@ -187,7 +187,7 @@ def in_entries(track: str, entries: Any) -> list[Unknown]:
                     found += _unknown_value(track, what, str(value), known)
         if isinstance(metadata, dict) and not _METADATA_KEYS.issuperset(metadata):
             found += _unknown_keys(track, metadata, _METADATA_KEYS, what="metadata key")
-        # A call is mostly words, all of one shape: the first of each utterance stands for them.
+        # The words of an utterance all have the same keys, so the first one is enough.
         first = words[0] if isinstance(words, list) and words else None
         if isinstance(first, dict) and not _WORD_KEYS.issuperset(first):
             found += _unknown_keys(track, first, _WORD_KEYS, what="word key")
@@ -207,7 +207,7 @@ def _cost(place: str, cost: CallCost | None) -> list[Unknown]:
 
 
 def _sentiment(place: str, value: str | None) -> list[Unknown]:
-    # Retell's spelling of the words drifts; that says nothing new.
+    # Retell's upper and lower case varies; that is not an unknown.
     if value is None or value.strip().lower() in SENTIMENTS:
         return []
     return [(place, "user_sentiment", value)]

@@ -1,7 +1,7 @@
-"""Bytes -> event: what it is about, which call or chat it carries, what is wrong with it.
+"""Bytes -> event.
 
-Nothing here refuses: a body that cannot be understood becomes an event with a `problem`, because
-signed bytes are kept whatever they say.
+A body that cannot be parsed becomes an event with a `problem` instead of an error, because every
+signed body is stored.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ from pydantic_core import from_json
 
 from schema.models import Call, Chat
 
-# Names -> values as the bytes that spell them in JSON: most of them are never read, because another
-# observation has the last word or has said the same.
-Fields = Mapping[str, bytes]
+# Field names -> JSON bytes. Most are never decoded, because a higher observation overrides them or
+# has the same bytes.
+RawFields = Mapping[str, bytes]
 
-# pydantic-core's parser stops at this depth; the slow path keeps to the same limit. What is deeper
-# than the interpreter's stack, some 900 levels, is not even scanned.
+# The limit of pydantic-core's parser, which the slow path applies too. A body deeper than the
+# interpreter's stack, about 900 levels, is not scanned at all.
 MAX_DEPTH = 200
 
-# Envelope keys under which Retell puts the object an event is about. `data` is the twin of `call`
-# in events of 2024.
+# Envelope keys of the object that an event is about. Events of 2024 have the call under both `call`
+# and `data`.
 PAYLOADS = {
     "call": ("call", "call_id"),
     "data": ("call", "call_id"),
@@ -56,10 +56,11 @@ EVENTS = {
     "alert_triggered": "alert",
 }
 
-# Text that a database column cannot hold: NUL and lone surrogates, in valid UTF-8 always escaped.
+# Text that a database column cannot store: NUL and lone surrogates. In valid UTF-8, JSON always
+# escapes them.
 _UNSTORABLE_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
-# Every escape, so that an escaped backslash is not taken for the beginning of another.
-# Those that are no surrogate are passed over at once, however many there are.
+# Matches every escape, so that an escaped backslash is not taken for the beginning of another.
+# Several that are not surrogates are one match.
 _ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
     rb"|(?P<unstorable>\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2}))"
@@ -68,24 +69,24 @@ _ESCAPE = re.compile(
 )
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
-# Limits of what reaches the tables, so that any body is stored in bounded time. A real call of two
-# hours has some 3,000 entries, 60,000 words and 250,000 values in each copy of its transcript. What
-# is beyond stays in the raw body, and `problem` says that it does.
+# Limits of what is projected, so that any body is stored in bounded time. A real call of two hours
+# has about 3,000 entries, 60,000 words and 250,000 values in each copy of its transcript. The rest
+# stays in the raw body, and `problem` says so.
 
-# Of a whole body. Beyond it, the body is kept and not read.
+# Per body. A larger one is stored and not decoded.
 MAX_VALUES = 2_000_000
-# Of one entry of a list: its words, mostly. Beyond it, the entry has no row.
+# Per entry of a list, mostly its words. A larger entry has no row.
 MAX_ENTRY_VALUES = 100_000
-# Entries of one list, and keys of one object; what comes first is taken.
+# Entries of one list, and keys of one object. The first ones are projected.
 MAX_ENTRIES = 10_000
 MAX_KEYS = 5_000
-# How deep objects within objects are looked into: call_analysis.custom_analysis_data.
+# The depth to which nested objects are limited: call_analysis.custom_analysis_data.
 _DEPTH = 2
 
-# How the problem of a body begins of which something is left out of the tables.
+# The beginning of the problem of a body that is not completely in the tables.
 CUT = "not all of it is in the tables: "
 
-# Keys of an event, a call and a chat that are never left out.
+# Keys that are always projected, whatever the number of keys.
 KNOWN = (
     {"event", "event_timestamp", "call", "data", "chat", "call_inbound", "chat_inbound", "alert"}
     | Call.model_fields.keys()
@@ -97,19 +98,19 @@ _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One body, understood as far as it can be.
+    """A parsed body.
 
-    `fields` are the payload's top-level keys that say something (null says nothing); `envelope`
-    holds what the body says beside its payload. `problem` is None, or why the body is quarantined,
-    or what the tables lack of it because of a limit.
+    `fields` are the payload's top-level keys except those with null; `envelope` are the keys beside
+    the payload. `problem` is None, or why the body is quarantined, or what is not in the tables
+    because of a limit.
     """
 
     body_sha256: str
     entity_type: str
     entity_id: str
     event: str | None
-    fields: Fields
-    envelope: Fields
+    fields: RawFields
+    envelope: RawFields
     problem: str | None
 
     @property
@@ -119,28 +120,28 @@ class Event:
 
 
 def parse(body: bytes, *, source: str = "webhook", verbatim: bool = False) -> Event:
-    """Understand a body: an envelope, or from the API a bare call or chat object. Of what the
-    tables cannot take, `problem` tells that it is left out.
+    """Parse a body: an envelope, or from the API a bare call or chat object.
 
-    `verbatim` keeps text that no column can hold; else it becomes U+FFFD.
+    `verbatim` keeps text that no column can store and applies no limits; otherwise such text
+    becomes U+FFFD.
     """
     sha256 = hashlib.sha256(body).hexdigest()
-    # Commas within text count too, which real calls allow.
+    # Commas within text are counted too; real calls are far below the limit.
     if not verbatim and len(body) > MAX_VALUES and _values(body) > MAX_VALUES:
         return _quarantined(sha256, f"more than {MAX_VALUES:,} values")
     try:
-        # The scanner passes over the text in strings.
+        # The scanner does not validate the text in strings.
         body.decode("utf-8")
         cut: list[str] = []
-        said = _scan(body, None) if verbatim else _scan(_storable_json(body), cut)
-        # Only where nobody else could have sent it: a custom function may be given a call_id.
-        if source == "api" and "event" not in said:
-            event = _understand_object(sha256, said)
+        envelope = _scan(body, None) if verbatim else _scan(_storable_json(body), cut)
+        # Only from the API: a request of a custom function may have a call_id too.
+        if source == "api" and "event" not in envelope:
+            event = _parse_object(sha256, envelope)
         else:
-            event = _understand(sha256, said, None if verbatim else cut)
+            event = _parse_envelope(sha256, envelope, None if verbatim else cut)
         if verbatim:
             return event
-        # Most fields are too short for that, and not looked at.
+        # Shorter fields cannot reach a limit.
         long = {k: within(v, cut) for k, v in event.fields.items() if len(v) > MAX_KEYS}
         if not cut:
             return event
@@ -152,45 +153,45 @@ def parse(body: bytes, *, source: str = "webhook", verbatim: bool = False) -> Ev
         return _quarantined(sha256, f"not usable JSON: {_reason(error)}")
 
 
-def _understand_object(sha256: str, said: Fields) -> Event:
+def _parse_object(sha256: str, payload: RawFields) -> Event:
     for entity_type in ("call", "chat"):
-        entity_id = value(said.get(f"{entity_type}_id"))
+        entity_id = value(payload.get(f"{entity_type}_id"))
         if isinstance(entity_id, str) and entity_id:
-            fields = {k: v for k, v in said.items() if v != b"null"}
+            fields = {k: v for k, v in payload.items() if v != b"null"}
             return Event(sha256, entity_type, _storable(entity_id), None, fields, {}, None)
     return _quarantined(sha256, "no call_id")
 
 
-def value(spelled: bytes | None) -> Any:
-    """What a field says, the last of duplicate keys winning.
+def value(raw: bytes | None) -> Any:
+    """Decode a field; the last of duplicate keys wins.
 
-    None for what no column holds: nesting deeper than MAX_DEPTH, numbers of thousands of digits.
+    None for what no column can store: too deep nesting, and numbers of thousands of digits.
     """
-    if spelled is None:
+    if raw is None:
         return None
     try:
-        return from_json(spelled, allow_inf_nan=False)
+        return from_json(raw, allow_inf_nan=False)
     except ValueError:
         pass
     try:
-        # The fast parser refuses numbers beyond a float's range, and lone surrogates.
-        read = json.loads(spelled)
-        _refuse_depth(read)
+        # The fast parser rejects numbers beyond a float's range, and lone surrogates.
+        decoded = json.loads(raw)
+        _refuse_depth(decoded)
     except (ValueError, RecursionError):
         return None
-    return read
+    return decoded
 
 
-def values(fields: Fields) -> dict[str, Any]:
-    """What fields say."""
-    return {name: value(spelled) for name, spelled in fields.items()}
+def values(fields: RawFields) -> dict[str, Any]:
+    """Decode fields."""
+    return {name: value(raw) for name, raw in fields.items()}
 
 
-def _understand(sha256: str, said: Fields, cut: list[str] | None) -> Event:
-    key = next((k for k in PAYLOADS if said.get(k, b"").startswith(b"{")), None)
+def _parse_envelope(sha256: str, envelope: RawFields, cut: list[str] | None) -> Event:
+    key = next((k for k in PAYLOADS if envelope.get(k, b"").startswith(b"{")), None)
     entity_type, id_key = PAYLOADS.get(key or "", ("unknown", ""))
-    payload = _scan(said[key], cut) if key else {}
-    entity_id, event = value(payload.get(id_key)) if id_key else None, value(said.get("event"))
+    payload = _scan(envelope[key], cut) if key else {}
+    entity_id, event = value(payload.get(id_key)) if id_key else None, value(envelope.get("event"))
     if not isinstance(entity_id, str) or not entity_id:
         entity_id = None
     problem = None
@@ -199,8 +200,8 @@ def _understand(sha256: str, said: Fields, cut: list[str] | None) -> Event:
     elif key is None and event in EVENTS:
         problem = f"no {EVENTS[event]} object"
     elif key is None:
-        # An event of tomorrow without a payload known today is data for later, not a fault; nor
-        # does its name make it a call.
+        # A new event with an unknown payload is not a problem: it is stored for later. Its name
+        # does not make it a call.
         entity_type = _storable(event) if event not in _ENTITY_TYPES else entity_type
     elif entity_id is None and entity_type in {"call", "chat"}:
         problem = f"no {id_key}"
@@ -210,7 +211,7 @@ def _understand(sha256: str, said: Fields, cut: list[str] | None) -> Event:
         entity_id=_storable(entity_id) if entity_id else f"sha:{sha256}",
         event=_storable(event) if event else None,
         fields={k: v for k, v in payload.items() if v != b"null"},
-        envelope={k: v for k, v in said.items() if k not in {"event", key, "event_timestamp"}},
+        envelope={k: v for k, v in envelope.items() if k not in {"event", key, "event_timestamp"}},
         problem=problem,
     )
 
@@ -220,7 +221,7 @@ def _quarantined(sha256: str, problem: str) -> Event:
 
 
 def _reason(error: Exception) -> str:
-    """Say where parsing stopped without repeating what stands there."""
+    """Where parsing stopped, without the content there."""
     if isinstance(error, RecursionError):
         return "nested too deep"
     if isinstance(error, UnicodeDecodeError):
@@ -228,26 +229,26 @@ def _reason(error: Exception) -> str:
     return re.sub(r"[^\x20-\x7e]", "?", str(error))[:80]
 
 
-def _scan(body: bytes, cut: list[str] | None) -> Fields:
-    """The keys of a JSON object and how their values are spelled, the last of duplicates.
+def _scan(body: bytes, cut: list[str] | None) -> RawFields:
+    """The keys of a JSON object and the bytes of their values; of duplicate keys the last one.
 
-    Keys beyond the limit are left out and noted in `cut`, if that is a list.
-    Strict: raises ValueError for anything that is not JSON, deep inside too.
+    Keys beyond the limit are left out and added to `cut`, if that is a list. Strict: raises
+    ValueError for anything that is not JSON, deep inside too.
     """
     try:
         return object_within(body, cut)
     except msgspec.DecodeError as error:
         if isinstance(error, msgspec.ValidationError) or not _UNSTORABLE_ESCAPE.search(body):
             raise
-    # It refuses lone surrogates, which JavaScript writes when it cuts a string inside an emoji;
-    # they must be all that is wrong.
+    # It rejects lone surrogates, which JavaScript writes when it cuts a string inside an emoji.
+    # Nothing else may be invalid.
     _OBJECT.decode(_storable_json(body))
     return _scan_cut(body.decode())
 
 
-def _scan_cut(text: str) -> Fields:
-    """As `_scan`, of an object that is sound but for lone surrogates."""
-    # Numbers stay text: whether they can be held is not asked here.
+def _scan_cut(text: str) -> RawFields:
+    """Like `_scan`, for an object that is valid except for lone surrogates."""
+    # Numbers are not converted: they may be too large.
     decoder = json.JSONDecoder(parse_int=str, parse_float=str)
     fields, at = {}, _token(text, text.index("{") + 1)
     while text[at] != "}":
@@ -260,7 +261,7 @@ def _scan_cut(text: str) -> Fields:
 
 
 def _token(text: str, at: int) -> int:
-    """Where the next name or value begins, or the object ends."""
+    """The index at which the next name or value begins, or the object ends."""
     while text[at] in " \t\r\n:,":
         at += 1
     return at
@@ -297,60 +298,58 @@ def is_usable(problem: str | None) -> bool:
 
 
 def object_within(
-    spelled: bytes, cut: list[str] | None, *, known: Collection[str] = KNOWN
+    raw: bytes, cut: list[str] | None, *, known: Collection[str] = KNOWN
 ) -> dict[str, bytes]:
-    """An object's first keys, and those of `known` wherever they stand, as they are spelled.
+    """An object's first keys and all keys of `known`, with the bytes of their values.
 
-    What was left out is added to `cut`; without it, nothing is. Raises msgspec.DecodeError.
+    Keys that are left out are added to `cut`; without it, none is. Raises msgspec.DecodeError.
     """
-    said = _OBJECT.decode(spelled)
-    if cut is not None and len(said) > MAX_KEYS:
+    fields = _OBJECT.decode(raw)
+    if cut is not None and len(fields) > MAX_KEYS:
         cut.append(f"an object has more than {MAX_KEYS:,} keys")
-        names = [*islice(said, MAX_KEYS), *(n for n in known if n in said)]
-        said = {name: said[name] for name in names}
-    return {name: bytes(value) for name, value in said.items()}
+        names = [*islice(fields, MAX_KEYS), *(n for n in known if n in fields)]
+        fields = {name: fields[name] for name in names}
+    return {name: bytes(value) for name, value in fields.items()}
 
 
-def within(spelled: bytes, cut: list[str], *, depth: int = _DEPTH) -> bytes:
-    """A value in JSON with no more keys and entries than the tables take.
+def within(raw: bytes, cut: list[str], *, depth: int = _DEPTH) -> bytes:
+    """A JSON value with no more keys and entries than the limits allow.
 
-    What was left out is added to `cut`.
+    What is left out is added to `cut`.
     """
-    # What is shorter, or has fewer commas, cannot have so many.
-    if len(spelled) < 2 * MAX_KEYS or (
-        len(spelled) < MAX_ENTRY_VALUES and spelled.count(b",") < MAX_KEYS
-    ):
-        return spelled
-    if spelled.startswith(b"["):
-        return _list_within(spelled, cut)
-    if spelled.startswith(b"{") and depth:
-        return _object_within(spelled, cut, depth)
-    return spelled
+    # A shorter value, or one with fewer commas, cannot reach a limit.
+    if len(raw) < 2 * MAX_KEYS or (len(raw) < MAX_ENTRY_VALUES and raw.count(b",") < MAX_KEYS):
+        return raw
+    if raw.startswith(b"["):
+        return _list_within(raw, cut)
+    if raw.startswith(b"{") and depth:
+        return _object_within(raw, cut, depth)
+    return raw
 
 
-def _list_within(spelled: bytes, cut: list[str]) -> bytes:
-    found = [bytes(entry) for entry in _LIST.decode(spelled)[: MAX_ENTRIES + 1]]
+def _list_within(raw: bytes, cut: list[str]) -> bytes:
+    found = [bytes(entry) for entry in _LIST.decode(raw)[: MAX_ENTRIES + 1]]
     entries = [b"null" if _values(e) > MAX_ENTRY_VALUES else e for e in found[:MAX_ENTRIES]]
     if len(found) > MAX_ENTRIES:
         cut.append(f"a list has more than {MAX_ENTRIES:,} entries")
     elif entries == found:
-        return spelled
+        return raw
     if entries != found[:MAX_ENTRIES]:
         cut.append(f"an entry has more than {MAX_ENTRY_VALUES:,} values")
     return b"[" + b",".join(entries) + b"]"
 
 
-def _object_within(spelled: bytes, cut: list[str], depth: int) -> bytes:
+def _object_within(raw: bytes, cut: list[str], depth: int) -> bytes:
     before = len(cut)
-    taken = {
+    limited = {
         name: within(value, cut, depth=depth - 1)
-        for name, value in object_within(spelled, cut, known=()).items()
+        for name, value in object_within(raw, cut, known=()).items()
     }
     if len(cut) == before:
-        return spelled
-    said = (msgspec.json.encode(name) + b":" + value for name, value in taken.items())
-    return b"{" + b",".join(said) + b"}"
+        return raw
+    members = (msgspec.json.encode(name) + b":" + value for name, value in limited.items())
+    return b"{" + b",".join(members) + b"}"
 
 
-def _values(spelled: bytes) -> int:
-    return spelled.count(b",") + spelled.count(b"{") + spelled.count(b"[")
+def _values(raw: bytes) -> int:
+    return raw.count(b",") + raw.count(b"{") + raw.count(b"[")

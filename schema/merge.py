@@ -1,16 +1,16 @@
 """A set of observations -> one call.
 
-State is a grow-only set of observations; what is stored of a call is a pure function of that set,
-so that any order of arrival and any number of deliveries end in the same tables. Per top-level
-field, the value of the highest observation that carries it wins, whole. Absent and null say
-nothing.
+The state is a grow-only set of observations, and the rows of a call are a pure function of that
+set: any order of arrival and any number of deliveries end in the same tables. For each top-level
+field, the value of the highest observation that has it wins, as a whole. Absent and null values are
+ignored.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schema.events import Event, Fields, value
+from schema.events import Event, RawFields, value
 
 TERMINAL_STATUSES = frozenset({"ended", "not_connected", "error"})
 
@@ -27,9 +27,9 @@ _EVENT_LEVELS = {
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One thing that was once said about an entity; `observed_at` in milliseconds.
+    """One distinct body about an entity; `observed_at` in milliseconds.
 
-    `event` is None for a body that is not at hand: compacted, erased, or not read.
+    `event` is None if the body is compacted, erased or not loaded.
     """
 
     level: int
@@ -45,8 +45,8 @@ class Observation:
         return (self.level, self.observed_at, self.source, self.body_sha256)
 
     @property
-    def fields(self) -> Fields:
-        """What it carries."""
+    def fields(self) -> RawFields:
+        """Its fields; empty if its body is not loaded."""
         return self.event.fields if self.event else {}
 
     @property
@@ -64,7 +64,7 @@ def is_over(status: Any, end_timestamp: object, disconnection_reason: object) ->
     )
 
 
-def fields_are_over(fields: Fields) -> bool:
+def fields_are_over(fields: RawFields) -> bool:
     """Whether a call or chat with these fields is over."""
     return is_over(
         value(fields.get("call_status", fields.get("chat_status"))),
@@ -80,9 +80,9 @@ def began_at(start_timestamp: int | None, observed_at: int | None) -> int | None
 
 
 def level(event: Event, *, source: str) -> int:
-    """How much of its life an observation has seen: 0 registered, 1 going on, 2 ended, 3 analysed.
+    """The stage of the call or chat: 0 registered, 1 ongoing, 2 ended, 3 analysed.
 
-    The highest that the event's name or the object's content speaks for.
+    The higher of what the event's name and the object's content say.
     """
     fields, name = event.fields, event.event or ""
     status = value(fields.get("call_status", fields.get("chat_status")))
@@ -95,7 +95,7 @@ def level(event: Event, *, source: str) -> int:
 
 
 def fold(observations: Iterable[Observation]) -> dict[str, bytes]:
-    """Merge what the observations carry: per field, the highest one's value, never mixed."""
+    """Merge observations: each field has the value of the highest observation that has it."""
     merged: dict[str, bytes] = {}
     for observation in sorted(observations, key=lambda o: o.rank):
         merged |= observation.fields
@@ -103,20 +103,20 @@ def fold(observations: Iterable[Observation]) -> dict[str, bytes]:
 
 
 def retired(candidate: Observation, higher: Iterable[Observation]) -> bool:
-    """Whether `candidate`'s body may be dropped: every field it carries is carried by an
-    observation of a strictly higher level.
+    """Whether `candidate`'s body may be deleted: an observation of a strictly higher level has each
+    of its fields.
 
-    A later duplicate can move an observation within its level, never across. A body whose envelope
-    says more than its payload (a transfer's destination) is kept.
+    A later duplicate can move an observation within its level, but not to another. A body with more
+    keys in its envelope (a transfer's destination) is kept.
     """
     if candidate.event is None or candidate.event.envelope or candidate.is_transfer:
         return False
-    carried = {name for o in higher if o.level > candidate.level for name in o.fields}
-    return candidate.fields.keys() <= carried
+    fields = {name for o in higher if o.level > candidate.level for name in o.fields}
+    return candidate.fields.keys() <= fields
 
 
 def compactable(observations: Sequence[Observation]) -> list[Observation]:
-    """The observations whose bodies the others make superfluous."""
-    # One observation of each level and set of fields stands for all that carry the same.
+    """The observations whose bodies may be deleted."""
+    # One observation per level and set of fields is enough.
     carriers = {(o.level, frozenset(o.fields)): o for o in observations}
     return [o for o in observations if retired(o, carriers.values())]

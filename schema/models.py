@@ -1,7 +1,7 @@
 """Lenient models of Retell's call, chat and alert objects and their parts.
 
-Every field may be missing, unknown keys are kept, enums are open text, and an ill-typed value reads
-as None instead of failing its object: the raw body keeps the truth. Field names are the vendor's
+Every field may be missing, unknown keys are kept, enums are open text, and an ill-typed value
+becomes None instead of an error: the raw body has the original. Field names are the vendor's
 (https://docs.retellai.com/api-references/get-call), old ones included.
 """
 
@@ -25,11 +25,11 @@ class _NoneOnError:
         return core_schema.with_default_schema(handler(source), default=None, on_error="default")
 
 
-# PHP re-serialises an empty object as an empty list.
+# PHP serializes an empty object as an empty list.
 _PhpObject = BeforeValidator(lambda value: {} if value == [] else value)
 
 Text = Annotated[str | None, _NoneOnError]
-# STRICT integer columns hold 64 bits; larger numbers are kept in the raw body only.
+# STRICT integer columns have 64 bits; larger numbers are in the raw body only.
 Integer = Annotated[Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None, _NoneOnError]
 # Milliseconds since the epoch, in the years 1 to 9999. Microseconds in their place are far beyond.
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
@@ -37,7 +37,8 @@ Timestamp = Annotated[Annotated[int, Field(ge=_FIRST_MS, le=_LAST_MS)] | None, _
 _LONGEST_MS = _LAST_MS - _FIRST_MS
 Duration = Annotated[Annotated[int, Field(ge=-_LONGEST_MS, le=_LONGEST_MS)] | None, _NoneOnError]
 Real = Annotated[Annotated[float, Field(allow_inf_nan=False)] | None, _NoneOnError]
-# A time from the call's start; what is beyond cannot be one, and its milliseconds need 64 bits.
+# Seconds from the call's start. Larger numbers cannot be a time, and their milliseconds would not
+# fit 64 bits.
 Seconds = Annotated[
     Annotated[float, Field(gt=-1e12, lt=1e12, allow_inf_nan=False)] | None, _NoneOnError
 ]
@@ -52,7 +53,7 @@ class Part(BaseModel):
 
 
 class Entry(Part):
-    """One entry of a transcript or message list, of any role. `words` stay opaque."""
+    """One entry of a transcript or message list, of any role. `words` are not validated."""
 
     role: Text = None
     content: Any = None
@@ -163,10 +164,10 @@ class Call(Part):
     telephony_identifier: Annotated[Telephony | None, _NoneOnError] = None
     batch_call_id: Text = None
     call_analysis: Annotated[CallAnalysis | None, _PhpObject, _NoneOnError] = None
-    # Lets a holder into a web call: it stays in the raw body and reaches no column.
+    # It lets anybody join a web call, so it is in the raw body only and in no column.
     access_token: Any = None
 
-    # Lists stay as they came until they become rows: a call's words are most of its bytes.
+    # Lists are not validated: a call's words are most of its bytes.
     transcript: Text = None
     transcript_object: Any = None
     transcript_with_tool_calls: Any = None

@@ -1,22 +1,22 @@
-"""What of every column a person may see who must see no personal data.
+"""What the role `masked` sees of each column.
 
-A column is shown unchanged only if its table in schema/tables.py lists it as open; for the others,
-PERSONAL says what is shown instead. A column that is listed nowhere reads as NULL, and a test asks
-for a decision.
+A column is shown unchanged only if its table in schema/tables.py lists it as open; PERSONAL has
+what is shown of the others. A column that is listed nowhere reads as NULL, and a test asks for a
+decision.
 """
 
 from schema.tables import ROLLUP_TABLES, TABLES, WORK_TABLES, Table
 
-# Ids, times, amounts, and words that Retell or whoever builds the agents chose. Nothing that a
-# caller said, was called or was reached by. Rollups are sums over calls, and names of agents, tools
-# and nodes.
+# Open are ids, times, amounts, and names chosen by Retell or by those who build the agents; never a
+# caller's words, name or number. Rollups are sums over calls, with names of agents, tools and
+# nodes.
 OPEN = {table.name: frozenset(table.open.split()) for table in (*TABLES, *WORK_TABLES)} | {
     table.name: frozenset(table.names) for table in ROLLUP_TABLES
 }
 
 
 def _number(column: str) -> str:
-    """The last two digits of a phone number; nothing of a SIP address or another word."""
+    """The last two digits of a phone number; null for a SIP address or other text."""
     return (
         f"CASE WHEN {column} = 'anonymous' THEN {column} "
         f"WHEN length({column}) > 6 AND ltrim({column}, '+0123456789') = '' "
@@ -29,17 +29,17 @@ def _scrubbed(column: str, otherwise: str = "NULL") -> str:
     return f"CASE WHEN track GLOB 'scrubbed_*' THEN {column} ELSE {otherwise} END"
 
 
-# Whether a tool achieved what it was called for, without what it answered.
+# Whether a tool succeeded, without its result.
 _SUCCESS = (
     "CASE WHEN result IS NULL THEN NULL "
     "WHEN json_valid(result) AND json_type(result, '$.success') IN ('true', 'false') "
     """THEN '{"success": ' || json_type(result, '$.success') || '}' ELSE '{}' END"""
 )
 
-# A score is one of the answers that a question allows.
+# A score is one of the answers that its question allows.
 _SHOWN_ANNOTATION = "CASE WHEN kind IN ('verdict', 'assignee', 'score', 'usage') THEN value END"
 
-# What Retell calls a thing, but no value that it gave one.
+# Names that Retell gives, but not values.
 _NAME_OF_UNKNOWN = "CASE WHEN what IN ('key', 'role', 'product', 'component') THEN name END"
 
 _REPLACED = {
@@ -68,7 +68,7 @@ _REPLACED = {
     "unknowns": {"name": _NAME_OF_UNKNOWN},
     "chat_unknowns": {"name": _NAME_OF_UNKNOWN},
 }
-# Table -> column -> what is shown instead, as SQL over a row of the table.
+# Table -> column -> the SQL expression that is shown instead.
 PERSONAL = {
     table.name: dict.fromkeys(table.hidden.split(), "NULL") | _REPLACED.get(table.name, {})
     for table in (*TABLES, *WORK_TABLES)

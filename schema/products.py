@@ -1,8 +1,8 @@
 """What Retell bills for, by family.
 
-Names of products are an open list: the name of a new model or voice tells its family. The names
-were seen in bills and rate cards of 2024 to 2026. The patterns are those of SQL's LIKE, so that
-Python and the views have one list.
+Names of products are an open list: the name of a new model or voice contains its family. The names
+are from bills and price lists of 2024 to 2026. The patterns are those of SQL's LIKE, so that Python
+and the views share one list.
 """
 
 import re
@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 OTHER = "other"
 
-# Family -> the names in it, `%` standing for any text. The first that matches counts: `model`
-# is last, because other products have a model in their name.
+# Family -> the names in it, `%` standing for any text. The first match counts: `model` is last,
+# because other products have a model in their name.
 _PATTERNS = {
     "surcharge": ("%_surcharge",),
     "analysis": ("post_call_analysis%", "%_text_testing"),

@@ -1,9 +1,9 @@
-"""What stays of a call or chat after a part of it was erased.
+"""Retention scopes: which rows of a call or chat are kept after a part of it was erased.
 
-A tombstone in the table erasures has a scope. It applies after the fold, for ever: `kept` is the
-one rule for rows, whether they are pruned where they are stored, made by a late event, rebuilt or
-copied. For all scopes but recordings the raw bodies go too, because they say the same. Without them
-no value can be ranked against a later one, so the call is closed: its rows stay as they are.
+Each tombstone in the table erasures has a scope, which applies after the fold, for ever: `kept` is
+the one rule for rows that are pruned, projected from a late event, rebuilt or copied. All scopes
+except recordings delete the raw bodies too, which have the same content. Without them a later value
+cannot be compared, so the call is closed: its rows no longer change.
 """
 
 import json
@@ -16,10 +16,10 @@ from schema.transcript import Row
 
 ALL, RAW, RECORDINGS = "all", "raw", "recordings"
 TRANSCRIPTS, PERSONAL = "transcripts", "personal"
-# In the order in which retention applies them: what a later one removes includes what an earlier
-# one does.
+# In the order in which retention applies them: a later one removes everything that an earlier one
+# does.
 SCOPES = (RECORDINGS, RAW, TRANSCRIPTS, PERSONAL, ALL)
-# Part of a setting's name -> its scope, and what it removes. What removes most comes first.
+# Part of a setting's name -> its scope, and what it removes. The one that removes most comes first.
 KEEP = {
     "CALLS": (ALL, "All rows, recordings and raw bodies"),
     "PERSONAL": (PERSONAL, "Numbers, words, variables, texts, recordings and raw bodies"),
@@ -30,7 +30,7 @@ KEEP = {
 CLOSING = frozenset({RAW, TRANSCRIPTS, PERSONAL, ALL})
 
 _TABLES = {table.name: table for table in (*CALL_TABLES, *CHAT_TABLES)}
-# Of these tables no row stays.
+# All rows of these tables are deleted.
 _DROPPED = {
     RECORDINGS: {"media"},
     TRANSCRIPTS: {"utterance_words"},
@@ -44,13 +44,14 @@ _SPOKEN = {
     "chats": ("transcript",),
     "chat_messages": ("content", "arguments", "extra"),
 }
-# A row of these names what is unknown; a value is not a name.
+# Of these, only names are kept, and not values.
 _NAMED = {"unknowns", "chat_unknowns"}
 _NAMES = {"key", "role", "product", "component"}
 
 
 def _blank() -> dict[str, dict[str, set[int]]]:
-    """Scope -> table -> positions of the columns that become null. A key's columns never do."""
+    """Scope -> table -> positions of the columns that become null. Columns of keys are never among
+    them."""
     personal = {
         name: {n for n, c in enumerate(t.names) if c not in OPEN[name] and c not in t.key}
         for name, t in _TABLES.items()
@@ -67,12 +68,12 @@ _WHAT = _TABLES["unknowns"].names.index("what")
 
 
 def is_closed(scopes: Collection[str]) -> bool:
-    """Whether what arrives later changes no row; of its body only hash and times are stored."""
+    """Whether later events change no row; only the hash and times of their bodies are stored."""
     return not CLOSING.isdisjoint(scopes)
 
 
 def touched(scopes: Collection[str]) -> list[str]:
-    """The tables of which `kept` changes a row."""
+    """The tables whose rows `kept` may change."""
     return [
         name
         for name in _TABLES
@@ -87,7 +88,7 @@ def touched(scopes: Collection[str]) -> list[str]:
 
 
 def kept(table: str, row: Row, scopes: Collection[str]) -> Row | None:
-    """What stays of a row of a call's or chat's table; None if nothing. Idempotent."""
+    """A row of a call's or chat's table after erasing; None if it is deleted. Idempotent."""
     if ALL in scopes or any(table in _DROPPED.get(scope, ()) for scope in scopes):
         return None
     if table in _NAMED and PERSONAL in scopes and row[_WHAT] not in _NAMES:
@@ -103,19 +104,19 @@ def kept(table: str, row: Row, scopes: Collection[str]) -> Row | None:
 
 
 def _success(result: Any) -> str | None:
-    """Of a tool's answer only whether it says that it succeeded, which rollups count.
+    """Reduce a tool's result to whether it succeeded, which rollups count.
 
-    Of two equal keys the first counts, as in SQL.
+    Of duplicate keys the first one counts, as in SQL.
     """
     if result is None:
         return None
     try:
-        said = json.loads(
+        answer = json.loads(
             result, object_pairs_hook=lambda pairs: dict(reversed(pairs)), parse_constant=_refuse
         )
     except (ValueError, RecursionError):
         return "{}"
-    success = said.get("success") if isinstance(said, Mapping) else None
+    success = answer.get("success") if isinstance(answer, Mapping) else None
     return json.dumps({"success": success}) if isinstance(success, bool) else "{}"
 
 
@@ -123,7 +124,7 @@ def _refuse(name: str) -> None:
     raise ValueError(name)
 
 
-# Table -> position of a column that sums read -> what of its value they read.
+# Table -> position of a column that sums need -> the part of its value that they need.
 _SUMMED: dict[str, dict[int, Callable[[Any], Any]]] = {
     "tool_calls": {_TABLES["tool_calls"].names.index("result"): _success},
     # Whether the call was transferred.

@@ -1,7 +1,7 @@
-"""One call -> {slice: rows}: what the tables hold of it.
+"""One call -> {slice: rows}.
 
-A slice is a table, or the part of a table that one field of the call decides: a track, an attribute
-source, a kind of media. When fields change, only their slices are projected again.
+A slice is a table, or the rows of a table that come from one field of the call: a track, an
+attribute source, a kind of media. When fields change, only their slices are projected again.
 """
 
 import json
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from schema import drift
-from schema.events import Fields, value, values
+from schema.events import RawFields, value, values
 from schema.merge import Observation, began_at, is_over
 from schema.models import Call, CallAnalysis, LatencyGroup
 from schema.tables import CALLS
 from schema.transcript import TRACK_TABLES, Row, json_text, metrics_row, text, track_rows
 
-# A table, and for a table shared by several fields which of its rows: (column, value).
+# A table, and the value of its discriminator if several fields share the table.
 Slice = tuple[str, str | None]
 Rows = dict[Slice, list[Row]]
 
-# track -> the fields it comes from; the first that is carried decides, alone.
+# track -> the fields it comes from; the first one that is present is used alone.
 TRACKS = {
     "session": ("transcript_with_tool_calls", "transcript_object"),
     "pre_session": ("pre_session_transcript_with_tool_calls",),
@@ -44,10 +44,10 @@ MEDIA_KINDS = (
     "public_log",
     "knowledge_base_retrieved_contents",
 )
-# The three groups that stood alone until 2024-11.
+# The three groups that were fields of their own until 2024-11.
 OLD_LATENCIES = ("e2e_latency", "llm_latency", "llm_websocket_network_rtt_latency")
 
-# The column that tells the slices of a table apart.
+# The column that distinguishes the slices of a table.
 DISCRIMINATORS = dict.fromkeys(TRACK_TABLES, "track") | {"attributes": "source", "media": "kind"}
 
 SLICES: dict[Slice, tuple[str, ...]] = {
@@ -62,7 +62,7 @@ SLICES: dict[Slice, tuple[str, ...]] = {
     ("call_metrics", None): TRACKS["session"],
 }
 
-# Columns of calls whose field has another name; the first field that is carried decides.
+# Columns of calls whose field has another name; the first field that is present is used.
 _COLUMN_FIELDS = {
     "agent_version": ("agent_version", "version"),
     "combined_cost_cents": ("call_cost",),
@@ -73,7 +73,7 @@ _COLUMN_FIELDS = {
     "twilio_call_sid": ("telephony_identifier",),
 }
 _COLUMNS_OF_CALLS = CALLS.names
-# Columns that no single field decides.
+# Columns that come from several fields or from the observations.
 _DERIVED = ("call_id", "cost_is_final", "extra", "level", "observed_at", "updated_at", "account")
 _COLUMNS = {
     column: _COLUMN_FIELDS.get(column, (column,))
@@ -81,18 +81,18 @@ _COLUMNS = {
     if column not in _DERIVED
 }
 _PLAIN_COLUMNS = _COLUMNS.keys() - _COLUMN_FIELDS.keys()
-# Choices of fields of which the first that is carried decides.
+# Alternative fields; the first one that is present is used.
 _CHOICES = [names for names in {*SLICES.values(), *_COLUMNS.values()} if len(names) > 1]
-# A second choice -> the field that decides in its place where it is carried.
+# A later alternative -> the field that is used instead of it if present.
 _FIRST = {second: first for first, *rest in _CHOICES for second in rest}
 
-# Fields that change; None for one that no observation carries.
+# Fields that change; None for one that no observation has.
 Changes = Mapping[str, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a row tells of its observations; times in milliseconds."""
+    """The columns of calls and chats that come from the observations; times in milliseconds."""
 
     level: int
     observed_at: int
@@ -101,8 +101,8 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """What fields of a call say: the call, the rows of its parts, and what is unknown in them."""
+class Decoded:
+    """Decoded fields of a call: the call, the rows of its parts, and what is unknown in them."""
 
     fields: Changes
     call: Call
@@ -110,31 +110,30 @@ class Read:
     unknown: Sequence[drift.Unknown]
 
 
-def changes(before: Fields, after: Fields) -> Changes:
-    """The fields that `after` has in other bytes than `before`, each with all of its choice: what
-    the slices that differ are projected from."""
-    names = {name for name, said in after.items() if before.get(name) != said}
+def changes(before: RawFields, after: RawFields) -> Changes:
+    """The fields whose bytes differ, with their alternatives: all that the changed slices need."""
+    names = {name for name, raw in after.items() if before.get(name) != raw}
     for choice in _CHOICES:
         if not names.isdisjoint(choice):
             names.update(choice)
     return {name: after.get(name) for name in names}
 
 
-def is_undecided(names: Iterable[str], carried: Collection[str]) -> bool:
-    """Whether a field that is not `carried` would decide in place of one of `names`."""
-    return any(_FIRST[name] not in carried for name in names if name in _FIRST)
+def is_undecided(names: Iterable[str], present: Collection[str]) -> bool:
+    """Whether an alternative of one of `names` would be used instead of it and is not `present`."""
+    return any(_FIRST[name] not in present for name in names if name in _FIRST)
 
 
-def read(call_id: str, fields: Changes) -> Read:
-    """Read what `fields` say: nearly all the work of a projection, and none of it in a database.
+def decode(call_id: str, fields: Changes) -> Decoded:
+    """Decode `fields`: nearly all the work of a projection, without a database.
 
-    The rows are those of every table but calls, transfers and unknowns; a slice without rows may be
-    missing.
+    The rows are those of every table except calls, transfers and unknowns. A slice without rows may
+    be missing.
     """
     superseded = {second for second, first in _FIRST.items() if fields.get(first) is not None}
-    said = values({k: v for k, v in fields.items() if v is not None and k not in superseded})
-    call = Call.model_validate(said)
-    unknown = drift.in_parts(call) + drift.in_times(said, call)
+    decoded = values({k: v for k, v in fields.items() if v is not None and k not in superseded})
+    call = Call.model_validate(decoded)
+    unknown = drift.in_parts(call) + drift.in_times(decoded, call)
     rows: Rows = {
         ("product_costs", None): _product_costs(call_id, call),
         ("latencies", None): _latencies(call_id, call),
@@ -146,8 +145,8 @@ def read(call_id: str, fields: Changes) -> Read:
         if source:
             entries = getattr(call, source)
             unknown += drift.in_entries(track, entries)
-            for table, part in track_rows(call_id, track, entries).items():
-                rows[table, track] = part
+            for table, slice_rows in track_rows(call_id, track, entries).items():
+                rows[table, track] = slice_rows
     spoken, tools = rows.get(("utterances", "session"), []), rows.get(("tool_calls", "session"), [])
     if spoken or tools:
         rows["call_metrics", None] = [metrics_row(call_id, spoken, tools)]
@@ -158,7 +157,7 @@ def read(call_id: str, fields: Changes) -> Read:
     for kind in MEDIA_KINDS:
         if url := getattr(call, f"{kind}_url"):
             rows["media", kind] = [(call_id, kind, url)]
-    return Read(fields, call, rows, unknown)
+    return Decoded(fields, call, rows, unknown)
 
 
 def project(
@@ -167,24 +166,25 @@ def project(
     stamp: Stamp,
     envelope: Iterable[str] = (),
     *,
-    ready: Read | None = None,
+    decoded: Decoded | None = None,
     stored: Mapping[str, Sequence[Row]] | None = None,
 ) -> Rows:
-    """The rows of a whole call, every slice named, empty ones too. `envelope` are the keys that its
-    observations carry beside it; `ready` are these fields and perhaps others, if read before.
+    """The rows of a call by slice, including empty ones. `envelope` are the keys beside the call in
+    its observations; `decoded` are these fields, and perhaps others, if decoded before.
 
-    With `stored`, the rows of calls and unknowns, `fields` are `changes`: then only their slices.
+    With `stored`, the rows of calls and unknowns, `fields` are `changes`, and only their slices are
+    returned.
     """
-    if ready is None or not fields.items() <= ready.fields.items():
-        ready = read(call_id, fields)
-    columns, extra = _columns(ready.call), ready.call.model_extra or {}
-    parts, unknown = list(SLICES), [*ready.unknown]
+    if decoded is None or not fields.items() <= decoded.fields.items():
+        decoded = decode(call_id, fields)
+    columns, extra = _columns(decoded.call), decoded.call.model_extra or {}
+    slices, unknown = list(SLICES), [*decoded.unknown]
     if stored:
         before = dict(zip(_COLUMNS_OF_CALLS, stored["calls"][0], strict=True))
-        parts = [part for part, names in SLICES.items() if names[0] in fields]
+        slices = [each for each, names in SLICES.items() if names[0] in fields]
         columns |= {c: before[c] for c, names in _COLUMNS.items() if names[0] not in fields}
-        # Not the parser of bodies: what it reads to its last level stands here one level deeper.
-        extra = {name: said for name, said in extra.items() if name in fields}
+        # json.loads, because this is one level deeper than the limit of the parser of bodies.
+        extra = {name: value for name, value in extra.items() if name in fields}
         extra = json.loads(before["extra"] or "{}") | extra
         unknown = [each for each in unknown if _is_decided(each, fields)]
         found = (row[1:-1] for row in stored["unknowns"])
@@ -194,7 +194,7 @@ def project(
     columns |= {
         "call_id": call_id,
         "cost_is_final": _cost_is_final(columns),
-        # In the order of their names, so that the order of arrival leaves no trace.
+        # Sorted, so that the order of arrival does not matter.
         "extra": json_text(dict(sorted(extra.items()))) if extra else None,
         "level": stamp.level,
         "observed_at": stamp.observed_at,
@@ -203,13 +203,14 @@ def project(
     }
     return {
         ("calls", None): [tuple(columns[column] for column in _COLUMNS_OF_CALLS)],
-        **{part: ready.rows.get(part, []) for part in parts},
+        **{each: decoded.rows.get(each, []) for each in slices},
         ("unknowns", None): drift.rows(call_id, unknown, began),
     }
 
 
 def _is_decided(unknown: drift.Unknown, fields: Collection[str]) -> bool:
-    """Whether what is unknown stands in one of `fields`, or in the call, which is checked again."""
+    """Whether an unknown is in one of `fields`, or at the call's top level, which is checked
+    again."""
     place = unknown[0]
     field = TRACKS[place][0] if place in TRACKS else place
     return place == drift.CALL or (place != drift.ENVELOPE and field in fields)
@@ -217,9 +218,9 @@ def _is_decided(unknown: drift.Unknown, fields: Collection[str]) -> bool:
 
 def _columns(call: Call) -> dict[str, Any]:
     cost, usage, line = call.call_cost, call.llm_token_usage, call.telephony_identifier
-    said = call.model_fields_set
+    present = call.model_fields_set
     special = {
-        "agent_version": call.agent_version if "agent_version" in said else call.version,
+        "agent_version": call.agent_version if "agent_version" in present else call.version,
         "combined_cost_cents": cost and cost.combined_cost,
         "total_duration_seconds": cost and cost.total_duration_seconds,
         "total_duration_unit_price_cents_per_second": cost and cost.total_duration_unit_price,
@@ -231,7 +232,7 @@ def _columns(call: Call) -> dict[str, Any]:
 
 
 def _cost_is_final(columns: Mapping[str, Any]) -> bool:
-    """Terminal, and any transferred leg ended: its cost comes later than call_ended."""
+    """The call is over, and so is its transferred leg, whose cost arrives later than call_ended."""
     reason = columns["disconnection_reason"]
     over = is_over(columns["call_status"], columns["end_timestamp"], reason)
     is_transfer = reason in {"call_transfer", "transfer_bridged"}
@@ -243,14 +244,14 @@ def _cost_is_final(columns: Mapping[str, Any]) -> bool:
 def transfer_rows(
     call_id: str, observations: Iterable[Observation], stored: Iterable[Row] = ()
 ) -> list[Row]:
-    """A row per reported step beside those `stored`, never merged; of a step reported twice the
-    earlier."""
+    """One row per reported step, added to those `stored`. If a step was reported twice, the earlier
+    time is used."""
     steps = {row[1]: row for row in stored}
     for o in observations:
         if o.event and o.is_transfer:
-            said = o.event.envelope
-            destination = _destination(value(said.get("transfer_destination")))
-            option = json_text(value(said.get("transfer_option")))
+            envelope = o.event.envelope
+            destination = _destination(value(envelope.get("transfer_destination")))
+            option = json_text(value(envelope.get("transfer_option")))
             step = (call_id, o.body_sha256, o.event.event, o.observed_at, destination, option)
             steps[o.body_sha256] = min(steps.get(o.body_sha256, step), step, key=lambda row: row[3])
     return list(steps.values())
@@ -308,7 +309,7 @@ def _attributes(call_id: str, source: str, values: Mapping[str, Any] | None) -> 
 
 
 def _value_type(value: Any) -> str:
-    """The JSON type of a value, integers apart from other numbers."""
+    """The JSON type of a value; integers are distinguished from other numbers."""
     names: dict[type, str] = {
         str: "string", bool: "boolean", int: "integer", float: "number",
         type(None): "null", dict: "object", list: "array",
@@ -319,6 +320,6 @@ def _value_type(value: Any) -> str:
 def _destination(value: Any) -> str | None:
     if isinstance(value, dict) and isinstance(number := value.get("number"), str):
         extension = value.get("extension")
-        # As RFC 3966 writes an extension behind a telephone number.
+        # The format of an extension in RFC 3966.
         return f"{number};ext={extension}" if extension else number
     return text(value)

@@ -61,8 +61,8 @@ def difference(before: Estimate, now: Estimate) -> Estimate:
 
 
 def sample(calls: Iterable[Mapping[str, Any]], day: date, per_agent: int) -> list[str]:
-    """`per_agent` calls of each agent, chosen by the hash of day and id: as good as at random, and
-    the same each time."""
+    """`per_agent` calls of each agent, chosen by the hash of day and id: practically random, and
+    repeatable."""
     by_agent: dict[str, list[str]] = defaultdict(list)
     for call in calls:
         by_agent[call["agent_id"] or ""].append(call["call_id"])

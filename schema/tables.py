@@ -1,6 +1,7 @@
-"""Every table and column, in words: what statements are built from and what Datasette shows.
+"""Every table and column with its description.
 
-The DDL lives in `schema/sql/migrations/`; a test holds the two together.
+Statements are built from this list, and Datasette shows it. The DDL is in `schema/sql/migrations/`;
+a test compares the two.
 """
 
 from dataclasses import dataclass
@@ -8,10 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: its key, then every column with a sentence. The key's columns come first.
+    """A table: its key, and every column with a description, the key's columns first.
 
-    `open` are the columns that a person sees who must see no personal data, `hidden` those that
-    read as null for that person. schema/personal.py says what the others show.
+    Masked readers see the columns of `open` unchanged, and null for those of `hidden`.
+    schema/personal.py has what they see of the others.
     """
 
     name: str
@@ -946,7 +947,7 @@ _DAY_ROLLUPS = tuple(
     for table in _ROLLUPS
 )
 
-# What is derived from a call's observations, parents before children.
+# The tables that are projected from a call's observations, parents before children.
 CALL_TABLES = (
     CALLS,
     ANALYSES,
@@ -968,7 +969,7 @@ CHAT_TABLES = (CHATS, CHAT_MESSAGES, CHAT_UNKNOWNS)
 # Reviews, links that share a call, and saved views.
 REVIEW_TABLES = (ANNOTATIONS, SHARE_LINKS, SAVED_VIEWS)
 ALERT_TABLES = (ALERTS, RETELL_ALERTS)
-# What was asked of Retell and found there.
+# What callhouse asked Retell for, and the answers.
 UPSTREAM_TABLES = (UPSTREAM_CALLS, SYNCS, COVERAGE)
 TABLES = (
     OBSERVATIONS,
@@ -984,21 +985,22 @@ TABLES = (
     *ALERT_TABLES,
     *UPSTREAM_TABLES,
 )
-# The worker's own: neither copied nor exported by day.
+# Tables of the worker: neither copied nor exported by day.
 WORK_TABLES = (JOBS, OUTBOX, NOTIFICATIONS)
 
-# (table, column): with keys to web calls and all that was scrubbed elsewhere. Read as NULL.
+# (table, column) with keys to web calls, and with data that is scrubbed elsewhere. They read as
+# NULL.
 PRIVATE = {("observations", "body"), ("outbox", "body")}
 
-# Names of columns in milliseconds since the epoch, here and in views.
+# Columns in milliseconds since the epoch, in tables and views.
 TIMESTAMPS = {
     name
     for table in (*TABLES, *WORK_TABLES)
     for name in table.names
     if name.endswith(("_timestamp", "_at"))
 }
-# Added up from the calls and thrown away as they change: no part of the truth, and in a distributed
-# engine no part of a call. They stay away from what is compared, merged and rebuilt.
+# Rollups are computed from the calls and deleted when they change. They are not compared, copied or
+# rebuilt, and in a distributed engine they do not belong to a call.
 ROLLUP_TABLES = (ROLLUP_HOURS, *_ROLLUPS, ROLLUP_DAYS, *_DAY_ROLLUPS)
 # Every table of the database.
 ALL_TABLES = (*TABLES, *WORK_TABLES, *ROLLUP_TABLES)

@@ -28,37 +28,38 @@ _SUCCESSFUL = 12
 
 
 def json_text(value: Any) -> str | None:
-    """JSON for a column: compact, non-ASCII as it is, None for None, non-finite numbers null."""
+    """Compact JSON for a column, with non-ASCII text unescaped; None for None, null for non-finite
+    numbers."""
     return None if value is None else to_json(value, inf_nan_mode="null").decode()
 
 
 def text(value: Any) -> str | None:
-    """Text as it is, anything else as JSON."""
+    """Return text unchanged, anything else as JSON."""
     return value if value is None or isinstance(value, str) else json_text(value)
 
 
 def track_rows(call_id: str, track: str, entries: Any) -> dict[str, list[Row]]:
-    """Sort a list's entries into the track tables. An entry that is no object has no row."""
+    """The rows of a list's entries by table. An entry that is not an object has no row."""
     rows: dict[str, list[Row]] = {table: [] for table in TRACK_TABLES}
     spoken: dict[int, Sequence[Sequence[Any]]] = {}
     invocations: list[tuple[int, Entry]] = []
     results: dict[str | None, deque[tuple[int, Entry]]] = defaultdict(deque)
-    for position, said in enumerate(entries if isinstance(entries, list) else ()):
-        if not isinstance(said, dict):
+    for position, raw in enumerate(entries if isinstance(entries, list) else ()):
+        if not isinstance(raw, dict):
             continue
-        key, role = (call_id, track, position), said.get("role")
-        # Most entries are utterances, whose few fields need no model.
+        key, role = (call_id, track, position), raw.get("role")
+        # Most entries are utterances, and their few fields need no model.
         if isinstance(role, str) and role in UTTERANCE_ROLES:
-            words = spoken[position] = _words(said.get("words"))
-            content = text(said.get("content"))
+            words = spoken[position] = _words(raw.get("words"))
+            content = text(raw.get("content"))
             began_at, ended_at = _first(words, 1), _first(reversed(words), 2)
             count = len(words) or len((content or "").split())
-            metadata = json_text(said.get("metadata"))
+            metadata = json_text(raw.get("metadata"))
             rows["utterances"].append((*key, role, content, began_at, ended_at, count, metadata))
             if words:
                 rows["utterance_words"].append((*key, json_text(words)))
             continue
-        entry = Entry.model_validate(said)
+        entry = Entry.model_validate(raw)
         if entry.role == "tool_call_invocation":
             invocations.append((position, entry))
         elif entry.role == "tool_call_result":
@@ -74,7 +75,7 @@ def track_rows(call_id: str, track: str, entries: Any) -> dict[str, list[Row]]:
 
 
 def _first(words: Iterable[Sequence[Any]], column: int) -> float | None:
-    """The first in a column that can be a time, in seconds."""
+    """The first valid time in a column of words, in seconds."""
     for word in words:
         if (at := seconds(word[column])) is not None:
             return at
@@ -82,11 +83,11 @@ def _first(words: Iterable[Sequence[Any]], column: int) -> float | None:
 
 
 def _words(words: Any) -> Sequence[Sequence[Any]]:
-    """Wire words -> [[word, start, end], …]. Spaces stay: the words join to the content."""
+    """Retell's words -> [[word, start, end], …]. The words, with spaces, join to the content."""
     if not isinstance(words, list):
         return []
     try:
-        # A call is mostly words, and nearly all of them have all three.
+        # A call has mostly words, and nearly all of them have all three keys.
         return list(map(_WORD, words))
     except (KeyError, TypeError):
         pass
@@ -97,7 +98,7 @@ def _words(words: Any) -> Sequence[Sequence[Any]]:
 
 
 def seconds(value: Any) -> float | None:
-    """A time in seconds, or None for what cannot be one."""
+    """A time in seconds, or None if it is not valid."""
     return float(value) if type(value) in _NUMBERS and -1e12 < value < 1e12 else None
 
 
@@ -113,10 +114,10 @@ def _transition(entry: Entry) -> Row:
 
 
 def _marker_body(entry: Entry) -> str | None:
-    said = entry.model_dump(exclude_unset=True, exclude={"role", "time_sec"})
-    if len(said) == 1 and isinstance(text := said.get("digit", said.get("content")), str):
+    content = entry.model_dump(exclude_unset=True, exclude={"role", "time_sec"})
+    if len(content) == 1 and isinstance(text := content.get("digit", content.get("content")), str):
         return text
-    return json_text(said) if said else None
+    return json_text(content) if content else None
 
 
 def _tool_calls(
@@ -124,14 +125,14 @@ def _tool_calls(
     results: dict[str | None, deque[tuple[int, Entry]]],
     spoken: Mapping[int, Sequence[Sequence[Any]]],
 ) -> list[Row]:
-    """Pair invocations with results: the n-th of an id with the n-th, for ids repeat."""
+    """Pair invocations with results: the n-th of an id with its n-th, because ids repeat."""
     speech, rows = _Speech(spoken), []
     for position, invocation in invocations:
         waiting = results[invocation.tool_call_id]
         result_position, result = waiting.popleft() if waiting else (None, None)
         after = speech.until(position, invocation.time_sec)
         rows.append(_tool_call(position, invocation, after, result_position, result))
-    # A result without its invocation is kept at its own place.
+    # A result without an invocation has a row at its own position.
     for orphans in results.values():
         for position, result in orphans:
             rows.append(_tool_call(position, None, (None, None), position, result))
@@ -165,7 +166,7 @@ def _tool_call(
 
 
 class _Speech:
-    """When each word of a list was begun, to find where a tool was invoked."""
+    """The start of each word of a list, to find the word at which a tool was invoked."""
 
     def __init__(self, spoken: Mapping[int, Sequence[Sequence[Any]]]) -> None:
         self._positions = list(spoken)
@@ -179,10 +180,10 @@ class _Speech:
         )
 
     def until(self, position: int, time: float | None) -> tuple[int | None, int | None]:
-        """Position of the utterance, and index of the word in it, last begun at `time`.
+        """Position of the utterance, and index of the word, that last began before `time`.
 
-        The list's order is the order in which recognition finished, so the times decide where
-        there are any; without them, the utterance before it in the list.
+        The list is ordered by the end of recognition, so times are used if there are any; otherwise
+        the utterance before it.
         """
         if time is None or not self._begun:
             before = bisect_left(self._positions, position)
@@ -201,7 +202,7 @@ class _Turn:
 
 
 def metrics_row(call_id: str, utterances: Sequence[Row], tool_calls: Sequence[Row]) -> Row:
-    """The call_metrics row. A figure that the entries do not tell is None."""
+    """The row of call_metrics. A figure that cannot be computed is None."""
     turns = _turns(utterances)
     agent_talk, agent_pace = _talk(row for row in utterances if row[_ROLE] == "agent")
     user_talk, user_pace = _talk(row for row in utterances if row[_ROLE] == "user")
@@ -227,7 +228,7 @@ def metrics_row(call_id: str, utterances: Sequence[Row], tool_calls: Sequence[Ro
 
 
 def _talk(rows: Iterable[Row]) -> tuple[float | None, float | None]:
-    """Seconds of talk, and words per minute of it."""
+    """Seconds of talk, and words per minute of talk."""
     timed = [row for row in rows if row[_START] is not None and row[_END] is not None]
     talk = _rounded(sum(max(0.0, row[_END] - row[_START]) for row in timed))
     words = sum(row[_WORDS] for row in timed)
@@ -235,7 +236,7 @@ def _talk(rows: Iterable[Row]) -> tuple[float | None, float | None]:
 
 
 def _silence(utterances: Iterable[Row]) -> float | None:
-    """Seconds before the last end in which nobody speaks."""
+    """Seconds of silence before the last utterance ends."""
     silence, spoken_until = 0.0, None
     for start, end in sorted(
         (row[_START], row[_END])
@@ -248,8 +249,8 @@ def _silence(utterances: Iterable[Row]) -> float | None:
 
 
 def _turns(utterances: Iterable[Row]) -> list[_Turn]:
-    """Turns in the order in which they began: Retell lists utterances as their recognition
-    finished. One without a time stays behind the one before it in the list."""
+    """Turns ordered by their start: Retell lists utterances in the order in which recognition
+    finished. An utterance without a time follows the one before it in the list."""
     timed: list[tuple[float, Row]] = []
     for row in utterances:
         last = timed[-1][0] if timed else 0.0
@@ -265,7 +266,7 @@ def _turns(utterances: Iterable[Row]) -> list[_Turn]:
 
 
 def _first_response(turns: Sequence[_Turn]) -> float | None:
-    """Seconds from the end of the user's first turn to the agent's answer, 0 if it overlaps."""
+    """Seconds from the end of the user's first turn to the agent's answer; 0 if they overlap."""
     after_user = dropwhile(lambda turn: turn.role != "user", turns)
     first = next(after_user, None)
     answer = next((turn for turn in after_user if turn.role == "agent"), None)
@@ -275,5 +276,5 @@ def _first_response(turns: Sequence[_Turn]) -> float | None:
 
 
 def _rounded(value: float | None) -> float | None:
-    # Milliseconds: more would be noise of binary fractions.
+    # Rounded to milliseconds: more digits would be noise of binary fractions.
     return None if value is None else round(value, 3)

@@ -1,4 +1,4 @@
-"""Every view and its columns in words, as Datasette shows them."""
+"""The description of every view and its columns, as Datasette shows them."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from schema.tables import (
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A view: a title, what it tells, and every column with a sentence."""
+    """A view: its title, its description, and that of every column."""
 
     title: str
     description: str
@@ -40,7 +40,7 @@ def _hourly(title: str, description: str, table: Table) -> View:
 
 
 def _daily(hourly: View) -> View:
-    """Of a day that is not added up yet, rows are those of its hours and of hours of calls."""
+    """The description of a daily view: a day that is not rolled up yet has several rows."""
     columns = {"day": _DAY} | {n: words for n, words in hourly.columns.items() if n != "hour"}
     description = hourly.description.replace("hour", "day")
     return View(

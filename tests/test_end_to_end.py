@@ -19,7 +19,7 @@ from receiver.sandbox.companies import Account
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
 from receiver.store.reading import connect_readonly
-from receiver.store.reviewing import Annotation, put_annotations
+from receiver.store.reviewing import Annotation, write_annotations
 from receiver.webhook.signature import sign
 from tests.support import running
 from tests.support.engines import url_of
@@ -186,7 +186,7 @@ def test_complaint_decides_who_answers(kind, browser, receiving):
     post(receiving, {"event": "call_ended", "call": {"call_id": earlier} | known})
     tag = Annotation(earlier, "a", "tag", None, None, "complaint", None, "rita", 1, 1)
     database = parse_database(receiving["CALLHOUSE_DATABASE_URL"])
-    in_store(database, lambda store: put_annotations(store, [tag]))
+    in_store(database, lambda store: write_annotations(store, [tag]))
 
     log_in(browser)
     webhook_url = f"http://{receiving['CALLHOUSE_BIND']}/webhook"

@@ -80,7 +80,7 @@ def _share(
     from receiver.browse.pages.sharing import Tokens, new_link
     from receiver.browse.server import signing_secret
     from receiver.store import open_store, require_bodies
-    from receiver.store.reviewing import is_mirror, put_link
+    from receiver.store.reviewing import is_mirror, write_link
 
     # A mistyped name must not create a database.
     require_bodies(settings.database)
@@ -98,7 +98,7 @@ def _share(
     now_ms = clock.now_ms()
     link = new_link(call_id, author(), days=days, is_masked=masked, now_ms=now_ms)
     with closing(open_store(settings.database)) as store:
-        put_link(store, link)
+        write_link(store, link)
     address = f"{(url or f'http://{settings.browse_bind}').rstrip('/')}{tokens.path(link)}"
     if as_json:
         click.echo(json.dumps({"url": address, **asdict(link)}))

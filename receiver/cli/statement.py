@@ -177,9 +177,9 @@ def _html(found: "Month", timezone: str, *, has_markup: bool) -> str:
 
 
 def _as_json(found: "Month") -> dict[str, object]:
-    said = asdict(found)
-    said["products"] = {product: float(amount) for product, amount in found.products.items()}
-    return said
+    fields = asdict(found)
+    fields["products"] = {product: float(amount) for product, amount in found.products.items()}
+    return fields
 
 
 def _read(invoice: Path) -> dict[str, Decimal]:

@@ -243,7 +243,7 @@ def write(value: float, unit: str) -> str:
 def _health(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
     """Each problem of the database, the disk and the jobs."""
     problems: list[str] = []
-    found = engine(settings.database).look(problems)
+    found = engine(settings.database).check(problems)
     if free_on_disk(settings.counters_path) < MIN_FREE_BYTES:
         problems.append(NEARLY_FULL)
     states = job_states(found.get("jobs") or {}, intervals(settings), now_ms=now_ms)

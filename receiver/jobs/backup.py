@@ -160,17 +160,17 @@ def restore_backup(settings: Settings, text: str) -> Restored:
                 raise NotStored(f"there is no backup in {folder}", hint="Check the place.")
             name = names[-1]
         erasures = [(*erasure, None, None) for erasure in _read_erasures(storage)]
-        put_back = partial(
+        copy_back = partial(
             files.restore, path=database, timezone=settings.timezone, erasures=erasures
         )
         if isinstance(where, Bucket):
             copy = _place_for_copy(storage, name)
             try:
                 asyncio.run(_download(storage, name, copy))
-                return put_back(copy)
+                return copy_back(copy)
             finally:
                 copy.unlink(missing_ok=True)
-    return put_back(where / name)
+    return copy_back(where / name)
 
 
 def _place_for_copy(storage: Storage, name: str) -> Path:

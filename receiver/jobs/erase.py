@@ -28,9 +28,9 @@ from receiver.store.erasing import (
     erase_entities,
     erased_among,
     finish,
-    put_receipt,
     read_receipt,
     stop_fetching,
+    write_receipt,
 )
 from schema.retention import ALL, PERSONAL, RECORDINGS
 
@@ -92,7 +92,7 @@ def erase(
     files = Files(settings)
     receipt = new_receipt("erase", ALL, author=author, reason=reason, now_ms=now_ms())
     if ids:
-        put_receipt(store, receipt)
+        write_receipt(store, receipt)
     refused: dict[str, str] = {}
     done = 0
     for some in units(ids, pause=pause):

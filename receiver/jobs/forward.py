@@ -96,7 +96,9 @@ class _Queue:
             )
             failures = _send_all(run, self._client, self._target, rows)
             failed = {failure.row.key for failure in failures}
-            outbox.settle(run.store, [row for row in rows if row.key not in failed], failures)
+            outbox.write_attempts(
+                run.store, [row for row in rows if row.key not in failed], failures
+            )
             self.has_given_up |= any(f.next_attempt_at is None for f in failures)
             is_away = len(failures) == len(rows) and not any(f.is_refused for f in failures)
             self._failed_in_a_row = self._failed_in_a_row + 1 if is_away else 0

@@ -28,7 +28,7 @@ from receiver.grading_settings import GradingSettings, Question
 from receiver.jobs.worker import Run
 from receiver.store.engine import reading
 from receiver.store.protocols import Connection
-from receiver.store.reviewing import Annotation, answer_id, put_annotations
+from receiver.store.reviewing import Annotation, answer_id, write_annotations
 from schema.sql.macros import plain
 from schema.statistics import sample
 
@@ -284,7 +284,7 @@ def _grade_one(
     tokens = {"input_tokens": usage.input, "output_tokens": usage.output}
     rows = annotations_of(grading, question, call_id, answer, tokens, now_ms=run.now_ms())
     with suppress(NotStored):
-        put_annotations(run.store, rows)
+        write_annotations(run.store, rows)
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from receiver.errors import SettingsError
 from receiver.jobs.worker import Run
-from receiver.store.alerts import Message, due_messages, settle
+from receiver.store.alerts import Message, due_messages, write_attempt
 from receiver.store.engine import reading
 
 # The first pause of a message that was not accepted, which doubles, and the longest one.
@@ -37,7 +37,7 @@ def deliver(run: Run) -> list[str]:
         run.check()
         problem = send(urls.get(message.target), message)
         failed += problem is not None
-        settle(run.store, after(message, problem, now_ms=run.now_ms()))
+        write_attempt(run.store, after(message, problem, now_ms=run.now_ms()))
     return [f"{failed:,} messages could not be delivered: see /-/alerts"] if failed else []
 
 

@@ -22,9 +22,9 @@ from receiver.store.erasing import (
     due,
     file_bytes,
     finish,
-    put_receipt,
     read_receipt,
     unfinished,
+    write_receipt,
 )
 from schema.retention import ALL, KEEP, PERSONAL, RECORDINGS
 
@@ -143,7 +143,7 @@ def prune_all(
         database = engine(settings.database)
         left = database.vacuum() if rewrite else database.clean(pause=pause)
         repack = sum(removed) * _MANY > store.read(count_calls)
-        free_bytes = database.give_back(repack=repack, pause=pause)
+        free_bytes = database.shrink(repack=repack, pause=pause)
         finish(store)
     stored = [read_receipt(store, receipt.receipt_id) for receipt in receipts]
     return Pruned(stored, left, free_bytes)
@@ -165,7 +165,7 @@ def _apply(
             receipt = new_receipt(
                 "prune", rule.scope, author=author, reason=rule.setting, now_ms=now_ms()
             )
-            put_receipt(store, receipt)
+            write_receipt(store, receipt)
         receipt = erase_unit(store, files, ids, receipt, now_ms=now_ms())
         progress(rule.setting, receipt.entities)
     return receipt

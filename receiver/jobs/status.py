@@ -149,7 +149,7 @@ def read_status(settings: Settings, *, now_ms: int) -> Status:
     """
     with reading(settings.database):
         problems: list[str] = []
-    looked = engine(settings.database).look(problems)
+    looked = engine(settings.database).check(problems)
     if "jobs" not in looked:
         raise StoreUnavailable(problems[0], hint=f"See {docs('reference/health.md')}")
     with reading(settings.database) as connection:

@@ -214,10 +214,10 @@ class Retell:
         """The name of the key's workspace, with one request; None if Retell does not say. Raises
         RetellError."""
         try:
-            said = self._once("GET", "/get-api-key-info").value
+            info = self._once("GET", "/get-api-key-info").value
         except NotAtRetell:
             return None
-        name = said.get("org_name") if isinstance(said, dict) else None
+        name = info.get("org_name") if isinstance(info, dict) else None
         return name if isinstance(name, str) and name else None
 
     def list_calls(self, body: Mapping[str, Any]) -> Answer:

@@ -14,7 +14,7 @@ from receiver.errors import BadRequest, NotAtRetell, UnexpectedAnswer
 from receiver.retell.client import Answer, Retell, items_of, next_key
 from receiver.retell.http import compact
 from schema.chats import project_chat
-from schema.events import Fields, parse, value
+from schema.events import RawFields, parse, value
 from schema.merge import began_at, fields_are_over, is_over
 from schema.rows import MEDIA_KINDS, Stamp, project
 from schema.tables import CALLS, CHATS
@@ -105,7 +105,7 @@ def progress_of(row: Mapping[str, Any], *, is_analysed: bool = False) -> CallPro
 
 
 def row_of(
-    entity_id: str, fields: Fields, observed_at: int, entity_type: EntityType = "call"
+    entity_id: str, fields: RawFields, observed_at: int, entity_type: EntityType = "call"
 ) -> dict[str, Any]:
     """The row of calls or chats made from a listed item alone."""
     stamp = Stamp(0, observed_at, observed_at)
@@ -149,7 +149,7 @@ def is_open(stored: StoredCall) -> bool:
     return not is_complete or (progress.expects_transcript and not stored.has_transcript)
 
 
-def adds_information(fields: Fields, stored: Fields) -> bool:
+def adds_information(fields: RawFields, stored: RawFields) -> bool:
     """Whether `fields` has anything that `stored`, the fold of all observations, lacks.
 
     An ongoing call adds nothing to a call that is over, and neither does another signed URL of the
@@ -210,7 +210,7 @@ class Item:
     agent_name: str | None
     day: date
     progress: CallProgress
-    fields: Fields
+    fields: RawFields
     body: bytes
     observed_at: int
 

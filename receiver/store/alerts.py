@@ -194,7 +194,7 @@ def unsent_messages(connection: Connection, *, since: int, limit: int = 20) -> l
     return [Message(*row) for row in connection.execute(_UNSENT, (since, limit)).fetchall()]
 
 
-def settle(store: "AnyStore", message: Message) -> None:
+def write_attempt(store: "AnyStore", message: Message) -> None:
     """Write how an attempt ended. Raises StoreUnavailable."""
     values = (
         message.state, message.attempts, message.next_attempt_at, message.sent_at, message.problem,

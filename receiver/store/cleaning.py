@@ -2,7 +2,7 @@
 
 `secure_delete` overwrites a deleted row. Three copies can be left: terms in the full-text index,
 pages in the write-ahead log, and the unused middle of a page whose rows SQLite moved to another
-one. `clean` removes them in steps that hold the write lock for some milliseconds. `give_back`
+one. `clean` removes them in steps that hold the write lock for some milliseconds. `shrink`
 returns free pages to the file system.
 """
 
@@ -96,7 +96,7 @@ def truncate_log(path: Path, connection: Connection) -> bool:
     deadline = time.monotonic() + TRUNCATE_SECONDS
     while True:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        with _turnstile(path):
+        with _writer_lock(path):
             if _truncated(connection):
                 return True
         if time.monotonic() > deadline:
@@ -113,7 +113,7 @@ def _truncated(connection: Connection) -> bool:
 
 
 @contextmanager
-def _turnstile(path: Path) -> Iterator[None]:
+def _writer_lock(path: Path) -> Iterator[None]:
     """Be the next to have the write lock, as in store.py."""
     with path.with_name(path.name + ".turn").open("a") as turnstile:
         fcntl.flock(turnstile, fcntl.LOCK_EX)
@@ -131,7 +131,7 @@ def _clear(path: Path, connection: Connection, pages: list[int]) -> bool:
     deadline = time.monotonic() + TRUNCATE_SECONDS
     while True:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        with _turnstile(path):
+        with _writer_lock(path):
             if _truncated(connection) and _begun(connection):
                 try:
                     if _log_bytes(path) == 0:
@@ -236,7 +236,7 @@ def _overwrite(path: Path, pages: list[int]) -> None:
     os.fsync(file)
 
 
-def give_back(store: Store, *, repack: bool, pause: Pause = time.sleep) -> int:
+def shrink(store: Store, *, repack: bool, pause: Pause = time.sleep) -> int:
     """Return free pages to the file system, after moving others into their place; return the bytes
     that stay free because the file was not created for it.
 
@@ -290,7 +290,7 @@ def _repack(store: Store, table: Table, pause: Pause) -> None:
 
 
 def vacuum(path: Path, *, busy_seconds: float) -> None:
-    """Rewrite the whole file, so that `give_back` can return free pages later. Nobody can write
+    """Rewrite the whole file, so that `shrink` can return free pages later. Nobody can write
     meanwhile. Raises sqlite3.Error."""
     with closing(connect(path, busy_timeout_ms=round(busy_seconds * 1000))) as connection:
         connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")

@@ -1,4 +1,5 @@
-"""The SQLite file and its log: opened so that a commit is durable, and watched for replacement."""
+"""Connections to the SQLite file whose commits are durable, and detection of a replaced file or
+log."""
 
 import os
 import shutil
@@ -22,14 +23,15 @@ else:
     from sqlite_utils.utils import sqlite3
 
 
-# How many steps of SQLite pass between two looks at the clock.
+# Steps of SQLite between two reads of the clock.
 STEPS = 1000
 
 
 class Connection(sqlite3.Connection):
-    """A connection as `receiver/store/protocols.py` has it."""
+    """Implements `receiver/store/protocols.py`."""
 
-    # Nearly no event needs its savepoint, which makes SQLite copy each page that it changes.
+    # Savepoints are off in the first attempt: few events need one, and SQLite copies each page that
+    # changes within one.
     has_savepoints = True
 
     def upsert(self, table: str, rows: Iterable[tuple[Any, ...]], /) -> None:
@@ -42,12 +44,12 @@ class Connection(sqlite3.Connection):
             self.execute("SAVEPOINT part")
 
     def release_savepoint(self) -> None:
-        """Keep what was done since the last savepoint."""
+        """Release the last savepoint and keep its changes."""
         if self.has_savepoints:
             self.execute("RELEASE part")
 
     def roll_back_to_savepoint(self) -> None:
-        """Undo what was done since the last savepoint, and release it. Raises SavepointNeeded."""
+        """Undo the changes since the last savepoint, and release it. Raises SavepointNeeded."""
         if not self.has_savepoints:
             raise SavepointNeeded
         self.execute("ROLLBACK TO part")
@@ -61,21 +63,21 @@ class Connection(sqlite3.Connection):
 
 
 class SavepointNeeded(Exception):
-    """Part of a transaction without savepoints failed for its content."""
+    """A transaction without savepoints failed because of an event's content."""
 
 
-# Two writers can hit a bug in resetting the write-ahead log from 3.7.0 up to before this version.
+# From 3.7.0 until this version, resetting the write-ahead log has a bug that two writers can hit.
 # Source: https://www.sqlite.org/wal.html
 FIXED_SQLITE = (3, 51, 3)
 
-# Written into the file, so that no other program's database is taken for ours, and no copy without
-# raw bodies for a whole one. Source: https://www.sqlite.org/pragma.html#pragma_application_id
+# Written into the file to distinguish it from another program's database, and a complete database
+# from a copy without raw bodies. Source: https://www.sqlite.org/pragma.html#pragma_application_id
 WAREHOUSE_ID = int.from_bytes(b"chse")
 COPY_ID = int.from_bytes(b"chsc")
-# The set of our migrations in the table of sqlite-utils.
+# The name of our migrations in the table of sqlite-utils.
 MIGRATION_SET = "callhouse"
 
-# Result codes for which neither a query nor a program is at fault, but the machine or the file.
+# Result codes caused by the machine or the file, not by a query or the program.
 FAULTS = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -87,7 +89,7 @@ FAULTS = {
     sqlite3.SQLITE_NOTADB,
 }
 
-# Errors of a backup come without a code.
+# Errors of a backup have no code.
 _FAULTS_BY_MESSAGE = {
     "database or disk is full": sqlite3.SQLITE_FULL,
     "disk I/O error": sqlite3.SQLITE_IOERR,
@@ -107,12 +109,12 @@ _PRAGMAS: dict[str, str | int] = {
 }
 
 
-# Free pages at the end of the file are cut off when that is asked for (cleaning.py).
+# Free pages at the end of the file are removed only by cleaning.py.
 INCREMENTAL = 2
 
 
 class FileKind(Enum):
-    """What a database file holds."""
+    """The kind of a database file."""
 
     EMPTY = "empty"
     WAREHOUSE = "warehouse"
@@ -122,7 +124,7 @@ class FileKind(Enum):
 
 
 def file_kind(connection: Connection) -> FileKind:
-    """What the open file is. Raises sqlite3.Error."""
+    """The kind of the open file. Raises sqlite3.Error."""
     try:
         (found,) = connection.execute("PRAGMA application_id").fetchone()
     except sqlite3.DatabaseError as error:
@@ -195,7 +197,7 @@ def connect(
         factory=Connection,
     )
     try:
-        # Before anything is set: setting the journal mode writes to the file.
+        # Before the settings: setting the journal mode writes to the file.
         kind = file_kind(connection)
         refuse(kind, path)
         if create and kind is FileKind.EMPTY:
@@ -247,10 +249,10 @@ def sqlite_version() -> str:
 
 
 def damage(connection: Connection, *, seconds: float) -> str | None:
-    """What `PRAGMA quick_check` finds; None if it finds nothing within `seconds`.
+    """The first problem that `PRAGMA quick_check` finds within `seconds`, or None.
 
-    Of a large file it checks a part; health scans all of it. The message names tables and pages,
-    never values.
+    It checks only a part of a large file; the health check scans all of it. The message names
+    tables and pages, never values.
     """
     deadline = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
@@ -268,16 +270,16 @@ def damage(connection: Connection, *, seconds: float) -> str | None:
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether an error is caused by the content of the file, and so will not go away."""
+    """Whether an error is caused by the content of the file, so that a retry cannot help."""
     return result_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 # -- the write-ahead log ---------------------------------------------------------------------------
 
-# Processes that have a deleted log open continue to write to it: what they commit is lost when they
-# are killed. A process that opens the database then gets an empty log, beside an index that all
-# share and that is about the deleted one. So the log is copied back to its place from the open file
-# before anything else is written. Source of the formats: https://www.sqlite.org/walformat.html
+# Processes that have a deleted log open continue to write to it, and their commits are lost when
+# they are killed. A process that then opens the database creates an empty log, while the shared
+# index still belongs to the deleted one. So the log is copied back from the open file before
+# anything else is written. Source of the formats: https://www.sqlite.org/walformat.html
 
 Identity = tuple[int, int] | None
 # Count, offset -> bytes, fewer at the end of the file.
@@ -304,7 +306,7 @@ def identity(path: Path) -> Identity:
 class Log:
     """The log that the newest connection to a database has opened, and its index.
 
-    Subclasses read the files: this log, the one that is in its place now, and the index.
+    Subclasses read the files: this log, the log now at its path, and the index.
     """
 
     def read(self, _count: int, _offset: int) -> bytes:
@@ -312,15 +314,15 @@ class Log:
         raise NotImplementedError
 
     def read_present(self, _count: int, _offset: int) -> bytes:
-        """Bytes of the log that is in its place now; none if there is none."""
+        """Read bytes of the log that is now at its path; empty if there is none."""
         raise NotImplementedError
 
     def read_index(self, _count: int) -> bytes:
         """The first bytes of the index."""
         raise NotImplementedError
 
-    def put_back(self) -> None:
-        """Copy this log to its place, so that it is there after a power cut. Raises OSError."""
+    def copy_back(self) -> None:
+        """Copy this log to its path durably. Raises OSError."""
         raise NotImplementedError
 
     @property
@@ -335,7 +337,8 @@ class Log:
 
     @property
     def is_index_gone(self) -> bool:
-        """Whether its index was deleted or replaced since: processes then lock different files."""
+        """Whether its index was deleted or replaced since, so that processes lock different
+        files."""
         return False
 
     def close(self) -> None:
@@ -343,21 +346,22 @@ class Log:
 
     @property
     def is_complete(self) -> bool:
-        """Whether this log has what the index says; else another process has a deleted one."""
+        """Whether this log has all frames of the index; otherwise another process has a deleted log
+        open."""
         return any(self._has_all(self.read) for _ in range(_READS))
 
     def restore(self) -> None:
-        """Copy the log back, if it is this one that is missing. The write lock must be held.
+        """Copy the log back if it is the missing one. Requires the write lock.
 
         Raises OSError.
         """
         present = self.read_present(_HEADER_BYTES, 0)
         is_there = self._has_all(self.read_present) or self._is_newer(present)
         if not is_there and self._has_all(self.read):
-            self.put_back()
+            self.copy_back()
 
     def _has_all(self, read: Reader) -> bool:
-        """Whether a log has the last frame that the index is about."""
+        """Whether a log has the last frame of the index."""
         index = self.read_index(40)
         if len(index) < 40:
             return True
@@ -370,7 +374,7 @@ class Log:
         return bool(read(8, 16) == salts and read(8, last + 8) == salts)
 
     def _is_newer(self, header: bytes) -> bool:
-        """Whether a log was begun after this one: its first salt is one more each time."""
+        """Whether a log was created after this one: each new log increments the first salt."""
         mine = self.read(_HEADER_BYTES, 0)
         if len(header) < _HEADER_BYTES or len(mine) < _HEADER_BYTES or header[:4] not in _MAGIC:
             return False
@@ -400,7 +404,7 @@ class FileLog(Log):
         return os.pread(self._log, count, offset)
 
     def read_present(self, count: int, offset: int) -> bytes:
-        """Bytes of the log that is in its place now."""
+        """Read bytes of the log that is now at its path."""
         with suppress(FileNotFoundError), self._path.open("rb") as file:
             file.seek(offset)
             return file.read(count)
@@ -410,8 +414,8 @@ class FileLog(Log):
         """The first bytes of the index."""
         return os.pread(self._index, count, 0)
 
-    def put_back(self) -> None:
-        """Copy this log to its place."""
+    def copy_back(self) -> None:
+        """Copy this log to its path."""
         with (
             atomic_write(self._path) as part,
             open(os.dup(self._log), "rb") as source,

@@ -1,8 +1,8 @@
-"""Copying a portion of one database into another, and what either of two databases lacks.
+"""Copy a batch of ids from one database into another, and find the differences of two databases.
 
-In: a source and a target on any engine, and a portion of ids. Out: the target has what the source
-has of them. Observations are copied and their rows made in the same transaction, so a copy can stop
-anywhere and be resumed. Nothing that the target has is lost, unless the copy is exact.
+In: a source and a target on any engine, and a batch of ids. Out: the target has everything that the
+source has of them. Observations are copied and projected in the same transaction, so a copy can be
+interrupted anywhere and resumed. The target loses nothing, unless the copy is exact.
 """
 
 from abc import ABC, abstractmethod
@@ -17,11 +17,11 @@ from receiver.errors import DatabaseUnreadable, SchemaMismatch
 from receiver.store import sql
 from receiver.store.engine import AnyStore, engine, migrate, reading, require_bodies
 from receiver.store.ingest import (
-    note_reason,
     observation_rows,
     read_rows,
     run_in_savepoint,
     scopes_of,
+    update_reasons,
     write,
 )
 from receiver.store.protocols import Connection
@@ -49,8 +49,8 @@ from schema.tables import (
 from schema.transcript import Row
 
 _REASON = CALLS.names.index("disconnection_reason")
-# Ids in a portion: the rows of so many calls are in memory at once.
-PORTION = 500
+# Ids in a batch: the rows of so many calls are in memory at once.
+BATCH_IDS = 500
 # Small tables whose rows do not belong to one call.
 SHARED_TABLES = (
     ACCOUNT_KEYS,
@@ -62,30 +62,31 @@ SHARED_TABLES = (
     ALERTS,
     RETELL_ALERTS,
 )
-# Rows of a call that are not made from observations: the newer one wins.
+# Rows of a call that are not projected from observations: the newer one wins.
 CALLS_OWN_TABLES = (UPSTREAM_CALLS, MEDIA_FILES, ANNOTATIONS, SHARE_LINKS)
 
-# The columns of observations, with only whether there is a body.
+# The columns of observations; of the body only whether there is one.
 _WITHOUT_BODY = (*OBSERVATIONS.names[:-1], "body IS NOT NULL")
 STORED_OBSERVATIONS = f"SELECT {', '.join(_WITHOUT_BODY)} FROM observations WHERE entity_id = ?"
 OBSERVATIONS_WITH_BODIES = sql.select(OBSERVATIONS)
-# The target keeps a body that the source has compacted: the projection decides if it is needed.
+# The target keeps a body that the source has compacted; the projection decides whether it is
+# needed.
 PUT_OBSERVATION = sql.upsert(OBSERVATIONS).replace(
     "body = excluded.body", "body = coalesce(excluded.body, observations.body)"
 )
-# Of two tombstones, the first.
+# The older of two tombstones is kept.
 PUT_ERASURE = (
     f"{sql.upsert(ERASURES)} "
     "WHERE coalesce(excluded.erased_at, 0) < coalesce(erasures.erased_at, 0)"
 )
-# An exact copy deletes an entity before it is written as the source has it.
+# An exact copy deletes an entity before it writes the rows of the source.
 DELETE_ENTITY = [
     f"DELETE FROM {table} WHERE entity_id = ?" for table in ("observations", "erasures")
 ]
 # Marks a file that only mirrors have written.
 IS_MIRROR = "PRAGMA user_version"
 MARK_MIRROR = "PRAGMA user_version = 1"
-# Ids changed lately, with what changed: a row that was seen before is no change.
+# Ids that changed recently, with the changed value: a pair that was seen before is not a change.
 RECENT = (
     "SELECT entity_id, body_sha256, source, last_received_at, times_received FROM observations "
     "WHERE last_received_at >= :since "
@@ -113,8 +114,8 @@ def _select_row(table: Table) -> str:
     return sql.delete(table).replace("DELETE", f"SELECT {', '.join(table.names)}", 1)
 
 
-def _select_portion(table: Table, condition: str, *, bodies: bool) -> str:
-    """Rows whose first key column, `{}` in the condition, fulfils it."""
+def _select_batch(table: Table, condition: str, *, bodies: bool) -> str:
+    """Rows whose first key column, `{}` in the condition, matches."""
     columns = table.names if bodies or table is not OBSERVATIONS else _WITHOUT_BODY
     where = condition.replace("{}", table.key[0])
     return f"SELECT {', '.join(columns)} FROM {table.name} WHERE {where}"
@@ -145,14 +146,14 @@ class ObservationRow(NamedTuple):
 
 
 class EntityState:
-    """What is stored of one call, chat or other entity: observations by key, tombstones."""
+    """The stored state of one call, chat or other entity: observations by key, and tombstones."""
 
     def __init__(self) -> None:
         self.observations: dict[Row, ObservationRow] = {}
         self.erasures: dict[str, Row] = {}
 
     def is_behind(self, other: "EntityState") -> bool:
-        """Whether `other` has something that this one lacks."""
+        """Whether `other` has something that is missing here."""
         for scope, erasure in other.erasures.items():
             mine = self.erasures.get(scope)
             if mine is None or (erasure[2] or 0) < (mine[2] or 0):
@@ -162,7 +163,7 @@ class EntityState:
             stored = self.observations.get(key)
             if stored is None or merged(row, stored, scopes)[:-1] != stored[:-1]:
                 return True
-        # With the same observations, both need the same bodies.
+        # Equal observations need the same bodies.
         return (
             not retention.is_closed(scopes)
             and self.observations.keys() == other.observations.keys()
@@ -178,7 +179,7 @@ class EntityState:
         return bool(extra or self.erasures.keys() - other.erasures.keys())
 
     def as_erased(self, row: ObservationRow) -> ObservationRow:
-        """What its tombstones leave of an observation."""
+        """An observation as its tombstones leave it."""
         return merged(row, None, self.erasures)
 
     @property
@@ -187,7 +188,7 @@ class EntityState:
         return retention.is_closed(self.erasures) and retention.ALL not in self.erasures
 
 
-class Portion(ABC):
+class IdBatch(ABC):
     """Some ids of calls, chats and other entities."""
 
     @abstractmethod
@@ -195,7 +196,7 @@ class Portion(ABC):
         """A table's rows of these ids."""
 
     def states(self, connection: Connection) -> defaultdict[str, EntityState]:
-        """The state of each, without bodies."""
+        """The state of each entity, without bodies."""
         found: defaultdict[str, EntityState] = defaultdict(EntityState)
         for row in (ObservationRow(*r) for r in self.rows(connection, OBSERVATIONS)):
             found[row.entity_id].observations[row.key] = row
@@ -205,7 +206,7 @@ class Portion(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Span(Portion):
+class IdRange(IdBatch):
     """Every id after `after`, up to and including `upto`; up to the end if that is None."""
 
     after: str
@@ -215,43 +216,44 @@ class Span(Portion):
         """A table's rows of the span."""
         bounds = (self.after,) if self.upto is None else (self.after, self.upto)
         condition = "{} > ?" if self.upto is None else "{} > ? AND {} <= ?"
-        statement = _select_portion(table, condition, bodies=bodies)
+        statement = _select_batch(table, condition, bodies=bodies)
         found: list[Row] = connection.execute(statement, bounds).fetchall()
         return found
 
 
 @dataclass(frozen=True, slots=True)
-class Named(Portion):
+class IdList(IdBatch):
     """A list of ids."""
 
     ids: list[str]
 
     def rows(self, connection: Connection, table: Table, *, bodies: bool = False) -> list[Row]:
         """A table's rows, id by id."""
-        statement = _select_portion(table, "{} = ?", bodies=bodies)
+        statement = _select_batch(table, "{} = ?", bodies=bodies)
         return [row for id in self.ids for row in connection.execute(statement, (id,)).fetchall()]
 
 
-def spans(source: Location, target: Location) -> Iterator[Span]:
-    """All ids of both databases in portions; neither stays open in between. Raises DatabaseAway."""
+def spans(source: Location, target: Location) -> Iterator[IdRange]:
+    """All ids of both databases in batches. No database stays open between two batches. Raises
+    DatabaseAway."""
     after: str | None = ""
     while after is not None:
-        with reading(source) as ours, reading(target) as theirs:
-            found = [_portion_end(connection, after) for connection in (ours, theirs)]
+        with reading(source) as from_source, reading(target) as from_target:
+            found = [_batch_end(connection, after) for connection in (from_source, from_target)]
             upto = min((last for last in found if last is not None), default=None)
-        yield Span(after, upto)
+        yield IdRange(after, upto)
         after = upto
 
 
-def _portion_end(connection: Connection, after: str) -> str | None:
-    """The last id of a portion; None if fewer are left."""
-    found = connection.execute(sql.ENTITIES_AFTER, (after, PORTION)).fetchall()
-    last: str | None = found[-1][0] if len(found) == PORTION else None
+def _batch_end(connection: Connection, after: str) -> str | None:
+    """The last id of a batch; None if fewer are left."""
+    found = connection.execute(sql.ENTITIES_AFTER, (after, BATCH_IDS)).fetchall()
+    last: str | None = found[-1][0] if len(found) == BATCH_IDS else None
     return last
 
 
 def without_content(row: ObservationRow) -> ObservationRow:
-    """What is kept of an observation of an erased entity: hash and times."""
+    """The columns of an erased entity's observation that are kept: hash and times."""
     return row._replace(
         event=None, level=None, key_id=None, body_bytes=None, problem=None, body=None
     )
@@ -260,9 +262,11 @@ def without_content(row: ObservationRow) -> ObservationRow:
 def merged(
     row: ObservationRow, stored: ObservationRow | None, scopes: Collection[str]
 ) -> ObservationRow:
-    """The row to write where `stored` is, of an entity with tombstones of these scopes. Idempotent.
+    """The merge of a row with the `stored` one, for an entity with tombstones of these scopes.
+    Idempotent.
 
-    So `times_received` is the larger number: which deliveries both have counted is not known.
+    `times_received` is the larger number, because it is not known which deliveries both have
+    counted.
     """
     erased = retention.ALL in scopes
     if retention.is_closed(scopes):
@@ -282,7 +286,7 @@ def merged(
 
 
 def rank(table: Table, row: Row) -> tuple[Any, ...]:
-    """The order of rows that are not made from observations: the newer one wins."""
+    """The order of rows that are not projected from observations: the newer one wins."""
     cells = dict(zip(table.names, row, strict=True))
     if table is UPSTREAM_CALLS:
         return (max(cells["asked_at"] or 0, cells["gone_at"] or 0),)
@@ -293,7 +297,7 @@ def rank(table: Table, row: Row) -> tuple[Any, ...]:
     if "changed_at" in cells:
         return (cells["changed_at"] or 0,)
     if table is STATEMENTS:
-        # A closed month stays as it was closed first.
+        # The first closing of a month is kept.
         return (-(cells["closed_at"] or 0),)
     if table is RECEIPTS:
         return (cells["created_at"] or 0,)
@@ -306,11 +310,11 @@ def prepare(source: Location, target: Location, *, timezone: str) -> None:
     with reading(source):
         require_bodies(source)
     problems: list[str] = []
-    schema = engine(source).look(problems)["schema"]
+    schema = engine(source).check(problems)["schema"]
     if schema is None and problems:
         raise DatabaseUnreadable(f"{source} cannot be read: {problems[0]}")
     migrate(target, timezone=timezone)
-    if schema != engine(target).look([])["schema"]:
+    if schema != engine(target).check([])["schema"]:
         raise SchemaMismatch(
             "the database to copy from does not have this version's schema",
             hint="Run `callhouse migrate` on it first.",
@@ -328,40 +332,40 @@ class Copied:
     erased: int = 0
 
 
-def copy_portion(
-    portion: Portion,
+def copy_batch(
+    ids: IdBatch,
     source: Location,
     target: Location,
     store: AnyStore,
     *,
     is_exact: bool = False,
 ) -> Copied:
-    """Copy what the target, open as `store`, lacks of a portion.
+    """Copy what is missing in the target, open as `store`, of a batch.
 
     `is_exact` deletes what the source does not have. The target is read before the first row is
     written: its log (WAL) grows as long as it is read.
     """
-    with reading(source) as ours:
-        with reading(target) as theirs:
-            stored = portion.states(theirs)
-            theirs_own = [(t, set(portion.rows(theirs, t))) for t in CALLS_OWN_TABLES]
-        wanted = portion.states(ours)
+    with reading(source) as from_source:
+        with reading(target) as from_target:
+            stored = ids.states(from_target)
+            target_own = [(t, set(ids.rows(from_target, t))) for t in CALLS_OWN_TABLES]
+        wanted = ids.states(from_source)
         extra = {id for id in stored if stored[id].has_extra(wanted[id])} if is_exact else set()
         behind = [id for id in wanted if id in extra or stored[id].is_behind(wanted[id])]
         refused = 0
         for n in range(0, len(behind), BATCH):
             batch = {
                 entity_id: _Entity(
-                    _observations(ours, OBSERVATIONS_WITH_BODIES, entity_id),
+                    _observations(from_source, OBSERVATIONS_WITH_BODIES, entity_id),
                     [*wanted[entity_id].erasures.values()],
                     entity_id in extra,
-                    _rows(ours, entity_id) if wanted[entity_id].is_frozen else {},
+                    _rows(from_source, entity_id) if wanted[entity_id].is_frozen else {},
                 )
                 for entity_id in behind[n : n + BATCH]
             }
             refused += store.run(partial(_write, store, batch))
-        for table, rows in theirs_own:
-            _copy_rows(store, table, set(portion.rows(ours, table)), rows, is_exact=is_exact)
+        for table, rows in target_own:
+            _copy_rows(store, table, set(ids.rows(from_source, table)), rows, is_exact=is_exact)
     seen = sum(bool(state.observations or state.erasures) for state in wanted.values())
     erased = sum(bool(wanted[id].erasures.keys() - stored[id].erasures.keys()) for id in behind)
     return Copied(seen, len(behind) - refused, refused, erased)
@@ -377,15 +381,18 @@ def copy_shared_tables(
 ) -> None:
     """Copy tables whose rows do not belong to one call."""
     for table in tables:
-        with reading(source) as ours, reading(target) as theirs:
-            wanted, stored = (set(c.execute(select_all(table)).fetchall()) for c in (ours, theirs))
+        with reading(source) as from_source, reading(target) as from_target:
+            wanted, stored = (
+                set(c.execute(select_all(table)).fetchall()) for c in (from_source, from_target)
+            )
         _copy_rows(store, table, wanted, stored, is_exact=is_exact)
 
 
 def _copy_rows(
     store: AnyStore, table: Table, wanted: set[Row], stored: set[Row], *, is_exact: bool
 ) -> None:
-    """Write rows that are not made from observations: the newer ones, or exactly the source's."""
+    """Write rows that are not projected from observations: the newer ones, or exactly those of the
+    source."""
     width = len(table.key)
     gone = {row[:width] for row in stored - wanted} if is_exact else set()
     new_rows = list(wanted - stored)
@@ -408,8 +415,8 @@ def _write_newer(connection: Connection, table: Table, row: Row) -> None:
 
 
 class _Entity(NamedTuple):
-    """An entity to write; `is_exact` if the target may have nothing else of it. `rows` are those of
-    one whose bodies were pruned: they cannot be made from its observations."""
+    """An entity to write; `is_exact` if everything else of it is deleted. `rows` are set if its
+    bodies were pruned, because they cannot be projected from its observations."""
 
     observations: list[ObservationRow]
     erasures: list[Row]
@@ -441,12 +448,12 @@ def _write(store: AnyStore, entities: dict[str, _Entity], connection: Connection
 
 
 def _write_rows(connection: Connection, entity_id: str, rows: Rows) -> None:
-    """Make these all the rows of a call or chat."""
+    """Replace all rows of a call or chat."""
     stored = read_rows(connection, entity_id, [CALLS.name])
     write(connection, entity_id, rows, stored, is_whole=True)
     found = (stored[CALLS.name], rows.get((CALLS.name, None), []))
     before, after = (calls[0][_REASON] if calls else None for calls in found)
-    note_reason(connection, after, before=before)
+    update_reasons(connection, after, before=before)
 
 
 def _write_entity(connection: Connection, store: AnyStore, entity_id: str, entity: _Entity) -> None:

@@ -1,8 +1,8 @@
-"""One moment of the database by day: what each day is made from, and its rows.
+"""A snapshot of the database by day: fingerprints of the days, and their rows.
 
-A day is UTC. A call or chat is of the day on which it began, or if it has no start, on which Retell
-reported it; an observation is of the day on which it first arrived. What has no time, or one that
-no calendar has, is of UNKNOWN_DAY.
+Days are UTC. A call or chat belongs to the day on which it began or, without a start, was reported;
+an observation to the day on which it first arrived. Anything without a valid time belongs to
+UNKNOWN_DAY.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from schema.sql.macros import plain
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, CHATS, OBSERVATIONS, TABLES, Table
 
 UNKNOWN_DAY = "1970-01-01"
-# What changes together. Tables of the second kind have no day, and each is a group of its own.
+# Groups of tables that change together. The others have no day, and each is a group of its own.
 DATED = {"observations": (OBSERVATIONS,), "calls": CALL_TABLES, "chats": CHAT_TABLES}
 _HAS_DAY = {table.name for tables in DATED.values() for table in tables}
 UNDATED = {table.name: (table,) for table in TABLES if table.name not in _HAS_DAY}
@@ -30,21 +30,22 @@ _encode = msgspec.msgpack.Encoder().encode
 _BODY = OBSERVATIONS.names.index("body")
 
 DAY_MS = 86_400_000
-# The last day that four digits of a year can write.
+# The last day of year 9999.
 _END_MS = 253_402_300_800_000
 
-# What the rows of a call or chat are made from; that it came again changes none of them.
+# The columns that determine the rows of a call or chat; a repeated delivery changes none of them.
 CONTENT = (*OBSERVATIONS.names[:8], "problem")
 _REST = tuple(name for name in OBSERVATIONS.names if name not in (*CONTENT, "body"))
 
 
 def _began(alias: str) -> str:
-    """When a row of calls or chats began; calls_at is an index on just this of calls."""
+    """SQL for the begin of a row of calls or chats; calls_at is an index on this expression of
+    calls."""
     return plain(f"call_time({alias})")
 
 
 def _day(time: str) -> str:
-    """The day of a time; the first of all days stands for a time that no calendar has."""
+    """SQL for the day of a time; an invalid time has the first day of the calendar."""
     return (
         f"CASE WHEN {time} >= 0 AND {time} < {_END_MS} "
         f"THEN strftime('%Y-%m-%d', {time} / 1000, 'unixepoch') ELSE '1970-01-01' END"
@@ -53,10 +54,10 @@ def _day(time: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ObservationSql:
-    """How an engine keeps observations, in its words for a row `o`.
+    """SQL of an engine about a row `o` of observations.
 
-    `number` is where it lies while a snapshot lasts, `within` that this is between :first and
-    :last, `order` one that is always the same, and `body` what the raw body reads as.
+    `number` is its place during a snapshot, `within` tests that the place is between :first and
+    :last, `order` is a stable order, and `body` is the expression of the raw body.
     """
 
     number: str
@@ -66,16 +67,17 @@ class ObservationSql:
 
 
 def observed(kept: ObservationSql) -> str:
-    """Of each observation: its number, its day, those of its call and its chat, and its columns.
+    """SQL for each observation: its number, its day, the days of its call and chat, and its
+    columns.
 
-    Whether there is a body is known without reading it.
+    Bodies are not read.
     """
     return (
         f"SELECT {kept.number}, {_day('o.first_received_at')}, "
         f"CASE WHEN c.call_id IS NOT NULL THEN {_day(_began('c'))} END, "
         f"CASE WHEN h.chat_id IS NOT NULL THEN {_day(_began('h'))} END, "
         f"{', '.join(f'o.{name}' for name in CONTENT)}, "
-        # Tombstones are never deleted, and a new one may remove more of the rows.
+        # Tombstones are never deleted, and a new one may remove more columns.
         "(SELECT count(*) FROM erasures e WHERE e.entity_id = o.entity_id), "
         f"{', '.join(f'o.{name}' for name in _REST)}, "
         f"CASE WHEN {kept.body} IS NULL THEN 0 ELSE 1 END "
@@ -91,7 +93,8 @@ def _within(time: str, *, dated: bool) -> str:
 
 
 def _started(alias: str, *, dated: bool) -> str:
-    """That a chat is of a day. Without an index on its time, that of its start is used."""
+    """The condition that a chat belongs to a day. It uses the index on the start, because there is
+    none on its time."""
     if not dated:
         return _within(_began(alias), dated=False)
     start, reported = f"{alias}.start_timestamp", f"{alias}.observed_at"
@@ -99,7 +102,8 @@ def _started(alias: str, *, dated: bool) -> str:
 
 
 def observations_of(kept: ObservationSql, *, dated: bool) -> str:
-    """A day's observations, by :first and :last of their numbers, :since and :until."""
+    """SQL for a day's observations, between :first and :last of their numbers and :since and
+    :until."""
     columns = [kept.body if name == "body" else f"o.{name}" for name in OBSERVATIONS.names]
     return (
         f"SELECT {', '.join(columns)} FROM observations o WHERE {kept.within} "
@@ -108,12 +112,12 @@ def observations_of(kept: ObservationSql, *, dated: bool) -> str:
 
 
 def entities_of(table: Table, *, dated: bool) -> str:
-    """A table's rows of the calls or chats of a day, in the order of these and of its key."""
+    """SQL for a table's rows of the calls or chats of a day, ordered by these and the key."""
     parent = CALLS if table.key[0] == CALLS.key[0] else CHATS
     time = _began("p")
     within = _within(time, dated=dated) if parent is CALLS else _started("p", dated=dated)
     keys = ", ".join(f"t.{name}" for name in table.key)
-    # A call's rows are found by their key, after the call: the other way round reads all of them.
+    # The join starts at the calls, so that their rows are found by key.
     return (
         f"SELECT {', '.join(f't.{name}' for name in table.names)} "
         f"FROM {parent.name} p CROSS JOIN {table.name} t "
@@ -123,20 +127,21 @@ def entities_of(table: Table, *, dated: bool) -> str:
 
 
 def undated(table: Table) -> str:
-    """All rows of a table that has no day."""
+    """SQL for all rows of a table without days."""
     return f"SELECT {', '.join(table.names)} FROM {table.name} ORDER BY {', '.join(table.key)}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Part:
-    """A group's rows of one day; of a group without days, all of them."""
+    """The rows of a group on one day; all rows of a group without days."""
 
     group: str
     day: str
 
 
 class Fingerprint:
-    """What a part is made from: a fingerprint that no order of rows changes, and where they lie."""
+    """The fingerprint of a part's rows, independent of their order, and the range of their
+    numbers."""
 
     def __init__(self) -> None:
         self._sum = 0
@@ -144,7 +149,7 @@ class Fingerprint:
         self.last = 0
 
     def add(self, row: object, number: int = 0) -> None:
-        """Take a row in; of an observation, the number under which it lies."""
+        """Add a row; `number` is that of an observation."""
         digest = hashlib.blake2b(_encode(row), digest_size=16).digest()
         self._sum += int.from_bytes(digest)
         self.first = number if self.first is None else min(self.first, number)
@@ -156,17 +161,17 @@ class Fingerprint:
         return f"{self._sum % 2**128:032x}"
 
 
-# Reads a statement's rows one by one, with what it binds.
+# Executes a statement with parameters and yields rows one by one.
 Read = Callable[[str, Mapping[str, int]], Iterable[tuple[Any, ...]]]
 
 
-def made(
+def fingerprints(
     read: Read, kept: ObservationSql, *, progress: Callable[[int], None]
 ) -> dict[Part, Fingerprint]:
-    """Every part there is. `progress` gets the observations looked at.
+    """All parts with their fingerprints. `progress` is called with the number of observations read.
 
-    The rows of calls and chats are a function of the observations, so these say whether a day has
-    changed, whichever clock stamped what arrived and whenever it was committed. No body is read.
+    The rows of calls and chats are a function of the observations, so the fingerprints of these
+    show whether a day has changed. No body is read.
     """
     days: dict[str, dict[str, Fingerprint]] = {group: defaultdict(Fingerprint) for group in GROUPS}
     for group in DATED:
@@ -192,7 +197,7 @@ def made(
 def query(
     table: Table, part: Part, of: Fingerprint, kept: ObservationSql
 ) -> tuple[str, dict[str, int]]:
-    """The SQL of a table's rows of a part, and what it binds. Their order is always the same."""
+    """The SQL for a table's rows of a part in a stable order, and its parameters."""
     if not part.day:
         return undated(table), {}
     dated = part.day != UNKNOWN_DAY
@@ -206,7 +211,7 @@ def query(
 
 
 def with_bodies(rows: Iterable[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
-    """Observations with their bodies as they arrived."""
+    """The same with the bodies as they arrived."""
     for row in rows:
         body = row[_BODY]
         yield (*row[:_BODY], zstandard.decompress(body) if isinstance(body, bytes) else None)

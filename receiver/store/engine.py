@@ -1,7 +1,7 @@
-"""The one door to a database: what every engine does for the rest, and whose an address is.
+"""The interface of all database engines, and the engine of an address.
 
-SQLite's connections are handed through as they are. PostgreSQL stands behind the same few methods
-(`receiver/store/postgres/`), and nothing else asks which of the two it has.
+SQLite's connections are used directly. PostgreSQL implements the same few methods
+(`receiver/store/postgres/`). No other module depends on the engine.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -26,87 +26,88 @@ class AnyStore(Protocol):
     """The only writer, whatever the engine."""
 
     def add(self, received: Received, /) -> Outcome:
-        """Store one body; return once it is stored for good. Raises StoreUnavailable."""
+        """Store one body; return once it is durable. Raises StoreUnavailable."""
 
     def run(self, unit: Callable[[Connection], T], /) -> T:
-        """Carry out `unit` in a transaction; more than once if the engine asks for a retry.
+        """Run `unit` in a transaction; more than once if the engine asks for a retry.
 
         Raises StoreUnavailable.
         """
 
     def read(self, unit: Callable[[Connection], T], /) -> T:
-        """Carry out `unit`, which only reads, beside whoever writes. Raises StoreUnavailable."""
+        """Run `unit`, which only reads, beside other writers. Raises StoreUnavailable."""
 
     def first_row(
         self, query: str, parameters: Mapping[str, Any], /, *, seconds: float
     ) -> tuple[list[str], Row | None]:
-        """The columns of a SELECT that anybody wrote, with `:name`, and its first row.
+        """The columns and the first row of a user's SELECT with parameters `:name`.
 
         Raises SettingsError for a mistake in it, QueryTooSlow if it takes longer than `seconds`,
         StoreUnavailable.
         """
 
     def lock_hours(self, connection: Connection, timezone: str, since: int, last: int, /) -> bool:
-        """Let no call that began from `since` to `last` change until the transaction ends.
+        """Lock the calls that began from `since` to `last` until the transaction ends.
 
-        Both are milliseconds since the epoch. Says whether figures may be stored in it, which is so
-        if the views that read them are this version's in this time zone.
+        Both are milliseconds since the epoch. Returns whether sums may be stored: whether the views
+        that read them belong to this version and time zone.
         """
 
     def lock(self, connection: Connection, entity_ids: Iterable[str], /) -> None:
-        """Let nobody else write these calls and chats until the transaction ends."""
+        """Lock these calls and chats until the transaction ends."""
 
     def reindex(self, connection: Connection, /) -> None:
-        """Rebuild the full-text index, where it can be wrong."""
+        """Rebuild the full-text indexes if the engine needs it."""
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
 
 
 class Engine(Protocol):
-    """A database, and what differs between engines."""
+    """A database of one engine."""
 
     def open(self, *, busy_seconds: float, connections: int) -> AnyStore:
-        """The writer of a database that has been migrated; a file has one connection."""
+        """The writer of a migrated database; a file has one connection."""
 
     def migrate(self, *, timezone: str) -> list[str]:
-        """Bring it to this version's schema; return the migrations applied."""
+        """Migrate it to this version's schema; return the migrations applied."""
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """One moment of it: what is read hangs together."""
+        """A consistent snapshot for reading."""
 
     def views_match(self, connection: Connection, timezone: str, /) -> bool:
-        """Whether views of days are this version's in this time zone."""
+        """Whether the views belong to this version and time zone."""
 
     def snapshot(self, *, timezone: str | None, private: bool) -> AbstractContextManager[Snapshot]:
-        """One moment of it for queries that anybody wrote, which cannot write."""
+        """A read-only snapshot for users' queries."""
 
-    def look(self, problems: list[str]) -> dict[str, Any]:
+    def check(self, problems: list[str]) -> dict[str, Any]:
         """writable, schema, quarantined and jobs for the health check; adds to `problems`."""
 
     def sizes(self) -> tuple[int, int]:
         """Bytes of the database and of its write-ahead log."""
 
     def clean(self, *, pause: Callable[[float], None]) -> str | None:
-        """Remove what deleted rows have left in its files; return what is left and why.
+        """Remove the remains of deleted rows from its files; return what is left and why.
 
-        `pause` gets the seconds that a step took, between two steps. Raises StoreUnavailable.
+        `pause` is called between two steps with the seconds that the last one took. Raises
+        StoreUnavailable.
         """
 
-    def give_back(self, *, repack: bool, pause: Callable[[float], None]) -> int:
-        """Give unused space back to the file system beside other writers; return the bytes that
-        only `vacuum` gives back. `repack` is for after many rows were deleted. Raises
+    def shrink(self, *, repack: bool, pause: Callable[[float], None]) -> int:
+        """Return unused space to the file system beside other writers; return the number of bytes
+        that only `vacuum` can return. `repack` after many rows were deleted. Raises
         StoreUnavailable."""
 
     def vacuum(self) -> str | None:
-        """Rewrite all of it without anything that was deleted, while nobody else can write;
+        """Rewrite the database without the remains of deleted rows, while nobody else can write;
         return what is left and why. Raises StoreUnavailable."""
 
 
 def engine(where: Location) -> Engine:
     """The engine of a database. Raises SettingsError if it is not installed."""
     if isinstance(where, PostgresUrl):
-        # Imported here: a receiver on a file loads no client of a server.
+        # Imported here: with SQLite, no client of PostgreSQL is loaded.
         from receiver.store.postgres import Postgres
 
         return Postgres(where)
@@ -116,7 +117,7 @@ def engine(where: Location) -> Engine:
 def open_store(
     where: Location, *, busy_seconds: float = BUSY_SECONDS, connections: int = CONNECTIONS
 ) -> AnyStore:
-    """The writer of a database that `migrate` has made, with so many connections to a server."""
+    """The writer of a migrated database, with so many connections to a server."""
     return engine(where).open(busy_seconds=busy_seconds, connections=connections)
 
 
@@ -148,13 +149,13 @@ def register_keys(store: AnyStore, account_keys: Mapping[str, str]) -> None:
 
 
 def reading(where: Location) -> AbstractContextManager[Connection]:
-    """One moment of the database. Raises NotStored if there is none, ForeignDatabase,
-    StoreUnavailable."""
+    """A consistent snapshot of the database for reading. Raises NotStored if there is none,
+    ForeignDatabase, StoreUnavailable."""
     return engine(where).reading()
 
 
 def require_bodies(where: Location) -> None:
-    """Raise CopyWithoutBodies for a copy that lacks the raw bodies, and what `reading` raises.
+    """Raise CopyWithoutBodies for a copy without the raw bodies, and what `reading` raises.
 
     A database on a server always has them.
     """
@@ -166,21 +167,21 @@ def require_bodies(where: Location) -> None:
 def snapshot(
     where: Location, *, timezone: str | None, private: bool
 ) -> AbstractContextManager[Snapshot]:
-    """One moment of the database. With `timezone`, views show time in it; `private` opens what else
-    reads as NULL.
+    """A read-only snapshot for users' queries.
 
-    Raises NotStored without a database, SettingsError with the engine's message for a mistake in a
-    query, ExportFailed or DatabaseAway if it cannot be read, ExportFailed if what is made of it
-    cannot be written.
+    With `timezone`, views show times in it; `private` includes private columns, which otherwise
+    read as NULL. Raises NotStored without a database, SettingsError with the engine's message for a
+    mistake in a query, ExportFailed or DatabaseAway if it cannot be read, ExportFailed if the
+    export cannot be written.
     """
     return engine(where).snapshot(timezone=timezone, private=private)
 
 
 def distribute(where: Location, *, timezone: str) -> "list[PlacedTable]":
-    """Spread the tables over the Citus cluster whose coordinator is at an address.
+    """Distribute the tables over the Citus cluster whose coordinator is at an address; return the
+    placement of each table.
 
-    Says of every table where it lies now. Raises NoCluster if it is none, SchemaMismatch and
-    DatabaseAway.
+    Raises NoCluster if it is not one, SchemaMismatch and DatabaseAway.
     """
     if not isinstance(where, PostgresUrl):
         raise NoCluster(

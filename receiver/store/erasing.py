@@ -1,8 +1,8 @@
-"""Erasing calls, chats and other entities, in part or whole, and the receipts of it.
+"""Erase calls, chats and other entities, completely or by retention scope, with receipts.
 
-In: ids, and the scope of the tombstones that they get (schema/retention.py). Out: rows, bodies and
-tombstones of a few ids in one transaction, with the receipt that counts them. So a killed run has
-erased whole entities, its receipt says how many, and the next run erases the rest.
+In: ids, and the scope of their tombstones (schema/retention.py). Out: each transaction erases a few
+entities and updates the receipt that counts them. So a killed run has erased whole entities, its
+receipt has their number, and the next run erases the rest.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ import zstandard
 
 from receiver.store import sql
 from receiver.store.engine import AnyStore
-from receiver.store.ingest import invalidate_hours, note_reason, retain
+from receiver.store.ingest import invalidate_hours, retain, update_reasons
 from receiver.store.protocols import Connection
 from schema import retention
 from schema.sql.macros import plain
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES, OBSERVATIONS, RECEIPTS
 
-# Tables with rows of one call or chat that no observation makes, and the column with its id.
+# Tables with rows of a call or chat that are not projected, and the column with its id.
 OWN_TABLES = {
     "media_files": "call_id",
     "upstream_calls": "call_id",
@@ -56,19 +56,19 @@ _PUT_OBSERVATION = (
     f"INSERT INTO observations ({', '.join(OBSERVATIONS.names)}) "
     f"VALUES ({', '.join('?' * len(OBSERVATIONS.names))})"
 )
-# What is not kept of an observation of an erased call.
+# The columns of an erased call's observation that become null.
 _CONTENT = {"event", "level", "key_id", "body_bytes", "problem"}
 _PRUNE_FILES = (
     "UPDATE media_files SET state = 'pruned', url = NULL, location = NULL, sha256 = NULL, "
     "next_attempt_at = NULL, problem = NULL, changed_at = ? "
     "WHERE call_id = ? AND coalesce(state, '') <> 'pruned' RETURNING 1"
 )
-# The words of a reviewer may repeat what a caller said. Usage is what a model's answer cost.
+# Notes of reviewers may repeat a caller's words. Usage is the cost of a model's answer.
 _PRUNE_ANNOTATIONS = (
     "UPDATE annotations SET value = NULL, changed_at = ? WHERE entity_id = ? "
     "AND kind NOT IN ('verdict', 'assignee', 'usage') AND value IS NOT NULL RETURNING 1"
 )
-# The file of a download that ends after this is not kept.
+# A download that finishes after this is discarded.
 _STOP_FETCHING = (
     "UPDATE media_files SET state = 'gone', next_attempt_at = NULL "
     "WHERE call_id = ? AND state IN ('pending', 'failed')"
@@ -93,7 +93,7 @@ _SET_LISTED_IDS = (
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a run removes: how many calls and chats, rows by table, and files. No personal data."""
+    """What a run removed: numbers of calls, chats, rows by table, and files. No personal data."""
 
     receipt_id: str
     action: str
@@ -108,7 +108,7 @@ class Receipt:
     ids_sha256: str | None = None
 
     def plus(self, counts: Counter[str], *, entities: int, files: int = 0) -> "Receipt":
-        """The receipt with what one more transaction removed."""
+        """Add what one more transaction removed."""
         total = Counter(dict(self.counts)) + counts
         return replace(
             self,
@@ -124,13 +124,13 @@ class Receipt:
         return tuple((values | {"counts": json.dumps(dict(self.counts))}).values())
 
 
-def put_receipt(store: AnyStore, receipt: Receipt) -> None:
+def write_receipt(store: AnyStore, receipt: Receipt) -> None:
     """Write a receipt. Raises StoreUnavailable."""
     store.run(partial(_run, _PUT_RECEIPT, [receipt.row()]))
 
 
 def stop_fetching(store: AnyStore, ids: Sequence[str]) -> set[str]:
-    """Stop downloads of files of calls; return which of the calls may have files.
+    """Stop downloads of the calls' files; return the calls that may have files.
 
     Raises StoreUnavailable.
     """
@@ -156,11 +156,11 @@ def erase_entities(
     files: int = 0,
     without_files: Collection[str] | None = None,
 ) -> Receipt | None:
-    """Erase what the receipt's scope says of some entities; return the receipt with it counted.
+    """Erase the receipt's scope of some entities and add to the receipt, in one transaction; return
+    the receipt.
 
-    One transaction, which also writes the receipt. `files` were deleted before, all those of the
-    calls `without_files`. If there may be more by now, it does nothing and returns None. Raises
-    StoreUnavailable.
+    `files` is the number of files deleted before, and `without_files` are the calls whose files
+    they were. If there may be new files, it does nothing and returns None. Raises StoreUnavailable.
     """
 
     def unit(connection: Connection) -> Receipt | None:
@@ -184,7 +184,7 @@ def erase_entities(
 
 
 def apply_tombstones(store: AnyStore, tombstones: Sequence[tuple[Any, ...]]) -> None:
-    """Erase what rows of another database's `erasures` say, in one transaction.
+    """Apply rows of another database's `erasures`, in one transaction.
 
     Raises StoreUnavailable.
     """
@@ -219,19 +219,19 @@ def _erase(connection: Connection, entity_id: str, scope: str, now_ms: int) -> C
 def _erase_all(connection: Connection, entity_id: str) -> Counter[str]:
     calls = connection.execute(sql.SELECT[CALLS.name], (entity_id,)).fetchall()
     invalidate_hours(connection, calls)
-    # All are sent before the first result is read: one round trip to a server.
+    # The queries are sent before the first result is read: one round trip to a server.
     deleted = {
         table: connection.execute(statement, (entity_id,)) for table, statement in _DELETE.items()
     }
     counts = Counter({table: len(found.fetchall()) for table, found in deleted.items()})
     counts["observations"] = _strip(connection, _TAKE_OBSERVATIONS, entity_id, _CONTENT)
     for call in calls:
-        note_reason(connection, None, before=call[_REASON])
+        update_reasons(connection, None, before=call[_REASON])
     return +counts
 
 
 def _strip(connection: Connection, take: str, entity_id: str, content: Collection[str]) -> int:
-    """Remove bodies and `content` of observations; return of how many."""
+    """Remove bodies and `content` of observations; return the number of observations."""
     rows = connection.execute(take, (entity_id,)).fetchall()
     names = OBSERVATIONS.names
     stripped = [
@@ -248,8 +248,8 @@ def unfinished(store: AnyStore) -> list[int]:
 
 
 def finish(store: AnyStore) -> None:
-    """Complete the receipts of all runs, also of those that were killed, and take the ids of erased
-    calls out of the lists of coverage. Raises StoreUnavailable."""
+    """Complete the receipts of all runs, including killed ones, and remove the ids of erased calls
+    from the lists of coverage. Raises StoreUnavailable."""
     for receipt_id, _ in store.read(partial(_found, _UNFINISHED, ())):
         ids = store.read(partial(_found, _IDS_OF_RECEIPT, (receipt_id,)))
         done = (hash_of(id for (id,) in ids), receipt_id)
@@ -289,7 +289,7 @@ def _receipt(row: Sequence[Any]) -> Receipt:
 
 
 def _listed_changes(connection: Connection) -> list[tuple[Any, ...]]:
-    """Rows of coverage without the ids of erased calls, where they have any."""
+    """Rows of coverage that list erased calls, without these ids."""
     found = connection.execute(_LISTED_IDS).fetchall()
     lists = [(json.loads(missing), json.loads(incomplete)) for _, _, missing, incomplete in found]
     listed = {id for pair in lists for ids in pair for id in ids}
@@ -312,7 +312,7 @@ def _listed_changes(connection: Connection) -> list[tuple[Any, ...]]:
 
 # -- what to erase ---------------------------------------------------------------------------------
 
-# A number stands in these too, before there is a call, or where a body is not understood.
+# Bodies without a call, or in quarantine, can contain the number too.
 _OF_NO_CALL = (
     "SELECT DISTINCT o.entity_id FROM observations o WHERE o.body IS NOT NULL "
     "AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.call_id = o.entity_id) "
@@ -326,31 +326,30 @@ _WITH_NUMBER = (
 
 
 def ids_where(connection: Connection, table: str, condition: str) -> list[str]:
-    """What fulfils a condition of SQL over calls or chats. Raises the driver's errors."""
+    """The ids of calls or chats that match a condition in SQL. Raises the driver's errors."""
     key = {"calls": "call_id", "chats": "chat_id"}[table]
     found = connection.execute(f"SELECT {key} FROM {table} WHERE (\n{condition}\n)").fetchall()
     return sorted(id for (id,) in found)
 
 
 def ids_with_number(connection: Connection, number: str) -> list[str]:
-    """Calls and chats from or to a number, and bodies of neither that contain it."""
+    """Calls and chats from or to a number, and other entities whose bodies contain it."""
     found = {id for (id,) in connection.execute(_WITH_NUMBER, {"number": number}).fetchall()}
-    spelled, last = number.encode(), ""
+    needle, last = number.encode(), ""
     while ids := [id for (id,) in connection.execute(_OF_NO_CALL, (last,)).fetchall()]:
         query = (
             "SELECT entity_id, body FROM observations WHERE body IS NOT NULL "
             f"AND entity_id IN ({_marks(ids)})"
         )
         for entity_id, body in connection.execute(query, ids).fetchall():
-            if spelled in zstandard.decompress(body):
+            if needle in zstandard.decompress(body):
                 found.add(entity_id)
         last = ids[-1]
     return sorted(found)
 
 
 def count_rows(connection: Connection, ids: Sequence[str]) -> Counter[str]:
-    """Rows of some entities by table, those of observations with content; nothing of what was
-    erased before."""
+    """Count the rows of entities by table, of observations only those with content."""
     tables = _TABLES | OWN_TABLES
     counts: Counter[str] = Counter()
     for some in _chunks(ids):
@@ -366,8 +365,7 @@ def count_rows(connection: Connection, ids: Sequence[str]) -> Counter[str]:
 
 
 def accounts_of(connection: Connection, ids: Sequence[str], *, table: str) -> dict[str, str | None]:
-    """The account of each of the ids that is in a table, calls or chats; None if it is not
-    known."""
+    """The account of each id in a table, calls or chats; None if it is not known."""
     found: dict[str, str | None] = {}
     for some in _chunks(ids):
         key = _TABLES[table]
@@ -377,12 +375,12 @@ def accounts_of(connection: Connection, ids: Sequence[str], *, table: str) -> di
 
 
 def count_calls(connection: Connection) -> int:
-    """How many calls there are."""
+    """The number of calls."""
     return int(connection.execute("SELECT count(*) FROM calls").fetchone()[0])
 
 
 def erased_among(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Those of the entities that were erased before, and of which nothing is left."""
+    """The entities that were completely erased before."""
     found = set[str]()
     for some in _chunks(ids):
         query = (
@@ -397,7 +395,7 @@ def erased_among(connection: Connection, ids: Sequence[str]) -> set[str]:
 def calls_with_files(
     connection: Connection, ids: Sequence[str], *, fetching: bool = False
 ) -> set[str]:
-    """Those of the calls that may have files; with `fetching`, that may get more."""
+    """The calls that may have files; with `fetching`, those that may get more."""
     condition = " AND state IN ('pending', 'failed')" if fetching else ""
     found = set[str]()
     for some in _chunks(ids):
@@ -417,7 +415,7 @@ def _marks(ids: Sequence[str]) -> str:
 
 # -- what is due -----------------------------------------------------------------------------------
 
-# Scope -> the scopes whose tombstones say that nothing is left to remove.
+# Scope -> the scopes whose tombstones mean that nothing is left to remove.
 _DONE = {
     retention.ALL: (retention.ALL,),
     retention.PERSONAL: (retention.PERSONAL, retention.ALL),
@@ -425,8 +423,8 @@ _DONE = {
     retention.RAW: (retention.RAW, retention.TRANSCRIPTS, retention.PERSONAL, retention.ALL),
     retention.RECORDINGS: (retention.RECORDINGS, retention.PERSONAL, retention.ALL),
 }
-# Calls, calls that have no time of their own, chats, and what belongs to neither. Each query gives
-# ids after (:at, :id) in order.
+# Calls, calls without a time, chats, and other entities. Each query returns ids after (:at, :id) in
+# order.
 _DUE = (
     "SELECT call_time(c), c.call_id FROM calls c WHERE call_time(c) >= :at "
     "AND (call_time(c) > :at OR c.call_id > :id) AND call_time(c) < :before AND {c.call_id} "
@@ -447,7 +445,8 @@ _FIRST_MS = -(2**63)
 
 
 def due(store: AnyStore, scope: str, before_ms: int, *, count: int) -> Iterator[list[str]]:
-    """What is older than a time and has no tombstone that removes what the scope does, in lists.
+    """Yield lists of entities that are older than a time and to which the scope was not applied
+    yet.
 
     Raises StoreUnavailable.
     """
@@ -468,7 +467,7 @@ def due(store: AnyStore, scope: str, before_ms: int, *, count: int) -> Iterator[
 
 
 def body_bytes(ids: Sequence[str], connection: Connection) -> tuple[int, int]:
-    """Bodies of some entities, and their bytes as stored."""
+    """The number of bodies of some entities, and their compressed bytes."""
     return _totals(
         connection,
         "SELECT count(body), sum(length(body)) FROM observations WHERE entity_id IN ({})",
@@ -477,7 +476,7 @@ def body_bytes(ids: Sequence[str], connection: Connection) -> tuple[int, int]:
 
 
 def file_bytes(ids: Sequence[str], connection: Connection) -> tuple[int, int]:
-    """Kept files of some calls, and their bytes."""
+    """The number of stored files of some calls, and their bytes."""
     return _totals(
         connection,
         "SELECT count(*), sum(bytes) FROM media_files WHERE state = 'kept' AND call_id IN ({})",

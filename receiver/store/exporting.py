@@ -1,4 +1,4 @@
-"""Reading out one moment of a SQLite file, by queries that cannot write, and copying it."""
+"""Read a snapshot of a SQLite file with queries that cannot write, and copy the file."""
 
 import fcntl
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from schema.sql import rollups
 from schema.sql.views import views
 from schema.tables import OBSERVATIONS, PRIVATE, Table
 
-# What reading needs; the full-text index looks at data_version. Everything else is refused:
+# What reading needs; the full-text index reads data_version. The authorizer denies everything else:
 # writing, attaching, settings.
 _ALLOWED = {
     sqlite3.SQLITE_SELECT,
@@ -38,12 +38,12 @@ _STEPS = 100_000
 _COPIED_PAGES = 1000
 
 
-# Rows of a file keep the order in which they came.
+# Rows of a file are in the order of their arrival.
 _KEPT = ObservationSql("o.rowid", "o.rowid BETWEEN :first AND :last", "o.rowid", "o.body")
 
 
 class FileSnapshot:
-    """A file as `receiver/store/snapshots.py` has a snapshot."""
+    """Implements `receiver/store/snapshots.py` for a file."""
 
     def __init__(
         self, path: Path, connection: Connection, timezone: str | None, private: bool
@@ -70,11 +70,11 @@ class FileSnapshot:
         return Result(names, types, self._connection.execute(query))
 
     def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Fingerprint]:
-        """Every part of the tables by day, and what it is made from."""
-        return days.made(self._connection.execute, _KEPT, progress=progress)
+        """All parts of the tables by day, with their fingerprints."""
+        return days.fingerprints(self._connection.execute, _KEPT, progress=progress)
 
     def read_part(self, table: Table, part: Part, of: Fingerprint) -> Result:
-        """A table's rows of a part."""
+        """The rows of a table in a part."""
         query, bound = days.query(table, part, of, _KEPT)
         if table.name not in self._types:
             self._types[table.name] = self._declared(sql.select_from(table.name))
@@ -92,10 +92,10 @@ class FileSnapshot:
 
         with closing(sqlite3.connect(target, isolation_level=None)) as copy:
             self._connection.backup(copy, pages=_COPIED_PAGES, progress=copied)
-            # One file, with nothing beside it that belongs to it.
+            # One file, without a log beside it.
             copy.execute("PRAGMA journal_mode = delete")
             if self._timezone:
-                # They are of other hours and days.
+                # The rollups of another time zone have other hours and days.
                 copy.execute("PRAGMA foreign_keys = on")
                 copy.execute(rollups.INVALIDATE_HOURS)
                 copy.execute(rollups.INVALIDATE_DAYS)
@@ -105,15 +105,15 @@ class FileSnapshot:
             if not self._private:
                 copy.execute(sql.DROP_BODIES)
                 copy.execute(f"PRAGMA application_id = {COPY_ID}")
-                # Takes the bodies out of the free pages too.
+                # Removes the bodies from the free pages too.
                 copy.execute("VACUUM")
-                # It may renumber the rows that the search indexes point to.
+                # It may renumber the rows to which the search indexes refer.
                 for statement in sql.REINDEX:
                     copy.execute(statement)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """By a lock beside the file, which other machines cannot open either."""
+    def exclusive(self) -> Iterator[None]:
+        """With a lock on a file beside the database."""
         with self._path.with_name(self._path.name + ".partitions").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,7 +122,7 @@ class FileSnapshot:
             yield
 
     def _declared(self, query: str) -> list[str]:
-        """The declared types of a query's columns, by way of a view that nobody else sees."""
+        """The declared types of a query's columns, by means of a temporary view."""
         self._connection.set_authorizer(None)
         try:
             self._connection.execute(f"CREATE TEMP VIEW _exported AS {query}")
@@ -135,11 +135,11 @@ class FileSnapshot:
 
 @contextmanager
 def snapshot(path: Path, *, timezone: str | None, private: bool) -> Iterator[FileSnapshot]:
-    """One moment of the file at `path`. With `timezone`, views show time in it; `private` opens
-    what else reads as NULL.
+    """A read-only snapshot of the file at `path`.
 
-    Raises NotStored without a file, SettingsError with SQLite's message for a mistake in a query,
-    ExportFailed if the file cannot be read or what is made of it cannot be written.
+    With `timezone`, views show times in it; `private` includes private columns, which otherwise
+    read as NULL. Raises NotStored without a file, SettingsError with SQLite's message for a mistake
+    in a query, ExportFailed if the file cannot be read or the export cannot be written.
     """
     if not path.exists():
         raise no_database(path)
@@ -147,17 +147,17 @@ def snapshot(path: Path, *, timezone: str | None, private: bool) -> Iterator[Fil
     try:
         connection = connect_readonly(path)
         require_readable(connection, path)
-        # Whatever a query makes of bytes, it can be written.
+        # Invalid UTF-8 in a query's result is replaced, so that it can be written.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         if timezone:
             for text in views(timezone, rolled_up=False).values():
                 connection.execute(text.replace("CREATE VIEW", "CREATE TEMP VIEW", 1))
         connection.execute("BEGIN")
-        # Older versions of SQLite may open a search index only while nothing is refused.
+        # Older versions of SQLite can open a search index only without an authorizer.
         for (name,) in connection.execute(sql.VIRTUAL).fetchall():
             connection.execute(f"{sql.select_from(name)} LIMIT 0")
         _restrict(connection, private)
-        # Python hears Ctrl-C only when it is called.
+        # Python handles Ctrl-C only when its code runs.
         connection.set_progress_handler(lambda: 0, _STEPS)
         yield FileSnapshot(path, connection, timezone, private)
     except (sqlite3.Error, sqlite3.Warning) as error:
@@ -195,7 +195,7 @@ def _restrict(connection: Connection, private: bool) -> None:
 
 
 def _type(seen: str, declared: str) -> str:
-    """The type that holds all values; the declared one, or text, where there are none."""
+    """The type of all values; the declared one, or text, if there are none."""
     types = {*seen.upper().split(",")} - {"NULL", ""}
     if len(types) < 2:
         return next(iter(types), declared or "TEXT")

@@ -6,7 +6,7 @@ cannot be projected, the body is still stored, with its problem, and the answer 
 """
 
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,25 +23,25 @@ from schema.chats import project_chat
 from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.events import Event, is_usable, parse
 from schema.merge import Observation
-from schema.rows import Read, Rows, Stamp, changes, is_undecided, project, read, transfer_rows
+from schema.rows import Decoded, Rows, Stamp, changes, decode, is_undecided, project, transfer_rows
 from schema.sql import rollups
 from schema.tables import CALL_TABLES, CALLS, CHAT_TABLES
 from schema.transcript import Row
 
 P = ParamSpec("P")
 
-# What has rows of its own; everything else is kept as an observation only.
+# Entities with rows of their own; other entities are stored as observations only.
 TABLES = {"call": [t.name for t in CALL_TABLES], "chat": [t.name for t in CHAT_TABLES]}
-# What is read of a call before it is known what changes.
+# The tables that are read before the changes of a call are known.
 _READ_FIRST = ("calls", "unknowns")
-# Reading a body of this length takes tens of milliseconds.
+# Decoding a body of this length takes tens of milliseconds.
 _LARGE_BYTES = 256 * 1024
-# Up to so many observations of an entity are all looked at when one more comes.
+# With at most this many observations of an entity, all are read for each new one.
 MANY = 64
-# Of more, so many of the highest are looked at; so many when the call reaches a higher level, where
-# their bodies may become superfluous.
+# With more, so many of the highest are read, and so many if the call reaches a higher level,
+# because their bodies may be retired then.
 FEW, SOME = 16, 200
-# Bytes of fields that a process has in memory.
+# The maximum size of recent events in memory, in bytes of their fields.
 _RECENT_BYTES = 16 * 1024 * 1024
 _COLUMNS = CALLS.names
 _START, _OBSERVED, _LEVEL, _UPDATED_AT, _REASON = map(
@@ -62,13 +62,13 @@ class Received:
     key_id: str | None
     body_bytes: int
     body: bytes
-    # What it probably changes, read before the transaction so that no other request waits.
-    ready: Read | None = None
+    # The fields that it probably changes, decoded before the transaction.
+    decoded: Decoded | None = None
     forward: Forward | None = None
 
 
 class Outcome(Enum):
-    """What became of a received body."""
+    """The result of storing a received body."""
 
     STORED = "stored"
     DUPLICATE = "duplicate"
@@ -78,7 +78,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ObservationRow(Observation):
-    """An observation with its other columns; `event` once its body was loaded."""
+    """An observation with its other columns; `event` is set after its body was loaded."""
 
     entity_type: str
     first_received_at: int
@@ -94,28 +94,27 @@ class ObservationRow(Observation):
 
 
 class RecentEvents:
-    """The events of calls and chats that arrived in this process lately, so that their bodies need
-    not be read again. They are never stale: an event is a function of its body and source."""
+    """Recent events of calls and chats, so that their bodies need not be parsed again. They are
+    never stale: an event is a function of its body and source."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._bytes = 0
-        # Entity -> (hash, source) -> event, the entity that was used last at the end.
-        self._events: OrderedDict[str, dict[tuple[str, str], Event]] = OrderedDict()
+        # Entity -> (hash, source) -> event, the most recently used entity last.
+        self._events: dict[str, dict[tuple[str, str], Event]] = {}
         self._lock = threading.Lock()
 
     def add(self, event: Event, source: str) -> Event | None:
-        """Add an event, forget those of other calls if there are too many, and return the event of
-        the same call or chat that was added before."""
+        """Add an event and remove the least recently used ones beyond the limit; return the
+        previous event of the same call or chat."""
         with self._lock:
-            events = self._events.setdefault(event.entity_id, {})
-            self._events.move_to_end(event.entity_id)
+            events = self._events[event.entity_id] = self._events.pop(event.entity_id, {})
             before = next(reversed(events.values()), None)
             if (event.body_sha256, source) not in events:
                 self._bytes += event.size
             events[event.body_sha256, source] = event
             while self._bytes > self.max_bytes:
-                _, forgotten = self._events.popitem(last=False)
+                forgotten = self._events.pop(next(iter(self._events)))
                 self._bytes -= sum(old.size for old in forgotten.values())
         return before
 
@@ -131,18 +130,18 @@ RECENT = RecentEvents(_RECENT_BYTES)
 def receive(
     body: bytes, *, source: str, observed_at: int, received_at: int, key_id: str | None = None
 ) -> Received:
-    """Parse, rank, read and compress a body: all the work that needs no database."""
+    """Parse, rank, decode and compress a body: all the work that needs no database."""
     event = parse(body, source=source)
     level = merge.level(event, source=source)
-    before = ready = None
+    last = decoded = None
     if is_mergeable := event.entity_type in TABLES and is_usable(event.problem):
-        before = RECENT.add(event, source)
-    # Of an analysed call, most fields are probably stored: what differs is known later.
+        last = RECENT.add(event, source)
+    # Most fields of an analysed call are probably stored already.
     is_likely_new = level < 3 or len(body) > _LARGE_BYTES
-    if is_mergeable and event.entity_type == "call" and (before or is_likely_new):
-        # The projection raises it again and stores it as the problem.
+    if is_mergeable and event.entity_type == "call" and (last or is_likely_new):
+        # The projection raises the same error and stores it as the problem.
         with suppress(Exception):
-            ready = read(event.entity_id, changes(before.fields if before else {}, event.fields))
+            decoded = decode(event.entity_id, changes(last.fields if last else {}, event.fields))
     return Received(
         event=event,
         source=source,
@@ -152,7 +151,7 @@ def receive(
         key_id=key_id,
         body_bytes=len(body),
         body=zstandard.compress(body),
-        ready=ready,
+        decoded=decoded,
     )
 
 
@@ -184,14 +183,13 @@ def observe(connection: Connection, received: Received) -> Outcome:
     if twin is None and not is_usable(event.problem):
         return Outcome.QUARANTINED
     if row.is_usable and row != twin:
-        newest = row if twin is None else None
-        if newest is None:
-            # It may have another place in the order now: all of them are folded again.
+        if twin is not None:
+            # Its rank may have changed: all observations are folded again.
             others = observation_rows(connection, event.entity_id)
-        entity = (event.entity_id, event.entity_type)
         problem = run_in_savepoint(
-            connection, project_entity, *entity, others, newest, ready=received.ready
-        )
+            connection, project_entity, event.entity_id, event.entity_type, others,
+            None if twin else row, decoded=received.decoded,
+        )  # fmt: skip
         if problem:
             connection.execute(sql.SET_PROBLEM, (problem, *key))
             return Outcome.QUARANTINED
@@ -203,7 +201,7 @@ def observe(connection: Connection, received: Received) -> Outcome:
 def _insert(
     connection: Connection, received: Received, account: str | None, *, erased: bool
 ) -> ObservationRow:
-    """Insert the observation; of an erased entity only its hash and times."""
+    """Insert the observation; for an erased entity only its hash and times."""
     event = received.event
     key = (event.entity_id, event.body_sha256, received.source, event.entity_type)
     times = (received.observed_at, received.received_at, received.received_at)
@@ -222,7 +220,7 @@ def _insert(
 def _repeat(
     connection: Connection, received: Received, key: tuple[str, str, str], *, erased: bool
 ) -> ObservationRow:
-    """Count one more delivery of a body; return its observation as it is then."""
+    """Count one more delivery of a body; return the updated observation."""
     repeated = dict(zip(("entity_id", "body_sha256", "source"), key, strict=True)) | {
         "observed_at": received.observed_at,
         "received_at": received.received_at,
@@ -236,20 +234,20 @@ def _repeat(
 def observation_rows(
     connection: Connection, entity_id: str, query: str = sql.KNOWN, *parameters: str | int
 ) -> list[ObservationRow]:
-    """The observations of an entity, all in no order or those of a query; bodies not loaded."""
+    """The observations of an entity that a query selects; unordered, without bodies."""
     found = connection.execute(query, (entity_id, *parameters)).fetchall()
     return [ObservationRow(*row) for row in found]
 
 
 def usable_rows(rows: Iterable[ObservationRow], entity_type: str) -> list[ObservationRow]:
-    """Those that take part in the merge of a call or chat."""
+    """The observations that take part in the merge of a call or chat."""
     return [row for row in rows if row.is_usable and row.entity_type == entity_type]
 
 
 def load(
     connection: Connection, entity_id: str, row: ObservationRow, *, verbatim: bool = False
 ) -> ObservationRow:
-    """The observation with what its body carries; with nothing if the body is gone."""
+    """Load the body of an observation; if it was deleted, the observation has no event."""
     if not row.has_body:
         return row
     key = (entity_id, row.body_sha256, row.source)
@@ -272,8 +270,8 @@ def run_in_savepoint(
 ) -> str | None:
     """Run `work` in a savepoint; roll back if the content causes an error, and return the problem.
 
-    Only its class: a message could repeat what the call says. Raises the driver's error if the
-    disk, the file or the server fails.
+    The problem is only the error's class: a message could contain words of the call. Raises the
+    driver's error if the disk, the file or the server fails.
     """
     connection.savepoint()
     try:
@@ -296,19 +294,19 @@ def project_entity(
     others: Iterable[ObservationRow] | None,
     newest: ObservationRow | None = None,
     *,
-    ready: Read | None = None,
+    decoded: Decoded | None = None,
     is_new: bool = False,
 ) -> None:
     """Fold the observations of a call or chat, and write the rows that change.
 
-    `others` are those beside `newest`, which has just arrived, or None if there are many. Without
-    `newest`, all rows are compared with what is stored. `ready` are fields of `newest` that were
-    read before. `is_new`: the call or chat has no rows yet.
+    `others` are the observations except `newest`, which has just arrived; None if there are many.
+    Without `newest`, all rows are compared with what is stored. `decoded` are fields of `newest`
+    that were decoded before. `is_new`: the call or chat has no rows yet.
     """
     known = None if others is None else usable_rows(others, entity_type)
     if not newest and not known:
         return
-    # The first observation finds no rows.
+    # Before the first observation there are no rows.
     is_new = is_new or (newest is not None and known == [])
     tables = _READ_FIRST if entity_type == "call" else ()
     stored = None if is_new else read_rows(connection, entity_id, tables)
@@ -327,12 +325,12 @@ def project_entity(
     if entity_type == "chat":
         rows = project_chat(entity_id, fields, now, envelope)
     elif is_whole or not (newest and call and stored):
-        rows = project(entity_id, fields, now, envelope, ready=ready)
+        rows = project(entity_id, fields, now, envelope, decoded=decoded)
         rows["transfers", None] = transfer_rows(entity_id, observations)
     else:
         changed = changes(merge.fold(deciding), fields)
         now = replace(now, updated_at=max(now.updated_at, call[_UPDATED_AT]))
-        rows = project(entity_id, changed, now, envelope, ready=ready, stored=stored)
+        rows = project(entity_id, changed, now, envelope, decoded=decoded, stored=stored)
         if newest.is_transfer:
             stored |= read_rows(connection, entity_id, ["transfers"])
             rows["transfers", None] = transfer_rows(entity_id, [newest], stored["transfers"])
@@ -341,7 +339,7 @@ def project_entity(
     connection.executemany(sql.DROP_BODY, retired)
     if entity_type == "call":
         before = call[_REASON] if call else None
-        note_reason(connection, rows["calls", None][0][_REASON], before=before)
+        update_reasons(connection, rows["calls", None][0][_REASON], before=before)
 
 
 def _deciding(
@@ -352,40 +350,40 @@ def _deciding(
     *,
     level: int,
 ) -> list[ObservationRow] | None:
-    """The highest of the others, down to the one that had the last word on what the newest changes.
+    """The highest others, down to the one that decides which fields the newest changes.
 
-    Down to the lowest if the newest may make bodies below its level superfluous. None if only all
-    observations tell what it changes. `level` is that of the call before it.
+    All of them if the newest may retire bodies of lower levels. None if all observations must be
+    loaded. `level` is the call's level before.
     """
     is_partial = others is None
     if others is None:
         query = sql.HIGHEST_OPEN_BODIES if level < 3 else sql.HIGHEST_BODIES
-        # One more: the newest, which is stored already, may be among them.
+        # One more, because the newest is stored already and may be among them.
         count = (SOME if newest.level > level else FEW) + 1
         found = observation_rows(connection, entity_id, query, newest.entity_type, count)
         others = [row for row in found if row.rank != newest.rank]
     ranked = sorted((o for o in others if o.has_body), key=lambda o: o.rank, reverse=True)
-    # Its fields that no higher one has, those that are new at its level, and the fields of all.
-    open_fields, added, carried = (set(newest.fields) for _ in range(3))
+    # The newest's fields that no higher one has, those new at its level, and all seen so far.
+    open_fields, added, present = (set(newest.fields) for _ in range(3))
     deciding, is_decided = [], False
     for row in ranked:
         one = load(connection, entity_id, row)
         deciding.append(one)
-        carried |= one.fields.keys()
+        present |= one.fields.keys()
         if one.level >= newest.level:
             added -= one.fields.keys()
         if one.rank > newest.rank:
             open_fields -= one.fields.keys()
             is_decided = not open_fields
         else:
-            is_decided = not is_undecided(open_fields, carried)
+            is_decided = not is_undecided(open_fields, present)
         if is_decided and not (added and ranked[-1].level < newest.level):
             break
     return deciding if is_decided or not is_partial else None
 
 
 def _stamp(observations: Sequence[ObservationRow]) -> Stamp:
-    """What a row tells of its observations."""
+    """The columns of a row that come from the observations."""
     highest = max(observations, key=lambda o: o.rank)
     updated_at = max(o.first_received_at for o in observations)
     return Stamp(highest.level, highest.observed_at, updated_at, highest.account)
@@ -394,7 +392,8 @@ def _stamp(observations: Sequence[ObservationRow]) -> Stamp:
 def read_rows(
     connection: Connection, entity_id: str, tables: Iterable[str]
 ) -> dict[str, list[Row]]:
-    """All rows of an entity in some tables. A server is asked for all before the first answer."""
+    """All rows of an entity in some tables; all queries are sent before the first result is
+    read."""
     asked = {table: connection.execute(sql.SELECT[table], (entity_id,)) for table in tables}
     return {table: cursor.fetchall() for table, cursor in asked.items()}
 
@@ -407,11 +406,11 @@ def write(
     *,
     is_whole: bool = False,
 ) -> None:
-    """Make the slices named in `rows` hold exactly these rows.
+    """Replace the slices in `rows` by these rows, and write only rows that change.
 
-    Parents come before children in the order of `sql.ENTITY_TABLES`. `stored` are all rows of the
-    tables that were read already; None if nothing of the entity is stored yet. `is_whole`: `rows`
-    are all of it, so other rows of its tables are deleted.
+    Parents come before children in the order of `sql.ENTITY_TABLES`. `stored` are the tables that
+    were already read; None if the entity has no rows yet. `is_whole`: `rows` has every slice of its
+    tables, so all other rows are deleted.
     """
     wanted: dict[str, list[Row]] = {}
     parts: dict[str, set[str | None]] = {}
@@ -443,7 +442,7 @@ def _replace(connection: Connection, table: str, stored: list[Row], wanted: list
         connection.executemany(sql.DELETE[table], sorted(gone))
     changed = [row for key, row in after.items() if before.get(key) != row]
     if changed and table == CALLS.name and before:
-        # Only the columns that change: of the indexes of calls, only theirs are written.
+        # Only columns that change, so that only their indexes are written.
         pairs = zip(_COLUMNS, stored[0], changed[0], strict=True)
         new = {name: after for name, before, after in pairs if before != after}
         statement = sql.UPDATE_CALL.format(", ".join(f"{name} = ?" for name in new))
@@ -453,12 +452,12 @@ def _replace(connection: Connection, table: str, stored: list[Row], wanted: list
 
 
 def scopes_of(connection: Connection, entity_id: str) -> frozenset[str]:
-    """The scopes of the tombstones of an entity; nearly always none."""
+    """The scopes of the tombstones of an entity."""
     return frozenset(s for (s,) in connection.execute(sql.SCOPES, (entity_id,)).fetchall())
 
 
 def retain(connection: Connection, entity_id: str, scopes: Collection[str]) -> Counter[str]:
-    """Delete and blank what tombstones of these scopes leave nothing of; return rows by table."""
+    """Apply the scopes of tombstones to the rows of an entity; count the changed rows by table."""
     tables = retention.touched(scopes)
     asked = [(table, connection.execute(sql.SELECT[table], (entity_id,))) for table in tables]
     changed: Counter[str] = Counter()
@@ -472,21 +471,21 @@ def retain(connection: Connection, entity_id: str, scopes: Collection[str]) -> C
 
 
 def invalidate_hours(connection: Connection, calls: Iterable[Row]) -> None:
-    """What is rolled up of the hours and days of these rows of calls no longer holds."""
-    # In order: others may wait for the same hours.
+    """Delete the rollups of the hours and days of these rows of calls."""
+    # In order, so that two transactions cannot deadlock.
     times = (merge.began_at(call[_START], call[_OBSERVED]) for call in calls)
     for at in sorted({at for at in times if at is not None}):
-        # No number leaves the 64 bits that every engine has.
+        # Integers of every engine have 64 bits.
         since = max(at - rollups.HOUR_MS + 1, -(2**63))
         connection.lock_hour(at)
         connection.execute(rollups.INVALIDATE_HOUR, {"since": since, "at": at})
         connection.execute(rollups.INVALIDATE_DAY, {"at": at})
 
 
-def note_reason(connection: Connection, reason: str | None, *, before: str | None) -> None:
-    """Keep disconnection_reasons to the known ones and those that a call has."""
+def update_reasons(connection: Connection, reason: str | None, *, before: str | None) -> None:
+    """Add an unknown reason to disconnection_reasons, and delete one that no call has any more."""
     if before == reason:
-        # The reason was added with the row, and no reason of a call is deleted.
+        # The reason was added with the row, and is kept as long as a call has it.
         return
     if before is not None and before not in REASONS:
         connection.lock_reasons(shared=False)
@@ -494,6 +493,6 @@ def note_reason(connection: Connection, reason: str | None, *, before: str | Non
             connection.execute(sql.DROP_REASON, (before,))
     if reason is not None and reason not in REASONS:
         connection.lock_reasons(shared=True)
-        # In a cluster, an insertion is written to every node, also one that changes nothing.
+        # In a cluster, an insertion is written to every node even if it changes nothing.
         if connection.execute(sql.HAS_REASON, (reason,)).fetchone() is None:
             connection.execute(sql.ADD_REASON, (reason, *UNKNOWN))

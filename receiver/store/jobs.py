@@ -1,8 +1,8 @@
-"""The table jobs: when each job of the worker ran, and who runs it now.
+"""The table jobs: when each job of the worker ran, and which process runs it now.
 
-A worker claims a job before it runs it, by a lease that it renews. The claim names the run that it
-follows, so of two workers that saw the same state one gets it. A worker that was killed renews
-nothing, and after its lease another one claims the job.
+A worker claims a job with a lease, which it renews while the job runs. The claim names the previous
+run, so only one of two workers that read the same state gets it. After a worker was killed, its
+lease ends and another worker can claim the job.
 """
 
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from receiver.store.engine import AnyStore
 
 
-# A lease is a minute: one that ends this much later was taken while a clock was ahead.
+# A lease is one minute: one that ends much later was written while the clock was ahead.
 MAX_LEASE_MS = 3_600_000
 
 
@@ -63,7 +63,7 @@ _FINISH = (
 
 
 def job_rows(connection: Connection) -> dict[str, JobRow]:
-    """Every row, by the job's name."""
+    """All rows, by the name of the job."""
     return {row[0]: JobRow(*row) for row in connection.execute(_ROWS).fetchall()}
 
 
@@ -78,8 +78,7 @@ def claim(
 ) -> bool:
     """Begin a run of the job if its row is still `row` and nobody has its lease.
 
-    The lease of `dead_owner`, a process that is known to have ended, does not count. Raises
-    StoreUnavailable.
+    The lease of `dead_owner`, a process that has ended, is ignored. Raises StoreUnavailable.
     """
     values = {
         "name": row.name,
@@ -110,7 +109,7 @@ def renew(store: "AnyStore", name: str, *, owner: str, started_at: int, lease_un
 
 
 def finish(store: "AnyStore", row: JobRow) -> bool:
-    """Write how the run of `row.owner` from `row.started_at` ended, and give up its lease.
+    """Store the result of the run of `row.owner` from `row.started_at`, and release its lease.
 
     False if another run has it. Raises StoreUnavailable.
     """

@@ -1,4 +1,4 @@
-"""Limits of SQLite where anybody's SQL runs: of values, statements and memory."""
+"""Limits of SQLite for users' SQL: lengths of values and statements, and memory."""
 
 import ctypes
 import importlib
@@ -15,10 +15,10 @@ _LENGTH, _SQL_LENGTH, _VDBE_OP, _ATTACHED = 0, 1, 5, 7
 _MAX_SQL_BYTES = 250_000
 _MAX_PROGRAM_STEPS = 250_000
 
-# A number of glibc's malloc.h, and the threshold that is its default.
+# A constant of glibc's malloc.h, and the default threshold.
 _MMAP_THRESHOLD, _MMAP_BYTES = -3, 128 * 1024
 
-# Called by SQLite with a new connection's handle, a place for a message, and its functions.
+# SQLite calls it with a new connection's handle, a pointer to a message, and its functions.
 _EXTENSION = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 # `limits`: those of the connection that this thread is opening.
 _opening = threading.local()
@@ -26,7 +26,7 @@ _installing = threading.Lock()
 
 
 def connect_bounded(path: Path, *, max_value_bytes: int) -> sqlite3.Connection:
-    """Open `path` for reading by any thread, for values up to this size. Raises sqlite3.Error."""
+    """Open `path` for reading by any thread, with values up to this size. Raises sqlite3.Error."""
     limits = {
         _LENGTH: max_value_bytes,
         _SQL_LENGTH: _MAX_SQL_BYTES,
@@ -49,18 +49,18 @@ def connect_bounded(path: Path, *, max_value_bytes: int) -> sqlite3.Connection:
 
 
 def limit_memory(max_bytes: int) -> None:
-    """Let all connections of this process together allocate no more; beyond it statements fail."""
+    """Limit the memory of all connections of this process together; beyond it statements fail."""
     connection = sqlite3.connect(":memory:")
     connection.execute(f"PRAGMA hard_heap_limit = {max_bytes:d}")
     connection.close()
 
 
 def return_freed_memory() -> None:
-    """Let the C library return each large block to the system as soon as it is freed.
+    """Make the C library return each large block to the system as soon as it is freed.
 
-    glibc allocates blocks from 128 KiB on outside of the heap, until the first one is freed: then
-    those up to its size, at most 32 MiB, come from the heap, where small ones keep them from being
-    returned. Source: mallopt(3)
+    glibc allocates blocks of 128 KiB and more outside of the heap. After the first one is freed, it
+    allocates blocks up to that size, at most 32 MiB, on the heap, where small blocks prevent it
+    from returning them. Source: mallopt(3)
     """
     # Other systems have no mallopt.
     with suppress(AttributeError, OSError):
@@ -69,11 +69,11 @@ def return_freed_memory() -> None:
 
 @cache
 def _install_limiter() -> object:
-    """Let connections have the limits in `_opening`; return what must not be freed.
+    """Apply the limits in `_opening` to new connections; return the objects that must not be freed.
 
     pysqlite3 has no setlimit, but exports the library's functions. SQLite calls an automatic
     extension with the handle of each new connection, which is all that sqlite3_limit needs. The
-    extension stays for good: another thread that opens a connection may be about to call it.
+    extension is never removed, because another thread may be about to call it.
     """
     library = ctypes.CDLL(importlib.import_module("pysqlite3._sqlite3").__file__)
     library.sqlite3_limit.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]

@@ -1,7 +1,7 @@
-"""Which recordings are kept: rows of media_files, written by the job that fetches them.
+"""The table media_files: the state of each recording, written by the job that fetches them.
 
-A call's links are rows of media; each gets a row here once the call is over. Nothing is written
-about a call that was erased meanwhile, or whose recordings were pruned.
+A call's links are rows of media; each gets a row here once the call is over, unless the call was
+erased or its recordings were pruned.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from receiver.store.engine import AnyStore, reading
 from receiver.store.protocols import Connection
 from schema.sql.macros import plain
 
-# Rows read at once, and rows written in one transaction.
+# Rows per query, and rows per transaction.
 _FOUND, _WRITTEN = 2000, 200
 _MAX_MS = 2**63 - 1
 
@@ -22,7 +22,7 @@ _NOT_ERASED = """NOT EXISTS (
     SELECT 1 FROM erasures e
     WHERE e.entity_id = m.call_id AND e.scope IN ('all', 'recordings', 'personal')
 )"""
-# Calls that are over, the newest first. By the index of updated_at.
+# Calls that are over, the newest first, found by the index of updated_at.
 _NEW = plain(f"""
 SELECT m.call_id, m.kind, c.updated_at
 FROM calls c
@@ -51,7 +51,7 @@ _COUNT_DUE = "SELECT count(*) FROM media_files WHERE next_attempt_at <= ?"
 _IS_WANTED = """
 SELECT state, next_attempt_at FROM media_files WHERE call_id = ? AND kind = ?
 """
-# Not over a row that is kept or pruned, and not once the link has gone.
+# Does not replace a row that is kept or pruned, and does nothing after the link was deleted.
 _OUTCOME = f"""
 UPDATE media_files SET
     state = :state, attempts = attempts + 1, next_attempt_at = :next_attempt_at,
@@ -81,7 +81,7 @@ GROUP BY state, problem ORDER BY count(*) DESC, problem LIMIT ?
 
 @dataclass(frozen=True, slots=True)
 class DueFile:
-    """A file to be fetched now; `ended_at` of its call in milliseconds."""
+    """A file to fetch now; `ended_at` of its call in milliseconds."""
 
     call_id: str
     kind: str
@@ -93,7 +93,7 @@ class DueFile:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended: kept, failed or gone. `problem` has no personal data."""
+    """The result of an attempt: kept, failed or gone. `problem` has no personal data."""
 
     state: str
     problem: str | None = None
@@ -126,13 +126,13 @@ def find_new(
         added += len(found)
         if len(found) < _FOUND:
             return None
-        # Inclusive: other calls may have changed at the same moment.
+        # Inclusive: other calls may have changed in the same millisecond.
         until = found[-1][2]
     return until
 
 
 def due_files(store: AnyStore, *, now_ms: int, limit: int, since: int = 0) -> list[DueFile]:
-    """Files to be fetched now that were not before `since`, those of the newest calls first.
+    """Files to fetch now whose attempts began after `since`, the newest calls first.
 
     Raises StoreUnavailable.
     """
@@ -141,18 +141,18 @@ def due_files(store: AnyStore, *, now_ms: int, limit: int, since: int = 0) -> li
 
 
 def count_due(store: AnyStore, *, now_ms: int) -> int:
-    """How many files are to be fetched now. Raises StoreUnavailable."""
+    """The number of files to fetch now. Raises StoreUnavailable."""
     return int(store.read(lambda c: c.execute(_COUNT_DUE, (now_ms,)).fetchone())[0])
 
 
 def media_state(store: AnyStore, call_id: str, kind: str) -> tuple[str | None, int | None]:
-    """The state of a file and when it is fetched next. Raises StoreUnavailable."""
+    """The state of a file, and when it is fetched next. Raises StoreUnavailable."""
     row = store.read(lambda c: c.execute(_IS_WANTED, (call_id, kind)).fetchone())
     return (row[0], row[1]) if row else (None, None)
 
 
 def write_outcome(store: AnyStore, file: DueFile, outcome: Outcome, *, now_ms: int) -> bool:
-    """Store how an attempt ended. False if the file is no longer wanted, as its call was erased.
+    """Store the result of an attempt. False if the call was erased meanwhile.
 
     Raises StoreUnavailable.
     """
@@ -167,7 +167,7 @@ def write_outcome(store: AnyStore, file: DueFile, outcome: Outcome, *, now_ms: i
 
 
 def retry_failed(store: AnyStore, *, now_ms: int) -> int:
-    """Let everything that failed or is gone be fetched again; return how many.
+    """Fetch everything again that failed or is gone; return the number of files.
 
     Raises StoreUnavailable.
     """
@@ -191,7 +191,7 @@ def problems(where: Location, *, limit: int) -> list[tuple[str, str, int]]:
 
 
 def _add(store: AnyStore, rows: list[tuple[Any, ...]], connection: Connection) -> None:
-    # Not while a call is erased.
+    # Excludes calls that are being erased.
     store.lock(connection, {call_id for *_, call_id, _ in rows})
     connection.executemany(_ADD, rows)
 

@@ -1,4 +1,4 @@
-"""Bringing a database file to this version's schema, once, however many processes start."""
+"""Migrate a database file to this version's schema; several processes may start at once."""
 
 import fcntl
 import importlib.resources
@@ -32,11 +32,11 @@ from schema.sql import rollups
 from schema.sql.rollups import ROLLUPS
 from schema.sql.views import views
 
-# The end of a migration's name, if versions without it can go on with the database: it adds tables,
-# columns that may be null, or indexes, or drops indexes. Nothing else of it is known to them.
+# The end of a migration's name if older versions can continue to use the database: it only adds
+# tables, nullable columns or indexes, or drops indexes.
 COMPATIBLE = "_compatible"
 BUSY_TIMEOUT_MS = 30_000
-# How long a start may look for damage: a small file is read whole, a large one in part.
+# How long a start checks for damage: a small file completely, a large one in part.
 DAMAGE_SECONDS = 3.0
 _UNWRITABLE = FAULTS | {sqlite3.SQLITE_READONLY}
 
@@ -66,7 +66,8 @@ def migrate(path: Path, *, timezone: str) -> list[str]:
 
 
 def _make_private(path: Path) -> None:
-    """Let only their owner read the files: older versions made them with the mode of the umask."""
+    """Make the files readable by their owner only: older versions created them with the mode of the
+    umask."""
     for each in (path, *files_beside(path)):
         # Another user's file, or no such file.
         with suppress(OSError):
@@ -74,10 +75,11 @@ def _make_private(path: Path) -> None:
 
 
 def _refuse_others(path: Path) -> None:
-    """Raise ForeignDatabase or CopyWithoutBodies, before anything is made beside the file."""
+    """Raise ForeignDatabase or CopyWithoutBodies, before any file is created beside the
+    database."""
     if not path.is_file():
         return
-    # Whatever else is wrong is found, and named, when the file is opened for writing.
+    # Other problems are reported when the file is opened for writing.
     with suppress(sqlite3.DatabaseError), closing(connect_readonly(path)) as connection:
         refuse(file_kind(connection), path)
 
@@ -85,13 +87,13 @@ def _refuse_others(path: Path) -> None:
 def _update(path: Path, timezone: str) -> list[str]:
     connection = _open(path)
     try:
-        # One transaction: a failed migration leaves the file as it was.
+        # One transaction: a failed migration changes nothing.
         connection.execute("BEGIN IMMEDIATE")
         try:
             new = _migrate(connection, timezone)
             connection.execute("COMMIT")
         except BaseException:
-            # A full disk has rolled it back already.
+            # SQLite has already rolled back if the disk is full.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
@@ -101,7 +103,7 @@ def _update(path: Path, timezone: str) -> list[str]:
 
 
 def _open(path: Path) -> Connection:
-    """Open or create the file. Raises StoreUnavailable if it is damaged: nothing is added to it."""
+    """Open or create the file. Raises StoreUnavailable if it is damaged."""
     connection = None
     try:
         connection = connect(path, busy_timeout_ms=BUSY_TIMEOUT_MS, create=True)
@@ -125,7 +127,7 @@ def _open(path: Path) -> Connection:
 def _migrate(connection: Connection, timezone: str) -> list[str]:
     before = applied(connection)
     if newer(before):
-        # Reasons and views are the newer version's.
+        # The newer version's reasons and views are kept.
         require(before)
         return []
     migrations().apply(sqlite_utils.Database(connection))
@@ -137,13 +139,13 @@ def _migrate(connection: Connection, timezone: str) -> list[str]:
 
 
 def check(connection: Connection) -> None:
-    """Raise SchemaMismatch unless this version can work with the file."""
+    """Raise SchemaMismatch unless this version can use the file."""
     require(applied(connection))
 
 
 def newer(found: set[str]) -> set[str]:
-    """Those of a database's migrations that a newer version made. Raises SchemaMismatch if this
-    version cannot work with one of them."""
+    """The migrations of a database that a newer version applied. Raises SchemaMismatch if this
+    version cannot use the database after one of them."""
     unknown = found - set(scripts())
     if refused := sorted(name for name in unknown if not name.endswith(COMPATIBLE)):
         raise SchemaMismatch(
@@ -154,14 +156,14 @@ def newer(found: set[str]) -> set[str]:
 
 
 def require(found: set[str]) -> None:
-    """Raise SchemaMismatch unless this version can work with a database's migrations."""
+    """Raise SchemaMismatch unless this version can use a database with these migrations."""
     newer(found)
     if set(scripts()) - found:
         raise SchemaMismatch("the database does not have this version's schema")
 
 
 def check_schema(path: Path) -> None:
-    """Raise SchemaMismatch unless the file, which is only read, has this version's schema."""
+    """Raise SchemaMismatch unless the file has this version's schema. The file is only read."""
     with closing(connect_readonly(path)) as connection:
         try:
             check(connection)
@@ -207,14 +209,14 @@ def scripts() -> dict[str, str]:
 
 
 def _refresh_views(connection: Connection, timezone: str) -> None:
-    """Replace the views unless they are this version's, in this time zone, already."""
+    """Replace the views unless they already belong to this version and time zone."""
     wanted = views(timezone)
-    # There may be views of the user's own.
+    # Users may have created views of their own.
     found = dict(connection.execute(sql.VIEWS).fetchall())
     present = {name: text for name, text in found.items() if name in wanted}
     if present == wanted:
         return
-    # What was added up meant something else, or other days.
+    # Existing sums may have another meaning, or other days.
     if any(present.get(rollup.hourly) != wanted[rollup.hourly] for rollup in ROLLUPS):
         connection.execute(rollups.INVALIDATE_HOURS)
     if any(present.get(rollup.daily) != wanted[rollup.daily] for rollup in ROLLUPS):
@@ -226,7 +228,7 @@ def _refresh_views(connection: Connection, timezone: str) -> None:
 
 
 def views_match(connection: protocols.Connection, timezone: str) -> bool:
-    """Whether the views of figures are those that this version makes in this time zone."""
+    """Whether the views belong to this version and time zone."""
     present = dict(connection.execute(sql.VIEWS).fetchall())
     return _figures(timezone).items() <= present.items()
 
@@ -239,7 +241,7 @@ def _figures(timezone: str) -> dict[str, str]:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """One process at a time: eight that open a new file together collide otherwise."""
+    """One process at a time: otherwise, eight that open a new file at once collide."""
     with path.with_name(path.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

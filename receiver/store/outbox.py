@@ -1,7 +1,7 @@
-"""The table outbox: events that wait to be forwarded, in the transaction that stores them.
+"""The table outbox: events to forward, added in the transaction that stores them.
 
-Of each call or chat and target, only the oldest waiting event is due, so that events of a call
-arrive in the order in which they came.
+For each target and call or chat, only the oldest waiting event is due, so that the events of a call
+are delivered in the order of their arrival.
 """
 
 from collections.abc import Sequence
@@ -49,13 +49,13 @@ _REPLAY = (
     "UPDATE outbox SET state = 'waiting', attempts = 0, next_attempt_at = ? "
     "WHERE entity_id = ? AND body_sha256 = ? AND target = ? AND received_at = ?"
 )
-# Rows that a command changes at once: the write lock is held for some milliseconds.
+# Rows that a command changes in one transaction: the write lock is held for some milliseconds.
 _BATCH = 200
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """An event that waits for a target; `body` as it came, `signature` its header."""
+    """An event that waits for a target; `body` as it arrived, `signature` its header."""
 
     entity_id: str
     body_sha256: str
@@ -73,9 +73,10 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a row continues after an attempt failed; `next_attempt_at` None: it is dead.
+    """A failed attempt.
 
-    `is_refused`: the target is there, and does not want the event.
+    `next_attempt_at` is None if the event is given up. `is_refused`: the target answered that it
+    does not accept the event.
     """
 
     row: OutboxRow
@@ -87,7 +88,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class QueueCount:
-    """How many events a target has in a state; times in milliseconds."""
+    """The number of a target's events in a state; times in milliseconds."""
 
     target: str
     state: str
@@ -115,7 +116,7 @@ class DeadEvent:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """The names of an event's targets, and its signature as it came."""
+    """The names of an event's targets, and its signature header."""
 
     targets: tuple[str, ...]
     signature: str | None
@@ -130,7 +131,7 @@ def enqueue(connection: Connection, received: "Received", forward: Forward) -> N
 
 
 def due(connection: Connection, target: str, *, now_ms: int, limit: int) -> list[OutboxRow]:
-    """The events of different calls and chats that are sent next."""
+    """The next events to send, of different calls and chats."""
     found = connection.execute(_DUE, (target, now_ms, limit)).fetchall()
     return [
         OutboxRow(entity_id, body_sha256, name, at, signature, zstandard.decompress(body), attempts)
@@ -138,8 +139,10 @@ def due(connection: Connection, target: str, *, now_ms: int, limit: int) -> list
     ]
 
 
-def settle(store: "AnyStore", delivered: Sequence[OutboxRow], failures: Sequence[Failure]) -> None:
-    """Remove what was delivered, and note what failed. Raises StoreUnavailable."""
+def write_attempts(
+    store: "AnyStore", delivered: Sequence[OutboxRow], failures: Sequence[Failure]
+) -> None:
+    """Delete delivered events, and store failures. Raises StoreUnavailable."""
 
     def unit(connection: Connection) -> None:
         connection.executemany(_DELETE, [row.key for row in delivered])
@@ -158,7 +161,7 @@ def settle(store: "AnyStore", delivered: Sequence[OutboxRow], failures: Sequence
 
 
 def queue_counts(connection: Connection) -> list[QueueCount]:
-    """What waits and what is dead, by target."""
+    """The numbers of waiting and dead events, by target."""
     return [QueueCount(*row) for row in connection.execute(_COUNTS).fetchall()]
 
 
@@ -169,12 +172,12 @@ def dead_events(connection: Connection, target: str | None, *, limit: int) -> li
 
 
 def replay(store: "AnyStore", target: str | None, *, now_ms: int) -> int:
-    """Let dead events be sent again; return how many. Raises StoreUnavailable."""
+    """Send dead events again; return their number. Raises StoreUnavailable."""
     return _change_dead(store, target, _REPLAY, now_ms)
 
 
 def discard(store: "AnyStore", target: str | None) -> int:
-    """Delete dead events; return how many. Raises StoreUnavailable."""
+    """Delete dead events; return their number. Raises StoreUnavailable."""
     return _change_dead(store, target, _DELETE)
 
 

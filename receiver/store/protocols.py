@@ -1,11 +1,12 @@
-"""What the merge needs of a connection: the few methods that every engine's has."""
+"""The methods of a connection that the merge needs. Every engine implements them."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-# Retell waits 10 s for an answer: a refusal must reach it well before.
+# Retell waits 10 s for an answer: an error must reach it well before.
 BUSY_SECONDS = 4.0
-# Of one process to a server. What commits at one moment shares a write to the server's disk.
+# Connections of one process to a server. Transactions that commit at the same time share a write to
+# the server's disk.
 CONNECTIONS = 8
 
 
@@ -14,44 +15,44 @@ class Cursor(Protocol):
 
     @property
     def rowcount(self) -> int:
-        """How many rows it changed."""
+        """The number of rows that it changed."""
 
     @property
     def description(self) -> Any:
-        """A tuple for each column, its name first."""
+        """One tuple per column, the name first."""
 
     def fetchone(self) -> Any:
         """The next row, None after the last."""
 
     def fetchall(self) -> list[Any]:
-        """The rows that are left."""
+        """The remaining rows."""
 
     def __iter__(self) -> Iterator[Any]: ...
 
 
 class Connection(Protocol):
-    """A connection within a transaction. Statements are SQLite's: `?` and `:name`.
+    """A connection within a transaction. Placeholders are SQLite's: `?` and `:name`.
 
-    Its errors hang on it, as the DB-API has them. Source: PEP 249, optional extensions.
+    Its errors are attributes, as in the DB-API. Source: PEP 249, optional extensions.
     """
 
     @property
     def DatabaseError(self) -> type[Exception]:
-        """Anything that went wrong in the database."""
+        """Any error of the database."""
 
     @property
     def OperationalError(self) -> type[Exception]:
-        """The disk, the server or the moment is at fault."""
+        """An error of the disk, the server or the connection."""
 
     @property
     def InternalError(self) -> type[Exception]:
-        """The engine is at fault."""
+        """An internal error of the engine."""
 
     def execute(self, statement: str, parameters: Any = ..., /) -> Cursor:
-        """Carry out a statement."""
+        """Execute a statement."""
 
     def executemany(self, statement: str, parameters: Any, /) -> Any:
-        """Carry out a statement for each of several parameters."""
+        """Execute a statement once for each of several parameters."""
 
     def upsert(self, table: str, rows: Iterable[tuple[Any, ...]], /) -> None:
         """Insert rows of a call or chat, or update those with their keys."""
@@ -60,20 +61,20 @@ class Connection(Protocol):
         """Set a savepoint; they nest."""
 
     def release_savepoint(self) -> None:
-        """Keep what was done since the last savepoint."""
+        """Release the last savepoint and keep its changes."""
 
     def roll_back_to_savepoint(self) -> None:
-        """Undo what was done since the last savepoint, and release it."""
+        """Undo the changes since the last savepoint, and release it."""
 
     def lock_hour(self, at: int, /) -> None:
-        """Share the hour of a time with others that write calls, until the transaction ends.
+        """Lock the hour of a time, shared with others that write calls, until the transaction ends.
 
-        Whoever rolls the hour up has it alone.
+        Rolling up takes the lock exclusively.
         """
 
     def lock_reasons(self, *, shared: bool) -> None:
-        """Lock what decides which unknown reasons are stored, until the transaction ends.
+        """Lock the list of unknown reasons until the transaction ends.
 
-        Those that add one share the lock, and one that drops some has it alone: it waits for calls
+        Adding a reason takes a shared lock. Deleting takes an exclusive one, which waits for calls
         that are not committed yet.
         """

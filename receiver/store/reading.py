@@ -1,4 +1,4 @@
-"""What the warehouse knows of one call or chat, as Retell would say it."""
+"""Read one call or chat as Retell's API would return it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from schema.events import Event, values
 
 @dataclass(frozen=True, slots=True)
 class CallState:
-    """How far a call is, and its outcome as far as it is known."""
+    """The status and outcome of a call."""
 
     call_status: str | None
     level: int
@@ -28,12 +28,12 @@ class CallState:
 
     @property
     def is_over(self) -> bool:
-        """Whether its end is stored."""
+        """Whether the call is stored as ended."""
         return self.level >= 2
 
     @property
     def is_analysed(self) -> bool:
-        """Whether Retell will report no more of it."""
+        """Whether the call is analysed, so that no more events are expected."""
         return self.level >= 3
 
 
@@ -53,21 +53,21 @@ def read_drift(where: Location) -> list[dict[str, Any]]:
 
 
 def is_known(connection: Connection, event: Event) -> bool:
-    """Whether this very body has been received before."""
+    """Whether this body has been received before."""
     known = observation_rows(connection, event.entity_id)
     return any(o.body_sha256 == event.body_sha256 for o in known)
 
 
 def show(where: Location, entity_id: str) -> dict[str, Any]:
-    """The call or chat object, merged from the bodies as they came.
+    """The call or chat object, merged from the bodies as they arrived.
 
-    Raises NotStored, also for a copy that lacks the bodies.
+    Raises NotStored, also for a copy without the bodies.
     """
     try:
         require_bodies(where)
     except CopyWithoutBodies as error:
         raise NotStored("raw bodies are not in this file", hint=error.hint) from error
-    # A body may be dropped between two reads, superseded by one not yet seen.
+    # A body may be retired between the two reads by an observation that is not read yet.
     with reading(where) as connection:
         scopes = scopes_of(connection, entity_id)
         if retention.ALL in scopes:
@@ -79,7 +79,7 @@ def show(where: Location, entity_id: str) -> dict[str, Any]:
         known = [row for row in observation_rows(connection, entity_id) if row.is_usable]
         if not known:
             raise NotStored("no call or chat with this id is stored", hint="Check the id.")
-        # The same id as call and chat: the call is meant.
+        # If a call and a chat have the same id, the call is returned.
         entity_type = min(row.entity_type for row in known)
         return values(
             merge.fold(

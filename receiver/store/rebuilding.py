@@ -1,4 +1,4 @@
-"""All tables again from the observations, while the receiver goes on."""
+"""Rebuild all tables from the observations while the receiver is running."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -11,13 +11,13 @@ from receiver.store.ingest import (
     ObservationRow,
     invalidate_hours,
     load,
-    note_reason,
     observation_rows,
     project_entity,
     read_rows,
     retain,
     run_in_savepoint,
     scopes_of,
+    update_reasons,
     usable_rows,
 )
 from receiver.store.protocols import Connection
@@ -26,18 +26,18 @@ from schema.disconnection_reasons import REASONS, UNKNOWN
 from schema.sql import rollups
 from schema.tables import CALLS
 
-# How many calls share a transaction: few enough that a webhook does not wait long for its turn.
+# Calls per transaction: few, so that a webhook does not wait long for the write lock.
 BATCH = 100
 
 _REASON = CALLS.names.index("disconnection_reason")
 
 
 def rebuild(store: AnyStore, *, progress: Callable[[int, int], None]) -> int:
-    """Rebuild every derived row; return how many entities there are.
+    """Rebuild every derived row; return the number of entities.
 
-    `progress` is called with how many are done of how many. A call is never between two states:
-    each batch is one transaction, and what is right already is not written. No hour is rolled up
-    afterwards. Raises StoreUnavailable.
+    `progress` is called with the numbers of entities done and in total. Each batch is one
+    transaction, and rows that do not change are not written. Afterwards no hour is rolled up.
+    Raises StoreUnavailable.
     """
     total = store.run(_begin)
     done, last = 0, ""
@@ -76,7 +76,7 @@ def reproject(
     scopes = scopes_of(connection, entity_id)
     erased = retention.ALL in scopes
     if retention.is_closed(scopes) and not erased:
-        # Without its bodies it cannot be folded: it keeps the rows it has.
+        # Without bodies it cannot be folded, so its rows are kept.
         retain(connection, entity_id, scopes)
         return
     for entity_type, tables in TABLES.items():
@@ -86,7 +86,7 @@ def reproject(
                 calls = read_rows(connection, entity_id, [CALLS.name])[CALLS.name]
                 remove(connection, entity_id, tables)
                 if calls and entity_type == "call":
-                    note_reason(connection, None, before=calls[0][_REASON])
+                    update_reasons(connection, None, before=calls[0][_REASON])
         elif run_in_savepoint(
             connection, project_entity, entity_id, entity_type, parts, is_new=is_new
         ):
@@ -98,7 +98,7 @@ def reproject(
 def _rebuild_sound_parts(
     connection: Connection, entity_id: str, entity_type: str, parts: list[ObservationRow]
 ) -> None:
-    """Quarantine what this version cannot project, and go on with the rest."""
+    """Quarantine observations that this version cannot project, and project the others."""
     sound = []
     for known in parts:
         if problem := run_in_savepoint(connection, project_entity, entity_id, entity_type, [known]):
@@ -107,7 +107,7 @@ def _rebuild_sound_parts(
             sound.append(known)
     remove(connection, entity_id, TABLES[entity_type])
     if problem := run_in_savepoint(connection, project_entity, entity_id, entity_type, sound):
-        # Each by itself is sound, together they are not.
+        # Each can be projected alone, but not all together.
         for known in sound:
             _set_problem(connection, entity_id, known, problem)
 
@@ -122,7 +122,7 @@ def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> Non
 
 
 def _again(connection: Connection, entity_id: str, known: ObservationRow) -> ObservationRow:
-    """Look at a quarantined body again: this version may understand it."""
+    """Parse a quarantined body again: this version may understand it."""
     if known.problem is None or not known.has_body:
         return known
     event = load(connection, entity_id, known).event
@@ -141,12 +141,12 @@ def _set_problem(
 
 
 def _rebuild_rest(store: AnyStore, connection: Connection) -> None:
-    """What belongs to no observation goes; what belongs to all of them is made last."""
+    """Delete rows without observations, and rebuild the tables that depend on all observations."""
     for entity_type, table in (("call", "calls"), ("chat", "chats")):
         unfounded = [row[0] for row in connection.execute(sql.UNFOUNDED[table]).fetchall()]
         store.lock(connection, unfounded)
         for entity_id in unfounded:
-            # It may have been reported while its lock was waited for.
+            # It may have been received while this transaction waited for the lock.
             if not observation_rows(connection, entity_id):
                 remove(connection, entity_id, TABLES[entity_type])
     connection.lock_reasons(shared=False)

@@ -1,8 +1,8 @@
-"""What people and models add to calls and chats: annotations, shared links, saved views.
+"""Annotations, shared links and saved views.
 
-In: rows of the tables of the same names. Out: the rows, committed. What is removed stays as a row
-without content, so that copies and mirrors learn of it. Times are arguments: written to a server
-and to its mirror, a row is the same on both.
+In: rows of the tables of the same names. Out: the rows, committed. A removed one stays as a row
+without content, so that copies and mirrors remove theirs. Times are arguments, so that a row
+written to a server and to its mirror is the same on both.
 """
 
 import hashlib
@@ -24,8 +24,7 @@ from schema import retention
 from schema.tables import ANNOTATIONS, SAVED_VIEWS, SHARE_LINKS
 
 VERDICTS = ("good", "bad", "unsure")
-# Words of people and models, which may repeat what a caller said. Tags are labels, like names of
-# agents.
+# Text that may repeat a caller's words. Tags are labels, like names of agents, and not among them.
 _WORDS = frozenset({"note", "score"})
 
 _PUT_ANNOTATION = sql.upsert(ANNOTATIONS)
@@ -98,22 +97,22 @@ class SavedView:
 
 
 def annotation_id(kind: str, *parts: object) -> str:
-    """The id of an annotation that exists once for its parts, such as the verdict of an author on a
-    turn: a later one replaces it."""
+    """The id of an annotation that is unique for these parts, such as an author's verdict on a
+    turn. A later one replaces it."""
     text = "\0".join("" if part is None else str(part) for part in (kind, *parts))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def answer_id(kind: str, author: str, question: Question) -> str:
-    """The id, the same for every call, of an author's score, note or usage about a question as it
-    is now."""
+    """The id of an author's score, note or usage for the current version of a question; the same
+    for every call."""
     return annotation_id(kind, author, question.name, question.version)
 
 
-def put_annotations(store: AnyStore, annotations: Sequence[Annotation]) -> None:
+def write_annotations(store: AnyStore, annotations: Sequence[Annotation]) -> None:
     """Write annotations of one call or chat, in one transaction.
 
-    Raises NotStored for an unknown or erased one, and for words about one whose personal data was
+    Raises NotStored for an unknown or erased one, and for text about one whose personal data was
     removed; StoreUnavailable.
     """
     entity_id = annotations[0].entity_id
@@ -139,7 +138,7 @@ def remove_annotation(
     return str(found[0][0]) if found else None
 
 
-def put_link(store: AnyStore, link: ShareLink) -> None:
+def write_link(store: AnyStore, link: ShareLink) -> None:
     """Write a new link. Raises NotStored for an unknown or erased call, StoreUnavailable."""
 
     def unit(connection: Connection) -> None:
@@ -156,19 +155,19 @@ def revoke_link(store: AnyStore, link_id: str, *, now_ms: int) -> str | None:
 
 
 def count_opening(store: AnyStore, link: ShareLink, *, now_ms: int) -> None:
-    """Count that a link was opened. Raises StoreUnavailable."""
+    """Increment the number of times a link was opened. Raises StoreUnavailable."""
     bound = (now_ms, now_ms, link.call_id, link.link_id)
     store.run(partial(_run, _COUNT_OPENING, bound))
 
 
 def links(where: Location) -> list[ShareLink]:
-    """Every link, the oldest first. Raises NotStored without a database."""
+    """All links, the oldest first. Raises NotStored without a database."""
     with reading(where) as connection:
         found = connection.execute(select_all(SHARE_LINKS)).fetchall()
     return sorted((ShareLink(*row) for row in found), key=lambda link: link.created_at)
 
 
-def put_view(store: AnyStore, view: SavedView) -> None:
+def write_view(store: AnyStore, view: SavedView) -> None:
     """Write a saved view. Raises StoreUnavailable."""
     store.run(lambda connection: connection.execute(_PUT_VIEW, astuple(view)) and None)
 

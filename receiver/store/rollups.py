@@ -1,7 +1,7 @@
 """Roll up the hours and days that are over, so that views read sums instead of calls.
 
-Only the time that views take depends on it: they count the calls of every hour that is not rolled
-up, and every write to a call invalidates its hour and day in the same transaction.
+Rollups only make views faster: views count the calls of every hour that is not rolled up, and every
+write to a call invalidates its hour and day in the same transaction.
 """
 
 import threading
@@ -19,14 +19,14 @@ from schema.sql.zones import Zone
 
 # Skip hours updated in the last 15 minutes; they are likely to change again.
 QUIET_MS = 15 * 60_000
-# How often the receiver rolls up.
+# The interval at which the receiver rolls up.
 ROLL_UP_SECONDS = 60
 
 
 def keep_rolled_up(store: AnyStore, timezone: str, stop: threading.Event) -> None:
     """Roll up until stopped, between two hours or days at the latest."""
     while not stop.is_set():
-        # What cannot be written now is tried again; the receiver's health says what is wrong.
+        # Retried at the next interval; /healthz reports the problem.
         with suppress(StoreUnavailable):
             for _ in roll_up(store, timezone=timezone, now_ms=clock.now_ms()):
                 if stop.is_set():
@@ -35,12 +35,12 @@ def keep_rolled_up(store: AnyStore, timezone: str, stop: threading.Event) -> Non
 
 
 def roll_up(store: AnyStore, *, timezone: str, now_ms: int) -> Iterator[tuple[int, int]]:
-    """Roll up hours with calls that are over and quiet by `now_ms`, then days, the oldest first.
+    """Roll up hours that are over and have not changed recently by `now_ms`, then days, the oldest
+    first.
 
-    One hour or day for each step of the iteration, which gives how many are done of how many hours,
-    and then of how many days. Each is one short transaction, in which it cannot change. In a
-    database whose views are of another time zone or version, nothing is rolled up. Raises
-    StoreUnavailable.
+    Each step of the iteration rolls up one hour or day in a short transaction, and yields the
+    numbers done and in total, first of hours, then of days. If the views belong to another time
+    zone or version, nothing is rolled up. Raises StoreUnavailable.
     """
     # Empty range: only checks that the views match this version and time zone.
     if not store.read(lambda connection: store.lock_hours(connection, timezone, 0, -1)):

@@ -1,4 +1,4 @@
-"""What an export reads: one moment of a database, by queries that cannot write."""
+"""The interface of a read-only snapshot of a database, which exports read."""
 
 import difflib
 import re
@@ -19,9 +19,9 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a query gives: names of its columns and its rows, read as they are asked for.
+    """The result of a query: the names of its columns, and an iterator of its rows.
 
-    `types` are INTEGER, REAL, TEXT or BLOB, or empty where the engine does not say.
+    `types` are INTEGER, REAL, TEXT or BLOB, or empty if unknown.
     """
 
     names: list[str]
@@ -30,35 +30,40 @@ class Result:
 
 
 class Snapshot(Protocol):
-    """The database as it was at one moment, whatever is written meanwhile.
+    """The database at one moment, whatever is written meanwhile.
 
-    One result is read to its end before the next is asked for.
+    Each result must be read to its end before the next query.
     """
 
     def read(self, what: str, /, *, since: datetime | None, typed: bool) -> Result:
-        """A table, a view or the SQL of a SELECT; of `since`, the start of a day, and after only.
+        """Read a table, a view or the SQL of a SELECT, optionally only rows from `since`, the start
+        of a day.
 
-        With `typed`, no type is empty. Raises SettingsError for what cannot be read like this.
+        With `typed`, no type is empty. Raises SettingsError if that is not possible.
         """
 
     def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Fingerprint]:
-        """Every part of the tables by day, and what it is made from."""
+        """All parts of the tables by day, with their fingerprints."""
 
     def read_part(self, table: Table, part: Part, of: Fingerprint, /) -> Result:
-        """A table's rows of a part, in declared types; bodies, if they are open, as they came."""
+        """The rows of a table in a part, in declared types; bodies, if included, as they
+        arrived."""
 
     def copy(self, target: Path, /, *, progress: Callable[[int, int], None]) -> None:
-        """Copy all of it to `target`, an empty file; private columns only if they are open.
+        """Copy the database to `target`, an empty file; private columns only if they are included.
 
-        `progress` gets what is done, and of how much. Raises SettingsError where that is no export.
+        `progress` is called with the amount done and the total. Raises SettingsError if the engine
+        does not support it.
         """
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Be the only export by day of this database. Raises ExportFailed if there is another."""
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Lock the database against another export by day. Raises ExportFailed if one is
+        running."""
 
 
 def select(what: str, readable: Iterable[str]) -> str:
-    """The SELECT that `what` is, or that reads the table or view it names. Raises SettingsError."""
+    """`what` if it is a SELECT, else the SELECT of the table or view that it names. Raises
+    SettingsError."""
     if not re.fullmatch(r"\w+", what):
         return what
     names = list(readable)
@@ -72,7 +77,8 @@ def select(what: str, readable: Iterable[str]) -> str:
 
 
 def increment(query: str, names: list[str], since: datetime) -> str:
-    """What of a query with these columns is of `since` and after. Raises SettingsError."""
+    """The column and value that select the rows from `since` of a query with these columns. Raises
+    SettingsError."""
     for name, condition in sql.SINCE.items():
         if name in names:
             bound = {":since": str(int(since.timestamp()) * 1000), ":day": f"'{since:%Y-%m-%d}'"}
@@ -86,10 +92,10 @@ def increment(query: str, names: list[str], since: datetime) -> str:
 
 
 def too_slow(seconds: float) -> QueryTooSlow:
-    """The error for a query that took longer than it may."""
+    """The error for a query that took too long."""
     return QueryTooSlow(f"the query took longer than {round(seconds * 1000)} ms")
 
 
 def another_is_running() -> ExportFailed:
-    """That two exports by day would write over each other's files."""
+    """The error for a second export by day, which would overwrite files of the first."""
     return ExportFailed("another export to Parquet by day is running", hint="Let it finish.")

@@ -1,4 +1,4 @@
-"""The statements. Built from schema.tables, never from names in a payload."""
+"""SQL statements, built from schema.tables and never from names in a payload."""
 
 import re
 
@@ -19,7 +19,8 @@ from schema.tables import (
 
 
 def rows_after(table: Table, *, is_first: bool) -> str:
-    """Rows in the order of the key, after a key unless `is_first`; the key's columns first."""
+    """Select rows ordered by the key, after a given key unless `is_first`; the key's columns come
+    first."""
     key = ", ".join(table.key)
     rest = "".join(f", {name}" for name in table.names if name not in table.key)
     where = "" if is_first else f"WHERE ({key}) > ({', '.join('?' for _ in table.key)}) "
@@ -46,7 +47,7 @@ def delete(table: Table) -> str:
 
 
 def delete_between(table: Table) -> str:
-    """Delete the rows from one key up to and including another."""
+    """Delete the rows between two keys, inclusive."""
     key, marks = ", ".join(table.key), ", ".join("?" * len(table.key))
     return f"DELETE FROM {table.name} WHERE ({key}) >= ({marks}) AND ({key}) <= ({marks})"
 
@@ -57,7 +58,7 @@ def select(table: Table) -> str:
 
 
 def count_rows(table: Table) -> str:
-    """How many rows it has."""
+    """Count its rows."""
     return f"SELECT count(*) FROM {table.name}"
 
 
@@ -71,7 +72,7 @@ UPSERT = {name: upsert(table) for name, table in ENTITY_TABLES.items()}
 DELETE = {name: delete(table) for name, table in ENTITY_TABLES.items()}
 DELETE_ALL = {name: delete_all(table) for name, table in ENTITY_TABLES.items()}
 SELECT = {name: select(table) for name, table in ENTITY_TABLES.items()}
-# Where a row's discriminator stands, for tables that several fields of a call share.
+# Table -> index of the discriminator in a row, for tables that several fields of a call share.
 DISCRIMINATOR_INDEX = {
     name: ENTITY_TABLES[name].names.index(column) for name, column in DISCRIMINATORS.items()
 }
@@ -99,7 +100,7 @@ HIGHEST_BODIES = (
     f"AND entity_type = ? AND (problem IS NULL OR substr(problem, 1, {len(CUT)}) = '{CUT}') "
     "ORDER BY level DESC, observed_at DESC, source DESC, body_sha256 DESC LIMIT ?"
 )
-# The same of a call that was not analysed, by the index observations_open.
+# The same for a call that is not analysed, with the index observations_open.
 HIGHEST_OPEN_BODIES = HIGHEST_BODIES.replace("ORDER BY", "AND level < 3 ORDER BY")
 BODY = "SELECT body FROM observations WHERE entity_id = ? AND body_sha256 = ? AND source = ?"
 DROP_BODY = (
@@ -118,8 +119,8 @@ INSERT_OBSERVATION = (
     "first_received_at, last_received_at, times_received, event, level, key_id, body_bytes, "
     "problem, body) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)"
 )
-# Minimum and maximum, so that two processes may commit deliveries in any order. Of the times of a
-# webhook the smallest counts, of those of an API fetch the largest.
+# Minimum and maximum, so that two processes may commit deliveries in any order. For a webhook the
+# smallest time counts, for an API fetch the largest.
 REPEAT_OBSERVATION = (
     "UPDATE observations SET times_received = times_received + 1, "
     "observed_at = CASE WHEN (source = 'api') = (observed_at < :observed_at) "
@@ -128,7 +129,7 @@ REPEAT_OBSERVATION = (
     "THEN first_received_at ELSE :received_at END, "
     "last_received_at = CASE WHEN last_received_at > :received_at "
     "THEN last_received_at ELSE :received_at END, "
-    # Of two keys the smaller, of one and null the one.
+    # The smaller of two keys; a key instead of null.
     "key_id = CASE WHEN key_id < :key_id THEN key_id ELSE coalesce(:key_id, key_id) END "
     "WHERE entity_id = :entity_id AND body_sha256 = :body_sha256 AND source = :source"
 )
@@ -145,7 +146,7 @@ ADD_REASON = (
     "INSERT INTO disconnection_reasons (reason, category, description) VALUES (?, ?, ?) "
     "ON CONFLICT (reason) DO NOTHING"
 )
-# Apart from the deletion: an engine may hold the two tables in different places.
+# A separate statement, because an engine may store the two tables on different nodes.
 CALL_WITH_REASON = "SELECT 1 FROM calls WHERE disconnection_reason = ? LIMIT 1"
 REASONS = "SELECT reason FROM disconnection_reasons"
 USED_REASONS = (
@@ -160,13 +161,13 @@ UNFOUNDED = {
     f"WHERE NOT EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.{key})"
     for table, key in (("calls", "call_id"), ("chats", "chat_id"))
 }
-# The full-text indexes, and what indexes every text again.
+# The full-text indexes, and the statements that rebuild them.
 SEARCH_INDEXES = ("transcripts_fts", "summaries_fts", "characters_fts")
 MERGE = {name: f"INSERT INTO {name} ({name}, rank) VALUES ('merge', ?)" for name in SEARCH_INDEXES}
 REINDEX = (
     "INSERT INTO transcripts_fts (transcripts_fts) VALUES ('rebuild')",
     *(f"INSERT INTO {name} ({name}) VALUES ('delete-all')" for name in SEARCH_INDEXES[1:]),
-    # As the migration does that creates them.
+    # The same as in the migration that creates them.
     *re.findall(
         r"^INSERT INTO \w+_fts \(rowid, text\)\n.*?(?=;$)",
         read("migrations/0008_review_compatible.sql"),
@@ -191,8 +192,8 @@ DRIFT = "SELECT * FROM drift ORDER BY entities DESC, place, what, name"
 # -- what is here of a call that Retell has --------------------------------------------------------
 
 
-# Of calls and of chats: their table, and whether a row `c` has a transcript, an analysis and its
-# final cost.
+# For calls and chats: the table, and expressions for whether a row `c` has a transcript, an
+# analysis and its final cost.
 _PARTS = {
     "call": (
         CALLS,
@@ -213,7 +214,7 @@ _PARTS = {
 
 
 def _by_id(expression: str) -> str:
-    """The same of the id itself, so that a distributed engine reads one partition."""
+    """The same query for one id, so that a distributed engine reads one partition."""
     return expression.replace("c.call_id", "k.id").replace("c.chat_id", "k.id")
 
 
@@ -230,8 +231,8 @@ PUT_ACCOUNT_KEY = upsert(ACCOUNT_KEYS)
 ACCOUNT_OF_KEY = "SELECT account FROM account_keys WHERE key_id = ?"
 ACCOUNT_KEYS_STORED = "SELECT key_id, account FROM account_keys"
 _KEYS_OF_ACCOUNT = "(SELECT key_id FROM account_keys WHERE account = {})"
-# Calls that only other accounts brought are left out: Retell would answer this account's key that
-# they do not exist.
+# Excludes calls of other accounts: with this account's key, Retell would answer that they do not
+# exist.
 _IS_OURS = {
     entity_type: f"EXISTS (SELECT 1 FROM observations o WHERE o.entity_id = c.{table.key[0]} "
     f"AND o.key_id IN {_KEYS_OF_ACCOUNT.format(':account')})"
@@ -245,7 +246,7 @@ _IS_OURS_OR_NOBODYS = {
 _IS_ANOTHERS = f"key_id NOT IN {_KEYS_OF_ACCOUNT.format('?')}"
 HAS_OTHER_ACCOUNT = f"SELECT EXISTS (SELECT 1 FROM observations WHERE {_IS_ANOTHERS})"
 HAS_OTHER_SYNC = f"SELECT EXISTS (SELECT 1 FROM syncs WHERE key_id <> '' AND {_IS_ANOTHERS})"
-# By the index calls_at. A call without any time belongs to a span that has no beginning.
+# Uses the index calls_at. A call without a time belongs to a span without a beginning.
 _IN_SPAN = plain(
     "(call_time(c) BETWEEN :low AND :high OR (call_time(c) IS NULL AND :low <= 0)) "
     "AND (CAST(:agent AS TEXT) IS NULL OR c.agent_id = :agent)"
@@ -289,7 +290,7 @@ SYNCS_OF = (
     f"SELECT {', '.join(SYNCS.names)} FROM syncs WHERE agent_id = ? "
     f"AND key_id IN {_KEYS_OF_ACCOUNT.format('?')}"
 )
-# Those of older versions, which stored no key.
+# Syncs of older versions, which stored no key.
 SYNCS_OF_NOBODY = f"SELECT {', '.join(SYNCS.names)} FROM syncs WHERE agent_id = ? AND key_id = ''"
 DROP_COVERAGE = (
     "DELETE FROM coverage WHERE (CAST(? AS TEXT) IS NULL OR day >= ?) "
@@ -306,31 +307,32 @@ DROP_BODIES = "UPDATE observations SET body = NULL"
 
 
 def quoted(name: str) -> str:
-    """A name from a file or a query as SQL."""
+    """Quote a name for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
-# A view has no order of its own: ordered, it could not count without sorting.
+# Not ordered: a view would have to be sorted.
 NEWEST_FIRST = {"call_log": "SELECT * FROM call_log ORDER BY started_at_ms DESC, call_id"}
 
 
 def select_from(name: str) -> str:
-    """All of a table or view."""
+    """Select all rows of a table or view."""
     return f"SELECT * FROM {quoted(name)}"
 
 
 def nested(query: str) -> str:
-    """The same rows. Columns of one name become different ones, and only a SELECT is valid here."""
+    """Wrap a query in a SELECT. Columns with equal names become different ones, and only a SELECT
+    is valid here."""
     return f"SELECT * FROM (\n{query.rstrip().rstrip(';')}\n)"
 
 
 def first_row(query: str) -> str:
-    """The first row of a query."""
+    """Select the first row of a query."""
     return f"{nested(query)} AS found LIMIT 1"
 
 
-# A day's increment: by the first of these columns that a result has. A call's rows are replaced
-# together, so whatever carries its id changed with it.
+# An increment is selected by the first of these columns that a result has. All rows of a call are
+# replaced together, so rows with its id changed with it.
 SINCE = {
     "updated_at": "updated_at >= :since",
     "call_id": "call_id IN (SELECT call_id FROM calls WHERE updated_at >= :since)",
@@ -342,24 +344,24 @@ SINCE = {
 
 
 def types_in(query: str, names: list[str]) -> str:
-    """One row: the types of the values in each column of a query, comma-separated."""
+    """Select one row: the types of the values in each column of a query, comma-separated."""
     types = ", ".join(f"group_concat(DISTINCT typeof({quoted(name)}))" for name in names)
     return f"SELECT {types} FROM ({query})"
 
 
 def create(name: str, types: dict[str, str]) -> str:
-    """A table for a result."""
+    """Create a table for a result."""
     columns = ", ".join(f"{quoted(column)} {of}" for column, of in types.items())
     return f"CREATE TABLE {quoted(name)} ({columns})"
 
 
 def insert(name: str, width: int) -> str:
-    """A row of `width` values."""
+    """Insert a row of `width` values."""
     return f"INSERT INTO {quoted(name)} VALUES ({', '.join('?' * width)})"
 
 
-# What a rule of inbound webhooks knows of the caller: calls that this number made to the account.
-# The tag `complaint` marks a complaint that is open. One row, also for a new caller.
+# The history of a caller for inbound rules: calls from this number to the account. The tag
+# `complaint` marks an open complaint. Always one row, also for a new caller.
 CALLER_HISTORY = """
 WITH earlier AS (
     SELECT call_id, agent_id, agent_name, start_timestamp, disconnection_reason

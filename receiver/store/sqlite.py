@@ -15,7 +15,7 @@ from receiver.errors import (
     StoreUnavailable,
 )
 from receiver.store import protocols, sql
-from receiver.store.cleaning import clean, give_back, vacuum
+from receiver.store.cleaning import clean, shrink, vacuum
 from receiver.store.connection import (
     FAULTS,
     Connection,
@@ -39,14 +39,14 @@ from schema.transcript import Row
 
 # How long a step of cleaning waits for the write lock.
 CLEANING_SECONDS = 30.0
-# How long one check of health scans for damage; requests of the same worker wait that long.
+# The time that one health check scans for damage; requests of the same worker wait as long.
 DAMAGE_SECONDS = 0.2
-# How many times as long the scan rests: it takes 2% of the time at most.
+# The pause between two scans, as a multiple of the scan: it takes at most 2 % of the time.
 DAMAGE_REST = 50
 
 _looked: dict[Path, tuple[float, str | None]] = {}
 _scans: dict[Path, "Scan"] = {}
-# What the scan for damage reads: all but the full-text index, which can be rebuilt.
+# The tables that the scan for damage reads: all except the full-text index, which can be rebuilt.
 _SCANNED = ALL_TABLES
 
 
@@ -66,7 +66,7 @@ class Sqlite:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One moment of the file: what is read hangs together.
+        """A consistent snapshot of the file.
 
         Raises NotStored without a file, DatabaseUnreadable, ForeignDatabase.
         """
@@ -83,24 +83,24 @@ class Sqlite:
             raise DatabaseUnreadable(f"{self.path} cannot be read: {error}") from error
 
     def require_bodies(self) -> None:
-        """Raise CopyWithoutBodies for a copy that lacks them, and what `reading` raises."""
+        """Raise CopyWithoutBodies for a copy without the bodies, and what `reading` raises."""
         with self.reading() as connection:
             refuse(file_kind(connection), self.path)
 
     def views_match(self, connection: protocols.Connection, timezone: str, /) -> bool:
-        """Whether views of days are this version's in this time zone."""
+        """Whether the views belong to this version and time zone."""
         return views_match(connection, timezone)
 
     def snapshot(
         self, *, timezone: str | None, private: bool
     ) -> AbstractContextManager[FileSnapshot]:
-        """One moment of the file for queries that anybody wrote."""
+        """A read-only snapshot for users' queries."""
         return snapshot(self.path, timezone=timezone, private=private)
 
-    def look(self, problems: list[str]) -> dict[str, Any]:
-        """What a look into the file tells, without ever waiting for the write lock.
+    def check(self, problems: list[str]) -> dict[str, Any]:
+        """The state of the file, without waiting for the write lock.
 
-        `jobs` too, their rows, if the schema is this version's.
+        Includes the rows of jobs if the schema belongs to this version.
         """
         found: dict[str, Any] = {"writable": False, "schema": None, "quarantined": None}
         try:
@@ -128,15 +128,15 @@ class Sqlite:
         return found
 
     def clean(self, *, pause: Callable[[float], None]) -> str | None:
-        """Remove what deleted rows have left in the file, the log and the full-text index."""
+        """Remove the remains of deleted rows from the file, the log and the full-text index."""
         with self._cleaning() as store:
             return clean(store, pause=pause)
 
-    def give_back(self, *, repack: bool, pause: Callable[[float], None]) -> int:
-        """Cut off free pages; return the bytes of those of an older file, which has to be
+    def shrink(self, *, repack: bool, pause: Callable[[float], None]) -> int:
+        """Remove free pages; return the bytes of free pages of an older file, which has to be
         rewritten once."""
         with self._cleaning() as store:
-            return give_back(store, repack=repack, pause=pause)
+            return shrink(store, repack=repack, pause=pause)
 
     def vacuum(self) -> str | None:
         """Rewrite the file."""
@@ -167,16 +167,16 @@ def _size(path: Path) -> int:
 
 @dataclass(slots=True)
 class Scan:
-    """Reads every row of every table by primary key, a bounded time at once, again and again."""
+    """Reads every row of every table by primary key, repeatedly, for a bounded time per call."""
 
     _table: int = 0
     _after: Row = ()
 
     def resume(self, connection: Connection, *, seconds: float) -> str | None:
-        """Continue for `seconds`, at most through all tables once; SQLite's message if a page is
-        damaged, where the next call starts again."""
+        """Continue for `seconds`, at most until the end of the last table; return SQLite's message
+        if a page is damaged. The next call continues there."""
         deadline = time.monotonic() + seconds
-        # Text that is not UTF-8 is no damage.
+        # Text that is not UTF-8 is not damage.
         connection.text_factory = bytes
         try:
             for _ in _SCANNED:
@@ -191,7 +191,7 @@ class Scan:
         return None
 
     def _read_table(self, connection: Connection, deadline: float) -> bool:
-        """Read to the end of the current table; False if the time is over before."""
+        """Read to the end of the current table; False if the time ends before."""
         table = _SCANNED[self._table]
         statement = sql.rows_after(table, is_first=not self._after)
         for row in connection.execute(statement, self._after):
@@ -207,7 +207,7 @@ class Scan:
 
 
 def _damage(path: Path, connection: Connection) -> str | None:
-    """What the last scan found; it is resumed when its rest is over."""
+    """The result of the last scan, which is resumed after its pause."""
     due, found = _looked.get(path, (0.0, None))
     began = time.monotonic()
     if began >= due:
@@ -219,7 +219,8 @@ def _damage(path: Path, connection: Connection) -> str | None:
 
 
 def _is_writable(connection: Connection) -> bool:
-    """Raises sqlite3.Error if not. Somebody else writing just now is a good sign."""
+    """Check that the file can be written. Raises sqlite3.Error. If another process is writing, it
+    can."""
     try:
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:

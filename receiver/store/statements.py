@@ -1,7 +1,7 @@
-"""What a month cost, by group, and the months that were closed.
+"""The cost of a month by group, and closed months.
 
-A month is closed when it is over and each of its costs is final, or was last touched a week ago.
-Its sums are stored then, so that its statement stays the same; what changes later is a correction.
+A month is closed when it is over and each of its costs is final or did not change for a week. Its
+sums are stored then, so that its statement does not change; later changes are corrections.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from schema.billing import Statement, Sums
 from schema.sql.macros import plain
 from schema.transcript import text
 
-# A cost that is not final by then stays as it is. Retell reports a cost of zero until the
-# call is analysed, so without its analysis a call's cost is not taken as final.
+# A cost that is not final after this time is accepted as it is. Retell reports a cost of zero until
+# the call is analysed, so a cost without an analysis is not final.
 SETTLED_MS = 7 * 86_400_000
 METADATA = "metadata."
 
@@ -62,7 +62,7 @@ SELECT coalesce(h.agent_id, '') AS group_key, coalesce(h.product, ''), sum(h.cos
 FROM daily_costs h WHERE h.day >= :first AND h.day < :next
 GROUP BY group_key, coalesce(h.product, '')
 """
-# Sums of days have the products of calls without a cost too, which the index calls_open_cost finds.
+# Daily sums include products of calls without a cost; the index calls_open_cost finds these calls.
 _WITHOUT_COST = plain("""
 SELECT coalesce(c.agent_id, '') AS group_key, coalesce(p.product, ''), sum(p.cost_cents)
 FROM calls c CROSS JOIN product_costs p
@@ -86,7 +86,7 @@ SELECT (
 )
 """)
 _MISSING = "SELECT coalesce(sum(missing), 0) FROM coverage WHERE day >= :first AND day < :next"
-# Calls whose cost an invoice may have in another month, in part, or not at all.
+# Calls whose cost an invoice may include in another month, in part, or not at all.
 _EXPLAINED = plain("""
 SELECT
     (
@@ -108,13 +108,13 @@ SELECT
         WHERE c.call_id = u.call_id AND call_time(c) >= :since AND call_time(c) < :until
     )
 """)
-# The cost of each quarter of an hour, of which days of any time zone consist.
+# The cost of each quarter of an hour: days of every time zone consist of quarters.
 _QUARTERS = plain("""
 SELECT call_time(c) / 900000 AS quarter, sum(c.combined_cost_cents)
 FROM calls c WHERE call_time(c) >= :since AND call_time(c) < :until AND {condition}
 GROUP BY call_time(c) / 900000
 """)
-# The same of whole days.
+# The same for whole days.
 _DAYS = """
 SELECT h.day, sum(h.cost_cents_sum) FROM daily_calls h
 WHERE h.day >= :first AND h.day < :today AND {condition} GROUP BY h.day
@@ -131,7 +131,7 @@ _CLOSE = (
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """A month's statement, and what its figures depend on; `is_over`: it has no more days.
+    """A month's statement, and counts that explain it; `is_over`: the month has ended.
 
     `unsettled`: calls whose cost may still change. `missing`: calls that Retell lists and that are
     not stored. `products` are exact cents. The counts of calls explain differences from an invoice.
@@ -219,8 +219,8 @@ def _close(where: Location, row: tuple[Any, ...]) -> None:
 
 
 def _stored_key(grouping: str | None, key: str) -> str:
-    """How a closed month names a group. A value of metadata may be personal: after an erasure it
-    must be in no file, so only its hash is stored."""
+    """The key of a group in a closed month. A value of metadata may be personal and must not remain
+    after an erasure, so only its hash is stored."""
     if key and grouping and grouping.startswith(METADATA):
         return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
     return key
@@ -232,7 +232,7 @@ def _sums(
     bounds: dict[str, int],
     days: dict[str, str] | None,
 ) -> dict[str, Sums]:
-    """Exact sums by group, chats among them; without `days`, of single calls."""
+    """Exact sums by group, including chats; without `days`, computed from single calls."""
     found = _sums_of_days(connection, grouping, bounds, days) if days else None
     groups = _sums_of_calls(connection, grouping, bounds) if found is None else found
     for row in connection.execute(_CHATS, bounds).fetchall():
@@ -243,7 +243,7 @@ def _sums(
 def _sums_of_calls(
     connection: Connection, grouping: str | None, bounds: dict[str, int]
 ) -> dict[str, Sums]:
-    """Sums of calls by group."""
+    """Sums by group, computed from calls."""
     groups: dict[str, Sums] = {}
     key, named = _key(grouping)
     named |= bounds
@@ -260,7 +260,7 @@ def _sums_of_calls(
 def _sums_of_days(
     connection: Connection, grouping: str | None, bounds: dict[str, int], days: dict[str, str]
 ) -> dict[str, Sums] | None:
-    """The same from rolled-up days; None if they lack the groups."""
+    """The same from rolled-up days; None if these do not have the groups."""
     if grouping and grouping.startswith(METADATA):
         return None
     accounts: dict[str, str] = {}
@@ -268,7 +268,7 @@ def _sums_of_days(
         pairs = connection.execute(_ACCOUNTS).fetchall()
         accounts = {agent or "": account or "" for account, agent in pairs}
         if len(accounts) < len(pairs):
-            # An agent of two accounts.
+            # An agent may have calls of two accounts.
             return None
 
     def group_of(agent: str) -> str:
@@ -288,7 +288,7 @@ def _sums_of_days(
         products[group_of(agent), product].append(total or 0.0)
     for agent, product, total in connection.execute(_WITHOUT_COST, bounds).fetchall():
         products[group_of(agent), product.replace("-", "_")].append(-(total or 0.0))
-    # Rounded once, so that sums are exact whatever their order.
+    # Rounded once, so that the order of the addition does not matter.
     for group, amounts in totals.items():
         groups[group].total = billing.cents(math.fsum(amounts))
     for (group, product), amounts in products.items():
@@ -343,7 +343,7 @@ def _days_of_forecast(zone: ZoneInfo, now_ms: int) -> tuple[date, date]:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What groups cost: cents of each day, the month that `today` is in and what it cost."""
+    """The spending of groups: cents by day, and the cost of the month of `today`."""
 
     today: date
     days: Mapping[date, float]
@@ -355,28 +355,28 @@ class Spending:
 
     @property
     def cents(self) -> float:
-        """What the month cost until now."""
+        """The cost of the month until now."""
         month = [c for day, c in self.days.items() if f"{day:%Y-%m}" == self.month]
         return round(sum(month), 6)
 
     @property
     def forecast(self) -> billing.Forecast | None:
-        """What the month will have cost; None with too few days before today."""
+        """The forecast cost of the month; None with too few days before today."""
         return billing.forecast(self.days, self.today)
 
     def percent_of(self, dollars: float) -> float:
-        """How many percent of a budget the month cost until now."""
+        """The cost of the month until now, in percent of a budget."""
         return self.cents / dollars
 
     def day_of(self, dollars: float) -> date | None:
-        """On which day the month will have cost so much; None if it will not."""
+        """The day on which the month is expected to reach a cost; None if it is not."""
         return billing.day_reached(self.days, self.today, 100 * dollars)
 
 
 def read_spending(
     where: Location, grouping: str | None, keys: Collection[str], *, timezone: str, now_ms: int
 ) -> Spending:
-    """What the calls and chats of groups cost this month and in the weeks before.
+    """The cost of the calls and chats of groups this month and in the weeks before.
 
     `grouping` is as for `read_month`, `keys` are the groups. Raises what `reading` raises.
     """
@@ -393,7 +393,7 @@ def read_spending(
     with reading(where) as connection:
         since = bounds["since"]
         if grouping in (None, "agent") and engine(where).views_match(connection, timezone):
-            # Of today, only what is before now.
+            # Only calls before now.
             since = midnight_ms(today, zone)
             span = {"first": first.isoformat(), "today": today.isoformat()}
             of_days = _DAYS.format(condition=condition.replace("c.agent_id", "h.agent_id"))

@@ -1,4 +1,5 @@
-"""The only writer: many requests, one transaction after another, answered after the commit."""
+"""The only writer of a SQLite file. Requests share transactions and are answered after the
+commit."""
 
 import fcntl
 import os
@@ -31,27 +32,27 @@ from receiver.store.migrate import check, views_match
 from receiver.store.protocols import BUSY_SECONDS
 from receiver.store.snapshots import Row, too_slow
 
-# How many events share a transaction at most, which bounds how long the first one waits.
+# The maximum number of events in a transaction, which limits how long the first one waits.
 BATCH = 128
 _POLL_SECONDS = 0.0005
-# The first connection to a file makes its log; the second finds it there.
+# Attempts to open: the first connection to a file creates its log, the second finds it.
 _OPENINGS = 3
 
 T = TypeVar("T")
 
 
 class Machine:
-    """Clock, locks and files of the machine that a store runs on; a simulation has its own.
+    """Clock, locks and files that a store uses; a simulation has its own.
 
-    Names are looked up at each call: gevent replaces them after this module was imported.
+    Names are looked up at each call, because gevent replaces them after this module was imported.
     """
 
     def monotonic(self) -> float:
-        """Seconds of a clock that is never set."""
+        """Seconds of a clock that cannot be set back."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Let others run for so long."""
+        """Sleep, so that other requests run."""
         time.sleep(seconds)
 
     def lock(self) -> threading.Lock:
@@ -59,7 +60,7 @@ class Machine:
         return threading.Lock()
 
     def connect(self, path: Path) -> Connection:
-        """A new connection that writes and does not wait for locks. Raises sqlite3.Error."""
+        """Open a connection for writing that does not wait for locks. Raises sqlite3.Error."""
         return connect(path, busy_timeout_ms=0)
 
     def identity(self, path: Path) -> tuple[int, int] | None:
@@ -67,7 +68,8 @@ class Machine:
         return identity(path)
 
     def log(self, path: Path) -> Log:
-        """The write-ahead log that was opened just now. Raises OSError if it has gone already."""
+        """The write-ahead log of the newest connection. Raises OSError if it was deleted
+        already."""
         return FileLog(path)
 
 
@@ -79,7 +81,7 @@ class _Waiting:
     def __init__(self, received: Received, deadline: float, wake: threading.Lock) -> None:
         self.received, self.deadline = received, deadline
         self.result: Outcome | StoreUnavailable | None = None
-        # Held until the body is stored or refused, or it is its request's turn to lead.
+        # Held until the body is stored or rejected, or its request becomes the leader.
         self.wake = wake
         self.wake.acquire()
 
@@ -87,8 +89,9 @@ class _Waiting:
 class Store:
     """Adds received bodies to the SQLite file at `path`, which `migrate` has made.
 
-    Group commit without a writer thread: of the requests that wait, the first leads and commits for
-    all; those that arrive meanwhile share the next transaction, which the first of them leads.
+    Group commit without a writer thread: the first waiting request is the leader and commits for
+    all. Requests that arrive meanwhile share the next transaction, and the first of them is its
+    leader.
     """
 
     def __init__(
@@ -99,9 +102,9 @@ class Store:
         self._busy_seconds = busy_seconds
         self._queue: deque[_Waiting] = deque()
         self._leader: _Waiting | None = None
-        # Guards the two above, for a moment.
+        # Protects the two above.
         self._queueing = self._machine.lock()
-        # Guards the connection, for a transaction.
+        # Protects the connection during a transaction.
         self._writing = self._machine.lock()
         self._connection: Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -122,7 +125,7 @@ class Store:
             if waiting.result is None:
                 self._lead(waiting)
         except BaseException:
-            # A killed greenlet or a timeout: nobody may wait for a request that has gone.
+            # A killed greenlet or a timeout: other requests must not wait for this one.
             self._withdraw(waiting)
             self._hand_over(waiting)
             raise
@@ -138,7 +141,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction of the caller's own, in turn with everybody else's.
+        """A transaction of the caller.
 
         Raises StoreUnavailable.
         """
@@ -155,12 +158,12 @@ class Store:
                 raise
 
     def run(self, unit: Callable[[Connection], T]) -> T:
-        """Carry out `unit` in a transaction of its own. Raises StoreUnavailable."""
+        """Run `unit` in a transaction of its own. Raises StoreUnavailable."""
         with self.transaction() as connection:
             return unit(connection)
 
     def read(self, unit: Callable[[Connection], T]) -> T:
-        """Carry out `unit` on a connection of its own. Raises StoreUnavailable."""
+        """Run `unit` on a connection of its own. Raises StoreUnavailable."""
         try:
             with closing(connect_readonly(self.path)) as connection:
                 return unit(connection)
@@ -185,11 +188,12 @@ class Store:
             raise kind(f"SQLite: {error}") from None
 
     def lock_hours(self, connection: protocols.Connection, timezone: str, *_span: int) -> bool:
-        """Whether the views are ours; a transaction that writes has the whole file."""
+        """Return whether the views match. No lock is needed: BEGIN IMMEDIATE already locks the
+        database."""
         return views_match(connection, timezone)
 
     def lock(self, connection: protocols.Connection, entity_ids: Iterable[str]) -> None:
-        """Nothing: a transaction that writes has the whole file."""
+        """No-op: BEGIN IMMEDIATE already locks the database."""
 
     def reindex(self, connection: protocols.Connection) -> None:
         """Rebuild the full-text indexes."""
@@ -197,12 +201,12 @@ class Store:
             connection.execute(statement)
 
     def _lead(self, leader: _Waiting) -> None:
-        """Commit the leader and everybody who has come by the time it may write."""
+        """Commit the leader and all requests that are waiting when it gets the write lock."""
         batch: list[_Waiting] = []
         try:
             with self._writing:
                 try:
-                    # Requests that have arrived are read before one transaction is begun for all.
+                    # Lets requests that have arrived join the queue before the transaction begins.
                     self._machine.sleep(0)
                     connection = self._begin(leader.deadline)
                     with self._queueing:
@@ -212,7 +216,7 @@ class Store:
                         connection.has_savepoints = False
                         outcomes = [observe(connection, waiting.received) for waiting in batch]
                     except SavepointNeeded:
-                        # An event cannot be projected for its content.
+                        # The content of an event cannot be projected: repeat with savepoints.
                         connection.execute("ROLLBACK")
                         connection = self._begin(leader.deadline)
                         outcomes = [observe(connection, waiting.received) for waiting in batch]
@@ -225,7 +229,7 @@ class Store:
                 waiting.result = outcome
         except BaseException as error:
             if not batch:
-                # The leader fails alone: the others wait until their own deadlines.
+                # Only the leader fails: the others wait until their own deadlines.
                 self._withdraw(leader)
                 batch = [leader]
             for waiting in batch:
@@ -238,15 +242,14 @@ class Store:
             self._hand_over(leader)
 
     def _withdraw(self, waiting: _Waiting) -> None:
-        """Take a request out of the queue, if it is still there."""
+        """Remove a request from the queue if it is still there."""
         with self._queueing, suppress(ValueError):
             self._queue.remove(waiting)
 
     def _hand_over(self, leader: _Waiting) -> None:
-        """Pass leadership on to the next in the queue, if `leader` still has it.
+        """Make the next request in the queue the leader, if `leader` still is.
 
-        A lock instead would go to whoever comes next, and those that wait would not even learn that
-        they are done.
+        A lock could not wake the followers whose bodies are stored.
         """
         with self._queueing:
             if self._leader is not leader:
@@ -256,13 +259,13 @@ class Store:
             successor.wake.release()
 
     def _begin(self, deadline: float) -> Connection:
-        """Take the write lock, waiting for other processes in steps that let requests through."""
+        """Begin a transaction, waiting for other processes in steps that let other requests run."""
         while True:
             try:
                 with self._writer_lock(deadline):
                     return self._lock_file(deadline)
             except LogDeleted as error:
-                # Without the turnstile, which the process that can put it back needs.
+                # Without the writer lock, because the process that can restore the log needs it.
                 self._wait(deadline, error)
 
     def _lock_file(self, deadline: float) -> Connection:
@@ -273,10 +276,10 @@ class Store:
                 # another process has written meanwhile, whatever the timeout says.
                 connection.execute("BEGIN IMMEDIATE")
                 connection.has_savepoints = True
-                # With the lock held, nobody adds to the log while it is copied.
+                # The write lock is held, so nobody appends to the log while it is copied.
                 if self._log is None or not self._log.is_gone:
                     return connection
-                # Not beside a file that it does not belong to.
+                # Not if the database file was replaced.
                 self._check_identity()
                 self._log.restore()
                 connection.execute("ROLLBACK")
@@ -285,7 +288,7 @@ class Store:
                 if is_busy(error):
                     self._wait(deadline)
                 elif self._log_is_gone:
-                    # The index is about the log that another process has put there.
+                    # The index belongs to the log that another process has restored.
                     self._reopen()
                 else:
                     raise
@@ -304,11 +307,12 @@ class Store:
                     self._wait(deadline)
             yield
         finally:
-            # Lets the next one through.
+            # Releases the lock.
             os.close(file)
 
     def _connect(self) -> Connection:
-        """The open connection, or a new one: opening meets the locks of other processes too."""
+        """The open connection, or a new one. Opening can fail because of locks of other
+        processes."""
         if self._connection is None:
             self._identity = self._machine.identity(self.path)
             self._connection, self._log = self._open()
@@ -318,8 +322,8 @@ class Store:
     def _open(self) -> tuple[Connection, Log]:
         """A new connection and its log.
 
-        Raises LogDeleted while another process has a log that is no longer there: what was added to
-        a new one would be lost.
+        Raises LogDeleted while another process has a deleted log open: events in a new log would be
+        lost.
         """
         connections: list[Connection] = []
         try:
@@ -329,13 +333,13 @@ class Store:
                 check(connections[-1])
                 with suppress(OSError):
                     log = self._machine.log(self.path)
-                    # Surely the one that SQLite opened only if it was there before, too.
+                    # It is certainly the one that SQLite opened only if it existed before.
                     if log.identity == before and log.is_complete:
                         return connections.pop(), log
                     log.close()
             raise LogDeleted("the write-ahead log was deleted while another process had it open")
         finally:
-            # At the end: the last connection to close would delete the log.
+            # Closed last, because the last connection to close deletes the log.
             for connection in connections:
                 connection.close()
 
@@ -345,17 +349,17 @@ class Store:
         return self._log is not None and self._log.is_gone
 
     def _check_files(self) -> None:
-        """After a commit: make sure that it went into files that are there, or put back there."""
+        """After a commit: make sure that its files are still at their paths, or restore them."""
         self._check_identity()
         if self._log_is_gone:
             self._begin(self._deadline()).execute("ROLLBACK")
 
     def _reopen(self) -> None:
-        """Open the log that is in its place now.
+        """Open the log that is now at its path.
 
-        Before the old connection is closed: the last one to close makes a checkpoint, and the log
-        that it has may mean nothing any more. But as long as a process has one connection, all of
-        its connections have the same index. Raises LogDeleted.
+        The new connection is opened before the old one is closed, because the last one to close
+        writes a checkpoint from a log that may be outdated. If the index is gone, the old one is
+        closed first: all connections of a process share one index. Raises LogDeleted.
         """
         if self._log is not None and self._log.is_index_gone:
             self._disconnect()
@@ -366,18 +370,20 @@ class Store:
             log.close()
 
     def _check_identity(self) -> None:
-        """A file that was replaced would swallow events into an inode nobody can open."""
+        """Raise StoreReplaced if the file was replaced: events would go into a deleted file."""
         if self._machine.identity(self.path) != self._identity:
             raise StoreReplaced("the database file was moved, deleted or replaced")
 
     def _disconnect_after(self, error: BaseException) -> None:
-        """Drop the connection, unless it is in order or alone has a log that was deleted."""
+        """Close the connection after an error, unless it is usable or the only one with a deleted
+        log."""
         is_idle = self._connection is None or not self._connection.in_transaction
         if not (isinstance(error, StoreBusy) and is_idle):
             self._disconnect()
 
     def _disconnect(self) -> None:
-        """Drop the connection, and with it any open transaction; the next event opens a new one."""
+        """Close the connection and roll back any open transaction; the next event opens a new
+        connection."""
         connection, self._connection = self._connection, None
         log, self._log = self._log, None
         if connection is not None:
@@ -399,6 +405,6 @@ def _unavailable(error: BaseException) -> StoreUnavailable:
         return error
     if isinstance(error, SettingsError):
         return StoreUnavailable(str(error), hint=error.hint)
-    # SQLite's own messages name no values; any other error's could.
+    # Messages of SQLite contain no values; those of other errors could.
     detail = str(error) if isinstance(error, sqlite3.Error) else type(error).__name__
     return StoreUnavailable(f"the event could not be stored: {detail}")

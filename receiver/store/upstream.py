@@ -1,4 +1,4 @@
-"""What is stored of the calls and chats that Retell lists, and storing what sync and coverage find.
+"""The stored status of the calls and chats that Retell lists, and the results of sync and coverage.
 
 `entity_type` is call or chat.
 """
@@ -20,7 +20,7 @@ from receiver.store.ingest import (
 )
 from receiver.store.protocols import Connection
 from schema import merge
-from schema.events import Fields
+from schema.events import RawFields
 from schema.tables import CALLS, CHATS
 
 _MAX_MS = 2**63 - 1
@@ -30,7 +30,7 @@ _MAX_MS = 2**63 - 1
 class StoredCallStatus:
     """Which parts of a call or chat are stored; `row` is its row, None if there is none.
 
-    `is_erased`: nothing more of it is taken. With a row, its bodies were pruned.
+    `is_erased`: nothing more of it is stored. If it has a row, its bodies were pruned.
     """
 
     row: dict[str, Any] | None
@@ -82,13 +82,13 @@ def _status(connection: Connection, entity_type: str, id: str) -> StoredCallStat
     )
 
 
-def stored_fields(where: Location, entity_type: str, ids: Iterable[str]) -> dict[str, Fields]:
-    """The fold of all observations of each; empty for one that is not stored."""
+def stored_fields(where: Location, entity_type: str, ids: Iterable[str]) -> dict[str, RawFields]:
+    """The folded fields of each; empty for one that is not stored."""
     with reading(where) as connection:
         return {id: _stored_fields(connection, entity_type, id) for id in ids}
 
 
-def _stored_fields(connection: Connection, entity_type: str, id: str) -> Fields:
+def _stored_fields(connection: Connection, entity_type: str, id: str) -> RawFields:
     known = usable_rows(observation_rows(connection, id), entity_type)
     return merge.fold(load(connection, id, row) for row in known)
 
@@ -103,9 +103,8 @@ def started(
     account: str,
     only_unfinished: bool = False,
 ) -> dict[str, bool]:
-    """The ids of what is stored and began from `since` to `until`, or only of what is not complete.
-
-    Only that of the account (True), and that without a key (False).
+    """The ids of stored calls or chats that began from `since` to `until`, or only of incomplete
+    ones; only those of the account (True), or those without a key (False).
     """
     statement = (sql.UNFINISHED if only_unfinished else sql.STARTED)[entity_type]
     span = {"low": 0 if since is None else since, "high": _MAX_MS if until is None else until}
@@ -150,9 +149,10 @@ def store_fetched(
 
 
 def syncs_of(where: Location, agent_id: str, account: str) -> list[SyncRow]:
-    """Every sync of an agent, or of all agents with an empty id, of an account.
+    """All syncs of an agent (an empty id means all agents) and account.
 
-    If there is none, those of older versions, which stored no key, unless there is another account.
+    If there are none, those of older versions, which stored no key, unless there is another
+    account.
     """
     with reading(where) as connection:
         ours = connection.execute(sql.SYNCS_OF, (agent_id, account)).fetchall()
@@ -166,9 +166,8 @@ def syncs_of(where: Location, agent_id: str, account: str) -> list[SyncRow]:
 def gone_calls(
     where: Location, agent_id: str | None, account: str
 ) -> list[tuple[str, str | None, int]]:
-    """(agent_id, agent_name, when it was) of stored calls and chats that Retell no longer has.
-
-    Without those that only other accounts have.
+    """(agent_id, agent_name, time) of stored calls and chats that Retell no longer has, except
+    those of other accounts.
     """
     with reading(where) as connection:
         found = connection.execute(sql.GONE, {"agent": agent_id, "account": account}).fetchall()

@@ -15,8 +15,8 @@ from receiver.store.copying import (
     CALLS_OWN_TABLES,
     SHARED_TABLES,
     EntityState,
+    IdRange,
     ObservationRow,
-    Span,
     rank,
     select_all,
     spans,
@@ -40,8 +40,8 @@ from schema.transcript import Row
 class Comparison:
     """How many rows of each table were compared, and how many differ.
 
-    `behind` counts what is newer in the source, `ahead` what is newer in the target: calls, chats
-    and other entities, and rows that are not made from observations. Their rows are not compared.
+    `behind` counts entities, and rows that are not projected, that are newer in the source; `ahead`
+    those that are newer in the target. Their rows are not compared.
     """
 
     rows: dict[str, int] = field(default_factory=lambda: {t.name: 0 for t in TABLES})
@@ -80,9 +80,9 @@ class Comparison:
 def compare(
     source: Location, target: Location, *, progress: Callable[[int, int], None]
 ) -> Comparison:
-    """Compare what a copy copies, a portion of ids at a time, each at one moment.
+    """Compare everything that a copy copies, in batches of ids.
 
-    `progress` is called with how many entities are done of how many. Raises NotStored and
+    `progress` is called with the numbers of entities done and in total. Raises NotStored and
     DatabaseAway.
     """
     found = Comparison()
@@ -98,7 +98,7 @@ def compare(
     with reading(source) as ours, reading(target) as theirs:
         before, after = (set(rows) for rows in _all(DISCONNECTION_REASONS, ours, theirs))
     if found.behind or found.ahead:
-        # Calls that differ may have reasons that no other call has.
+        # Differing calls may have reasons that no other call has.
         common = {row[0] for row in before} & {row[0] for row in after}
         before, after = ({row for row in rows if row[0] in common} for rows in (before, after))
     found.note(DISCONNECTION_REASONS, before, after)
@@ -109,8 +109,8 @@ def _all(table: Table, *connections: Connection) -> list[list[Row]]:
     return [c.execute(select_all(table)).fetchall() for c in connections]
 
 
-def _compare_span(found: Comparison, span: Span, source: Connection, target: Connection) -> int:
-    """Compare a portion; return how many entities the source has of it."""
+def _compare_span(found: Comparison, span: IdRange, source: Connection, target: Connection) -> int:
+    """Compare a batch; return the number of its entities in the source."""
     ours, theirs = span.states(source), span.states(target)
     count = len(ours)
     ids = ours.keys() | theirs.keys()
@@ -128,16 +128,16 @@ def _compare_span(found: Comparison, span: Span, source: Connection, target: Con
     found.note(OBSERVATIONS, before, after)
     for table in CALLS_OWN_TABLES:
         mine, copied = (span.rows(c, table) for c in (source, target))
-        # What the target has erased is not copied to it.
+        # Entities that the target has erased are not copied.
         mine = [row for row in mine if retention.ALL not in theirs[row[0]].erasures]
         found.note_newest(table, mine, copied)
     return count
 
 
 def _observations(
-    span: Span, connection: Connection, ids: set[str], states: defaultdict[str, EntityState]
+    span: IdRange, connection: Connection, ids: set[str], states: defaultdict[str, EntityState]
 ) -> list[ObservationRow]:
-    """The observations of `ids` with their bodies, those of erased entities without content."""
+    """The observations of `ids` with their bodies; those of erased entities without content."""
     rows = (ObservationRow(*row) for row in span.rows(connection, OBSERVATIONS, bodies=True))
     kept = [row for row in rows if row.entity_id in ids]
     return [states[row.entity_id].as_erased(row) for row in kept]

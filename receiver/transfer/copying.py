@@ -1,8 +1,8 @@
-"""Copying a database into another, once or continuously, while events arrive at either.
+"""Copy a database into another, once or continuously, while events arrive at either.
 
-`copy` passes over all ids until nothing is left to copy. `mirror` repeats the pass for as long as
-it is asked to, and copies what was received lately after each portion. Nothing is remembered
-between two runs: what the target lacks is found by reading both databases.
+`copy` repeats passes over all ids until nothing is left to copy. `mirror` repeats passes without
+end, and copies recent events after each batch. No state is stored between two runs: the differences
+are found by reading both databases.
 """
 
 import time
@@ -13,7 +13,7 @@ from receiver.addresses import Location
 from receiver.store import copying as store_copying
 from receiver.store import sql
 from receiver.store.copying import Copied as Copied
-from receiver.store.copying import Named, copy_portion, copy_shared_tables, prepare, spans
+from receiver.store.copying import IdList, copy_batch, copy_shared_tables, prepare, spans
 from receiver.store.engine import AnyStore, engine, open_store, reading
 from receiver.store.protocols import Connection
 from schema.tables import ACCOUNT_KEYS
@@ -21,18 +21,19 @@ from schema.transcript import Row
 
 # How long a batch waits for receivers that write to the target.
 BUSY_SECONDS = 30.0
-# Times are the receivers', taken before their row is committed: so much is read again, as far as a
-# clock may be wrong. Source: CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS.
+# Receivers set times before they commit, and their clocks may differ: the last rows are read again
+# for this long. Source: CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS.
 _OVERLAP_MS = 300_000
-# What is older is found by the pass over all ids.
+# Older events are found by the pass over all ids.
 _RECENT_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step has copied and how many the target refused, and how far the pass over all ids is.
+    """The numbers of entities that a step copied and that the target rejected, and the progress of
+    the pass over all ids.
 
-    `is_exact`: what the source no longer has is deleted.
+    `is_exact`: entities that the source no longer has are deleted.
     """
 
     copied: int
@@ -50,12 +51,12 @@ def copy(
     timezone: str,
     progress: Callable[[int, int, int], None],
 ) -> Copied:
-    """Copy what `source` has into `target`, which is created if it does not exist.
+    """Copy `source` into `target`, which is created if it does not exist.
 
-    Passes are repeated until one copies nothing, or no less than the one before: events may arrive
-    for ever. `progress` is called with the number of the pass, how many entities are done and of
-    how many. Raises NotStored without a source, SchemaMismatch for one of another version, and
-    StoreUnavailable.
+    Passes are repeated until one copies nothing, or not less than the one before, because events
+    may keep arriving. `progress` is called with the number of the pass, and the numbers of entities
+    done and in total. Raises NotStored without a source, SchemaMismatch for one of another version,
+    and StoreUnavailable.
     """
     prepare(source, target, timezone=timezone)
     store = open_store(target, busy_seconds=BUSY_SECONDS)
@@ -75,13 +76,13 @@ def copy(
 def mirror(
     source: Location, target: Location, *, timezone: str, now_ms: Callable[[], int]
 ) -> Generator[Step]:
-    """Create `target`, and copy into it for as long as steps are asked for.
+    """Create `target`, and copy into it with each step of the iteration.
 
-    Each step reads a portion of all ids, from the first again after the last, and then copies what
-    was received since the step before. So new events arrive with the next step, and what came
-    another way than through a receiver, such as a copy, with the next pass over all ids. A pass
-    also deletes what the source no longer has, if only mirrors have written the target. Raises
-    NotStored without a source, SchemaMismatch and StoreUnavailable.
+    Each step reads a batch of all ids, cyclically, and then copies what was received since the step
+    before. So new events arrive with the next step, and data that did not arrive through a
+    receiver, such as a copy, with the next pass. A pass also deletes entities that the source no
+    longer has, if only mirrors have written the target. Raises NotStored without a source,
+    SchemaMismatch and StoreUnavailable.
     """
     prepare(source, target, timezone=timezone)
     store = open_store(target, busy_seconds=BUSY_SECONDS)
@@ -96,8 +97,8 @@ def mirror(
 
 
 def _is_own(target: Location, store: AnyStore) -> bool:
-    """Whether only mirrors have written the file. An empty one is marked as theirs; in any other,
-    something may have come another way and is not to be deleted."""
+    """Whether only mirrors have written the file. An empty one is marked so; any other may contain
+    data from elsewhere, which must not be deleted."""
     with reading(target) as theirs:
         (mark,), (count,) = (
             theirs.execute(query).fetchone()
@@ -117,14 +118,14 @@ def _pass(
     *,
     is_exact: bool = False,
 ) -> Iterator[Step]:
-    """Once over all ids, by portions; with `recent`, after each also what was received lately."""
+    """Copy all ids in batches; with `recent`, after each batch also recent events."""
     with reading(source) as ours:
         (total,) = ours.execute(sql.COUNT_ENTITIES).fetchone()
     done = erased = 0
     for span in spans(source, target):
-        # Before the calls, whose rows have the account of a key.
+        # Before the calls, because their rows contain the account of a key.
         copy_shared_tables(source, target, store, tables=(ACCOUNT_KEYS,))
-        counts = [copy_portion(span, source, target, store, is_exact=is_exact)]
+        counts = [copy_batch(span, source, target, store, is_exact=is_exact)]
         done += counts[0].seen
         is_last = span.upto is None
         if recent is not None:
@@ -133,7 +134,7 @@ def _pass(
             copy_shared_tables(source, target, store, is_exact=is_exact)
         erased += counts[0].erased
         if any(count.erased for count in counts[1:]) or (is_last and erased):
-            # As at the source: nothing is left in the files.
+            # As in the source, nothing of deleted rows is left in the files.
             engine(target).clean(pause=time.sleep)
         yield Step(
             copied=sum(count.entities for count in counts),
@@ -146,7 +147,7 @@ def _pass(
 
 
 class _Recent:
-    """What was received lately and not copied yet."""
+    """Recent events that are not copied yet."""
 
     def __init__(self, target: Connection, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
@@ -156,13 +157,13 @@ class _Recent:
         self._known: set[Row] = set()
 
     def copy(self, source: Location, target: Location, store: AnyStore) -> list[Copied]:
-        """Copy it, in portions."""
+        """Copy them in batches."""
         now = self._now_ms()
         with reading(source) as ours:
             found = set(ours.execute(store_copying.RECENT, {"since": self._since}).fetchall())
         ids = sorted({row[0] for row in found - self._known})
-        size = store_copying.PORTION
-        portions = [Named(ids[n : n + size]) for n in range(0, len(ids), size)]
-        counts = [copy_portion(portion, source, target, store) for portion in portions]
+        size = store_copying.BATCH_IDS
+        batches = [IdList(ids[n : n + size]) for n in range(0, len(ids), size)]
+        counts = [copy_batch(batch, source, target, store) for batch in batches]
         self._since, self._known = now - _OVERLAP_MS, found
         return counts

@@ -29,7 +29,7 @@ _SUFFIXES = {
 }
 _PROGRESS_ROWS = 1000
 
-# Called with how much is done, and of how much if that is known.
+# Called with the amount done, and the total if it is known.
 Progress = Callable[[int, int | None], None]
 
 

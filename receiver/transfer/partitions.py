@@ -219,7 +219,7 @@ def export_partitions(
         place = Place(target)
         with (
             snapshot(settings.database, timezone=None, private=private) as moment,
-            moment.alone(),
+            moment.exclusive(),
         ):
             return _Run(place, moment, write, progress).update(private=private)
     except OSError as error:

@@ -1,7 +1,7 @@
 """HTTP: the routes, the limits of a request's body, and the status of each error.
 
-An event that is stored is answered without Flask, which takes longer than the rest of HTTP. Flask
-answers everything else: health, errors, and the few events whose answer has a body.
+Stored events are answered without Flask, which is faster. Flask answers everything else: health,
+errors, and the few events whose answer has a body.
 """
 
 import hashlib
@@ -41,10 +41,10 @@ from receiver.store.outbox import Forward
 from receiver.webhook.health import (
     Counters,
     DatabaseWatch,
+    count_inbound_failure,
     health,
     log,
     note,
-    note_inbound_failure,
     prometheus,
 )
 from receiver.webhook.inbound import Decision, InboundRules, inbound_request
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
 RETRY_AFTER_SECONDS = 5
 HEALTH_PATHS = ("/healthz", "/metrics")
 WEBHOOK_PATHS = ("/webhook", "/webhook/")
-# What is known of a webhook when Flask answers it: JSON or an error; whether the body was read, and
-# signed.
+# Keys of the WSGI environment for Flask's answer to a webhook: JSON or an error; whether the body
+# was read, and signed.
 _RESULT, _IS_READ, _IS_SIGNED = "callhouse.result", "callhouse.is_read", "callhouse.is_signed"
 _SIGNATURE = "HTTP_X_RETELL_SIGNATURE"
 
@@ -89,7 +89,8 @@ def create_app(
     now_ms: Callable[[], int] = clock.now_ms,
     health_cache_seconds: float = 1.0,
 ) -> Flask:
-    """The receiver. The database must have been migrated. Raises SettingsError without a key."""
+    """Create the receiver. The database must have been migrated. Raises SettingsError without a
+    key."""
     settings = settings or config.load()
     keys = settings.require_keys()
     store = open_store(settings.database, connections=settings.connections)
@@ -119,17 +120,17 @@ def _answer_health(
 ) -> None:
     @app.get("/healthz")
     def healthz() -> tuple[Response, int]:
-        state = health(watch.look(), counters, intervals_ms=intervals_ms, now_ms=now_ms())
+        state = health(watch.check(), counters, intervals_ms=intervals_ms, now_ms=now_ms())
         return jsonify(state), 503 if state["problems"] else 200
 
     @app.get("/metrics")
     def metrics() -> Response:
-        text = prometheus(watch.look(), counters, intervals_ms=intervals_ms, now_ms=now_ms())
+        text = prometheus(watch.check(), counters, intervals_ms=intervals_ms, now_ms=now_ms())
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 class _Webhook:
-    """Answers events of Retell's; `flask` answers other requests."""
+    """Answers Retell's events; `flask` answers other requests."""
 
     def __init__(
         self,
@@ -160,7 +161,7 @@ class _Webhook:
             if (get_content_length(environ) or 0) > max_bytes:
                 raise _too_large(max_bytes)
             parse_header(environ.get(_SIGNATURE))
-            # One more than allowed: werkzeug cuts a body without a length at this limit.
+            # One byte more than allowed: werkzeug truncates a body without a length at this limit.
             stream = get_input_stream(environ, max_content_length=max_bytes + 1)
             with self._bodies.read(stream, is_timed="gunicorn.socket" in environ) as body:
                 environ[_IS_READ] = True
@@ -175,7 +176,7 @@ class _Webhook:
         return []
 
     def _receive(self, body: bytes, environ: "WSGIEnvironment") -> dict[str, Any] | None:
-        """Verify and store a body; return the JSON of the answer, nearly always None."""
+        """Verify and store a body; return the JSON of the answer, or None if it is empty."""
         began, received_at = time.perf_counter(), self._now_ms()
         received = self._verify(body, environ.get(_SIGNATURE), received_at)
         environ[_IS_SIGNED] = True
@@ -201,11 +202,11 @@ class _Webhook:
         return {str(event.event): decision.answer} if is_inbound else None
 
     def _decide(self, received: Received) -> Decision:
-        """What is answered to an inbound call or chat, after its event is stored."""
+        """The answer to an inbound call or chat, after its event is stored."""
         request = inbound_request(received.event, self._accounts.get(str(received.key_id), ""))
         decision = self._inbound.decide(request, now_ms=received.received_at)
         if decision.problem:
-            note_inbound_failure(self._counters, now_ms=received.received_at)
+            count_inbound_failure(self._counters, now_ms=received.received_at)
         return decision
 
     def _verify(self, body: bytes, signature: str | None, received_at: int) -> Received:
@@ -238,14 +239,14 @@ class _Webhook:
 
 
 def _answer_webhook() -> Response:
-    """Answer what an event led to: JSON, or an error that a handler answers."""
+    """Answer with the JSON of an event, or raise its error for the error handlers."""
     result = request.environ.pop(_RESULT)
     try:
         if isinstance(result, Exception):
             raise result
         return jsonify(result)
     finally:
-        # Its traceback has this frame: a cycle would keep the body in memory.
+        # The traceback refers to this frame: the cycle would keep the body in memory.
         del result
 
 
@@ -259,8 +260,8 @@ def _separate_health(health_bind: Bind | None) -> None:
 
 
 def _is_replay(body: bytes, store: AnyStore) -> bool:
-    """Whether an authentic but stale body is stored already, or a test event. Otherwise a clock is
-    wrong."""
+    """Whether an authentic but stale body is a repetition: stored already, or a test event.
+    Otherwise a clock is wrong."""
     event = parse(body)
     try:
         return is_probe(event) or store.read(partial(is_known, event=event))
@@ -297,13 +298,13 @@ def _answer_errors(
     @app.errorhandler(HTTPException)
     def explain(error: HTTPException) -> tuple[Response, int, dict[str, str]]:
         hint = "Events go to POST /webhook; see also /healthz and /metrics."
-        # A 405 names the methods that are allowed.
+        # A 405 has the header Allow.
         headers = {name: value for name, value in error.get_headers() if name != "Content-Type"}
         return jsonify({"error": error.name, "hint": hint}), error.code or 500, headers
 
     @app.errorhandler(Exception)
     def fail(error: Exception) -> tuple[Response, int]:
-        # Only the class: the message may contain content of the request.
+        # Log only the class: the message may contain content of the request.
         log(now_ms=now_ms(), outcome="failed", error=type(error).__name__)
         return jsonify({"error": "internal error", "hint": "See the receiver's log."}), 500
 
@@ -331,13 +332,14 @@ def _close_unless_signed(response: Response) -> Response:
 
 # Retell times out after 10 s; the largest body may take longer on a slow connection.
 BODY_SECONDS = 30.0
-# The minimum rate: a piece of at most 256 KiB in this time.
+# The minimum rate: a chunk of at most 256 KiB in this time.
 PIECE_SECONDS = 5.0
 _FIRST_PIECE, _LARGEST_PIECE = 16 * 1024, 256 * 1024
-# Bytes of bodies in memory, per worker; a quarter is reserved for small bodies.
+# The maximum size of all bodies in memory, per worker; a quarter is reserved for small bodies.
 BUDGET_BYTES = 64 * 1024 * 1024
 SMALL_BYTES = 1024 * 1024
-# What is read of a rejected body after the response, so that the sender can read the response.
+# The part of a rejected body that is read after the response, so that the sender can read the
+# response.
 _DRAIN_BYTES, _DRAIN_SECONDS = 256 * 1024, 1.0
 
 
@@ -397,7 +399,7 @@ def drain(stream: Stream, *, is_timed: bool) -> None:
 
 
 def _piece(stream: Stream, so_far: int, *, is_timed: bool) -> bytes:
-    # The server's read-ahead is not counted, so pieces grow with the bytes counted.
+    # The server's read-ahead is not counted, so chunks grow with the bytes counted.
     wanted = min(max(so_far, _FIRST_PIECE), _LARGEST_PIECE)
     with _deadline(PIECE_SECONDS, is_timed=is_timed):
         try:

@@ -1,10 +1,11 @@
-"""What operators see of the receiver: log lines, counters, /healthz and /metrics.
+"""Log lines, counters, /healthz and /metrics of the receiver.
 
-One log line per webhook has ids and numbers, never the content of a call: JSON for machines; on a
-terminal, columns for people.
+The log has one line per webhook with ids and numbers, never the content of a call: JSON, or columns
+on a terminal.
 
-Counters are exact across workers and restarts: a memory-mapped file beside the database. If refused
-requests were counted in the database, anybody on the internet could cause disk syncs.
+Counters are exact across workers and restarts. They are in a memory-mapped file beside the
+database: if rejected requests were counted in the database, anybody on the internet could cause
+disk syncs.
 """
 
 import fcntl
@@ -32,7 +33,7 @@ from receiver.store.jobs import JobRow
 
 T = TypeVar("T")
 
-# One slot each. The order is fixed: names are appended, never moved.
+# One slot each. The order is fixed: append new names, never move one.
 NAMES = (
     "stored",
     "duplicate",
@@ -75,12 +76,12 @@ class Counters:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Of a database on a server, nothing else may have made the folder.
+        # With a database on a server, the folder may not exist.
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         self._lock = threading.Lock()
         self._file.truncate(_BYTES)
-        # A page without room on the disk kills whoever touches it; better an error now.
+        # Writing to a mapped page kills the process if the disk is full; an error now is better.
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(self._file.fileno(), 0, _BYTES)
         self._map = mmap.mmap(self._file.fileno(), _BYTES)
@@ -90,7 +91,7 @@ class Counters:
         self._change(name, lambda value: value + count)
 
     def raise_to(self, name: str, value: int) -> None:
-        """Set a time unless a later one is stored; a time in the future is replaced."""
+        """Raise a time; a stored time in the future is replaced."""
         self._change(name, lambda before: value if is_future(before, value) else max(before, value))
 
     def reset(self, name: str) -> None:
@@ -113,7 +114,7 @@ class Counters:
 
     def _change(self, name: str, change: Callable[[int], int]) -> None:
         slot = NAMES.index(name)
-        # The file lock is for processes, the other one for threads of this process.
+        # The file lock is between processes, the other one between threads of this process.
         with self._lock:
             fcntl.lockf(self._file, fcntl.LOCK_EX)
             try:
@@ -174,7 +175,7 @@ def note(counters: Counters, outcome: str, *, now_ms: int) -> None:
         counters.raise_to("last_refused_ms", now_ms)
 
 
-def note_inbound_failure(counters: Counters, *, now_ms: int) -> None:
+def count_inbound_failure(counters: Counters, *, now_ms: int) -> None:
     """Count an inbound call or chat whose answer is empty because of a problem."""
     counters.add("inbound_failed")
     counters.raise_to("last_inbound_failed_ms", now_ms)
@@ -195,7 +196,7 @@ class DatabaseState:
 class DatabaseWatch:
     """Checks the database at `where` at most once in `seconds`.
 
-    A check takes milliseconds, and anybody on the internet may request it.
+    A check takes milliseconds, and anybody on the internet can request it.
     """
 
     def __init__(self, where: Location, counters_path: Path, *, seconds: float) -> None:
@@ -204,7 +205,7 @@ class DatabaseWatch:
         self._state: DatabaseState | None = None
         self._due = 0.0
 
-    def look(self) -> DatabaseState:
+    def check(self) -> DatabaseState:
         """The state; one check at a time."""
         with self._lock:
             if self._state is None or time.monotonic() >= self._due:
@@ -214,7 +215,7 @@ class DatabaseWatch:
 
     def _read_state(self) -> DatabaseState:
         problems: list[str] = []
-        found = self._engine.look(problems)
+        found = self._engine.check(problems)
         free = free_bytes(self._path)
         if free < MIN_FREE_BYTES:
             problems.append(NEARLY_FULL)
@@ -263,7 +264,7 @@ def traffic_problems(counts: Mapping[str, int], now_ms: int) -> list[str]:
     recent = {name for name, at in counts.items() if _is_recent(at, now_ms)}
     if "last_stale_ms" in recent:
         problems.append(STALE)
-    # If authentic events arrive too, the key is right.
+    # If authentic events arrive too, the key is correct.
     is_forged = counts["forged_since_event"] >= MIN_FORGED and "last_forged_ms" in recent
     if is_forged and "last_event_ms" not in recent:
         problems.append(FORGED)

@@ -1,7 +1,7 @@
-"""Answer Retell's question about an inbound call or chat, by the rules of callhouse.toml.
+"""Answer inbound webhooks by the rules of callhouse.toml.
 
-In: a stored event. Out: the answer, always: without a rule that matches, and after any error, an
-empty one, by which Retell goes on with the number's own agent.
+In: a stored event. Out: an answer. It is empty without a matching rule and after any error; then
+Retell uses the number's own agent.
 """
 
 import json
@@ -19,14 +19,14 @@ from receiver.inbound_rules import InboundRequest, InboundRule, Row
 from receiver.store import AnyStore, open_store, sql
 from schema.events import Event
 
-# For the histories of one request together. Retell waits 10 s, and the caller hears it ring.
+# The time for all queries of one request. Retell waits 10 s, and the caller hears ringing.
 BUDGET_SECONDS = 0.2
 _CHECK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is answered. `rule` is the one that matched; `mismatches` say why others did not."""
+    """An answer. `rule` is the one that matched; `mismatches` say why others did not."""
 
     answer: Mapping[str, Any] = field(default_factory=dict)
     rule: str | None = None
@@ -45,18 +45,18 @@ class InboundRules:
         self._zone = ZoneInfo(settings.timezone)
 
     def decide(self, request: InboundRequest, *, now_ms: int) -> Decision:
-        """The answer to a request, within the budget. Raises nothing."""
+        """The answer to a request within the time limit. It never raises."""
         mismatches: list[tuple[str, str]] = []
         try:
             return self._first_match(request, now_ms, mismatches)
         except Exception as error:
-            # A message of ours has no values; one of another library could.
-            said = str(error) if isinstance(error, CallhouseError) else type(error).__name__
-            return Decision(mismatches=tuple(mismatches), problem=said)
+            # Messages of CallhouseError contain no values; those of other errors could.
+            problem = str(error) if isinstance(error, CallhouseError) else type(error).__name__
+            return Decision(mismatches=tuple(mismatches), problem=problem)
 
     def check(self) -> None:
-        """Run the history of each rule for nobody. Raises SettingsError for a rule whose query
-        cannot run or lacks a column, and what `first_row` raises."""
+        """Run the query of each rule once, without a caller. Raises SettingsError for a rule whose
+        query cannot run or lacks a column, and what `first_row` raises."""
         nobody = InboundRequest("call_inbound", "")
         for rule in self._rules:
             if not rule.reads_history:
@@ -110,7 +110,7 @@ def check_rules(settings: Settings) -> None:
 
 
 def inbound_request(event: Event, account: str) -> InboundRequest:
-    """What an event of INBOUND_EVENTS asks about. What is no text counts as absent."""
+    """The request in an event of INBOUND_EVENTS. Values that are not text are ignored."""
     found = {}
     for name in ("from_number", "to_number", "agent_id"):
         value = json.loads(event.fields.get(name, b'""'))

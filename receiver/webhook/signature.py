@@ -58,9 +58,9 @@ def authenticate(
     now_ms: int,
     tolerance_ms: int = TOLERANCE_MS,
 ) -> Signed:
-    """As `verify`, and return when the body was signed and with which key."""
+    """Like `verify`, but return the time and the key of the signature."""
     at_ms, digest = parse_header(header)
-    # Every key is tried, so that the duration does not depend on which key matches.
+    # All keys are tried, so that the duration does not depend on which one matches.
     signers = [
         key
         for key in keys
@@ -68,8 +68,8 @@ def authenticate(
     ]
     if not signers:
         raise ForgedSignature("the signature does not match the body")
-    # The age is checked after the digest: an authentic but stale event means a wrong clock, which
-    # health reports separately.
+    # The age is checked after the digest, because an authentic but stale event means a wrong clock,
+    # which health reports separately.
     if abs(now_ms - at_ms) > tolerance_ms:
         raise StaleSignature("the signature's time is outside the tolerance")
     return Signed(at_ms=at_ms, key_id=key_id(signers[0]))
@@ -91,24 +91,24 @@ def parse_header(header: str | bytes | None) -> tuple[int, bytes]:
 
 
 def key_id(key: str) -> str:
-    """A name for a key that does not reveal it: the first 8 hex digits of its SHA-256."""
+    """The id of a key, which does not reveal it: the first 8 hex digits of its SHA-256."""
     return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
 def _digest(body: bytes, at_ms: int, key: str) -> str:
     mac = hmac.new(key.encode(), body, hashlib.sha256)
-    # Without leading zeros, as in Retell's library: nothing separates the number from the body, so
-    # a zero could be moved from one to the other.
+    # Leading zeros are rejected, as in Retell's library: nothing separates the number from the
+    # body, so a zero could be moved from one to the other.
     mac.update(b"%d" % at_ms)
     return mac.hexdigest()
 
 
-# A signed event of callhouse, by which `callhouse webhook test` checks a webhook URL. The receiver
-# verifies it as any other event and answers without storing it. It cannot hide one of Retell's: it
-# has a name of its own, and otherwise only a nonce and filling text.
+# The test event of `callhouse webhook test`, which checks a webhook URL. The receiver verifies it
+# like any other event and answers without storing it. It cannot replace one of Retell's events: it
+# has its own name, and otherwise only a nonce and padding.
 PROBE_EVENT = "callhouse_test"
-# Headers of an error response: which error it is, and the SHA-256 of the body as it arrived, which
-# tells a changed body from a wrong key.
+# Headers of an error response: the error, and the SHA-256 of the body as it arrived, which
+# distinguishes a changed body from a wrong key.
 OUTCOME_HEADER = "X-Callhouse-Outcome"
 BODY_HEADER = "X-Callhouse-Body-Sha256"
 _PROBE_FIELDS = {"nonce", "text"}

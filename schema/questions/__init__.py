@@ -1,8 +1,8 @@
-"""Questions that people ask again and again, each a file of SQL with a head that says what it is.
+"""Questions: frequent queries, each a SQL file with a header.
 
-A head is `-- title: …`, `-- description: …` and a line for each parameter,
-`-- :name = default. Meaning.` Datasette binds an empty text to a parameter that nobody filled in,
-so the SQL itself puts the default there.
+The header has `-- title: …`, `-- description: …` and a line for each parameter, `-- :name =
+default. Meaning.` Datasette binds an empty string to an empty parameter, so the SQL itself applies
+the default.
 """
 
 import importlib.resources
@@ -17,7 +17,7 @@ _CONTINUED = re.compile(r"\n--   (?=\S)")
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """What a question can be asked about."""
+    """A parameter of a question."""
 
     name: str
     default: str
@@ -26,7 +26,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """SQL that can be asked as it is; `name` is its place in a URL."""
+    """A query with its title and parameters; `name` is part of its URL."""
 
     name: str
     title: str
@@ -36,14 +36,14 @@ class Question:
 
     @property
     def explained(self) -> str:
-        """The description and what each parameter means."""
+        """The description and the meaning of each parameter."""
         words = (f"{p.name}: {p.meaning} {p.default} if empty." for p in self.parameters)
         return " ".join([self.description, *words])
 
 
 @cache
 def questions() -> dict[str, Question]:
-    """Every question by its name, in the order of their titles."""
+    """All questions by name, ordered by title."""
     files = importlib.resources.files("schema") / "questions"
     found = [
         parse(file.name.removesuffix(".sql"), file.read_text(encoding="utf-8"))
@@ -54,9 +54,11 @@ def questions() -> dict[str, Question]:
 
 
 def parse(name: str, text: str) -> Question:
-    """A question from its file."""
+    """Parse the file of a question."""
     head, _, sql = text.partition("\n\n")
     head = _CONTINUED.sub(" ", head)
-    said = dict(_HEAD.findall(head))
+    header = dict(_HEAD.findall(head))
     parameters = tuple(Parameter(*match) for match in _PARAMETER.findall(head))
-    return Question(name, said["title"], said["description"], parameters, sql.strip().rstrip(";"))
+    return Question(
+        name, header["title"], header["description"], parameters, sql.strip().rstrip(";")
+    )

@@ -1,4 +1,4 @@
-"""Macros of the SQL files that do not depend on the time zone: each stands for an expression."""
+"""Macros of the SQL files that do not depend on the time zone. Each expands to an expression."""
 
 import re
 from collections.abc import Collection
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from schema.events import EVENTS
 from schema.products import family_sql
 
-# The condition of the index observations_unknown_event. It stays as it is when EVENTS grows.
+# The condition of the index observations_unknown_event. It does not change when EVENTS grows.
 _INDEXED_EVENTS = (
     "call_started", "call_ended", "call_analyzed", "transcript_updated",
     "transfer_started", "transfer_bridged", "transfer_cancelled", "transfer_ended",
@@ -18,8 +18,8 @@ _INDEXED_EVENTS = (
 def unknown_event(alias: str, events: Collection[str] = EVENTS) -> str:
     """The condition for an event that is not among `events`.
 
-    Events that the index does not name have a condition of their own, so that a database uses the
-    index for the first.
+    Events that the index does not name are a separate condition, so that the database can use the
+    index.
     """
     later = [event for event in events if event not in _INDEXED_EVENTS]
     conditions = [
@@ -30,14 +30,14 @@ def unknown_event(alias: str, events: Collection[str] = EVENTS) -> str:
     return " AND ".join(conditions)
 
 
-# The first four are expressions of indexes, which are used only for the very same expression.
+# The first four are expressions of indexes, which are used only for exactly the same expression.
 _MACROS = {
     r"\bcall_time\((\w+)\)": r"coalesce(\1.start_timestamp, nullif(\1.observed_at, 0))",
     r"\bcustomer\((\w+)\)": (
         r"CASE \1.direction WHEN 'inbound' THEN \1.from_number ELSE \1.to_number END"
     ),
     r"\bis_unknown_event\((\w+)\)": unknown_event(r"\1"),
-    # The levels of schema/merge.py.
+    # The levels in schema/merge.py.
     r"\bis_unfinished\((\w+)\)": r"\1.level < 3",
     r"\bis_over\((\w+)\)": r"\1.level >= 2",
     # Larger squares could overflow in PostgreSQL, which is an error there.

@@ -1,4 +1,4 @@
-"""The figures of each hour and day: statements that fill the rollup tables, and exact views."""
+"""Rollups: statements that fill the tables of hourly and daily sums, and exact views of them."""
 
 import importlib.resources
 import re
@@ -14,19 +14,19 @@ _STATEMENT = re.compile(
 _HOUR = "local_hour(call_time(c))"
 _ALL_CALLS = "SELECT * FROM calls"
 
-# Columns that figures are grouped by. The others are summed, or their maximum is taken.
+# Columns of GROUP BY. The others are sums or maximums.
 _GROUPS = frozenset(
     {"agent_id", "agent_version", "direction", "disconnection_reason", "started", "product"}
     | {"component", "name", "type", "former_node", "new_node", "wait_ms"}
 )
 _LARGEST = frozenset({"agent_name", "max_ms", "longest_ms"})
 
-# The smallest integer, written so that PostgreSQL takes it for one.
+# The smallest integer, written so that PostgreSQL accepts it.
 _FIRST, _LAST = "-9223372036854775807 - 1", 2**63 - 1
 
 
 def _gaps(table: str, since: str, until: str) -> str:
-    """The spans of time between the rows of a table of spans."""
+    """The gaps between the spans of time in a table."""
     return f"""
     SELECT {_FIRST} AS since, coalesce(min({since}) - 1, {_LAST}) AS until FROM {table}
     UNION ALL
@@ -34,8 +34,8 @@ def _gaps(table: str, since: str, until: str) -> str:
 
 
 def remaining_calls(hour_ms: int) -> str:
-    """The calls in no hour that is rolled up: a search of calls_at for each gap between such hours,
-    and the calls without a time."""
+    """The calls outside rolled-up hours: a search of the index calls_at for each gap between such
+    hours, and the calls without a time."""
     return plain(f"""
     SELECT c.* FROM ({_gaps("rollup_hours", "hour", f"hour + {hour_ms}")}
     ) gap
@@ -47,10 +47,10 @@ def remaining_calls(hour_ms: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
-    """Figures of one kind, by the hour and by the day: two tables and a view in front of each.
+    """Sums of one kind, by hour and by day: two tables, and a view of each.
 
-    `figures` is the SELECT of an hour's from `remaining_calls`, in the order of `columns`, of which
-    the hour is the first. Statements hold words of our SQL files.
+    `figures` selects the sums of an hour from `remaining_calls`, in the order of `columns`, which
+    begin with the hour. Statements contain macros.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Rollup:
 
     @property
     def hourly(self) -> str:
-        """The view of every hour."""
+        """The view of all hours."""
         return f"hourly_{self.name}"
 
     @property
     def daily(self) -> str:
-        """The view of every day."""
+        """The view of all days."""
         return f"daily_{self.name}"
 
     @property
@@ -72,7 +72,7 @@ class Rollup:
         return ", ".join(self.columns[1:])
 
     def create_hourly(self, hour_ms: int, *, rolled_up: bool) -> str:
-        """The statement that makes the view of hours."""
+        """The statement that creates the view of hours."""
         if not rolled_up:
             return f"CREATE VIEW {self.hourly} AS\n{self.hours_of(_ALL_CALLS)}"
         return (
@@ -81,8 +81,8 @@ class Rollup:
         )
 
     def create_daily(self, hour_ms: int, *, rolled_up: bool) -> str:
-        """The statement that makes the view of days: those that are rolled up, hours that are and
-        whose day is not, and calls. A day that is not has several rows of a kind."""
+        """The statement that creates the view of days: days that are rolled up, hours whose day is
+        not, and calls. A day that is not rolled up has several rows per group."""
         if not rolled_up:
             return f"CREATE VIEW {self.daily} AS\n{self.days_of(_ALL_CALLS)}"
         return f"""CREATE VIEW {self.daily} AS
@@ -98,11 +98,11 @@ UNION ALL
 SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
 
     def hours_of(self, calls: str) -> str:
-        """The SELECT of what the view of hours has of calls, which are a SELECT too."""
+        """The SELECT that computes the view of hours from `calls`, itself a SELECT."""
         return f"{self._counted(calls)}SELECT {', '.join(self.columns)} FROM counted"
 
     def days_of(self, calls: str, day: str = "local_day(h.hour)") -> str:
-        """The SELECT of what the view of days has of calls; `day` is that of the hour `h.hour`."""
+        """The SELECT that computes the view of days from `calls`; `day` is that of `h.hour`."""
         return f"{self._counted(calls)}SELECT {day} AS day, {self._rest} FROM counted h"
 
     def _counted(self, calls: str) -> str:
@@ -113,20 +113,22 @@ SELECT local_day(h.hour) AS day, {self._rest} FROM counted h"""
 
     @property
     def of_the_hour(self) -> str:
-        """The SELECT of what the table of hours holds of the calls from `:hour` to `:last`."""
+        """The SELECT that computes the rows of an hour from the calls between `:hour` and
+        `:last`."""
         calls = "SELECT c.* FROM calls c WHERE call_time(c) BETWEEN :hour AND :last"
         figures = self.figures.replace(_HOUR, "CAST(:hour AS BIGINT)")
         return plain(f"WITH remaining_calls AS ({calls})\n{figures}")
 
     def of_calls(self, condition: str) -> str:
-        """The SELECT of the figures of the calls `c` that meet a condition, without hour or day."""
+        """The SELECT of the sums over the calls `c` that meet a condition, without hour or day."""
         counted = self._counted(f"SELECT c.* FROM calls c WHERE {condition}")
         counted = counted.replace(_HOUR, "CAST(0 AS BIGINT)")
         return plain(f"{counted}SELECT {self._rest} FROM counted")
 
     @property
     def of_the_day(self) -> str:
-        """The SELECT of what the table of days holds of the hours from `:since` until `:until`."""
+        """The SELECT that computes the rows of a day from the hours between `:since` and
+        `:until`."""
         columns = [":day", *map(_added, self.columns[1:])]
         groups = [name for name in self.columns if name in _GROUPS]
         return (
@@ -153,15 +155,15 @@ ROLLUPS = _rollups()
 
 
 def _fill(table: str, columns: tuple[str, ...], query: str) -> str:
-    """Put what `query` gives into a rollup table, numbered."""
+    """Insert the result of `query` into a rollup table, numbered."""
     return (
         f"INSERT INTO {table} ({', '.join(columns)}, position) "
         f"SELECT *, row_number() OVER () FROM ({query}) figures"
     )
 
 
-# With their figures, by foreign keys. No hour is longer, and that of a shorter one's neighbour is
-# soon added up again.
+# Their rows are deleted by foreign keys. No hour is longer; if one is shorter, its neighbour is
+# soon rolled up again.
 INVALIDATE_HOUR = "DELETE FROM rollup_hours WHERE hour BETWEEN :since AND :at"
 INVALIDATE_DAY = (
     "DELETE FROM rollup_days WHERE until > :at "
@@ -170,7 +172,7 @@ INVALIDATE_DAY = (
 HOUR_MS = 3_600_000
 INVALIDATE_HOURS = "DELETE FROM rollup_hours"
 INVALIDATE_DAYS = "DELETE FROM rollup_days"
-# Both give a row only where they settle: another process may have been faster.
+# Both return a row only if they inserted it: another process may have been faster.
 MARK_HOUR = (
     "INSERT INTO rollup_hours (hour) VALUES (:hour) ON CONFLICT (hour) DO NOTHING RETURNING hour"
 )
@@ -205,10 +207,10 @@ def hours_to_fill(zone: Zone) -> str:
 
 
 def days_to_fill(zone: Zone) -> str:
-    """The days that are over and have hours that are added up."""
+    """The days that are over and have rolled-up hours."""
     day, midnight = zone.words["local_day"], zone.words["local_midnight"]
-    # Thirty hours after a midnight is the day after, also where clocks are put back. One step after
-    # the other: a midnight within a midnight is a megabyte of SQL in some zones.
+    # Thirty hours after midnight is the next day, even if clocks are set back. In two steps: one
+    # nested expression would be a megabyte of SQL in some zones.
     return f"""
     SELECT day, since, until FROM (
         SELECT day, since, {midnight("(since + 108000000)")} AS until
@@ -222,7 +224,7 @@ def days_to_fill(zone: Zone) -> str:
 
 
 def mark_day(zone: Zone) -> str:
-    """Only a day that has no call in an hour that is not added up."""
+    """Only a day whose calls are all in rolled-up hours."""
     hour = zone.words["local_hour"]("call_time(c)")
     return plain(f"""
     INSERT INTO rollup_days (day, since, until)

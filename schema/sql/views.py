@@ -1,4 +1,4 @@
-"""The browsing views as SQL, with the configured time zone written into them."""
+"""The SQL of the views, for the configured time zone."""
 
 import importlib.resources
 import re
@@ -14,11 +14,11 @@ _LOCAL = re.compile(r"\b(local_\w+)\(((?:[^()]|\([^()]*\))*)\)")
 def views(
     timezone: str = "UTC", *, rolled_up: bool = True, postgres: bool = False
 ) -> dict[str, str]:
-    """View name -> its CREATE VIEW statement, in the order in which they can be created.
+    """View name -> CREATE VIEW statement, in the order in which they can be created.
 
     Days and ISO times are those of `timezone`, an IANA name. Without `rolled_up` the views count
-    every call and do not read the rollup tables. With `postgres`, the views that SQLite and
-    PostgreSQL cannot share are PostgreSQL's. Raises zoneinfo.ZoneInfoNotFoundError (a KeyError) or
+    every call and do not read the rollup tables. With `postgres`, views that differ between SQLite
+    and PostgreSQL are PostgreSQL's. Raises zoneinfo.ZoneInfoNotFoundError (a KeyError) or
     ValueError for an unknown zone.
     """
     zone = Zone(timezone)
@@ -32,7 +32,7 @@ def views(
 
 
 def read(file: str) -> str:
-    """The text of a file in `schema/sql/`."""
+    """Read a file in `schema/sql/`."""
     return (importlib.resources.files("schema.sql") / file).read_text(encoding="utf-8")
 
 

@@ -12,11 +12,11 @@ _HOUR, _DAY = 3600, 86_400
 
 
 class Zone:
-    """What days and hours are in an IANA time zone.
+    """Days and hours of an IANA time zone.
 
-    `hour_ms` is how long an hour is that is added up: where a zone switches by half an hour
-    (Australia/Lord_Howe), it is half of one, so that every day begins with an hour. Raises
-    zoneinfo.ZoneInfoNotFoundError (a KeyError) or ValueError for what is no zone.
+    `hour_ms` is the length of a rolled-up hour: half an hour where a zone switches by half an hour
+    (Australia/Lord_Howe), so that every day begins with an hour. Raises
+    zoneinfo.ZoneInfoNotFoundError (a KeyError) or ValueError for an unknown zone.
     """
 
     def __init__(self, timezone: str) -> None:
@@ -27,7 +27,7 @@ class Zone:
 
     @property
     def words(self) -> dict[str, Callable[[str], str]]:
-        """Word of our SQL files -> the SQL for an argument, in SQL, of milliseconds."""
+        """Macros for SQL files: each formats the SQL for an argument in milliseconds."""
         eras = self._eras
         is_utc = len(eras) == 1 and eras[0].offset == 0
 
@@ -45,8 +45,8 @@ class Zone:
         }
 
     def local_ms(self, x: str, since_ms: int, until_ms: int) -> str:
-        """SQL for milliseconds moved so that they read as local time where UTC is read: right
-        from `since_ms` until `until_ms`."""
+        """SQL that adds the UTC offset to milliseconds, so that formatting them as UTC gives local
+        time. Correct between `since_ms` and `until_ms`."""
         branches, ends = [], until_ms
         for era in self._eras:
             since = (era.since or 0) * 1000
@@ -64,8 +64,8 @@ class Zone:
 class _Era:
     """A span of time with one UTC offset; times and offset in seconds.
 
-    `since` is None for the oldest. The local day in which it begins began at `first_midnight`, and
-    the next one, the first day wholly under this offset, at `second_midnight`.
+    `since` is None for the oldest. The local day in which it begins starts at `first_midnight`; the
+    next day, the first one completely under this offset, starts at `second_midnight`.
     """
 
     offset: int
@@ -75,7 +75,7 @@ class _Era:
 
 
 def _eras(zone: ZoneInfo) -> list[_Era]:
-    """From the newest to the oldest, so that a CASE over them meets recent times early."""
+    """Newest first, so that a CASE finds recent times early."""
     start, end = (
         int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (_FIRST_YEAR, _LAST_YEAR + 1)
     )
@@ -87,7 +87,7 @@ def _eras(zone: ZoneInfo) -> list[_Era]:
 
 
 def _transitions(zone: ZoneInfo, start: int, end: int) -> Iterator[int]:
-    """The first second of each new offset. No zone changes its offset twice in a day."""
+    """The first second of each new offset. A zone never changes its offset twice in a day."""
     days = ((day, _offset(zone, day)) for day in range(start, end + _DAY, _DAY))
     for (day, before), (_, after) in pairwise(days):
         if before != after:
@@ -106,8 +106,8 @@ def _offset(zone: ZoneInfo, second: int) -> int:
 
 
 def _midnight(zone: ZoneInfo, second: int, *, days_later: int) -> int:
-    """When the local day of `second`, or one after it, begins. A midnight that happens twice counts
-    from its first time on, one that is skipped at the moment of skipping."""
+    """The second at which the local day of `second`, or a later one, begins. If midnight occurs
+    twice, the first counts; if it is skipped, the moment of the change counts."""
     day = datetime.fromtimestamp(second, zone).date() + timedelta(days=days_later)
     return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())
 
@@ -117,7 +117,7 @@ def _strftime(form: str, x: str, era: _Era) -> str:
 
 
 def _midnights(x: str, era: _Era) -> Iterator[tuple[int | None, str]]:
-    """Within the local day of a transition, midnight is not a matter of one offset."""
+    """The local day of a transition has two offsets."""
     start = None if era.since is None else era.second_midnight
     shifted = f"({x} / 1000{_plus(era.offset)})"
     yield start, f"({shifted} / {_DAY} * {_DAY}{_plus(-era.offset)}) * 1000"
@@ -126,7 +126,8 @@ def _midnights(x: str, era: _Era) -> Iterator[tuple[int | None, str]]:
 
 
 def _case(branches: list[tuple[int | None, str]], x: str) -> str:
-    """The branch of the newest start that is not after `x`; the last one has no start."""
+    """A CASE with the value of the newest start that is not after `x`; the last one has no
+    start."""
     *newer, (_, oldest) = branches
     if not newer:
         return oldest
@@ -139,6 +140,6 @@ def _plus(offset: int) -> str:
 
 
 def _suffix(offset: int) -> str:
-    """+05:30. No zone has had an offset with seconds since 1972."""
+    """Format an offset such as +05:30. No zone has had an offset with seconds since 1972."""
     hours, minutes = divmod(abs(offset) // 60, 60)
     return f"{'-' if offset < 0 else '+'}{hours:02}:{minutes:02}"

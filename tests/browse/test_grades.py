@@ -14,7 +14,7 @@ import pytest
 from receiver.browse.pages.grades import QUARTER_MS, costs_of
 from receiver.jobs.grading import find, grade
 from receiver.jobs.worker import Run
-from receiver.store.reviewing import Annotation, answer_id, put_annotations
+from receiver.store.reviewing import Annotation, answer_id, write_annotations
 from tests.support.browsing import browsing
 from tests.support.grading import ADDRESS, DAY, MODEL, NOW, call, registered, text_of, with_grading
 from tests.support.posting import cookies, posted
@@ -165,7 +165,7 @@ def test_answers_to_an_earlier_text_do_not_count(asked, store, get, post):
     for author in ("rita", f"model:{MODEL}"):
         id = answer_id("score", author, earlier)
         row = Annotation("call_1", id, "score", None, None, "address", "no", author, 5, 5)
-        put_annotations(store, [row])
+        write_annotations(store, [row])
     section = get("jane").partition(ADDRESS["ask"])[2].partition("</section>")[0]
     assert "No person has answered this" in section
     assert "Dental v0 6" in text(section)
@@ -207,7 +207,7 @@ def test_model_is_no_reviewer(served, store, get):
     id = "by a model"
     row = Annotation("call_1", id, "verdict", None, None, None, "bad", f"model:{MODEL}", 5, 5)
     tag = replace(row, annotation_id="tag", kind="tag", name="odd-tag", value=None)
-    put_annotations(store, [row, tag])
+    write_annotations(store, [row, tag])
     calls = "/-/calls.json?day=2026-05-12&"
     for query in ("reviewed=yes", "verdict=bad", "tag=odd-tag"):
         assert "call_1" not in get("jane", calls + query), query

@@ -83,7 +83,7 @@ def get(settings, store):
 def annotate(store, call_id, kind, value, author="rita"):
     id = reviewing.annotation_id(kind, author)
     row = Annotation(call_id, id, kind, None, None, None, value, author, 5, 5)
-    reviewing.put_annotations(store, [row])
+    reviewing.write_annotations(store, [row])
 
 
 def shown(page):
@@ -133,7 +133,7 @@ def test_agreement_has_wilsons_interval(get, store):
 def test_newest_verdict_of_a_call_counts(get, store):
     annotate(store, "call_01", "verdict", "bad")
     later = Annotation("call_01", "z", "verdict", None, None, None, "good", "rob", 6, 6)
-    reviewing.put_annotations(store, [later])
+    reviewing.write_annotations(store, [later])
     assert "100 % <small>" in get("/-/review").text
 
 

@@ -80,7 +80,7 @@ def link(served, store):
     def link(call_id="call_1", **fields):
         made = new_link(call_id, "rita", days=7, is_masked=False, now_ms=clock.now_ms())
         made = replace(made, **fields)
-        reviewing.put_link(store, made)
+        reviewing.write_link(store, made)
         return served.callhouse_tokens.path(made)
 
     return link

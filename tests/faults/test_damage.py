@@ -125,7 +125,7 @@ def test_damage_under_the_server_stops_acknowledgements(serve, filled, harm):
 
 def test_health_looks_again_after_a_while_only(filled, monkeypatch, app):
     counters = app.extensions["callhouse"]["counters"]
-    look = DatabaseWatch(filled, counters.path, seconds=0).look
+    look = DatabaseWatch(filled, counters.path, seconds=0).check
     monkeypatch.setattr("receiver.store.sqlite._looked", {})
     monkeypatch.setattr("receiver.store.sqlite.DAMAGE_REST", 1_000_000)
     assert health(look(), counters, now_ms=NOW_MS)["problems"] == []

@@ -22,7 +22,7 @@ from receiver.store import alerts as store_of
 from receiver.store import open_store
 from receiver.store.alerts import Alert
 from receiver.store.engine import register_keys
-from receiver.store.reviewing import Annotation, put_annotations
+from receiver.store.reviewing import Annotation, write_annotations
 from tests.support.alerting import DAY_MS, HOUR_MS, ZONE, Agent, at, bodies, fill
 from tests.support.engines import url_of
 from tests.support.storing import rows
@@ -198,7 +198,7 @@ def accounts(engine, month):
         ]  # fmt: skip
         store_of.write_run(store, alerts, [], [])
         for agent in "ab":
-            put_annotations(store, [assigned(call_of(month, agent), f"r{agent}")])
+            write_annotations(store, [assigned(call_of(month, agent), f"r{agent}")])
         yield config.load({"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": url_of(where)})
 
 
@@ -321,15 +321,15 @@ def test_each_role_has_its_lists(accounts, month):
 
 def test_reviewed_call_is_no_open_review(store, of):
     fill(store, bodies([Agent("a")], "2026-03-10", 1))
-    put_annotations(
+    write_annotations(
         store,
         [
             assigned("c000_0000", "r"),
         ],
     )
-    put_annotations(store, [assigned("c000_0001", "r")])
+    write_annotations(store, [assigned("c000_0001", "r")])
     verdict = Annotation("c000_0001", "2", "verdict", None, None, None, "good", "r", NOW, NOW)
-    put_annotations(store, [verdict])
+    write_annotations(store, [verdict])
     found = read_digest(of(), DAY, now_ms=NOW).sections["Open reviews"]
     assert found == [("Agent a: assigned to r on 2026-03-10", "/-/call/c000_0000")]
 

@@ -364,7 +364,7 @@ def test_grade_of_people_does_not_count_as_asked(settings, store, model):
     [question] = settings.file.grading.questions
     id = reviewing.annotation_id("score", "rita", question.name, question.version)
     row = reviewing.Annotation("call_1", id, "score", None, None, "address", "no", "rita", 5, 5)
-    reviewing.put_annotations(store, [row])
+    reviewing.write_annotations(store, [row])
     assert graded(settings, store).graded == 1
 
 

@@ -140,7 +140,7 @@ class DiskLog(Log):
         regions = self._database.regions
         return bytes(regions[0][:count]) if regions else b""
 
-    def put_back(self) -> None:
+    def copy_back(self) -> None:
         self._disk.names[self._name] = Inode(bytes(self._inode.content))
 
     @property

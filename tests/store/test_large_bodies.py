@@ -160,7 +160,7 @@ def test_large_body_has_the_rows_of_a_rebuild(client, store, db):
     post(client, {"event": "call_ended", "call": large})
     post(client, {"event": "call_analyzed", "call": large | {"metadata": {"customer": "d"}}})
     assert receive(json.dumps({"event": "call_ended", "call": large}).encode(), source="webhook",
-                   observed_at=1, received_at=1).ready  # fmt: skip
+                   observed_at=1, received_at=1).decoded  # fmt: skip
     before = dump(db)
     assert before["utterances"]
     assert before["unknowns"]

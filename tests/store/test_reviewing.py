@@ -20,7 +20,7 @@ _ALL = "SELECT annotation_id, kind, name, value, removed_at FROM annotations ORD
 
 def test_annotations_survive_rebuild(store, db):
     add_whole(store)
-    reviewing.put_annotations(store, [NOTE, VERDICT])
+    reviewing.write_annotations(store, [NOTE, VERDICT])
     rebuilt(store)
     assert rows(db, _ALL) == [
         ("n1", "note", None, f"{SECRET} was rude", None),
@@ -31,14 +31,14 @@ def test_annotations_survive_rebuild(store, db):
 def test_later_verdict_of_an_author_replaces_it(store, db):
     add_whole(store)
     first = replace(VERDICT, annotation_id=annotation_id("verdict", "jane", "session", 0))
-    reviewing.put_annotations(store, [first])
-    reviewing.put_annotations(store, [replace(first, value="good", changed_at=9)])
+    reviewing.write_annotations(store, [first])
+    reviewing.write_annotations(store, [replace(first, value="good", changed_at=9)])
     assert [row[3] for row in rows(db, _ALL)] == ["good"]
 
 
 def test_removed_annotation_has_no_content(store, db):
     add_whole(store)
-    reviewing.put_annotations(store, [NOTE, TAG])
+    reviewing.write_annotations(store, [NOTE, TAG])
     assert reviewing.remove_annotation(store, "gone", "n1", now_ms=8) == "note"
     assert reviewing.remove_annotation(store, "gone", "t1", now_ms=8) == "tag"
     assert reviewing.remove_annotation(store, "gone", "t1", now_ms=9) is None
@@ -47,22 +47,22 @@ def test_removed_annotation_has_no_content(store, db):
 
 def test_unknown_and_erased_calls_get_none(settings, store):
     with pytest.raises(NotStored, match="no call or chat"):
-        reviewing.put_annotations(store, [NOTE])
+        reviewing.write_annotations(store, [NOTE])
     add_whole(store)
     erased(settings, store, "gone")
     with pytest.raises(NotStored, match="was erased"):
-        reviewing.put_annotations(store, [NOTE])
+        reviewing.write_annotations(store, [NOTE])
     with pytest.raises(NotStored, match="was erased"):
-        reviewing.put_link(store, LINK)
+        reviewing.write_link(store, LINK)
 
 
 def test_erasing_takes_annotations_and_links(settings, store, db):
     add_whole(store)
     add(store, "call_ended", "other")
     kept = replace(NOTE, entity_id="other", value="a kept note")
-    reviewing.put_annotations(store, [NOTE, TAG, VERDICT])
-    reviewing.put_annotations(store, [kept])
-    reviewing.put_link(store, LINK)
+    reviewing.write_annotations(store, [NOTE, TAG, VERDICT])
+    reviewing.write_annotations(store, [kept])
+    reviewing.write_link(store, LINK)
     erased(settings, store, "gone")
     assert [row[3] for row in rows(db, _ALL)] == ["a kept note"]
     assert rows(db, "SELECT 1 FROM share_links") == []
@@ -73,8 +73,8 @@ def test_erasing_leaves_no_byte_of_a_note(settings, database, store):
     for n in range(30):
         add_whole(store, f"call_{n:02}")
         note = replace(NOTE, entity_id=f"call_{n:02}", value=f"{SECRET} {'x' * 40 * n}")
-        reviewing.put_annotations(store, [note])
-        reviewing.put_annotations(store, [replace(note, value=f"Less of {SECRET}")])
+        reviewing.write_annotations(store, [note])
+        reviewing.write_annotations(store, [replace(note, value=f"Less of {SECRET}")])
         reviewing.remove_annotation(store, f"call_{n % 3:02}", "n1", now_ms=8)
     erased(settings, store, *(f"call_{n:02}" for n in range(30)))
     assert files_with(database.parent, SECRET) == set()
@@ -82,7 +82,7 @@ def test_erasing_leaves_no_byte_of_a_note(settings, database, store):
 
 def test_pruning_personal_data_takes_notes_only(store, db):
     add_whole(store)
-    reviewing.put_annotations(store, [NOTE, TAG, VERDICT])
+    reviewing.write_annotations(store, [NOTE, TAG, VERDICT])
     apply_tombstones(store, [("gone", "personal", 9, None, None)])
     assert rows(db, _ALL) == [
         ("n1", "note", None, None, None),
@@ -90,13 +90,13 @@ def test_pruning_personal_data_takes_notes_only(store, db):
         ("v1", "verdict", None, "bad", None),
     ]
     with pytest.raises(NotStored, match="no notes are stored"):
-        reviewing.put_annotations(store, [replace(NOTE, annotation_id="n3")])
-    reviewing.put_annotations(store, [replace(VERDICT, value="good")])
+        reviewing.write_annotations(store, [replace(NOTE, annotation_id="n3")])
+    reviewing.write_annotations(store, [replace(VERDICT, value="good")])
 
 
 def test_link_is_counted_and_revoked(store, database):
     add_whole(store)
-    reviewing.put_link(store, LINK)
+    reviewing.write_link(store, LINK)
     reviewing.count_opening(store, LINK, now_ms=7)
     reviewing.count_opening(store, LINK, now_ms=8)
     assert reviewing.revoke_link(store, "l1", now_ms=9) == "gone"
@@ -107,7 +107,7 @@ def test_link_is_counted_and_revoked(store, database):
 
 
 def test_saved_view_is_removed_without_content(store, db):
-    reviewing.put_view(store, SavedView("v", "Unhappy", "sentiment=Negative", "jane", 1, 5, 5))
+    reviewing.write_view(store, SavedView("v", "Unhappy", "sentiment=Negative", "jane", 1, 5, 5))
     assert reviewing.remove_view(store, "v", now_ms=9)
     assert not reviewing.remove_view(store, "v", now_ms=10)
     found = rows(db, "SELECT name, query, author, removed_at FROM saved_views")

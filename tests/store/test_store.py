@@ -188,7 +188,7 @@ def test_older_version_works_after_a_compatible_migration(engine, database, stor
     assert migrate(database, timezone="Asia/Tokyo") == []
     assert rows(db, "SELECT * FROM call_log") == [("c", None)]
     problems = []
-    assert engine_of(database).look(problems)["schema"] == "9999_of_tomorrow_compatible"
+    assert engine_of(database).check(problems)["schema"] == "9999_of_tomorrow_compatible"
     assert problems == []
 
 

@@ -1,4 +1,4 @@
-"""Fields as the wire spells them."""
+"""Fields as JSON bytes."""
 
 import json
 from collections.abc import Mapping

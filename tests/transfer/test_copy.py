@@ -35,7 +35,7 @@ HISTORY = seeded(7, 40)
 @pytest.fixture
 def small_portions(monkeypatch):
     """Many portions of few calls, as in a large warehouse."""
-    monkeypatch.setattr(receiver.store.copying, "PORTION", 20)
+    monkeypatch.setattr(receiver.store.copying, "BATCH_IDS", 20)
     monkeypatch.setattr(receiver.store.copying, "BATCH", 8)
 
 
@@ -87,7 +87,7 @@ def target(postgres, done):
 @pytest.mark.slow
 def test_wal_of_a_copy_stays_small(tmp_path, monkeypatch):
     """A file that is read meanwhile cannot begin its log anew: it grew to many times the file."""
-    monkeypatch.setattr(receiver.store.copying, "PORTION", 10)
+    monkeypatch.setattr(receiver.store.copying, "BATCH_IDS", 10)
     words = incompressible(20_000)
     with blank_file() as source, blank_file() as target:
         in_store(

@@ -35,7 +35,7 @@ RESUMED = "Reconnected; mirroring resumed."
 @pytest.fixture(autouse=True)
 def small_portions(monkeypatch):
     """Many portions of few calls, as in a large warehouse."""
-    monkeypatch.setattr(receiver.store.copying, "PORTION", 10)
+    monkeypatch.setattr(receiver.store.copying, "BATCH_IDS", 10)
 
 
 @pytest.fixture

@@ -227,7 +227,7 @@ def test_database_health_is_cached_but_counters_are_not(serve, db_path):
 
 def test_one_request_checks_the_database_for_all(settings, tmp_path):
     watch = DatabaseWatch(settings.database, tmp_path / "retell.counters", seconds=3600)
-    threads = [threading.Thread(target=watch.look) for _ in range(20)]
+    threads = [threading.Thread(target=watch.check) for _ in range(20)]
     looks = []
     watch._read_state = lambda: (looks.append(1), time.sleep(0.05))[1:]
     for thread in threads:

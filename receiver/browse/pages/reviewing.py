@@ -37,8 +37,8 @@ from receiver.store.reviewing import (
     Annotation,
     annotation_id,
     answer_id,
-    put_annotations,
     remove_annotation,
+    write_annotations,
 )
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ async def _put(reader: Reader, form: Mapping[str, str], user: str) -> None:
         elif not assignee:
             await _remove_one(reader, entity_id, annotation_id("assignee"), user)
     if rows:
-        await writer(reader.datasette).run(partial(put_annotations, annotations=rows))
+        await writer(reader.datasette).run(partial(write_annotations, annotations=rows))
         audit(user, ", ".join(sorted({row.kind for row in rows})), entity_id)
 
 

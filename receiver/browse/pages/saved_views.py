@@ -31,7 +31,7 @@ from receiver.browse.pages.call_list import prepare
 from receiver.browse.pages.reviewing import refused
 from receiver.browse.writing import audit, writer
 from receiver.errors import NotStored, QueryNotUnderstood, StoreUnavailable
-from receiver.store.reviewing import SavedView, put_view, remove_view
+from receiver.store.reviewing import SavedView, remove_view, write_view
 
 if TYPE_CHECKING:
     from datasette import Request
@@ -166,7 +166,7 @@ async def _save(reader: Reader, form: Mapping[str, str], user: str, *, can_share
     now = clock.now_ms()
     is_shared = can_share and "is_shared" in form
     view = SavedView(secrets.token_hex(12), name, query, user, int(is_shared), now, now)
-    await writer(reader.datasette).run(partial(put_view, view=view))
+    await writer(reader.datasette).run(partial(write_view, view=view))
     audit(user, "shared view" if is_shared else "saved view", view.view_id)
 
 
@@ -189,5 +189,5 @@ async def _choose_for_home(datasette: "Datasette", user: str, query: str | None)
         if len(query) > MAX_QUERY:
             raise ValueError("The address of this view is too long to save.")
         view = SavedView(view_id, "", query, user, 0, now, now)
-        await writer(datasette).run(partial(put_view, view=view))
+        await writer(datasette).run(partial(write_view, view=view))
     audit(user, "chose view of home" if query is not None else "removed view of home", view_id)

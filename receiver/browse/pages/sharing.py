@@ -24,7 +24,7 @@ from receiver.browse.pages import (
 from receiver.browse.pages.reviewing import refused, require_reviewer
 from receiver.browse.writing import audit, writer
 from receiver.errors import NotStored, StoreUnavailable
-from receiver.store.reviewing import ShareLink, put_link, revoke_link
+from receiver.store.reviewing import ShareLink, revoke_link, write_link
 from receiver.store.sql import select
 from schema.tables import SHARE_LINKS
 
@@ -133,7 +133,7 @@ async def share(datasette: "Datasette", request: "Request") -> Response:
                 call_id, user, is_masked="masked" in form, now_ms=clock.now_ms(),
                 days=int(days) if days.isascii() and days.isdecimal() and len(days) < 5 else 0,
             )  # fmt: skip
-            await writer(datasette).run(partial(put_link, link=link))
+            await writer(datasette).run(partial(write_link, link=link))
             audit(user, "masked link" if link.is_masked else "link", call_id)
     except (NotStored, StoreUnavailable, ValueError) as error:
         return await refused(datasette, request, error)

@@ -102,7 +102,7 @@ class Postgres:
         ):
             yield moment
 
-    def look(self, problems: list[str]) -> dict[str, Any]:
+    def check(self, problems: list[str]) -> dict[str, Any]:
         """What a look into the database tells, for a few seconds at most."""
         found: dict[str, Any] = {"writable": False, "schema": None, "quarantined": None}
         try:
@@ -148,7 +148,7 @@ class Postgres:
         return None
 
     # The parameters are for SQLite, whose file is cut in steps.
-    def give_back(self, *, repack: bool, pause: Callable[[float], None]) -> int:  # noqa: ARG002
+    def shrink(self, *, repack: bool, pause: Callable[[float], None]) -> int:  # noqa: ARG002
         """No-op: `clean` gives back what is free at the end of a table."""
         return 0
 

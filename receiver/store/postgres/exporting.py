@@ -85,7 +85,7 @@ class ServerSnapshot:
 
     def parts(self, *, progress: Callable[[int], None]) -> dict[Part, Fingerprint]:
         """Every part of the tables by day, with its fingerprint."""
-        return days.made(self._rows, self._kept, progress=progress)
+        return days.fingerprints(self._rows, self._kept, progress=progress)
 
     def read_part(self, table: Table, part: Part, of: Fingerprint) -> Result:
         """A table's rows of a part."""
@@ -106,7 +106,7 @@ class ServerSnapshot:
         )
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Allow one export by day at a time, by a lock that every machine sees."""
         if self._fetch(advisory_locks.TRY_EXPORT_DAYS).fetchone() != (True,):
             raise another_is_running()

@@ -138,7 +138,7 @@ def test_what_commands_ask_is_answered(cluster, path):
         lambda where: started(where, "call", **spans),
     ):
         assert ask(cluster) == ask(path)
-    assert engine(cluster).look([])["writable"]
+    assert engine(cluster).check([])["writable"]
     assert engine(cluster).sizes()[0] > 0
 
 

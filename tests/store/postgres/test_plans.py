@@ -12,7 +12,7 @@ import pytest
 from receiver import config
 from receiver.jobs.erase import Files, erase_unit, new_receipt
 from receiver.store import copying, media, receive, show, sql, state_of
-from receiver.store.erasing import put_receipt
+from receiver.store.erasing import write_receipt
 from receiver.store.postgres.citus_layout import LOCAL, REFERENCE
 from receiver.store.rollups import roll_up
 from receiver.store.upstream import (
@@ -116,7 +116,7 @@ def test_erasure_of_a_call_touches_its_partition(in_parts, spy, scope, tmp_path)
     def erase(store):
         add_whole(store)
         media.find_new(store, since=0, now_ms=1)
-        put_receipt(store, receipt)
+        write_receipt(store, receipt)
         del spy.said[:]
         done = erase_unit(store, Files(settings), ["gone"], receipt, now_ms=5)
         assert (done.entities, dict(done.counts)["observations"]) == (1, 1)

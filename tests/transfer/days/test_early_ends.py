@@ -81,7 +81,7 @@ def test_unwritable_directory_is_an_error(update, lake):
 
 
 def test_two_runs_do_not_write_over_each_other(settings, run_on_store, update, lake):
-    with snapshot(settings.database, timezone=None, private=False) as other, other.alone():
+    with snapshot(settings.database, timezone=None, private=False) as other, other.exclusive():
         result = run_on_store("--parquet", lake, "--partition", "day")
     assert (result.exit_code, "is running" in result.output) == (1, True)
     assert update().files > 0
