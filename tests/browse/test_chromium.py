@@ -2,6 +2,7 @@
 
 import re
 from contextlib import closing
+from math import floor
 
 import pytest
 
@@ -393,7 +394,8 @@ def test_charts_have_their_figures_as_tables(page):
             row["day"],
             labels.get(row["outcome"], row["outcome"].capitalize()),
             f"{row['calls']:,}",
-            "" if row["minutes"] is None else f"{row['minutes']:,.0f}",
+            # Half a minute is rounded up, as JavaScript does.
+            "" if row["minutes"] is None else f"{floor(row['minutes'] + 0.5):,}",
         ]
         for row in rows_of(page, "calls")
     ]
