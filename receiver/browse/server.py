@@ -35,8 +35,8 @@ from receiver.store.limits import limit_memory, return_freed_memory
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.
     "suggest_facets": False,
-    # A page may have three, one after the other; Datasette leaves a late one out.
-    "facet_time_limit_ms": 300,
+    # A page may have four, one after the other; Datasette leaves a late one out.
+    "facet_time_limit_ms": 120,
     # Slow queries may finish, but none runs for ever.
     "sql_time_limit_ms": 10_000,
     "default_facet_size": 6,

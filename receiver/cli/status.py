@@ -108,7 +108,7 @@ def _print_status(found: "Status", timezone: str) -> None:
     )
     _print_line("backup", _when(found.last_backup_ms, now_ms, timezone))
     for n, key in enumerate(found.keys):
-        signed = ago(key.last_signed_ms, now_ms) if key.bodies else "no event lately"
+        signed = ago(key.last_signed_ms, now_ms)
         where = key.setting or "not set any more"
         _print_line("" if n else "keys", f"{key.key_id}  {where:19}  {signed}")
     click.echo()

@@ -174,12 +174,13 @@ def _keys(patient: Patient) -> Iterator[Finding]:
     for use in status.keys:
         if use.setting is None:
             continue
-        used = f"signed last {ago(use.last_signed_ms, status.now_ms)}"
-        unused = f"signed nothing in {RECENT_DAYS} days"
-        yield _good("keys", f"{use.key_id} ({use.setting}) {used if use.bodies else unused}")
+        signed = f"signed last {ago(use.last_signed_ms, status.now_ms)}"
+        if use.last_signed_ms is None:
+            signed = "has signed no event"
+        yield _good("keys", f"{use.key_id} ({use.setting}) {signed}")
     # The latest is first; one that is not configured any more has been replaced.
     latest = status.keys[0]
-    if latest.bodies and latest.setting is None:
+    if latest.last_signed_ms and latest.setting is None:
         yield Finding(
             "keys", True,
             f"the key {latest.key_id}, which signed last, is not set any more",

@@ -4,7 +4,7 @@ Everything is read in short queries by indexes, however many calls there are. Ke
 their ids, never shown.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,8 +22,6 @@ from receiver.webhook.signature import key_id
 
 # Events of so many days say which keys are in use and how fast the database grows.
 RECENT_DAYS = 30
-# Usually the keys that are set have signed some of so many calls.
-NEWEST_CALLS = 1000
 _DAY_MS = 86_400_000
 
 _COUNT_CALLS = "SELECT count(*) FROM calls"
@@ -33,21 +31,10 @@ _NEWEST = (
     "UNION ALL SELECT max(updated_at) FROM chats) newest"
 )
 _RECENT_CALLS = "SELECT count(*) FROM calls WHERE updated_at >= ?"
-# Of the calls and chats that changed lately: when a key signed last, and how many bodies.
-_RECENT_KEYS = (
-    "SELECT o.key_id, max(o.last_received_at), count(*) FROM (SELECT call_id AS id FROM calls "
-    "WHERE updated_at >= ? UNION ALL SELECT chat_id FROM chats WHERE updated_at >= ?) recent "
-    "JOIN observations o ON o.entity_id = recent.id "
-    "WHERE o.source = 'webhook' AND o.key_id IS NOT NULL GROUP BY o.key_id"
-)
-_NEWEST_KEYS = (
-    "SELECT o.key_id, max(o.last_received_at), count(*) FROM (SELECT call_id AS id FROM calls "
-    "ORDER BY updated_at DESC LIMIT ?) recent JOIN observations o ON o.entity_id = recent.id "
-    "WHERE o.source = 'webhook' AND o.key_id IS NOT NULL GROUP BY o.key_id"
-)
-_ALL_KEYS = (
-    "SELECT key_id, max(last_received_at), count(*) FROM observations "
-    "WHERE source = 'webhook' AND key_id IS NOT NULL GROUP BY key_id"
+# The next key in the order of the index observations_key, and when one signed last.
+NEXT_KEY = "SELECT min(key_id) FROM observations WHERE source = 'webhook' AND key_id > ?"
+LAST_SIGNED = (
+    "SELECT max(last_received_at) FROM observations WHERE source = 'webhook' AND key_id = ?"
 )
 _COVERAGE = (
     "SELECT sum(listed), sum(stored), sum(missing), sum(incomplete), max(checked_at) "
@@ -58,12 +45,11 @@ _COVERAGE = (
 @dataclass(frozen=True, slots=True)
 class KeyUse:
     """A webhook key by its id: the setting that has it (None: no longer any), and when it signed
-    last, None if not in the last days."""
+    last (None: never)."""
 
     key_id: str
     setting: str | None
     last_signed_ms: int | None
-    bodies: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,26 +199,25 @@ def _read(connection: Connection, settings: Settings, now_ms: int) -> dict[str, 
 
 
 def _keys(connection: Connection, settings: Settings, since: int) -> list[KeyUse]:
-    """The keys that are configured, and those that signed events, the latest first."""
+    """The keys that are configured, and others that signed events lately, the latest first."""
     names = {
         key_id(key): setting_of(account, key)
         for account in settings.accounts
         for key in account.webhook_keys
     }
-    # Usually one key signs all; the others cost a longer search, and the longest says when one
-    # signed last that has been silent for a month.
-    rows = connection.execute(_NEWEST_KEYS, (NEWEST_CALLS,)).fetchall()
-    if not names.keys() <= {key for key, *_ in rows}:
-        rows = connection.execute(_RECENT_KEYS, (since, since)).fetchall()
-        rows = rows or connection.execute(_ALL_KEYS).fetchall()
-    used = {key: (at, count) for key, at, count in rows}
+    signed = dict(last_signed(connection))
+    keys = [key for key, at_ms in signed.items() if at_ms >= since or key in names]
     return sorted(
-        (
-            KeyUse(key, names.get(key), *(used.get(key) or (None, 0)))
-            for key in dict.fromkeys([*used, *names])
-        ),
+        (KeyUse(key, names.get(key), signed.get(key)) for key in dict.fromkeys([*keys, *names])),
         key=lambda use: (-(use.last_signed_ms or 0), use.key_id),
     )
+
+
+def last_signed(connection: Connection) -> Iterator[tuple[str, int]]:
+    """Each key and when it signed last: two searches of an index for a key."""
+    key = ""
+    while key := _one(connection, NEXT_KEY, key):
+        yield key, _one(connection, LAST_SIGNED, key)
 
 
 def setting_of(account: Account, key: str) -> str:

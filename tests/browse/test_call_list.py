@@ -10,12 +10,16 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from receiver import config
-from receiver.browse.pages import call_list
+from receiver.browse.pages import call_list, call_search
+from receiver.browse.pages.call_filters import CALLS, conditions, parse_query_string
+from receiver.browse.pages.call_list import order_of
 from receiver.store import Store, migrate, receive
+from receiver.store.connection import sqlite3
 from receiver.store.rollups import roll_up
 from schema.disconnection_reasons import REASONS
 from tests.support.browsing import START, visiting
 from tests.support.days import day
+from tests.support.viewing import plan
 from tests.support.webhooks import KEY
 
 # Datasette serves files.
@@ -282,3 +286,94 @@ def test_rare_analyses_are_found_by_their_index(browse, calls, monkeypatch, many
         check(browse, query, [c for c in calls if FILTERS[query](c)])
     of_both = [c for c in calls if c["success"] is False and c["sentiment"] == "negative"]
     check(browse, "success=no&sentiment=negative", of_both)
+
+
+def in_order(calls, field, *, is_descending):
+    """Ids by a field and then the id, unknown values last."""
+    known = sorted((c[field], c["id"]) for c in calls if c[field] is not None)
+    unknown = sorted(c["id"] for c in calls if c[field] is None)
+    if is_descending:
+        known, unknown = known[::-1], unknown[::-1]
+    return [id_ for _, id_ in known] + unknown
+
+
+SOME_FILTERS = {
+    "": lambda _: True,
+    "direction=inbound": lambda c: c["direction"] == "inbound",
+    "success=yes": lambda c: c["success"] is True,
+    "sentiment=none": lambda c: c["sentiment"] is None,
+}
+
+
+@pytest.mark.parametrize("read", [3, 1_000])
+@pytest.mark.parametrize(
+    ("sort", "field"), [("duration", "seconds"), ("sentiment", "sentiment"), ("success", "success")]
+)
+def test_first_entries_are_those_of_the_order(browse, calls, monkeypatch, read, sort, field):
+    monkeypatch.setattr(call_list, "_FIRST_READ", read)
+    for query, matches in SOME_FILTERS.items():
+        expected = [c for c in calls if matches(c)]
+        for sign in ("", "-"):
+            ids, _ = listed(browse, f"{query}&sort={sign}{sort}")
+            assert ids == in_order(expected, field, is_descending=bool(sign)), (query, sign)
+
+
+@pytest.fixture(scope="module")
+def words(path):
+    """Of each call the words of its transcript and of its summary."""
+    with closing(sqlite3.connect(path)) as connection:
+        texts = connection.execute(
+            "SELECT call_id, transcript FROM transcripts UNION ALL "
+            "SELECT call_id, call_summary FROM analyses"
+        ).fetchall()
+    found = {}
+    for call_id, text in texts:
+        found.setdefault(call_id, set()).update(re.findall(r"\w+", (text or "").lower()))
+    return found
+
+
+@pytest.mark.parametrize("few", [0, 12, 20_000])
+@pytest.mark.parametrize("searches", [0, 2_000])
+def test_words_find_the_same_calls(browse, calls, words, monkeypatch, few, searches):
+    monkeypatch.setattr(call_search, "_FEW", few)
+    monkeypatch.setattr(call_search, "_FEW_SEARCHES", searches)
+
+    def having(word):
+        return {id_ for id_, said in words.items() if word in said}
+
+    beginning = {id_ for id_, said in words.items() if any(w.startswith("th") for w in said)}
+    for query, ids in {
+        "you": having("you"),
+        "th*": beginning,
+        "you+-tomorrow": having("you") - having("tomorrow"),
+        "tomorrow+-the": having("tomorrow") - having("the"),
+        "you+-th*": having("you") - beginning,
+        "th*+tomorrow": beginning & having("tomorrow"),
+    }.items():
+        check(browse, f"q={query}", [c for c in calls if c["id"] in ids])
+        longest = in_order([c for c in calls if c["id"] in ids], "seconds", is_descending=True)
+        assert listed(browse, f"q={query}&sort=-duration")[0] == longest
+
+
+@pytest.mark.parametrize(
+    ("sort", "step"),
+    [
+        ("-duration", "SEARCH calls USING INDEX calls_duration (duration_ms>?)"),
+        ("sentiment", "SEARCH analyses USING INDEX analyses_judged (<expr>>?)"),
+        ("success", "SCAN analyses USING INDEX analyses_judged"),
+    ],
+)
+def test_first_entries_are_found_by_index(path, sort, step):
+    order = order_of(sort, CALLS)
+    with closing(sqlite3.connect(path)) as connection:
+        steps = plan(connection, order.first.select(order, has_key=False).replace(":count", "9"))
+    assert steps[0] == step
+
+
+@pytest.mark.parametrize("query", ["sentiment=none", "success=unknown"])
+def test_calls_without_analysis_are_found_by_keys(path, query):
+    [missing] = conditions(parse_query_string(query), BERLIN, 0).values()
+    with closing(sqlite3.connect(path)) as connection:
+        steps = plan(connection, missing.ids)
+    assert {"MERGE (EXCEPT)", "SCAN calls USING INDEX sqlite_autoindex_calls_1"} <= {*steps}
+    assert not [step for step in steps if re.match(r"SCAN \w+$", step)]

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from contextlib import closing
 
 import pytest
@@ -147,6 +148,20 @@ def test_repeat_callers_are_found_within_the_time(ask):
 
 def test_weeks_begin_on_monday(ask):
     assert {row["week"] for row in ask(questions()["analysis_field_by_week"])} == {"2026-05-11"}
+
+
+def test_answers_of_a_field_are_counted_once_each(ask, path):
+    rows = ask(questions()["analysis_field_by_week"], field="claim_opened")
+    with closing(sqlite3.connect(path)) as connection:
+        values = connection.execute(
+            "SELECT value FROM attributes WHERE source = 'custom_analysis_data' "
+            "AND name = 'claim_opened'"
+        ).fetchall()
+    counts = Counter(value for (value,) in values)
+    assert {row["value"]: row["calls"] for row in rows} == counts
+    assert [row["share"] for row in rows] == [
+        round(count / len(values), 4) for _, count in counts.most_common()
+    ]
 
 
 def test_question_head_may_continue_on_next_line():

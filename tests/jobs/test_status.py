@@ -1,6 +1,7 @@
 """`callhouse status`: the facts on one screen, and as JSON."""
 
 import json
+import random
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from receiver.cli import main
 from receiver.clock import now_ms
 from receiver.config import Account
 from receiver.jobs import status
-from receiver.jobs.status import ago, read_status, size
+from receiver.jobs.status import ago, last_signed, read_status, size
 from receiver.store import receive
 from receiver.store.jobs import JobRow, claim, finish
 from receiver.webhook.health import Counters, note
@@ -45,10 +46,8 @@ def test_status_of_an_empty_database(settings):
     assert found.problems == []
 
 
-@pytest.mark.parametrize("newest_calls", [1, 1000])
-def test_keys_say_which_signed_last(settings, store, monkeypatch, newest_calls):
+def test_keys_say_which_signed_last(settings, store):
     """After a rotation, the old key may be revoked once it no longer signs."""
-    monkeypatch.setattr(status, "NEWEST_CALLS", newest_calls)
     settings = replace(
         settings,
         accounts=(Account("default", KEY, (KEY, OLD_KEY)), Account("acme", None, ("key_unused",))),
@@ -56,6 +55,7 @@ def test_keys_say_which_signed_last(settings, store, monkeypatch, newest_calls):
     deliver(store, "a", key=OLD_KEY, at_ms=NOW_MS - DAY_MS)
     deliver(store, "b", at_ms=NOW_MS - 1000)
     deliver(store, "c", key="key_revoked", at_ms=NOW_MS - 2 * DAY_MS)
+    deliver(store, "d", key="key_of_last_year", at_ms=NOW_MS - 365 * DAY_MS)
     found = read_status(settings, now_ms=NOW_MS)
     assert [(use.key_id, use.setting, use.last_signed_ms) for use in found.keys] == [
         (key_id(KEY), "RETELL_API_KEY", NOW_MS - 1000),
@@ -64,6 +64,26 @@ def test_keys_say_which_signed_last(settings, store, monkeypatch, newest_calls):
         (key_id("key_unused"), "RETELL_WEBHOOK_KEYS_ACME", None),
     ]
     assert found.last_event_ms == NOW_MS - 1000
+
+
+def test_last_signatures_are_those_of_all_events(store):
+    rng = random.Random(17)
+    keys = [KEY, OLD_KEY, "key_0", "key_z"]
+    signed = {}
+    for n in range(40):
+        key, at_ms = rng.choice(keys), rng.randrange(NOW_MS)
+        deliver(store, f"call_{n}", key=key, at_ms=at_ms)
+        signed[key_id(key)] = max(at_ms, signed.get(key_id(key), 0))
+    assert store.read(lambda c: list(last_signed(c))) == sorted(signed.items())
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("query", [status.NEXT_KEY, status.LAST_SIGNED])
+def test_keys_are_found_by_index(db, query):
+    """tests/store/postgres/test_schema.py says the same of a server."""
+    steps = [row["detail"] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", ("a",))]
+    assert len(steps) == 1
+    assert "SEARCH observations USING COVERING INDEX observations_key (key_id" in steps[0]
 
 
 def test_last_signature_is_found_after_a_quiet_year(settings, store):

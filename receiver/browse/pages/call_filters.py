@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode
 from zoneinfo import ZoneInfo
 
-from receiver.browse.formatting import label, local_day
+from receiver.browse.formatting import local_day
 from receiver.clock import midnight_ms
 from receiver.errors import QueryNotUnderstood
 from schema.sql.macros import plain
@@ -291,6 +291,8 @@ class Condition:
     of_all: str = ""
     # The SELECT of these ids, by an index that counts them quickly.
     ids: str = ""
+    # Of a search: whether many texts have the words.
+    is_common: bool = False
 
 
 def conditions(
@@ -313,7 +315,7 @@ def conditions(
     columns = row_columns(filters.source, has_rowid=has_rowid)
     for name, (sql, params) in _templates(filters, zone, now_ms):
         ids = _ids(name, sql, filters)
-        of_all = f"c.call_id IN ({ids})" if ids else ""
+        of_all = f"c.call_id IN ({ids})" if ids and "IS NULL" not in sql else ""
         found[name] = Condition(sql.format(**columns), params, of_all, ids)
     if agent := filters.values.get("agent"):
         column = "c.agent_id" if agent_is_id else "c.agent_name"
@@ -335,11 +337,19 @@ _Template = tuple[str, dict[str, Any]]
 
 
 def _ids(name: str, sql: str, filters: Filters) -> str:
-    """The SELECT of the calls whose analysis meets a condition, by the index analyses_judged."""
-    if name not in ("success", "sentiment") or filters.source is not CALLS or "IS NULL" in sql:
+    """The SELECT of the calls whose analysis meets a condition, by the index analyses_judged.
+
+    Those without an analysis are what is left of one key when the other is read beside it."""
+    if name not in ("success", "sentiment") or filters.source is not CALLS:
         return ""
-    of = sql.format(success="a.call_successful", sentiment="a.user_sentiment")
-    return f"SELECT a.call_id FROM analyses a WHERE {of}"
+    if "IS NULL" not in sql:
+        of = sql.format(success="a.call_successful", sentiment="a.user_sentiment")
+        return f"SELECT a.call_id FROM analyses a WHERE {of}"
+    of = sql.format(success="a.call_successful", sentiment="lower(trim(a.user_sentiment))")
+    return (
+        "SELECT call_id FROM calls EXCEPT SELECT call_id FROM analyses "
+        f"UNION ALL SELECT a.call_id FROM analyses a WHERE {of} ORDER BY 1"
+    )
 
 
 def _templates(filters: Filters, zone: ZoneInfo, now_ms: int) -> Iterator[tuple[str, _Template]]:
@@ -462,37 +472,3 @@ _READERS: dict[str, Callable[[str], _Template]] = {
         f"{{key}} {_ANNOTATED}n.kind = 'verdict' AND n.value = :verdict)", {"verdict": text},
     ),
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Chip:
-    """A filter that is set: what it is, in words, and the query string without it."""
-
-    name: str
-    text: str
-    query: str
-
-
-def chips(filters: Filters, agents: Mapping[str, str]) -> list[Chip]:
-    """The filters that are set, except the kind; `agents` has names by id."""
-    return [
-        Chip(name, _in_words(filters.source, name, text, agents), filters.query(without=name))
-        for name, text in filters.used.items()
-        if name != "kind"
-    ]
-
-
-def _in_words(source: Source, name: str, text: str, agents: Mapping[str, str]) -> str:
-    known = source.choices.get(name, {})
-    if name in ("period", "success", "connected", "direction", "reviewed") and text in known:
-        return known[text]
-    if name == "agent":
-        return agents.get(text, text)
-    if name == "outcome":
-        category = text.removeprefix(CATEGORY)
-        return label(text) if category == text else f"Outcome: {label(category)}"
-    unit = {"min_duration": "long", "max_duration": "long"}.get(name, "")
-    shown = known.get(text) or text
-    if name.endswith("_cost"):
-        shown = f"${shown.lstrip('$')}"
-    return f"{FIELDS[name]} {shown} {unit}".strip()

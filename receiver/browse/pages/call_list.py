@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 ROWS_LIMIT_MS = 2_000
 SOON_MS = 500
 TOTALS_LIMIT_MS = 350
+# Where that is not likely: of many texts with the words.
+COMMON_TOTALS_LIMIT_MS = 150
 
 # Name in the address -> name for people, expression over `c`, whether it is text.
 SORTS = {
@@ -101,13 +103,45 @@ WHERE """
 _NARROW = frozenset({"since", "until", "account", "agent", "number", "tool", "tag", "verdict", "q"})
 # Of more calls than this, an index that has not their order is of no use.
 _MANY = 20_000
+# So many entries of an index with the order are looked at for a page that match the filters.
+_FIRST_READ = 1_000
 _COUNT_OF_AGENT = """
 SELECT count(*) AS found FROM (SELECT 1 FROM {} WHERE agent_id = :agent LIMIT :many)
 """
-_COUNT_OF_IDS = "SELECT count(*) AS found FROM ({} LIMIT :many)"
+_IDS = "SELECT count(*) AS found, json_group_array(call_id) AS ids FROM ({} LIMIT :many)"
 _COUNT_OF_TOOL = """
 SELECT count(*) AS found FROM (SELECT 1 FROM tool_calls WHERE name = :tool LIMIT :many)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The entries that an order begins with: they are in an index of `table` in this order."""
+
+    table: str
+    key: str
+    condition: str
+
+    def select(self, order: "Order", *, has_key: bool) -> str:
+        """The first ids, or with parameters those after an entry."""
+        direction, than = ("DESC", "<") if order.is_descending else ("ASC", ">")
+        beyond = f"AND {self.key} {than}= :key AND ({self.key}, call_id) {than} (:key, :after)"
+        return (
+            f"SELECT call_id AS id, {self.key} AS key FROM {self.table} "
+            f"WHERE {self.condition} {beyond if has_key else ''} "
+            f"ORDER BY key {direction}, id {direction} LIMIT :count"
+        )
+
+
+_SENTIMENT = "lower(trim(user_sentiment))"
+# By the `sort` of the address. Of two sentiments, the empty one is next to those that are null.
+_FIRST = {
+    "-duration": First("calls", "duration_ms", "duration_ms > 0"),
+    "sentiment": First("analyses", _SENTIMENT, f"{_SENTIMENT} >= ''"),
+    "-sentiment": First("analyses", _SENTIMENT, f"{_SENTIMENT} > ''"),
+    "success": First("analyses", "call_successful", "call_successful IS NOT NULL"),
+    "-success": First("analyses", "call_successful", "call_successful IS NOT NULL"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +151,7 @@ class Order:
     key: str
     is_descending: bool
     is_by_time: bool
+    first: First | None = None
 
 
 def order_of(sort: str, source: Source) -> Order:
@@ -130,7 +165,8 @@ def order_of(sort: str, source: Source) -> Order:
     key = expression.format(**source.columns)
     if name != "time":
         key = f"coalesce({key}, {_INSTEAD_OF_NULL[is_text, is_descending]})"
-    return Order(key, is_descending, name == "time")
+    first = _FIRST.get(sort) if source is CALLS else None
+    return Order(key, is_descending, name == "time", first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +220,39 @@ class CallList:
         Raises QueryInterrupted.
         """
         key = await self._fetch_key(after) if after else None
-        found: list[str] = []
+        found = await self._fetch_first(count, after, key)
+        if len(found) == count:
+            return found
+        found = []
         for part in self.parts_after(after, key):
             if len(found) < count:
                 found += await self.fetch_part(count - len(found), part)
         return found
+
+    async def _fetch_first(
+        self, count: int, after: str, key: Mapping[str, Any] | None
+    ) -> list[str]:
+        """The same by an index that has the first entries in order; fewer where it ends, or where
+        too few of them match the filters."""
+        if (first := self.order.first) is None:
+            return []
+        asked: dict[str, Any] = {"count": _FIRST_READ if self.conditions else count}
+        if key:
+            asked |= {"key": key["key"], "after": after}
+        sql = first.select(self.order, has_key=bool(key))
+        try:
+            rows = await fetch_rows(self.reader, sql, asked, limit_ms=SOON_MS)
+            found = [row["id"] for row in rows]
+            if self.conditions:
+                read = Condition(f"{self._id} IN (SELECT value FROM json_each(:read))")
+                sql, params = self.select(f"{self._id} AS id", read)
+                params["read"] = json.dumps(found)
+                rows = await fetch_rows(self.reader, sql, params, limit_ms=ROWS_LIMIT_MS)
+                matching = {row["id"] for row in rows}
+                found = [id_ for id_ in found if id_ in matching]
+        except QueryInterrupted:
+            return []
+        return found[:count]
 
     async def fetch_neighbour(self, entity_id: str, *, is_next: bool) -> str | None:
         """The entry after one of the list, or the one before it. Raises QueryInterrupted."""
@@ -217,6 +281,11 @@ class CallList:
     def _id(self) -> str:
         return self.source.columns["key"]
 
+    @property
+    def _has_common_words(self) -> bool:
+        """Whether many texts have the words that are searched for."""
+        return "q" in self.conditions and self.conditions["q"].is_common
+
     def parts_after(self, after: str, key: Mapping[str, Any] | None) -> Iterator[Condition]:
         """The conditions of the entries after one, in order.
 
@@ -237,8 +306,8 @@ class CallList:
 
     async def fetch_part(self, count: int, part: Condition) -> list[str]:
         """The first ids of a part of the list. Raises QueryInterrupted."""
-        if self.order.is_by_time and "q" in self.conditions and self.conditions["q"].of_all:
-            # Many texts have the words: a page is full soon, unless few of these calls do.
+        if self.order.is_by_time and self._has_common_words and self.conditions["q"].of_all:
+            # A page is full soon, unless few of these calls have the words.
             with suppress(QueryInterrupted):
                 return await self._fetch_part(count, part, SOON_MS, reads_all=False)
             return await self._fetch_part(count, part, ROWS_LIMIT_MS, reads_all=True)
@@ -264,7 +333,9 @@ class CallList:
 
     async def fetch_totals(self, limit_ms: int | None = None) -> Totals | None:
         """Number, minutes and cost of the whole list; None if that takes too long."""
-        limit_ms = limit_ms or TOTALS_LIMIT_MS
+        limit_ms = limit_ms or (
+            COMMON_TOTALS_LIMIT_MS if self._has_common_words else TOTALS_LIMIT_MS
+        )
         sql, params = self.rolled_up_totals() or self.scanned_totals()
         try:
             [row] = await fetch_rows(self.reader, sql, params, limit_ms=limit_ms)
@@ -322,13 +393,17 @@ async def place_in_list(reader: Reader, request: "Request", call_id: str) -> Lis
     return ListPlace(around[0], around[1], filters.query())
 
 
-async def _are_few(reader: Reader, condition: Condition) -> bool:
-    """Whether so few calls match that each is looked up, instead of all in the order of the list.
+async def _fetch_few(reader: Reader, name: str, condition: Condition) -> Condition | None:
+    """The same condition as a list of ids; None for so many calls that those in the order of the
+    list are looked at instead.
 
     Raises QueryInterrupted."""
     params = {**condition.params, "many": _MANY + 1}
-    [row] = await fetch_rows(reader, _COUNT_OF_IDS.format(condition.ids), params)
-    return bool(row["found"] <= _MANY)
+    [row] = await fetch_rows(reader, _IDS.format(condition.ids), params)
+    if row["found"] > _MANY:
+        return None
+    ids = f"{name}_ids"
+    return Condition(f"c.call_id IN (SELECT value FROM json_each(:{ids}))", {ids: row["ids"]})
 
 
 async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
@@ -351,8 +426,8 @@ async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
         has_rowid=not reader.is_limited,
     )
     for name, condition in found.items():
-        if condition.ids and await _are_few(reader, condition):
-            found[name] = Condition(condition.of_all, condition.params)
+        if condition.ids and (few := await _fetch_few(reader, name, condition)):
+            found[name] = few
     if reader.is_masked:
         # What is hidden cannot be guessed by filters.
         found.pop("number", None)

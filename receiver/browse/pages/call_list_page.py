@@ -19,12 +19,12 @@ from receiver.browse.pages import (
     reviewer,
     timezone,
 )
+from receiver.browse.pages.call_chips import chips
 from receiver.browse.pages.call_filters import (
     CALLS,
     CATEGORY,
     CHATS,
     Filters,
-    chips,
     list_url,
     parse_filters,
 )

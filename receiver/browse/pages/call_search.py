@@ -8,7 +8,7 @@ Source: https://www.sqlite.org/fts5.html#full_text_query_syntax
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,8 @@ from receiver.store.connection import sqlite3
 # More texts than this with the words: the calls are read in the order of the list, and each is
 # looked up in the indexes, instead of the other way round.
 _FEW = 20_000
+# More searches for single texts take longer than one for all.
+_FEW_SEARCHES = 2_000
 _LIMIT_MS = 400
 # Numbers with fewer digits may also be words.
 _NUMBER_DIGITS = 7
@@ -64,8 +66,15 @@ class _Part:
             f"WHERE {self.index} MATCH :{match}{of_part}"
         )
 
-    def has_match(self, match: str, key: str) -> str:
-        """The condition that the text of the call or chat `key` matches."""
+    def has_match(self, match: str, key: str, *, of_all: bool) -> str:
+        """The condition that the text of the call or chat `key` matches; `of_all`: by one search
+        for all texts, in place of one for each."""
+        if of_all:
+            return (
+                f"EXISTS (SELECT 1 FROM {self.table} t WHERE t.{self.key} = {key} "
+                f"AND t.rowid * {self.multiple} + {self.offset} IN "
+                f"(SELECT rowid FROM {self.index} WHERE {self.index} MATCH :{match}))"
+            )
         # CROSS JOIN fixes the order: the text's row, then its place in the index.
         return (
             f"EXISTS (SELECT 1 FROM {self.table} t CROSS JOIN {self.index} "
@@ -103,6 +112,13 @@ _HIGHLIGHTED = f"""
 SELECT t.call_id, highlight(transcripts_fts, 0, char(2), char(3)) AS marked
 FROM transcripts t CROSS JOIN transcripts_fts ON transcripts_fts.rowid = t.rowid
 WHERE t.call_id IN {_IDS} AND transcripts_fts MATCH :words
+"""
+# The same by one search for all texts: with a plus sign, their rowids are not searched for.
+_HIGHLIGHTED_ONCE = f"""
+SELECT t.call_id, highlight(transcripts_fts, 0, char(2), char(3)) AS marked
+FROM transcripts_fts CROSS JOIN transcripts t ON t.rowid = transcripts_fts.rowid
+WHERE transcripts_fts MATCH :words
+    AND +transcripts_fts.rowid IN (SELECT t.rowid FROM transcripts t WHERE t.call_id IN {_IDS})
 """
 
 
@@ -179,25 +195,36 @@ async def search(reader: Reader, source: Source, text: str) -> Search:
     if is_number and len(number) >= _NUMBER_DIGITS:
         return Search(Condition(with_number, params))
     query = parse_query(text)
-    clauses, of_all = [], []
-    for kind, tokens, is_wanted in (
-        ("words", query.words, True),
-        ("characters", query.characters, True),
-        ("words", query.without_words, False),
-        ("characters", query.without_characters, False),
+    clauses, of_all, candidates = list[str](), list[str](), None
+    for kind, tokens, without in (
+        ("words", query.words, query.without_words),
+        ("characters", query.characters, query.without_characters),
     ):
         if tokens:
-            name = kind if is_wanted else f"without_{kind}"
-            clause, clause_of_all, more = await _matching(reader, source, kind, name, tokens)
-            params |= more
-            clauses.append(clause if is_wanted else f"NOT ({clause})")
-            of_all.append(clause_of_all if is_wanted else f"NOT ({clause_of_all})")
+            matches = await _matching(reader, source, kind, kind, tokens, without=without)
+            params |= matches.params
+            clauses.append(matches.clause)
+            of_all.append(matches.of_all)
+            if matches.count is not None:
+                candidates = min(matches.count, candidates or matches.count)
+    for kind, tokens in (
+        ("words", query.without_words),
+        ("characters", query.without_characters),
+    ):
+        if tokens:
+            name = f"without_{kind}"
+            matches = await _matching(reader, source, kind, name, tokens, candidates=candidates)
+            params |= matches.params
+            clauses.append(f"NOT ({matches.clause})")
+            of_all.append(f"NOT ({matches.of_all if candidates is None else matches.clause})")
     found, found_of_all = (
         " AND ".join(f"({clause})" for clause in each) or "true" for each in (clauses, of_all)
     )
     if is_number:
         found, found_of_all = (f"({f}) OR ({with_number})" for f in (found, found_of_all))
-    return Search(Condition(found, params, "" if found == found_of_all else found_of_all), query)
+    if found == found_of_all:
+        found_of_all = ""
+    return Search(Condition(found, params, found_of_all, is_common=candidates is None), query)
 
 
 async def _match(reader: Reader, kind: str, tokens: tuple[_Token, ...]) -> str:
@@ -219,19 +246,43 @@ async def _match_characters(reader: Reader, token: _Token) -> str:
     return f"({' OR '.join(quoted or [_NO_TERM])})"
 
 
-async def _matching(
-    reader: Reader, source: Source, kind: str, name: str, tokens: tuple[_Token, ...]
-) -> tuple[str, str, dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Matches:
     """The condition that a text of the call or chat matches, the same for all of them, and its
-    parameters, whose names begin so."""
+    parameters. `count`: of how many texts, if they are few."""
+
+    clause: str
+    of_all: str
+    params: Mapping[str, Any]
+    count: int | None = None
+
+
+async def _matching(
+    reader: Reader,
+    source: Source,
+    kind: str,
+    name: str,
+    tokens: tuple[_Token, ...],
+    *,
+    without: tuple[_Token, ...] = (),
+    candidates: int | None = None,
+) -> _Matches:
+    """The texts with `tokens`; `name` begins the names of parameters.
+
+    A text with `without` may be left out: such a call does not match. `candidates`: of how many
+    calls it is asked, if these are few.
+    """
     parts: tuple[_Part, ...] = _PARTS[source.kind, kind]
     if reader.is_limited:
         # The only index that a limited login has.
         parts = tuple(part for part in parts if part is _TRANSCRIPTS)
         if not parts:
             clause, params = _containing(source, name, tokens)
-            return clause, clause, params
-    params = {name: await _match(reader, kind, tokens)}
+            return _Matches(clause, clause, params)
+    match = await _match(reader, kind, tokens)
+    if without:
+        match = f"({match}) NOT ({await _match(reader, kind, without)})"
+    params = {name: match}
     few = params | {"few": _FEW + 1}
     try:
         counts = [
@@ -243,8 +294,12 @@ async def _matching(
     key = source.columns["key"]
     of_all = f"{key} IN ({' UNION '.join(part.matching_ids(name) for part in parts)})"
     if max(counts) <= _FEW:
-        return of_all, of_all, params
-    return " OR ".join(part.has_match(name, key) for part in parts), of_all, params
+        return _Matches(of_all, of_all, params, sum(counts))
+    # Each search for a prefix reads all texts with it.
+    is_once = any(token.is_prefix for token in (*tokens, *without))
+    is_once |= candidates is not None and candidates > _FEW_SEARCHES
+    clause = " OR ".join(part.has_match(name, key, of_all=is_once) for part in parts)
+    return _Matches(clause, clause if is_once else of_all, params)
 
 
 def _containing(
@@ -266,7 +321,9 @@ async def fetch_hits(reader: Reader, ids: list[str], query: Query) -> dict[str, 
     found: dict[str, list[Hit]] = {}
     if query.words:
         params["words"] = await _match(reader, "words", query.words)
-        for row in await fetch_rows(reader, _HIGHLIGHTED, params):
+        has_prefix = any(token.is_prefix for token in query.words)
+        highlighted = _HIGHLIGHTED_ONCE if has_prefix else _HIGHLIGHTED
+        for row in await fetch_rows(reader, highlighted, params):
             found[row["call_id"]] = hits(row["marked"], turns.get(row["call_id"], []))
     if query.characters:
         for call_id, those in turns.items():

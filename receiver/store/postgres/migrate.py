@@ -47,6 +47,7 @@ _OF_PAGES = {
     "calls_customer",
     "calls_account",
     "analyses_judged",
+    "calls_duration",
 }
 # What STRICT tables of SQLite call a type. Text is compared byte by byte, as SQLite does.
 _TYPES = {

@@ -9,6 +9,7 @@ import pytest
 
 from receiver.addresses import PostgresUrl, parse_database
 from receiver.errors import DatabaseAway, NotStored, SchemaMismatch, StoreUnavailable
+from receiver.jobs import status
 from receiver.store import (
     Outcome,
     copying,
@@ -100,6 +101,7 @@ OF_PAGES = {
     "calls_customer",
     "calls_account",
     "analyses_judged",
+    "calls_duration",
 }
 
 
@@ -127,6 +129,8 @@ SPAN = {"low": 5, "high": 9, "agent": None, "account": "k"}
         (rollups.hours_to_fill(Zone("UTC")), {"now": 9, "quiet_since": 5}, "calls_at"),
         (sql.CALLER_HISTORY, {"from_number": "+1", "account": "a"}, "calls_from_number"),
         (sql.HIGHEST_OPEN_BODIES, ("c", "call", 17), "observations_open"),
+        (status.NEXT_KEY, ("a",), "observations_key"),
+        (status.LAST_SIGNED, ("a",), "observations_key"),
     ],
 )
 def test_what_asks_a_server_finds_calls_by_index(pg, query, values, index):
