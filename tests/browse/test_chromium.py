@@ -3,6 +3,7 @@
 import re
 from contextlib import closing
 from math import floor
+from urllib.parse import urlencode
 
 import pytest
 
@@ -24,6 +25,17 @@ from tests.support.storing import stored
 
 pytestmark = NEEDS_BROWSER
 SECONDS = 12
+FELT = """
+SELECT coalesce(n.label, 'Unknown') AS felt, count(*) AS calls
+FROM calls c JOIN analyses a ON a.call_id = c.call_id
+LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
+LEFT JOIN (
+    SELECT 'Positive' AS label UNION ALL SELECT 'Neutral' UNION ALL SELECT 'Negative'
+) n ON lower(n.label) = lower(trim(a.user_sentiment))
+WHERE a.user_sentiment IS NOT NULL AND c.start_timestamp IS NOT NULL
+    AND coalesce(r.category, '') <> 'not_connected'
+GROUP BY 1
+"""
 SAID = "I would like to book a porcelain crown for next week please"
 
 
@@ -437,6 +449,24 @@ def test_bars_of_days_have_sums_that_fit(page):
     page.goto("/-/dashboards/volume?since=2026-03-01&until=2026-05-31")
     drawn(page)
     assert values_of(page, "calls") == []
+
+
+def test_bars_of_sentiment_have_number_and_share(page):
+    found = page.request.get(f"/retell.json?_shape=arrays&{urlencode({'sql': FELT})}").json()[
+        "rows"
+    ]
+    total = sum(count for _, count in found)
+    wanted = {f"{name} {count} ({100 * count / total:.0f}%)" for name, count in found}
+    assert len(wanted) == 4
+    page.goto("/-/dashboards/quality?since=2026-05-10&until=2026-05-14")
+    chart = page.locator("figure:has(h2:text-is('Sentiment')) [data-spec].drawn")
+    name = chart.get_attribute("aria-label")
+    assert wanted == {*name.split("below. ")[1].rstrip(".").split(", ")}
+    texts = chart.locator("svg text").all_text_contents()
+    assert wanted <= {*texts}
+    # Of one day: its number of calls above the bar, and shares within.
+    assert str(total) in texts
+    assert any(text.endswith("%") and "(" not in text for text in texts)
 
 
 def test_cells_of_few_calls_are_faded(page):

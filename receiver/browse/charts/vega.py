@@ -24,6 +24,8 @@ OUTCOMES = {
     "no end yet": "--line",
 }
 SENTIMENTS = {"positive": "--good", "neutral": "--c8", "negative": "--bad", "unknown": "--line"}
+# Text on these colours.
+_ON_SENTIMENTS = {"neutral": "--on-c8", "unknown": "--text"}
 PERCENTILES = {"p50": "--c1", "p90": "--c4", "p95": "--c2", "p99": "--bad"}
 FAILURES = {"did not run": "--bad", "ran without success": "--c2"}
 # Families of products, in the order in which people read them.
@@ -53,6 +55,8 @@ _NAMES = {"type": "nominal", "title": None}
 # Bars with their values need no axis.
 _NO_AXIS = {"axis": None}
 _VALUE = {"type": "text", "color": "var(--text)", "fontSize": 11}
+# Smaller parts of a bar of shares have no room for their value.
+_LEGIBLE = 0.08
 
 
 def stacked(
@@ -64,8 +68,9 @@ def stacked(
     form: str = ",d",
     is_share: bool = False,
 ) -> Spec:
-    """Stacked bars over time, a colour for each kind. Each bar has its sum, unless they are shares;
-    charts.js leaves the sums out where they have no room."""
+    """Stacked bars over time, a colour for each kind. Each bar has its sum; with shares, each part
+    has its value and the bar the sum of the first of `also`. charts.js leaves out what has no room.
+    """
     half = 0.43 * _STEP_MS[days.step]
     scale = {"scale": {"domainMax": 1}} if is_share else {}
     bars = {
@@ -79,13 +84,14 @@ def stacked(
             "tooltip": [_date(days), _text(kind), _number(amount, form), *map(_number, also)],
         },
     }
+    whole, whole_form = (also[0], ",d") if is_share else (amount, form)
     sums = {
         "transform": [{"filter": "datum.n === 1"}],
         "mark": _VALUE | {"baseline": "bottom", "dy": -3},
         "encoding": {
             "x": _time(days) | {"field": "at"},
-            "y": _amount("total", form),
-            "text": _number("total", form),
+            "y": {"datum": 1} if is_share else _amount("total", form),
+            "text": _number("total", whole_form),
         },
     }
     return {
@@ -96,10 +102,30 @@ def stacked(
             {"calculate": f"datum.at + {half}", "as": "to"},
             _rank(kind, colours),
             {"stack": amount, "groupby": ["day"], "sort": _BY_RANK, "as": ["bottom", "top"]},
-            *([] if is_share else _sums(amount, "day")),
+            *_sums(whole, "day"),
         ],
-        "layer": [bars] if is_share else [bars, sums],
-        "usermeta": {"bars": (days.until - days.since).days * _DAY_MS // _STEP_MS[days.step] + 1},
+        "layer": [bars, *([_shares(days, kind, amount, form)] if is_share else []), sums],
+        "usermeta": {
+            "bars": (days.until - days.since).days * _DAY_MS // _STEP_MS[days.step] + 1,
+            "whole": whole if is_share else "",
+        },
+    }
+
+
+def _shares(days: Days, kind: str, amount: str, form: str) -> Spec:
+    """The values within stacked bars of shares."""
+    return {
+        "transform": [
+            {"filter": f"datum.{amount} >= {_LEGIBLE}"},
+            {"calculate": "(datum.bottom + datum.top) / 2", "as": "middle"},
+        ],
+        "mark": _VALUE | {"baseline": "middle"},
+        "encoding": {
+            "x": _time(days) | {"field": "at"},
+            "y": _amount("middle", form),
+            "text": _number(amount, form),
+            "color": _on(kind),
+        },
     }
 
 
@@ -314,6 +340,15 @@ def _colour(kind: str, colours: Colours | None) -> Spec:
         names = [f"var({name})" for name in colours.values()]
         scale = {"domain": _domain(kind, colours), "range": names}
     return {"field": kind, "type": "nominal", "title": None, "scale": scale}
+
+
+def _on(kind: str) -> Spec:
+    """The colour of text on the colour of a kind of sentiment."""
+    tests = [
+        {"test": f"datum.{kind} === '{label(name)}'", "value": f"var({colour})"}
+        for name, colour in _ON_SENTIMENTS.items()
+    ]
+    return {"condition": tests, "value": "var(--page)"}
 
 
 def _domain(kind: str, colours: Colours) -> list[str]:

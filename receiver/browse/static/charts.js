@@ -104,7 +104,22 @@ function fitValues(spec, rows, width) {
     // The legend begins beside the names too.
     spec.config = { legend: { columns: Math.max(1, Math.floor(barsWidth(width) / 130)) } };
     bars.encoding.x.scale = { domainMax: Math.max(most / (1 - room / barsWidth(width)), 1e-9), nice: false };
-  } else if ((width - 50) / spec.usermeta.bars < room) spec.layer.pop();
+  } else if ((width - 50) / spec.usermeta.bars < room) spec.layer.length = 1;
+}
+
+// Bars of shares: how many there are of each kind, and their share, in the legend; and as words.
+function addTotals(spec, rows, width) {
+  const { format } = vega.defaultLocale();
+  const { whole } = spec.usermeta;
+  const colour = spec.layer[0].encoding.color;
+  const sums = {};
+  for (const row of rows) sums[row[colour.field]] = (sums[row[colour.field]] ?? 0) + row[whole];
+  const all = Object.values(sums).reduce((a, b) => a + b);
+  const text = (name) => `${name} ${format(",d")(sums[name])} (${format(".0%")(sums[name] / all)})`;
+  const texts = Object.fromEntries(colour.scale.domain.map((name) => [name, text(name)]));
+  const columns = Math.max(2, Math.floor(width / 160));
+  colour.legend = { labelExpr: `${JSON.stringify(texts)}[datum.label]`, columns, offset: 22 };
+  return ` ${Object.values(texts).join(", ")}.`;
 }
 
 function element(name, content, attributes = {}) {
@@ -169,6 +184,7 @@ async function draw(place) {
   if (!rows.length) return showMessage(place, "No data in these days.", "empty");
   const spec = { width: "container", autosize: AUTOSIZE, data: { values: rows }, ...JSON.parse(place.dataset.spec) };
   withoutAbsent(spec, rows);
+  const totals = spec.usermeta?.whole ? addTotals(spec, rows, place.clientWidth) : "";
   fitValues(spec, rows, place.clientWidth);
   // The legend of the heatmap has short numbers.
   if (spec.encoding?.opacity) spec.encoding.opacity.legend.columns = place.clientWidth < 360 ? 3 : 6;
@@ -176,7 +192,7 @@ async function draw(place) {
   await vegaEmbed(place, spec, { ...OPTIONS, config: config(place.clientWidth), tooltip: showTooltip });
   // An image with a label, which Vega replaces; its figures are a table.
   place.setAttribute("role", "img");
-  place.setAttribute("aria-label", name);
+  place.setAttribute("aria-label", name + totals);
   place.removeAttribute("aria-roledescription");
   place.querySelector("svg").setAttribute("aria-hidden", "true");
   addTable(place, spec, rows);
