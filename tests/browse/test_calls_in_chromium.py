@@ -239,18 +239,35 @@ def test_phone_folds_filters_and_shows_chips(person):
     person.start("/-/calls?q=the&success=no&direction=inbound&sort=-cost")
     assert page.locator(".chips li").count() == 4
     assert page.locator(".chips").is_visible()
-    assert page.inner_text(".filters-fold") == "Filters (2)"
+    assert page.inner_text(".searching .fold") == "Filters (2)"
     assert not page.locator(".apply button").is_visible()
     head = page.locator("table.list thead").bounding_box()
     assert head["height"] < 35
     assert head["y"] + head["height"] < 400
-    person.click(".filters-fold summary")
+    person.click(".searching .fold summary")
     person.choose("direction", value="")
     person.follow(".apply button")
     assert page.url.endswith("/-/calls?q=the&success=no&sort=-cost")
     page.set_viewport_size({"width": 1280, "height": 900})
-    assert not page.locator(".filters-fold").is_visible()
+    assert not page.locator(".fold >> nth=0").is_visible()
     assert page.locator(".apply button").is_visible()
+
+
+@pytest.mark.parametrize("person", [True, False], indirect=True, ids=["javascript", "without"])
+def test_phone_shows_downloads_when_asked(person):
+    page = person.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    person.start("/-/calls?success=no")
+    shown = page.locator(".save-view, .downloads")
+    assert [box.is_visible() for box in shown.all()] == [False, False]
+    totals, head = (page.locator(s).bounding_box() for s in (".totals", "table.list thead"))
+    assert head["y"] - totals["y"] < 40
+    assert page.locator("td.success >> nth=0").inner_text() == "Not successful"
+    person.click(".list-head .fold summary")
+    assert [box.is_visible() for box in shown.all()] == [True, True]
+    page.set_viewport_size({"width": 1280, "height": 900})
+    person.start("/-/calls?success=no")
+    assert [box.is_visible() for box in shown.all()] == [True, True]
 
 
 def test_phone_shows_cost_beside_duration(person):
