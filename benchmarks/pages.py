@@ -17,8 +17,10 @@ from benchmarks import KEY
 from benchmarks.bodies import EVERYWHERE, IN_SOME
 from receiver import config
 from receiver.browse.charts import DASHBOARDS
-from receiver.browse.pages.call_filters import CHOICES
 from receiver.browse.pages.call_list import SORTS
+from receiver.browse.pages.call_sources import (
+    CHOICES,
+)
 from receiver.browse.pages.periods import PERIODS
 from receiver.browse.server import serving
 from receiver.store.reading import connect_readonly
@@ -205,6 +207,8 @@ def _lists_of_calls(call: dict[str, Any]) -> Iterator[str]:
     yield page(q=IN_SOME, sentiment="negative")
     yield page(q=EVERYWHERE, sort="-duration")
     yield page(q=EVERYWHERE, kind="chat")
+    for name, value in (("agent_number", "+14155550100"), ("tool", "x"), ("outcome", "error")):
+        yield page(kind="chat", **{name: value})
     yield f"/-/calls.csv?since={call['day']}&until={call['day']}&agent={call['agent_id']}"
 
 

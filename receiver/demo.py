@@ -243,7 +243,7 @@ def _fetch_history(
     """Make up the days before, whose webhooks nobody received, and sync. Raises DemoFailed."""
     first_ms = day_start_ms - days * 86_400_000
     calls = days * _CALLS_A_DAY
-    sandbox.populate(calls=calls, day_start_ms=first_ms, days=days)
+    sandbox.populate(calls=calls, day_start_ms=first_ms, days=days, chats=True)
     _out.print(f"Fetching {days} days from Retell's API: callhouse sync")
     command = [sys.executable, "-m", "receiver", "sync"]
     if subprocess.run(command, env={**environ, "RETELL_BASE_URL": sandbox.url}).returncode:

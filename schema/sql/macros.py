@@ -56,6 +56,12 @@ _MACROS = {
         r"CASE WHEN \1.started = 1 AND coalesce(\2.category, '') <> 'not_connected' "
         r"THEN 1 ELSE 0 END"
     ),
+    # Chats of Retell have no name of their agent; calls have.
+    r"\bagent_of_chat\((\w+)\)": (
+        r"coalesce(\1.agent_name, (SELECT n.agent_name FROM calls n "
+        r"WHERE n.agent_id = \1.agent_id AND n.agent_name IS NOT NULL "
+        r"ORDER BY n.start_timestamp DESC LIMIT 1))"
+    ),
     # A chat may have a reason, as a call has; else its status says how it stands.
     r"\bchat_outcome\((\w+)\)": (
         r"CASE WHEN \1.disconnection_reason IS NULL THEN coalesce(\1.chat_status, 'no end yet') "

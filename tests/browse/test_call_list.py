@@ -11,8 +11,9 @@ import pytest
 
 from receiver import config
 from receiver.browse.pages import call_list, call_search
-from receiver.browse.pages.call_filters import CALLS, conditions, parse_query_string
+from receiver.browse.pages.call_filters import conditions, parse_query_string
 from receiver.browse.pages.call_list import order_of
+from receiver.browse.pages.call_sources import CALLS
 from receiver.store import Store, migrate, receive
 from receiver.store.connection import sqlite3
 from receiver.store.rollups import roll_up

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.support.browsing import START
+from tests.support.browsing import START, simple
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -87,3 +87,16 @@ def test_download_of_chats_has_numbers_and_reason(browse, chats):
     [chat] = browse("/-/calls.json?kind=chat&direction=inbound").json()
     names = ("user_number", "agent_number", "disconnection_reason", "duration_seconds")
     assert [chat[name] for name in names] == ["+14155550123", "+14155550100", "user_hangup", 300]
+
+
+def test_agent_has_the_name_of_its_calls(browse, chats, store):
+    stored(store, simple("call_1", agent_id="agent_1", agent_name="Support"))
+    page = browse("/-/calls?kind=chat").text
+    assert '<option value="agent_1">Support</option>' in page
+    assert page.count('class="agent">Support') == 2
+    named = browse("/-/calls.json?kind=chat&agent=Support").json()
+    assert {chat["chat_id"]: chat["agent_name"] for chat in named} == {
+        "chat_0": "Support",
+        "chat_1": "Support",
+    }
+    assert browse("/-/calls?kind=chat&sort=agent").text.index("Support") > 0

@@ -373,6 +373,29 @@ def test_chart_has_tooltip_and_link_to_numbers(page, site):
     assert {*page.asked} == {site}
 
 
+def test_bar_of_chats_leads_to_its_chats(page):
+    """By a click, and by the keyboard in the table of the figures."""
+    page.goto("/-/dashboards/chats?since=2026-04-13&until=2026-05-12")
+    drawn(page)
+    row = next(row for row in rows_of(page, "chats") if row["outcome"] == "ended")
+    with page.expect_navigation():
+        page.click("#chats .role-mark path[fill='var(--c4)'] >> nth=0")
+    address = f"/-/calls?kind=chat&since={row['since']}&until={row['until']}"
+    assert address in page.url
+    assert "outcome=category" in page.url
+    assert re.search(rf"\b{row['chats']} chat", page.inner_text(".totals"))
+    page.go_back()
+    drawn(page)
+    page.click("#chat_agents .numbers summary")
+    first = rows_of(page, "chat_agents")[0]
+    page.focus("#chat_agents .numbers td a")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert f"agent={first['filter']}" in page.url
+    assert re.search(rf"\b{first['chats']} chat", page.inner_text(".totals"))
+    assert page.said == []
+
+
 def rows_of(page, chart):
     """The rows that a chart draws."""
     source = page.get_attribute(f"#{chart} .drawing", "data-source")

@@ -97,7 +97,8 @@ def test_charts_query_the_readers_database(get, name):
         assert page.status_code == 200
         assert dashboard.description.split("'")[0] in page.text
         urls = sources(page)
-        assert len(urls) == len(specs(page)) == len(dashboard.charts)
+        shown = [c for c in dashboard.charts.values() if name == "jane" or not c.is_personal]
+        assert len(urls) == len(specs(page)) == len(shown)
         for url in urls:
             assert url.startswith(f"/{database}.json?")
             assert get(url, name).json()["rows"], url
@@ -109,7 +110,9 @@ def test_charts_query_the_readers_database(get, name):
 def test_masked_reader_sees_equal_figures(get):
     for slug in DASHBOARDS:
         whole, masked = (get(f"/-/dashboards/{slug}", name) for name in ("jane", "max"))
-        for url, masked_url in zip(sources(whole), sources(masked), strict=True):
+        # The numbers are last.
+        open_ones = sources(whole)[: len(sources(masked))]
+        for url, masked_url in zip(open_ones, sources(masked), strict=True):
             assert get(url).json()["rows"] == get(masked_url, "max").json()["rows"]
     assert cells(whole) == cells(masked)
 
@@ -230,7 +233,7 @@ def test_a_file_without_a_call_says_so(get_new):
     for slug in DASHBOARDS:
         page = get_new(f"/-/dashboards/{slug}")
         assert page.status_code == 200
-        assert "No calls yet" in page.text
+        assert f"No {'chats' if slug == 'chats' else 'calls'} yet" in page.text
         assert sources(page) == []
 
 

@@ -8,8 +8,10 @@ import pytest
 from benchmarks.pages import NOT_MEASURED, pages
 from receiver.browse import register_routes
 from receiver.browse.charts import DASHBOARDS
-from receiver.browse.pages.call_filters import FIELDS
 from receiver.browse.pages.call_list import SORTS
+from receiver.browse.pages.call_sources import (
+    FIELDS,
+)
 from receiver.store import Store, migrate, receive
 from schema.questions import questions
 from schema.sql.views import views

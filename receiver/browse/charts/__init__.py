@@ -1,7 +1,7 @@
 """The dashboards and their charts; each chart has a file of SQL beside this one."""
 
 import importlib.resources
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from receiver.browse.charts import vega
 from receiver.browse.charts.macros import Days, expand
 
+_SPAN = {"since": "since", "until": "until"}
 _OUTCOME = "By what ended the call. Not connected: nobody answered."
 
 
@@ -22,6 +23,10 @@ class Chart:
     query: str
     display: Callable[[Days], dict[str, Any]]
     is_wide: bool = False
+    # Filter of the page of calls -> the column with its value: a bar leads to what it counts.
+    links: Mapping[str, str] = field(default_factory=dict)
+    # Not for masked readers.
+    is_personal: bool = False
 
     @property
     def ignores_agent(self) -> bool:
@@ -31,11 +36,12 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """A page of charts. The page `versions` has a table instead."""
+    """A page of charts, of calls or of chats. The page `versions` has a table instead."""
 
     title: str
     description: str
     charts: dict[str, Chart] = field(default_factory=dict)
+    kind: str = "call"
 
 
 @cache
@@ -74,7 +80,8 @@ DASHBOARDS = {
     ),
     "cost": Dashboard(
         "Cost",
-        "Cost in US dollars, without the charges of your own carrier.",
+        "Cost of calls in US dollars, without the charges of your own carrier. Chats have a "
+        "dashboard of their own.",
         {
             "days": Chart(
                 "Cost by family",
@@ -228,6 +235,89 @@ DASHBOARDS = {
             ),
         },
     ),
+    "chats": Dashboard(
+        "Chats",
+        "How many chats there are, how they end and what they cost, by API and by SMS.",
+        {
+            "chats": Chart(
+                "Chats by outcome",
+                "By what ended the chat, or by its status where Retell named no reason.",
+                "chats_by_outcome",
+                lambda days: vega.stacked(days, "outcome", "chats", vega.CHAT_OUTCOMES),
+                is_wide=True,
+                links=_SPAN | {"outcome": "filter"},
+            ),
+            "chat_cost": Chart(
+                "Cost by family",
+                "What chats cost, by family of products.",
+                "chat_cost_by_family",
+                lambda days: vega.stacked(days, "family", "dollars", vega.FAMILIES, form="$,.2f"),
+                is_wide=True,
+                links=_SPAN,
+            ),
+            "chat_success": Chart(
+                "Success",
+                "Share of analysed chats in which the agent reached its goal, with its 95 % "
+                "confidence interval.",
+                "chat_success",
+                lambda days: vega.share_with_band(days, "success", "successful", "judged"),
+                links=_SPAN,
+            ),
+            "chat_sentiment": Chart(
+                "Sentiment",
+                "Sentiment of the people who wrote, as shares of chats with a sentiment.",
+                "chat_sentiment",
+                lambda days: vega.stacked(
+                    days, "sentiment", "share", vega.SENTIMENTS, "chats", form=".0%", is_share=True
+                ),
+                links=_SPAN | {"sentiment": "filter"},
+            ),
+            "chat_agents": Chart(
+                "Agents and versions",
+                "Chats of each version of an agent. Point at a bar for success, sentiment and "
+                "cost.",
+                "chats_by_agent",
+                lambda _: vega.ranked(
+                    "agent",
+                    "chats",
+                    ",d",
+                    success=".0%",
+                    negative=".0%",
+                    dollars="$,.2f",
+                    dollars_per_chat="$,.4f",
+                ),
+                is_wide=True,
+                links={"agent": "filter", "version": "version"},
+            ),
+            "chat_reasons": Chart(
+                "Reasons",
+                "Why chats ended, or their status where Retell named no reason, coloured by "
+                "outcome.",
+                "chat_reasons",
+                lambda _: vega.ranked(
+                    "reason",
+                    "chats",
+                    ",d",
+                    kind="outcome",
+                    colours=vega.CHAT_OUTCOMES,
+                    share=".1%",
+                    description="",
+                ),
+                links={"outcome": "filter"},
+            ),
+            "chat_numbers": Chart(
+                "Numbers",
+                "Chats by SMS of each of the agents' numbers, with how many people wrote.",
+                "chat_numbers",
+                lambda _: vega.ranked(
+                    "number", "chats", ",d", people=",d", inbound=",d", dollars="$,.2f"
+                ),
+                links={"agent_number": "filter"},
+                is_personal=True,
+            ),
+        },
+        kind="chat",
+    ),
     "versions": Dashboard(
         "Versions",
         "Each version of an agent compared with the version before: what a changed prompt did.",
@@ -235,7 +325,9 @@ DASHBOARDS = {
 }
 
 
-def configuration(name: str, database: str, days: Days) -> dict[str, Any]:
+def configuration(
+    name: str, database: str, days: Days, *, is_masked: bool = False
+) -> dict[str, Any]:
     """The dashboard as datasette-dashboards is configured, on one of Datasette's databases."""
     dashboard = DASHBOARDS[name]
     return {
@@ -251,7 +343,9 @@ def configuration(name: str, database: str, days: Days) -> dict[str, Any]:
                 "display": chart.display(days),
                 "is_wide": chart.is_wide,
                 "ignores_agent": chart.ignores_agent,
+                "links": chart.links,
             }
             for slug, chart in dashboard.charts.items()
+            if not (is_masked and chart.is_personal)
         },
     }

@@ -3,6 +3,7 @@
     in_days(h)      whether a row of a daily view is within the days
     in_hours(h)     whether a row of an hourly view is within the days
     chosen(h)       whether a row matches the chosen agent, version and direction
+    chats_in_days(h)  the chats of the days and the chosen account, each with its local day
     period(X)       the day X, or with many days the first day of its week or month
     local_ms(X)     X in milliseconds, shifted so that it reads as local time in UTC
     agent_label(a)  the name of an agent, with the end of its id if several have that name
@@ -20,6 +21,22 @@ from schema.sql.accounts import AccountFigures, narrow
 from schema.sql.macros import plain
 from schema.sql.zones import Zone
 
+# By the index of starts: few chats have none.
+_CHATS = """(
+    SELECT
+        c.agent_id, c.version AS agent_version, c.agent_name, c.direction,
+        c.agent_number, c.user_number, c.chat_status, c.disconnection_reason,
+        chat_outcome(c) AS outcome, lower(trim(c.user_sentiment)) AS sentiment, c.chat_successful,
+        c.combined_cost_cents AS cents, c.product_costs,
+        date({local_ms} / 1000, 'unixepoch') AS day
+    FROM chats c
+    WHERE (
+            (c.start_timestamp >= {since_ms} AND c.start_timestamp < {until_ms})
+            OR (c.start_timestamp IS NULL AND c.observed_at >= {since_ms}
+                AND c.observed_at < {until_ms})
+        )
+        [[ AND c.account = :account]]
+) """
 _CHOSEN = (
     r"true[[ AND \1.agent_id = :agent]]"
     r"[[ AND \1.agent_version = CAST(:version AS INTEGER)]]"
@@ -63,18 +80,26 @@ def expand(sql: str, days: Days) -> str:
     """Expand the macros; the parameters and [[ ]] stay."""
     hours = rf"\1.hour >= {days.since_ms} AND \1.hour < {days.until_ms}"
 
-    def local_ms(match: re.Match[str]) -> str:
-        return _zone(days.timezone).local_ms(match[1], days.since_ms, days.until_ms)
+    def shifted(time: str) -> str:
+        return _zone(days.timezone).local_ms(time, days.since_ms, days.until_ms)
+
+    chats = _CHATS.format(
+        local_ms=shifted("call_time(c)"),
+        since_ms=days.since_ms,
+        until_ms=days.until_ms,
+    )
 
     for word, meaning in {
         r"\bin_days\((\w+)\)": r"\1.day >= :since AND \1.day <= :until",
         r"\bin_hours\((\w+)\)": hours,
         r"\bchosen\((\w+)\)": _CHOSEN,
+        r"\bchats_in_days\((\w+)\)": chats + r"\1",
         r"\bperiod\(([\w.]+)\)": _PERIODS[days.step],
         r"\bagent_label\((\w+)\)": _LABEL,
     }.items():
         sql = re.sub(word, meaning, sql)
-    return narrow(plain(re.sub(r"\blocal_ms\(([\w.]+)\)", local_ms, sql)), days.of_account)
+    sql = re.sub(r"\blocal_ms\(([\w.]+)\)", lambda match: shifted(match[1]), sql)
+    return narrow(plain(sql), days.of_account)
 
 
 @cache

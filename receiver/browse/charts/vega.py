@@ -23,6 +23,8 @@ OUTCOMES = {
     "unknown": "--c6",
     "no end yet": "--line",
 }
+# A chat without a reason has its status instead.
+CHAT_OUTCOMES = {"ended": "--c4", "ongoing": "--c5"} | OUTCOMES
 SENTIMENTS = {"positive": "--good", "neutral": "--c8", "negative": "--bad", "unknown": "--line"}
 # Text on these colours.
 _ON_SENTIMENTS = {"neutral": "--on-c8", "unknown": "--text"}

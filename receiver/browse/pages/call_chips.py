@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from receiver.browse.formatting import label
-from receiver.browse.pages.call_filters import CATEGORY, FIELDS, Filters, Source
+from receiver.browse.pages.call_filters import CATEGORY, Filters
+from receiver.browse.pages.call_sources import FIELDS, Source
 
 
 @dataclass(frozen=True, slots=True)

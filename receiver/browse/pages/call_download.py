@@ -23,8 +23,13 @@ from receiver import clock
 from receiver.browse.datasette_compat import QueryInterrupted
 from receiver.browse.formatting import local_time
 from receiver.browse.pages import Reader, fetch_rows, message_page, require_reader, timezone
-from receiver.browse.pages.call_filters import CHATS, parse_filters
+from receiver.browse.pages.call_filters import (
+    parse_filters,
+)
 from receiver.browse.pages.call_list import CallList, prepare
+from receiver.browse.pages.call_sources import (
+    CHATS,
+)
 from receiver.errors import CallhouseError, DownloadRefused, QueryNotUnderstood
 from receiver.transfer.formats import defused, iso
 from schema.sql.macros import plain
@@ -95,7 +100,7 @@ _COLUMNS = {
         "user_number": "c.user_number",
         "agent_number": "c.agent_number",
         "agent_id": "c.agent_id",
-        "agent_name": "c.agent_name",
+        "agent_name": CHATS.columns["agent_name"],
         "agent_version": "c.version",
         "chat_status": "c.chat_status",
         "disconnection_reason": "c.disconnection_reason",

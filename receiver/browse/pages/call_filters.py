@@ -9,6 +9,15 @@ from urllib.parse import parse_qs, urlencode
 from zoneinfo import ZoneInfo
 
 from receiver.browse.formatting import local_day
+from receiver.browse.pages.call_sources import (
+    CALLS,
+    CHATS,
+    CHOICES,
+    FIELDS,
+    PERIODS,
+    Source,
+    row_columns,
+)
 from receiver.clock import midnight_ms
 from receiver.errors import QueryNotUnderstood
 from schema.sql.macros import plain
@@ -16,61 +25,8 @@ from schema.sql.macros import plain
 if TYPE_CHECKING:
     from datasette.app import Datasette
 
-# Name in the address -> name for people.
-FIELDS = {
-    "kind": "Kind",
-    "q": "Search",
-    "period": "Time",
-    "since": "From",
-    "until": "To",
-    "account": "Account",
-    "agent": "Agent",
-    "version": "Version",
-    "outcome": "Outcome",
-    "connected": "Connected",
-    "success": "Success",
-    "sentiment": "Sentiment",
-    "direction": "Direction",
-    "number": "Number",
-    "tool": "Tool",
-    "min_duration": "At least",
-    "max_duration": "At most",
-    "min_cost": "At least",
-    "max_cost": "At most",
-    "tag": "Tag",
-    "verdict": "Verdict",
-    "reviewed": "Reviewed",
-}
 # How the list is shown.
 _ORDER = ("sort", "after")
-PERIODS = {
-    "today": "Today",
-    "yesterday": "Yesterday",
-    "7-days": "7 days",
-    "30-days": "30 days",
-    "90-days": "90 days",
-    "this-week": "This week",
-    "last-week": "Last week",
-    "this-month": "This month",
-    "last-month": "Last month",
-    "this-year": "This year",
-}
-CHOICES: dict[str, dict[str, str]] = {
-    "kind": {"chat": "Chats"},
-    "period": PERIODS,
-    "connected": {"yes": "Connected", "no": "Not connected"},
-    "success": {"yes": "Successful", "no": "Not successful", "unknown": "Not judged"},
-    "sentiment": {
-        "positive": "Positive",
-        "neutral": "Neutral",
-        "negative": "Negative",
-        "unknown": "Unknown",
-        "none": "No sentiment",
-    },
-    "direction": {"inbound": "Inbound", "outbound": "Outbound", "web": "Web call"},
-    "verdict": {"good": "Good", "bad": "Bad", "unsure": "Unsure"},
-    "reviewed": {"yes": "Reviewed", "no": "Not reviewed"},
-}
 # An outcome that is the category of many reasons: category:error.
 CATEGORY = "category:"
 
@@ -82,75 +38,6 @@ _NUMBER_SEPARATORS = " ()-./\u00a0"
 _WHOLE_NUMBER = re.compile(r"\+[0-9]{7,}")
 NUMBER_END = re.compile(r"\+?[0-9]{3,15}")
 
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Calls or chats: the table, and expressions over a row `c` of it by their names in
-    conditions."""
-
-    kind: str
-    table: str
-    columns: Mapping[str, str]
-    # Filters that its rows have no column for.
-    lacks: frozenset[str] = frozenset()
-    # Choices whose names are others than those of calls.
-    names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The filters that apply."""
-        return tuple(name for name in FIELDS if name not in self.lacks)
-
-    @property
-    def choices(self) -> dict[str, Mapping[str, str]]:
-        """The choices of each filter, with their names for people."""
-        return {**CHOICES, **self.names}
-
-
-_OF_ANALYSIS = "(SELECT a.{} FROM analyses a WHERE a.call_id = c.call_id)"
-CALLS = Source(
-    "call",
-    "calls",
-    {
-        "key": "c.call_id",
-        # Time and number are the expressions of indexes.
-        "at": plain("call_time(c)"),
-        "customer": plain("customer(c)"),
-        "customer_of_n": plain("customer(n)"),
-        "outcome": "c.disconnection_reason",
-        "is_in_category": """c.disconnection_reason IN (
-            SELECT r.reason FROM disconnection_reasons r WHERE r.category = :outcome
-        )""",
-        "uses_tool": "c.call_id IN (SELECT t.call_id FROM tool_calls t WHERE t.name = :tool)",
-        "agent_version": "c.agent_version",
-        "duration_ms": "c.duration_ms",
-        "sentiment": _OF_ANALYSIS.format("user_sentiment"),
-        "success": _OF_ANALYSIS.format("call_successful"),
-    },
-)
-CHATS = Source(
-    "chat",
-    "chats",
-    {
-        "key": "c.chat_id",
-        "at": plain("call_time(c)"),
-        "customer": "c.user_number",
-        "customer_of_n": "n.user_number",
-        # Only some chats have a reason.
-        "outcome": "coalesce(c.disconnection_reason, c.chat_status)",
-        "is_in_category": plain("chat_outcome(c) = :outcome"),
-        "uses_tool": """EXISTS (
-            SELECT 1 FROM chat_messages t
-            WHERE t.chat_id = c.chat_id AND t.role = 'tool_call_invocation' AND t.name = :tool
-        )""",
-        "agent_version": "c.version",
-        "duration_ms": "coalesce(c.duration_ms, c.end_timestamp - c.start_timestamp)",
-        "sentiment": "c.user_sentiment",
-        "success": "c.chat_successful",
-    },
-    lacks=frozenset({"connected"}),
-    names={"direction": CHOICES["direction"] | {"web": "No direction"}},
-)
 
 _CONNECTED = plain("""EXISTS (
     SELECT 1 FROM (SELECT 1) LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
@@ -185,10 +72,9 @@ class Filters:
     @property
     def of_other_kind(self) -> "Filters":
         """The same filters for chats instead of calls, or the other way round."""
-        values = {name: text for name, text in self.used.items() if name != "kind"}
-        if self.source is CALLS:
-            values = {name: text for name, text in values.items() if name not in CHATS.lacks}
-            values["kind"] = "chat"
+        other = CHATS if self.source is CALLS else CALLS
+        values = {n: v for n, v in self.used.items() if n not in other.lacks and n != "kind"}
+        values |= {"kind": "chat"} if other is CHATS else {}
         return Filters(values, self.sort)
 
     def query(self, *, without: str = "", **changes: str) -> str:
@@ -318,19 +204,13 @@ def conditions(
         of_all = f"c.call_id IN ({ids})" if ids and "IS NULL" not in sql else ""
         found[name] = Condition(sql.format(**columns), params, of_all, ids)
     if agent := filters.values.get("agent"):
-        column = "c.agent_id" if agent_is_id else "c.agent_name"
+        column = "c.agent_id" if agent_is_id else columns["agent_name"]
         # With a plus sign, SQLite does not use an index.
         sign = "+" if "agent" in many else ""
         found["agent"] = Condition(f"{sign}{column} = :agent", {"agent": agent})
     if "tool" in many and "tool" in found:
         found["tool"] = Condition(_MANY_TOOL, found["tool"].params)
     return found
-
-
-def row_columns(source: Source, *, has_rowid: bool) -> dict[str, str]:
-    """What the templates of conditions name: expressions, and the table with its row's key."""
-    key = source.columns["key"].removeprefix("c.")
-    return {**source.columns, "table": source.table, "row": "rowid" if has_rowid else key}
 
 
 _Template = tuple[str, dict[str, Any]]
@@ -462,6 +342,9 @@ _READERS: dict[str, Callable[[str], _Template]] = {
     "outcome": _outcome,
     "sentiment": _sentiment,
     "number": _number,
+    "agent_number": lambda text: (
+        "c.agent_number = :agent_number", {"agent_number": compact_number(text)},
+    ),
     "tool": lambda text: ("{uses_tool}", {"tool": text}),
     "min_duration": _duration("min_duration", ">="),
     "max_duration": _duration("max_duration", "<="),

@@ -11,17 +11,19 @@ from receiver import clock
 from receiver.browse.datasette_compat import QueryInterrupted
 from receiver.browse.pages import Reader, fetch_rows, timezone
 from receiver.browse.pages.call_filters import (
-    CALLS,
     CATEGORY,
-    CHATS,
     Condition,
     Filters,
-    Source,
     conditions,
     days,
     parse_query_string,
 )
 from receiver.browse.pages.call_search import Query, search
+from receiver.browse.pages.call_sources import (
+    CALLS,
+    CHATS,
+    Source,
+)
 from receiver.errors import QueryNotUnderstood
 from schema.sql.macros import plain
 
@@ -40,7 +42,7 @@ COMMON_TOTALS_LIMIT_MS = 150
 SORTS = {
     "time": ("Time", "{at}", False),
     "number": ("Number", "{customer}", True),
-    "agent": ("Agent", "c.agent_name", True),
+    "agent": ("Agent", "{agent_name}", True),
     "outcome": ("Outcome", "{outcome}", True),
     "sentiment": ("Sentiment", "lower(trim({sentiment}))", True),
     "success": ("Success", "{success}", False),
@@ -73,7 +75,7 @@ WHERE c.call_id IN (SELECT value FROM json_each(:ids))
     "chat": f"""
 SELECT
     c.chat_id AS id, {CHATS.columns["at"]} AS at, c.user_number AS who,
-    c.chat_type AS call_type, c.direction, c.agent_id, c.agent_name,
+    c.chat_type AS call_type, c.direction, c.agent_id, {CHATS.columns["agent_name"]} AS agent_name,
     c.version AS agent_version, c.disconnection_reason AS outcome, c.chat_status AS status,
     r.category, c.user_sentiment AS sentiment, c.chat_successful AS success,
     c.chat_summary AS summary, {CHATS.columns["duration_ms"]} AS duration_ms,
@@ -430,7 +432,8 @@ async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
             found[name] = few
     if reader.is_masked:
         # What is hidden cannot be guessed by filters.
-        found.pop("number", None)
+        for name in ("number", "agent_number"):
+            found.pop(name, None)
     query = Query()
     if (words := filters.values.get("q")) and not reader.is_masked:
         searched = await search(reader, filters.source, words)

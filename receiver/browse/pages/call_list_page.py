@@ -21,15 +21,17 @@ from receiver.browse.pages import (
 )
 from receiver.browse.pages.call_chips import chips
 from receiver.browse.pages.call_filters import (
-    CALLS,
     CATEGORY,
-    CHATS,
     Filters,
     list_url,
     parse_filters,
 )
 from receiver.browse.pages.call_list import DEFAULT_SORT, SORTS, CallList, Totals, prepare
 from receiver.browse.pages.call_search import Hit, fetch_hits, marked_text
+from receiver.browse.pages.call_sources import (
+    CALLS,
+    CHATS,
+)
 from receiver.browse.pages.saved_views import can_save, fetch_views
 from receiver.errors import QueryNotUnderstood
 from schema.sql.macros import plain
@@ -65,7 +67,10 @@ SELECT value AS id, (
 ) AS name
 FROM ({_distinct("calls", "agent_id")})
 """
-_CHAT_AGENTS = "SELECT agent_id AS id, max(agent_name) AS name FROM chats GROUP BY 1"
+_CHAT_AGENTS = plain("""
+SELECT c.agent_id AS id, agent_of_chat(c) AS name
+FROM (SELECT agent_id, max(agent_name) AS agent_name FROM chats GROUP BY agent_id) c
+""")
 _OUTCOMES = f"""
 SELECT value AS reason, coalesce(r.category, 'unknown') AS category
 FROM ({_distinct("calls", "disconnection_reason")})
@@ -155,8 +160,8 @@ async def call_list_page(datasette: "Datasette", request: "Request") -> Response
 
 # Folded until one of them is set.
 _MORE_FILTERS = {
-    "since", "until", "account", "version", "connected", "number", "tool", "min_duration",
-    "max_duration", "min_cost", "max_cost", "tag", "verdict", "reviewed",
+    "since", "until", "account", "version", "connected", "number", "agent_number", "tool",
+    "min_duration", "max_duration", "min_cost", "max_cost", "tag", "verdict", "reviewed",
 }  # fmt: skip
 
 

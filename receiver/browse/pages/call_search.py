@@ -16,9 +16,11 @@ from receiver.browse.pages import Reader, fetch_rows
 from receiver.browse.pages.call_filters import (
     NUMBER_END,
     Condition,
-    Source,
     compact_number,
     number_ends,
+)
+from receiver.browse.pages.call_sources import (
+    Source,
     row_columns,
 )
 from receiver.errors import QueryNotUnderstood

@@ -20,7 +20,13 @@ from receiver.browse.pages.figures import (
     wait_figures,
 )
 from receiver.browse.pages.periods import chosen_period
-from receiver.browse.pages.sums import FILTERS, fetch_groups, fetch_tools, fetch_waits
+from receiver.browse.pages.sums import (
+    FILTERS,
+    fetch_chats,
+    fetch_groups,
+    fetch_tools,
+    fetch_waits,
+)
 from receiver.clock import format_duration
 
 
@@ -123,10 +129,33 @@ def _flow(now: Tools, before: Tools) -> list[Figure]:
     ]
 
 
+def _chats(now: Totals, before: Totals, links: Links) -> list[Figure]:
+    return [
+        amount_figure("Chats", now.calls, before.calls, "{:,}".format, url=links.calls()),
+        amount_figure(
+            *("Cost", now.cents, before.cents, format_dollars), url=links.calls(sort="-cost")
+        ),
+        mean_figure(
+            *("Cost of a chat", now.cost_of_call, before.cost_of_call, -1, format_dollars),
+            "Of chats with a cost.",
+        ),
+        share_figure(
+            *("Success", now, before, "successful", "judged", 1, "Of analysed chats."),
+            links.calls(success="yes"),
+        ),
+        share_figure(
+            *("Negative", now, before, "negative", "with_sentiment", -1),
+            "Of chats with a sentiment.",
+            links.calls(sentiment="negative"),
+        ),
+    ]
+
+
 _OF_CALLS: Mapping[str, Callable[[Totals, Totals, Links], list[Figure]]] = {
     "volume": _volume,
     "cost": _cost,
     "quality": _quality,
+    "chats": _chats,
 }
 
 
@@ -153,18 +182,21 @@ async def fetch_totals(
             figures = _flow(*(Tools(**tools.get(half, {})) for half in (1, 0)))
     else:
         of_waits = fetch_waits(reader, period, filters) if name == "speed" else _nothing()
-        rows, waits = await asyncio.gather(fetch_groups(reader, period, filters), of_waits)
+        fetch = fetch_chats if name == "chats" else fetch_groups
+        rows, waits = await asyncio.gather(fetch(reader, period, filters), of_waits)
         if rows is not None:
             found = totals(row for row in rows if row["half"] in halves)
             if name == "speed":
                 waits = {half: row for half, row in waits.items() if half in halves}
                 figures = _speed(found[1], found[0], waits)
             else:
-                links = Links(reader.datasette, period, filters)
+                kind = {"kind": "chat"} if name == "chats" else {}
+                links = Links(reader.datasette, period, filters | kind)
                 figures = _OF_CALLS[name](found[1], found[0], links)
     compared = f"Compared with {period.compared_with}."
     if not is_compared:
-        compared = f"Not compared: the first stored call is of {stored_since:%-d %B %Y}."
+        thing = "chat" if name == "chats" else "call"
+        compared = f"Not compared: the first stored {thing} is of {stored_since:%-d %B %Y}."
     return Shown(figures, compared, is_compared)
 
 

@@ -13,18 +13,35 @@ from receiver.browse.charts.versions import MEASURES, compare_versions
 from receiver.browse.datasette_compat import dashboard_list, dashboard_view, filtered_query
 from receiver.browse.formatting import LABELS, local_day
 from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
-from receiver.browse.pages.call_filters import PERIODS, period_days
+from receiver.browse.pages.call_filters import (
+    calls_url,
+    period_days,
+)
+from receiver.browse.pages.call_sources import (
+    PERIODS,
+)
 from receiver.browse.pages.dashboard_totals import fetch_totals
-from receiver.browse.pages.home import ACCOUNTS, FIRST_AND_LAST
+from receiver.browse.pages.home import ACCOUNTS
 from receiver.browse.pages.month_cost import fetch_month_cost
-from receiver.browse.pages.sums import fetch_account
+from receiver.browse.pages.sums import (
+    FIRST_AND_LAST,
+    FIRST_AND_LAST_OF_CHATS,
+    fetch_account,
+)
 from receiver.clock import midnight_ms, now_ms
 
 if TYPE_CHECKING:
     from datasette import Request, Response
     from datasette.app import Datasette
 
-DIRECTIONS = {"inbound": "inbound", "outbound": "outbound", "web": "web calls"}
+DIRECTIONS = {
+    "call": {"inbound": "inbound", "outbound": "outbound", "web": "web calls"},
+    "chat": {"inbound": "inbound", "outbound": "outbound", "web": "no direction"},
+}
+# The chosen agent's name and versions, of calls or chats.
+_AGENTS = {"call": "agents", "chat": "chat_agents"}
+_VERSIONS = {"call": "agent_versions", "chat": "chat_agent_versions"}
+_ENDS = {"call": FIRST_AND_LAST, "chat": FIRST_AND_LAST_OF_CHATS}
 # Shown by default. Comparing versions needs more calls.
 _DEFAULT_DAYS, _DEFAULT_DAYS_OF_VERSIONS = 30, 90
 _PRESETS = ("this-week", "last-week", "this-month", "last-month")
@@ -47,9 +64,10 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
     name = request.url_vars["slug"]
     if name not in DASHBOARDS:
         raise NotFound("There is no such dashboard.")
+    kind = DASHBOARDS[name].kind
     is_comparison = name == "versions"
     count = _DEFAULT_DAYS_OF_VERSIONS if is_comparison else _DEFAULT_DAYS
-    first, last, days = await _chosen_days(reader, request, count)
+    first, last, days = await _chosen_days(reader, request, count, _ENDS[kind])
     chosen = {
         "since": days.since.isoformat(),
         "until": days.until.isoformat(),
@@ -58,7 +76,7 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         "direction": request.args.get("direction", ""),
         "version": "" if is_comparison else request.args.get("version", ""),
     }
-    if chosen["direction"] not in DIRECTIONS:
+    if chosen["direction"] not in DIRECTIONS[kind]:
         chosen["direction"] = ""
     if not (chosen["agent"] and chosen["version"].isdecimal()):
         chosen["version"] = ""
@@ -66,8 +84,12 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         days,
         of_account=await fetch_account(reader, chosen["account"], days.since_ms, days.until_ms),
     )
-    configured = configuration(name, reader.database, days) | {
-        "filters": await _filters(reader, days, chosen, has_version=not is_comparison),
+    things = {name: value for name, value in chosen.items() if value}
+    things |= {"kind": "chat"} if kind == "chat" else {}
+    configured = configuration(name, reader.database, days, is_masked=reader.is_masked) | {
+        "filters": await _filters(reader, days, chosen, kind, has_version=not is_comparison),
+        "things": "chats" if kind == "chat" else "calls",
+        "things_url": calls_url(datasette, **things),
         "labels": LABELS,
         "names": {slug: dashboard.title for slug, dashboard in DASHBOARDS.items()},
         "spans": _spans(first, last, days, chosen),
@@ -91,12 +113,12 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
 
 
 async def _chosen_days(
-    reader: Reader, request: "Request", count: int
+    reader: Reader, request: "Request", count: int, ends_sql: str
 ) -> tuple[datetime.date | None, datetime.date, Days]:
-    """The first and the last day with calls, and the chosen days: by default `count` days up to the
-    last day, so that an old file has charts too."""
+    """The first and the last day that `ends_sql` finds, and the chosen days: by default `count`
+    days up to the last day, so that an old file has charts too."""
     zone = timezone(reader.datasette)
-    [ends] = await fetch_rows(reader, FIRST_AND_LAST)
+    [ends] = await fetch_rows(reader, ends_sql)
     if ends["last"] is None:
         first, last = None, datetime.datetime.now(zone).date()
     else:
@@ -119,16 +141,16 @@ def _date(text: str | None) -> datetime.date | None:
 
 
 async def _filters(
-    reader: Reader, days: Days, chosen: dict[str, str], *, has_version: bool
+    reader: Reader, days: Days, chosen: dict[str, str], kind: str, *, has_version: bool
 ) -> dict[str, Any]:
     """The filters in the format of datasette-dashboards, except that options are pairs of value and
     label: queries need ids, people read names."""
     accounts = [(row["account"], row["account"]) for row in await fetch_rows(reader, ACCOUNTS)]
-    query = filtered_query(expand(sql("agents"), days), chosen)
+    query = filtered_query(expand(sql(_AGENTS[kind]), days), chosen)
     agents = [(r["agent_id"], r["agent"]) for r in await fetch_rows(reader, query, chosen)]
     versions = []
     if chosen["agent"]:
-        query = expand(sql("agent_versions"), days)
+        query = filtered_query(expand(sql(_VERSIONS[kind]), days), chosen)
         versions = [
             (str(r["version"]), str(r["version"])) for r in await fetch_rows(reader, query, chosen)
         ]
@@ -151,7 +173,11 @@ async def _filters(
             "options": _with_chosen(versions, chosen["version"]),
             "needs": "" if chosen["agent"] else "choose an agent first",
         },
-        "direction": {"name": "Direction", "type": "select", "options": [*DIRECTIONS.items()]},
+        "direction": {
+            "name": "Direction",
+            "type": "select",
+            "options": [*DIRECTIONS[kind].items()],
+        },
     }
     if not has_version:
         del filters["version"]

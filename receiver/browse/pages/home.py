@@ -21,6 +21,7 @@ from receiver.browse.pages.home_figures import (
     Reason,
     Step,
     agent_rows,
+    chat_figures,
     failures,
     figures,
     reasons_to_listen,
@@ -28,7 +29,16 @@ from receiver.browse.pages.home_figures import (
 )
 from receiver.browse.pages.periods import DEFAULT, PERIODS, TITLES, Period, period_of
 from receiver.browse.pages.saved_views import ViewOnHome, fetch_view_on_home
-from receiver.browse.pages.sums import Rows, fetch_account, fetch_groups, fetch_in_time, fetch_waits
+from receiver.browse.pages.sums import (
+    FIRST_AND_LAST,
+    FIRST_AND_LAST_OF_CHATS,
+    Rows,
+    fetch_account,
+    fetch_chats,
+    fetch_groups,
+    fetch_in_time,
+    fetch_waits,
+)
 from schema.sql.accounts import narrow
 from schema.sql.macros import plain
 
@@ -39,16 +49,6 @@ if TYPE_CHECKING:
 # Rows of the lists; the worst calls are those of this many newest ones.
 _WORST, _NEWEST, _READ = 5, 5, 3_000
 
-# The years 2 to 9998: in every time zone, there are days before and after. Older versions stored
-# impossible times, which pages skip.
-_FIRST_MS, _LAST_MS = -62_104_060_800_000, 253_370_764_799_999
-_IS_DATED = f"started_at_ms BETWEEN {_FIRST_MS} AND {_LAST_MS}"
-FIRST_AND_LAST = f"""
-SELECT min(started_at_ms) AS first, max(started_at_ms) AS last FROM (
-    SELECT (SELECT min(started_at_ms) FROM call_log WHERE {_IS_DATED}) AS started_at_ms
-    UNION ALL SELECT max(started_at_ms) FROM call_log WHERE {_IS_DATED}
-)
-"""
 ACCOUNTS = "SELECT DISTINCT account FROM account_keys WHERE account IS NOT NULL ORDER BY account"
 
 
@@ -120,6 +120,9 @@ class Home:
     worst: list[tuple[dict[str, Any], list[str]]] = field(default_factory=list)
     attention: list[tuple[str, int, str]] | None = field(default_factory=list)
     newest: list[dict[str, Any]] = field(default_factory=list)
+    # How many and what they cost, of a period with some.
+    chats: tuple[Figure, Figure] | None = None
+    has_chats_only: bool = False
     view: ViewOnHome | None = None
     calls_url: str = ""
     unhappy_url: str = ""
@@ -140,6 +143,8 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
     shown = Home(zone.key)
     [ends] = await fetch_rows(reader, FIRST_AND_LAST)
     if ends["last"] is None:
+        [of_chats] = await fetch_rows(reader, FIRST_AND_LAST_OF_CHATS)
+        shown.has_chats_only = of_chats["last"] is not None
         shown.checklist = await _fetch_checklist(reader)
         return shown
     name = request.args.get("period") or DEFAULT
@@ -156,8 +161,10 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
     shown.unhappy_url = calls_url(
         datasette, period="yesterday", sentiment="negative", sort="success", account=account
     )
-    rows, waits, steps, worst, attention, shown.newest = await asyncio.gather(
-        fetch_groups(reader, period, of_account),
+    (rows, chats), waits, steps, worst, attention, shown.newest = await asyncio.gather(
+        asyncio.gather(
+            fetch_groups(reader, period, of_account), fetch_chats(reader, period, of_account)
+        ),
         fetch_waits(reader, period, of_account),
         _fetch_steps(reader, period, account),
         fetch_in_time(reader, _WORST_CALLS, period.params | of_account),
@@ -169,9 +176,12 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
     shown.is_compared = period.before_first >= local_day(ends["first"], zone)
     if not shown.is_compared:
         rows = rows and [row for row in rows if row["half"]]
+        chats = chats and [row for row in chats if row["half"]]
         waits = {half: row for half, row in waits.items() if half}
     halves = totals(rows or [])
     shown.figures = figures(halves, waits, links, is_late=rows is None)
+    links_of_chats = Links(datasette, period, of_account | {"kind": "chat"})
+    shown.chats = chat_figures(totals(chats or []), links_of_chats)
     shown.agents, shown.more_agents = agent_rows(rows or [], links)
     shown.failed, shown.reasons = failures(rows, links) if rows is not None else (None, [])
     shown.steps = steps_of(steps or [], period, zone, links)

@@ -97,6 +97,20 @@ def figures(
     ]
 
 
+def chat_figures(halves: Mapping[int, Totals], links: Links) -> tuple[Figure, Figure] | None:
+    """How many chats the period has and what they cost; None without any."""
+    now, before = halves[1], halves[0]
+    if not now.calls:
+        return None
+    word = "{:,} chat" if now.calls == 1 else "{:,} chats"
+    return (
+        amount_figure("Chats", now.calls, before.calls, word.format, url=links.calls()),
+        amount_figure(
+            *("Cost", now.cents, before.cents, format_dollars), url=links.calls(sort="-cost")
+        ),
+    )
+
+
 def agent_rows(rows: Iterable[Mapping[str, Any]], links: Links) -> tuple[list[AgentRow], int]:
     """The agents with the most calls in the period, and how many there are beyond."""
     found: dict[str | None, dict[int, Totals]] = {}

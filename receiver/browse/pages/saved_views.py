@@ -26,8 +26,14 @@ from receiver.browse.pages import (
     reviewer,
     user_with_role,
 )
-from receiver.browse.pages.call_filters import CHATS, list_url, parse_query_string
+from receiver.browse.pages.call_filters import (
+    list_url,
+    parse_query_string,
+)
 from receiver.browse.pages.call_list import prepare
+from receiver.browse.pages.call_sources import (
+    CHATS,
+)
 from receiver.browse.pages.reviewing import refused
 from receiver.browse.writing import audit, writer
 from receiver.errors import NotStored, QueryNotUnderstood, StoreUnavailable

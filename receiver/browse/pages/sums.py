@@ -1,4 +1,4 @@
-"""Sums over the calls of a period and of the time before.
+"""Sums over the calls, or the chats, of a period and of the time before.
 
 Figures of whole days and hours come from rollups, those of the rest before from single calls. A
 query over its time limit leaves its figures out, so that the page stays fast.
@@ -21,6 +21,28 @@ FILTERS = ("account", "agent", "version", "direction")
 # Generous, for a busy machine.
 _LIMIT_MS = 2_000
 _HOUR_MS = 3_600_000
+
+# The years 2 to 9998: in every time zone, there are days before and after. Older versions stored
+# impossible times, which pages skip.
+_FIRST_MS, _LAST_MS = -62_104_060_800_000, 253_370_764_799_999
+_IS_DATED = f"BETWEEN {_FIRST_MS} AND {_LAST_MS}"
+FIRST_AND_LAST = f"""
+SELECT min(at) AS first, max(at) AS last FROM (
+    SELECT (SELECT min(started_at_ms) FROM call_log WHERE started_at_ms {_IS_DATED}) AS at
+    UNION ALL SELECT max(started_at_ms) FROM call_log WHERE started_at_ms {_IS_DATED}
+)
+"""
+# By the index of starts. Few chats have none; 0 is no time.
+FIRST_AND_LAST_OF_CHATS = f"""
+SELECT min(at) AS first, max(at) AS last FROM (
+    SELECT min(start_timestamp) AS at FROM chats WHERE start_timestamp {_IS_DATED}
+    UNION ALL SELECT max(start_timestamp) FROM chats WHERE start_timestamp {_IS_DATED}
+    UNION ALL SELECT min(observed_at) FROM chats
+    WHERE start_timestamp IS NULL AND observed_at <> 0 AND observed_at {_IS_DATED}
+    UNION ALL SELECT max(observed_at) FROM chats
+    WHERE start_timestamp IS NULL AND observed_at <> 0 AND observed_at {_IS_DATED}
+)
+"""
 
 _CHOSEN = """
     AND (:agent = '' OR {t}.agent_id = :agent)
@@ -91,6 +113,30 @@ GROUP BY half, h.agent_id, reason, connected
 """)
 
 
+# In the form of the sums over calls: a chat counts as connected.
+_OF_CHATS = plain(f"""
+SELECT
+    call_time(c) >= :since AS half, 1 AS connected, count(*) AS calls,
+    -- A sum of integers may overflow, which is an error.
+    sum(coalesce(c.duration_ms, c.end_timestamp - c.start_timestamp) + 0.0) AS ms,
+    sum(c.combined_cost_cents) AS cents,
+    sum(square(c.combined_cost_cents)) AS cents_squares,
+    count(c.combined_cost_cents) AS with_cost,
+    count(CASE WHEN c.chat_successful <> 0 THEN 1 END) AS successful,
+    count(c.chat_successful) AS judged,
+    count(CASE WHEN lower(trim(c.user_sentiment)) = 'negative' THEN 1 END) AS negative,
+    count(c.user_sentiment) AS with_sentiment,
+    0 AS transferred, 0 AS answer_ms, 0 AS answer_squares, 0 AS answers
+FROM (SELECT *, version AS agent_version FROM chats) c
+WHERE (
+        c.start_timestamp IS NULL
+        OR (c.start_timestamp >= :before_since AND c.start_timestamp < :until)
+    )
+    AND call_time(c) >= :before_since AND call_time(c) < :until
+    AND NOT (call_time(c) >= :before_until AND call_time(c) < :since)
+    AND (:account = '' OR c.account = :account) {_CHOSEN.format(t="c")}
+GROUP BY half
+""")
 # Of an unfinished day before, the full hours.
 _TOOLS = f"""
 SELECT
@@ -182,6 +228,11 @@ async def fetch_groups(reader: Reader, period: Period, chosen: Mapping[str, str]
     if any(rows is None for rows in results):
         return None
     return [row for rows in results for row in rows or ()]
+
+
+async def fetch_chats(reader: Reader, period: Period, chosen: Mapping[str, str]) -> Rows | None:
+    """A row for each time that has chats; None after the time limit."""
+    return await fetch_in_time(reader, _OF_CHATS, period.params | _filters(chosen))
 
 
 async def fetch_tools(

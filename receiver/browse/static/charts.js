@@ -74,6 +74,24 @@ function barsWidth(width) {
   return width - Math.min(260, width * 0.42);
 }
 
+// The page of calls with the filters that a row has values for. Empty without one of them, except the
+// version, which a row may lack.
+function urlOf(row, links) {
+  const url = new URL(document.querySelector("[data-things]").dataset.things, location.href);
+  for (const [filter, column] of Object.entries(links)) {
+    if (row[column] !== null && row[column] !== "") url.searchParams.set(filter, row[column]);
+    else if (filter !== "version") return null;
+  }
+  return url.pathname + url.search;
+}
+
+// Marks with a tooltip lead to what they count.
+function addLinks(spec) {
+  for (const { encoding } of [spec, ...(spec.layer ?? [])]) {
+    if (encoding?.tooltip) encoding.href = { field: "url", type: "nominal" };
+  }
+}
+
 // Leave colours without rows out of the legend.
 function withoutAbsent(spec, rows) {
   const colour = spec.layer?.[0].encoding?.color ?? spec.encoding?.color;
@@ -137,9 +155,11 @@ function tableOf(spec, rows) {
   const write = ({ field, format: form, type }, row) =>
     type === "quantitative" && row[field] !== null ? format(form)(row[field]) : (row[field] ?? "");
   const align = ({ type }) => ({ class: type === "quantitative" ? "type-float" : "type-str" });
+  const cell = (column, row, n) =>
+    n === 0 && row.url ? element("a", String(write(column, row)), { href: row.url }) : String(write(column, row));
   const head = columns.map((column) => element("th", label(column.title), { scope: "col", ...align(column) }));
   const body = rows.map((row) =>
-    element("tr", columns.map((column) => element("td", String(write(column, row)), align(column)))),
+    element("tr", columns.map((column, n) => element("td", cell(column, row, n), align(column)))),
   );
   return element("table", [element("thead", element("tr", head)), element("tbody", body)]);
 }
@@ -180,9 +200,11 @@ async function draw(place) {
   const { source } = place.dataset;
   const name = place.getAttribute("aria-label");
   const { rows: found, truncated } = await (responses[source] ??= fetchRows(source));
-  const rows = found.map(withLabels);
+  const links = place.dataset.links && JSON.parse(place.dataset.links);
+  const rows = found.map((row) => (links ? { ...withLabels(row), url: urlOf(row, links) } : withLabels(row)));
   if (!rows.length) return showMessage(place, "No data in these days.", "empty");
   const spec = { width: "container", autosize: AUTOSIZE, data: { values: rows }, ...JSON.parse(place.dataset.spec) };
+  if (links) addLinks(spec);
   withoutAbsent(spec, rows);
   const totals = spec.usermeta?.whole ? addTotals(spec, rows, place.clientWidth) : "";
   fitValues(spec, rows, place.clientWidth);

@@ -1,0 +1,140 @@
+"""What the page of calls lists, calls or chats: their filters, and what a filter reads of a row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from schema.sql.macros import plain
+
+# Name in the address -> name for people.
+FIELDS = {
+    "kind": "Kind",
+    "q": "Search",
+    "period": "Time",
+    "since": "From",
+    "until": "To",
+    "account": "Account",
+    "agent": "Agent",
+    "version": "Version",
+    "outcome": "Outcome",
+    "connected": "Connected",
+    "success": "Success",
+    "sentiment": "Sentiment",
+    "direction": "Direction",
+    "number": "Number",
+    "agent_number": "Agent's number",
+    "tool": "Tool",
+    "min_duration": "At least",
+    "max_duration": "At most",
+    "min_cost": "At least",
+    "max_cost": "At most",
+    "tag": "Tag",
+    "verdict": "Verdict",
+    "reviewed": "Reviewed",
+}
+PERIODS = {
+    "today": "Today",
+    "yesterday": "Yesterday",
+    "7-days": "7 days",
+    "30-days": "30 days",
+    "90-days": "90 days",
+    "this-week": "This week",
+    "last-week": "Last week",
+    "this-month": "This month",
+    "last-month": "Last month",
+    "this-year": "This year",
+}
+CHOICES: dict[str, dict[str, str]] = {
+    "kind": {"chat": "Chats"},
+    "period": PERIODS,
+    "connected": {"yes": "Connected", "no": "Not connected"},
+    "success": {"yes": "Successful", "no": "Not successful", "unknown": "Not judged"},
+    "sentiment": {
+        "positive": "Positive",
+        "neutral": "Neutral",
+        "negative": "Negative",
+        "unknown": "Unknown",
+        "none": "No sentiment",
+    },
+    "direction": {"inbound": "Inbound", "outbound": "Outbound", "web": "Web call"},
+    "verdict": {"good": "Good", "bad": "Bad", "unsure": "Unsure"},
+    "reviewed": {"yes": "Reviewed", "no": "Not reviewed"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Calls or chats: the table, and expressions over a row `c` of it by their names in
+    conditions."""
+
+    kind: str
+    table: str
+    columns: Mapping[str, str]
+    # Filters that its rows have no column for.
+    lacks: frozenset[str] = frozenset()
+    # Choices whose names are others than those of calls.
+    names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The filters that apply."""
+        return tuple(name for name in FIELDS if name not in self.lacks)
+
+    @property
+    def choices(self) -> dict[str, Mapping[str, str]]:
+        """The choices of each filter, with their names for people."""
+        return {**CHOICES, **self.names}
+
+
+_OF_ANALYSIS = "(SELECT a.{} FROM analyses a WHERE a.call_id = c.call_id)"
+CALLS = Source(
+    "call",
+    "calls",
+    {
+        "key": "c.call_id",
+        # Time and number are the expressions of indexes.
+        "at": plain("call_time(c)"),
+        "customer": plain("customer(c)"),
+        "customer_of_n": plain("customer(n)"),
+        "agent_name": "c.agent_name",
+        "outcome": "c.disconnection_reason",
+        "is_in_category": """c.disconnection_reason IN (
+            SELECT r.reason FROM disconnection_reasons r WHERE r.category = :outcome
+        )""",
+        "uses_tool": "c.call_id IN (SELECT t.call_id FROM tool_calls t WHERE t.name = :tool)",
+        "agent_version": "c.agent_version",
+        "duration_ms": "c.duration_ms",
+        "sentiment": _OF_ANALYSIS.format("user_sentiment"),
+        "success": _OF_ANALYSIS.format("call_successful"),
+    },
+    lacks=frozenset({"agent_number"}),
+)
+CHATS = Source(
+    "chat",
+    "chats",
+    {
+        "key": "c.chat_id",
+        "at": plain("call_time(c)"),
+        "customer": "c.user_number",
+        "customer_of_n": "n.user_number",
+        "agent_name": plain("agent_of_chat(c)"),
+        # Only some chats have a reason.
+        "outcome": "coalesce(c.disconnection_reason, c.chat_status)",
+        "is_in_category": plain("chat_outcome(c) = :outcome"),
+        "uses_tool": """EXISTS (
+            SELECT 1 FROM chat_messages t
+            WHERE t.chat_id = c.chat_id AND t.role = 'tool_call_invocation' AND t.name = :tool
+        )""",
+        "agent_version": "c.version",
+        "duration_ms": "coalesce(c.duration_ms, c.end_timestamp - c.start_timestamp)",
+        "sentiment": "c.user_sentiment",
+        "success": "c.chat_successful",
+    },
+    lacks=frozenset({"connected"}),
+    names={"direction": CHOICES["direction"] | {"web": "No direction"}},
+)
+
+
+def row_columns(source: Source, *, has_rowid: bool) -> dict[str, str]:
+    """What the templates of conditions name: expressions, and the table with its row's key."""
+    key = source.columns["key"].removeprefix("c.")
+    return {**source.columns, "table": source.table, "row": "rowid" if has_rowid else key}
