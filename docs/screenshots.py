@@ -23,7 +23,8 @@ from receiver.clock import now_ms
 from receiver.jobs.alert_rules import Budget
 from receiver.jobs.digest import as_html, read_digest
 from receiver.sandbox.companies import Account
-from receiver.sandbox.days import past_calls, webhook_body
+from receiver.sandbox.days import past_calls
+from receiver.sandbox.wire import webhook_body
 from receiver.store import Store, migrate, receive
 from receiver.store.alerts import Alert, write_run
 from receiver.store.reading import connect_readonly
@@ -92,7 +93,7 @@ def a_day(n: int, account: Account) -> Iterator[tuple[int, bytes]]:
     """What is reported of a day, in the order of its calls; the same agents on each day."""
     start, rng = LAST_DAY_MS - (DAYS - 1 - n) * DAY_MS, Random(n)
     for call, _, reported in past_calls(rng, account, start, WEEK[n % 7] + n // 3):
-        for sent, _ in reported:
+        for sent in reported:
             # Of the days before the last, only how each call ended: a tidy past.
             if n == DAYS - 1 or sent.name == "call_analyzed":
                 body = webhook_body(sent, call.plan.agent.event_timestamps)

@@ -10,7 +10,6 @@ from typing import Any
 from receiver.sandbox.companies import (
     Account,
     Agent,
-    Pause,
     Slots,
     Step,
     decided,
@@ -406,7 +405,7 @@ def _steps(rng: Random, plan: Plan) -> list[Step]:
     if plan.reason == "error_llm_websocket_open":
         return []
     if plan.reason == "error_no_audio_received":
-        return [steps[0], Pause(16, 24)]
+        return [steps[0], {"pause": (16, 24)}]
     if plan.reason == CUT_SHORT:
         return steps[: rng.randrange(4, max(5, len(dialogue.opening)))]
     return steps

@@ -8,11 +8,10 @@ from typing import Any
 from receiver.errors import Refusal
 from receiver.sandbox.chats import Messages, analysis_of, content_of, ended, replies
 from receiver.sandbox.companies import AgentVersion, decided, slots_of
-from receiver.sandbox.days import Event
 from receiver.sandbox.operations import Operations
 from receiver.sandbox.orders import own_fields, parse
 from receiver.sandbox.plans import BY_NUMBER
-from receiver.sandbox.wire import hex_digits
+from receiver.sandbox.wire import Event, hex_digits
 from receiver.sandbox.workspace import StoredCall
 
 _ANALYSIS_MS = 2_000

@@ -11,19 +11,18 @@ from receiver.sandbox.companies import (
     Agent,
     Dialogue,
     Ending,
-    Node,
-    Say,
     Slots,
     Step,
-    Tool,
     agent_named,
     decided,
     dialogues,
     fill,
     read_data,
     slots_of,
+    spoken,
+    tool_arguments,
 )
-from receiver.sandbox.wire import compact, hex_digits, number
+from receiver.sandbox.wire import Event, compact, hex_digits, number
 
 _FIXED = read_data("data/events.yaml")
 _HOUR_MS = 3_600_000
@@ -44,22 +43,22 @@ class Messages:
 
     def add(self, step: Step) -> None:
         """Add the messages of a step."""
-        if isinstance(step, Say):
-            typing_ms = (1_200, 3_000) if step.role == "agent" else (6_000, 45_000)
-            text = self.rng.choice(step.texts).format_map(self.slots)
-            self.write(self.rng.randrange(*typing_ms), role=step.role, content=text)
-        elif isinstance(step, Node):
-            self.write(
-                20, role="state_transition", former_state_name=self.node, new_state_name=step.name
-            )
-            self.node = step.name
-        elif isinstance(step, Tool):
+        kind, value = next(iter(step.items()))
+        if kind in _SPEAKERS:
+            typing_ms = (1_200, 3_000) if kind == "agent" else (6_000, 45_000)
+            text = spoken(value, self.rng, self.slots)
+            self.write(self.rng.randrange(*typing_ms), role=kind, content=text)
+        elif kind == "node":
+            names = {"former_state_name": self.node, "new_state_name": value}
+            self.write(20, role="state_transition", **names)
+            self.node = value
+        elif kind == "tool":
             call_id = f"tool_call_{hex_digits(self.rng, 16)}"
-            arguments = compact(fill(step.arguments, self.slots))
-            tool = {"name": step.name, "arguments": arguments, "type": step.type}
+            tool = {"name": value, "arguments": tool_arguments(step, self.slots)}
+            tool["type"] = step.get("type", "custom")
             self.write(300, role="tool_call_invocation", tool_call_id=call_id, **tool)
-            content = compact(fill(step.result, self.slots))
-            result = {"successful": step.successful, "content": content}
+            content = compact(fill(step.get("result"), self.slots))
+            result = {"successful": step.get("successful", True), "content": content}
             after_ms = self.rng.randrange(300, 1_500)
             self.write(after_ms, role="tool_call_result", tool_call_id=call_id, **result)
 
@@ -149,24 +148,32 @@ def _chat(
     return chat | {"chat_analysis": analysis_of(ending, slots)}
 
 
-def stages(rng: Random, chat: dict[str, Any]) -> tuple[tuple[int, str, dict[str, Any]], ...]:
-    """Return the events of an analysed chat: time, name and the chat object until then."""
+def chat_events(rng: Random, chat: dict[str, Any]) -> list[Event]:
+    """Return the events of an analysed chat."""
+    chat_id, began_ms = chat["chat_id"], chat["start_timestamp"]
     known = {key: chat[key] for key in _FIXED["chat_from_the_start"] if key in chat}
     before = {key: value for key, value in chat.items() if key != "chat_analysis"}
     ended_ms = chat["end_timestamp"] + rng.randrange(200, 900)
-    return (
-        (chat["start_timestamp"] + 80, "chat_started", known | {"chat_status": "ongoing"}),
-        (ended_ms, "chat_ended", before),
-        (ended_ms + rng.randrange(2_000, 9_000), "chat_analyzed", chat),
-    )
+    analyzed_ms = ended_ms + rng.randrange(2_000, 9_000)
+    started = {"chat": known | {"chat_status": "ongoing"}}
+    events = [
+        Event(began_ms + 80, "chat_started", chat_id, started),
+        Event(ended_ms, "chat_ended", chat_id, {"chat": before}),
+        Event(analyzed_ms, "chat_analyzed", chat_id, {"chat": chat}),
+    ]
+    if chat.get("direction") == "inbound":
+        asked = {"agent_id": chat["agent_id"], "agent_version": chat["version"]}
+        asked |= {"from_number": chat["user_number"], "to_number": chat["agent_number"]}
+        events.insert(0, Event(began_ms - 400, "chat_inbound", "", {"chat_inbound": asked}))
+    return events
 
 
 def replies(steps: Sequence[Step]) -> list[list[Step]]:
     """Return what the agent does after each message of the person, in turn."""
     turns: list[list[Step]] = [[]]
     for step in steps:
-        if isinstance(step, Say) and step.role == "user":
+        if "user" in step:
             turns.append([])
         else:
             turns[-1].append(step)
-    return [turn for turn in turns if any(isinstance(step, Say) for step in turn)]
+    return [turn for turn in turns if any("agent" in step for step in turn)]

@@ -18,67 +18,12 @@ from typing import Any
 
 import yaml
 
-from receiver.sandbox.wire import hex_digits
+from receiver.sandbox.wire import compact, hex_digits
 
 # Values of a dialogue's placeholders: names, times, amounts.
 Slots = Mapping[str, Any]
-_SPEAKERS = ("agent", "user", "transfer_target")
-_MARKS = ("dtmf", "sms", "injected")
-
-
-@dataclass(frozen=True)
-class Say:
-    """One turn of `agent`, `user` or `transfer_target` with one of the texts."""
-
-    role: str
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Tool:
-    """A tool call; `during` are the steps before its result. `result` None: there is none."""
-
-    name: str
-    type: str
-    arguments: Mapping[str, Any] | None
-    result: Mapping[str, Any] | str | None
-    successful: bool | None
-    seconds: tuple[float, float]
-    during: tuple[Step, ...]
-
-
-@dataclass(frozen=True)
-class Node:
-    """A transition to another node of a conversation flow."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Mark:
-    """An entry without speech: `dtmf`, `sms` or `injected`."""
-
-    role: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Silence of `low` to `high` seconds."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Branch:
-    """Alternatives, chosen by weight."""
-
-    options: tuple[tuple[Step, ...], ...]
-    weights: tuple[float, ...]
-
-
-Step = Say | Tool | Node | Mark | Pause | Branch
+# A step of a dialogue as in the files; its first key is its kind.
+Step = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,7 +31,7 @@ class Ending:
     """A continuation of a call after its opening, and Retell's analysis."""
 
     name: str
-    steps: tuple[Step, ...]
+    steps: Sequence[Step]
     summary: str
     analysis: Mapping[str, Any] = field(default_factory=dict)
     reason: str = "user_hangup"
@@ -101,9 +46,9 @@ class Dialogue:
     name: str
     language: str
     goal: str
-    choices: tuple[tuple[Slots, ...], ...]
-    opening: tuple[Step, ...]
-    endings: tuple[Ending, ...]
+    opening: Sequence[Step]
+    endings: Sequence[Ending]
+    choices: Sequence[Sequence[Slots]] = ()
     direction: str = "inbound"
 
     def ending(self, name: str) -> Ending:
@@ -111,6 +56,7 @@ class Dialogue:
         return next(ending for ending in self.endings if ending.name == name)
 
 
+@cache
 def read_data(path: str) -> Any:
     """Return the content of a YAML file of this package."""
     text = (importlib.resources.files(__package__) / path).read_text("utf-8")
@@ -130,78 +76,57 @@ def dialogues() -> Mapping[str, Dialogue]:
     }
 
 
-@cache
-def _asides() -> Mapping[str, tuple[Step, ...]]:
-    told = read_data("data/dialogues/asides.yaml")
-    return {language: _steps(steps) for language, steps in told.items()}
-
-
 def _dialogue(name: str, told: Mapping[str, Any]) -> Dialogue:
-    return Dialogue(
-        name=name,
-        language=told["language"],
-        goal=told["goal"],
-        direction=told.get("direction", "inbound"),
-        choices=tuple(map(tuple, told.get("choices", ()))),
-        opening=_steps(told["opening"]),
-        endings=tuple(
-            Ending(**ending | {"steps": _steps(ending["steps"])}) for ending in told["endings"]
-        ),
-    )
+    endings = [Ending(**{**each, "steps": _flat(each["steps"])}) for each in told["endings"]]
+    return Dialogue(name, **{**told, "opening": _flat(told["opening"]), "endings": endings})
 
 
-def _steps(told: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
-    return tuple(step for one in told for step in _step(one))
+# The tool that extracts variables has no arguments and no `successful`.
+_EXTRACT: Step = {
+    "tool": "extract_dynamic_variables",
+    "type": "extract_dynamic_variable",
+    "successful": None,
+    "seconds": (0.4, 1.1),
+}
 
 
-def _step(told: Mapping[str, Any]) -> tuple[Step, ...]:
-    """Return the steps of one entry of a file; its first key is its kind."""
-    kind, value = next(iter(told.items()))
-    match kind:
-        case "tool":
-            return (_tool(told),)
-        case "extract":
-            # The tool that extracts variables has no arguments and no `successful`.
-            name, type_ = "extract_dynamic_variables", "extract_dynamic_variable"
-            return (Tool(name, type_, None, value, None, (0.4, 1.1), ()),)
-        case "node":
-            return (Node(value),)
-        case "pause":
-            return (Pause(*value),)
-        case "maybe":
-            return (Branch((_steps(told["steps"]), ()), (value, 1 - value)),)
-        case "either":
-            return (Branch(tuple(map(_steps, value)), (1.0,) * len(value)),)
-        case "repeat":
-            return _steps(told["steps"]) * int(value)
-        case "asides":
-            return _asides()[value]
-    if kind in _SPEAKERS:
-        return (Say(kind, (value,) if isinstance(value, str) else tuple(value)),)
-    if kind in _MARKS:
-        return (Mark(kind, value),)
-    raise ValueError(f"a dialogue has no step named {kind!r}")
-
-
-def _tool(told: Mapping[str, Any]) -> Tool:
-    return Tool(
-        name=told["tool"],
-        type=told.get("type", "custom"),
-        arguments=told.get("arguments"),
-        result=told.get("result"),
-        successful=told.get("successful", True),
-        seconds=tuple(told.get("seconds", (0.4, 2.2))),
-        during=_steps(told.get("during", ())),
-    )
+def _flat(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps, with those of asides and repetitions in their places."""
+    found: list[Step] = []
+    for step in steps:
+        if "asides" in step:
+            found += _flat(read_data("data/dialogues/asides.yaml")[step["asides"]])
+        elif "repeat" in step:
+            found += _flat(step["steps"]) * step["repeat"]
+        elif "extract" in step:
+            found.append({**_EXTRACT, "result": step["extract"]})
+        else:
+            found.append(step)
+    return found
 
 
 def decided(steps: Sequence[Step], rng: Random) -> Iterator[Step]:
     """Yield the steps, with one alternative of each branch."""
-    for step in steps:
-        if isinstance(step, Branch):
-            yield from decided(rng.choices(step.options, step.weights)[0], rng)
+    for step in _flat(steps):
+        if "maybe" in step:
+            options, weights = (step["steps"], ()), (step["maybe"], 1 - step["maybe"])
+            yield from decided(rng.choices(options, weights)[0], rng)
+        elif "either" in step:
+            yield from decided(rng.choices(step["either"])[0], rng)
         else:
             yield step
+
+
+def tool_arguments(tool: Step, slots: Slots) -> str:
+    """Return the arguments of a tool call as JSON; "" if the tool has none."""
+    given = tool.get("arguments")
+    return "" if given is None else compact(fill(given, slots))
+
+
+def spoken(texts: str | Sequence[str], rng: Random, slots: Slots) -> str:
+    """Return one of the texts of a turn with its slots filled."""
+    options = [texts] if isinstance(texts, str) else texts
+    return rng.choice(options).format_map(slots)
 
 
 def fill(template: Any, slots: Slots) -> Any:

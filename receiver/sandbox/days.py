@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -16,25 +16,15 @@ from receiver.sandbox.calls import (
     second_opinion,
     transcript_fields,
 )
-from receiver.sandbox.chats import past_chats, stages
+from receiver.sandbox.chats import chat_events, past_chats
 from receiver.sandbox.companies import Account, read_data
 from receiver.sandbox.plans import NEVER_STARTED, plans
 from receiver.sandbox.recordings import signed
 from receiver.sandbox.timeline import UTTERANCES, starts_at
-from receiver.sandbox.wire import compact, hex_digits
+from receiver.sandbox.wire import Event, hex_digits
 
 _FIXED = read_data("data/events.yaml")
 FROM_THE_START: Sequence[str] = _FIXED["call_from_the_start"]
-
-
-@dataclass(frozen=True)
-class Event:
-    """One event as Retell sends it: time, name and the rest of the envelope."""
-
-    at_ms: int
-    name: str
-    entity_id: str
-    content: dict[str, Any]
 
 
 def call_events(rng: Random, call: Call) -> list[Event]:
@@ -133,6 +123,15 @@ def _delayed(rng: Random, events: list[Event], late: str, after: str) -> list[Ev
     return [replace(sent, at_ms=other_ms + by_ms) if sent.name == late else sent for sent in events]
 
 
+def _duplicated(rng: Random, _: Call, events: list[Event]) -> list[Event]:
+    """Send the same bytes again after a timeout."""
+    later_ms = _TIMEOUT_MS + rng.randrange(200, 900)
+    return [
+        replace(sent, again_ms=sent.at_ms + later_ms) if sent.name == "call_ended" else sent
+        for sent in events
+    ]
+
+
 def _reanalysed(rng: Random, call: Call, events: list[Event]) -> list[Event]:
     later_ms = events[-1].at_ms + rng.randrange(900_000, 2_400_000)
     state = analysed(rng, call)
@@ -175,9 +174,9 @@ def _inbound(rng: Random, call: Call, events: list[Event]) -> list[Event]:
     return [Event(at_ms, "call_inbound", "", {"call_inbound": asked}), *events]
 
 
-# Duplicates are made by `resent_ms`.
-_TWISTS: dict[str, Callable[[Random, Call, list[Event]], list[Event]]] = {
+_TWISTS: Mapping[str, Callable[[Random, Call, list[Event]], list[Event]]] = {
     "analyzed_first": lambda rng, _, events: _delayed(rng, events, "call_ended", "call_analyzed"),
+    "duplicate": _duplicated,
     "inbound": _inbound,
     "late_started": lambda rng, _, events: _delayed(rng, events, "call_started", "call_ended"),
     "ongoing": lambda _, __, events: [e for e in events if e.name == "call_started"],
@@ -189,19 +188,10 @@ _TWISTS: dict[str, Callable[[Random, Call, list[Event]], list[Event]]] = {
 }
 
 
-def resent_ms(rng: Random, call: Call, sent: Event) -> int | None:
-    """Return when the same bytes are sent again after a timeout; None if they are not."""
-    if call.plan.kind.twist != "duplicate" or sent.name != "call_ended":
-        return None
-    return sent.at_ms + _TIMEOUT_MS + rng.randrange(200, 900)
-
-
 _MINUTE_MS = 60_000
+DAY_MS = 86_400_000
 _CALLS_PER_CHAT = 25
-
-
-# An event, and when it is sent again, if it is.
-Reported = tuple[Event, int | None]
+_ANALYSED = ("call_analyzed", "transfer_ended", "call_reviewed")
 
 
 @dataclass(frozen=True)
@@ -210,42 +200,24 @@ class Story:
 
     entity: dict[str, Any] | None
     created_ms: int
-    events: list[Reported]
+    events: list[Event]
 
 
 def past_calls(
     rng: Random, account: Account, day_start_ms: int, calls: int, *, typical: bool = False
-) -> Iterator[tuple[Call, list[Event], list[Reported]]]:
+) -> Iterator[tuple[Call, list[Event], list[Event]]]:
     """Yield the calls of a day in the order of their starts, each with its events as they happened
     and as they are reported, which may be late or never."""
     for plan in plans(rng, day_start_ms, calls, typical=typical):
         call = make_call(rng, account, plan)
         events = call_events(rng, call)
-        odd = twisted(rng, call, list(events))
-        yield call, events, [(sent, resent_ms(rng, call, sent)) for sent in odd]
+        yield call, events, twisted(rng, call, events)
 
 
 def chat_stories(rng: Random, account: Account, day_start_ms: int, calls: int) -> Iterator[Story]:
     """Yield the chats of a day with so many calls."""
     for chat in past_chats(rng, account, day_start_ms, max(3, calls // _CALLS_PER_CHAT)):
-        chat_id, began_ms = chat["chat_id"], chat["start_timestamp"]
-        events = [
-            Event(at_ms, name, chat_id, {"chat": state}) for at_ms, name, state in stages(rng, chat)
-        ]
-        if chat.get("direction") == "inbound":
-            asked = {"agent_id": chat["agent_id"], "agent_version": chat["version"]}
-            asked |= {"from_number": chat["user_number"], "to_number": chat["agent_number"]}
-            events.insert(0, Event(began_ms - 400, "chat_inbound", "", {"chat_inbound": asked}))
-        yield Story(chat, began_ms, [(event, None) for event in events])
-
-
-def webhook_body(sent: Event, stamped: bool) -> bytes:
-    """Return the body that reports an event, as Retell writes it."""
-    # A custom function's request is not a webhook and has no envelope.
-    envelope: dict[str, Any] = {"event": sent.name, **sent.content} if sent.name else sent.content
-    if sent.name and stamped:
-        envelope = envelope | {"event_timestamp": sent.at_ms}
-    return compact(envelope).encode()
+        yield Story(chat, chat["start_timestamp"], chat_events(rng, chat))
 
 
 def alert_story(rng: Random, day_start_ms: int) -> Story:
@@ -258,11 +230,7 @@ def alert_story(rng: Random, day_start_ms: int) -> Story:
         **alerts[day_start_ms // DAY_MS % len(alerts)],
         "triggered_timestamp": at_ms - 2_000,
     }
-    return Story(None, at_ms, [(Event(at_ms, "alert_triggered", "", {"alert": alert}), None)])
-
-
-DAY_MS = 86_400_000
-_ANALYSED = ("call_analyzed", "transfer_ended", "call_reviewed")
+    return Story(None, at_ms, [Event(at_ms, "alert_triggered", "", {"alert": alert})])
 
 
 def stories(
@@ -280,10 +248,9 @@ def stories(
         rng = Random(f"{seed} {start_ms}")
         past = past_calls(rng, account, start_ms, share, typical=days > 7)
         for call, events, odd_events in past:
-            plain: list[Reported] = [(_with_cost(event), None) for event in events]
-            reported = [(_with_cost(event), again_ms) for event, again_ms in odd_events]
-            reported = reported if odd else plain
-            analysed = [event for event, _ in (*plain, *reported) if event.name in _ANALYSED]
+            plain = [_with_cost(event) for event in events]
+            reported = [_with_cost(event) for event in odd_events] if odd else plain
+            analysed = [event for event in (*plain, *reported) if event.name in _ANALYSED]
             last = max(analysed, key=lambda event: event.at_ms)
             yield Story(last.content["call"], call.plan.start_ms, reported)
         if odd or chats:

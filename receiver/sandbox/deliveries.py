@@ -16,8 +16,8 @@ import httpx
 
 from receiver.errors import CallhouseError, Refusal
 from receiver.sandbox.companies import AgentVersion
-from receiver.sandbox.days import Event, webhook_body
 from receiver.sandbox.orders import parse
+from receiver.sandbox.wire import Event, webhook_body
 from receiver.sandbox.workspace import StoredCall, Workspace, changed
 from receiver.webhook.signature import sign
 
@@ -147,14 +147,18 @@ class Mischief:
             return []
         # Seeded by the call, so that its faults do not depend on other calls.
         rng = Random(f"{seed} {events[-1].entity_id} {len(events)}")
-        planned = self._reordered(rng, [Sending(event, event.at_ms) for event in events])
+        planned = self._reordered(
+            rng,
+            [Sending(e, e.at_ms, () if e.again_ms is None else (e.again_ms,)) for e in events],
+        )
         last_ms = max(sending.send_ms for sending in planned)
         late = []
         for place, sending in enumerate(planned):
             if rng.random() < self.delay:
                 sending = replace(sending, send_ms=sending.send_ms + rng.randrange(20_000, 120_000))
             if rng.random() < self.duplicate:
-                sending = replace(sending, copies_ms=(sending.send_ms + _DUPLICATE_MS,))
+                again_ms = sending.send_ms + _DUPLICATE_MS
+                sending = replace(sending, copies_ms=(*sending.copies_ms, again_ms))
             if rng.random() < self.future:
                 sending = replace(sending, skew_ms=_FUTURE_MS)
             if rng.random() < self.resign_late:
@@ -187,9 +191,8 @@ class Outgoing:
     sending: Sending
     url: str
     body: bytes
-    timeout_ms: int
-    signed_ms: int | None
-    at_once: bool
+    timeout_ms: int = TIMEOUT_MS
+    signed_ms: int | None = None
 
     @property
     def call_id(self) -> str:
@@ -240,13 +243,13 @@ class Deliverer:
             self.say(self._logged(outgoing))
             return
         signature = self._sign(outgoing)
-        self._post(outgoing, self._logged(outgoing), signature)
-        copy = partial(self._send_copy, outgoing, signature)
-        copies = [(at_ms, copy) for at_ms in outgoing.sending.copies_ms]
-        self.schedule.add(outgoing.call_id, copies, at_once=outgoing.at_once)
 
-    def _send_copy(self, outgoing: Outgoing, signature: str) -> None:
-        self._post(outgoing, self._logged(outgoing), signature)
+        def post() -> None:
+            self._post(outgoing, self._logged(outgoing), signature)
+
+        post()
+        copies = [(at_ms, post) for at_ms in outgoing.sending.copies_ms]
+        self.schedule.add(outgoing.call_id, copies)
 
     def _logged(self, outgoing: Outgoing) -> Delivery:
         digest = hashlib.sha256(outgoing.body).hexdigest()
@@ -298,7 +301,7 @@ class Deliverer:
         def retry() -> None:
             self._post(outgoing, delivery, self._sign(outgoing))
 
-        self.schedule.add(outgoing.call_id, [(due_ms, retry)], at_once=outgoing.at_once)
+        self.schedule.add(outgoing.call_id, [(due_ms, retry)])
 
     def _sign(self, outgoing: Outgoing) -> str:
         at_ms = outgoing.signed_ms
@@ -342,19 +345,12 @@ class Reporter:
         sendings = self.mischief.sendings(self.seed, events)
         self.posts.add(call_id, [(s.send_ms, partial(self._report, s, course)) for s in sendings])
 
-    def report_past(self, events: Sequence[tuple[Event, int | None]], *, backdated: bool) -> int:
-        """Send past events now, in their order; return the number of webhooks.
-
-        Each event comes with when it was sent again, if it was. With `backdated` the signatures
-        have the events' times, for a receiver that tolerates that.
-        """
-        again = {id(event): (again_ms,) for event, again_ms in events if again_ms is not None}
-        sendings = [
-            replace(sending, copies_ms=sending.copies_ms + again.get(id(sending.event), ()))
-            for sending in self.mischief.sendings(self.seed, [event for event, _ in events])
-        ]
+    def report_past(self, events: Sequence[Event], *, backdated: bool) -> int:
+        """Send past events now, in their order; return the number of webhooks. With `backdated` the
+        signatures have the events' times, for a receiver that tolerates that."""
+        sendings = self.mischief.sendings(self.seed, events)
         actions = [(s.send_ms, partial(self._report_past, s, backdated)) for s in sendings]
-        self.posts.add(sendings[0].event.entity_id, actions, at_once=True)
+        self.posts.add(events[0].entity_id, actions, at_once=True)
         return sum(1 if s.dropped else 1 + len(s.copies_ms) for s in sendings)
 
     def ask(self, name: str, order: Any) -> tuple[AgentVersion, dict[str, Any]]:
@@ -368,15 +364,9 @@ class Reporter:
             asked |= {"agent_id": bound.settings["agent_id"], "agent_version": bound.version.number}
         if self.webhook_url is not None:
             event = Event(self.deliverer.now_ms(), name, "", {name: asked})
-            outgoing = Outgoing(
-                Sending(event, event.at_ms),
-                self.webhook_url,
-                webhook_body(event, stamped=True),
-                TIMEOUT_MS,
-                signed_ms=None,
-                at_once=True,
-            )
-            answer = self.deliverer.ask(outgoing)
+            body = webhook_body(event, stamped=True)
+            sending = Sending(event, event.at_ms)
+            answer = self.deliverer.ask(Outgoing(sending, self.webhook_url, body))
         try:
             used = parse("inbound answer", answer[name] if isinstance(answer, dict) else {})
             agent_id = used.override_agent_id or asked.get("agent_id", "")
@@ -394,53 +384,32 @@ class Reporter:
         self.workspace.advance(event.entity_id, course, event.content[_noun(event)])
 
     def _report(self, sending: Sending, course: int) -> None:
-        stored = self.workspace.find(sending.event.entity_id)
+        stored, name = self.workspace.find(sending.event.entity_id), sending.event.name
         if stored is None or stored.course != course:
             return
-        agent = self._agent(stored)
         # Agents of chats report their three events, unless they are told otherwise.
-        if sending.event.name.startswith("chat_") or sending.event.name in agent.webhook_events:
-            self._send(_with_changes(sending, stored), stored, agent)
+        if name.startswith("chat_") or name in self.workspace.agent_of(stored.call).webhook_events:
+            self._send(_with_changes(sending, stored), stored)
 
     def _report_past(self, sending: Sending, backdated: bool) -> None:
-        stored = self.workspace.find(sending.event.entity_id)
-        agent = self._agent(stored) if stored else None
-        self._send(sending, stored, agent, past=True, backdated=backdated)
+        signed_ms = sending.send_ms if backdated else None
+        self._send(sending, self.workspace.find(sending.event.entity_id), signed_ms)
 
     def _send(
-        self,
-        sending: Sending,
-        stored: StoredCall | None,
-        agent: AgentVersion | None,
-        *,
-        past: bool = False,
-        backdated: bool = False,
+        self, sending: Sending, stored: StoredCall | None, signed_ms: int | None = None
     ) -> None:
-        event, url = sending.event, self._url(stored, agent)
+        """Send an event to the agent's URL, else to the account's, with the call's dynamic
+        variables filled in."""
+        agent = self.workspace.agent_of(stored.call) if stored else None
+        settings = agent.settings if agent else {}
+        url = settings.get("webhook_url") or self.webhook_url
         if url is None:
             return
-        stamped = agent.agent.event_timestamps if agent else True
-        outgoing = Outgoing(
-            sending=sending,
-            url=url,
-            body=webhook_body(event, stamped),
-            timeout_ms=(agent and agent.settings.get("webhook_timeout_ms")) or TIMEOUT_MS,
-            signed_ms=sending.send_ms if backdated else None,
-            at_once=past,
-        )
-        self.deliverer.send(outgoing)
-
-    def _agent(self, stored: StoredCall) -> AgentVersion:
-        call = stored.call
-        return self.workspace.agent(
-            call["agent_id"], call.get("agent_version", call.get("version"))
-        )
-
-    def _url(self, stored: StoredCall | None, agent: AgentVersion | None) -> str | None:
-        """The agent's URL, else the account's, with the call's dynamic variables filled in."""
-        url = (agent and agent.settings.get("webhook_url")) or self.webhook_url
         variables = stored.call.get("retell_llm_dynamic_variables", {}) if stored else {}
-        return url and _PLACEHOLDER.sub(lambda name: variables.get(name[1], name[0]), url)
+        url = _PLACEHOLDER.sub(lambda name: variables.get(name[1], name[0]), url)
+        body = webhook_body(sending.event, agent.agent.event_timestamps if agent else True)
+        timeout_ms = settings.get("webhook_timeout_ms") or TIMEOUT_MS
+        self.deliverer.send(Outgoing(sending, url, body, timeout_ms, signed_ms))
 
 
 def _with_changes(sending: Sending, stored: StoredCall) -> Sending:

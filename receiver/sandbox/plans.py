@@ -12,7 +12,6 @@ from receiver.sandbox.companies import (
     AgentVersion,
     Dialogue,
     Ending,
-    Tool,
     Version,
     agent_named,
     dialogues,
@@ -253,7 +252,7 @@ def _transfers(ending: Ending) -> bool:
 
 
 def _runs_tools(dialogue: Dialogue, ending: Ending) -> bool:
-    return any(isinstance(step, Tool) for step in (*dialogue.opening, *ending.steps))
+    return any("tool" in step for step in (*dialogue.opening, *ending.steps))
 
 
 def _outcome(rng: Random) -> str:

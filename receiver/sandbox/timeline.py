@@ -6,18 +6,7 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
-from receiver.sandbox.companies import (
-    Agent,
-    Mark,
-    Node,
-    Pause,
-    Say,
-    Slots,
-    Step,
-    Tool,
-    Version,
-    fill,
-)
+from receiver.sandbox.companies import Agent, Slots, Step, Version, fill, spoken, tool_arguments
 from receiver.sandbox.wire import compact, hex_digits, number, seconds
 
 _SPACED = re.compile(r"\S+\s*")
@@ -78,6 +67,8 @@ def _spoken_seconds(word: str) -> float:
 
 UTTERANCES = ("agent", "user", "transfer_target")
 _INTERRUPTION, _SPLIT_TURN = 0.1, 0.15
+_TOOL_SECONDS = (0.4, 2.2)
+_EXTRACTION = "extract_dynamic_variable"
 _LOWER_START = re.compile(r"(?:^|(?<=[.!?] ))[a-zà-ÿ]")
 
 
@@ -102,36 +93,40 @@ class Timeline:
         """Play one step, unless the call has reached its maximum duration."""
         if self.now >= self.agent.max_seconds:
             return
-        if isinstance(step, Say):
-            self._say(step)
-        elif isinstance(step, Tool):
-            self._call_tool(step)
-        elif isinstance(step, Node):
-            self._enter(step)
-        elif isinstance(step, Mark):
-            self._mark(step)
-        elif isinstance(step, Pause):
-            self.now += self.rng.uniform(step.low, step.high)
+        kind, value = next(iter(step.items()))
+        match kind:
+            case "agent" | "user" | "transfer_target":
+                self._say(kind, spoken(value, self.rng, self.slots))
+            case "tool":
+                self._call_tool(step)
+            case "node":
+                self._enter(value)
+            case "dtmf" | "sms" | "injected":
+                self._mark(kind, value)
+            case "pause":
+                self.now += self.rng.uniform(*value)
+            case _:
+                raise ValueError(f"a dialogue has no step named {kind!r}")
 
     def hang_up(self, reason: str) -> None:
         """End the call, at the earliest after twenty seconds, unless it could not begin."""
         if reason == "agent_hangup":
             arguments: dict[str, Any] | None = None if self.agent.flow else {}
-            self._invoke(Tool("end_call", "end_call", arguments, None, None, (0, 0), ()))
+            self._invoke({"tool": "end_call", "type": "end_call", "arguments": arguments})
         least = 4 if reason == "error_llm_websocket_open" else 20
         self.now = max(self.now + self.rng.uniform(0.3, 2.0), least + self.rng.random())
         self.now = min(self.now, self.agent.max_seconds)
         _cut(self.entries, self.now)
 
-    def _say(self, say: Say) -> None:
-        text = _sentence_case(self.rng.choice(say.texts).format_map(self.slots))
+    def _say(self, role: str, text: str) -> None:
+        text = _sentence_case(text)
         parts = [text]
         sentences = split_sentences(text)
         # Speech recognition sometimes splits a turn at a pause.
-        if say.role == "user" and len(sentences) > 1 and self.rng.random() < _SPLIT_TURN:
+        if role == "user" and len(sentences) > 1 and self.rng.random() < _SPLIT_TURN:
             parts = [sentences[0], text[len(sentences[0]) :].lstrip()]
         for part in parts:
-            self._utter(say.role, part)
+            self._utter(role, part)
 
     def _utter(self, role: str, text: str) -> None:
         start = self._start(role)
@@ -157,61 +152,60 @@ class Timeline:
             return self.now - self.rng.uniform(0.2, 0.8)
         return self.now + self.rng.uniform(0.35, 1.3)
 
-    def _call_tool(self, tool: Tool) -> None:
+    def _call_tool(self, tool: Step) -> None:
         self.now += self.rng.uniform(0.2, 0.7)
         began, call_id = self.now, self._invoke(tool)
         self._last = "tool"
-        for step in tool.during:
+        for step in tool.get("during", ()):
             self.play(step)
-        if tool.result is None:
+        result = fill(tool.get("result"), self.slots)
+        if result is None:
             return
-        self.now = max(self.now + 0.2, began + self.rng.uniform(*tool.seconds))
-        result = fill(tool.result, self.slots)
+        seconds_taken = self.rng.uniform(*tool.get("seconds", _TOOL_SECONDS))
+        self.now = max(self.now + 0.2, began + seconds_taken)
         entry: dict[str, Any] = {"role": "tool_call_result", "tool_call_id": call_id}
-        if tool.successful is not None:
-            entry["successful"] = tool.successful
+        if (successful := tool.get("successful", True)) is not None:
+            entry["successful"] = successful
         entry["content"] = result if isinstance(result, str) else compact(result)
         self.entries.append(entry | {"time_sec": seconds(self.now)})
-        if tool.type == "extract_dynamic_variable":
+        if tool.get("type") == _EXTRACTION:
             self.collected.update({name: str(value) for name, value in result.items()})
 
-    def _invoke(self, tool: Tool) -> str:
-        reads_variables = tool.type == "extract_dynamic_variable"
-        prefix = tool.name if reads_variables else "tool_call"
+    def _invoke(self, tool: Step) -> str:
+        tool_type = tool.get("type", "custom")
+        prefix = tool["tool"] if tool_type == _EXTRACTION else "tool_call"
         call_id = f"{prefix}_{hex_digits(self.rng, 6 if self.agent.flow else 16)}"
-        given = tool.arguments
-        arguments = "" if given is None else compact(fill(given, self.slots))
         entry = {
             "role": "tool_call_invocation",
             "tool_call_id": call_id,
-            "name": tool.name,
-            "arguments": arguments,
+            "name": tool["tool"],
+            "arguments": tool_arguments(tool, self.slots),
             "time_sec": seconds(self.now),
         }
         # Retell does not know the type of a custom LLM's tools.
-        self.entries.append(entry if self.agent.custom_llm else entry | {"type": tool.type})
+        self.entries.append(entry if self.agent.custom_llm else entry | {"type": tool_type})
         return call_id
 
-    def _enter(self, node: Node) -> None:
+    def _enter(self, node: str) -> None:
         self.entries.append(
             {
                 "role": "node_transition",
                 "former_node_id": _node_id(self._node),
                 "former_node_name": self._node,
-                "new_node_id": _node_id(node.name),
-                "new_node_name": node.name,
+                "new_node_id": _node_id(node),
+                "new_node_name": node,
                 "transition_type": "normal",
                 "time_sec": seconds(self.now + 0.001),
             }
         )
-        self.collected |= {"previous_node": self._node, "current_node": node.name}
-        self._node = node.name
+        self.collected |= {"previous_node": self._node, "current_node": node}
+        self._node = node
 
-    def _mark(self, mark: Mark) -> None:
+    def _mark(self, role: str, text: str) -> None:
         self.now += self.rng.uniform(0.4, 1.6)
-        key = "digit" if mark.role == "dtmf" else "content"
-        text = fill(mark.text, self.slots)
-        self.entries.append({"role": mark.role, key: text, "time_sec": seconds(self.now)})
+        key = "digit" if role == "dtmf" else "content"
+        entry = {"role": role, key: fill(text, self.slots), "time_sec": seconds(self.now)}
+        self.entries.append(entry)
 
 
 def starts_at(entry: dict[str, Any]) -> float:

@@ -1,6 +1,7 @@
-"""How Retell writes ids, numbers and JSON: as JavaScript does."""
+"""Events, and how Retell writes ids, numbers and JSON: as JavaScript does."""
 
 import json
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -23,3 +24,24 @@ def seconds(value: float) -> int | float:
 def compact(value: Any) -> str:
     """Return `value` as JSON without spaces and without escapes for non-ASCII text."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as Retell sends it: time, name and the rest of the envelope. At `again_ms` the same
+    bytes are sent again."""
+
+    at_ms: int
+    name: str
+    entity_id: str
+    content: dict[str, Any]
+    again_ms: int | None = None
+
+
+def webhook_body(event: Event, stamped: bool) -> bytes:
+    """Return the body that reports an event, as Retell writes it."""
+    # A custom function's request is not a webhook and has no envelope.
+    envelope = {"event": event.name, **event.content} if event.name else event.content
+    if event.name and stamped:
+        envelope = {**envelope, "event_timestamp": event.at_ms}
+    return compact(envelope).encode()

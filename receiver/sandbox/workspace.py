@@ -15,9 +15,10 @@ from receiver.sandbox.calls import (
     transcript_fields,
 )
 from receiver.sandbox.companies import Account, AgentVersion, account_agents
-from receiver.sandbox.days import FROM_THE_START, Event, call_events, twisted, with_updates
+from receiver.sandbox.days import FROM_THE_START, call_events, twisted, with_updates
 from receiver.sandbox.plans import Scenario, planned
 from receiver.sandbox.timeline import starts_at
+from receiver.sandbox.wire import Event
 
 # Fields that an invented call gets from its company, and a placed call from its order.
 _FROM_THE_ORDER = ("metadata", "retell_llm_dynamic_variables", "batch_call_id")
@@ -219,6 +220,11 @@ class Workspace:
                 if version == candidate.version.number or version in tags:
                     return candidate
         raise Refusal(422, ASSET_NOT_FOUND)
+
+    def agent_of(self, entity: dict[str, Any]) -> AgentVersion:
+        """Return the agent of a call or chat."""
+        version = entity.get("agent_version", entity.get("version"))
+        return self.agent(entity["agent_id"], version)
 
     def bound_agents(self) -> dict[str, AgentVersion]:
         """Return the agent of each number, in its latest version."""

@@ -277,7 +277,7 @@ class TestDeliveryQuirks:
 
     def test_days_have_alerts_of_every_metric(self, calls):
         stories = [alert_story(Random(1), DAY_START_MS + n * DAY_MS) for n in range(10)]
-        alerts = [story.events[0][0].content["alert"] for story in stories]
+        alerts = [story.events[0].content["alert"] for story in stories]
         assert {alert["metric_type"] for alert in alerts} == EVERY_METRIC
         assert {alert["threshold_type"] for alert in alerts} == {"absolute", "relative"}
         [body] = bodies(calls, "alert_triggered")

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from receiver.errors import StaleSignature
-from receiver.sandbox.days import Event
 from receiver.sandbox.deliveries import Mischief
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
+from receiver.sandbox.wire import Event
 from receiver.webhook.signature import verify
 from tests.support.inbox import Inbox
 from tests.support.webhooks import KEY, NOW_MS

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from random import Random
 
 from receiver.sandbox.companies import Account
-from receiver.sandbox.days import alert_story, chat_stories, past_calls, webhook_body
+from receiver.sandbox.days import alert_story, chat_stories, past_calls
+from receiver.sandbox.wire import webhook_body
 from receiver.store import receive
 
 
@@ -28,14 +29,14 @@ def day(seed: int, *, day_start_ms: int, calls: int = 120) -> list[Delivery]:
     account = Account(rng)
     deliveries: list[Delivery] = []
     for call, _, reported in past_calls(rng, account, day_start_ms, calls):
-        for sent, again_ms in reported:
+        for sent in reported:
             body = webhook_body(sent, call.plan.agent.event_timestamps)
             deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
-            if again_ms is not None:
-                deliveries.append(Delivery(again_ms, sent.name, sent.entity_id, body))
+            if sent.again_ms is not None:
+                deliveries.append(Delivery(sent.again_ms, sent.name, sent.entity_id, body))
     chats = chat_stories(rng, account, day_start_ms, calls)
     for story in (*chats, alert_story(rng, day_start_ms)):
-        for sent, _ in story.events:
+        for sent in story.events:
             body = webhook_body(sent, stamped=True)
             deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
     return sorted(deliveries, key=lambda delivery: delivery.at_ms)
