@@ -1,5 +1,6 @@
 """Every page of the browser, and the export of a month, on a file with many calls."""
 
+import asyncio
 import html
 import os
 import re
@@ -22,7 +23,7 @@ from receiver.browse.pages.call_sources import (
     CHOICES,
 )
 from receiver.browse.pages.periods import PERIODS
-from receiver.browse.server import serving
+from receiver.browse.server import serving, warm_up
 from receiver.store.reading import connect_readonly
 from receiver.transfer import Export, export
 from schema.questions import questions
@@ -43,13 +44,15 @@ _OPEN = frozenset({"/-/login", "/-/logout"})
 
 
 async def measure(path: Path, console: Console, *, limit_ms: int = 500, only: str = "") -> None:
-    """Time every page twice: as a first visitor and as a second.
+    """Time every page twice: as a first visitor and as a second, after the server has started.
 
     Processor time is that of all threads; on a busy machine, other times say little.
     """
     os.environ["CALLHOUSE_DATABASE_URL"] = f"sqlite:///{path}"
     os.environ["RETELL_API_KEY"] = KEY
     served = serving(config.load(), password_hash="unused")
+    await served.invoke_startup()
+    await asyncio.to_thread(warm_up, served)
     session = served.callhouse_authentication.sessions.start(
         served.callhouse_authentication.access.admin_actor
     )

@@ -1,5 +1,6 @@
 """`callhouse browse`: Datasette on the live database, for readers with a login."""
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -68,7 +69,8 @@ def run(settings: Settings, *, mirror: Path | None = None, say: Callable[[str], 
         say(f"{copy}: it is served read-only.")
     limit_memory(MAX_SQLITE_BYTES)
     return_freed_memory()
-    app = serving(settings, password_hash=password_hash, written=written).app()
+    served = serving(settings, password_hash=password_hash, written=written)
+    asyncio.run(served.invoke_startup())
     # Else SQLite prints a traceback when one of our functions raises.
     sqlite3.enable_callback_tracebacks(False)
     # datasette-mcp logs SQL that fails, with the names and numbers in it.
@@ -82,7 +84,19 @@ def run(settings: Settings, *, mirror: Path | None = None, say: Callable[[str], 
         # After the rollup thread has started, which needs the write lock: on Linux, priorities are
         # per thread and threads inherit them.
         lower_priority()
-        http_server.run(app, bind.host, bind.port)
+        threading.Thread(target=warm_up, args=(served,), daemon=True).start()
+        http_server.run(served.app(), bind.host, bind.port)
+
+
+def warm_up(served: Datasette) -> None:
+    """Compile templates, compress static files and read the schema: else the first visitors wait.
+
+    `invoke_startup` has run: it adds filters, without which templates do not compile.
+    """
+    for name in served.jinja_env.list_templates(extensions=["html"]):
+        served.jinja_env.get_template(name)
+    asyncio.run(served.client.get("/-/login"))
+    asyncio.run(served.get_database(DATABASE).primary_keys("calls"))
 
 
 def lower_priority() -> None:

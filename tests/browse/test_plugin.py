@@ -10,10 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment
 
 from receiver.browse import datasette_compat, server
 from receiver.browse.pool import QueryPool
-from receiver.browse.server import serving
+from receiver.browse.server import serving, warm_up
 from receiver.store import migrate, receive
 from receiver.store.connection import sqlite3
 from tests.support.browsing import visiting
@@ -72,6 +73,26 @@ def test_anonymous_visitor_gets_login_and_robots_only(settings):
         is_static = path.startswith("/-/static")
         is_login = answer.headers.get("location", "").startswith("/-/login")
         assert is_open or is_static or is_login or answer.status_code in (401, 403), path
+    for database in served.databases.values():
+        database.close()
+
+
+def test_first_visitors_find_templates_compiled(settings, store, call, monkeypatch):
+    served = serving(settings, password_hash="a hash")
+    asyncio.run(served.invoke_startup())
+    warm_up(served)
+    compiled, compile_one = [], Environment.compile
+
+    def compile_noted(*asked, **more):
+        compiled.append(asked)
+        return compile_one(*asked, **more)
+
+    monkeypatch.setattr(Environment, "compile", compile_noted)
+    known = served.callhouse_authentication
+    cookies = {"ds_actor": known.sessions.start(known.access.admin_actor)}
+    for path in ("/", "/-/calls", f"/-/call/{call['call_id']}", "/retell", "/retell/calls"):
+        assert asyncio.run(served.client.get(path, cookies=cookies)).status_code == 200
+    assert compiled == []
     for database in served.databases.values():
         database.close()
 
