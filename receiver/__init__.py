@@ -1,4 +1,4 @@
-"""How calls are received, stored, fetched, exported and browsed. A room for each.
+"""Receive, store, fetch, export and browse calls: a package for each.
 
 In: webhooks, Retell's API, the command line. Out: tables, pages and files.
 """

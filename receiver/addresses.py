@@ -1,4 +1,4 @@
-"""Parse addresses to listen on, URLs, database URLs and where recordings are kept."""
+"""Parse addresses to listen on, URLs, database URLs and locations of recordings."""
 
 import os
 import re
@@ -56,16 +56,16 @@ class Bucket:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
-# Where recordings are kept.
+# The location of recordings.
 MediaLocation = Path | Bucket
 
-# Names of the files beside a database: appended to its name, or in place of its ending.
+# Suffixes of the files beside a database: appended to its name, or replacing its suffix.
 _APPENDED = ("-wal", "-shm", "-journal", ".lock", ".turn", ".partitions")
 _ENDINGS = (".counters", ".secret", ".access", ".sessions", ".media")
 
 
 def files_beside(database: Path) -> list[Path]:
-    """The files that SQLite and callhouse keep beside a database file."""
+    """The files that SQLite and callhouse create beside a database file."""
     return [
         *(database.with_name(database.name + end) for end in _APPENDED),
         *(database.with_suffix(end) for end in _ENDINGS),

@@ -29,7 +29,7 @@ from schema.retention import KEEP
 
 T = TypeVar("T")
 _KEY_HINT = "Set it to the API key with the webhook badge in Retell's dashboard."
-# What `datasette hash-password` prints: algorithm, iterations, salt, 32 bytes in base64.
+# The format of `datasette hash-password`: algorithm, iterations, salt, 32 bytes in base64.
 _PASSWORD_HASH = re.compile(r"pbkdf2_sha256\$[1-9][0-9]{0,8}\$[^$\s]+\$[A-Za-z0-9+/]{43}=")
 # A key of an account; that of `default` has no suffix.
 _KEY_NAME = re.compile(r"RETELL_(?:API_KEY|WEBHOOK_KEYS)(_[A-Z0-9]+(?:_[A-Z0-9]+)*)?")
@@ -173,7 +173,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Where recordings are kept (None: nowhere), and the limits of fetching them."""
+    """The location of recordings (None: not stored), and the limits of fetching them."""
 
     location: MediaLocation | None
     max_bytes: int
@@ -201,7 +201,7 @@ class Settings:
     browse_password_hash: str | None
     secret: str | None
     media: Media
-    # Scope of schema/retention.py -> after how many days it is removed.
+    # Scope of schema/retention.py -> days after which it is removed.
     keep: Mapping[str, int]
     timezone: str
     file_path: Path
@@ -237,7 +237,7 @@ class Settings:
     @property
     def account_keys(self) -> dict[str, str]:
         """The account of each key, by the key's id."""
-        # Imported here: most commands verify nothing.
+        # Imported here, because most commands do not verify signatures.
         from receiver.webhook.signature import key_id
 
         return {key_id(key): a.name for a in self.accounts for key in a.webhook_keys}
@@ -375,7 +375,7 @@ def _from_file(dotenv: Path) -> dict[str, str]:
 
 
 def _media(values: Mapping[str, str], value: Callable[[str], str]) -> Media:
-    # The default is for an unset variable; an empty one keeps nothing.
+    # The default applies to an unset variable; with an empty one, nothing is stored.
     url = values.get("CALLHOUSE_MEDIA_URL", value("CALLHOUSE_MEDIA_URL")).strip()
     return Media(
         location=_parse("CALLHOUSE_MEDIA_URL", lambda _: url, parse_media),

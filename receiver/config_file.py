@@ -36,8 +36,8 @@ INTERVALS = MappingProxyType(
 )
 _MAX_SECONDS = 366 * 86_400
 _MAX_KEPT = 10_000
-# As Standard Webhooks asks: 24 to 64 bytes, in base64, after this prefix.
-# Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+# By Standard Webhooks: 24 to 64 bytes, in base64, after this prefix. Source:
+# https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 _SECRET_PREFIX = "whsec_"
 _SECRET_BYTES = (24, 64)
 
@@ -62,9 +62,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """Where the backup job writes, and how many backups are kept. `to` empty: nowhere.
+    """Where the backup job writes, and how many backups are kept.
 
-    `elsewhere`: another program makes backups.
+    `to` is empty if it is disabled. `elsewhere`: another program makes backups.
     """
 
     to: str = ""
@@ -103,7 +103,7 @@ def load_config_file(path: Path, *, is_required: bool) -> ConfigFile:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        # The end of the message is the place; what is before it could repeat a value.
+        # The end of the message is the position; the text before it could repeat a value.
         place = re.search(r"\(.*\)$", str(error))
         raise ValueError(f"{path} is not TOML {place[0] if place else ''}".strip()) from None
     try:

@@ -40,7 +40,7 @@ from receiver.store.reading import connect_readonly
 
 # In the current folder; replaced by each run.
 FOLDER = Path("callhouse-demo")
-# Scenarios of the calls placed at the end, their speed and the pause between them.
+# Scenarios of the calls at the end, their speed and the pause between them.
 LIVE_CALLS = ("answered", "voicemail", "transfer", "busy", "hang-up", "answered")
 LIVE_NUMBER = "+12065550117"
 LIVE_SPEED = 10.0
@@ -61,7 +61,7 @@ BROWSE_AGAIN = (
     f"Browse the calls again: CALLHOUSE_DATABASE_URL=sqlite:///{FOLDER}/retell.db "
     f"CALLHOUSE_MEDIA_URL=file:{FOLDER}/media callhouse browse"
 )
-# Where to look: of the newest calls with a kept recording, one with tools, of which some failed.
+# The first deep link: of the newest calls with a stored recording, one with failed tools.
 _WORTH_HEARING = """
 SELECT c.call_id FROM calls c
 JOIN call_metrics m ON m.call_id = c.call_id
@@ -214,7 +214,7 @@ def _keeping_recordings(environ: Mapping[str, str]) -> Iterator[None]:
             began_at = run.now_ms()
             keep_pass(run, storage, limit=KEPT_RECORDINGS)
             while True:
-                # What cannot be written now is tried again.
+                # Retried with the next pass.
                 with suppress(StoreUnavailable):
                     keep_pass(run, storage, limit=KEPT_RECORDINGS, since=began_at)
                 run.sleep(_KEEP_SECONDS)
@@ -346,7 +346,7 @@ def _links(database: Path) -> dict[str, str]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C stop the demo also where the shell ignores it for background commands."""
+    """Make Ctrl-C stop the demo even if the shell ignores it for background commands."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Files that are written in full or not at all, for their owner alone."""
+"""Atomic writes of files that only their owner can read."""
 
 import fcntl
 import os
@@ -27,7 +27,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.replace(target)
     except BaseException:
-        # SQLite keeps more than one file while it works.
+        # SQLite creates further files beside it.
         for end in ("", "-journal", "-wal", "-shm"):
             part.with_name(part.name + end).unlink(missing_ok=True)
         raise
@@ -35,7 +35,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Let one process at a time change the file `target`, by a lock on its folder.
+    """Allow one process at a time to change the file `target`, with a lock on its folder.
 
     Raises OSError.
     """

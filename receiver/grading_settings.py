@@ -23,9 +23,10 @@ _MAX_SCALE = 10
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question about calls. `where` is a condition over calls; empty is all.
+    """A question about calls.
 
-    `sample` is how many calls of each agent and day; None is all.
+    `where` is a condition over calls; empty means all. `sample` is the number of calls per agent
+    and day; None means all.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Question:
 
     @property
     def version(self) -> str:
-        """Changes with the text and its answers: other answers are not compared with these."""
+        """A hash of the text and its answers: answers of different versions are not compared."""
         text = "\0".join((self.ask, *self.answers))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -59,7 +60,7 @@ class GradingSettings:
 
     @property
     def author(self) -> str:
-        """Who the answers are by."""
+        """The author of the answers."""
         return f"model:{self.model}"
 
     @property
@@ -68,7 +69,7 @@ class GradingSettings:
         return "session" if self.text == "full" else "scrubbed_session"
 
     def dollars(self, input_tokens: float, output_tokens: float) -> float | None:
-        """What tokens cost; None without prices."""
+        """The cost of tokens; None without prices."""
         if self.input_price is None or self.output_price is None:
             return None
         return (input_tokens * self.input_price + output_tokens * self.output_price) / 1e6

@@ -1,4 +1,4 @@
-"""The tables [[inbound.rule]] of callhouse.toml, and what they answer to an inbound call or chat.
+"""The tables [[inbound.rule]] of callhouse.toml, and their answers to an inbound call or chat.
 
 Retell asks before it connects an inbound call or chat; the first rule that matches answers. In: a
 request, a time and the caller's history. Out: an agent, dynamic variables and metadata.
@@ -32,7 +32,7 @@ _ANSWERS = {
     "dynamic_variables": "dynamic_variables",
     "metadata": "metadata",
 }
-# {{name}} is one of Retell's own variables, and stays.
+# {{name}} is one of Retell's own variables, and is not replaced.
 _COLUMN = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")
 _PARAMETER = re.compile(r"'(?:[^']|'')*'|(?<!:):([A-Za-z_]\w*)")
 _NUMBER = re.compile(r"\+[1-9][0-9]{4,15}")
@@ -42,7 +42,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class InboundRequest:
-    """What Retell asks about. `account` is that of the key which signed."""
+    """A request of Retell. `account` is that of the key that signed it."""
 
     event: str
     account: str
@@ -51,8 +51,8 @@ class InboundRequest:
     agent_id: str = ""
 
     def parameters(self) -> dict[str, str | None]:
-        """The parameters of a history. The number of a caller who hides it is null: its past would
-        be that of everybody who does."""
+        """The parameters of a history. A hidden number is null, because all callers with a hidden
+        number would share one history."""
         found = {name: getattr(self, name) for name in PARAMETERS}
         is_hidden = _NUMBER.fullmatch(self.from_number) is None
         return found | {"from_number": None} if is_hidden else found
@@ -87,7 +87,7 @@ class InboundRule:
         return self.history is not None or bool(self.columns)
 
     def mismatch(self, request: InboundRequest, now: datetime) -> str | None:
-        """Why the rule does not match, apart from the history; None if it does.
+        """Why the rule does not match, except for the history; None if it matches.
 
         `now` is in the time zone of the rules.
         """
@@ -104,7 +104,7 @@ class InboundRule:
         return None
 
     def row_mismatch(self, row: Row | None) -> str | None:
-        """Why the history does not match; None if it does. `row` None: there is none."""
+        """Why the history does not match; None if it matches. `row` is None if there is none."""
         if row is None:
             return "no history"
         for column, values in self.match.items():
@@ -113,7 +113,7 @@ class InboundRule:
         return None
 
     def answer_with(self, row: Row) -> dict[str, Any]:
-        """The answer, with columns of the history; values that are null are left out."""
+        """The answer, with columns of the history. Null values are left out."""
         filled = _filled(self.answer, row)
         return {**filled, "metadata": {**filled.get("metadata", {}), RULE_KEY: self.name}}
 
@@ -194,7 +194,7 @@ def _parse_answer(value: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _is_one_of(number: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a number is one of them, or begins as those that end with `*`."""
+    """Whether a number matches one of the patterns, which may end with `*`."""
     return not patterns or any(
         number.startswith(each[:-1]) if each.endswith("*") else number == each for each in patterns
     )
@@ -206,7 +206,7 @@ def _is_within(at: time, start: int, end: int) -> bool:
 
 
 def _text(value: Any) -> str:
-    """A value as both engines have it: SQLite has no booleans."""
+    """A value as text, the same for both engines: SQLite has no booleans."""
     if value is None:
         return ""
     return str(int(value)) if isinstance(value, bool) else str(value)
@@ -230,5 +230,5 @@ def _filled(value: Any, row: Row) -> Any:
     def text_of(match: re.Match[str]) -> str:
         return _text(row[match[1]])
 
-    # In one pass: what a caller said can have braces.
+    # In one pass, because a value can contain braces.
     return _COLUMN.sub(text_of, value)

@@ -1,4 +1,4 @@
-"""Users and tokens that may browse, in a file beside the database that its owner alone may read.
+"""Users and tokens that may browse, in a file beside the database that only its owner can read.
 
 The file is JSON: {"users": {name: {"role", "password_hash", "limits"}}, "tokens": {name: {"role",
 "token_sha256", "limits"}}, "ended": {name: text}}. Passwords have a slow hash; tokens are long and
@@ -22,7 +22,7 @@ from receiver.browse.limits import Limits, stored_limits
 from receiver.errors import SettingsError
 from receiver.files import atomic_write, locked
 
-# A role's database (DATABASE_OF_ROLE) decides what it sees.
+# Each role reads its database (DATABASE_OF_ROLE).
 ROLES = {
     "admin": "what a reviewer does, and may remove what others added",
     "reviewer": "what a reader does, and may review and share calls",
@@ -47,7 +47,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The key of a program."""
+    """A token of a program."""
 
     role: str
     token_sha256: str
@@ -77,7 +77,7 @@ def path_beside(database: Path) -> Path:
 
 
 def load(path: Path) -> AccessList:
-    """Read the file; without one, nobody is known. Raises SettingsError if it is damaged."""
+    """Read the file; empty if there is none. Raises SettingsError if it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return AccessList(

@@ -1,8 +1,8 @@
 """Everything that depends on Datasette's internals, so that a new version touches one file.
 
-Written for Datasette 0.65 and datasette-dashboards 0.8. The rest of callhouse uses the documented
-API alone: plugin hooks, Response, Request, the exceptions, the client, tilde encoding. Templates
-named as Datasette's replace or extend those, and use the same context.
+Written for Datasette 0.65 and datasette-dashboards 0.8. The rest of callhouse uses only the
+documented API: plugin hooks, Response, Request, the exceptions, the client, tilde encoding.
+Templates named as Datasette's replace or extend those, and use the same context.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 # Datasette's own cookies: the form token and messages shown once.
 COOKIES = ("ds_csrftoken", "ds_messages")
-# Of the current request: its login, for limits per login, and whether the response is CSV.
+# State of the current request: its login, for limits per login, and whether the response is CSV.
 login_of_request: ContextVar[str] = ContextVar("login_of_request", default="")
 is_csv_request: ContextVar[bool] = ContextVar("is_csv_request", default=False)
 # Schemas that the current request has read, by database.
@@ -66,13 +66,13 @@ schema_of_request: ContextVar["dict[str, _Schema]"] = ContextVar("schema_of_requ
 # Whether the current query is SQL of callhouse and not of a reader.
 is_own_query: ContextVar[bool] = ContextVar("is_own_query", default=False)
 
-# Of each thread.
+# State of each thread.
 _MAX_LIMITED_CONNECTIONS = 8
 _NO_LIMITS = Limits()
 # Datasette counts the rows of every table on its pages; beyond this file size, that takes too long.
 MAX_COUNTED_FILE_BYTES = 500_000_000
 _INDEX_TABLES = tuple(INDEXES)
-# Counting all tables of a page.
+# Time limit for counting all tables of a page, in milliseconds.
 _COUNT_SECONDS = 0.06
 # Waiting for a thread, and the time limit of the query.
 ANSWERED_SECONDS = 25.0
@@ -80,14 +80,14 @@ ANSWERED_SECONDS = 25.0
 # The count on the page of a table, as Datasette writes it; SQL of a person ends differently.
 _COUNT = re.compile(r"select count\(\*\) from (\w+) ")
 _NAMES = "select name from sqlite_master where type in ('table', 'view')"
-# How a table is spelled, which Datasette asks for each time it asks for permission.
+# The exact name of a table, which Datasette queries for each permission check.
 _SPELLING = f"{_NAMES} and name = ? collate nocase"
 _MANY_ROWS_PER_CALL = {t.name for t in (OBSERVATIONS, *CALL_TABLES) if len(t.key) > 1}
 _KEYS = {table.name: list(table.key) for table in ALL_TABLES}
 
 
 class _Schema(NamedTuple):
-    """What Datasette asks about tables, by their names; `names` by those in lower case."""
+    """What Datasette asks about tables, by name; `names` has lower-case names as keys."""
 
     names: dict[str, str]
     columns: dict[str, list[str]]
@@ -128,7 +128,7 @@ class GuardedDatabase(Database):
         super().close()
 
     def connect(self, **_: bool) -> Any:
-        """Open a guarded read-only connection, also where Datasette asks for a writable one."""
+        """Open a guarded read-only connection, even if Datasette asks for a writable one."""
         connection = connect_bounded(Path(self.path), max_value_bytes=MAX_VALUE_BYTES)
         self._all_file_connections.append(connection)
         guard(connection, is_masked=self.is_masked, limits=self.limits)
@@ -176,13 +176,13 @@ class GuardedDatabase(Database):
         return connection
 
     def _close(self, connection: Connection) -> None:
-        # Close() of another thread may have removed it.
+        # Another thread's close() may have removed it.
         with suppress(ValueError):
             self._all_file_connections.remove(connection)
         connection.close()
 
     def _close_oldest(self) -> None:
-        """Close the oldest connections of this thread to limited databases: there may be many."""
+        """Close the oldest connections of this thread to limited databases if there are many."""
         if not self.limits:
             return
         opened: deque[GuardedDatabase] = connections.__dict__.setdefault("limited", deque())
@@ -224,7 +224,7 @@ class GuardedDatabase(Database):
         limit_ms = self.ds.sql_time_limit_ms
         limit_ms = min(options.get("custom_time_limit") or limit_ms, limit_ms)
         max_rows = None
-        # A CSV file has every row, or is an error: nothing in it says that it was cut.
+        # A CSV file has all rows or is an error, because it cannot say that it was truncated.
         if truncate and self.ds.max_returned_rows and not is_csv_request.get():
             # One row beyond the page shows whether there are more.
             is_page = self.ds.max_returned_rows == (options.get("page_size") or self.ds.page_size)
@@ -240,7 +240,7 @@ class GuardedDatabase(Database):
             raise
 
     async def primary_keys(self, table: str) -> list[str]:
-        """The table's key, also where a temporary view hides it."""
+        """The table's key, even if a temporary view hides it."""
         return list((await self._schema()).keys.get(table, []))
 
     async def table_columns(self, table: str) -> list[str]:
@@ -248,7 +248,7 @@ class GuardedDatabase(Database):
         return list((await self._schema()).columns.get(table, []))
 
     async def foreign_keys_for_table(self, table: str) -> list[dict[str, str]]:
-        """The table's foreign keys, also where a temporary view hides them."""
+        """The table's foreign keys, even if a temporary view hides them."""
         found = (await self._schema()).foreign_keys.get(table)
         return list(found["outgoing"]) if found else []
 
@@ -257,7 +257,7 @@ class GuardedDatabase(Database):
         return (await self._schema()).foreign_keys
 
     async def _schema(self) -> _Schema:
-        """The schema, read once for each request: it may have a hundred questions about it."""
+        """The schema, read once per request, because Datasette may ask for it a hundred times."""
         asked = schema_of_request.get({})
         if (found := asked.get(self.name)) is None:
             found = await self.execute_fn(self._read_schema)
@@ -283,26 +283,26 @@ class GuardedDatabase(Database):
         return self._known_schema[1]
 
     async def fts_table(self, table: str) -> str | None:
-        """The full-text index of a table. Masked and limited readers have none: it contains every
-        word of everybody. Limited readers have the page for it."""
+        """The full-text index of a table. Masked and limited readers have none: the index contains
+        every spoken word. Limited readers can search on the page of calls."""
         if self.is_masked or self.limits:
             return None
         return (await self._schema()).indexes.get(table)
 
     async def table_counts(self, limit: int = 10) -> dict[str, int | None]:
-        """Rows per table, as far as they are counted within the time of a page; None for every
-        table of a large file, as SQLite cannot be interrupted while it counts."""
+        """Rows per table, as far as they can be counted within the time of a page; None for every
+        table of a large file, because SQLite cannot be interrupted while it counts."""
         names = await self.table_names()
         if self.size > MAX_COUNTED_FILE_BYTES:
             return dict.fromkeys(names)
 
         def count(connection: Connection) -> dict[str, int | None]:
-            """In one go: a query of its own for each table takes a thread as often."""
+            """In one function: a separate query per table would need a thread each time."""
             until = time.perf_counter() + _COUNT_SECONDS
             found: dict[str, int | None] = dict.fromkeys(names)
             for name in names:
                 if name.startswith(_INDEX_TABLES):
-                    # Counting one reads all of it, without looking at the time.
+                    # Counting one reads all of it and cannot be interrupted.
                     continue
                 left_ms = (until - time.perf_counter()) * 1000
                 if left_ms <= 0:
@@ -349,7 +349,7 @@ def _run_query(
 
 @cache
 def static_folders() -> dict[str, Path]:
-    """Where static files are, by the beginning of their addresses."""
+    """The folders of static files, by the beginning of their URLs."""
     import datasette.app
 
     found = {"/-/static/": Path(datasette.app.__file__).parent / "static"}
@@ -361,8 +361,8 @@ def static_folders() -> dict[str, Path]:
 
 
 def patch_datasette(zone: ZoneInfo, *, static_url: Callable[[str], str]) -> None:
-    """Replace what Datasette offers no hook for: error output, CSV cells, values of filters,
-    addresses of static files."""
+    """Replace functions for which Datasette has no hook: error output, CSV cells, values of
+    filters, URLs of static files."""
     # Imported here: these modules load the plugins, and callhouse's may be half imported now.
     import datasette.handle_exception
     import datasette.url_builder
@@ -383,7 +383,7 @@ def patch_datasette(zone: ZoneInfo, *, static_url: Callable[[str], str]) -> None
 
 
 def quicken(datasette: "Datasette") -> None:
-    """Leave out what Datasette does for each request or table and callhouse has no use for."""
+    """Remove work that Datasette does for each request or table and callhouse does not need."""
 
     async def keep_no_catalog() -> None:
         """Before each request, list all tables of all databases in `_internal`, which nobody may
@@ -398,7 +398,7 @@ def quicken(datasette: "Datasette") -> None:
 
 
 class _DisplayFilters(Filters):
-    """Filters of a table's page that accept values as its cells show them."""
+    """Filters of a table's page that accept values in the format of its cells."""
 
     zone: ZoneInfo
 
@@ -426,7 +426,7 @@ EDITOR_STYLE_HASHES = (
     "'sha256-38xqj8N9cygggde3AvM+xVgS15DUXTOhM9fjk0hLOS0='"
 )
 _INLINE = re.compile(r"<(script|style)(?=[\s>{])")
-# As Datasette's templates name some of its static files.
+# URLs of static files in Datasette's templates.
 _STATIC = re.compile(r"\{\{ base_url \}\}-/static/([\w.-]+)")
 _STYLE_ATTRIBUTE = re.compile(r'\sstyle="(?:\{\{.*?\}\}|[^"{])*"')
 

@@ -1,6 +1,6 @@
-"""Values as people read them, and back from what they type into filters. Pure.
+"""Format values for people, and parse the values that they type into filters.
 
-CSV and JSON stay exact: only HTML pages are formatted.
+Pure. Only HTML pages are formatted; CSV and JSON stay exact.
 """
 
 import csv
@@ -18,7 +18,7 @@ from receiver.transfer.formats import defused
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Raw names of Retell's and ours -> labels, where replacing underscores is not enough.
+# Raw names -> labels, if replacing underscores is not enough.
 LABELS = {
     "user_hangup": "User hung up",
     "user_requested_dnc": "User asked not to be called again",
@@ -62,9 +62,10 @@ LABELS = {
 
 
 def label(name: str) -> str:
-    """A raw name for people: agent_hangup -> Agent hung up, voicemail_reached -> Voicemail reached.
+    """The label of a raw name: agent_hangup -> Agent hung up, voicemail_reached -> Voicemail
+    reached.
 
-    Names that are not known to this version are formatted alike.
+    Unknown names are formatted in the same way.
     """
     return LABELS.get(name) or name[:1].upper() + name[1:].replace("_", " ")
 
@@ -80,7 +81,7 @@ def local_day(ms: int, zone: ZoneInfo) -> date:
 
 
 def zone_name(at: datetime) -> str:
-    """CEST, or UTC-03 where the zone has no abbreviation."""
+    """CEST, or UTC-03 if the zone has no abbreviation."""
     name = at.tzname() or "UTC"
     return f"UTC{name}" if name[0] in "+-" else name
 
@@ -102,12 +103,12 @@ def format_time(
 
 
 def format_short_time(ms: int | None, zone: ZoneInfo) -> Markup | None:
-    """The same to the minute, in a place that names the zone."""
+    """The same to the minute, without the zone."""
     return format_time(ms, zone, "%-d %b %Y %H:%M", has_zone=False)
 
 
 def format_milliseconds(ms: float | None) -> str:
-    """840 ms, or 3.2 s from a second on."""
+    """840 ms, or 3.2 s for a second and more."""
     if ms is None:
         return ""
     return f"{ms:,.0f} ms" if abs(ms) < 1000 else f"{ms / 1000:,.1f} s"
@@ -214,7 +215,7 @@ def _entity_type(value: str, column: str, row: Any) -> str | None:
     if column in ("call_id", "chat_id"):
         return column.removesuffix("_id")
     if column == "entity_id":
-        # Not `in row`: that searches a row's values instead of its names.
+        # Not `in row`, which searches the values of a row instead of its names.
         names = row.keys()
         kind = row["entity_type"] if "entity_type" in names else value.split("_")[0]
         return kind if kind in ("call", "chat") else None

@@ -70,7 +70,7 @@ TABLE_FUNCTIONS = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for na
 
 # A body of 16 MiB fits into a value.
 MAX_VALUE_BYTES = 20_000_000
-# Four bytes a character: as large as the largest value can be in memory.
+# Four bytes per character: the maximum size of a value in memory.
 MAX_RESULT_BYTES = 4 * MAX_VALUE_BYTES
 MAX_PATTERN = 1_000
 _MAX_TRIMMED = 1_000
@@ -220,7 +220,7 @@ def _glob(pattern: Any, value: Any) -> bool | None:
 
 
 def _folded(text: str) -> str:
-    """Lower case as in SQLite's LIKE: ASCII alone."""
+    """Lower case as in SQLite's LIKE: only ASCII."""
     if text.isascii():
         return text.lower()
     return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")

@@ -1,7 +1,7 @@
 """uvicorn with deadlines for connections, a limit on log lines, and a limit on shutdown time.
 
-uvicorn alone closes connections that are idle after a response. It waits for ever for a client that
-sends nothing, sends its request slowly, or does not read the response.
+By itself, uvicorn closes only connections that are idle after a response. It waits without limit
+for a client that sends nothing, sends its request slowly, or does not read the response.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _log = logging.getLogger("callhouse.browse")
 
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 20.0
-# A client must read this many bytes of a waiting response within this time.
+# A client must read at least this many bytes of a waiting response within this time.
 ANSWER_SECONDS, ANSWER_BYTES = 30.0, 300_000
 # Responses that wait for their clients, over all connections.
 MAX_BUFFERED_BYTES = 200_000_000

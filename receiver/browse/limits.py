@@ -1,11 +1,11 @@
-"""What a limited login may read: the calls and chats of some accounts, agents or metadata values.
+"""Limited logins: they read only the calls and chats of some accounts, agents or metadata values.
 
-The connection of a limited login has no rows of anybody else. Its views join each table with the
-allowed calls, which CROSS JOIN reads first, by the index of the table's key: SQLite then evaluates
-no condition of a reader on a row that the reader may not see, so that not even an error of a
-condition tells what such a row contains. Two cases have no such order, and are refused: a reader's
-own SQL on the full-text index, and files with statistics, for which SQLite builds Bloom filters
-with the conditions of readers.
+The connection of a limited login has no other rows. Its views join each table with the allowed
+calls, which CROSS JOIN reads first, by the index of the table's key: SQLite then evaluates no
+condition of a reader on a row that the reader may not see, so that not even an error of a condition
+tells what such a row contains. Two cases have no such order, and are denied: a reader's own SQL on
+the full-text index, and files with statistics, for which SQLite builds Bloom filters with the
+conditions of readers.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from schema.tables import ALL_TABLES
 
 # Roles that may have limits: the others write.
 _ROLES = ("reader", "masked")
-# The vocabulary of Retell, which no client wrote.
+# Retell's vocabulary, which contains no data of clients.
 _SHARED = frozenset({"disconnection_reasons"})
-# Full-text indexes, which SQL of callhouse alone may use, and the tables whose rows they find.
+# Full-text indexes, which only SQL of callhouse may use, and the tables whose rows they find.
 INDEX = "transcripts_fts"
 _OTHER_INDEXES = {
     "summaries_fts": "t.rowid AS rowid, t.text, t.summaries_fts",
@@ -28,7 +28,7 @@ _OTHER_INDEXES = {
 }
 INDEXES = frozenset({INDEX, *_OTHER_INDEXES})
 INDEXED = frozenset({"transcripts", "analyses", "chats"})
-# Tables that the views of a limited login read beside their own.
+# Further tables that the views of a limited login read.
 JOINED = frozenset({"calls", "chats", "attributes", "transcripts", *INDEXES})
 
 # Tables that views of figures join with the allowed calls.
@@ -37,9 +37,9 @@ LEFT_JOINED = frozenset({"analyses", "latencies", "call_metrics"})
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """One of the accounts, one of the agents, and for each name of metadata one of its values.
+    """The allowed accounts, agents, and values for each name of metadata.
 
-    What is empty limits nothing.
+    A call must match all of them. An empty one does not limit.
     """
 
     accounts: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ class Limits:
         return found
 
     def _conditions(self) -> list[str]:
-        """On `g`, a row of calls or chats."""
+        """Conditions on `g`, a row of calls or chats."""
         return [
             f"g.{column} IN ({_listed(allowed)})"
             for column, allowed in (("account", self.accounts), ("agent_id", self.agents))
@@ -91,7 +91,8 @@ class Limits:
         conditions = [
             *self._conditions(),
             *(
-                # Not EXISTS: SQLite makes it a join, after conditions of the reader.
+                # Not EXISTS, which SQLite turns into a join that is evaluated after the reader's
+                # conditions.
                 f"(SELECT count(*) FROM json_each({json}) j WHERE j.key = {_literal(name)} "
                 f"AND CAST(j.value AS TEXT) IN ({_listed(values)})) > 0"
                 for name, values in self._values.items()
@@ -116,7 +117,7 @@ class Limits:
                 f"AND g.call_id = t.call_id AND {calls} AND s.rowid = t.rowid"
             )
         if table in _OTHER_INDEXES:
-            # Of everybody: it is joined with tables of the allowed.
+            # All rows: it is joined with limited tables.
             return f"SELECT {_OTHER_INDEXES[table]} FROM main.{table} t"
         key = _OWNERS.get(table)
         rowid = ", t.rowid AS rowid" if table in INDEXED else ""
@@ -130,7 +131,7 @@ class Limits:
         return None
 
 
-# Table -> the column that says which call or chat a row is about.
+# Table -> the column with the id of a row's call or chat.
 _OWNERS = {
     table.name: table.key[0]
     for table in ALL_TABLES
@@ -180,7 +181,7 @@ def parse_limits(
 
 
 def stored_limits(stored: Mapping[str, Any] | None) -> Limits:
-    """The limits as the file of users has them. Raises TypeError or ValueError if damaged."""
+    """The limits in the file of users. Raises TypeError or ValueError if damaged."""
     if not stored:
         return Limits()
     unknown = set(stored) - {"accounts", "agents", "metadata"}

@@ -34,7 +34,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 App = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
-# Larger than every form and than the SQL that assistants send.
+# Larger than all forms and the SQL that assistants send.
 MAX_BODY_BYTES = 64 * 1024
 
 _MCP = "/-/mcp"
@@ -83,7 +83,7 @@ class _ParsedRequest:
 
 
 def authenticated(datasette: "Datasette", app: App) -> App:
-    """Require a login; a Datasette that `serving` did not create stays open."""
+    """Require a login, except on a Datasette that `serving` did not create."""
 
     async def wrapped(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or authentication(datasette) is None:
@@ -271,7 +271,7 @@ def with_security_headers(app: App) -> App:
 
 
 def content_security_policy(nonce: str) -> str:
-    """Everything from this server alone, except recordings: those from any host with TLS."""
+    """Everything only from this server, except recordings from any host with TLS."""
     return "; ".join(
         (
             "default-src 'self'",

@@ -3,8 +3,8 @@ readers the calls of others.
 
 Each connection has temporary views with the names of the tables. SQLite resolves a name without a
 schema to the temporary view, so pages and SQL read the views; `bypasses_views` detects SQL that
-names the schema. An authorizer alone is not enough: SQLite does not ask it about a column of
-FULL JOIN … USING, and takes the name of a CTE for that of a view.
+names the schema. An authorizer is not sufficient: SQLite does not call it for a column of FULL JOIN
+… USING, and confuses the name of a CTE with that of a view.
 """
 
 import re
@@ -62,7 +62,8 @@ def has_statistics(connection: sqlite3.Connection) -> bool:
 
 
 def bypasses_views(sql: str) -> bool:
-    """Whether SQL could bypass the temporary views. Not parsed: the word in a literal counts."""
+    """Whether SQL could bypass the temporary views. The SQL is not parsed: the word in a literal
+    counts too."""
     joins_statistics = _STATISTICS.search(sql) and _SHARED_COLUMN.search(sql)
     return bool(_SCHEMA.search(sql) or joins_statistics)
 
@@ -185,7 +186,7 @@ def _empty_view(name: str, columns: tuple[str, ...] = ()) -> str:
 def _authorize(
     action: int, table: str | None, column: str | None, _schema: str | None, _inside: str | None
 ) -> int:
-    """Allow reading alone; private columns read as NULL."""
+    """Allow only reading; private columns read as NULL."""
     if action not in _READING:
         return sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_READ and (table, column) in PRIVATE:
@@ -196,7 +197,7 @@ def _authorize(
 def _authorize_masked(
     action: int, table: str | None, column: str | None, schema: str | None, inside: str | None
 ) -> int:
-    """The same; and only the view of the same name may read one of the file's tables."""
+    """The same, and only the view of the same name may read a table of the file."""
     # An empty column name: rows are counted, and no value is read.
     if action == sqlite3.SQLITE_READ and schema == "main" and table and column:
         is_schema = table in ("sqlite_master", "sqlite_schema")
@@ -214,9 +215,8 @@ def _authorize_limited(
     schema: str | None,
     inside: str | None,
 ) -> int:
-    """The same; and the views read the allowed calls beside their own table, and the full-text
-    index, which SQL of callhouse alone may use, its own tables, which SQLite reports without a
-    view."""
+    """The same, and views may also read the allowed calls. The full-text index, which only SQL of
+    callhouse may use, may read its own tables, which SQLite reports without a view."""
     if action == sqlite3.SQLITE_READ and table in INDEXES and not is_own_sql():
         return sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_READ and schema == "main" and table:

@@ -38,7 +38,7 @@ _DATASETTE_SETTINGS = {
     "suggest_facets": False,
     # A page may have four, one after the other; Datasette leaves a late one out.
     "facet_time_limit_ms": 120,
-    # Slow queries may finish, but none runs for ever.
+    # Slow queries may finish, but no query runs without limit.
     "sql_time_limit_ms": 10_000,
     "default_facet_size": 6,
     "max_csv_mb": 100,
@@ -46,7 +46,7 @@ _DATASETTE_SETTINGS = {
 }
 # Over all connections. A query that needs more fails; the others continue.
 MAX_SQLITE_BYTES = 400_000_000
-# The receiver comes first where both need the processor.
+# The receiver has priority if both need the processor.
 NICENESS = 10
 
 
@@ -71,7 +71,7 @@ def run(settings: Settings, *, mirror: Path | None = None, say: Callable[[str], 
     return_freed_memory()
     served = serving(settings, password_hash=password_hash, written=written)
     asyncio.run(served.invoke_startup())
-    # Else SQLite prints a traceback when one of our functions raises.
+    # Otherwise SQLite prints a traceback when one of callhouse's functions raises.
     sqlite3.enable_callback_tracebacks(False)
     # datasette-mcp logs SQL that fails, with the names and numbers in it.
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
@@ -115,7 +115,8 @@ def lower_priority() -> None:
 
 @contextmanager
 def _rolling_up(settings: Settings) -> Iterator[None]:
-    """Fill rollups in the background: here and not in the receiver, as pages alone need them."""
+    """Fill rollups in the background: here and not in the receiver, because only pages need
+    them."""
     store, stop = Store(settings.database_path), threading.Event()
 
     def roll_up() -> None:
@@ -149,7 +150,7 @@ def serving(
     secret = signing_secret(settings)
     served = Datasette([], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=secret)
     quicken(served)
-    # Datasette adds an empty database where it is given no file.
+    # Datasette adds an empty database if it is given no file.
     served.remove_database("_memory")
     pool = QueryPool(stuck_after_seconds=2 * _DATASETTE_SETTINGS["sql_time_limit_ms"] / 1000)
     file = str(settings.database_path)

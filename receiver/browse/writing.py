@@ -1,9 +1,9 @@
-"""Writing what people add on pages: reviews, shared links, saved views.
+"""Write what people add on pages: reviews, shared links, saved views.
 
 In: functions that write to a store. Out: committed rows in the database that is browsed. If that is
 a mirror, they are written to its server first, and then to the mirror: every page, filter and query
 reads the mirror, so all of them show at once what was written. Reading the new rows through the
-store instead would show them on one page alone. The mirror process writes the same rows again.
+store instead would show them on one page only. The mirror process writes the same rows again.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Commands that back up the database and put a backup back: backup, restore."""
+"""Commands that back up the database and restore a backup: backup, restore."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`callhouse erase`: remove calls and chats for good."""
+"""`callhouse erase`: erase calls and chats permanently."""
 
 import getpass
 import json
@@ -106,10 +106,10 @@ def erase(
 
 
 def _printed(write: Callable[[], None]) -> bool:
-    """Print; False if nobody reads it any more, as with `| head`."""
+    """Print; return False if the output was closed, as with `| head`."""
     try:
         write()
-    # Of a closed pipe, rich makes a SystemExit.
+    # rich raises SystemExit for a closed pipe.
     except (BrokenPipeError, SystemExit):
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -132,7 +132,8 @@ def _at_retell(settings: config.Settings, chats: Sequence[str]) -> "AtRetell":
 
 
 def _exported(places: Sequence[str]) -> dict[str, bool]:
-    """Whether the Parquet files of each place have private columns. Before anything is erased."""
+    """Whether the Parquet files of each place have private columns. Checked before anything is
+    erased."""
     if not places:
         return {}
     from receiver.transfer import has_private_columns
@@ -141,7 +142,7 @@ def _exported(places: Sequence[str]) -> dict[str, bool]:
 
 
 def _update(settings: config.Settings, exported: Mapping[str, bool]) -> None:
-    """Write the days again whose calls were erased."""
+    """Write the days whose calls were erased again."""
     from receiver.transfer import export_partitions
 
     with resumable("Run the same command again to update the Parquet files."):
@@ -252,7 +253,7 @@ def print_receipt(receipt: "Receipt") -> None:
 
 
 def print_left(settings: config.Settings, left: str | None, *, vacuum: bool) -> None:
-    """Say what of the deleted rows may still be in the files, or in backups."""
+    """Print which remains of deleted rows may still be in the files, or in backups."""
     if left:
         err.print(f"Not all could be cleaned: {left}", style="yellow", soft_wrap=True)
     elif isinstance(settings.database, PostgresUrl) and not vacuum:
@@ -260,7 +261,7 @@ def print_left(settings: config.Settings, left: str | None, *, vacuum: bool) -> 
 
 
 def fields_of(receipt: "Receipt") -> dict[str, Any]:
-    """A receipt as JSON has it."""
+    """A receipt as a JSON object."""
     return asdict(receipt) | {"counts": dict(receipt.counts)}
 
 

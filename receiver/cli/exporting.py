@@ -155,7 +155,7 @@ def _export_partitions(directory: str, *, private: bool) -> None:
 
 @contextmanager
 def _shown(*, silent: bool = False) -> Iterator["Progress"]:
-    """A progress bar. SIGTERM ends the block as Ctrl-C does: no half-written file is left."""
+    """A progress bar. SIGTERM ends the block like Ctrl-C, so that no incomplete file is left."""
     with terminable(), resumable("Earlier files are unchanged; export again."):
         bar = progress()
         bar.disable |= silent

@@ -1,4 +1,4 @@
-"""What the commands that compare the warehouse with Retell print."""
+"""Commands that compare the warehouse with Retell: drift, sync, coverage."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ _IDS = 20
 _COLUMNS = ("listed", "stored", "ended", "with_transcript", "analysed", "with_final_cost")
 
 
-# With line breaks, so that the table fits 80 columns.
+# Line breaks make the table fit 80 columns.
 _COVERAGE: tuple[Column, ...] = (
     ("day", "piece"),
     ("agent", "text"),
@@ -344,9 +344,9 @@ def _for_each_account(
     *,
     is_quiet: bool = False,
 ) -> bool:
-    """Do `work` for each account, or the named one. Returns whether it failed for one.
+    """Run `work` for each account, or the named one.
 
-    Of several accounts, one that Retell refuses does not stop the others.
+    Returns whether it failed for one. An error of one account does not stop the others.
     """
     accounts = settings.require_accounts(name)
     failed = False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from receiver.store.outbox import QueueCount
 
 _TARGET = click.option("--target", metavar="NAME", help="Only events for this target.")
-# Dead events that are printed at most.
+# The maximum number of dead events that are printed.
 _LISTED = 20
 
 

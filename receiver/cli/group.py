@@ -110,7 +110,7 @@ def resumable(advice: str) -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that it can clean up."""
+    """Make SIGTERM end the block like Ctrl-C, so that it can clean up."""
 
     is_asked = False
 
@@ -145,7 +145,7 @@ def fail(error: CallhouseError) -> None:
 
 
 def progress() -> Progress:
-    """A progress bar on stderr, silent where stderr is not a terminal."""
+    """A progress bar on stderr, if stderr is a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=16),

@@ -1,4 +1,5 @@
-"""`callhouse inbound test`: what the rules of callhouse.toml answer to an inbound call or chat."""
+"""`callhouse inbound test`: print the answer of the rules of callhouse.toml to an inbound call or
+chat."""
 
 import json
 import sys

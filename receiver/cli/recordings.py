@@ -1,4 +1,4 @@
-"""Keeping recordings: the command that does it once."""
+"""`callhouse recordings`: download recordings once."""
 
 import json
 import sys

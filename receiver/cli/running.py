@@ -29,7 +29,7 @@ def serve() -> None:
     if warning := sqlite_warning():
         err.print(f"Warning: {warning}", style="yellow", markup=False)
     if settings.file.inbound:
-        # Here rather than when somebody calls.
+        # Checked at the start rather than at the first call.
         from receiver.store import migrate as migrate_database
         from receiver.webhook.inbound import check_rules
 

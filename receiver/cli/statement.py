@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from receiver.store.statements import Month
     from schema.billing import Line
 
-# So many families have a column of their own in the terminal; CSV, HTML and JSON have all.
+# The number of families with a column in the terminal; CSV, HTML and JSON have all.
 _SHOWN_FAMILIES = 3
 _GROUPINGS = ("account", "agent")
 

@@ -1,4 +1,4 @@
-"""Commands that say how the warehouse is: status, doctor."""
+"""Commands that report the state of the warehouse: status, doctor."""
 
 import json
 import sys

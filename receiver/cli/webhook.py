@@ -193,7 +193,7 @@ def _print_workspace(retell: "Retell") -> None:
     try:
         name = retell.workspace()
     except RetellError as error:
-        # Whatever else is asked fails by itself, and a URL can be tested all the same.
+        # Later requests will report it, and a URL can be tested without it.
         err.print(f"Workspace unknown: {error}", style="yellow", markup=False)
     else:
         if name:

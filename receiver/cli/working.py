@@ -40,7 +40,7 @@ def work(once: tuple[str, ...]) -> None:
     if once:
         sys.exit(1 if _run_once(settings, once) else 0)
     worker = Worker(settings, functions(), say=log)
-    # Blocked in every thread, and waited for below.
+    # The signals are blocked in every thread, and waited for below.
     numbers = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     err.print(
@@ -59,7 +59,7 @@ def work(once: tuple[str, ...]) -> None:
 
 
 def _run_once(settings: config.Settings, names: tuple[str, ...]) -> bool:
-    """Run jobs one after the other, and print how each ended; return whether one is incomplete."""
+    """Run jobs one after the other, and print each result; return whether one is incomplete."""
     from receiver.jobs.worker import BUSY_SECONDS, Run, functions, running
     from receiver.store import open_store
 

@@ -1,7 +1,7 @@
-"""What a rule of alerts finds at a time, by its SELECT, a comparison of figures, or a function.
+"""Evaluate a rule of alerts at a time: its SELECT, a comparison of figures, or a function.
 
-In: a rule, settings and a time. Out: findings. Everything but the sources `health`, `disk` and
-`backup` depends on the time alone, so that a rule can be tried on the past.
+In: a rule, settings and a time. Out: findings. Everything except the sources `health`, `disk` and
+`backup` depends only on the time, so that a rule can be tried on the past.
 """
 
 import re
@@ -28,20 +28,20 @@ from schema.sql.rollups import ROLLUPS
 from schema.statistics import Estimate, difference, mean, share
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
-# How far back a comparison looks.
+# The days of the past with which a comparison compares.
 PAST_DAYS = 28
-# More rows of a rule are not read.
+# The maximum number of rows of a rule.
 MAX_FINDINGS = 200
 MAX_TEXT = 500
 _RECENT = re.compile(r"\brecent\((\w+)\)")
-# E-mail addresses and phone numbers, which a rule of callhouse.toml could have in its text.
+# E-mail addresses and phone numbers, which the text of a rule could contain.
 _PERSONAL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+|(?<![\w-])\+\d[\d ()-]{6,}\d")
 _BACKUP_GRACE_MS = HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule found about one of its subjects."""
+    """A finding of a rule about one of its subjects."""
 
     rule: str
     key: str
@@ -54,7 +54,7 @@ class Finding:
 def find(
     rule: Rule, settings: Settings, *, now_ms: int, moment: Snapshot | None = None
 ) -> list[Finding]:
-    """What a rule finds at a time, in a snapshot that is open already, or in a new one.
+    """Evaluate a rule at a time, in an open snapshot or in a new one.
 
     Raises SettingsError for a SELECT that cannot run, and what `snapshot` and `reading` raise.
     """
@@ -70,12 +70,12 @@ def find(
 
 
 def can_replay(rule: Rule) -> bool:
-    """Whether the past of a rule can be computed."""
+    """Whether a rule can be evaluated for the past."""
     return rule.source in ("", "budget")
 
 
 def opened(settings: Settings) -> AbstractContextManager[Snapshot]:
-    """A snapshot for rules: they cannot write, and read no raw bodies."""
+    """A read-only snapshot for rules, without raw bodies."""
     return snapshot(settings.database, timezone=None, private=False)
 
 
@@ -101,7 +101,7 @@ def expand(rule: Rule, timezone: str, now_ms: int) -> str:
 
 
 def moments(timezone: str, now_ms: int) -> dict[str, int | str]:
-    """The times that a rule can name."""
+    """The times that a rule can use, by name."""
     zone = ZoneInfo(timezone)
     now = datetime.fromtimestamp(now_ms / 1000, zone)
     since_ms = (now_ms - DAY_MS) // HOUR_MS * HOUR_MS
@@ -116,14 +116,14 @@ def moments(timezone: str, now_ms: int) -> dict[str, int | str]:
         "week_ago": (now.date() - timedelta(days=7)).isoformat(),
     }
     for n in range(1, 5):
-        # The wall clock of that day: an hour of daylight saving time shifts nothing.
+        # The same local time on that day, whatever its UTC offset.
         then = (now - timedelta(weeks=n)).astimezone(UTC)
         found[f"week_{n}"] = now_ms - round(then.timestamp() * 1000)
     return found
 
 
 def _recent(name: str) -> str:
-    """The rows of an hourly view of the last day, and of the daily view of the days before."""
+    """The rows of an hourly view for the last day, and of the daily view for the days before."""
     rollup = next((each for each in ROLLUPS if each.name == name), None)
     if rollup is None:
         raise SettingsError(f"recent({name}): there is no view hourly_{name}")
@@ -151,19 +151,19 @@ def _from_row(rule: Rule, row: Mapping[str, Any]) -> Finding:
 
 
 def without_people(text: str) -> str:
-    """Text without phone numbers and e-mail addresses, cut to its longest length."""
+    """Text without phone numbers and e-mail addresses, cut to the maximum length."""
     return _PERSONAL.sub("…", text)[:MAX_TEXT]
 
 
 def _link(value: Any) -> str | None:
-    """A path of our own pages."""
+    """A path on callhouse's pages."""
     text = str(value or "")
     return text if text.startswith("/") and not text.startswith("//") else None
 
 
 def compare(rule: Rule, row: Mapping[str, Any]) -> Finding | None:
-    """A finding if, by a row of figures, the last day is worse than the past and chance does not
-    explain it."""
+    """A finding if the last day of a row is worse than the past and the difference is
+    significant."""
     of = rule.parameters
     counted = "past_days" if rule.compare == "days" else "past_count"
     counts = [int(row.get(name) or 0) for name in ("count", counted)]
@@ -182,7 +182,7 @@ def compare(rule: Rule, row: Mapping[str, Any]) -> Finding | None:
         return None
     change = difference(past, now)
     is_worse = change.high < 0 if rule.better > 0 else change.low > 0
-    # Means are compared in proportion.
+    # Means are compared by their ratio.
     size = abs(change.value) if rule.compare == "share" else abs(change.value) / (past.value or 1.0)
     if not is_worse or size < of["least_change"]:
         return None
@@ -203,7 +203,7 @@ def compare(rule: Rule, row: Mapping[str, Any]) -> Finding | None:
 
 
 class _Words(dict[str, Any]):
-    """A name that is not known stays as it is written."""
+    """Unknown names are not replaced."""
 
     def __missing__(self, name: str) -> str:
         return f"{{{name}}}"
@@ -219,7 +219,8 @@ def _estimate(kind: str, of: Mapping[str, Any], z: float) -> Estimate | None:
 def _days(
     row: Mapping[str, Any], counts: Sequence[int], z: float
 ) -> tuple[Estimate | None, Estimate | None]:
-    """A figure of the last day, and its mean over past days: the last day varies as they do."""
+    """A figure of the last day, and its mean over past days, with the deviation of the past days
+    for both."""
     past = mean(row.get("past_total"), row.get("past_squares"), counts[1], z=z)
     value = row.get("value")
     if past is None or value is None:
@@ -247,11 +248,11 @@ def _health(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
     if free_on_disk(settings.counters_path) < MIN_FREE_BYTES:
         problems.append(NEARLY_FULL)
     states = job_states(found.get("jobs") or {}, intervals(settings), now_ms=now_ms)
-    # This job runs now, whatever its row says.
+    # This job is running now, whatever its row says.
     problems += [job.problem for job in states if job.problem and job.row.name != "alerts"]
     for problem in dict.fromkeys(problems):
         begin, _, rest = problem.partition(": ")
-        # A job's name is part of the subject; times and counts are not.
+        # The subject contains the job's name, but no times and counts.
         key = f"{begin}: {rest.partition(',')[0]}" if begin.startswith("a job") else begin
         yield Finding(rule.name, key, _sentence(problem), rule.severity, link="/-/status")
 
@@ -288,7 +289,7 @@ def _backup(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
     if not interval_ms or row is None or row.started_at is None:
         return
     done = row.ended_at if row.result == "done" else None
-    # The row of a failed run does not say when the last complete one was.
+    # The row of a failed run does not contain the time of the last complete one.
     since = done or row.started_at
     if now_ms - since > 2 * interval_ms + _BACKUP_GRACE_MS or (done is None and row.failures):
         made = at(done, settings.timezone)
@@ -299,7 +300,7 @@ def _backup(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
 def read_budgets(
     settings: Settings, budgets: Iterable[Budget], *, now_ms: int
 ) -> Iterator[tuple[Budget, Spending]]:
-    """Budgets with what their subjects cost. Raises what `reading` raises."""
+    """Budgets with the cost of their subjects. Raises what `reading` raises."""
     for budget in budgets:
         yield (
             budget,
@@ -314,7 +315,7 @@ def read_budgets(
 
 
 def _budget(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
-    """Each budget that has reached a level, with the day on which all of it will be spent."""
+    """Each budget that has reached a level, with the day on which it will be spent."""
     for budget, spent in read_budgets(settings, settings.file.alerts.budgets, now_ms=now_ms):
         percent = spent.percent_of(budget.dollars)
         reached = [level for level in BUDGET_LEVELS if percent >= level]

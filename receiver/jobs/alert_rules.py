@@ -1,7 +1,7 @@
-"""The table [alerts] of callhouse.toml, parsed strictly, and the rules that callhouse comes with.
+"""The table [alerts] of callhouse.toml, parsed strictly, and the shipped rules.
 
-In: alert_rules.toml, and the table [alerts]. Out: AlertSettings. A rule of the file that has
-the name of a shipped one changes it.
+In: alert_rules.toml, and the table [alerts]. Out: AlertSettings. A rule of callhouse.toml with the
+name of a shipped one changes it.
 """
 
 import importlib.resources
@@ -16,7 +16,7 @@ from typing import Any
 from receiver.config_checks import named_tables, require_int, require_known, table, url
 
 SEVERITIES = ("info", "warning", "critical")
-# Columns that the rows of a comparison have, beside `key` and `name`.
+# Columns of the rows of a comparison, besides `key` and `name`.
 COMPARED = MappingProxyType(
     {
         "share": ("part", "count"),
@@ -46,8 +46,8 @@ _DEFAULTS = MappingProxyType(
 class Rule:
     """A rule: `sql`, or `source`, the name of a function of jobs/alert_findings.py.
 
-    `interval` is in seconds. While it has an open alert, those of the rules that it `hides` have no
-    messages. `within` says when a fault is found, for people.
+    `interval` is in seconds. While it has an open alert, alerts of the rules that it `hides` send
+    no messages. `within` is a text: how soon a fault is found.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Rule:
 
 @cache
 def shipped_rules() -> tuple[Rule, ...]:
-    """The rules that callhouse comes with."""
+    """The shipped rules."""
     path = importlib.resources.files("receiver.jobs") / "alert_rules.toml"
     found = tomllib.loads(path.read_text(encoding="utf-8"))["rule"]
     return tuple(Rule(**value | {"hides": tuple(value.get("hides", ()))}) for value in found)
@@ -76,7 +76,7 @@ def shipped_rules() -> tuple[Rule, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What calls and chats may cost in a month: all, or those of an account, an agent or a value of
+    """The budget of a month for all calls and chats, or those of an account, an agent or a value of
     the metadata. `grouping` is as for statements, `key` the value."""
 
     name: str
@@ -87,7 +87,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class DigestSettings:
-    """A digest, when it is sent, and to which URLs: secrets. Without a role it is for everybody.
+    """A digest, its schedule, and its URLs, which are secrets. Without a role it is for everybody.
 
     `grouping` is as for statements; its calls and chats are those of the groups `keys`.
     """
@@ -102,7 +102,7 @@ class DigestSettings:
 
     @property
     def days(self) -> int:
-        """How many days one digest has."""
+        """The number of days of one digest."""
         return 7 if self.every == "weekly" else 1
 
 
@@ -161,7 +161,7 @@ def _rules(value: Any) -> tuple[Rule, ...]:
             found.pop(name)
         else:
             found[name] = changed
-    # Also those that are off.
+    # Including disabled rules.
     known = {*found, *(rule.name for rule in shipped_rules())}
     for rule in found.values():
         if not known.issuperset(rule.hides):
@@ -170,7 +170,7 @@ def _rules(value: Any) -> tuple[Rule, ...]:
 
 
 def _tuned(rule: Rule, value: dict[str, Any]) -> Rule | None:
-    """A shipped rule as the file changes it; None if it is off."""
+    """A shipped rule with the changes of the file; None if it is disabled."""
     where = f"the rule {rule.name}"
     require_known(value, _TUNED, where)
     if not isinstance(value.get("on", True), bool):
@@ -248,7 +248,7 @@ def _budget(name: str, value: dict[str, Any]) -> Budget:
 
 
 def _digests(value: Any, default: DigestSettings) -> tuple[DigestSettings, ...]:
-    """`digest` is a word for one digest, or the tables [[alerts.digest]]."""
+    """`digest` is the schedule of a single digest, or the tables [[alerts.digest]]."""
     if isinstance(value, str):
         if value not in INTERVALS:
             raise ValueError('alerts.digest must be "daily" or "weekly"')

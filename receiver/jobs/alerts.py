@@ -1,8 +1,8 @@
-"""The job `alerts`: what the rules find becomes open alerts, resolved ones, and messages.
+"""The job `alerts`: findings of rules open and resolve alerts, and are sent as messages.
 
-`advance` is pure. In: open alerts and findings. Out: the alerts that changed, and what is new about
-them. All that is new in one run is one message. An alert that another one explains has no message
-of its own, unless it is still open when the other one is resolved.
+`advance` is pure. In: open alerts and findings. Out: the alerts that changed, and the changes to
+report. All changes of one run are one message. An alert that another one explains is not reported,
+unless it is still open when the other one is resolved.
 """
 
 import hashlib
@@ -24,19 +24,20 @@ from receiver.store import alerts as store_of
 from receiver.store.alerts import Alert, Message, RetellAlert
 from receiver.store.engine import reading
 
-# An alert is resolved once its rule has not found it for so many runs, and at least for this time.
+# An alert is resolved when its rule has not found it for so many runs and this time.
 SETTLE_RUNS, SETTLE_MS = 6, 600_000
 # Lines of a message.
 MAX_LINES = 10
-# Older events of Retell's rules were imported; no message reports them.
+# Older events of Retell's rules were imported and are not reported.
 _RECENT_MS = 3_600_000
 _FORGET_MS = 90 * 86_400_000
 _DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What a message reports of an alert: `what` is opened, worse, still open or resolved."""
+class AlertChange:
+    """A change of an alert that a message reports: `what` is opened, worse, still open or
+    resolved."""
 
     what: str
     alert: Alert
@@ -44,11 +45,11 @@ class News:
 
 @dataclass(slots=True)
 class Advance:
-    """What a run changes: new rows, changed rows, and what messages report."""
+    """The result of a run: new rows, changed rows, and the changes to report."""
 
     opened: list[Alert] = field(default_factory=list)
     changed: list[Alert] = field(default_factory=list)
-    news: list[News] = field(default_factory=list)
+    changes: list[AlertChange] = field(default_factory=list)
 
 
 def advance(
@@ -58,16 +59,16 @@ def advance(
     *,
     now_ms: int,
 ) -> Advance:
-    """Compare what rules found with the open alerts. Rules that are not in `found` did not run."""
+    """Compare findings with the open alerts. Rules that are not in `found` did not run."""
     result = Advance()
     by_key = {(alert.rule, alert.key): alert for alert in open_alerts}
     known = {rule.name for rule in rules}
     for place, alert in list(by_key.items()):
         if alert.rule not in known:
-            # The rule is off or has gone.
+            # The rule is disabled or deleted.
             result.changed.append(replace(alert, resolved_at=now_ms, changed_at=now_ms))
             del by_key[place]
-    # Rules that hide others come first: what they explain is hidden in the same run.
+    # Rules that hide others come first, so that these are hidden in the same run.
     for rule in sorted(rules, key=lambda rule: (not rule.hides, -len(rule.hides))):
         if rule.name not in found:
             continue
@@ -75,10 +76,10 @@ def advance(
         for key, finding in findings.items():
             before = by_key.get((rule.name, key))
             cause = _cause(rule, rules, by_key)
-            alert, news = _seen(before, finding, cause, now_ms)
+            alert, changes = _seen(before, finding, cause, now_ms)
             by_key[rule.name, key] = alert
             (result.opened if before is None else result.changed).append(alert)
-            result.news += news
+            result.changes += changes
         settle_ms = max(SETTLE_MS, min(SETTLE_RUNS * rule.interval * 1000, _DAY_MS))
         for (name, key), alert in list(by_key.items()):
             if name != rule.name or key in findings or now_ms - alert.seen_at < settle_ms:
@@ -87,14 +88,14 @@ def advance(
             del by_key[name, key]
             result.changed.append(ended)
             if alert.notified_at is not None and not alert.is_snoozed(now_ms):
-                result.news.append(News("resolved", ended))
+                result.changes.append(AlertChange("resolved", ended))
     return result
 
 
 def _cause(
     rule: Rule, rules: Sequence[Rule], by_key: Mapping[tuple[str, str], Alert]
 ) -> str | None:
-    """An open alert that explains what the rule finds, and is explained by none itself."""
+    """An open alert that explains the rule's findings, and is itself not explained by another."""
     hiding = {other.name for other in rules if rule.name in other.hides}
     found = [a for (name, _), a in by_key.items() if name in hiding and a.cause is None]
     return min((alert.alert_id for alert in found), default=None)
@@ -102,7 +103,7 @@ def _cause(
 
 def _seen(
     before: Alert | None, finding: Finding, cause: str | None, now_ms: int
-) -> tuple[Alert, list[News]]:
+) -> tuple[Alert, list[AlertChange]]:
     figures = json.dumps(finding.figures, default=str)
     if before is None:
         name = f"{finding.rule}\0{finding.key}\0{now_ms}"
@@ -111,9 +112,9 @@ def _seen(
             finding.rule, finding.key, finding.severity, finding.text, figures, finding.link,
             cause, opened_at=now_ms, seen_at=now_ms, changed_at=now_ms,
         )  # fmt: skip
-        return alert, [] if cause else [News("opened", alert)]
+        return alert, [] if cause else [AlertChange("opened", alert)]
     if before.cause is not None and before.notified_at is None:
-        # It was hidden until now: it is reported once no open alert explains it.
+        # It was hidden until now: it is reported when no open alert explains it.
         is_hidden = cause is not None
     else:
         is_hidden, cause = False, before.cause
@@ -124,11 +125,11 @@ def _seen(
     if is_hidden or alert.is_snoozed(now_ms):
         return alert, []
     if before.cause is not None and cause is None:
-        return alert, [News("opened", alert)]
+        return alert, [AlertChange("opened", alert)]
     if SEVERITIES.index(finding.severity) > SEVERITIES.index(before.severity):
-        return alert, [News("worse", alert)]
+        return alert, [AlertChange("worse", alert)]
     if before.snoozed_until is not None and before.seen_at < before.snoozed_until:
-        return alert, [News("still open", alert)]
+        return alert, [AlertChange("still open", alert)]
     return alert, []
 
 
@@ -148,9 +149,9 @@ def run_alerts(run: Run) -> str | None:
         if now_ms - (alert.received_at or 0) < _RECENT_MS
     ]
     messages = []
-    if of.notify and (result.news or of_retell):
-        messages = compose(run.settings, result.news, of_retell, now_ms=now_ms)
-        told = {news.alert.alert_id for news in result.news}
+    if of.notify and (result.changes or of_retell):
+        messages = compose(run.settings, result.changes, of_retell, now_ms=now_ms)
+        told = {change.alert.alert_id for change in result.changes}
         for rows in (result.opened, result.changed):
             rows[:] = [replace(a, notified_at=now_ms) if a.alert_id in told else a for a in rows]
     if result.opened or result.changed or messages:
@@ -165,7 +166,7 @@ def run_alerts(run: Run) -> str | None:
 def evaluate(
     rules: Iterable[Rule], settings: Settings, *, now_ms: int, check: Any = lambda: None
 ) -> tuple[dict[str, list[Finding]], list[str]]:
-    """What each rule finds, and why rules could not run."""
+    """The findings of each rule, and why rules could not run."""
     found: dict[str, list[Finding]] = {}
     problems = []
     for rule in rules:
@@ -178,18 +179,22 @@ def evaluate(
 
 
 def compose(
-    settings: Settings, news: Sequence[News], of_retell: Sequence[RetellAlert], *, now_ms: int
+    settings: Settings,
+    changes: Sequence[AlertChange],
+    of_retell: Sequence[RetellAlert],
+    *,
+    now_ms: int,
 ) -> list[Message]:
-    """One message about all that is new, for each URL."""
+    """One message about all changes, for each URL."""
     of = settings.file.alerts
-    lines = [_line(each, settings) for each in news]
+    lines = [_line(each, settings) for each in changes]
     lines += [f"Retell: {describe_retell(alert)}" for alert in of_retell]
     rest = len(lines) - MAX_LINES
     shown = lines[:MAX_LINES] + ([f"… and {rest} more."] if rest > 0 else [])
     base = pages_url(settings.file)
     if base:
         shown.append(f"{base}/-/alerts")
-    title, body = _title(of, news, of_retell), "\n".join(shown)
+    title, body = _title(of, changes, of_retell), "\n".join(shown)
     message_id = hashlib.sha256(f"{now_ms}\0{title}\0{body}".encode()).hexdigest()[:16]
     return [
         Message(message_id, target_of(url), now_ms, title, body, next_attempt_at=now_ms)
@@ -197,33 +202,35 @@ def compose(
     ]
 
 
-def _title(of: AlertSettings, news: Sequence[News], of_retell: Sequence[RetellAlert]) -> str:
-    if len(news) == 1 and not of_retell:
-        [only] = news
+def _title(
+    of: AlertSettings, changes: Sequence[AlertChange], of_retell: Sequence[RetellAlert]
+) -> str:
+    if len(changes) == 1 and not of_retell:
+        [only] = changes
         rule = of.rule(only.alert.rule)
         name = rule.title if rule else only.alert.rule
         is_over = only.what == "resolved"
         return f"{'Resolved' if is_over else only.alert.severity.capitalize()}: {name}"
     counts = {
-        "resolved": sum(each.what == "resolved" for each in news),
-        "open": sum(each.what != "resolved" for each in news) + len(of_retell),
+        "resolved": sum(each.what == "resolved" for each in changes),
+        "open": sum(each.what != "resolved" for each in changes) + len(of_retell),
     }
     return "Alerts: " + ", ".join(
         f"{counts[name]} {name}" for name in ("open", "resolved") if counts[name]
     )
 
 
-def _line(news: News, settings: Settings) -> str:
-    alert = news.alert
+def _line(change: AlertChange, settings: Settings) -> str:
+    alert = change.alert
     base = pages_url(settings.file)
     link = f" {base}{alert.link}" if base and alert.link else ""
-    match news.what:
+    match change.what:
         case "resolved":
             since = at(alert.opened_at, settings.timezone)
             return f"Resolved: {alert.text} (open since {since} {settings.timezone})."
         case "opened":
             return f"{alert.severity.capitalize()}: {alert.text}.{link}"
-    return f"{news.what.capitalize()} ({alert.severity}): {alert.text}.{link}"
+    return f"{change.what.capitalize()} ({alert.severity}): {alert.text}.{link}"
 
 
 def describe_retell(alert: RetellAlert) -> str:
@@ -239,8 +246,8 @@ def describe_retell(alert: RetellAlert) -> str:
 
 
 def pages_url(file: ConfigFile) -> str | None:
-    """The address of our pages, without a slash at its end: `alerts.pages`, else the host that
-    Retell posts to."""
+    """The address of callhouse's pages, without a slash at its end: `alerts.pages`, else the host
+    of the webhook URL."""
     if file.alerts.pages:
         return file.alerts.pages.rstrip("/")
     if file.public_url is None:
@@ -263,8 +270,8 @@ class Episode:
 def replay(
     rule: Rule, settings: Settings, *, since_ms: int, now_ms: int, step_ms: int | None = None
 ) -> Iterator[Episode]:
-    """The alerts that a rule would have opened within a time, from what is stored now, in the order
-    of their end.
+    """The alerts that a rule would have opened in a period, computed from the stored data, ordered
+    by their end.
 
     Raises what `find` raises.
     """

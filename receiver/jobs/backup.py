@@ -1,7 +1,8 @@
-"""Backups of the SQLite file in a directory or a bucket: make one, keep the last ones, restore.
+"""Backups of the SQLite file in a directory or a bucket: create, delete old ones, restore.
 
-A backup is one database file, named by its time. It takes its name once it is verified. Beside the
-backups is a list of the calls and chats that were erased, so that an older one brings none back.
+A backup is one database file, named by its time. It gets its name after it was verified. Beside the
+backups is a list of erased calls and chats, so that restoring an older backup does not bring them
+back.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ _NAMES = re.compile(r"callhouse-\d{8}t\d{6}z\.db")
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup that was made, and the names of older ones that were deleted."""
+    """A new backup, and the names of older ones that were deleted."""
 
     name: str
     size: int
@@ -38,7 +39,7 @@ class Backup:
 
 
 def backup(run: Run) -> None:
-    """The job: back up to where callhouse.toml says."""
+    """The job: back up to the place in callhouse.toml."""
     configured = run.settings.file.backup
     make_backup(
         run.settings, parse_place(configured.to), keep=configured.keep, now_ms=run.now_ms(),
@@ -91,8 +92,8 @@ def make_backup(
 
 
 def list_erasures(settings: Settings) -> str | None:
-    """Bring the list of erased calls and chats beside the backups of callhouse.toml up to date;
-    return why it could not be."""
+    """Update the list of erased calls and chats beside the backups of callhouse.toml; return why
+    this failed."""
     place = settings.file.backup.to
     if not place or not isinstance(settings.database, Path):
         return None
@@ -140,7 +141,7 @@ def backup_names(storage: Storage) -> list[str]:
 
 
 def restore_backup(settings: Settings, text: str) -> Restored:
-    """Put a backup in place of the database: a file, or the latest of a directory or bucket.
+    """Replace the database by a backup: a file, or the latest of a directory or bucket.
 
     Raises SettingsError for a server's database, NotStored, and what `restore` raises.
     """
@@ -174,7 +175,7 @@ def restore_backup(settings: Settings, text: str) -> Restored:
 
 
 def _place_for_copy(storage: Storage, name: str) -> Path:
-    """Where a copy is made, without what a killed process left there."""
+    """The path of a new copy. Deletes remains of killed processes there."""
     make_private(storage.partial)
     for left in storage.partial.glob("*callhouse-*"):
         left.unlink(missing_ok=True)
@@ -193,7 +194,7 @@ async def _download(storage: Storage, name: str, target: Path) -> None:
 
 @contextmanager
 def _storage(where: MediaLocation, database: Path) -> Iterator[Storage]:
-    """The storage at a place. A bucket's copies are made beside the database."""
+    """The storage at a place. Copies for a bucket are created beside the database."""
     partial = database.absolute().parent / ".backup"
     try:
         yield open_storage(where, partial=partial)

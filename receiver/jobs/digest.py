@@ -1,7 +1,7 @@
-"""Digests: a day or a week in figures and lists, for everybody or a role, of all calls or some.
+"""Digests: figures and lists of a day or a week, for everybody or a role, of all calls or some.
 
-In: views and tables, as of a day. Out: text and HTML without personal data, with links that ask
-for a login. The job writes each as a message to each of its URLs, once for each day.
+In: views and tables, as of a day. Out: text and HTML without personal data, with links that require
+a login. The job writes one message per digest, URL and day.
 """
 
 import re
@@ -43,7 +43,7 @@ SELECT
 FROM ({calls}) h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
 """)
 _SUM_NAMES = re.findall(r" AS (\w+)", _SUMS)
-# Role -> its figures and lists, in their order. None is for everybody.
+# Role -> its figures and lists, in this order. None means everybody.
 _ROLES: dict[str | None, tuple[str, str]] = {
     None: (
         "Calls, Minutes, Cost, Success, Negative, Time to answer",
@@ -57,7 +57,8 @@ _ROLES: dict[str | None, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure, its usual value, and better or worse; empty if chance explains the difference."""
+    """A figure, its usual value, and `better` or `worse`; empty if the difference is not
+    significant."""
 
     name: str
     value: str
@@ -106,7 +107,8 @@ def _sums(scope: Scope, first: date, last: date) -> dict[str, Any]:
 
 
 def compare_sums(now: Mapping[str, float], past: Mapping[str, float], part: float) -> list[Figure]:
-    """The figures of some days beside the usual ones: `part` of the sums of the days before."""
+    """The figures of some days and the usual ones: the share `part` of the sums of the days
+    before."""
 
     def usual(name: str, form: str, per: float = 1.0) -> str:
         return form.format(past[name] / per * part) if part else ""
@@ -152,7 +154,7 @@ def _word(past: Estimate | None, now: Estimate, better: int) -> str:
 
 
 def as_text(digest: Digest, base: str | None) -> str:
-    """The digest as text, which reads well in a chat too."""
+    """The digest as plain text."""
     lines = []
     for figure in digest.figures:
         usual = f" (usually {figure.usual}{', ' + figure.word if figure.word else ''})"
@@ -164,7 +166,7 @@ def as_text(digest: Digest, base: str | None) -> str:
 
 
 def as_html(digest: Digest, base: str | None) -> str:
-    """The digest as HTML for a mail client: styles are within it, and nothing is loaded."""
+    """The digest as HTML for a mail client, with inline styles and without external files."""
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(
@@ -185,7 +187,7 @@ def message_of(
 
 
 def run_digest(run: Run) -> None:
-    """Write the digests that are due: of yesterday, or on Mondays of the last week."""
+    """Write the digests that are due: for yesterday, or on Mondays for the last week."""
     for of in run.settings.file.alerts.digests:
         run.check()
         _write_if_due(run, of)

@@ -27,7 +27,7 @@ from schema.sql.macros import plain
 from schema.sql.rollups import ROLLUPS
 
 Entry = tuple[str, str]
-# How far back a digest looks, to know what is usual.
+# The days before that define the usual values.
 PAST_DAYS = 28
 _MOST_CALLS, _MOST_ALERTS, _MOST_AGENTS = 5, 10, 5
 _DAILY_CALLS = "SELECT * FROM daily_calls WHERE day >= :first AND day <= :last"
@@ -35,7 +35,7 @@ _FIGURES_OF_CALLS = next(rollup for rollup in ROLLUPS if rollup.name == "calls")
 _TIME = plain("call_time(c) >= :since AND call_time(c) < :until")
 _OLDEST = "SELECT min(day) FROM daily_calls WHERE day >= :first"
 _OLDEST_CALL = plain("SELECT min(call_time(c)) FROM calls c WHERE {time} AND {condition}")
-# The agents all of whose calls are those of the digest.
+# Agents that have only calls of the digest.
 _AGENTS = """
 SELECT c.agent_id FROM calls c WHERE {time} AND c.agent_id IS NOT NULL
 GROUP BY c.agent_id HAVING sum(CASE WHEN {condition} THEN 0 ELSE 1 END) = 0
@@ -49,7 +49,7 @@ ORDER BY
     coalesce(c.duration_ms, 0) DESC, c.call_id
 LIMIT {most}
 """)
-# Versions whose first call is of these days, of agents that had calls before.
+# Versions with their first call in these days, of agents that had calls before.
 _NEW_VERSIONS = """
 WITH known AS (
     SELECT agent_id, agent_version, min(day) AS day FROM daily_calls
@@ -81,7 +81,8 @@ WHERE n.kind = 'assignee' AND n.removed_at IS NULL AND n.changed_at < :until AND
     )
 ORDER BY n.changed_at, c.call_id
 """)
-# A call was updated when its newest event arrived, so its events of these days are found by it.
+# `updated_at` is the arrival of a call's newest event, so it finds the calls with events in these
+# days.
 _DELIVERIES = """
 SELECT e.account, count(*), count(DISTINCT e.id)
 FROM (
@@ -101,7 +102,7 @@ GROUP BY account ORDER BY account
 
 @dataclass(frozen=True)
 class Scope:
-    """The days of a digest and the calls it is limited to, and where they are read."""
+    """The days of a digest, the calls it is limited to, and the database."""
 
     connection: Connection
     settings: Settings
@@ -142,7 +143,7 @@ class Scope:
 
     @cached_property
     def past_days(self) -> int:
-        """How many of the days before have data."""
+        """The number of days before that have data."""
         past = self.days(self.first - timedelta(days=PAST_DAYS), self.first - timedelta(days=1))
         if self.of.grouping is None:
             [(oldest,)] = self.read(_OLDEST, past)
@@ -155,7 +156,7 @@ class Scope:
 
     @cached_property
     def agents(self) -> set[str]:
-        """The agents all of whose calls of the last weeks are those of the digest."""
+        """The agents that had only calls of the digest in the last weeks."""
         past = self.days(self.first - timedelta(days=PAST_DAYS), self.last)
         return {agent for (agent,) in self.read(_AGENTS, past)}
 
@@ -177,13 +178,13 @@ class Scope:
         return read_status(self.settings, now_ms=self.now_ms)
 
     def has_budget(self, budget: Budget) -> bool:
-        """Whether a budget is for nothing but calls of the digest."""
+        """Whether a budget is only for calls of the digest."""
         if self.of.grouping is None or (budget.grouping == "agent" and budget.key in self.agents):
             return True
         return budget.grouping == self.of.grouping and budget.key in self.of.keys
 
     def has_alert(self, alert: Alert) -> bool:
-        """Whether an alert is about nothing but calls of the digest."""
+        """Whether an alert is only about calls of the digest."""
         if self.of.grouping is None:
             return True
         subject = alert.key.partition(" ")[0]

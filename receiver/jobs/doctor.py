@@ -1,7 +1,7 @@
-"""`callhouse doctor`: what goes wrong in practice, each as a finding that says what to do.
+"""`callhouse doctor`: checks for frequent problems.
 
-Each check is a function from what is known to its findings. A check that cannot be made is a
-finding too.
+Each finding says what to do. A check is a function from a Patient to findings. A check that cannot
+be carried out is a finding too.
 """
 
 import os
@@ -32,9 +32,9 @@ from receiver.webhook.inbound import check_rules
 
 # Fewer days until the disk is full are a problem.
 MIN_DAYS = 14
-# A log this long means that a reader has not let it be reset for long.
+# A log of this size means that a reader has prevented its reset for a long time.
 MAX_WAL_BYTES = 512 * 1024 * 1024
-# How much older than its interval the last backup may be.
+# How late the last backup may be.
 _LATE_MS = 3_600_000
 _API_SECONDS = 10.0
 _AGENTS = 5
@@ -42,7 +42,7 @@ _AGENTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found: `subject` in a word, and what to do if something is wrong."""
+    """The result of a check: `subject` in a word, and what to do if something is wrong."""
 
     subject: str
     is_wrong: bool
@@ -52,7 +52,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """What the checks look at; `status` is None without a usable database."""
+    """The input of the checks; `status` is None without a usable database."""
 
     settings: Settings
     status: Status | None
@@ -95,7 +95,7 @@ def _sqlite(patient: Patient) -> Iterator[Finding]:
 
 
 def _files(patient: Patient) -> Iterator[Finding]:
-    """Files with calls or secrets that other users can read, or that are another user's."""
+    """Files with calls or secrets that other users can read or own."""
     settings = patient.settings
     paths = [Path(".env")]
     if any(target.secret for target in settings.file.forward):
@@ -178,7 +178,7 @@ def _keys(patient: Patient) -> Iterator[Finding]:
         if use.last_signed_ms is None:
             signed = "has signed no event"
         yield _good("keys", f"{use.key_id} ({use.setting}) {signed}")
-    # The latest is first; one that is not configured any more has been replaced.
+    # The latest key is first; a key that is no longer configured was replaced.
     latest = status.keys[0]
     if latest.last_signed_ms and latest.setting is None:
         yield Finding(
@@ -190,7 +190,7 @@ def _keys(patient: Patient) -> Iterator[Finding]:
 
 
 def _api(patient: Patient) -> Iterator[Finding]:
-    """The API answers, accepts the key, and its clock is this machine's."""
+    """Whether the API answers and accepts the key, and whether the clocks agree."""
     settings = patient.settings
     before = patient.now_ms()
     try:
@@ -208,7 +208,7 @@ def _api(patient: Patient) -> Iterator[Finding]:
     except ValueError:
         return
     theirs, after = int(date.timestamp() * 1000), patient.now_ms()
-    # The header is cut to seconds.
+    # The header has no fractions of seconds.
     skew = theirs - min(max(theirs, before - 1000), after)
     seconds = round(abs(skew) / 1000)
     what = f"this machine's clock is about {seconds} seconds {'behind' if skew > 0 else 'ahead'}"
@@ -248,7 +248,7 @@ def _agents(patient: Patient) -> Iterator[Finding]:
 
 
 def _sleep_shortly(seconds: float) -> None:
-    """A person waits: what does not work at once is reported."""
+    """A person is waiting: failures are reported without retries."""
     time.sleep(min(seconds, 0.2))
 
 
@@ -286,7 +286,7 @@ def _login(patient: Patient) -> Iterator[Finding]:
 
 
 def _inbound(patient: Patient) -> Iterator[Finding]:
-    """The histories of the rules for inbound calls and chats."""
+    """The queries of the rules for inbound calls and chats."""
     rules = patient.settings.file.inbound
     if rules and patient.status is not None:
         check_rules(patient.settings)
@@ -294,7 +294,7 @@ def _inbound(patient: Patient) -> Iterator[Finding]:
 
 
 def _grading(patient: Patient) -> Iterator[Finding]:
-    """The model that questions are asked of: installed, with a key. Asks nothing."""
+    """Whether the model of [grading] is installed and has a key. Sends no request."""
     grading = patient.settings.file.grading
     if grading.questions:
         load_model(grading.model)

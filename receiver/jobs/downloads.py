@@ -1,8 +1,8 @@
 """Fetch a file from the web into a local file: bounded, resumable, and from public addresses only.
 
-In: a link. Out: the complete file with its SHA-256 and content type. What was received before a
-failure stays in the file, and the next attempt continues there if the server confirms by an ETag
-that it still has the same content.
+In: a link. Out: the complete file with its SHA-256 and content type. Bytes that were received
+before a failure stay in the file, and the next attempt continues after them if the ETag shows that
+the content is the same.
 """
 
 import hashlib
@@ -26,17 +26,16 @@ from receiver.errors import DiskReserved, LinkDead, LinkRefused, RecordingNotKep
 from receiver.jobs.storage import EXTENSIONS, free_bytes, make_private
 from receiver.retell.http import DeadlineBackend, use_backend
 
-# Time for one request, from connecting to the last byte; what is missing then is asked for next
-# time.
+# Time for one request, from connecting to the last byte. The next attempt continues.
 TOTAL_SECONDS = 900.0
 TIMEOUT = httpx.Timeout(30, connect=10)
 MAX_REDIRECTS = 5
 _PIECE_BYTES = 64 * 1024
-# How much is written between two looks at the free space.
+# Bytes written between two checks of the free space.
 _SPACE_BYTES = 8 * 1024 * 1024
 _DEAD = (401, 403, 404, 410)
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
-# A weak one does not say that every byte is the same, and only ASCII can be sent back.
+# A weak ETag does not guarantee equal bytes, and only ASCII can be sent back.
 _STRONG_ETAG = re.compile(r'"[!#-~]{0,1000}"')
 # Addresses of IPv4 within IPv6, for a gateway to translate. Source: RFC 6052
 _TRANSLATED = IPv6Network("64:ff9b::/96")
@@ -48,7 +47,8 @@ _OTHER_NAMES = {
     "audio/mp3": "audio/mpeg",
     "audio/x-m4a": "audio/mp4",
 }
-# How files of a type begin. Source: https://mimesniff.spec.whatwg.org/#matching-an-audio-or-video-type-pattern
+# The first bytes of files by type. Source:
+# https://mimesniff.spec.whatwg.org/#matching-an-audio-or-video-type-pattern
 _BEGINNINGS = (
     (rb"RIFF....WAVE", "audio/wav"),
     (rb"ID3|\xff[\xe2-\xff]", "audio/mpeg"),
@@ -92,10 +92,10 @@ class Downloader:
         self._client.close()
 
     def fetch(self, url: str, part: Path, *, is_audio: bool) -> Fetched:
-        """Complete the file `part`, and return what it is. Raises RecordingNotKept, and OSError if
-        the file cannot be written.
+        """Download the rest of the file `part`.
 
-        Beside it is a file with the ETag until then.
+        Until it is complete, a file with the ETag is beside it. Raises RecordingNotKept, and
+        OSError if the file cannot be written.
         """
         make_private(part.parent)
         self._require_space(part, 0)
@@ -124,7 +124,7 @@ class Downloader:
             # Only the class: the message can contain the URL.
             raise RecordingNotKept(f"no complete response: {type(error).__name__}") from None
         finally:
-            # Cookies of one link are not for another.
+            # A link must not receive cookies of another.
             self._client.cookies.clear()
 
     def _receive(
@@ -181,7 +181,7 @@ class ResumeState:
 
     @property
     def size(self) -> int:
-        """How much there is of the file."""
+        """The bytes received so far."""
         try:
             return self.part.stat().st_size
         except FileNotFoundError:
@@ -189,12 +189,12 @@ class ResumeState:
 
     @property
     def next_byte(self) -> int:
-        """Where to continue: the last byte again, as there is no range after a complete file."""
+        """Where to continue: at the last byte, because a complete file has no bytes after it."""
         return max(0, self.size - 1)
 
     @contextmanager
     def open(self, offset: int, etag: str, update: Callable[[bytes], None]) -> Iterator[BinaryIO]:
-        """The file, to be continued at `offset`; `update` gets what is before."""
+        """Open the file at `offset`; `update` is called with the bytes before it."""
         if not offset:
             self.discard()
             self.part.touch(mode=0o600)
@@ -208,13 +208,14 @@ class ResumeState:
             yield file
 
     def discard(self) -> None:
-        """Forget what was received. The ETag first, so that it never is about another content."""
+        """Delete the received bytes. The ETag is deleted first, so that it never belongs to other
+        content."""
         self._etag_path.unlink(missing_ok=True)
         self.part.unlink(missing_ok=True)
 
 
 class Throttle:
-    """Lets all threads together pass so many bytes a second."""
+    """Limits the bytes per second of all threads together."""
 
     def __init__(self, bytes_per_second: int, sleep: Callable[[float], None]) -> None:
         self._seconds_each = 1 / bytes_per_second
@@ -226,7 +227,7 @@ class Throttle:
         """Wait until so many bytes may pass."""
         with self._lock:
             now = time.monotonic()
-            # What was not used for a moment may be used later.
+            # Unused bytes can be used a little later.
             self._free_at = max(self._free_at, now - 0.1) + size * self._seconds_each
             wait = self._free_at - now
         if wait > 0:
@@ -234,8 +235,8 @@ class Throttle:
 
 
 class CheckedBackend(DeadlineBackend):
-    """Connects to public addresses only: a name is resolved once, and what was checked is what it
-    connects to."""
+    """Connects to public addresses only. A name is resolved once, and the connection goes to the
+    address that was checked."""
 
     def __init__(self, *, allow_private: bool) -> None:
         super().__init__()
@@ -262,7 +263,7 @@ class CheckedBackend(DeadlineBackend):
 
 
 def is_public(address: str) -> bool:
-    """Whether anybody on the Internet can have this address, itself and what it stands for."""
+    """Whether an address is public, including an IPv4 address within it."""
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address):
         if ip.ipv4_mapped or ip in _TRANSLATED:
@@ -294,9 +295,9 @@ def content_type_of(path: Path, declared: str, *, is_audio: bool) -> str:
 
 
 def _span(response: httpx.Response, state: ResumeState) -> tuple[int, int | None]:
-    """Where the response's body begins in the file, and the file's length, if it is known.
+    """The offset of the response's body in the file, and the file's length if known.
 
-    Raises RecordingNotKept for another response than the file or the rest of it.
+    Raises RecordingNotKept if the response is neither the file nor the rest of it.
     """
     status, headers = response.status_code, response.headers
     if status in _DEAD:

@@ -1,7 +1,7 @@
-"""Erase calls and chats for good: rows, bodies, files, search index.
+"""Erase calls and chats permanently: rows, bodies, files, search index.
 
-In: ids. Out: tombstones and a receipt. Each transaction erases a few calls and writes the receipt,
-so it runs beside a receiver, and after a kill the next run erases the rest. `units` and
+In: ids. Out: tombstones and a receipt. Each transaction erases a few calls and updates the receipt,
+so that it can run beside a receiver, and the next run completes a killed one. `units` and
 `erase_unit` serve retention too (prune.py).
 """
 
@@ -34,7 +34,7 @@ from receiver.store.erasing import (
 )
 from schema.retention import ALL, PERSONAL, RECORDINGS
 
-# How long a transaction may take, and how many calls and chats it has at most.
+# The maximum duration of a transaction, and its maximum number of calls and chats.
 _UNIT_SECONDS, _MOST = 0.025, 50
 
 Pause = Callable[[float], None]
@@ -42,8 +42,8 @@ Pause = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an erasure would remove: ids, rows by table, and how many calls have files. `erased` ids
-    were erased before."""
+    """What an erasure would remove: ids, rows by table, and the number of calls with files.
+    `erased` ids were erased before."""
 
     ids: list[str]
     counts: Counter[str]
@@ -53,8 +53,9 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What was erased; no receipt if there was nothing. `refused` are the calls that Retell did not
-    delete, and why; they are still stored. `left` says what could not be cleaned."""
+    """The result of an erasure; without a receipt if there was nothing. `refused` are the calls
+    that Retell did not delete, with the reason; they are still stored. `left` is what could not be
+    cleaned."""
 
     receipt: Receipt | None
     refused: dict[str, str]
@@ -83,11 +84,11 @@ def erase(
     progress: Callable[[int], None] = lambda _done: None,
     pause: Pause = time.sleep,
 ) -> Erased:
-    """Erase ids for good; with `at_retell`, first there. `rewrite` rewrites the whole database
-    afterwards, while nobody else can write. Raises StoreUnavailable, StorageUnavailable
+    """Erase ids permanently; with `at_retell`, first at Retell. `rewrite` rewrites the whole
+    database afterwards, while nobody else can write. Raises StoreUnavailable, StorageUnavailable
     and SettingsError.
 
-    Also completes what an earlier run left when it was killed, so it is of use without ids.
+    Also completes earlier runs that were killed, even without ids.
     """
     files = Files(settings)
     receipt = new_receipt("erase", ALL, author=author, reason=reason, now_ms=now_ms())
@@ -116,12 +117,13 @@ def erase(
 def new_receipt(
     action: str, scope: str, *, author: str, reason: str | None, now_ms: int
 ) -> Receipt:
-    """A receipt of nothing yet."""
+    """A new, empty receipt."""
     return Receipt(secrets.token_hex(8), action, scope, now_ms, author, reason)
 
 
 def units(ids: Sequence[str], *, pause: Pause) -> Iterator[Sequence[str]]:
-    """The ids in portions that take about `_UNIT_SECONDS` each, with a pause as long after each."""
+    """Yield ids in batches that take about `_UNIT_SECONDS` each, with a pause of the same length
+    after each."""
     size, at = 4, 0
     while at < len(ids):
         some = ids[at : at + size]
@@ -136,7 +138,7 @@ def units(ids: Sequence[str], *, pause: Pause) -> Iterator[Sequence[str]]:
 def erase_unit(
     store: AnyStore, files: "Files", ids: Sequence[str], receipt: Receipt, *, now_ms: int
 ) -> Receipt:
-    """Erase what the receipt's scope says of a few entities, their files first; return the receipt.
+    """Erase the receipt's scope of a few entities, their files first; return the receipt.
 
     Raises StoreUnavailable, StorageUnavailable and SettingsError.
     """
@@ -150,7 +152,7 @@ def erase_unit(
         done = erase_entities(
             store, ids, receipt, now_ms=now_ms, files=count, without_files=without_files
         )
-        # None if a worker has found files of these calls meanwhile.
+        # None if a worker found files of these calls meanwhile.
         if done is not None:
             return done
 
@@ -172,8 +174,8 @@ class AtRetell:
             retell.close()
 
     def delete(self, store: AnyStore, ids: Sequence[str]) -> dict[str, str]:
-        """Delete calls and chats; return why one could not be deleted, by id. One that Retell does
-        not have counts as deleted. Raises KeyRefused and StoreUnavailable."""
+        """Delete calls and chats; return the ids that could not be deleted, with the reason. One
+        that Retell does not have counts as deleted. Raises KeyRefused and StoreUnavailable."""
         calls, chats = store.read(
             lambda c: (accounts_of(c, ids, table="calls"), accounts_of(c, ids, table="chats"))
         )
@@ -205,15 +207,15 @@ class AtRetell:
 
 
 class Files:
-    """The kept files of calls. The storage is opened when there is one to delete."""
+    """The stored files of calls. The storage is opened when the first file is deleted."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._storage: Storage | None = None
 
     def delete(self, call_ids: Iterable[str]) -> int:
-        """Delete the files of calls that have some; return how many there were. Raises
-        StorageUnavailable, and SettingsError if it is not set where they are."""
+        """Delete the files of calls; return their number. Raises StorageUnavailable, and
+        SettingsError if their location is not configured."""
         return sum(self._open().delete_folder(folder_of(id)) for id in sorted(call_ids))
 
     def _open(self) -> Storage:

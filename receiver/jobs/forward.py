@@ -1,10 +1,10 @@
 """Forward events to further URLs: at least once, in order per call, from the outbox.
 
-The receiver adds an event to the outbox in the transaction that stores it. Here it is posted with
-the original bytes: with Retell's signature as it came, or signed by a secret of the target in the
-Standard Webhooks format. A 2xx removes it, anything else is tried again with growing pauses, and
-what is never accepted is dead until somebody replays it.
-Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+The receiver adds an event to the outbox in the transaction that stores it. This job posts the
+original bytes with Retell's signature, or signed with a secret of the target in the Standard
+Webhooks format. A 2xx removes the event. Anything else is retried with growing pauses, and an event
+that is never accepted is dead until it is replayed. Source:
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
 import base64
@@ -24,7 +24,7 @@ from receiver.store.engine import reading
 from receiver.store.outbox import Failure, OutboxRow
 
 TIMEOUT_SECONDS = 15.0
-# Requests to one target at a time, of different calls.
+# Concurrent requests to one target, for different calls.
 AT_ONCE = 8
 # The first pause of an event that was not accepted, which doubles, and the longest one.
 FIRST_PAUSE_MS = 5_000
@@ -32,18 +32,18 @@ LAST_PAUSE_MS = 900_000
 # An event is given up after this time, or after so many refusals (4xx).
 MAX_AGE_MS = 3 * 86_400_000
 MAX_REFUSALS = 10
-# The longest pause of a target of which every request fails.
+# The longest pause for a target if every request fails.
 LAST_TARGET_PAUSE_MS = 30_000
-# How often the events that were given up are counted.
+# The interval at which dead events are counted.
 _COUNT_MS = 60_000
-# The target is gone for good, says the specification.
+# By the specification, the target is gone permanently.
 _GONE = 410
-# 4xx that are about the moment, not about the event: timeout, too early, too many requests.
+# 4xx that are temporary: timeout, too early, too many requests.
 _TEMPORARY = frozenset({408, 425, 429})
 
 
 def forward(run: Run) -> str | None:
-    """Send what is due to each target, the targets side by side."""
+    """Send due events to each target, all targets concurrently."""
     targets = run.settings.file.forward
     memory: _Memory = run.memory.setdefault("forward", _Memory())
     queues = [memory.queues.setdefault(target.name, _Queue(target)) for target in targets]
@@ -62,7 +62,7 @@ def forward(run: Run) -> str | None:
 
 @dataclass(slots=True)
 class _Memory:
-    """What this process remembers: a queue for each target, and how many events were dead when."""
+    """The state of this process: a queue per target, and the number of dead events at a time."""
 
     queues: dict[str, "_Queue"] = field(default_factory=dict)
     dead: int = 0
@@ -70,7 +70,7 @@ class _Memory:
 
 
 class _Queue:
-    """What this process remembers of a target: its connections, and how often it failed lately."""
+    """The state of a target: its connections, and its recent failures."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -81,11 +81,11 @@ class _Queue:
         self.has_given_up = False
 
     def send(self, run: Run) -> None:
-        """Send what is due until nothing is, or the target does not answer."""
+        """Send due events until none is left or the target does not answer."""
         self.has_given_up = False
         while run.now_ms() >= self._resume_ms:
             run.check()
-            # While it fails, one event at a time finds out whether it still does.
+            # While it fails, one event at a time is sent as a test.
             limit = 1 if self._failed_in_a_row else AT_ONCE
             with reading(run.settings.database) as connection:
                 rows = outbox.due(connection, self._target.name, now_ms=run.now_ms(), limit=limit)
@@ -120,7 +120,7 @@ def close(run: Run) -> None:
 
 
 def _send_all(run: Run, client: Client, target: Target, rows: Sequence[OutboxRow]) -> list[Failure]:
-    """Send events of different calls at the same time; return those that were not accepted."""
+    """Send events of different calls concurrently; return those that were not accepted."""
     with ThreadPoolExecutor(len(rows)) as pool:
         results = list(pool.map(lambda row: _send(run, client, target, row), rows))
     return [result for result in results if result is not None]
@@ -156,7 +156,7 @@ def signature_headers(target: Target, row: OutboxRow, *, now_ms: int) -> dict[st
     """The headers by which the target verifies the event."""
     if target.secret is None:
         return {"X-Retell-Signature": row.signature} if row.signature else {}
-    # The same id for each attempt, so that the target can ignore an event that it has.
+    # The same id for each attempt, so that the target can ignore repetitions.
     message_id, timestamp = f"evt_{row.body_sha256[:32]}", str(now_ms // 1000)
     return {
         "webhook-id": message_id,

@@ -1,7 +1,7 @@
-"""Delivery of messages by apprise, which knows Slack, Teams, e-mail, Telegram and many others.
+"""Deliver messages with apprise, which supports Slack, Teams, e-mail, Telegram and many others.
 
-In: rows of notifications that are due, and the URLs of the configuration, which are secrets: they
-are neither stored nor logged. Out: delivered messages; a failed one waits longer each time.
+In: due rows of notifications, and the configured URLs, which are secrets: they are neither stored
+nor logged. Out: delivered messages. A failed one is retried with growing pauses.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ MAX_AGE_MS = 2 * 86_400_000
 
 
 def target_of(url: str) -> str:
-    """What a URL is stored as."""
+    """The stored form of a URL."""
     return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
@@ -69,7 +69,7 @@ def send(url: str | None, message: Message) -> str | None:
         service = apprise.Apprise.instantiate(url)
         if service is None:
             return "apprise does not know this kind of URL, or a part of it is missing"
-        # Some take several formats; those of mail take HTML alone.
+        # Some services accept several formats; mail is HTML only.
         is_html = message.html is not None and service.notify_format == apprise.NotifyFormat.HTML
         sender = apprise.Apprise()
         sender.add(service)
@@ -79,13 +79,13 @@ def send(url: str | None, message: Message) -> str | None:
             body_format=apprise.NotifyFormat.HTML if is_html else apprise.NotifyFormat.TEXT,
         )
     except Exception as error:
-        # A plugin's own fault. Its message may have the URL.
+        # An error within a plugin. Its message may contain the URL.
         return f"apprise failed: {type(error).__name__}"
     return None if is_sent else "it was not accepted"
 
 
 def load_apprise() -> Any:
-    """The library, which logs nothing: its messages may have parts of URLs.
+    """Load the library and disable its log, which may contain parts of URLs.
 
     Raises SettingsError if it is not installed.
     """

@@ -1,7 +1,7 @@
-"""Retention: remove what is older than CALLHOUSE_KEEP_..._DAYS say, and give the space back.
+"""Retention: remove data that is older than CALLHOUSE_KEEP_..._DAYS, and return the space.
 
-In: settings. Out: tombstones and receipts. It runs in small transactions beside a receiver; killed,
-the next run continues. What each scope removes is said in schema/retention.py.
+In: settings. Out: tombstones and receipts. It runs in small transactions beside a receiver, and the
+next run completes a killed one. schema/retention.py defines what each scope removes.
 """
 
 import math
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from receiver.jobs.worker import Run
 
 _DAY_MS = 86_400_000
-# No time before it fits into 64 bits for many more.
+# More days would not fit into 64 bits of milliseconds.
 _MOST_DAYS = 1_000_000
-# Tables are rewritten, in small steps, if a run removed more than one in so many.
+# Tables are rewritten, in small steps, if a run removed more than this share.
 _MANY = 10
-# Ids that are found at once.
+# Ids per query.
 _FOUND = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A setting that removes something: its scope, and the time before which a call began."""
+    """A retention setting: its scope, and the time before which calls are removed."""
 
     setting: str
     scope: str
@@ -54,7 +54,7 @@ class Rule:
 class Due:
     """What a setting would remove now: calls, chats and other entities, bodies and files.
 
-    `is_complete` is False if counting was stopped before the end.
+    `is_complete` is False if the time for counting ended.
     """
 
     setting: str
@@ -71,8 +71,8 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was removed. `left` says what could not be cleaned, and `free_bytes` what of the file is
-    free and cannot be given back without rewriting all of it."""
+    """What was removed. `left` is what could not be cleaned, and `free_bytes` the free space that
+    only rewriting the file can return."""
 
     receipts: list[Receipt]
     left: str | None
@@ -80,7 +80,7 @@ class Pruned:
 
 
 def rules(settings: Settings, *, now_ms: int) -> list[Rule]:
-    """The settings that are not empty, what removes most first."""
+    """The settings that are not empty; the one that removes most comes first."""
     return [
         Rule(f"CALLHOUSE_KEEP_{name}_DAYS", scope, days, now_ms - min(days, _MOST_DAYS) * _DAY_MS)
         for name, (scope, _) in KEEP.items()
@@ -91,7 +91,7 @@ def rules(settings: Settings, *, now_ms: int) -> list[Rule]:
 def preview(
     store: AnyStore, settings: Settings, *, now_ms: int, seconds: float = math.inf
 ) -> list[Due]:
-    """What each setting by itself would remove now; each is counted for so many seconds at most.
+    """What each setting alone would remove now. Counting stops after so many seconds each.
 
     Raises StoreUnavailable.
     """
@@ -137,7 +137,7 @@ def prune_all(
         if (receipt := _apply(store, rule, files, author, now_ms, progress, pause))
     ]
     left, free_bytes = None, 0
-    # Also of runs that were killed.
+    # Includes killed runs.
     removed = unfinished(store)
     if rewrite or removed:
         database = engine(settings.database)

@@ -1,11 +1,9 @@
-"""Keep the recordings and logs that calls link to.
+"""Download the recordings and logs that calls link to.
 
-In: links of calls that are over. Out: files in a directory or bucket, and rows of media_files that
-say where, how large and with which hash, or why not. A link that no longer works is replaced by the
-one that get-call has.
-
-A file gets its name before its row says so. Until the row is written, a file in the folder for
-unfinished downloads names the call: after a kill, what was left of an erased call is deleted.
+In: links of calls that are over. Out: files in a directory or bucket, and rows of media_files with
+location, size and hash, or the problem. A dead link is replaced by the one that get-call returns. A
+file gets its final name before its row is written. Until then, a file in the folder for unfinished
+downloads names the call, so that after a kill the remains of an erased call are deleted.
 """
 
 import fcntl
@@ -46,23 +44,23 @@ from schema.rows import MEDIA_KINDS
 
 # Files of one pass of the worker.
 PASS_FILES = 200
-# How far back a pass looks for new calls, how often passes look at all calls, and how many files of
-# these a pass finds.
+# How far back a pass searches for new calls, how often passes search all calls, and the number of
+# files that such a pass finds.
 RECENT_MS, ALL_CALLS_MS = 3_600_000, 3_600_000
 FOUND_FILES = 10_000
 FIRST_RETRY_MS, LAST_RETRY_MS = 30_000, 6 * 3_600_000
 # About a week.
 MAX_ATTEMPTS = 36
-# Retell may store a recording a while after the call: until then, a dead link is tried again.
+# Retell may store a recording some time after the call: until then, a dead link is retried.
 SETTLING_MS = 3_600_000
-# Keys in a run's memory: when this process began to look at all calls, and where it continues.
+# Keys in a run's memory: when this process began to search all calls, and where it continues.
 _ALL_CALLS_AT, _CONTINUE_UNTIL = "all_calls_at", "continue_until"
 
 
 @dataclass(slots=True)
 class Counts:
-    """Files by how their attempts ended. `stopped` says why the pass ended before its end;
-    `has_more` that there are calls whose files were not looked for yet."""
+    """Numbers of files by result. `stopped` is why the pass ended early; `has_more`: there are
+    calls that were not searched yet."""
 
     kept: int = 0
     failed: int = 0
@@ -73,7 +71,7 @@ class Counts:
 
     @property
     def done(self) -> int:
-        """How many files were attempted."""
+        """The number of attempted files."""
         return self.kept + self.failed + self.gone
 
     @property
@@ -101,9 +99,9 @@ def keep_pass(
     since: int = 0,
     progress: Callable[[Counts], None] = lambda _: None,
 ) -> Counts:
-    """Find new files, and fetch up to `limit` that are due. Raises StoreUnavailable.
+    """Find new files, and fetch up to `limit` that are due.
 
-    With `since`, files that have been due for longer wait.
+    With `since`, only files that became due since then. Raises StoreUnavailable.
     """
     counts = Counts()
     try:
@@ -124,8 +122,8 @@ def keep_pass(
 
 
 def _find(run: Run) -> bool:
-    """Find files of calls that changed lately, and once in a while of all calls, a part in each
-    pass. Whether there are more calls to look at."""
+    """Find files of recently changed calls, and at times of all calls, some in each pass. Return
+    whether there are more calls to search."""
     now_ms, memory = run.now_ms(), run.memory
     find_new(run.store, since=now_ms - RECENT_MS, now_ms=now_ms)
     until = memory.get(_CONTINUE_UNTIL)
@@ -161,7 +159,7 @@ class _Unfinished:
         self._call = self.part.with_suffix(".call")
 
     def begin(self) -> None:
-        """Name the call before anything is received."""
+        """Write the file that names the call, before the download."""
         text = self.call_id.encode("utf-8", "surrogatepass")
         if not self._call.exists() or self._call.read_bytes() != text:
             self._call.touch(mode=0o600)
@@ -178,7 +176,7 @@ class _Unfinished:
 
 
 def _sweep(store: AnyStore, storage: Storage) -> None:
-    """Delete what killed processes left of downloads that are no longer wanted."""
+    """Delete remains of killed processes whose downloads are no longer wanted."""
     for path in storage.partial.glob("*.call"):
         call_id = path.read_bytes().decode("utf-8", "surrogatepass")
         kind = path.name.split(".")[-2]
@@ -215,7 +213,7 @@ class _Abandoned(Exception):
 
 
 class _Fetching:
-    """Fetches several files at a time; the calling thread alone writes to the database."""
+    """Fetches several files at a time; only the calling thread writes to the database."""
 
     def __init__(self, run: Run, storage: Storage) -> None:
         self._run, self._storage = run, storage
@@ -253,7 +251,7 @@ class _Fetching:
             except (_Abandoned, Stopped, OSError):
                 raise
             except Exception as error:
-                # What is wrong with one file must not stop the others, in this pass and the next.
+                # An error of one file must not stop the others, in this pass and the next.
                 problem = f"it could not be fetched: {type(error).__name__}"
                 outcome = self._failed(futures[future], problem, retry=True)
             self._write(futures[future], outcome, counts)
@@ -300,12 +298,12 @@ class _Fetching:
         if not retry or attempts >= MAX_ATTEMPTS:
             return Outcome("failed", problem)
         wait_ms = min(FIRST_RETRY_MS * 2 ** min(file.attempts, 20), LAST_RETRY_MS)
-        # Not all that failed together at one moment again.
+        # Files that failed together are not retried at the same moment.
         wait_ms = round(wait_ms * random.uniform(0.75, 1))
         return Outcome("failed", problem, self._run.now_ms() + wait_ms)
 
     def _fetch(self, file: DueFile, part: Path) -> tuple[str, Fetched]:
-        """Fetch by the stored link, else by a fresh one. Raises LinkDead if the file has gone."""
+        """Fetch by the stored link, or by a new one. Raises LinkDead if the file has gone."""
         is_audio = "recording" in file.kind
         url = file.url
         try:
@@ -325,7 +323,7 @@ class _Fetching:
         raise LinkDead(f"{problem}, not even a fresh one")
 
     def _fresh_url(self, file: DueFile) -> str | None:
-        """The link that get-call has now; None if it has none. One request for each call.
+        """The link that get-call returns now; None if it has none. One request per call.
 
         Raises RecordingNotKept.
         """

@@ -1,4 +1,4 @@
-"""When a job is due, and what state it is in: computed from its row in jobs and its interval."""
+"""When a job is due, and its state, computed from its row in jobs and its interval."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from receiver.store.jobs import JobRow
 # After a failure: the first wait, which doubles, and the longest one.
 FIRST_RETRY_MS = 15_000
 LAST_RETRY_MS = 3_600_000
-# How late a job may be before that is a problem.
+# How late a job may be before it is a problem.
 GRACE_MS = 15 * 60_000
-# One failure can be a bad moment of the network.
+# A single failure can be a short problem of the network.
 MIN_FAILURES = 3
 
 OVERDUE = "a job is overdue"
@@ -21,7 +21,7 @@ FAILING = "a job fails"
 
 
 def intervals(settings: Settings) -> dict[str, int]:
-    """The interval of each job in milliseconds; 0 for one that is off or has nothing to do."""
+    """The interval of each job in milliseconds; 0 for one that is disabled or has nothing to do."""
     has_api = any(account.api_key for account in settings.accounts)
     needs = {
         "recordings": settings.media.location,
@@ -48,7 +48,7 @@ def due_at(row: JobRow, interval_ms: int, *, now_ms: int) -> int:
         return now_ms
     planned = row.ended_at + interval_ms if row.next_run_at is None else row.next_run_at
     if not row.failures:
-        # The interval may be shorter now than when the run was planned.
+        # The interval may have become shorter since the run was planned.
         planned = min(planned, row.ended_at + interval_ms)
     # A later time was written while the clock was ahead.
     return planned if planned <= now_ms + max(interval_ms, LAST_RETRY_MS) else now_ms
@@ -85,7 +85,7 @@ class JobState:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with it, for the health check."""
+        """Its problem, for the health check."""
         if self.state == "overdue":
             return f"{OVERDUE}: {self.row.name}, due at {_text(self.expected_ms)}"
         if self.state == "failing" and (self.row.failures or 0) >= MIN_FAILURES:
@@ -126,7 +126,7 @@ def _state(row: JobRow, interval_ms: int, now_ms: int) -> str:
         return "off"
     if row.started_at is None:
         return "new"
-    # A job that only its own command runs has no next run.
+    # A job that runs only as a command has no next run.
     planned = expected_at(row, now_ms)
     if planned is not None and planned + GRACE_MS < now_ms:
         return "overdue"

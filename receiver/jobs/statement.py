@@ -20,7 +20,7 @@ def dollars(cents: int | float) -> str:
 
 
 def line_name(grouping: str | None, line: "Line") -> str:
-    """What a person calls a line's group."""
+    """The label of a line's group."""
     return line.name or (f"no {grouping.removeprefix('metadata.')}" if grouping else "all")
 
 
@@ -74,7 +74,7 @@ def as_csv(found: "Month") -> str:
 
 
 def explanations(found: "Month", *, is_equal: bool) -> list[str]:
-    """What may explain a difference between the calls and an invoice."""
+    """Possible explanations of a difference between the calls and an invoice."""
     if is_equal:
         return ["Every product agrees."]
     counts = (

@@ -1,7 +1,7 @@
-"""How the warehouse is: what `callhouse status` prints and what `callhouse doctor` starts from.
+"""The state of the warehouse, for `callhouse status`, `callhouse doctor` and the status page.
 
-Everything is read in short queries by indexes, however many calls there are. Keys are named by
-their ids, never shown.
+Everything is read in short queries with indexes, whatever the number of calls. Keys are shown by
+their ids.
 """
 
 from collections.abc import Iterator, Mapping
@@ -66,7 +66,7 @@ class DayCoverage:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How fast the database grows, and how much room it has."""
+    """The growth of the database, and the free space."""
 
     free_disk_bytes: int
     bytes_per_day: int
@@ -79,7 +79,7 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of the warehouse at one moment; times in milliseconds."""
+    """The state of the warehouse; times in milliseconds."""
 
     now_ms: int
     database: str
@@ -99,7 +99,7 @@ class Status:
 
     @property
     def last_backup_ms(self) -> int | None:
-        """When the last backup was complete, if a job or a command has made one."""
+        """When the last backup of a job or a command was complete; None without one."""
         row = next(job.row for job in self.jobs if job.row.name == "backup")
         return row.ended_at if row.result == "done" else None
 
@@ -164,7 +164,7 @@ def read_status(settings: Settings, *, now_ms: int) -> Status:
 
 
 def read_growth(settings: Settings, *, now_ms: int) -> Growth:
-    """How fast the database grew lately. Raises what `reading` raises."""
+    """The recent growth of the database. Raises what `reading` raises."""
     with reading(settings.database) as connection:
         total = _one(connection, _COUNT_CALLS)
         recent = _one(connection, _RECENT_CALLS, now_ms - RECENT_DAYS * _DAY_MS)
@@ -173,7 +173,7 @@ def read_growth(settings: Settings, *, now_ms: int) -> Growth:
 
 
 def _growth(size: int, recent: int, total: int) -> int:
-    """Bytes a day, if the calls of the last days have their share of the database."""
+    """Bytes per day, estimated from the share of recent calls."""
     return size * recent // total // RECENT_DAYS if total else 0
 
 

@@ -1,7 +1,7 @@
-"""Where recordings are kept: a directory, or an S3-compatible bucket.
+"""The storage of recordings: a directory, or an S3-compatible bucket.
 
 Names are relative, `<call>/<kind>.<extension>`, so that a directory can be moved. A file gets its
-name once it is complete: a killed process leaves none that is cut off.
+name when it is complete, so a killed process leaves no truncated file.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ EXTENSIONS = {
     "text/plain": "txt",
     "application/octet-stream": "bin",
 }
-# Bytes read at once for a browser.
+# Bytes per read for a browser.
 PIECE_BYTES = 256 * 1024
-# Ids that are a folder's name as they are. Lower case: some file systems ignore case.
+# Ids that are used as a folder's name. Lower case, because some file systems ignore case.
 _PLAIN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 _HASHED = "sha256-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9]+)?(/[a-z0-9][a-z0-9_-]*(\.[a-z0-9]+)?)*")
@@ -50,7 +50,7 @@ class Storage(Protocol):
     partial: Path
 
     def put(self, name: str, source: Path) -> None:
-        """Store the file `source`, durably, under a name; replaces what has it. `source` may be
+        """Store the file `source` durably under a name, replacing an existing file. `source` may be
         moved."""
 
     def size(self, name: str) -> int | None:
@@ -77,7 +77,7 @@ def folder_of(call_id: str) -> str:
 
 
 def storage_of(settings: Settings) -> Storage | None:
-    """Where recordings are kept; None if they are not. Raises SettingsError."""
+    """The storage of recordings; None if they are not stored. Raises SettingsError."""
     where = settings.media.location
     return None if where is None else open_storage(where, partial=settings.media_partial_path)
 
@@ -283,8 +283,8 @@ def make_private(folder: Path) -> None:
 
 
 def _delete_unfinished(partial: Path, folder: str) -> None:
-    """Delete what was received. The file that names the call stays for the next pass, which deletes
-    what a process has stored since, if it was killed then."""
+    """Delete received bytes. The file that names the call stays for the next pass, which deletes a
+    file that a killed process stored meanwhile."""
     for end in ("part", "etag"):
         for path in partial.glob(f"{folder}.*.{end}"):
             path.unlink(missing_ok=True)
@@ -297,7 +297,7 @@ def _require_name(name: str) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have the content of a file, or the names in a directory, on disk."""
+    """Write the content of a file, or the names in a directory, to disk (fsync)."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)

@@ -27,7 +27,7 @@ def roll_up(run: Run) -> None:
 
 
 def sync(run: Run) -> str | None:
-    """Fetch what webhooks missed, from where the last sync ended."""
+    """Fetch missed calls and chats, from where the last sync ended."""
 
     def work(listing: Listing, fetcher: Fetcher) -> Counts:
         today = day_of(run.now_ms(), listing.zone)
@@ -65,8 +65,8 @@ def coverage(run: Run) -> str | None:
 
 
 def _for_each_account(run: Run, work: Callable[[Listing, Fetcher], T]) -> Iterator[T]:
-    """Do `work` for each account. One that Retell refuses does not stop the others: its error is
-    raised at the end."""
+    """Run `work` for each account. An error of one does not stop the others and is raised at the
+    end."""
     settings, failed = run.settings, None
     for account in settings.require_accounts():
         key = settings.require_api_key(account.name)

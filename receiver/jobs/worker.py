@@ -1,17 +1,17 @@
 """`callhouse work`: run each job at its interval, one worker at a time.
 
-A thread for each job waits until it is due, claims it by a lease in the table jobs, runs it while
-another thread renews the lease, and writes how it ended. A job does its work in small transactions
+Each job has a thread, which waits until the job is due, claims it with a lease in the table jobs,
+runs it while another thread renews the lease, and stores the result. Jobs use small transactions
 that can be repeated, so a worker may be killed at any point: the next one claims the job after the
-lease and starts it again.
+lease and runs it again.
 
-There is no scheduler library here. What is needed is a lease in our database, on SQLite and
-PostgreSQL, that a second worker respects; APScheduler 3 forbids two schedulers on one job store and
-has its own tables by SQLAlchemy, APScheduler 4 is an alpha release, and cron expressions are of no
-use here. The loop below is shorter than what would adapt one of them.
+It does not use a scheduler library. It needs a lease in the database, on SQLite and PostgreSQL,
+that a second worker respects. APScheduler 3 forbids two schedulers on one job store and has its own
+tables with SQLAlchemy, APScheduler 4 is an alpha release, and cron expressions are not needed. The
+loop below is shorter than an adapter for one of them.
 
-The receiver (PostgreSQL) and `callhouse browse` (SQLite) roll up too, so that pages are fast where
-no worker runs. Rolling up twice does nothing.
+The receiver (PostgreSQL) and `callhouse browse` (SQLite) roll up too, so that pages are fast
+without a worker. Rolling up twice has no effect.
 """
 
 import importlib
@@ -50,13 +50,13 @@ _FUNCTIONS = MappingProxyType(
     }
 )
 LEASE_SECONDS = 60.0
-# A job with a shorter interval runs several times in one claim, so that it seldom writes to jobs.
+# A job with a shorter interval runs several times per claim, so that it writes to jobs less often.
 CLAIM_SECONDS = 60.0
 # How long a job waits for the write lock; the receiver waits for 4 seconds.
 BUSY_SECONDS = 60.0
-# How often a job that nobody runs is looked at, and how long after the database was unavailable.
+# The interval at which an idle job is checked, and the pause after the database was unavailable.
 POLL_SECONDS = 5.0
-# After SIGTERM, jobs have so long to reach the end of their transaction.
+# After SIGTERM, the time for jobs to complete their transaction.
 STOP_SECONDS = 4.0
 
 
@@ -65,7 +65,7 @@ class Stopped(Exception):
 
 
 class Run:
-    """One run of a job: what it works with, and whether it should stop."""
+    """One run of a job: its settings, store and clock, and whether it should stop."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Run:
         memory: dict[str, Any] | None = None,
     ) -> None:
         self.settings, self.store, self.now_ms = settings, store, now_ms
-        # What the job remembers as long as this process lives.
+        # The state of the job in this process.
         self.memory: dict[str, Any] = {} if memory is None else memory
         self._stop = stop or threading.Event()
 
@@ -96,7 +96,7 @@ Job = Callable[[Run], str | None]
 
 
 class Worker:
-    """Runs jobs. `owner` names it in the table jobs."""
+    """Runs jobs. `owner` is its name in the table jobs."""
 
     def __init__(
         self,
@@ -131,10 +131,10 @@ class Worker:
             thread.start()
 
     def stop(self) -> bool:
-        """Let every job end after its current transaction. Says whether all did in time.
+        """Stop every job after its current transaction; return whether all ended in time.
 
-        Not for a signal handler, which could interrupt its own thread while that has the lock of
-        the event.
+        Must not be called in a signal handler, which could interrupt its own thread while that has
+        the lock of the event.
         """
         self._stop.set()
         deadline = time.monotonic() + STOP_SECONDS
@@ -149,7 +149,7 @@ class Worker:
                 try:
                     seconds = self.step(name, store)
                 except Exception as error:
-                    # The row could not be read or written: health says what is wrong.
+                    # The row could not be read or written; health reports the problem.
                     problem = message_of(error)
                     self._say(now_ms=self._now_ms(), job=name, outcome="waiting", error=problem)
                     seconds = self._poll_seconds
@@ -197,7 +197,7 @@ class Worker:
 
 
 class _Lease:
-    """A claimed job: `stop` is set once the run must end, `ended` is its row once it has ended."""
+    """A claimed job: `stop` is set when the run must end, `ended` is the row after the end."""
 
     def __init__(self, stop: threading.Event) -> None:
         self.stop = stop
@@ -216,10 +216,10 @@ def leased(
     interval_ms: int,
     stop: threading.Event | None = None,
 ) -> Iterator[_Lease]:
-    """Claim a job for the block, renew its lease meanwhile, and write how the block ended.
+    """Claim a job for the block, renew its lease meanwhile, and store how the block ended.
 
-    `interval_ms` 0: nothing runs it next. An error of the block is written as the job's problem and
-    not raised, unless nothing runs it next. Raises JobIsRunning, StoreUnavailable.
+    `interval_ms` is 0 if there is no next run. An error of the block is stored as the job's problem
+    and not raised, unless there is no next run. Raises JobIsRunning, StoreUnavailable.
     """
     started_at = now_ms()
     dead = row.owner if row.lease_until is not None and has_ended(row.owner) else None
@@ -246,7 +246,7 @@ def leased(
 
 
 class _Either(threading.Event):
-    """Set once it or another event is set."""
+    """An event that is also set if another one is."""
 
     def __init__(self, other: threading.Event | None) -> None:
         super().__init__()
@@ -257,7 +257,7 @@ class _Either(threading.Event):
         return super().is_set() or (self._other is not None and self._other.is_set())
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for one of the two, looking at this one once a second."""
+        """Wait for one of the two, checking this one once a second."""
         if self._other is None:
             return super().wait(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -350,12 +350,12 @@ def functions() -> dict[str, "Job"]:
 
 
 def message_of(error: BaseException) -> str:
-    """The message of an error of ours, which has no values of a call; else the error's class."""
+    """The message of a CallhouseError, which has no values of a call; else the error's class."""
     return str(error) if isinstance(error, CallhouseError) else type(error).__name__
 
 
 def own_name() -> str:
-    """A name for this process, which no other worker has: machine, process, and a random part."""
+    """A unique name for this process: machine, process id, and a random part."""
     return f"{_machine()} {os.getpid()} {secrets.token_hex(2)}"
 
 
@@ -375,7 +375,7 @@ def has_ended(owner: str | None) -> bool:
 
 
 def _machine() -> str:
-    """The host, and which namespace of process ids: containers have their own."""
+    """The host and the namespace of process ids: containers have their own."""
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:

@@ -30,7 +30,8 @@ _TASK = (
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The body of a batch; `rows` are its tasks, `left_out` how many the journal has already."""
+    """The body of a batch; `rows` are its tasks, `left_out` the number of rows that the journal has
+    already."""
 
     body: dict[str, Any]
     rows: list[Row]
@@ -38,7 +39,7 @@ class Batch:
 
 
 def resolve(path: Path, from_number: str, journal: Journal, retell: Retell, *, again: bool) -> None:
-    """Find out whether a batch was placed whose outcome is unknown.
+    """Find out whether a batch with an unknown outcome was placed.
 
     With `again` it was not. Raises ListStopped if Retell lists none of its calls, and RetellError.
     """
@@ -85,7 +86,7 @@ def batch_of(
     days: Sequence[str],
     timezone: str,
 ) -> Batch:
-    """The batch of the rows that were not sent before. Raises SettingsError, also for a row that
+    """A batch of the rows that were not sent before. Raises SettingsError, also for a row that
     cannot be called."""
     if days and not windows:
         raise SettingsError("--day needs --window")

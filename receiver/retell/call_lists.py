@@ -1,4 +1,4 @@
-"""Placing the calls of a CSV file: paced, each attempt in a journal, nobody called twice.
+"""Place the calls of a CSV file at a limited rate. A journal ensures that nobody is called twice.
 
 An attempt whose outcome is unknown (killed, or no response) is first searched among the account's
 calls by the marker in its metadata. If it is not found, the same request with the same idempotency
@@ -99,7 +99,7 @@ def read_rows(text: str, *, name: str, run_id: str, defaults: Mapping[str, Any])
 
 
 def _delimiter(text: str) -> str:
-    """In many countries, spreadsheets write semicolons."""
+    """Spreadsheets write semicolons in many countries."""
     first = text.split("\n", 1)[0]
     return ";" if ";" in first and "," not in first else ","
 
@@ -240,7 +240,7 @@ class Pace:
         self._next = max(now, self._next) + 1 / self.per_second
 
     def refused(self) -> None:
-        """Slow down: rejected requests have a lower limit."""
+        """Slow down: rejected requests have a lower limit at Retell."""
         self._next = max(self._next, self.monotonic() + AFTER_REFUSAL_SECONDS)
 
 

@@ -34,7 +34,7 @@ from receiver.errors import (
 from receiver.retell.http import Client, UnusableAnswer, compact
 from receiver.webhook.signature import key_id
 
-# As Retell's own client: two minutes for a response, ten seconds for a connection.
+# The timeouts of Retell's own client: two minutes for a response, ten seconds for a connection.
 TIMEOUT = httpx.Timeout(120, connect=10)
 # Attempts of a read, and the longest wait between two.
 READ_ATTEMPTS = 6
@@ -125,18 +125,18 @@ class Retell:
         return self._read("GET", f"/get-chat/{_segment(chat_id)}")
 
     def delete_call(self, call_id: str) -> Answer:
-        """Delete a call for good, with retries: deleting it twice is no different. Raises
-        RetellError, NotAtRetell if there is none."""
+        """Delete a call permanently, with retries: deleting is idempotent. Raises RetellError,
+        NotAtRetell if there is none."""
         return self._read("DELETE", f"/v2/delete-call/{_segment(call_id)}")
 
     def delete_chat(self, chat_id: str) -> Answer:
-        """Delete a chat for good, as `delete_call` does a call. Raises RetellError, NotAtRetell if
-        there is none."""
+        """Delete a chat permanently, like `delete_call`. Raises RetellError, NotAtRetell if there
+        is none."""
         return self._read("DELETE", f"/delete-chat/{_segment(chat_id)}")
 
     def update_call(self, call_id: str, body: Mapping[str, Any]) -> Answer:
-        """Change `metadata`, `data_storage_setting` or `custom_attributes` of a call that is over,
-        with one request as all below. Raises RetellError."""
+        """Change `metadata`, `data_storage_setting` or `custom_attributes` of a call that is over.
+        One request without retries, like all below. Raises RetellError."""
         return self._once("PATCH", f"/v2/update-call/{_segment(call_id)}", body)
 
     def update_live_call(self, call_id: str, body: Mapping[str, Any]) -> Answer:
@@ -148,16 +148,16 @@ class Retell:
         return self._once("POST", f"/v2/stop-call/{_segment(call_id)}")
 
     def listen_live_call(self, call_id: str) -> Answer:
-        """What a browser needs to listen to an ongoing call, with `participant_id`."""
+        """The token for a browser to listen to an ongoing call, with `participant_id`."""
         return self._once("POST", f"/v2/listen-live-call/{_segment(call_id)}")
 
     def take_over_live_call(self, call_id: str, participant_id: str) -> Answer:
-        """Let who listens as `participant_id` speak in place of the agent."""
+        """Let the listener `participant_id` speak instead of the agent."""
         body = {"participant_id": participant_id}
         return self._once("POST", f"/v2/take-over-live-call/{_segment(call_id)}", body)
 
     def rerun_call_analysis(self, call_id: str) -> Answer:
-        """Analyse a call again, which Retell charges for; the call with its new analysis."""
+        """Analyse a call again, which Retell charges for; return the call with its new analysis."""
         return self._once("PUT", f"/rerun-call-analysis/{_segment(call_id)}")
 
     def register_phone_call(self, body: Mapping[str, Any]) -> Answer:
@@ -165,7 +165,7 @@ class Retell:
         return self._once("POST", "/v2/register-phone-call", body)
 
     def create_web_call(self, body: Mapping[str, Any]) -> Answer:
-        """What a browser needs to join a new web call."""
+        """Create a web call; return the token for a browser to join it."""
         return self._once("POST", "/v3/create-web-call", body)
 
     def create_batch_call(self, body: Mapping[str, Any]) -> Answer:
@@ -181,7 +181,7 @@ class Retell:
         return self._once("POST", "/create-sms-chat", body)
 
     def create_chat_completion(self, chat_id: str, content: str) -> Answer:
-        """Write in a chat; `{messages}` are the agent's new ones."""
+        """Send a message in a chat; `{messages}` are the agent's answers."""
         body = {"chat_id": chat_id, "content": content}
         return self._once("POST", "/create-chat-completion", body)
 
@@ -198,7 +198,7 @@ class Retell:
         return self._once("PUT", f"/rerun-chat-analysis/{_segment(chat_id)}")
 
     def get_concurrency(self) -> Answer:
-        """How many calls the account may have at once, and has now."""
+        """The limit and number of concurrent calls of the account."""
         return self._read("GET", "/get-concurrency")
 
     def list_export_requests(self, *, pagination_key: str | None = None) -> Answer:
@@ -277,10 +277,10 @@ class Retell:
         raise AssertionError("unreachable")
 
     def wait_seconds(self, error: RetellError, attempt: int) -> float:
-        """Seconds to wait after attempt `attempt` (from 0): as long as Retell's headers say, else
+        """Seconds to wait after attempt `attempt` (from 0): the time in Retell's headers, else
         exponential backoff, half of it random."""
         if error.wait_seconds is not None:
-            # Plus a random part: other clients wait for the same moment.
+            # Plus a random part, because other clients wait for the same time.
             return min(error.wait_seconds, MAX_WAIT_SECONDS) + self._chance()
         backoff = min(FIRST_BACKOFF_SECONDS * 2.0**attempt, MAX_WAIT_SECONDS)
         return backoff * (0.5 + self._chance() / 2)
@@ -347,7 +347,7 @@ def _kind(channel: str) -> str:
 
 
 def _segment(text: str) -> str:
-    """An id as one segment of a path, with slashes escaped."""
+    """Escape an id as one segment of a path."""
     return quote(text, safe="")
 
 
@@ -362,7 +362,7 @@ ERRORS: dict[int, tuple[type[RetellError], str]] = {
 }
 _FAILED: tuple[type[RetellError], str] = (RetellFailed, "Retell failed")
 _UNKNOWN = (UnexpectedAnswer, "not a status that Retell documents")
-# What may be a phone number, an e-mail address or a key in Retell's message.
+# Possible phone numbers, e-mail addresses and keys in Retell's message.
 _PRIVATE = re.compile(r"(?<!\w)\+?\d[\d ().-]{3,}\d(?!\w)|\S+@\S+|\bkey_\w+")
 _MAX_MESSAGE = 200
 
@@ -401,7 +401,7 @@ def _retry_after(headers: httpx.Headers, *, now_ms: int) -> float | None:
 
 
 def _message(response: httpx.Response, body: Mapping[str, Any] | None) -> str:
-    """Retell's message, without what was sent and what may be a number, an address or a key."""
+    """Retell's message, without values of the request and possible numbers, addresses and keys."""
     try:
         message = json.loads(response.content)["message"]
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""`callhouse coverage`: for each day and agent, what Retell lists and what of it is stored."""
+"""`callhouse coverage`: for each day and agent, which listed calls and chats are stored."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,8 @@ _SUMMED = (
 
 @dataclass(slots=True)
 class Row:
-    """A day of an agent: how many calls, or chats, Retell lists, and which parts are stored."""
+    """A day of an agent: the number of calls or chats that Retell lists, and which parts are
+    stored."""
 
     day: str
     agent_id: str
@@ -96,7 +97,7 @@ class Report:
         return not any(r.missing_call_ids or r.incomplete_call_ids for r in self.rows.values())
 
     def total(self) -> Row:
-        """All rows together."""
+        """The sum of all rows."""
         total = Row("", "")
         for row in self.rows.values():
             for name in _SUMMED:

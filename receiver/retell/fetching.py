@@ -31,7 +31,7 @@ from receiver.store.upstream import StoredCallStatus, SyncRow
 
 # Calls fetched before they are stored.
 BATCH = 100
-# After this many failed calls in a row, each retried, the cause is not the calls.
+# After this many consecutive failures, each with retries, the cause is not a single call.
 MAX_FAILURES = 5
 
 
@@ -49,11 +49,11 @@ class Counts:
 
     @property
     def found(self) -> int:
-        """All of them."""
+        """The sum of all outcomes."""
         return self.new + self.changed + self.unchanged + self.gone + self.failed
 
     def add(self, other: "Counts") -> None:
-        """Add the outcomes of other calls."""
+        """Add other outcomes."""
         self.new += other.new
         self.changed += other.changed
         self.unchanged += other.unchanged
@@ -64,19 +64,19 @@ class Counts:
 
 @dataclass(slots=True)
 class _Batch:
-    """What was fetched and is not stored yet, all calls or all chats."""
+    """Fetched calls, or chats, that are not stored yet."""
 
     entity_type: EntityType
     received: list[Received] = field(default_factory=list)
     asked: list[tuple[str, int, str]] = field(default_factory=list)
     gone: list[tuple[str, int, str]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    # Calls of which nothing had to be fetched.
+    # Calls that did not have to be fetched.
     others: list[str] = field(default_factory=list)
 
 
 class Fetcher:
-    """Fetches what is missing of calls and chats, stores it and counts the outcomes."""
+    """Fetches missing and incomplete calls and chats, stores them and counts the outcomes."""
 
     def __init__(self, store: AnyStore, where: Location, retell: Retell, *, account: str) -> None:
         self._store = store
@@ -86,12 +86,12 @@ class Fetcher:
         self.account = account
         self._has_other_account: bool | None = None
         self.counts = Counts()
-        # Ids that this run is done with.
+        # Ids that this run has completed.
         self.done: set[str] = set()
         self._failures = 0
 
     def stored_calls(self, entity_type: EntityType, ids: Iterable[str]) -> dict[str, StoredCall]:
-        """What is stored of each of the calls or chats."""
+        """The stored state of each of the calls or chats."""
         found = upstream.statuses(self._where, entity_type, ids)
         return {call_id: _stored_call(status) for call_id, status in found.items()}
 
@@ -102,10 +102,11 @@ class Fetcher:
         *,
         sync: Callable[[Counts], SyncRow] | None = None,
     ) -> None:
-        """Fetch and store what is missing of a page; store an item that adds information.
+        """Fetch and store missing and incomplete items of a page, and store items that add
+        information.
 
-        `sync` returns the position to store with them. An interruption stores what was fetched
-        until then, without the position. Raises RetellError if no further call can be fetched.
+        `sync` returns the position to store with them. After an interruption, fetched items are
+        stored without the position. Raises RetellError if no further call can be fetched.
         """
         batch = _Batch(entity_type)
         stored = self.stored_calls(entity_type, (item.entity_id for item in items))
@@ -122,7 +123,7 @@ class Fetcher:
         self._store_batch(batch, stored, sync)
 
     def fetch_unlisted(self, listing: Listing, window: Window) -> None:
-        """Fetch what is stored of a window, just listed, and was not in it: it may be gone.
+        """Fetch stored calls of a window that Retell did not list: they may be deleted there.
 
         Raises RetellError.
         """
@@ -169,9 +170,10 @@ class Fetcher:
             self._fetch_batch(entity_type, {id: s for id, s in stored.items() if is_wanted(s)})
 
     def is_alone(self) -> bool:
-        """Whether there is nothing of another account. Then what has no key is this one's.
+        """Whether there is no other account.
 
-        Looked up once, because it reads all observations.
+        Then observations without a key belong to this one. Computed once, because it reads all
+        observations.
         """
         if self._has_other_account is None:
             self._has_other_account = upstream.has_other_account(self._where, self.account)

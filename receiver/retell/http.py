@@ -15,12 +15,12 @@ from receiver import clock
 from receiver.errors import NotAnEvent
 from receiver.webhook.signature import sign
 
-# A response's longest body, decompressed: a page of a thousand calls has about 20 MB.
+# The maximum size of a response's body, decompressed: a page of a thousand calls has about 20 MB.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 _ENCODINGS = ("gzip", "identity", "")
 # Headers that describe the compressed body.
 _TRANSFER_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
-# Bytes sent at once, so that a slow receiver cannot outlast the deadline.
+# Bytes per write, so that a slow receiver cannot delay beyond the deadline.
 _PIECE_BYTES = 64 * 1024
 
 
@@ -59,7 +59,7 @@ class Client:
         """The complete response. Raises httpx.HTTPError, httpx.InvalidURL and UnusableAnswer."""
         self._backend.due.at = time.monotonic() + self._total_seconds
         with self._client.stream(method, url, **options) as streamed:
-            # If it is compressed twice, a chunk of 64 kB can have gigabytes.
+            # If it is compressed twice, 64 kB can become gigabytes.
             if streamed.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
                 raise UnusableAnswer("compressed in an unknown way", streamed.status_code)
             chunks, size = [], 0
@@ -83,8 +83,8 @@ class Client:
 
 
 def use_backend(client: httpx.Client, backend: httpcore.NetworkBackend) -> None:
-    """Let a client connect by this backend: httpx restarts its timeout with each byte, and has no
-    public way to set another one."""
+    """Make a client use this backend: httpx restarts its timeout with each byte, and has no public
+    way to set a backend."""
     for transport in (client._transport, *client._mounts.values()):
         if isinstance(transport, httpx.HTTPTransport):
             transport._pool._network_backend = backend
@@ -168,8 +168,8 @@ class Sent:
 def body_of(
     path: Path, event: str | None = None, *, max_bytes: int = 16 * 1024 * 1024
 ) -> tuple[bytes, str, str]:
-    """A file as (body, event, entity_id): a webhook body unchanged; a call or chat object as the
-    event call_analyzed or chat_analyzed, or `event`. Raises NotAnEvent."""
+    """Return (body, event, entity_id) of a file: a webhook body unchanged; a call or chat object as
+    the event call_analyzed or chat_analyzed, or `event`. Raises NotAnEvent."""
     try:
         with path.open("rb") as file:
             raw = file.read(max_bytes + 1)
@@ -197,7 +197,7 @@ def body_of(
 
 
 def compact(value: Any) -> bytes:
-    """JSON as Retell writes it: no spaces, non-ASCII unescaped."""
+    """JSON in Retell's format: no spaces, non-ASCII unescaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
 

@@ -22,11 +22,10 @@ from schema.tables import CALLS, CHATS
 EntityType = Literal["call", "chat"]
 ENTITY_TYPES: tuple[EntityType, ...] = ("call", "chat")
 
-# Retell adds to a call for some time after its end: the analysis, a transferred leg, its cost. What
-# a response lacks that was fetched so long after the end, later ones will lack too.
+# For some time after a call's end, Retell adds the analysis, a transferred leg and its cost. A
+# response that was fetched so long after the end is final.
 SETTLED_MS = 2 * 24 * 3600 * 1000
-# A sync that continues from an earlier one lists this many days again, for calls that were ongoing
-# and calls that Retell added late.
+# A sync lists so many days of an earlier one again, because calls were ongoing or added late.
 OVERLAP_DAYS = 2
 
 _LINKS = frozenset(f"{kind}_url" for kind in MEDIA_KINDS)
@@ -39,17 +38,17 @@ class CallProgress:
     is_over: bool
     is_analysed: bool
     cost_is_final: bool
-    # Whether Retell can have a transcript of it.
+    # Whether it can have a transcript.
     expects_transcript: bool
-    # Milliseconds of its end, else its start, else when it was reported.
+    # Its end in milliseconds, or its start, or when it was reported.
     at: int
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCall:
-    """What is stored of a call or chat; `progress` is None if nothing is.
+    """The stored state of a call or chat; `progress` is None if it is not stored.
 
-    `fetched_at` is when Retell last answered about it, in milliseconds.
+    `fetched_at` is the time of Retell's last response about it, in milliseconds.
     """
 
     progress: CallProgress | None
@@ -60,7 +59,7 @@ class StoredCall:
 
     @property
     def is_settled(self) -> bool:
-        """Whether it was fetched so long after its end that a later response has nothing more."""
+        """Whether it was fetched so long after its end that the response was final."""
         return (
             self.progress is not None
             and self.fetched_at is not None
@@ -70,8 +69,8 @@ class StoredCall:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What to list together: calls and chats of `day`, from `since` to `until` in milliseconds,
-    both included; None is open."""
+    """The calls and chats of `day`, from `since` to `until` in milliseconds, inclusive; None means
+    no limit."""
 
     day: date
     since: int | None
@@ -117,9 +116,9 @@ def row_of(
 
 
 def missing_parts(listed: CallProgress, stored: StoredCall) -> list[str]:
-    """The parts that are not stored of a listed call or chat; `["call"]` if nothing is.
+    """The missing parts of a listed call or chat; `["call"]` if it is not stored.
 
-    Empty for a call that is erased, gone at Retell or ongoing, and for one that was fetched long
+    Empty for a call that is erased, deleted at Retell or ongoing, and for one that was fetched long
     after its end.
     """
     if stored.is_erased or stored.is_gone:
@@ -141,7 +140,7 @@ def missing_parts(listed: CallProgress, stored: StoredCall) -> list[str]:
 
 
 def is_open(stored: StoredCall) -> bool:
-    """Whether Retell may have more of a stored call than is stored."""
+    """Whether Retell may have more data about a stored call."""
     progress = stored.progress
     if progress is None or stored.is_gone or stored.is_erased or stored.is_settled:
         return False
@@ -150,10 +149,10 @@ def is_open(stored: StoredCall) -> bool:
 
 
 def adds_information(fields: RawFields, stored: RawFields) -> bool:
-    """Whether `fields` has anything that `stored`, the fold of all observations, lacks.
+    """Whether `fields` has information that is not in `stored`, the fold of all observations.
 
-    An ongoing call adds nothing to a call that is over, and neither does another signed URL of the
-    same recording.
+    An ongoing call adds none to one that is over, nor does another signed URL of the same
+    recording.
     """
     if fields_are_over(stored) and not fields_are_over(fields):
         return False
@@ -165,8 +164,8 @@ def adds_information(fields: RawFields, stored: RawFields) -> bool:
 
 
 def window(day: date, zone: ZoneInfo, *, is_first: bool = False, is_last: bool = False) -> Window:
-    """A day of `zone`. The first is open to the past and the last to the future, because clocks
-    may differ."""
+    """A day of `zone`. The first day has no beginning and the last has no end, because clocks may
+    differ."""
     return Window(
         day,
         None if is_first else midnight_ms(day, zone),
@@ -183,7 +182,7 @@ def day_of(milliseconds: int, zone: ZoneInfo) -> date:
 
 
 def begins_on(milliseconds: Any, zone: ZoneInfo, *, otherwise: date) -> date:
-    """The day on which a call began; `otherwise` if its start is missing or not a time."""
+    """The day on which a call began; `otherwise` if its start is missing or invalid."""
     if not isinstance(milliseconds, int):
         return otherwise
     try:
@@ -197,7 +196,7 @@ def resume_day(next_day: date, started_on: date) -> date:
     return min(next_day, started_on - timedelta(days=OVERLAP_DAYS))
 
 
-# Calls in the page that is searched for the first start.
+# The size of the page that is searched for the first start.
 _FIRST_PAGE = 50
 
 
@@ -217,7 +216,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Calls, or chats, of a window that no earlier page had. `is_last` of the whole window."""
+    """New calls, or chats, of a window. `is_last`: the window has no further page."""
 
     entity_type: EntityType
     items: list[Item]
@@ -258,8 +257,8 @@ class Listing:
     ) -> Iterator[Window]:
         """The days to list; read the `pages` of each before asking for the next.
 
-        Without `until` the last is open to the future; with `from_start` the first is open to the
-        past. Days without calls are skipped.
+        Without `until` the last day has no end; with `from_start` the first has no beginning. Days
+        without calls are skipped.
         """
         last = until or max(today, since)
         day, is_first = since, from_start
@@ -271,13 +270,13 @@ class Listing:
             day += timedelta(days=1)
             if here.until is not None and day <= last and not self.listed:
                 found = self.first_day(here.until + 1)
-                # The last day may be open, so it is always listed.
+                # The last day may have no end, so it is always listed.
                 day = min(max(day, found or last), last)
 
     def pages(self, here: Window, *, limit: int) -> Iterator[Page]:
         """The calls of a window, oldest first, then its chats. Raises RetellError.
 
-        Starts once more if Retell rejects the key to the next page.
+        Starts once again if Retell rejects the key of the next page.
         """
         self.listed = set()
         for entity_type in ENTITY_TYPES:

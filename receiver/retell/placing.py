@@ -1,4 +1,4 @@
-"""Placing one call: the body is checked, sent once and stored; then the call can be followed.
+"""Place one call: check the body, send it once, store the response, and follow the call.
 
 Fields and rules: https://docs.retellai.com/api-references/create-phone-call
 """

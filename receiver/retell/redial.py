@@ -1,7 +1,6 @@
-"""The list of calls that a view or query of the warehouse makes.
+"""The list of calls from a view or query of the warehouse, with the columns of a CSV list.
 
-Its columns are those of a CSV list. One query calls a number once a day, and all of them together
-at most so many times.
+A query calls a number at most once a day, and all queries together respect a limit per day.
 """
 
 import csv
@@ -60,8 +59,8 @@ def query_rows(
 def within_cap(
     where: Location, rows: Sequence[Row], per_day: int, now: datetime
 ) -> tuple[list[Row], int]:
-    """The rows whose number was called less than `per_day` times since midnight, as far as it is
-    stored, and how many others there are."""
+    """The rows whose number was called less than `per_day` times since midnight, by the stored
+    calls, and the number of others."""
     midnight_ms = round(datetime.combine(now, time.min, now.tzinfo).timestamp() * 1000)
     query = _CALLED.replace(":since", str(midnight_ms))
     with snapshot(where, timezone=None, private=False) as moment:

@@ -1,4 +1,5 @@
-"""`callhouse sync`: list Retell's calls and chats day by day, and fetch what is not stored of them.
+"""`callhouse sync`: list Retell's calls and chats day by day, and fetch missing and incomplete
+ones.
 
 A cursor on a call's start would skip calls that end late. So a sync lists the last days of an
 earlier sync again, and fetches every stored call and chat that is not complete.
@@ -19,7 +20,8 @@ from receiver.store.upstream import SyncRow, store_fetched, syncs_of
 class Range:
     """The days to sync; those before `begin` are done.
 
-    `since` None is the oldest call's day, `until` None is open. `is_named`: `since` was given.
+    `since` None is the oldest call's day, `until` None is open. `is_named`: `since` was given
+    explicitly.
     """
 
     since: date | None
@@ -35,7 +37,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How far a sync is, for a progress bar."""
+    """The progress of a sync."""
 
     day: date
     days_done: int
@@ -52,10 +54,10 @@ def plan(
     *,
     account: str,
 ) -> Range:
-    """Which days to list. Only earlier syncs of the same account count.
+    """Which days to list. Only earlier syncs of the same account are considered.
 
-    With `since`, from there, or from where the same sync was interrupted. Without, from the end of
-    the last sync; the first sync begins with the oldest call.
+    With `since`, it begins there, or where the same sync was interrupted; otherwise at the end of
+    the last sync. The first sync begins with the oldest call.
     """
     before = syncs_of(where, listing.agent_id or "", account)
     if since is not None:
@@ -85,10 +87,10 @@ def sync(
     now_ms: Callable[[], int],
     progress: Callable[[Step], None],
 ) -> Counts:
-    """List the days, fetch what is missing and every open one. Counts in `fetcher.counts` too.
+    """List the days, and fetch missing and open calls and chats.
 
-    Each page is stored before the next is requested, and the position with it. Raises RetellError
-    and StoreUnavailable; what was fetched until then is stored.
+    Counts are in `fetcher.counts` too. Each page is stored with the position before the next is
+    requested. Raises RetellError and StoreUnavailable; pages fetched before are stored.
     """
     started_at = now_ms()
     today = day_of(started_at, listing.zone)

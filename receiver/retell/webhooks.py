@@ -101,7 +101,7 @@ def _webhook(agent: Any, channel: str) -> AgentWebhook:
 _TEXT = "Grüße aus Zürich ☎"
 # The size of a call of two hours; many proxies reject more than one megabyte.
 LARGE_BYTES = 2_500_000
-# As Retell. Source: https://docs.retellai.com/features/webhook-overview
+# The same as Retell. Source: https://docs.retellai.com/features/webhook-overview
 TIMEOUT_SECONDS = 10.0
 SLOW_SECONDS = 3.0
 SKEW_NOTED_MS = 5_000
@@ -118,7 +118,7 @@ class Finding:
 
 
 def probe_body(nonce: str, *, filling: int = 0) -> bytes:
-    """The test event, with `filling` bytes of text added."""
+    """The test event with `filling` bytes of padding."""
     return compact({"event": PROBE_EVENT, "nonce": nonce, "text": _TEXT + "." * filling})
 
 
@@ -233,7 +233,8 @@ def _about_success(
         found.append(Finding(seconds >= TIMEOUT_SECONDS, f"slow: {seconds:.1f} seconds", hint))
     received_at_ms = answer.get("received_at_ms")
     if isinstance(received_at_ms, int):
-        # Received between the two times: a difference within is no skew.
+        # The receiver's clock was read between the two times: a difference within them is not a
+        # skew.
         skew = received_at_ms - min(max(received_at_ms, at_ms), now_ms)
         if abs(skew) >= SKEW_NOTED_MS:
             what = f"the clocks differ: {_skew_text(at_ms + skew, at_ms)}"

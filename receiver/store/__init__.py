@@ -1,6 +1,6 @@
-"""The only room that writes to the database, SQLite or PostgreSQL (`engine`).
+"""The only package that writes to the database, SQLite or PostgreSQL (`engine`).
 
-In: bodies received, fetched or copied. Out: committed rows, and what reads them back.
+In: bodies received, fetched or copied. Out: committed rows, and functions that read them.
 
 `receive` parses a body, `open_store` returns the writer that commits it, `show` reads it back,
 `snapshot` reads anything else, `rebuild` makes every table from the observations, `roll_up` fills

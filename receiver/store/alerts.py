@@ -1,4 +1,4 @@
-"""The tables alerts, retell_alerts and notifications: what was found, and messages about it."""
+"""The tables alerts, retell_alerts and notifications (messages about alerts)."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, field
@@ -17,7 +17,7 @@ from schema.tables import ALERTS, NOTIFICATIONS, RETELL_ALERTS
 if TYPE_CHECKING:
     from receiver.store.engine import AnyStore
 
-# Open, or resolved not longer ago than this.
+# Open, or resolved since this time.
 _RECENT = f"{select_all(ALERTS)} WHERE resolved_at IS NULL OR resolved_at >= ? ORDER BY opened_at"
 _PUT = sql.upsert(ALERTS)
 _ACKNOWLEDGE = (
@@ -28,14 +28,14 @@ _SNOOZE = (
     "UPDATE alerts SET snoozed_until = ?, changed_at = ? "
     "WHERE alert_id = ? AND resolved_at IS NULL RETURNING alert_id"
 )
-# The columns that a run of the rules writes. People write who works on an alert.
+# The columns that a run of the rules writes. Acknowledging and snoozing write the others.
 _FOUND = (
     "UPDATE alerts SET severity = ?, text = ?, figures = ?, link = ?, cause = ?, seen_at = ?, "
     "changed_at = ?, resolved_at = ?, notified_at = ? WHERE alert_id = ?"
 )
 _NEW_OF_RETELL = (
     "SELECT o.entity_id, o.first_received_at, o.body FROM observations o "
-    # Bodies without an id: few, and found by the key.
+    # Alerts have no id, so their entities begin with `sha:`: few rows, found by the key.
     "WHERE o.entity_id >= 'sha:' AND o.entity_id < 'sha;' "
     "AND o.entity_type = 'alert' AND o.body IS NOT NULL "
     "AND NOT EXISTS (SELECT 1 FROM retell_alerts r WHERE r.entity_id = o.entity_id) "
@@ -52,7 +52,7 @@ _DUE = (
     f"{select_all(NOTIFICATIONS)} WHERE state = 'waiting' AND next_attempt_at <= ? "
     "ORDER BY created_at, message_id, target LIMIT 50"
 )
-_SETTLE = (
+_WRITE_ATTEMPT = (
     "UPDATE notifications SET state = ?, attempts = ?, next_attempt_at = ?, sent_at = ?, "
     "problem = ? WHERE message_id = ? AND target = ?"
 )
@@ -99,7 +99,7 @@ class Alert:
         return "acknowledged" if self.acknowledged_by else "open"
 
     def is_snoozed(self, now_ms: int) -> bool:
-        """Whether messages about it wait."""
+        """Whether its messages are snoozed."""
         return self.snoozed_until is not None and self.snoozed_until > now_ms
 
 
@@ -151,7 +151,7 @@ def write_run(
     changed: Sequence[Alert],
     messages: Sequence[Message],
 ) -> None:
-    """Write what a run of the rules found, with its messages. Raises StoreUnavailable."""
+    """Store the result of a run of the rules, with its messages. Raises StoreUnavailable."""
 
     def unit(connection: Connection) -> None:
         if opened:
@@ -170,7 +170,7 @@ def write_run(
 
 
 def put_messages(store: "AnyStore", messages: Sequence[Message]) -> None:
-    """Write messages that are not there yet. Raises StoreUnavailable."""
+    """Write messages that do not exist yet. Raises StoreUnavailable."""
     store.run(lambda connection: _put_messages(connection, messages))
 
 
@@ -190,32 +190,32 @@ def due_messages(connection: Connection, *, now_ms: int) -> list[Message]:
 
 
 def unsent_messages(connection: Connection, *, since: int, limit: int = 20) -> list[Message]:
-    """Messages that wait or are dead, the newest first."""
+    """Waiting and dead messages, the newest first."""
     return [Message(*row) for row in connection.execute(_UNSENT, (since, limit)).fetchall()]
 
 
 def write_attempt(store: "AnyStore", message: Message) -> None:
-    """Write how an attempt ended. Raises StoreUnavailable."""
+    """Store the result of an attempt. Raises StoreUnavailable."""
     values = (
         message.state, message.attempts, message.next_attempt_at, message.sent_at, message.problem,
         message.message_id, message.target,
     )  # fmt: skip
-    store.run(lambda connection: connection.execute(_SETTLE, values) and None)
+    store.run(lambda connection: connection.execute(_WRITE_ATTEMPT, values) and None)
 
 
 def forget_messages(store: "AnyStore", *, before: int) -> None:
-    """Delete messages that are older and do not wait. Raises StoreUnavailable."""
+    """Delete older messages that are not waiting. Raises StoreUnavailable."""
     store.run(lambda connection: connection.execute(_FORGET, (before,)) and None)
 
 
 def acknowledge(store: "AnyStore", alert_ids: Collection[str], *, user: str, now_ms: int) -> int:
-    """Write who works on open alerts; return how many there were. Raises StoreUnavailable."""
+    """Acknowledge open alerts; return their number. Raises StoreUnavailable."""
     rows = [(user, now_ms, now_ms, alert_id) for alert_id in alert_ids]
     return store.run(partial(_update_all, _ACKNOWLEDGE, rows))
 
 
 def snooze(store: "AnyStore", alert_ids: Collection[str], *, until: int, now_ms: int) -> int:
-    """Write no message about open alerts until a time; return how many there were.
+    """Snooze open alerts until a time; return their number.
 
     Raises StoreUnavailable.
     """

@@ -1,7 +1,7 @@
-"""Copying a SQLite file beside those that use it, verifying the copy, and putting one back.
+"""Back up a SQLite file that is in use, verify the copy, and restore one.
 
-A backup reads one moment of the file and takes no lock that a writer waits for. A restored file has
-the tombstones of the file that it replaces: what was erased since the backup stays erased.
+A backup reads a snapshot of the file and takes no lock that blocks writers. A restored file has the
+tombstones of the file that it replaces, so that data erased since the backup stays erased.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ from receiver.store.store import Store
 from schema.tables import ALL_TABLES, ERASURES, RECEIPTS
 from schema.transcript import Row
 
-# Copied between two checks of whether to stop: 8 MB.
+# Pages copied between two checks of whether to stop: 8 MB.
 _PAGES = 2000
 # Every connection to a file in WAL mode holds a shared lock on these bytes for as long as it lives.
 # Source: https://www.sqlite.org/src/file/src/os.h (SHARED_FIRST, SHARED_SIZE)
@@ -91,7 +91,7 @@ def back_up(path: Path, target: Path, *, check: Callable[[], None] = lambda: Non
 
 
 def verify(path: Path) -> Fingerprint:
-    """Open a backup, look for damage, and count its rows.
+    """Open a backup, check it for damage, and count its rows.
 
     Raises NotStored, ForeignDatabase, CopyWithoutBodies, BackupFailed.
     """
@@ -127,16 +127,17 @@ def fingerprint(connection: Connection) -> Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restored file has, and how many calls and chats stay erased in it."""
+    """The fingerprint of a restored file, and the number of calls and chats that stay erased in
+    it."""
 
     rows: dict[str, int]
     tombstones: int
 
 
 def restore(backup: Path, path: Path, *, timezone: str, erasures: Sequence[Row] = ()) -> Restored:
-    """Replace the file at `path`, if there is one, by a backup, brought to this version's schema.
+    """Replace the file at `path`, if there is one, by a backup, migrated to this version's schema.
 
-    What is erased in that file, and what `erasures` say, rows as of that table, is erased. Raises
+    The tombstones of that file, and `erasures`, rows of that table, are applied. Raises
     DatabaseInUse while another process has it open, BackupFailed if the backup or the tombstones of
     the present file cannot be read, and what `verify` raises.
     """
@@ -147,7 +148,7 @@ def restore(backup: Path, path: Path, *, timezone: str, erasures: Sequence[Row] 
     with _prepared(path) as part:
         _copy_file(backup, part)
         migrate(part, timezone=timezone)
-        # Its log is empty then: a kill before the end of the restore loses nothing.
+        # Its log is empty then, so a kill before the end of the restore loses nothing.
         before = _checkpointed(path)
         erased, receipts = _read_erasures(path) if path.exists() else ([], [])
         tombstones = _erase(part, [*erased, *erasures], receipts)
@@ -167,7 +168,7 @@ def require_closed(path: Path) -> None:
     """Raise DatabaseInUse if another process has the file open."""
     if not path.exists():
         return
-    # Nothing in this process may have it open: closing any descriptor drops SQLite's locks.
+    # This process must not have it open: closing any descriptor releases SQLite's locks.
     with path.open("r+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, _SHARED_SIZE, _SHARED_FIRST)
@@ -190,7 +191,7 @@ def _checkpointed(path: Path) -> object:
 
 
 def _state(path: Path) -> object:
-    """What changes whenever somebody writes to the file. A reader makes an empty log."""
+    """Values that change with every write to the file. A reader creates an empty log."""
     if not path.exists():
         return None
     found, log = path.stat(), path.with_name(path.name + "-wal")
@@ -200,7 +201,7 @@ def _state(path: Path) -> object:
 
 @contextmanager
 def _prepared(path: Path) -> Iterator[Path]:
-    """A path beside `path`, which takes its name at the end; nothing else is left of it."""
+    """A path beside `path`, which is renamed to it at the end; other files are removed."""
     with atomic_write(path) as part:
         try:
             yield part
@@ -210,7 +211,7 @@ def _prepared(path: Path) -> Iterator[Path]:
 
 
 def _remove_left(path: Path) -> None:
-    """Delete what killed restores left beside `path`: calls may be in it that are erased."""
+    """Delete the remains of killed restores beside `path`: they may contain erased calls."""
     left = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\..*")
     for each in path.parent.iterdir():
         if left.fullmatch(each.name):
@@ -218,7 +219,7 @@ def _remove_left(path: Path) -> None:
 
 
 def _copy_file(backup: Path, part: Path) -> None:
-    """By SQLite, which also reads a log that lies beside the backup."""
+    """Copied by SQLite, which also reads a log beside the backup."""
     try:
         with (
             closing(connect_readonly(backup)) as source,
@@ -241,14 +242,14 @@ def _read_erasures(path: Path) -> tuple[list[Row], list[Row]]:
 
 
 def _erase(part: Path, tombstones: Sequence[Row], receipts: Sequence[Row]) -> int:
-    """Erase in `part` what tombstones say; return how many calls and chats that are."""
+    """Apply tombstones to `part`; return the number of calls and chats."""
     store = Store(part)
     try:
         for start in range(0, len(tombstones), _BATCH):
             apply_tombstones(store, tombstones[start : start + _BATCH])
         store.run(lambda c: c.executemany(sql.upsert(RECEIPTS), receipts))
         if tombstones:
-            # Also what deleted rows have left in the file and in the full-text index.
+            # Includes remains of deleted rows in the file and in the full-text index.
             clean(store, pause=lambda _seconds: None)
     finally:
         store.close()
@@ -256,7 +257,7 @@ def _erase(part: Path, tombstones: Sequence[Row], receipts: Sequence[Row]) -> in
 
 
 def erased_by_request(path: Path) -> list[Row]:
-    """Id, scope and time of the tombstones that `callhouse erase` made. Those of retention are made
+    """Id, scope and time of the tombstones of `callhouse erase`. Those of retention are created
     again after a restore."""
     with closing(connect_readonly(path)) as connection:
         found: list[Row] = connection.execute(_ERASED_BY_REQUEST).fetchall()

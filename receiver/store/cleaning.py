@@ -1,8 +1,8 @@
-"""What deleted rows leave in the files of a SQLite database, and how it goes while events arrive.
+"""Remove the remains of deleted rows from the files of a SQLite database while events arrive.
 
-`secure_delete` overwrites a deleted row. Three copies can be left: terms in the full-text index,
-pages in the write-ahead log, and the unused middle of a page whose rows SQLite moved to another
-one. `clean` removes them in steps that hold the write lock for some milliseconds. `shrink`
+`secure_delete` overwrites a deleted row, but three copies can be left: terms in the full-text
+index, pages in the write-ahead log, and the unused middle of a page whose rows SQLite moved to
+another one. `clean` removes them in steps that hold the write lock for some milliseconds. `shrink`
 returns free pages to the file system.
 """
 
@@ -20,32 +20,33 @@ from receiver.store.store import Store
 from schema.tables import CALL_TABLES, CHAT_TABLES, Table
 from schema.transcript import Row
 
-# Pages of the index that a step writes, pages of the file that a step moves, overwrites or reads.
+# Pages of the index that a step writes, and pages of the file that a step moves, overwrites or
+# reads.
 _INDEX_PAGES, _MOVED_PAGES, _CLEARED_PAGES, _READ_PAGES = 64, 64, 256, 1024
 _REPACKED_ROWS = 250
-# How long a checkpoint may wait for readers; other writers wait that long for it.
+# How long a checkpoint may wait for readers; other writers wait as long.
 _CHECKPOINT_MS = 50
 # How long to try until no reader needs the log.
 TRUNCATE_SECONDS = 20.0
 _PAUSE_SECONDS = 0.05
-# Beyond so many pages, the first byte of another page can be that of a b-tree page.
+# Beyond so many pages, the first byte of other pages can look like that of a b-tree page.
 _MOST_PAGES = 2**25
 # Types of b-tree pages and the length of their header.
 # Source: https://www.sqlite.org/fileformat2.html#b_tree_pages
 _HEADER_BYTES = {2: 12, 5: 12, 10: 8, 13: 8}
 _LOCK_BYTE = 2**30
 
-# Closing a file drops every lock that the process has on it, SQLite's included: they stay open.
+# Closing a file releases every lock of the process on it, including SQLite's, so files stay open.
 _files: dict[tuple[int, int], int] = {}
 
 Pause = Callable[[float], None]
 
 
 def clean(store: Store, *, pause: Pause = time.sleep) -> str | None:
-    """Remove what deleted rows have left in the files of the store; return what is left and why.
+    """Remove the remains of deleted rows from the files of the store; return what is left and why.
 
-    `pause` gets the seconds that a step took, and lets others work. Raises StoreUnavailable and
-    sqlite3.Error.
+    `pause` is called after each step with the seconds that it took, and lets others work. Raises
+    StoreUnavailable and sqlite3.Error.
     """
     merge_index(store, pause=pause)
     with closing(connect(store.path, busy_timeout_ms=_CHECKPOINT_MS)) as connection:
@@ -77,7 +78,7 @@ def merge_index(store: Store, *, pause: Pause) -> None:
 
 
 def _merge(store: Store, index: str, *, pause: Pause) -> None:
-    # A negative number begins with every segment there is; those that come later have no old terms.
+    # A negative number starts a merge of all segments; later segments have no deleted terms.
     count = -_INDEX_PAGES
     while True:
         began = time.monotonic()
@@ -114,7 +115,7 @@ def _truncated(connection: Connection) -> bool:
 
 @contextmanager
 def _writer_lock(path: Path) -> Iterator[None]:
-    """Be the next to have the write lock, as in store.py."""
+    """Lock the file that store.py locks while it waits for the write lock."""
     with path.with_name(path.name + ".turn").open("a") as turnstile:
         fcntl.flock(turnstile, fcntl.LOCK_EX)
         yield
@@ -123,10 +124,10 @@ def _writer_lock(path: Path) -> Iterator[None]:
 def _clear(path: Path, connection: Connection, pages: list[int]) -> bool:
     """Overwrite the unused middle of pages; False if the log cannot be emptied.
 
-    SQLite has no statement for it, so the bytes are written to the file while nobody can read or
-    write these pages elsewhere: the write lock is taken, and the log is empty. No pointer leads to
-    them, so a power cut at any point does no harm. The commit lets every connection forget its
-    copies of pages.
+    SQLite has no statement for it, so the bytes are written to the file while no other process can
+    read or write these pages: the write lock is held, and the log is empty. The bytes are unused,
+    so a power cut at any point does no harm. The commit invalidates the page caches of all
+    connections.
     """
     deadline = time.monotonic() + TRUNCATE_SECONDS
     while True:
@@ -155,7 +156,7 @@ def _begun(connection: Connection) -> bool:
 
 
 def _touch(connection: Connection) -> None:
-    """Write a page that says the same as before."""
+    """Write a page without changing it."""
     (mark,) = connection.execute("PRAGMA application_id").fetchone()
     connection.execute(f"PRAGMA application_id = {mark}")
 
@@ -183,7 +184,7 @@ def _unclean(path: Path) -> list[int] | None:
         return None
     maps = set(_pointer_maps(count, size, usable)) if header[52:56] != bytes(4) else set()
     found = []
-    # Page 1 has the schema only.
+    # Page 1 contains only the schema.
     for first in range(2, count + 1, _READ_PAGES):
         block = os.pread(file, size * _READ_PAGES, (first - 1) * size)
         for n in range(len(block) // size):
@@ -210,7 +211,7 @@ def _pointer_maps(count: int, size: int, usable: int) -> Iterator[int]:
 
 
 def unused(page: bytes) -> tuple[int, int] | None:
-    """The bytes between a b-tree page's pointers and its cells; None if it is no such page."""
+    """The bytes between a b-tree page's pointers and its cells; None for another page."""
     header = _HEADER_BYTES.get(page[0])
     if header is None:
         return None
@@ -240,8 +241,8 @@ def shrink(store: Store, *, repack: bool, pause: Pause = time.sleep) -> int:
     """Return free pages to the file system, after moving others into their place; return the bytes
     that stay free because the file was not created for it.
 
-    `repack` first fills the pages of tables that are ordered by call id: what is deleted there
-    leaves many pages half empty.
+    `repack` first rewrites the tables that are ordered by call id: deletions leave many of their
+    pages half empty.
     """
     if repack:
         for table in _by_key(store):

@@ -132,7 +132,7 @@ def find_new(
 
 
 def due_files(store: AnyStore, *, now_ms: int, limit: int, since: int = 0) -> list[DueFile]:
-    """Files to fetch now whose attempts began after `since`, the newest calls first.
+    """Files to fetch now that became due after `since`, the newest calls first.
 
     Raises StoreUnavailable.
     """

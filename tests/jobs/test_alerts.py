@@ -320,69 +320,69 @@ def step(alerts, now_ms, **found):
     }
     result = advance(RULES, findings, alerts, now_ms=now_ms)
     by_id = {a.alert_id: a for a in [*alerts, *result.opened, *result.changed]}
-    told = {news.alert.alert_id for news in result.news}
+    told = {change.alert.alert_id for change in result.changes}
     open_alerts = [
         replace(a, notified_at=now_ms) if a.alert_id in told else a
         for a in by_id.values()
         if a.is_open
     ]
-    return open_alerts, [(news.what, news.alert.key) for news in result.news]
+    return open_alerts, [(change.what, change.alert.key) for change in result.changes]
 
 
 ONE = [("x", "warning")]
 
 
 def test_alert_opens_once_and_resolves():
-    alerts, news = step([], 0, effect=ONE)
-    assert news == [("opened", "x")]
+    alerts, changes = step([], 0, effect=ONE)
+    assert changes == [("opened", "x")]
     for minute in range(1, 60):
-        alerts, news = step(alerts, minute * MINUTE_MS, effect=ONE)
-        assert news == []
+        alerts, changes = step(alerts, minute * MINUTE_MS, effect=ONE)
+        assert changes == []
     # It is gone for ten minutes before it is over.
-    alerts, news = step(alerts, 68 * MINUTE_MS, effect=[])
-    assert (len(alerts), news) == (1, [])
-    alerts, news = step(alerts, 69 * MINUTE_MS, effect=[])
-    assert (alerts, news) == ([], [("resolved", "x")])
+    alerts, changes = step(alerts, 68 * MINUTE_MS, effect=[])
+    assert (len(alerts), changes) == (1, [])
+    alerts, changes = step(alerts, 69 * MINUTE_MS, effect=[])
+    assert (alerts, changes) == ([], [("resolved", "x")])
 
 
 def test_worse_is_told_and_better_is_not():
     alerts, _ = step([], 0, effect=ONE)
-    alerts, news = step(alerts, 1, effect=[("x", "critical")])
-    assert news == [("worse", "x")]
-    alerts, news = step(alerts, 2, effect=ONE)
-    assert news == []
+    alerts, changes = step(alerts, 1, effect=[("x", "critical")])
+    assert changes == [("worse", "x")]
+    alerts, changes = step(alerts, 2, effect=ONE)
+    assert changes == []
 
 
 def test_cause_hides_what_follows_from_it():
-    alerts, news = step([], 0, effect=ONE, cause=[("", "critical")])
-    assert news == [("opened", "")]
-    alerts, news = step(alerts, 60 * MINUTE_MS, effect=[], cause=[])
-    assert (alerts, news) == ([], [("resolved", "")])
+    alerts, changes = step([], 0, effect=ONE, cause=[("", "critical")])
+    assert changes == [("opened", "")]
+    alerts, changes = step(alerts, 60 * MINUTE_MS, effect=[], cause=[])
+    assert (alerts, changes) == ([], [("resolved", "")])
 
 
 def test_hidden_alert_that_outlives_its_cause_is_told():
     alerts, _ = step([], 0, effect=ONE, cause=[("", "critical")])
-    alerts, news = step(alerts, 60 * MINUTE_MS, effect=ONE, cause=[])
-    assert news == [("resolved", ""), ("opened", "x")]
+    alerts, changes = step(alerts, 60 * MINUTE_MS, effect=ONE, cause=[])
+    assert changes == [("resolved", ""), ("opened", "x")]
     assert [a.cause for a in alerts] == [None]
 
 
 def test_snoozed_alert_is_told_again_afterwards():
     alerts, _ = step([], 0, effect=ONE)
     alerts = [replace(a, snoozed_until=HOUR_MS) for a in alerts]
-    alerts, news = step(alerts, HOUR_MS - 1, effect=[("x", "critical")])
-    assert news == []
-    alerts, news = step(alerts, HOUR_MS + 1, effect=[("x", "critical")])
-    assert news == [("still open", "x")]
-    alerts, news = step(alerts, HOUR_MS + 2, effect=[("x", "critical")])
-    assert news == []
+    alerts, changes = step(alerts, HOUR_MS - 1, effect=[("x", "critical")])
+    assert changes == []
+    alerts, changes = step(alerts, HOUR_MS + 1, effect=[("x", "critical")])
+    assert changes == [("still open", "x")]
+    alerts, changes = step(alerts, HOUR_MS + 2, effect=[("x", "critical")])
+    assert changes == []
 
 
 def test_rule_that_is_off_closes_its_alerts():
     alerts, _ = step([], 0, effect=ONE)
     result = advance(RULES[:1], {}, alerts, now_ms=1)
     assert [a.resolved_at for a in result.changed] == [1]
-    assert result.news == []
+    assert result.changes == []
 
 
 def test_rule_that_did_not_run_changes_nothing():

@@ -274,7 +274,7 @@ def test_the_command_without_a_database_fails(run, monkeypatch, engine):
         assert run("drift").exit_code == 0
 
 
-def test_bill_of_today_is_no_news(store, db):
+def test_bill_of_today_has_no_unknowns(store, db):
     names = "retell_voice_engine platform_tts gpt_4_1 us_twilio_telephony llm_token_surcharge"
     costs = [{"product": name, "cost": 1} for name in (*names.split(), "mystery_fee")]
     add(store, "call_ended", {"call_cost": {"combined_cost": 6, "product_costs": costs}})

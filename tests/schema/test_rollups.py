@@ -111,11 +111,11 @@ def test_hour_is_rolled_up_once_over(store, db):
 
 
 def test_an_hour_with_recent_news_is_left_alone(store, db):
-    news = 5 * HOUR_MS
-    deliver(store, [ended("c"), ended("d", received=news), ended("e", start=HOUR_MS)])
-    assert added_up(store, news + QUIET_MS - 1) == 1
+    received = 5 * HOUR_MS
+    deliver(store, [ended("c"), ended("d", received=received), ended("e", start=HOUR_MS)])
+    assert added_up(store, received + QUIET_MS - 1) == 1
     assert hours(db) == [HOUR_MS]
-    assert added_up(store, news + QUIET_MS) == 1
+    assert added_up(store, received + QUIET_MS) == 1
     assert hours(db) == [0, HOUR_MS]
 
 
@@ -169,11 +169,11 @@ def test_day_is_rolled_up_once_over(store, db):
 
 
 def test_day_waits_for_a_recently_updated_hour(store, db):
-    news = 48 * HOUR_MS
-    deliver(store, [ended("c"), ended("d", start=HOUR_MS, received=news)])
-    added_up(store, news)
+    received = 48 * HOUR_MS
+    deliver(store, [ended("c"), ended("d", start=HOUR_MS, received=received)])
+    added_up(store, received)
     assert days(db) == []
-    added_up(store, news + QUIET_MS)
+    added_up(store, received + QUIET_MS)
     assert days(db) == ["1970-01-01"]
 
 

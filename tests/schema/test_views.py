@@ -174,7 +174,7 @@ def test_stuck_unanalysed_or_quarantined_needs_attention(world):
 
 
 @pytest.mark.parametrize(("level", "patience_ms"), [(1, 2 * 3_600_000), (2, 3_600_000)])
-def test_patience_is_measured_against_the_newest_news(engine, level, patience_ms):
+def test_patience_is_measured_against_the_newest_update(engine, level, patience_ms):
     with engine.viewed("UTC", engine.dialects[-1]) as connection:
         now = 1778328000000
         insert = "INSERT INTO calls (call_id, level, observed_at, updated_at) VALUES (?, ?, ?, ?)"
@@ -236,5 +236,5 @@ def test_what_needs_attention_is_found_by_small_indexes(world):
     indexes = "(observations_problem|calls_unfinished|calls_updated_at)"
     for step in tables_touched(steps, "SCAN needs_attention", "SCAN u", "SCAN unfinished"):
         assert re.search(rf" USING INDEX {indexes}\b", step), step
-    # The newest news is one search, not a range.
+    # The newest update is one search, not a range.
     assert not [step for step in steps if "calls_updated_at (" in step]

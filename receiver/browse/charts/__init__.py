@@ -30,7 +30,7 @@ class Chart:
 
     @property
     def ignores_agent(self) -> bool:
-        """Whether the chart filters by days alone, not by agent, version and direction."""
+        """Whether the chart filters only by days, not by agent, version and direction."""
         return "chosen(" not in sql(self.query)
 
 

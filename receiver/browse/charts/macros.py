@@ -46,7 +46,7 @@ _LABEL = (
     r"iif(count(*) OVER (PARTITION BY \1.name) > 1, "
     r"\1.name || ' …' || substr(\1.agent_id, -4), \1.name)"
 )
-# More do not fit on a chart, nor into Datasette's limit of rows with eight rows each.
+# More do not fit on a chart, or exceed Datasette's limit of rows with eight rows each.
 _MAX_DAYS, _MAX_WEEKS = 92, 105
 _PERIODS = {
     "day": r"\1",

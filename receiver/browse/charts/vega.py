@@ -1,4 +1,4 @@
-"""Vega-Lite specifications, a function for each type of chart. Colours are names in callhouse.css.
+"""Vega-Lite specifications: one function per type of chart. Colours are names in callhouse.css.
 
 static/charts.js sets axes, fonts and what depends on the width of the page.
 """
@@ -48,13 +48,13 @@ _HOURS = [f"{hour:02}" for hour in range(24)]
 _DAY_MS = 86_400_000
 _STEP_MS = {"day": _DAY_MS, "week": 7 * _DAY_MS, "month": 30 * _DAY_MS}
 _DATES = {"day": "%a %-d %b %Y", "week": "week of %-d %b %Y", "month": "%B %Y"}
-# Cells of heat maps that stand on fewer calls are faded.
+# Cells of heat maps with fewer calls are faded.
 FEW = 5
 _HEIGHT = 240
 _ROW_HEIGHT = 24
 _BY_RANK = [{"field": "rank"}]
 _NAMES = {"type": "nominal", "title": None}
-# Bars with their values need no axis.
+# Bars with values need no axis.
 _NO_AXIS = {"axis": None}
 _VALUE = {"type": "text", "color": "var(--text)", "fontSize": 11}
 # Smaller parts of a bar of shares have no room for their value.
@@ -132,7 +132,7 @@ def _shares(days: Days, kind: str, amount: str, form: str) -> Spec:
 
 
 def lines(days: Days, kind: str, amount: str, colours: Colours | None, *also: str) -> Spec:
-    """Lines over time, one for each kind."""
+    """Lines over time, one per kind."""
     return {
         "height": _HEIGHT,
         "transform": [{"calculate": "+toDate(datum.day)", "as": "at"}],

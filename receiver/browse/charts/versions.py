@@ -47,7 +47,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A row of the table; a cell is None where nothing was measured."""
+    """A row of the table; a cell is None if nothing was measured."""
 
     agent_id: str
     agent: str

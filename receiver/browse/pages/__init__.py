@@ -31,7 +31,7 @@ REVIEWERS = ("admin", "reviewer")
 PLUGIN = "callhouse"
 
 _RECEIVER = Path(__file__).parents[2]
-# They run SQL and functions that readers wrote: what fails there is no fault of callhouse.
+# They run SQL that readers wrote, so errors there are not errors of callhouse.
 _RUN_QUERIES = ("datasette_compat.py", "pool.py")
 
 
@@ -66,7 +66,8 @@ def authentication(datasette: "Datasette") -> "Authentication | None":
 
 
 def database_of(datasette: "Datasette", actor: dict[str, Any] | None) -> str | None:
-    """The one database that an actor may read, or None. That of limits is added at first use."""
+    """The database that an actor may read, or None. The database of limits is added at first
+    use."""
     known = authentication(datasette)
     if known is None:
         return DATABASE
@@ -92,7 +93,7 @@ async def require_reader(datasette: "Datasette", request: "Request") -> Reader:
 
 
 async def require_unlimited_reader(datasette: "Datasette", request: "Request") -> Reader:
-    """The same, for pages about everybody's calls. Raises Forbidden for limited readers too."""
+    """The same, for pages about all calls. Raises Forbidden for limited readers too."""
     reader = await require_reader(datasette, request)
     if reader.is_limited:
         raise Forbidden("This page is about the calls of everybody.")
@@ -107,8 +108,8 @@ def reviewer(datasette: "Datasette", request: "Request") -> str | None:
 def user_with_role(
     datasette: "Datasette", request: "Request", roles: tuple[str, ...]
 ) -> str | None:
-    """The user behind a request if they have one of these roles. A token is no user: its program
-    has no form with a CSRF token. Nor is a limited login: it may not name calls of others."""
+    """The user of a request if they have one of these roles; None for tokens, which have no form
+    with a CSRF token, and for limited logins, which must not name other calls."""
     known = authentication(datasette)
     actor = request.actor or {}
     if known is None or known.access.role(actor) not in roles or known.access.limits(actor):
@@ -118,7 +119,7 @@ def user_with_role(
 
 
 def is_admin(datasette: "Datasette", request: "Request") -> bool:
-    """Whether the user may also change what others added."""
+    """Whether the user may also change annotations of others."""
     known = authentication(datasette)
     if known is None or known.access.limits(request.actor):
         return False
@@ -191,7 +192,7 @@ async def message_page(
 
 
 def _query_of(request: "Request") -> dict[str, Any] | None:
-    """The SQL of a person and its parameters, on a page that failed; None on other pages."""
+    """The reader's SQL and its parameters on a page that failed; None on other pages."""
     if "sql" not in request.args or request.path.startswith("/-/"):
         return None
     named = [(name, request.args[name]) for name in request.args if name != "sql"]
@@ -224,8 +225,8 @@ async def refusal_page(
 
 
 async def error_page(datasette: "Datasette", request: "Request", exception: Exception) -> Response:
-    """503 for a query over its time limit, 500 for a fault of callhouse, else 400: Datasette raises
-    on parameters that it cannot parse. Logs where it failed, without values."""
+    """503 for a query over its time limit, 500 for an error of callhouse, else 400, because
+    Datasette raises on parameters that it cannot parse. Logs where it failed, without values."""
     frames = traceback.extract_tb(exception.__traceback__)
     is_fault = any(
         Path(frame.filename).is_relative_to(_RECEIVER) and not frame.filename.endswith(_RUN_QUERIES)

@@ -1,4 +1,4 @@
-"""/-/alerts: open alerts, those of the last days, Retell's own, and messages that are not sent."""
+"""/-/alerts: open alerts, recently resolved ones, Retell's alerts, and unsent messages."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
-"""/-/calls.csv, .xlsx and .json: every call that the page of calls would list.
+"""/-/calls.csv, .xlsx and .json: all calls that the page of calls lists.
 
-A file is written completely before its first byte is sent, so that no download is cut in silence.
+A file is written completely before its first byte is sent, so that no download is truncated
+silently.
 """
 
 import asyncio
@@ -44,13 +45,13 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 SECONDS = 50.0
 # A sheet of Excel has a million rows, one of them the names.
 MAX_XLSX_ROWS = 1_048_575
-# Of lists that are not in the order of time, whose ids are all in memory.
+# Maximum length of lists that are not ordered by time: all their ids are in memory.
 MAX_SORTED_ROWS = 500_000
 _BATCH = 1_000
-# Of a file in memory; a longer one is in the folder of temporary files, without a name.
+# Maximum size of a file in memory; a larger one is a temporary file without a name.
 _IN_MEMORY_BYTES = 4_000_000
 _PIECE_BYTES = 64 * 1024
-# Excel refuses longer cells.
+# Excel rejects longer cells.
 _MAX_CELL = 32_767
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -124,7 +125,7 @@ Writer = AbstractContextManager[Callable[[list[Row]], None]]
 
 
 async def download_calls(datasette: "Datasette", request: "Request", send: Send) -> Response | None:
-    """The file, or a page that says why there is none. Raises Forbidden."""
+    """Send the file, or a page with the reason why there is none. Raises Forbidden."""
     reader = await require_reader(datasette, request)
     kind = request.url_vars["format"]
     filters = parse_filters(request.args.get)
@@ -165,14 +166,14 @@ async def _write(found: CallList, kind: str, file: IO[bytes]) -> None:
 
 
 async def _batches(found: CallList) -> AsyncIterator[list[str]]:
-    """The ids of the list in its order, some at a time."""
+    """The ids of the list in order, in batches."""
     if found.order.is_by_time:
         after = ""
         while ids := await found.fetch_ids(_BATCH, after=after):
             yield ids
             after = ids[-1]
         return
-    # Each page of another order would sort every call.
+    # With another order, each batch would sort all calls.
     ids = await found.fetch_ids(MAX_SORTED_ROWS + 1)
     if len(ids) > MAX_SORTED_ROWS:
         raise DownloadRefused(
@@ -272,14 +273,14 @@ def _xlsx(
         try:
             yield write
         except BaseException:
-            # Else the library would keep the rows that it has written.
+            # Otherwise the library keeps all written rows in memory.
             sheet.row_data_fh.close()
             raise
         book.close()
 
 
 def _cell_text(text: str) -> str:
-    """Without characters that no XML has."""
+    """Remove characters that XML cannot contain."""
     return _NOT_IN_XML.sub("\ufffd", text)[:_MAX_CELL]
 
 

@@ -1,4 +1,4 @@
-"""The filters of the page of calls: the address -> conditions in SQL, and back. Pure."""
+"""The filters of the page of calls: query string -> conditions in SQL, and back. Pure."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +25,7 @@ from schema.sql.macros import plain
 if TYPE_CHECKING:
     from datasette.app import Datasette
 
-# How the list is shown.
+# Parameters that change how the list is shown.
 _ORDER = ("sort", "after")
 # An outcome that is the category of many reasons: category:error.
 CATEGORY = "category:"
@@ -33,7 +33,7 @@ CATEGORY = "category:"
 _DURATION = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,3}):(\d{2})|(\d{1,6})\s*(s|m|min|h)?)", re.ASCII)
 _SECONDS = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 _COST = re.compile(r"\$?\s*(\d{1,9}(?:\.\d{1,6})?|\.\d{1,6})", re.ASCII)
-# As people write numbers: +1 (415) 555-0123.
+# Formatted numbers: +1 (415) 555-0123.
 _NUMBER_SEPARATORS = " ()-./\u00a0"
 _WHOLE_NUMBER = re.compile(r"\+[0-9]{7,}")
 NUMBER_END = re.compile(r"\+?[0-9]{3,15}")
@@ -44,7 +44,7 @@ _CONNECTED = plain("""EXISTS (
     WHERE is_connected(c, r)
 )""")
 _MANY_TOOL = "EXISTS (SELECT 1 FROM tool_calls t WHERE t.call_id = c.call_id AND t.name = :tool)"
-# People annotate few calls of many.
+# Few calls have annotations.
 _ANNOTATED = (
     "IN (SELECT n.entity_id FROM annotations n "
     "WHERE n.removed_at IS NULL AND n.author NOT GLOB 'model:*' AND "
@@ -53,7 +53,7 @@ _ANNOTATED = (
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What the address asks for: the values that are set, in the order of FIELDS."""
+    """The filters in the query string that are set, in the order of FIELDS."""
 
     values: Mapping[str, str]
     sort: str = ""
@@ -281,7 +281,7 @@ def _outcome(text: str) -> _Template:
 def _sentiment(text: str) -> _Template:
     if text == "none":
         return "{sentiment} IS NULL", {}
-    # Retell's spelling of the words drifts.
+    # Retell's upper and lower case varies.
     return "lower(trim({sentiment})) = :sentiment", {"sentiment": text.lower()}
 
 

@@ -1,4 +1,4 @@
-"""The list behind the page of calls: its rows in their order, their number, minutes and cost."""
+"""The list of the page of calls: its ordered rows, their number, minutes and cost."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ SORTS = {
     "cost": ("Cost", "c.combined_cost_cents", False),
 }
 DEFAULT_SORT = "-time"
-# A null is last in both directions, so it stands for a value beyond all others.
+# Nulls are last in both directions: they are replaced by a value beyond all others.
 _INSTEAD_OF_NULL = {
     (False, True): "-9e999",
     (False, False): "9e999",
@@ -90,7 +90,7 @@ WHERE c.chat_id IN (SELECT value FROM json_each(:ids))
 _ROLLED_UP = {
     "since": "h.day >= :since",
     "until": "h.day <= :until",
-    # With a plus sign, SQLite looks for the calls that are not rolled up by their time.
+    # The plus sign makes SQLite find the calls that are not rolled up by their time.
     "agent": "+h.agent_id = :agent",
     "version": "h.agent_version = :version",
     "direction": "coalesce(h.direction, 'web') = :direction",
@@ -148,7 +148,7 @@ _FIRST = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a list is sorted by. `key` is an expression; of two equal ones, the id decides."""
+    """The order of a list. `key` is an expression; rows with equal keys are ordered by id."""
 
     key: str
     is_descending: bool
@@ -157,8 +157,7 @@ class Order:
 
 
 def order_of(sort: str, source: Source) -> Order:
-    """The order for a `sort` of the address: -cost is descending. An unknown one is the newest
-    first."""
+    """The order of a `sort` parameter: -cost is descending. An unknown one means newest first."""
     name = sort.removeprefix("-")
     if name not in SORTS or name in source.lacks:
         name, sort = "time", DEFAULT_SORT
@@ -191,7 +190,7 @@ class CallList:
     # The first and the last local day, each None if it is open.
     days: tuple[date | None, date | None]
     query: Query = field(default_factory=Query)
-    # Else it is a name.
+    # Otherwise it is a name.
     agent_is_id: bool = True
 
     @property
@@ -328,7 +327,7 @@ class CallList:
         return [row["id"] for row in found]
 
     async def fetch_entries(self, ids: list[str]) -> list[dict[str, Any]]:
-        """What the list shows of these, in their order."""
+        """The columns that the list shows of these entries, in order."""
         found = await fetch_rows(self.reader, _ROWS[self.source.kind], {"ids": json.dumps(ids)})
         by_id = {row["id"]: row for row in found}
         return [by_id[id_] for id_ in ids if id_ in by_id]
@@ -431,7 +430,7 @@ async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
         if condition.ids and (few := await _fetch_few(reader, name, condition)):
             found[name] = few
     if reader.is_masked:
-        # What is hidden cannot be guessed by filters.
+        # Masked readers cannot filter by hidden values.
         for name in ("number", "agent_number"):
             found.pop(name, None)
     query = Query()

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from datasette.app import Datasette
 
 PAGE_SIZE = 50
-# Of values to choose from; a list that takes longer is left out.
+# Time limit for the options of a filter, which are omitted if it takes longer.
 _OPTIONS_LIMIT_MS = 200
-# The totals, where somebody waits for them.
+# Time limit for the totals.
 _COUNT_LIMIT_MS = 10_000
 
 
@@ -212,7 +212,7 @@ async def _with_hits(found: CallList, ids: list[str]) -> list[tuple[dict[str, An
 
 
 async def _count_others(reader: Reader, filters: Filters) -> int | None:
-    """How many chats match the words that calls are searched for, or the other way round."""
+    """The number of chats that match a search of calls, or the other way round."""
     if "q" not in filters.values:
         return None
     try:
@@ -229,7 +229,8 @@ def _columns(filters: Filters) -> list[dict[str, str]]:
     for name, (title, _, is_text) in SORTS.items():
         if name in filters.source.lacks:
             continue
-        # First the newest, longest and dearest, and A before Z; then the other way round.
+        # The first click sorts the newest, longest and most expensive first, and A before Z; the
+        # second reverses.
         first, second = (name, f"-{name}") if is_text else (f"-{name}", name)
         wanted = second if now == first else first
         sorted_ = {name: "ascending", f"-{name}": "descending"}.get(now, "")

@@ -1,4 +1,4 @@
-"""The rows of one call -> the call object in Retell's format, as far as columns have its values.
+"""The rows of one call -> the call object in Retell's format, without values that have no column.
 
 Readers get this instead of the raw bodies, which contain access tokens of web calls. Pure.
 """
@@ -12,7 +12,7 @@ from schema.rows import TRACKS
 Row = Mapping[str, Any]
 Tables = Mapping[str, list[dict[str, Any]]]
 
-# Columns of calls that Retell does not have, or that belong into a nested object.
+# Columns of calls that Retell does not have, or has in a nested object.
 _NOT_FIELDS = frozenset({
     "extra", "level", "observed_at", "updated_at", "cost_is_final", "combined_cost_cents",
     "total_duration_seconds", "total_duration_unit_price_cents_per_second", "llm_requests",

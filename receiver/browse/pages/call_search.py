@@ -1,9 +1,9 @@
-"""What people search for -> conditions on calls and chats, and the turns with the words.
+"""Search words -> conditions on calls and chats, and the turns with the words.
 
-Words become a query of FTS5: each is quoted, so that an apostrophe, hyphen or colon is no syntax.
-"a phrase", prefix*, -excluded, OR, AND, NOT and parentheses mean what they mean to FTS5. Words of
-scripts without spaces, such as Japanese, are found anywhere in a text, by an index of characters.
-Source: https://www.sqlite.org/fts5.html#full_text_query_syntax
+Words become a query of FTS5. Each is quoted, so that apostrophes, hyphens and colons have no
+special meaning. "a phrase", prefix*, -excluded, OR, AND, NOT and parentheses work as in FTS5. Words
+of scripts without spaces, such as Japanese, are found anywhere in a text with an index of
+characters. Source: https://www.sqlite.org/fts5.html#full_text_query_syntax
 """
 
 import json
@@ -146,7 +146,7 @@ class _Token:
 
     @property
     def is_of_characters(self) -> bool:
-        """Whether its script has no spaces between words."""
+        """Whether its script does not separate words by spaces."""
         return bool(_CHARACTERS.search(self.text))
 
     @property
@@ -159,7 +159,7 @@ class _Token:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is searched for: words and characters, with operators, and what excludes a text."""
+    """A search: words and characters with operators, and excluded words."""
 
     words: tuple[_Token, ...] = ()
     characters: tuple[_Token, ...] = ()
@@ -362,7 +362,7 @@ _OR = _Token("OR", is_operator=True)
 
 
 def parse_query(text: str) -> Query:
-    """Read what somebody typed. Raises QueryNotUnderstood."""
+    """Parse the text of a search. Raises QueryNotUnderstood."""
     tokens = list(_tokens(text))
     wanted = [token for token in tokens if not token.is_unwanted]
     unwanted = [token for token in tokens if token.is_unwanted]
@@ -401,7 +401,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 def _joined(tokens: list[_Token], by: _Token = _AND) -> Iterator[_Token]:
-    """With an operator between two operands that have none."""
+    """Insert an operator between two operands without one."""
     before = None
     for token in tokens:
         begins = not token.is_operator or token.text == "("

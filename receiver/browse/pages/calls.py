@@ -74,23 +74,23 @@ _NEIGHBOURS = {
         ("agent", _AGENT_NEIGHBOUR, _COUNT_OF_AGENT),
     )
 }
-# More are not counted.
+# The count stops here.
 _MOST = 1000
 _REASON = "SELECT category, description FROM disconnection_reasons WHERE reason = ?"
-# What is quarantined of it: a body that names the call, but that could not be projected.
+# Quarantined bodies of the call, which could not be projected.
 _QUARANTINED = """
 SELECT count(*) AS bodies, min(problem) AS problem FROM observations
 WHERE entity_id = ? AND problem IS NOT NULL
 """
-# The chats of Retell have no agent name; calls of the same agent do.
+# Retell's chats have no agent name; calls of the same agent have.
 _AGENT_NAME = """
 SELECT agent_name FROM calls WHERE agent_id = ? AND agent_name IS NOT NULL
 ORDER BY start_timestamp DESC LIMIT 1
 """
 _ERASED = "SELECT 1 FROM erasures WHERE entity_id = ? AND scope = 'all'"
-# Numbers and addresses that identify one caller: "anonymous" is many people.
+# Numbers and addresses that identify one caller, unlike "anonymous".
 _IS_NUMBER = re.compile(r"\+?[0-9]{6,}|.*@.*")
-# Others are filtered by their last digits, which more numbers may have.
+# Masked numbers are filtered by their last digits, which other numbers may share.
 _IS_WHOLE = re.compile(r"\+[0-9]{7,}|.*@.*")
 
 _TRACK_TABLES = ("utterances", "utterance_words", "tool_calls", "node_transitions", "markers")
@@ -118,8 +118,7 @@ _CHAT_ATTRIBUTES = {
 
 
 class Media(NamedTuple):
-    """A recording or log: what it is, where it is played or read, and where it is downloaded from,
-    if it is kept."""
+    """A recording or log: its label, its URL, and the URL of its download if it is stored."""
 
     label: str
     url: str
@@ -153,12 +152,12 @@ class CallView:
 
     @property
     def started_at(self) -> int | None:
-        """Start of the call, or the report of one that never connected; milliseconds."""
+        """The start of the call, or the report of one that never connected, in milliseconds."""
         return began_at(self.call["start_timestamp"], self.call["observed_at"])
 
     @property
     def why_empty(self) -> str:
-        """Why there is no conversation."""
+        """The reason why there is no conversation."""
         if self.call["call_status"] in ("registered", "ongoing"):
             return "The call is in progress, as far as Retell has reported."
         if self.call["data_storage_setting"] == "basic_attributes_only":
@@ -190,7 +189,7 @@ async def call_page(datasette: "Datasette", request: "Request") -> Response:
 async def call_context(
     reader: Reader, request: "Request", call_id: str, kept: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What the template shows of the call itself. `kept`: addresses of kept files by kind.
+    """The template's context of the call. `kept`: URLs of stored files by kind.
 
     Raises NotFound.
     """
@@ -390,7 +389,7 @@ async def chat_page(datasette: "Datasette", request: "Request") -> Response:
 
 
 async def chat_context(reader: Reader, request: "Request", chat_id: str) -> dict[str, Any]:
-    """What the template shows of the chat itself. Raises NotFound."""
+    """The template's context of the chat. Raises NotFound."""
     found = await fetch_rows(reader, SELECT["chats"], [chat_id])
     if not found:
         raise await _not_found(reader, "chat", chat_id)

@@ -1,8 +1,8 @@
 """The rows of one track -> a conversation to read: turns, notes between them, pages, markup. Pure.
 
 Rows are mappings from column to value, as in schema/tables.py. Times are seconds from the start of
-the call, positions are indexes in Retell's list. Whatever its size, a page stays bounded: texts are
-shortened, lists end early, a long conversation has several pages. The call as JSON is complete.
+the call, positions are indexes in Retell's list. The size of a page is limited: texts are
+shortened, lists end early, and a long conversation has several pages. The call as JSON is complete.
 """
 
 import json
@@ -23,7 +23,7 @@ Rows = Sequence[Mapping[str, Any]]
 Word = tuple[str, float | None, float | None]
 T = TypeVar("T")
 
-# A silence that a listener notices: a line in the conversation, shaded in the timeline.
+# A noticeable silence: a line in the conversation, shaded in the timeline.
 PAUSE_SECONDS = 3.0
 # Words of one utterance; real ones are shorter.
 _MAX_WORDS = 5000
@@ -250,7 +250,7 @@ def _inline(value: Any) -> str:
 def _compare_neighbours(turns: Iterable[Turn]) -> None:
     """Set what depends on the turns before: interruptions, pauses, waits.
 
-    An interruption is the one of call_metrics: a turn that starts before the other speaker ended.
+    Interruptions are those of call_metrics: a turn that starts before the other speaker ended.
     """
     before: Turn | None = None
     ends: dict[str, float] = defaultdict(float)
@@ -328,7 +328,7 @@ def row_weight(row: Mapping[str, Any]) -> int:
 
 
 def entry_weight(entry: Entry) -> int:
-    """Characters of an entry on a page, about."""
+    """The approximate number of characters of an entry on a page."""
     if isinstance(entry, Turn):
         text = sum(len(word) + _WORD_MARKUP for word, _, _ in entry.words)
         return _ENTRY_MARKUP + text + sum(map(entry_weight, entry.tools))
@@ -339,12 +339,12 @@ def entry_weight(entry: Entry) -> int:
 
 
 def parse_number(text: str | None) -> int | None:
-    """The number of a page or entry in an address, or None."""
+    """The number of a page or entry in a URL, or None."""
     return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 def parse_seconds(text: str | None) -> float | None:
-    """A moment in an address, or None."""
+    """The moment in a URL, or None."""
     return float(text) if text and re.fullmatch(r"\d{1,6}(\.\d{1,3})?", text, re.ASCII) else None
 
 
@@ -366,7 +366,7 @@ def _word_markup(word: Word) -> str:
     text, start, end = word
     if start is None:
         return escape(text)
-    # The space stays outside, so that the highlight covers the word alone.
+    # The space is outside, so that only the word is highlighted.
     visible = text.rstrip()
     until = "" if end is None else f" data-end={end:.2f}"
     return f"<span data-start={start:.2f}{until}>{escape(visible)}</span>{text[len(visible) :]}"

@@ -1,4 +1,4 @@
-"""The totals above the charts of a dashboard: the chosen days against the time before."""
+"""The totals above the charts of a dashboard, compared with the days before."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -102,7 +102,7 @@ def _quality(now: Totals, before: Totals, links: Links) -> list[Figure]:
             "Of connected calls with a sentiment.",
             links.calls(sentiment="negative", connected="yes"),
         ),
-        # Whether a transfer is wanted depends on the agent.
+        # Without a tone: whether transfers are good depends on the agent.
         share_figure(
             *("Transferred", now, before, "transferred", "connected", 0, "Of connected calls.")
         ),

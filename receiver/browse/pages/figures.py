@@ -1,6 +1,6 @@
-"""Figures of a period and their difference from the period before: one rule for every page.
+"""Figures of a period and their difference from the period before, for all pages.
 
-Pure but for addresses.
+Pure, except for URLs.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -108,7 +108,7 @@ def totals(rows: Iterable[Mapping[str, Any]]) -> dict[int, Totals]:
 
 
 def relative_change(value: float, old: float) -> str:
-    """Such as ▲ 10 %; empty without a value before."""
+    """The relative change, such as ▲ 10 %; empty without a value before."""
     if not old:
         return ""
     change = value / old - 1
@@ -145,7 +145,7 @@ def wait_figures(waits: Mapping[int, Mapping[str, Any]]) -> list[Figure]:
 def share_figure(
     name: str, now: Any, before: Any, of: str, count: str, better: int, note: str, url: str = ""
 ) -> Figure:
-    """A share, and its difference in points, coloured if it is no chance."""
+    """A share, and its difference in points, with a tone if it is significant."""
     value = share(getattr(now, of), getattr(now, count))
     if value is None:
         return Figure(name, "–", note=note, url=url)
@@ -166,7 +166,7 @@ def mean_figure(
     note: str,
     url: str = "",
 ) -> Figure:
-    """A mean, and its change in percent, coloured if it is no chance."""
+    """A mean, and its change in percent, with a tone if it is significant."""
     if now is None:
         return Figure(name, "–", note=note, url=url)
     if before is None:
@@ -179,7 +179,7 @@ def mean_figure(
 def points_change(old: Estimate, now: Estimate, better: int) -> tuple[str, str, str]:
     """The difference of two shares in points, its tone, and its interval in words.
 
-    There is a tone only where the interval excludes zero, and from 30 calls on.
+    It has a tone only if the interval excludes zero and there are at least 30 calls.
     """
     change = difference(old, now)
     points = 100 * change.value

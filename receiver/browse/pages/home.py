@@ -1,4 +1,4 @@
-"""The home page: how a period went against the one before, which agents and reasons, which calls.
+"""The home page: a period compared with the one before, its agents, reasons and worst calls.
 
 A query over its time limit leaves its figures out, so that the page stays fast.
 """
@@ -92,7 +92,7 @@ ORDER BY
     l.duration_seconds DESC, l.call_id
 LIMIT {_WORST}
 """
-# What needs attention -> what it means, and what to do.
+# Reason that needs attention -> its meaning, and what to do.
 ADVICE = {
     "quarantined": "Signed deliveries that callhouse could not read. They are stored; "
     "open them, and report what Retell changed.",

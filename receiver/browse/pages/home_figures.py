@@ -1,4 +1,4 @@
-"""The figures of the home page, computed from sums by agent and reason. Pure but for addresses."""
+"""The figures of the home page, computed from sums by agent and reason. Pure, except for URLs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -112,7 +112,7 @@ def chat_figures(halves: Mapping[int, Totals], links: Links) -> tuple[Figure, Fi
 
 
 def agent_rows(rows: Iterable[Mapping[str, Any]], links: Links) -> tuple[list[AgentRow], int]:
-    """The agents with the most calls in the period, and how many there are beyond."""
+    """The agents with the most calls in the period, and the number of others."""
     found: dict[str | None, dict[int, Totals]] = {}
     names: dict[str | None, str] = {}
     for row in rows:
@@ -161,10 +161,10 @@ def _agent_figures(now: Totals, before: Totals, agent: str | None, links: Links)
 
 
 def failures(rows: Iterable[Mapping[str, Any]], links: Links) -> tuple[int, list[Reason]]:
-    """How many calls of the period failed, and the most frequent reasons.
+    """The number of failed calls of the period, and the most frequent reasons.
 
-    Failed are calls that did not connect or ended by an error or a limit, and connected calls
-    whose analysis says that the agent did not reach its goal.
+    Failed are calls that did not connect or ended by an error or a limit, and connected calls whose
+    analysis says that the agent did not reach its goal.
     """
     found: dict[tuple[str | None, bool], int] = {}
     always_fail: set[str | None] = set()

@@ -22,8 +22,8 @@ SELECT kind, location, bytes, sha256, content_type FROM media_files
 WHERE call_id = :call_id AND state = 'kept'
 """
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
-# Of a range without an end, as players ask for it: a paused player would not read the rest, and
-# the connection would wait.
+# Maximum length of the answer to a range without an end, which players request: a paused player
+# would not read the rest, and the connection would wait.
 _PLAYED_BYTES = 4 * 1024 * 1024
 _UNKNOWN_TYPE = "application/octet-stream"
 
@@ -129,6 +129,6 @@ async def _stream(
         async for piece in rest:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
     except StorageUnavailable:
-        # The connection is closed before the announced length: the browser asks for the rest.
+        # The connection is closed before the announced length, so the browser requests the rest.
         return
     await send({"type": "http.response.body", "body": b""})

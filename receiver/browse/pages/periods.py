@@ -30,7 +30,7 @@ class Period:
     until: int
     before_since: int
     before_until: int
-    # The midnight at which the part of a day begins that ends at `before_until`.
+    # The midnight before `before_until`.
     before_midnight: int
     # The midnight at which that day ends.
     before_end: int
@@ -43,7 +43,7 @@ class Period:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the time before has whole days only."""
+        """Whether the time before consists of whole days."""
         return self.before_until == self.before_end
 
     @property

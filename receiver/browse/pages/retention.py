@@ -1,4 +1,4 @@
-"""/-/retention: what each setting of retention would remove now, and what was removed."""
+"""/-/retention: what each retention setting would remove now, and what was removed."""
 
 import asyncio
 from contextlib import closing

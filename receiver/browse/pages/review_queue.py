@@ -1,7 +1,7 @@
-"""/-/review: which calls to review, and how far people and Retell agree.
+"""/-/review: the calls to review, and the agreement of people and Retell.
 
 In: a day, and how many calls of each agent; or the user, for the calls assigned to them. Out: a
-list of calls, the same each time it is asked for, through which the pages of its calls lead.
+list of calls, always the same for the same input, with links from each call to the next.
 """
 
 import json

@@ -63,7 +63,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One annotation, for people."""
+    """One annotation, formatted."""
 
     id: str
     kind: str
@@ -76,7 +76,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """A model's answer to a question about a call, for people."""
+    """A model's answer to a question about a call, formatted."""
 
     ask: str
     answer: str
@@ -106,7 +106,7 @@ class Review:
 
 
 async def fetch_review(reader: Reader, request: "Request", entity_id: str) -> Review:
-    """What there is of a call or chat that the reader may see."""
+    """The reviews of a call or chat that the reader may see."""
     datasette, user = reader.datasette, reviewer(reader.datasette, request)
     asked = grading_of(datasette).questions
     review = Review(entity_id)
@@ -173,7 +173,7 @@ def _grades(rows: list[dict[str, Any]], asked: tuple[Question, ...]) -> list[Gra
 
 
 def _text(row: Mapping[str, Any]) -> str | None:
-    """An annotation in words; None if this reader may not see its content."""
+    """An annotation as text; None if this reader may not see its content."""
     match row["kind"], row["name"], row["value"]:
         case "tag", str(name), _:
             return name
@@ -236,7 +236,7 @@ def _fragment(form: Mapping[str, str]) -> str:
 
 
 async def refused(datasette: "Datasette", request: "Request", error: Exception) -> Response:
-    """The page for something that could not be written."""
+    """The page for a review that could not be written."""
     status = 503 if isinstance(error, StoreUnavailable) else 400
     text = "The database is busy. Try again." if status == 503 else str(error)
     return await message_page(datasette, request, status, "Not saved", text)

@@ -1,6 +1,6 @@
 """The page of a link to one call or chat, without a login: /-/shared/<token>, and recordings.
 
-It shows what was said and how it ended. It has no links to other pages, no cost, variables,
+It shows the conversation and its outcome. It has no links to other pages, no cost, variables,
 metadata or reviews, and none of Retell's own links, which could not be revoked.
 """
 
@@ -43,10 +43,10 @@ async def shared_page(datasette: "Datasette", request: "Request") -> Response:
     else:
         template, context = "call.html", await _call_context(reader, request, link, path)
     context |= {"here": path, "shared": link, "review": Review(link.call_id)}
-    # The template knows of no login, and whether this reader is masked.
+    # For the template: there is no login, and whether this reader is masked.
     request.scope |= {"actor": None, "callhouse_database": reader.database}
     page = await datasette.render_template(template, context, request=request)
-    # A busy database is no reason to show nothing.
+    # A busy database must not prevent the page.
     with suppress(CallhouseError):
         await writer(datasette).run(partial(count_opening, link=link, now_ms=clock.now_ms()))
     return Response.html(page, headers=_HEADERS)

@@ -40,7 +40,7 @@ class Asked:
 
     @property
     def grouping(self) -> str | None:
-        """What there is a line for each of."""
+        """The grouping of the lines."""
         return METADATA + self.name if self.name else self.by or None
 
     @property
@@ -51,7 +51,7 @@ class Asked:
 
 async def statement_page(datasette: "Datasette", request: "Request") -> Response:
     """`/-/statement?month=YYYY-MM&by=agent&markup=20`; with `csv`, a file. A posted invoice is
-    compared. It closes no month. Raises Forbidden."""
+    compared. It does not close a month. Raises Forbidden."""
     reader = await require_unlimited_reader(datasette, request)
     settings, now_ms = datasette.callhouse_settings, clock.now_ms()
     zone = timezone(datasette)
@@ -97,10 +97,10 @@ async def statement_page(datasette: "Datasette", request: "Request") -> Response
 
 
 def _asked(values: dict[str, str], today: date, *, is_masked: bool) -> Asked:
-    """Raises ValueError for what cannot be asked for."""
+    """Parse the request. Raises ValueError for invalid parameters."""
     month, by, name = values["month"] or f"{today:%Y-%m}", values["by"], values["name"]
     if by.startswith(METADATA):
-        # As the command writes it.
+        # In the format of the command.
         by, name = "", name or by.removeprefix(METADATA)
     try:
         billing.month_days(month)

@@ -16,9 +16,9 @@ from schema.sql.accounts import AGENTS_BY_ACCOUNT, AccountFigures, account_figur
 from schema.sql.macros import plain
 
 Rows = list[dict[str, Any]]
-# Filters of every query here; an empty one takes all calls.
+# The filters of every query; an empty one means all calls.
 FILTERS = ("account", "agent", "version", "direction")
-# Generous, for a busy machine.
+# Long, because the machine may be busy.
 _LIMIT_MS = 2_000
 _HOUR_MS = 3_600_000
 
@@ -137,7 +137,7 @@ WHERE (
     AND (:account = '' OR c.account = :account) {_CHOSEN.format(t="c")}
 GROUP BY half
 """)
-# Of an unfinished day before, the full hours.
+# The full hours of an unfinished day before.
 _TOOLS = f"""
 SELECT
     half, sum(tool_calls) AS tool_calls, sum(failed) AS failed, sum(said_no) AS said_no
