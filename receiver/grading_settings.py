@@ -16,17 +16,17 @@ _SETTINGS = (
     "model", "text", "requests_per_day", "price_per_million_input_tokens",
     "price_per_million_output_tokens", "question",
 )  # fmt: skip
-_QUESTION = ("name", "ask", "answer", "where", "sample")
+_QUESTION = ("name", "ask", "answer", "where", "where_chats", "sample")
 _SCALE = re.compile(r"(\d{1,2})-(\d{1,2})", re.ASCII)
 _MAX_SCALE = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question about calls.
+    """A question about calls, and about chats if `where_chats` is a condition over them.
 
-    `where` is a condition over calls; empty means all. `sample` is the number of calls per agent
-    and day; None means all.
+    `where` is a condition over calls; empty means all. `sample` is the number of calls, and of
+    chats, per agent and day; None means all.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Question:
     answers: tuple[str, ...] = ("yes", "no")
     where: str = ""
     sample: int | None = None
+    where_chats: str = ""
 
     @property
     def is_scale(self) -> bool:
@@ -105,16 +106,19 @@ def _price(value: dict[str, Any], name: str) -> float | None:
 def _question(name: str, value: dict[str, Any]) -> Question:
     where = f"the question {name}"
     require_known(value, _QUESTION, "[[grading.question]]")
-    ask, condition = value.get("ask"), value.get("where", "")
+    ask = value.get("ask")
+    conditions = {name: value.get(name, "") for name in ("where", "where_chats")}
     if not isinstance(ask, str) or not 0 < len(ask.strip()) <= MAX_ASK:
         raise ValueError(f"ask of {where} must be text of at most {MAX_ASK:,} characters")
-    if not isinstance(condition, str):
-        raise ValueError(f"where of {where} must be a condition over calls, as text")
+    for each, kind in (("where", "calls"), ("where_chats", "chats")):
+        if not isinstance(conditions[each], str):
+            raise ValueError(f"{each} of {where} must be a condition over {kind}, as text")
     sample = value.get("sample")
     if sample is not None:
         require_int(sample, 1, 10_000, f"sample of {where}")
     answers = _answers(value.get("answer", "yes_no"), where)
-    return Question(name, ask.strip(), answers, condition.strip(), sample)
+    over = (text.strip() for text in conditions.values())
+    return Question(name, ask.strip(), answers, next(over), sample, next(over))
 
 
 def _answers(value: Any, where: str) -> tuple[str, ...]:

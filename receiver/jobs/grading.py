@@ -1,9 +1,10 @@
-"""The job `grade`: a model answers questions about calls. Its answers become annotations.
+"""The job `grade`: a model answers questions about calls and chats. Its answers become annotations.
 
-In: the questions of callhouse.toml, and turns of calls. Out: for each question and call that was
-asked, in one transaction: the answer (kind score), its reason (note), and what it cost (usage), by
-the author model:NAME. The row of usage says that this version of the question was asked, so after
-a kill the next run asks the rest. Answers that do not fit their question have that row alone.
+In: the questions of callhouse.toml, and turns of calls and of chats. Out: for each question and
+call, or chat, that was asked, in one transaction: the answer (kind score), its reason (note), and
+what it cost (usage), by the author model:NAME. The row of usage says that this version of the
+question was asked, so after a kill the next run asks the rest. Answers that do not fit their
+question have that row alone.
 
 A transcript is untrusted: what a caller says can mislead the model, and then its answer. It cannot
 do more: the model has no tools, and of its answer only one of the allowed values, a turn that
@@ -51,6 +52,9 @@ SYSTEM = (
     "Answer with a JSON object: `answer`, one of the allowed answers; `reason`, one or two "
     "sentences; `turn`, the number of the turn that decides, or null if no single turn does."
 )
+SYSTEM_OF_CHATS = SYSTEM.replace(
+    "phone calls between a voice agent and a caller", "chats between an agent and a person"
+).replace("call", "chat")
 # Calls of a time that are over, whether each has turns, and whether it was asked.
 _CALLS = """
 SELECT c.call_id, c.agent_id,
@@ -69,10 +73,38 @@ WHERE c.start_timestamp >= :since AND c.start_timestamp < :until
     ))
 ORDER BY c.start_timestamp, c.call_id
 """
-_TURNS = (
-    "SELECT position, role, content FROM utterances "
-    "WHERE call_id = ? AND track = ? AND content IS NOT NULL ORDER BY position"
-)
+# Chats by the index of starts: few have none. Messages of tools are no turns, as in calls.
+_CHATS = """
+SELECT c.chat_id, c.agent_id,
+    CASE WHEN EXISTS (
+        SELECT 1 FROM chat_messages m
+        WHERE m.chat_id = c.chat_id AND m.track = :track AND m.role IN ('agent', 'user')
+            AND m.content IS NOT NULL
+    ) THEN 1 ELSE 0 END,
+    CASE WHEN EXISTS (
+        SELECT 1 FROM annotations n WHERE n.entity_id = c.chat_id AND n.annotation_id = :asked
+    ) THEN 1 ELSE 0 END
+FROM chats c
+WHERE (
+        (c.start_timestamp >= :since AND c.start_timestamp < :until)
+        OR (c.start_timestamp IS NULL AND c.observed_at >= :since AND c.observed_at < :until)
+    )
+    AND coalesce(c.end_timestamp, call_time(c)) <= :settled
+    AND is_over(c)
+    AND c.chat_id IN (SELECT chat_id FROM chats WHERE (
+{where}
+    ))
+ORDER BY call_time(c), c.chat_id
+"""
+_TURNS = """
+SELECT 0 AS is_chat, position, role, content FROM utterances
+WHERE call_id = :id AND track = :track AND content IS NOT NULL
+UNION ALL
+SELECT 1, m.position, m.role, m.content FROM chat_messages m
+WHERE m.chat_id = :id AND m.track = :track AND m.role IN ('agent', 'user')
+    AND m.content IS NOT NULL
+ORDER BY position
+"""
 _REQUESTS = (
     "SELECT count(*) FROM annotations WHERE kind = 'usage' AND created_at >= ? AND author = ?"
 )
@@ -99,7 +131,7 @@ class Grade:
 
 @dataclass(slots=True)
 class Found:
-    """Calls of a question: those to ask about, and how many were asked before or have no
+    """Calls and chats of a question: those to ask about, and how many were asked before or have no
     transcript that may be read."""
 
     question: Question
@@ -150,15 +182,15 @@ def run_grading(run: Run) -> str | None:
         each.without_text for each in found
     ):
         kind = "a scrubbed" if run.settings.file.grading.text == "scrubbed" else "a"
-        return f"no call of the last {DAYS} days has {kind} transcript"
+        return f"no call or chat of the last {DAYS} days has {kind} transcript"
     return grade(run, found).incomplete
 
 
 def find(
     settings: Settings, questions: tuple[Question, ...], since: date, *, now_ms: int
 ) -> list[Found]:
-    """The calls of each question, from a day on. Raises SettingsError for a `where` that cannot be
-    used, and what `reading` raises."""
+    """The calls and chats of each question, from a day on. Raises SettingsError for a `where` that
+    cannot be used, and what `reading` raises."""
     zone = ZoneInfo(settings.timezone)
     today = datetime.fromtimestamp(now_ms / 1000, zone).date()
     found = [Found(question) for question in questions]
@@ -186,19 +218,33 @@ def _add_day(
         "track": grading.track,
         "asked": answer_id("usage", grading.author, question),
     }
-    statement = plain(_CALLS).replace("{where}", question.where or "1 = 1")
+    _add(found, _fetch(connection, question, "where", bound), day)
+    if question.where_chats:
+        _add(found, _fetch(connection, question, "where_chats", bound), day)
+
+
+def _fetch(
+    connection: Connection, question: Question, name: str, bound: Mapping[str, Any]
+) -> list[Any]:
+    """The calls or chats that fulfil a condition of the question. Raises SettingsError."""
+    table, sql = ("calls", _CALLS) if name == "where" else ("chats", _CHATS)
+    statement = plain(sql).replace("{where}", getattr(question, name) or "1 = 1")
     try:
-        rows = connection.execute(statement, bound).fetchall()
+        return connection.execute(statement, bound).fetchall()
     except connection.DatabaseError as error:
         raise SettingsError(
-            f"where of the question {question.name} cannot be used: {str(error).splitlines()[0]}",
-            hint=f"It is a condition over columns of calls: {docs('reference/tables.md')}",
+            f"{name} of the question {question.name} cannot be used: {str(error).splitlines()[0]}",
+            hint=f"It is a condition over columns of {table}: {docs('reference/tables.md')}",
         ) from None
+
+
+def _add(found: Found, rows: list[Any], day: date) -> None:
+    """Add those of a day that have a transcript, or a sample of them."""
     calls = [{"call_id": row[0], "agent_id": row[1]} for row in rows if row[2]]
     found.without_text += len(rows) - len(calls)
     ids = [call["call_id"] for call in calls]
-    if question.sample is not None:
-        ids = sample(calls, day, question.sample)
+    if found.question.sample is not None:
+        ids = sample(calls, day, found.question.sample)
     asked = {row[0] for row in rows if row[3]}
     found.asked += sum(id in asked for id in ids)
     found.ids += [id for id in ids if id not in asked]
@@ -257,12 +303,11 @@ def _requests_left(settings: Settings, *, now_ms: int) -> int:
 def _grade_one(
     run: Run, model: Any, question: Question, call_id: str, counts: Counts
 ) -> str | None:
-    """Ask one question about a call and store the answer; return the error's class if there is
-    none."""
+    """Ask one question about a call or chat and store the answer; return the error's class if
+    there is none."""
     grading = run.settings.file.grading
     with reading(run.settings.database) as connection:
-        rows = connection.execute(_TURNS, (call_id, grading.track)).fetchall()
-    turns = {int(position): (role or "", content) for position, role, content in rows}
+        is_chat, turns = _turns(connection, call_id, grading.track)
     prompt = prompt_of(question, turns)
     if len(prompt) > MAX_CHARACTERS:
         counts.too_long += 1
@@ -271,7 +316,8 @@ def _grade_one(
         # Erased since it was found.
         return None
     try:
-        response = model.prompt(prompt, system=SYSTEM, schema=schema_of(question), stream=False)
+        system = SYSTEM_OF_CHATS if is_chat else SYSTEM
+        response = model.prompt(prompt, system=system, schema=schema_of(question), stream=False)
         text, usage = response.text(), response.usage()
     except Exception as error:
         # The message may have words of the call or a part of the key.
@@ -286,6 +332,15 @@ def _grade_one(
     with suppress(NotStored):
         write_annotations(run.store, rows)
     return None
+
+
+def _turns(
+    connection: Connection, entity_id: str, track: str
+) -> tuple[bool, dict[int, tuple[str, str]]]:
+    """Whether it is a chat, and who said what by position."""
+    rows = connection.execute(_TURNS, {"id": entity_id, "track": track}).fetchall()
+    turns = {int(position): (role or "", content) for _, position, role, content in rows}
+    return any(is_chat for is_chat, *_ in rows), turns
 
 
 def annotations_of(
@@ -363,8 +418,7 @@ def estimate(settings: Settings, found: Found) -> tuple[int, int]:
 def _estimates(settings: Settings, found: Found) -> Iterator[int]:
     with reading(settings.database) as connection:
         for call_id in found.ids:
-            rows = connection.execute(_TURNS, (call_id, settings.file.grading.track)).fetchall()
-            turns = {int(position): (role or "", text) for position, role, text in rows}
+            _, turns = _turns(connection, call_id, settings.file.grading.track)
             yield (len(SYSTEM) + len(prompt_of(found.question, turns))) // _PER_TOKEN
 
 

@@ -16,7 +16,17 @@ from receiver.jobs.grading import find, grade
 from receiver.jobs.worker import Run
 from receiver.store.reviewing import Annotation, answer_id, write_annotations
 from tests.support.browsing import browsing
-from tests.support.grading import ADDRESS, DAY, MODEL, NOW, call, registered, text_of, with_grading
+from tests.support.grading import (
+    ADDRESS,
+    DAY,
+    MODEL,
+    NOW,
+    call,
+    chat,
+    registered,
+    text_of,
+    with_grading,
+)
 from tests.support.posting import cookies, posted
 from tests.support.storing import rows
 
@@ -203,6 +213,50 @@ def test_cost_is_by_local_day_and_question(asked):
     ]
 
 
+TOLD = {"name": "told", "ask": "Did the agent say the price?", "where": "1 = 0"}
+TOLD["where_chats"] = "1 = 1"
+
+
+@pytest.fixture
+def of_chats(settings, store):
+    """A question that is for chats, and one for calls; three chats of two versions."""
+    asked = with_grading(settings, TOLD, ADDRESS)
+    for n in range(3):
+        chat(store, f"chat_{n}", ("agent", f"This is {n}."), version=n // 2)
+    call(store, "call_1")
+
+    def answer(prompt):
+        return text_of("no" if "This is 1." in prompt else "yes", REASON)
+
+    with registered(answer):
+        grade(Run(asked, store), find(asked, asked.file.grading.questions, DAY, now_ms=NOW))
+    with browsing(asked, ROLES) as served:
+        yield served
+
+
+def test_chats_have_grades_and_their_questions(of_chats, db):
+    def get(user, path):
+        answer = asyncio.run(of_chats.client.get(path, cookies=cookies(of_chats, user)))
+        assert answer.status_code == 200
+        return answer.text
+
+    page = get("rita", "/-/chat/chat_0")
+    assert f"{TOLD['ask']} Yes {REASON} {MODEL}" in text(page)
+    assert 'href="/-/chat/chat_0?at=0#message-0"' in page
+    assert 'name="answer.told"' in page
+    assert 'name="answer.address"' not in page
+    assert REASON not in get("max", "/-/chat/chat_0")
+    posted(of_chats, "rita", "/-/review", **{"entity_id": "chat_0", "answer.told": "no"})
+    assert "Told: No" in text(get("rita", "/-/chat/chat_0"))
+    grades = get("jane", "/-/grades").partition(TOLD["ask"])[2].partition("</section>")[0]
+    values = [row[0] for row in rows(db, "SELECT value FROM annotations WHERE kind = 'score'")]
+    assert len(values) == 5
+    # Chats of Retell do not name their agent, but its call does.
+    assert "Dental v0 chats 2 50 % " in text(grades)
+    assert "Dental v1 chats 1 100 % " in text(grades)
+    assert "People answered this about 1 of these calls and chats: 0 %" in text(grades)
+
+
 def test_model_is_no_reviewer(served, store, get):
     id = "by a model"
     row = Annotation("call_1", id, "verdict", None, None, None, "bad", f"model:{MODEL}", 5, 5)
@@ -226,5 +280,5 @@ def test_page_without_questions_says_so(settings, store):
             asyncio.run(served.client.get(path, cookies=cookies(served, "jane"))).text
             for path in ("/-/grades", "/-/calls")
         ]
-    assert "No model is asked about calls." in pages[0]
+    assert "No model is asked about calls or chats." in pages[0]
     assert "/-/grades" not in pages[1]

@@ -80,6 +80,27 @@ def with_grading(settings, *questions, **values):
     return replace(settings, file=replace(settings.file, grading=parse_grading(found)))
 
 
+def chat(store, chat_id, *lines, event="chat_ended", scrubbed=(), **fields):
+    """Store a chat, by default one that has ended, with messages and a tool among them."""
+
+    def messages(lines):
+        tool = {"role": "tool_call_invocation", "name": "book", "arguments": "{}"}
+        first, *rest = ({"role": role, "content": text} for role, text in lines)
+        return [first, tool, *rest]
+
+    body = {
+        "chat_id": chat_id,
+        "chat_status": "ended",
+        "agent_id": "agent_1",
+        "start_timestamp": START,
+        "end_timestamp": START + 20_000,
+        "message_with_tool_calls": messages(lines or LINES),
+    }
+    if scrubbed:
+        body["scrubbed_message_with_tool_calls"] = messages(scrubbed)
+    stored(store, {"event": event, "chat": body | fields}, at=START)
+
+
 def call(store, call_id, *lines, scrubbed=(), **fields):
     """Store a call that has ended, with turns."""
     body = simple(call_id, *(lines or LINES), **{"end_timestamp": START + 20_000} | fields)

@@ -404,7 +404,12 @@ async def chat_context(reader: Reader, request: "Request", chat_id: str) -> dict
     costs = json.loads(chat["product_costs"] or "[]")
     return {
         "chat": shorten(chat),
-        **_messages(messages, scrubbed, parse_number(request.args.get("page")) or 1),
+        **_messages(
+            messages,
+            scrubbed=scrubbed,
+            number=parse_number(request.args.get("page")) or 1,
+            position=parse_number(request.args.get("at")),
+        ),
         "fields": [
             (name, limited(map(shorten, values), row_weight))
             for column, name in _CHAT_ATTRIBUTES.items()
@@ -424,15 +429,21 @@ def _pairs(text: str | None) -> list[dict[str, str]]:
     ]
 
 
-def _messages(messages: list[dict[str, Any]], scrubbed: bool, number: int) -> dict[str, Any]:
-    """The messages of each part of a chat, as written or with personal data removed."""
+def _messages(
+    messages: list[dict[str, Any]], *, scrubbed: bool, number: int, position: int | None
+) -> dict[str, Any]:
+    """The messages of each part of a chat, as written or with personal data removed: page `number`,
+    or the page of the message at `position`."""
     tracks: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(messages, key=lambda row: int(row["position"])):
         tracks.setdefault(row["track"], []).append(row)
     has = {name.startswith("scrubbed_") for name in tracks}
     is_scrubbed = True in has and (scrubbed or False not in has)
     prefix = "scrubbed_" if is_scrubbed else ""
-    page = page_of(tracks.get(f"{prefix}session", []), number, row_weight)
+    session, index = tracks.get(f"{prefix}session", []), None
+    if position is not None:
+        index = bisect_left([row["position"] for row in session], position)
+    page = page_of(session, number, row_weight, index=index)
     parts = {
         "Before the chat": limited(tracks.get(f"{prefix}pre_session", []), row_weight),
         "Messages": page.items,

@@ -21,6 +21,7 @@ from receiver.browse.pages.reviewing import grading_of
 from receiver.clock import midnight_ms
 from receiver.grading_settings import GradingSettings, Question
 from receiver.store.reviewing import answer_id
+from schema.sql.macros import plain
 from schema.statistics import Estimate, mean, share
 
 if TYPE_CHECKING:
@@ -29,14 +30,20 @@ if TYPE_CHECKING:
 
 # Days whose cost is listed.
 COST_DAYS = 30
-_ANSWERS = """
-SELECT c.agent_id, c.agent_version AS version, max(c.agent_name) AS agent, n.value,
+_ANSWERS = plain("""
+SELECT 'call' AS kind, c.agent_id, c.agent_version AS version, max(c.agent_name) AS agent, n.value,
     count(*) AS calls
 FROM annotations n JOIN calls c ON c.call_id = n.entity_id
 WHERE n.kind = 'score' AND n.name = :name AND n.annotation_id = :id AND n.removed_at IS NULL
     AND n.value IS NOT NULL
 GROUP BY c.agent_id, c.agent_version, n.value
-"""
+UNION ALL
+SELECT 'chat', c.agent_id, c.version, max(agent_of_chat(c)), n.value, count(*)
+FROM annotations n JOIN chats c ON c.chat_id = n.entity_id
+WHERE n.kind = 'score' AND n.name = :name AND n.annotation_id = :id AND n.removed_at IS NULL
+    AND n.value IS NOT NULL
+GROUP BY c.agent_id, c.version, n.value
+""")
 # The oldest first: a later answer of anybody replaces it.
 _BOTH = """
 SELECT p.entity_id, p.annotation_id, p.author, p.value AS people, m.value AS model
@@ -62,8 +69,10 @@ GROUP BY n.name, n.author, n.created_at / 900000
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The answers about the calls of an agent's version: the share of yes, or the mean."""
+    """The answers about the calls, or the chats, of an agent's version: the share of yes, or the
+    mean."""
 
+    kind: str
     agent: str
     version: int | None
     estimate: Estimate
@@ -134,12 +143,12 @@ async def _fetch(reader: Reader, grading: GradingSettings, question: Question) -
 
 
 def answers_of(rows: Iterable[Mapping[str, Any]], question: Question) -> list[Answers]:
-    """By agent and version, the most calls first."""
-    groups: dict[tuple[Any, Any], list[Mapping[str, Any]]] = defaultdict(list)
+    """By kind, agent and version, the most calls first."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        groups[row["agent_id"], row["version"]].append(row)
+        groups[row["kind"], row["agent_id"], row["version"]].append(row)
     found = []
-    for (agent_id, version), of in groups.items():
+    for (kind, agent_id, version), of in groups.items():
         calls = sum(row["calls"] for row in of)
         values = [(_number(question, row["value"]), row["calls"]) for row in of]
         total = sum(value * count for value, count in values)
@@ -147,7 +156,7 @@ def answers_of(rows: Iterable[Mapping[str, Any]], question: Question) -> list[An
         estimate = mean(total, squares, calls) if question.is_scale else share(total, calls)
         if estimate:
             agent = max(row["agent"] or "" for row in of) or agent_id or "Unknown agent"
-            found.append(Answers(agent, version, estimate))
+            found.append(Answers(kind, agent, version, estimate))
     return sorted(found, key=lambda each: (-each.estimate.count, each.agent, each.version or 0))
 
 

@@ -104,6 +104,11 @@ class Review:
     reviewers: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
 
+    @property
+    def questions_of_chats(self) -> list[tuple[Question, str]]:
+        """Those that are for chats too."""
+        return [(question, own) for question, own in self.questions if question.where_chats]
+
 
 async def fetch_review(reader: Reader, request: "Request", entity_id: str) -> Review:
     """The reviews of a call or chat that the reader may see."""
