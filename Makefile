@@ -32,7 +32,7 @@ test: lint ## Lint, types and tests, on SQLite and on PostgreSQL
 	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE)
 	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE) --engine postgres
 
-coverage: $(VENV)/.installed-dev ## Which lines the fast tests on SQLite run through
+coverage: $(VENV)/.installed-dev ## Which lines the fast tests on SQLite do not reach
 	@$(BIN)/python -m pytest -m "not slow" $(AT_ONCE) --cov --cov-report=term-missing
 
 test-versions: ## The fast tests on SQLite with each Python that is installed, in environments of their own
