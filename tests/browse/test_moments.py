@@ -121,6 +121,14 @@ def test_copying_link_to_turn_takes_one_click(page, site):
     assert link == page.url == f"{site}/-/call/call_1#turn-2"
 
 
+def test_turn_is_reviewed_by_its_link(page, site):
+    opened(page, "call_1")
+    page.hover("#turn-2")
+    with page.expect_navigation():
+        page.click("#turn-2 .to-review")
+    assert page.url == f"{site}/-/call/call_1?at=2&turn=2#review"
+
+
 def test_clicked_time_is_in_the_address(page):
     opened(page, "call_1")
     page.click("#turn-2 .at")
