@@ -184,6 +184,7 @@ def _lists_of_calls(call: dict[str, Any]) -> Iterator[str]:
         {"min_cost": "0.01"},
         {"max_cost": "0.001"},
         {"tag": "unknown"},
+        {"grade": "unknown:yes"},
         {"success": "no", "sentiment": "negative"},
         {"success": "no", "agent": call["agent_id"], "period": "7-days"},
         {"success": "no", "connected": "yes", "period": "7-days"},

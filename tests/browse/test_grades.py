@@ -27,7 +27,7 @@ from tests.support.grading import (
     text_of,
     with_grading,
 )
-from tests.support.posting import cookies, posted
+from tests.support.posting import cookies, posted, send
 from tests.support.storing import rows
 
 # Datasette serves files.
@@ -282,3 +282,89 @@ def test_page_without_questions_says_so(settings, store):
         ]
     assert "No model is asked about calls or chats." in pages[0]
     assert "/-/grades" not in pages[1]
+
+
+def listed(get, query):
+    """The calls that the page of calls lists, and those that it downloads, in their order."""
+    page = get("jane", f"/-/calls?{query}")
+    found = re.findall(r'class="time"><a href="/-/call/(\w+)', page)
+    assert f"<strong>{len(found)}</strong> call" in page
+    downloaded = json.loads(get("jane", f"/-/calls.json?{query}"))
+    assert [row["call_id"] for row in downloaded] == found
+    return sorted(found)
+
+
+def test_calls_are_filtered_by_grade(get, monkeypatch):
+    """Of few answers by their ids, of many in the order of the list."""
+    yes = sorted(call_id for call_id, (address, _) in ANSWERS.items() if address == "yes")
+    for many in (20_000, 2):
+        monkeypatch.setattr("receiver.browse.pages.call_list._MANY", many)
+        assert listed(get, "grade=address:yes") == yes
+        assert listed(get, "grade=address") == sorted(ANSWERS)
+        assert listed(get, "grade=polite:3&version=1&agent=agent_1") == ["call_7"]
+        assert listed(get, "grade=address:maybe") == []
+        assert listed(get, "grade=nothing:yes") == []
+
+
+def test_grade_is_in_filters_and_chip(get):
+    page = get("jane", "/-/calls?grade=polite:3&success=unknown")
+    assert '<option value="polite:3" selected>Polite: 3</option>' in page
+    assert f'<optgroup label="{POLITE["ask"]}">' in page
+    [(url, chip)] = re.findall(
+        r'<li><a href="([^"]+)" title="Remove this filter">(Polite.+?) <', page
+    )
+    assert (url, chip) == ("/-/calls?success=unknown", "Polite: 3")
+    assert '<option value="old:yes" selected>' in get("jane", "/-/calls?grade=old:yes")
+
+
+def test_filter_by_grade_has_pages(get, monkeypatch):
+    monkeypatch.setattr("receiver.browse.pages.call_list_page.PAGE_SIZE", 2)
+    found, url = [], "/-/calls?grade=address:yes"
+    while url:
+        page = get("jane", url)
+        found += re.findall(r'class="time"><a href="/-/call/(\w+)', page)
+        following = re.search(r'rel="next" href="([^"]+)"', page)
+        url = following and unescape(following[1])
+    assert len(found) == len(set(found)) == sum(a == "yes" for a, _ in ANSWERS.values())
+
+
+def test_figures_of_grades_lead_to_their_calls(get):
+    figures = re.findall(r'<a href="(/-/calls\?[^"]*grade=[^"]+)">(\d+)</a>', get("jane"))
+    assert len(figures) > 8
+    for url, count in figures:
+        assert len(listed(get, unescape(url).partition("?")[2])) == int(count), url
+
+
+def test_answers_to_earlier_text_are_not_listed(asked, store, get):
+    newer = Annotation(
+        "call_0", answer_id("score", f"model:{MODEL}", replace(asked.file.grading.questions[0],
+        ask="Earlier?")), "score", None, None, "address", "yes", f"model:{MODEL}", NOW, NOW,
+    )  # fmt: skip
+    write_annotations(store, [newer])
+    assert "call_0" not in listed(get, "grade=address:yes")
+
+
+def test_admin_alone_removes_a_grade(get, post, served, db, caplog):
+    def form_of(user):
+        page = get(user, "/-/call/call_1").partition('class="grades"')[2]
+        return re.findall(r'name="remove" value="(\w+)" aria-label="Remove the answer', page)
+
+    assert form_of("rita") == form_of("jane") == []
+    [id, _] = form_of("admin")
+    assert post("rita", remove=id).status_code == 403
+    without_token = {"entity_id": "call_1", "remove": id}
+    answer = send(served, "/-/review", without_token, cookies=cookies(served, "admin"))
+    assert answer.status_code == 403
+    assert "call_1" in listed(get, "grade=address:yes")
+    assert post("admin", remove=id).status_code == 302
+    assert "admin: removed score of 'call_1'" in caplog.text
+    left = rows(
+        db,
+        "SELECT kind, value FROM annotations WHERE entity_id = 'call_1' AND name = 'address' "
+        "AND removed_at IS NULL",
+    )
+    # What it cost stays, so it is not asked again.
+    assert [kind for kind, _ in left] == ["usage"]
+    assert "call_1" not in listed(get, "grade=address:yes")
+    assert POLITE["ask"] in text(get("jane", "/-/call/call_1"))
+    assert ADDRESS["ask"] not in text(get("jane", "/-/call/call_1"))

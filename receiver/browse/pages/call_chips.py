@@ -35,6 +35,9 @@ def _in_words(source: Source, name: str, text: str, agents: Mapping[str, str]) -
     if name == "outcome":
         category = text.removeprefix(CATEGORY)
         return label(text) if category == text else f"Outcome: {label(category)}"
+    if name == "grade":
+        question, _, answer = text.partition(":")
+        return f"{label(question)}: {label(answer) if answer else 'answered'}"
     unit = {"min_duration": "long", "max_duration": "long"}.get(name, "")
     shown = known.get(text) or text
     if name.endswith("_cost"):

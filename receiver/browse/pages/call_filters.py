@@ -20,6 +20,8 @@ from receiver.browse.pages.call_sources import (
 )
 from receiver.clock import midnight_ms
 from receiver.errors import QueryNotUnderstood
+from receiver.grading_settings import GradingSettings
+from receiver.store.reviewing import answer_id
 from schema.sql.macros import plain
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 # Parameters that change how the list is shown.
 _ORDER = ("sort", "after")
+_NO_GRADING = GradingSettings()
 # An outcome that is the category of many reasons: category:error.
 CATEGORY = "category:"
 
@@ -189,13 +192,14 @@ def conditions(
     agent_is_id: bool = True,
     many: frozenset[str] = frozenset(),
     has_rowid: bool = True,
+    grading: GradingSettings = _NO_GRADING,
 ) -> dict[str, Condition]:
     """The condition of each filter but the search words, by its name; `since` and `until` for
     every kind of period.
 
     `many` are filters that so many calls match that their index is of no use: those calls are
-    found in the order of the list. `has_rowid` is false where the table is a view. Raises
-    QueryNotUnderstood.
+    found in the order of the list. `has_rowid` is false where the table is a view. `grading` has
+    the questions of grades. Raises QueryNotUnderstood.
     """
     found = {}
     columns = row_columns(filters.source, has_rowid=has_rowid)
@@ -208,12 +212,33 @@ def conditions(
         # With a plus sign, SQLite does not use an index.
         sign = "+" if "agent" in many else ""
         found["agent"] = Condition(f"{sign}{column} = :agent", {"agent": agent})
+    if grade := filters.values.get("grade"):
+        found["grade"] = _grade(grade, grading, columns["key"])
     if "tool" in many and "tool" in found:
         found["tool"] = Condition(_MANY_TOOL, found["tool"].params)
     return found
 
 
 _Template = tuple[str, dict[str, Any]]
+
+
+def _grade(text: str, grading: GradingSettings, key: str) -> Condition:
+    """The condition of QUESTION:ANSWER, or of QUESTION for any answer: the model's answers that
+    count on the page of grades. Of a question that is asked no more, those of every model."""
+    name, _, answer = text.partition(":")
+    params: dict[str, Any] = {"grade_name": name, "grade": answer}
+    which = "n.author GLOB 'model:*'"
+    for question in grading.questions:
+        if question.name == name:
+            which = "n.annotation_id = :grade_id"
+            params["grade_id"] = answer_id("score", grading.author, question)
+    matches = (
+        f"n.kind = 'score' AND n.name = :grade_name AND {which} AND n.removed_at IS NULL "
+        f"AND n.value {'= :grade' if answer else 'IS NOT NULL'}"
+    )
+    ids = f"SELECT n.entity_id AS call_id FROM annotations n WHERE {matches}"
+    has_grade = f"EXISTS (SELECT 1 FROM annotations n WHERE n.entity_id = {key} AND {matches})"
+    return Condition(has_grade, params, f"{key} IN ({ids})", ids)
 
 
 def _ids(name: str, sql: str, filters: Filters) -> str:

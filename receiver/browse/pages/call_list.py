@@ -24,6 +24,7 @@ from receiver.browse.pages.call_sources import (
     CHATS,
     Source,
 )
+from receiver.browse.pages.reviewing import grading_of
 from receiver.errors import QueryNotUnderstood
 from schema.sql.macros import plain
 
@@ -394,7 +395,7 @@ async def place_in_list(reader: Reader, request: "Request", call_id: str) -> Lis
     return ListPlace(around[0], around[1], filters.query())
 
 
-async def _fetch_few(reader: Reader, name: str, condition: Condition) -> Condition | None:
+async def _fetch_few(reader: Reader, name: str, condition: Condition, key: str) -> Condition | None:
     """The same condition as a list of ids; None for so many calls that those in the order of the
     list are looked at instead.
 
@@ -404,7 +405,7 @@ async def _fetch_few(reader: Reader, name: str, condition: Condition) -> Conditi
     if row["found"] > _MANY:
         return None
     ids = f"{name}_ids"
-    return Condition(f"c.call_id IN (SELECT value FROM json_each(:{ids}))", {ids: row["ids"]})
+    return Condition(f"{key} IN (SELECT value FROM json_each(:{ids}))", {ids: row["ids"]})
 
 
 async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
@@ -425,9 +426,11 @@ async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
         agent_is_id=agent_is_id,
         many=frozenset(name for name, count in counts.items() if count > _MANY),
         has_rowid=not reader.is_limited,
+        grading=grading_of(reader.datasette),
     )
+    key = filters.source.columns["key"]
     for name, condition in found.items():
-        if condition.ids and (few := await _fetch_few(reader, name, condition)):
+        if condition.ids and (few := await _fetch_few(reader, name, condition, key)):
             found[name] = few
     if reader.is_masked:
         # Masked readers cannot filter by hidden values.

@@ -32,6 +32,7 @@ from receiver.browse.pages.call_sources import (
     CALLS,
     CHATS,
 )
+from receiver.browse.pages.reviewing import grading_of
 from receiver.browse.pages.saved_views import can_save, fetch_views
 from receiver.errors import QueryNotUnderstood
 from schema.sql.macros import plain
@@ -162,6 +163,7 @@ async def call_list_page(datasette: "Datasette", request: "Request") -> Response
 _MORE_FILTERS = {
     "since", "until", "account", "version", "connected", "number", "agent_number", "tool",
     "min_duration", "max_duration", "min_cost", "max_cost", "tag", "verdict", "reviewed",
+    "grade",
 }  # fmt: skip
 
 
@@ -252,6 +254,7 @@ async def _fetch_options(reader: Reader, filters: Filters) -> Mapping[str, Any]:
         _fetch_in_time(reader, queries["versions"], {"agent": asked.get("agent", "")}),
     )
     return {
+        "grades": grading_of(reader.datasette).questions,
         "agents": _agents(agents, asked.get("agent", "")),
         "outcomes": _outcomes(outcomes, asked.get("outcome", "")),
         "tools": _values(tools, asked.get("tool")),

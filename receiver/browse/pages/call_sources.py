@@ -30,6 +30,7 @@ FIELDS = {
     "tag": "Tag",
     "verdict": "Verdict",
     "reviewed": "Reviewed",
+    "grade": "Grade",
 }
 PERIODS = {
     "today": "Today",

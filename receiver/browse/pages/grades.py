@@ -70,12 +70,14 @@ GROUP BY n.name, n.author, n.created_at / 900000
 @dataclass(frozen=True, slots=True)
 class Answers:
     """The answers about the calls, or the chats, of an agent's version: the share of yes, or the
-    mean."""
+    mean; and how many there are of each. `agent_id` is None where no list has just these."""
 
     kind: str
+    agent_id: str | None
     agent: str
     version: int | None
     estimate: Estimate
+    counts: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,19 @@ def answers_of(rows: Iterable[Mapping[str, Any]], question: Question) -> list[An
         estimate = mean(total, squares, calls) if question.is_scale else share(total, calls)
         if estimate:
             agent = max(row["agent"] or "" for row in of) or agent_id or "Unknown agent"
-            found.append(Answers(kind, agent, version, estimate))
+            # The list of calls has no filter for those without an agent or a version.
+            is_listed = agent_id is not None and version is not None and 0 <= version < 10**9
+            counts = {row["value"]: row["calls"] for row in of}
+            found.append(
+                Answers(
+                    kind,
+                    agent_id if is_listed else None,
+                    agent,
+                    version,
+                    estimate,
+                    tuple((each, counts[each]) for each in question.answers if each in counts),
+                )
+            )
     return sorted(found, key=lambda each: (-each.estimate.count, each.agent, each.version or 0))
 
 

@@ -78,6 +78,8 @@ class Remark:
 class Grade:
     """A model's answer to a question about a call, formatted."""
 
+    # Of its score.
+    id: str
     ask: str
     answer: str
     reason: str | None
@@ -98,6 +100,7 @@ class Review:
     whole: list[Remark] = field(default_factory=list)
     of_turns: dict[int, list[Remark]] = field(default_factory=dict)
     can_write: bool = False
+    can_remove_grades: bool = False
     why_read_only: str = ""
     position: int | None = None
     assignee: str = ""
@@ -136,6 +139,7 @@ async def fetch_review(reader: Reader, request: "Request", entity_id: str) -> Re
     if user is not None:
         review.why_read_only = writer(datasette).why_read_only
         review.can_write = not review.why_read_only
+        review.can_remove_grades = review.can_write and is_admin(datasette, request)
         review.position = parse_number(request.args.get("turn"))
         review.reviewers = reviewers(datasette)
         review.tags = [row["name"] for row in await fetch_rows(reader, _TAGS)]
@@ -165,6 +169,7 @@ def _grades(rows: list[dict[str, Any]], asked: tuple[Question, ...]) -> list[Gra
             found.setdefault((row["name"], row["author"]), {})[row["kind"]] = row
     return [
         Grade(
+            id=score["annotation_id"],
             ask=texts.get(name, name),
             answer=label(score["value"]),
             reason=of.get("note", {}).get("value"),
@@ -316,11 +321,21 @@ def annotations_of(
 
 
 async def _remove(reader: Reader, request: "Request", entity_id: str, id: str, user: str) -> None:
-    """Remove an annotation of the user's own, or as admin any. Raises Forbidden."""
+    """Remove an annotation of the user's own, or as admin any; with a model's answer its reason.
+
+    Raises Forbidden.
+    """
     rows = await fetch_rows(reader, _ANNOTATIONS, [entity_id])
-    author = next((row["author"] for row in rows if row["annotation_id"] == id), user)
+    removed = next((row for row in rows if row["annotation_id"] == id), None)
+    author = removed["author"] if removed else user
     if author != user and not is_admin(reader.datasette, request):
         raise Forbidden("Only its author and an admin may remove this.")
+    if removed and removed["kind"] == "score" and is_model(author):
+        # First the reason, which is not shown without its answer.
+        of_answer = ("author", "name", "created_at")
+        for row in rows:
+            if row["kind"] == "note" and all(row[name] == removed[name] for name in of_answer):
+                await _remove_one(reader, entity_id, row["annotation_id"], user)
     await _remove_one(reader, entity_id, id, user)
 
 
