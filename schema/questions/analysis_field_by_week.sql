@@ -4,17 +4,20 @@
 -- :field = the first field by the alphabet. Name of the field in custom_analysis_data.
 -- :weeks = 12. How many weeks to look back.
 
-WITH counted AS (
+WITH asked AS (
+    SELECT coalesce(
+        nullif(:field, ''),
+        (SELECT min(name) FROM attributes WHERE source = 'custom_analysis_data')
+    ) AS field
+),
+counted AS (
     -- By quarters of an hour, of which the days of any time zone consist: a day is a text, and making
     -- one for each call takes long.
-    SELECT a.name AS field, a.value, l.started_at_ms / 900000 AS quarter, count(*) AS calls
+    SELECT a.value, l.started_at_ms / 900000 AS quarter, count(*) AS calls
     FROM attributes a
     JOIN call_log l ON l.call_id = a.call_id
     WHERE a.source = 'custom_analysis_data'
-        AND a.name = coalesce(
-            nullif(:field, ''),
-            (SELECT min(name) FROM attributes WHERE source = 'custom_analysis_data')
-        )
+        AND a.name = (SELECT field FROM asked)
         AND l.started_at_ms >= (SELECT max(started_at_ms) FROM call_log)
             - coalesce(nullif(:weeks, ''), 12) * 7 * 86400000
     GROUP BY quarter, a.value
@@ -28,17 +31,16 @@ answers AS (
             ORDER BY l.started_at_ms
             LIMIT 1
         ) AS week,
-        field,
         value,
         calls
     FROM counted
 )
 SELECT
     week,
-    field,
+    (SELECT field FROM asked) AS field,
     value,
     sum(calls) AS calls,
     round(1.0 * sum(calls) / sum(sum(calls)) OVER (PARTITION BY week), 4) AS share
 FROM answers
-GROUP BY week, field, value
+GROUP BY week, value
 ORDER BY week DESC, calls DESC;
