@@ -1,6 +1,5 @@
 """Makes a call object from a plan: everything that Retell has of it after the analysis."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -16,12 +15,15 @@ from receiver.sandbox.companies import (
     fill,
     read_data,
     slots_of,
+    tool_arguments,
 )
 from receiver.sandbox.plans import CUT_SHORT, ERRORS, NEVER_STARTED, NOT_CONNECTED, Plan
 from receiver.sandbox.timeline import UTTERANCES, Timeline
 from receiver.sandbox.wire import compact, hex_digits, number
 
 _FIXED = read_data("data/calls.yaml")
+# The storage setting without transcripts and recordings.
+BASIC = "basic_attributes_only"
 
 
 def identity(rng: Random, account: Account, plan: Plan, slots: Slots) -> dict[str, Any]:
@@ -166,7 +168,7 @@ def _surcharges(
     costs: Sequence[dict[str, Any]], total_seconds: int, tokens: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
     """Return the surcharges for long requests and short calls."""
-    cents: defaultdict[str, float] = defaultdict(float)
+    cents = dict.fromkeys(_PRODUCTS["families"], 0.0)
     for cost in costs:
         cents[_FAMILIES[cost["product"]]] += cost["cost"]
     added: dict[str, float] = {}
@@ -227,23 +229,29 @@ def call_analysis(rng: Random, plan: Plan, slots: Slots) -> dict[str, Any]:
     """Return the analysis of a call that connected."""
     if plan.reason in ERRORS:
         return {**NO_CONVERSATION, "in_voicemail": False}
-    if plan.agent.storage == "basic_attributes_only":
+    is_cut = plan.reason == CUT_SHORT
+    successful, sentiment = plan.ending.successful and not is_cut, plan.ending.sentiment
+    if plan.agent.storage == BASIC:
         return {
             "in_voicemail": False,
-            "user_sentiment": plan.ending.sentiment,
-            "call_successful": plan.ending.successful and plan.reason != CUT_SHORT,
+            "user_sentiment": sentiment,
+            "call_successful": successful,
         }
-    if plan.reason == CUT_SHORT:
-        return _cut_short(rng, plan)
-    sentiment = plan.ending.sentiment
-    if sentiment == "Positive" and rng.random() < 0.2:
-        sentiment = "Neutral"
+    if is_cut:
+        sentiment = rng.choice(("Negative", "Neutral"))
+        summary = f"The caller hung up before {plan.kind.dialogue.goal}."
+        custom = {key: rng.choice(_NO_ANSWER) for key in plan.ending.analysis}
+    else:
+        if sentiment == "Positive" and rng.random() < 0.2:
+            sentiment = "Neutral"
+        summary = fill(plan.ending.summary, slots)
+        custom = fill(plan.ending.analysis, slots)
     return {
         "in_voicemail": plan.reason == "voicemail_reached",
-        "call_summary": fill(plan.ending.summary, slots),
+        "call_summary": summary,
         "user_sentiment": sentiment,
-        "custom_analysis_data": fill(plan.ending.analysis, slots),
-        "call_successful": plan.ending.successful,
+        "custom_analysis_data": custom,
+        "call_successful": successful,
     }
 
 
@@ -259,16 +267,6 @@ def second_opinion(analysis: dict[str, Any], noun: str = "call") -> dict[str, An
     if (name := f"{noun}_summary") in analysis:
         again[name] = f"{analysis[name]} The caller may be worth a follow-up.".lstrip()
     return again
-
-
-def _cut_short(rng: Random, plan: Plan) -> dict[str, Any]:
-    return {
-        "in_voicemail": False,
-        "call_summary": f"The caller hung up before {plan.kind.dialogue.goal}.",
-        "user_sentiment": rng.choice(("Negative", "Neutral")),
-        "custom_analysis_data": {key: rng.choice(_NO_ANSWER) for key in plan.ending.analysis},
-        "call_successful": False,
-    }
 
 
 _SPEAKERS = {"agent": "Agent", "user": "User", "transfer_target": "Transfer Target"}
@@ -294,19 +292,6 @@ def scrubbed(entries: list[dict[str, Any]], slots: Slots) -> list[dict[str, Any]
     return [_scrubbed_entry(entry, marks, pieces) for entry in entries]
 
 
-def session_tool(
-    rng: Random, name: str, arguments: dict[str, Any], result: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Return the entries of an integration that runs before or after the call."""
-    ids = {"tool_call_id": f"tool_call_{hex_digits(rng, 16)}"}
-    tool = {"name": name, "arguments": compact(arguments), "type": "integration_app"}
-    answer = {"successful": True, "content": compact(result)}
-    return [
-        {"role": "tool_call_invocation", **ids, **tool},
-        {"role": "tool_call_result", **ids, **answer},
-    ]
-
-
 def _scrubbed_entry(
     entry: dict[str, Any], marks: dict[str, str], pieces: dict[str, str]
 ) -> dict[str, Any]:
@@ -315,17 +300,11 @@ def _scrubbed_entry(
         for secret, mark in marks.items():
             texts = {key: text.replace(secret, mark) for key, text in texts.items()}
         return entry | texts
-    words = [word | {"word": _scrubbed_word(word["word"], pieces)} for word in entry["words"]]
+    words = []
+    for word in entry["words"]:
+        bare = word["word"].strip(_PUNCTUATION)
+        words.append(word | {"word": word["word"].replace(bare, pieces.get(bare, bare))})
     return entry | {"content": "".join(word["word"] for word in words), "words": words}
-
-
-def _scrubbed_word(word: str, pieces: dict[str, str]) -> str:
-    bare = word.strip(_PUNCTUATION)
-    return word.replace(bare, pieces[bare]) if bare in pieces else word
-
-
-# The storage setting without transcripts and recordings.
-BASIC = "basic_attributes_only"
 
 
 @dataclass(frozen=True)
@@ -420,9 +399,9 @@ def _content(rng: Random, plan: Plan, slots: Slots, timeline: Timeline) -> dict[
     if scrub:
         fields["scrubbed_transcript_with_tool_calls"] = scrubbed(entries, slots)
     if plan.kind.session:
-        for moment, session in _sessions(rng, slots).items():
+        for moment, told in _FIXED["sessions"].items():
             name = f"{moment}_session_transcript_with_tool_calls"
-            fields[name] = session
+            fields[name] = session = _session(rng, told, slots)
             if scrub:
                 fields[f"scrubbed_{name}"] = scrubbed(session, slots)
     if timeline.collected:
@@ -430,12 +409,24 @@ def _content(rng: Random, plan: Plan, slots: Slots, timeline: Timeline) -> dict[
     return fields
 
 
-def _sessions(rng: Random, slots: Slots) -> dict[str, list[dict[str, Any]]]:
-    contact = {"id": slots["ref"], "name": slots["customer"]}
-    return {
-        "pre": session_tool(rng, "crm_find_contact", {"phone": slots["e164"]}, contact),
-        "post": session_tool(rng, "crm_add_note", {"contact": slots["ref"]}, {"saved": True}),
-    }
+def _session(rng: Random, told: Mapping[str, Any], slots: Slots) -> list[dict[str, Any]]:
+    """Return the entries of an integration that runs before or after the call."""
+    call_id = f"tool_call_{hex_digits(rng, 16)}"
+    return [
+        {
+            "role": "tool_call_invocation",
+            "tool_call_id": call_id,
+            "name": told["tool"],
+            "arguments": tool_arguments(told, slots),
+            "type": "integration_app",
+        },
+        {
+            "role": "tool_call_result",
+            "tool_call_id": call_id,
+            "successful": True,
+            "content": compact(fill(told["result"], slots)),
+        },
+    ]
 
 
 def _media(rng: Random, folder: str, agent: Agent) -> dict[str, str]:

@@ -27,35 +27,23 @@ _LETTER_SECONDS = (
 )
 
 
-def split_words(text: str) -> list[str]:
-    """Split into words with their trailing spaces, so that they join to `text`."""
-    return (_UNSPACED if _KANA.search(text) else _SPACED).findall(text)
-
-
-def split_sentences(text: str) -> list[str]:
-    """Split into sentences, without the spaces between them."""
-    return [part for part in _SENTENCE.split(text) if part]
-
-
 def timed_words(
     rng: Random, text: str, start: float, *, pace: float, heard: bool
 ) -> list[dict[str, Any]]:
-    """Return Retell's words of one utterance; `heard`: recognised, not synthesised, speech."""
+    """Return Retell's words of one utterance, with their trailing spaces; `heard`: recognised, not
+    synthesised, speech."""
     start, at = round(start, 3), 0.0
     words: list[dict[str, Any]] = []
-    for word in split_words(text):
+    for word in (_UNSPACED if _KANA.search(text) else _SPACED).findall(text):
         begin, at = at, at + pace * _spoken_seconds(word) * rng.uniform(0.85, 1.2)
-        words.append(
-            {"word": word, "start": _noted(start, begin, heard), "end": _noted(start, at, heard)}
-        )
+        # As Retell: recognised times are a float sum, with its rounding errors.
+        moments = [
+            number(start + round(s, 2)) if heard else seconds(start + s) for s in (begin, at)
+        ]
+        words.append({"word": word, "start": moments[0], "end": moments[1]})
         if heard and word.rstrip().endswith((",", ".", "?", "、", "。")):
             at += rng.uniform(0.08, 0.4)
     return words
-
-
-def _noted(start: float, offset: float, heard: bool) -> int | float:
-    # As Retell: recognised times are a float sum, with its rounding errors.
-    return number(start + round(offset, 2)) if heard else seconds(start + offset)
 
 
 def _spoken_seconds(word: str) -> float:
@@ -119,9 +107,10 @@ class Timeline:
         _cut(self.entries, self.now)
 
     def _say(self, role: str, text: str) -> None:
-        text = _sentence_case(text)
+        # A sentence can begin with a slot.
+        text = _LOWER_START.sub(lambda letter: letter[0].upper(), text)
         parts = [text]
-        sentences = split_sentences(text)
+        sentences = [part for part in _SENTENCE.split(text) if part]
         # Speech recognition sometimes splits a turn at a pause.
         if role == "user" and len(sentences) > 1 and self.rng.random() < _SPLIT_TURN:
             parts = [sentences[0], text[len(sentences[0]) :].lstrip()]
@@ -225,8 +214,3 @@ def _cut(entries: list[dict[str, Any]], end: float) -> None:
 
 def _node_id(name: str) -> str:
     return name if name == "begin" else f"node_{sha256(name.encode()).hexdigest()[:12]}"
-
-
-def _sentence_case(text: str) -> str:
-    """Capitalise sentences that begin with a slot."""
-    return _LOWER_START.sub(lambda letter: letter[0].upper(), text)
