@@ -86,7 +86,13 @@ class Schedule:
             thread.join()
 
     def _run(self, queue: list[tuple[float, int, int, Action]]) -> None:
-        while action := self._next(queue):
+        while True:
+            with self._changed:
+                while not self._closed and (not queue or queue[0][0] > self._now_ms()):
+                    self._changed.wait((queue[0][0] - self._now_ms()) / 1000 if queue else None)
+                if self._closed:
+                    return
+                action = heapq.heappop(queue)[3]
             try:
                 action()
             except Exception as failure:
@@ -95,17 +101,6 @@ class Schedule:
             with self._changed:
                 self._pending -= 1
                 self._changed.notify_all()
-
-    def _next(self, queue: list[tuple[float, int, int, Action]]) -> Action | None:
-        with self._changed:
-            while not self._closed:
-                if not queue:
-                    self._changed.wait()
-                elif (wait_ms := queue[0][0] - self._now_ms()) > 0:
-                    self._changed.wait(wait_ms / 1000)
-                else:
-                    return heapq.heappop(queue)[3]
-        return None
 
 
 _DUPLICATE_MS = 10_500  # an answer that came after the timeout of ten seconds
@@ -182,22 +177,7 @@ TIMEOUT_MS = 10_000
 RETRY_AFTER_MS = (5_000, 15_000, 30_000)
 # Of a question about an inbound call or chat: somebody hears it ring.
 INBOUND_RETRIES = 2
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """One webhook to send. It is signed when it is sent, or at `signed_ms`."""
-
-    sending: Sending
-    url: str
-    body: bytes
-    timeout_ms: int = TIMEOUT_MS
-    signed_ms: int | None = None
-
-    @property
-    def call_id(self) -> str:
-        """The call that it reports; empty for other events."""
-        return self.sending.event.entity_id
+_PLACEHOLDER = re.compile(r"\{\{\s*([\w-]+)\s*\}\}")
 
 
 @dataclass
@@ -218,12 +198,30 @@ class Delivery:
         return self.status is not None and 200 <= self.status < 300
 
 
-@dataclass(kw_only=True)
-class Deliverer:
-    """Sends webhooks in the order of the schedule and logs them; `say` is called for each."""
+@dataclass(frozen=True)
+class Outgoing:
+    """One webhook to send. It is signed when it is sent, or at `signed_ms`."""
 
+    sending: Sending
+    url: str
+    body: bytes
+    timeout_ms: int = TIMEOUT_MS
+    signed_ms: int | None = None
+
+
+@dataclass(kw_only=True)
+class Reporter:
+    """Changes the state of calls at the time of their events, and sends and logs the webhooks;
+    `say` is called for each."""
+
+    seed: int
     key: str
-    schedule: Schedule
+    webhook_url: str | None
+    mischief: Mischief
+    workspace: Workspace
+    # Separate schedules, so that a slow receiver does not delay the calls.
+    lives: Schedule
+    posts: Schedule
     now_ms: Callable[[], int]
     say: Callable[[Delivery], None]
     log: list[Delivery] = field(default_factory=list)
@@ -234,101 +232,10 @@ class Deliverer:
         self._client = httpx.Client(trust_env=False)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Stop, and close the connections."""
+        self.lives.close()
+        self.posts.close()
         self._client.close()
-
-    def send(self, outgoing: Outgoing) -> None:
-        """Send a webhook now, unless it is dropped, and retry until it is answered 2xx."""
-        if outgoing.sending.dropped:
-            self.say(self._logged(outgoing))
-            return
-        signature = self._sign(outgoing)
-
-        def post() -> None:
-            self._post(outgoing, self._logged(outgoing), signature)
-
-        post()
-        copies = [(at_ms, post) for at_ms in outgoing.sending.copies_ms]
-        self.schedule.add(outgoing.call_id, copies)
-
-    def _logged(self, outgoing: Outgoing) -> Delivery:
-        digest = hashlib.sha256(outgoing.body).hexdigest()
-        event = outgoing.sending.event
-        delivery = Delivery(outgoing.url, event.name, event.entity_id, digest)
-        with self._lock:
-            self.log.append(delivery)
-        return delivery
-
-    def ask(self, outgoing: Outgoing) -> Any:
-        """Send a webhook now, at most three times, until it is answered 2xx; return the JSON of
-        the answer, None without."""
-        delivery = self._logged(outgoing)
-        while delivery.attempts <= INBOUND_RETRIES:
-            answer = self._attempt(outgoing, delivery, self._sign(outgoing))
-            if answer is not None and delivery.arrived:
-                try:
-                    return answer.json()
-                except ValueError:
-                    return None
-        return None
-
-    def _post(self, outgoing: Outgoing, delivery: Delivery, signature: str) -> None:
-        self._attempt(outgoing, delivery, signature)
-        if not delivery.arrived and delivery.attempts <= len(RETRY_AFTER_MS):
-            self._retry(outgoing, delivery)
-
-    def _attempt(
-        self, outgoing: Outgoing, delivery: Delivery, signature: str
-    ) -> httpx.Response | None:
-        headers = {"Content-Type": "application/json", "X-Retell-Signature": signature}
-        timeout = outgoing.timeout_ms / 1000
-        answer = None
-        with suppress(httpx.HTTPError, httpx.InvalidURL):
-            answer = self._client.post(
-                outgoing.url, content=outgoing.body, headers=headers, timeout=timeout
-            )
-        delivery.status = answer.status_code if answer is not None else None
-        delivery.attempts += 1
-        self.say(delivery)
-        return answer
-
-    def _retry(self, outgoing: Outgoing, delivery: Delivery) -> None:
-        """Retry later with a new signature: the first one may be too old then."""
-        due_ms = outgoing.sending.send_ms + sum(RETRY_AFTER_MS[: delivery.attempts])
-        if self.schedule.paced:
-            due_ms = self.now_ms() + RETRY_AFTER_MS[delivery.attempts - 1]
-
-        def retry() -> None:
-            self._post(outgoing, delivery, self._sign(outgoing))
-
-        self.schedule.add(outgoing.call_id, [(due_ms, retry)])
-
-    def _sign(self, outgoing: Outgoing) -> str:
-        at_ms = outgoing.signed_ms
-        if at_ms is None:
-            # Times of one call differ, at any speed: they are the order of its events.
-            with self._lock:
-                last_ms = self._last_signed_ms.get(outgoing.call_id, 0)
-                at_ms = max(self.now_ms(), last_ms + 1)
-                self._last_signed_ms[outgoing.call_id] = at_ms
-        return sign(outgoing.body, key=self.key, now_ms=at_ms + outgoing.sending.skew_ms)
-
-
-_PLACEHOLDER = re.compile(r"\{\{\s*([\w-]+)\s*\}\}")
-
-
-@dataclass(kw_only=True)
-class Reporter:
-    """Changes the state of calls at the time of their events, and sends the webhooks."""
-
-    seed: int
-    webhook_url: str | None
-    mischief: Mischief
-    workspace: Workspace
-    # Separate schedules, so that a slow receiver does not delay the calls.
-    lives: Schedule
-    posts: Schedule
-    deliverer: Deliverer
 
     def report(self, call_id: str, course: int, events: Sequence[Event]) -> None:
         """Schedule the events of a call: each changes its state and sends a webhook."""
@@ -349,7 +256,11 @@ class Reporter:
         """Send past events now, in their order; return the number of webhooks. With `backdated` the
         signatures have the events' times, for a receiver that tolerates that."""
         sendings = self.mischief.sendings(self.seed, events)
-        actions = [(s.send_ms, partial(self._report_past, s, backdated)) for s in sendings]
+        actions: list[tuple[int, Action]] = []
+        for sending in sendings:
+            stored = self.workspace.find(sending.event.entity_id)
+            signed_ms = sending.send_ms if backdated else None
+            actions.append((sending.send_ms, partial(self._send, sending, stored, signed_ms)))
         self.posts.add(events[0].entity_id, actions, at_once=True)
         return sum(1 if s.dropped else 1 + len(s.copies_ms) for s in sendings)
 
@@ -359,26 +270,36 @@ class Reporter:
         Refusal 403 if neither the number nor the answer names an agent."""
         bound = self.workspace.bound_agents().get(order.to_number)
         asked = order.model_dump(include={"from_number", "to_number"})
-        answer = None
         if bound is not None:
             asked |= {"agent_id": bound.settings["agent_id"], "agent_version": bound.version.number}
-        if self.webhook_url is not None:
-            event = Event(self.deliverer.now_ms(), name, "", {name: asked})
-            body = webhook_body(event, stamped=True)
-            sending = Sending(event, event.at_ms)
-            answer = self.deliverer.ask(Outgoing(sending, self.webhook_url, body))
+        answer = self._answer(Event(self.now_ms(), name, "", {name: asked}))
         try:
             used = parse("inbound answer", answer[name] if isinstance(answer, dict) else {})
             agent_id = used.override_agent_id or asked.get("agent_id", "")
             agent = self.workspace.agent(agent_id, used.override_agent_version)
-            fields = used.model_dump(include={"metadata", "dynamic_variables"}, exclude_none=True)
-            if "dynamic_variables" in fields:
-                fields["retell_llm_dynamic_variables"] = fields.pop("dynamic_variables")
-            return agent, fields
         except (KeyError, Refusal):
             if bound is None:
                 raise Refusal(403, "Rejected: no agent takes it.") from None
             return bound, {}
+        fields = used.model_dump(include={"metadata", "dynamic_variables"}, exclude_none=True)
+        if "dynamic_variables" in fields:
+            fields["retell_llm_dynamic_variables"] = fields.pop("dynamic_variables")
+        return agent, fields
+
+    def _answer(self, event: Event) -> Any:
+        """The JSON by which the webhook answers 2xx, in one of three attempts; None without."""
+        if self.webhook_url is None:
+            return None
+        body = webhook_body(event, stamped=True)
+        outgoing = Outgoing(Sending(event, event.at_ms), self.webhook_url, body)
+        delivery = self._logged(outgoing)
+        while delivery.attempts <= INBOUND_RETRIES:
+            answer = self._attempt(outgoing, delivery, self._sign(outgoing))
+            if answer is not None and delivery.arrived:
+                with suppress(ValueError):
+                    return answer.json()
+                return None
+        return None
 
     def _advance(self, event: Event, course: int) -> None:
         self.workspace.advance(event.entity_id, course, event.content[_noun(event)])
@@ -390,10 +311,6 @@ class Reporter:
         # Agents of chats report their three events, unless they are told otherwise.
         if name.startswith("chat_") or name in self.workspace.agent_of(stored.call).webhook_events:
             self._send(_with_changes(sending, stored), stored)
-
-    def _report_past(self, sending: Sending, backdated: bool) -> None:
-        signed_ms = sending.send_ms if backdated else None
-        self._send(sending, self.workspace.find(sending.event.entity_id), signed_ms)
 
     def _send(
         self, sending: Sending, stored: StoredCall | None, signed_ms: int | None = None
@@ -409,7 +326,64 @@ class Reporter:
         url = _PLACEHOLDER.sub(lambda name: variables.get(name[1], name[0]), url)
         body = webhook_body(sending.event, agent.agent.event_timestamps if agent else True)
         timeout_ms = settings.get("webhook_timeout_ms") or TIMEOUT_MS
-        self.deliverer.send(Outgoing(sending, url, body, timeout_ms, signed_ms))
+        outgoing = Outgoing(sending, url, body, timeout_ms, signed_ms)
+        if sending.dropped:
+            self.say(self._logged(outgoing))
+            return
+        signature = self._sign(outgoing)
+
+        def post() -> None:
+            self._post(outgoing, self._logged(outgoing), signature)
+
+        post()
+        self.posts.add(sending.event.entity_id, [(at_ms, post) for at_ms in sending.copies_ms])
+
+    def _logged(self, outgoing: Outgoing) -> Delivery:
+        digest = hashlib.sha256(outgoing.body).hexdigest()
+        event = outgoing.sending.event
+        delivery = Delivery(outgoing.url, event.name, event.entity_id, digest)
+        with self._lock:
+            self.log.append(delivery)
+        return delivery
+
+    def _attempt(
+        self, outgoing: Outgoing, delivery: Delivery, signature: str
+    ) -> httpx.Response | None:
+        headers = {"Content-Type": "application/json", "X-Retell-Signature": signature}
+        timeout = outgoing.timeout_ms / 1000
+        answer = None
+        with suppress(httpx.HTTPError, httpx.InvalidURL):
+            answer = self._client.post(
+                outgoing.url, content=outgoing.body, headers=headers, timeout=timeout
+            )
+        delivery.status = answer.status_code if answer is not None else None
+        delivery.attempts += 1
+        self.say(delivery)
+        return answer
+
+    def _post(self, outgoing: Outgoing, delivery: Delivery, signature: str) -> None:
+        """Send a webhook, and again later with a new signature, since the first may be too old
+        then, until it is answered 2xx."""
+        self._attempt(outgoing, delivery, signature)
+        if delivery.arrived or delivery.attempts > len(RETRY_AFTER_MS):
+            return
+        due_ms = outgoing.sending.send_ms + sum(RETRY_AFTER_MS[: delivery.attempts])
+        if self.posts.paced:
+            due_ms = self.now_ms() + RETRY_AFTER_MS[delivery.attempts - 1]
+        retry = partial(self._retry, outgoing, delivery)
+        self.posts.add(delivery.call_id, [(due_ms, retry)])
+
+    def _retry(self, outgoing: Outgoing, delivery: Delivery) -> None:
+        self._post(outgoing, delivery, self._sign(outgoing))
+
+    def _sign(self, outgoing: Outgoing) -> str:
+        at_ms, call_id = outgoing.signed_ms, outgoing.sending.event.entity_id
+        if at_ms is None:
+            # Times of one call differ, at any speed: they are the order of its events.
+            with self._lock:
+                at_ms = max(self.now_ms(), self._last_signed_ms.get(call_id, 0) + 1)
+                self._last_signed_ms[call_id] = at_ms
+        return sign(outgoing.body, key=self.key, now_ms=at_ms + outgoing.sending.skew_ms)
 
 
 def _with_changes(sending: Sending, stored: StoredCall) -> Sending:

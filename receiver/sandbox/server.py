@@ -24,7 +24,7 @@ from receiver.errors import Refusal, SettingsError
 from receiver.sandbox.chat_operations import ChatOperations
 from receiver.sandbox.companies import Account, read_data
 from receiver.sandbox.days import DAY_MS, stories
-from receiver.sandbox.deliveries import Deliverer, Delivery, Mischief, Reporter, Schedule
+from receiver.sandbox.deliveries import Delivery, Mischief, Reporter, Schedule
 from receiver.sandbox.operations import AgentOperations, CallOperations
 from receiver.sandbox.orders import INVALID
 from receiver.sandbox.plans import BY_NAME
@@ -245,19 +245,16 @@ class Sandbox:
         self.api_key, self._seed, self._now_ms = api_key, seed, now_ms
         self._account = account = Account(Random(seed), signs_all_urls=signs_all_urls)
         self._workspace = Workspace(account)
-        self._lives = Schedule(speed=speed, now_ms=now_ms, lanes=1)
-        self._posts = Schedule(speed=speed, now_ms=now_ms, lanes=_LANES)
-        self._deliverer = Deliverer(
-            key=api_key, schedule=self._posts, now_ms=now_ms, say=on_delivery
-        )
         self._reporter = Reporter(
             seed=seed,
+            key=api_key,
             webhook_url=webhook_url,
             mischief=Mischief(**mischief),
             workspace=self._workspace,
-            lives=self._lives,
-            posts=self._posts,
-            deliverer=self._deliverer,
+            lives=Schedule(speed=speed, now_ms=now_ms, lanes=1),
+            posts=Schedule(speed=speed, now_ms=now_ms, lanes=_LANES),
+            now_ms=now_ms,
+            say=on_delivery,
         )
         shared: dict[str, Any] = {"seed": seed, "account": account, "now_ms": now_ms}
         shared |= {"workspace": self._workspace, "reporter": self._reporter}
@@ -285,9 +282,7 @@ class Sandbox:
         self._server.shutdown()
         self._serving.join()
         self._server.server_close()
-        self._lives.close()
-        self._posts.close()
-        self._deliverer.close()
+        self._reporter.close()
 
     @property
     def url(self) -> str:
@@ -321,7 +316,7 @@ class Sandbox:
     @property
     def deliveries(self) -> list[Delivery]:
         """Every webhook so far, in the order of the first attempts."""
-        return list(self._deliverer.log)
+        return list(self._reporter.log)
 
     def populate(
         self,
@@ -362,10 +357,10 @@ class Sandbox:
     def settle(self, timeout_seconds: float | None = None) -> None:
         """Wait until every call is over and every delivery is done, retries included. Raises
         CallhouseError after the timeout."""
-        self._lives.settle(timeout_seconds)
-        self._posts.settle(timeout_seconds)
+        self._reporter.lives.settle(timeout_seconds)
+        self._reporter.posts.settle(timeout_seconds)
 
     def wake(self) -> None:
         """Read the clock again after it was set."""
-        self._lives.wake()
-        self._posts.wake()
+        self._reporter.lives.wake()
+        self._reporter.posts.wake()
