@@ -19,18 +19,18 @@ from receiver.sandbox.companies import (
 )
 from receiver.sandbox.plans import CUT_SHORT, ERRORS, NEVER_STARTED, NOT_CONNECTED, Plan
 from receiver.sandbox.timeline import UTTERANCES, Timeline
-from receiver.sandbox.wire import compact, hex_digits, number
+from receiver.sandbox.wire import Json, compact, hex_digits, number
 
 _FIXED = read_data("data/calls.yaml")
 # The storage setting without transcripts and recordings.
 BASIC = "basic_attributes_only"
 
 
-def identity(rng: Random, account: Account, plan: Plan, slots: Slots) -> dict[str, Any]:
+def identity(rng: Random, account: Account, plan: Plan, slots: Slots) -> Json:
     """Return the fields of a registered call."""
     agent = plan.agent
     call_id = f"call_{hex_digits(rng, 27)}"
-    known: dict[str, Any] = {
+    known: Json = {
         "call_id": call_id,
         "call_type": "web_call" if plan.kind.web else "phone_call",
         "agent_id": account.agent_ids[agent.key],
@@ -52,12 +52,12 @@ def identity(rng: Random, account: Account, plan: Plan, slots: Slots) -> dict[st
     return known | line
 
 
-def _web(rng: Random) -> dict[str, Any]:
+def _web(rng: Random) -> Json:
     token = f"eyJhbGciOiJIUzI1NiJ9.{hex_digits(rng, 96)}.{hex_digits(rng, 43)}"
     return {"custom_sip_headers": {}, "access_token": token, "carrier_variables": {}}
 
 
-def _phone(rng: Random, account: Account, plan: Plan, slots: Slots, call_id: str) -> dict[str, Any]:
+def _phone(rng: Random, account: Account, plan: Plan, slots: Slots, call_id: str) -> Json:
     call_sid = f"CA{hex_digits(rng, 32)}"
     if plan.outbound:
         ours, theirs = ("from_number", "to_number")
@@ -80,7 +80,7 @@ def _phone(rng: Random, account: Account, plan: Plan, slots: Slots, call_id: str
     }
 
 
-NO_COST: dict[str, Any] = _FIXED["no_cost"]
+NO_COST: Json = _FIXED["no_cost"]
 # The analysis of a call in which nobody spoke.
 NO_CONVERSATION: Mapping[str, Any] = _FIXED["no_conversation"]
 _PRODUCTS = read_data("data/products.yaml")
@@ -89,7 +89,7 @@ _FAMILIES: Mapping[str, str] = {
 }
 
 
-def latency(rng: Random, agent: Agent, replies_ms: Sequence[int]) -> dict[str, Any]:
+def latency(rng: Random, agent: Agent, replies_ms: Sequence[int]) -> Json:
     """Return the latency groups of a call; `replies_ms` are the agent's response times."""
     if not replies_ms:
         return {}
@@ -106,7 +106,7 @@ def latency(rng: Random, agent: Agent, replies_ms: Sequence[int]) -> dict[str, A
     return {name: _summary(values) for name, values in groups.items()}
 
 
-def token_usage(rng: Random, agent: Agent, replies: int) -> dict[str, Any] | None:
+def token_usage(rng: Random, agent: Agent, replies: int) -> Json | None:
     """Return tokens per LLM request; None for a custom LLM, which Retell does not see."""
     if agent.custom_llm or not replies:
         return None
@@ -123,10 +123,10 @@ def token_usage(rng: Random, agent: Agent, replies: int) -> dict[str, Any] | Non
 def call_cost(
     plan: Plan,
     duration_ms: int,
-    entries: Sequence[dict[str, Any]],
-    tokens: dict[str, Any] | None,
+    entries: Sequence[Json],
+    tokens: Json | None,
     transfer_leg_ms: int = 0,
-) -> dict[str, Any]:
+) -> Json:
     """Return the cost in cents of a call with these transcript entries, and of its transferred leg
     if that has ended."""
     total_seconds = ceil(duration_ms / 1000)
@@ -155,7 +155,7 @@ def call_cost(
     }
 
 
-def _spoken_seconds(entries: Sequence[dict[str, Any]]) -> float:
+def _spoken_seconds(entries: Sequence[Json]) -> float:
     """Return the seconds of the agent's speech."""
     return sum(
         float(entry["words"][-1]["end"] - entry["words"][0]["start"])
@@ -164,9 +164,7 @@ def _spoken_seconds(entries: Sequence[dict[str, Any]]) -> float:
     )
 
 
-def _surcharges(
-    costs: Sequence[dict[str, Any]], total_seconds: int, tokens: dict[str, Any] | None
-) -> list[dict[str, Any]]:
+def _surcharges(costs: Sequence[Json], total_seconds: int, tokens: Json | None) -> list[Json]:
     """Return the surcharges for long requests and short calls."""
     cents = dict.fromkeys(_PRODUCTS["families"], 0.0)
     for cost in costs:
@@ -182,7 +180,7 @@ def _surcharges(
     return item_costs(added)
 
 
-def item_costs(cents: Mapping[str, float], count: int = 1) -> list[dict[str, Any]]:
+def item_costs(cents: Mapping[str, float], count: int = 1) -> list[Json]:
     """Return the costs of `count` items of each product; they have no unit price."""
     return [
         {"product": product, "cost": number(round(each * count, 7))}
@@ -191,7 +189,7 @@ def item_costs(cents: Mapping[str, float], count: int = 1) -> list[dict[str, Any
     ]
 
 
-def _cost(product: str, cents: float, total_seconds: int) -> dict[str, Any]:
+def _cost(product: str, cents: float, total_seconds: int) -> Json:
     return {
         "unit_price": number(round(cents / 60, 7)),
         "product": product,
@@ -199,7 +197,7 @@ def _cost(product: str, cents: float, total_seconds: int) -> dict[str, Any]:
     }
 
 
-def _summary(values: list[int | float]) -> dict[str, Any]:
+def _summary(values: list[int | float]) -> Json:
     ordered = sorted(values)
     return {
         "p99": _percentile(ordered, 0.99),
@@ -225,7 +223,7 @@ def _percentile(ordered: list[int | float], share: float) -> int | float:
 _NO_ANSWER = ("", "N/A", None)
 
 
-def call_analysis(rng: Random, plan: Plan, slots: Slots) -> dict[str, Any]:
+def call_analysis(rng: Random, plan: Plan, slots: Slots) -> Json:
     """Return the analysis of a call that connected."""
     if plan.reason in ERRORS:
         return {**NO_CONVERSATION, "in_voicemail": False}
@@ -255,7 +253,7 @@ def call_analysis(rng: Random, plan: Plan, slots: Slots) -> dict[str, Any]:
     }
 
 
-def second_opinion(analysis: dict[str, Any], noun: str = "call") -> dict[str, Any]:
+def second_opinion(analysis: Json, noun: str = "call") -> Json:
     """Return the analysis of a re-run, which differs from the first."""
     custom = analysis.get("custom_analysis_data", {})
     again = analysis | {
@@ -273,7 +271,7 @@ _SPEAKERS = {"agent": "Agent", "user": "User", "transfer_target": "Transfer Targ
 _PUNCTUATION = " .,;:!?¡¿…"
 
 
-def transcript_fields(entries: list[dict[str, Any]]) -> dict[str, Any]:
+def transcript_fields(entries: list[Json]) -> Json:
     """Return the transcript fields made from the entries: text, utterances, all entries."""
     said = [entry for entry in entries if entry["role"] in UTTERANCES]
     lines = [f"{_SPEAKERS[entry['role']]}: {entry['content']}\n" for entry in said]
@@ -284,7 +282,7 @@ def transcript_fields(entries: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def scrubbed(entries: list[dict[str, Any]], slots: Slots) -> list[dict[str, Any]]:
+def scrubbed(entries: list[Json], slots: Slots) -> list[Json]:
     """Return a copy of the entries without the caller's name, number and address."""
     marks = {slots["email"]: "[EMAIL]", slots["e164"]: "[PHONE]", slots["phone"]: "[PHONE]"}
     marks |= dict.fromkeys((slots["customer"], slots["first"], slots["last"]), "[NAME]")
@@ -292,9 +290,7 @@ def scrubbed(entries: list[dict[str, Any]], slots: Slots) -> list[dict[str, Any]
     return [_scrubbed_entry(entry, marks, pieces) for entry in entries]
 
 
-def _scrubbed_entry(
-    entry: dict[str, Any], marks: dict[str, str], pieces: dict[str, str]
-) -> dict[str, Any]:
+def _scrubbed_entry(entry: Json, marks: dict[str, str], pieces: dict[str, str]) -> Json:
     if "words" not in entry:
         texts = {key: entry[key] for key in ("arguments", "content") if key in entry}
         for secret, mark in marks.items():
@@ -312,11 +308,11 @@ class Call:
     """The final call object; `after_transfer` are the fields that change when a transfer ends."""
 
     plan: Plan
-    record: dict[str, Any]
-    entries: list[dict[str, Any]]
+    record: Json
+    entries: list[Json]
     start_ms: int
     end_ms: int
-    after_transfer: dict[str, Any]
+    after_transfer: Json
 
     @property
     def call_id(self) -> str:
@@ -355,7 +351,7 @@ def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = N
     record |= _content(rng, plan, slots, timeline)
     if plan.agent.storage != BASIC:
         record |= _media(rng, f"{account.media_url}/{known['call_id']}", plan.agent)
-    after: dict[str, Any] = {}
+    after: Json = {}
     if plan.reason == "call_transfer":
         record["transfer_destination"] = plan.agent.transfer_to
         leg_ms = rng.randrange(60_000, 400_000)
@@ -364,7 +360,7 @@ def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = N
     return Call(plan, record, entries, plan.start_ms, end_ms, after)
 
 
-def _never_started(rng: Random, plan: Plan, known: dict[str, Any]) -> Call:
+def _never_started(rng: Random, plan: Plan, known: Json) -> Call:
     """Return a call that never connected: without times, transcript and cost."""
     record = known | {
         "call_status": "not_connected" if plan.reason in NOT_CONNECTED else "error",
@@ -390,7 +386,7 @@ def _steps(rng: Random, plan: Plan) -> list[Step]:
     return steps
 
 
-def _content(rng: Random, plan: Plan, slots: Slots, timeline: Timeline) -> dict[str, Any]:
+def _content(rng: Random, plan: Plan, slots: Slots, timeline: Timeline) -> Json:
     """Return transcripts, as the agent's storage setting allows."""
     if plan.agent.storage == BASIC:
         return {}
@@ -409,7 +405,7 @@ def _content(rng: Random, plan: Plan, slots: Slots, timeline: Timeline) -> dict[
     return fields
 
 
-def _session(rng: Random, told: Mapping[str, Any], slots: Slots) -> list[dict[str, Any]]:
+def _session(rng: Random, told: Mapping[str, Any], slots: Slots) -> list[Json]:
     """Return the entries of an integration that runs before or after the call."""
     call_id = f"tool_call_{hex_digits(rng, 16)}"
     return [

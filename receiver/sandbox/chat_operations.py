@@ -11,7 +11,7 @@ from receiver.sandbox.companies import AgentVersion, decided, slots_of
 from receiver.sandbox.operations import Operations
 from receiver.sandbox.orders import own_fields, parse
 from receiver.sandbox.plans import BY_NUMBER
-from receiver.sandbox.wire import Event, hex_digits
+from receiver.sandbox.wire import Event, Json, hex_digits
 from receiver.sandbox.workspace import StoredCall
 
 _ANALYSIS_MS = 2_000
@@ -23,13 +23,13 @@ class ChatOperations(Operations):
 
     noun = "chat"
 
-    def create_chat(self, body: Any) -> dict[str, Any]:
+    def create_chat(self, body: Any) -> Json:
         """Create a chat by API; the person writes first."""
         order = parse("create-chat", body)
         agent = self.workspace.agent(order.agent_id, order.agent_version)
         return self._create(agent, {"chat_type": "api_chat"} | own_fields(order))
 
-    def create_sms_chat(self, body: Any) -> dict[str, Any]:
+    def create_sms_chat(self, body: Any) -> Json:
         """Create a chat by SMS; the agent writes first."""
         order = parse("create-sms-chat", body)
         scenario = BY_NUMBER.get(order.to_number)
@@ -39,7 +39,7 @@ class ChatOperations(Operations):
         numbers = {"agent_number": order.from_number, "user_number": order.to_number}
         return self._create_sms(agent, {"direction": "outbound"} | numbers | own_fields(order), [])
 
-    def receive_chat(self, body: Any) -> dict[str, Any]:
+    def receive_chat(self, body: Any) -> Json:
         """Let somebody text a number, whose webhook is asked first; return the chat."""
         order = parse("inbound", body)
         agent, given = self.reporter.ask("chat_inbound", order)
@@ -47,7 +47,7 @@ class ChatOperations(Operations):
         said = [order.content or "Hello"]
         return self._create_sms(agent, {"direction": "inbound"} | numbers | given, said)
 
-    def create_completion(self, body: Any) -> dict[str, Any]:
+    def create_completion(self, body: Any) -> Json:
         """Add a message of the person; return the agent's new messages."""
         order = parse("create-chat-completion", body)
         with self.workspace.lock:
@@ -68,15 +68,13 @@ class ChatOperations(Operations):
             ]
             self.reporter.report(chat_id, 0, events)
 
-    def _create_sms(
-        self, agent: AgentVersion, given: Mapping[str, Any], said: list[str]
-    ) -> dict[str, Any]:
+    def _create_sms(self, agent: AgentVersion, given: Mapping[str, Any], said: list[str]) -> Json:
         with self.workspace.lock:
             chat = self._create(agent, {"chat_type": "sms_chat", **given})
             self._write(chat["chat_id"], said)
             return self.get(chat["chat_id"])
 
-    def _create(self, agent: AgentVersion, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _create(self, agent: AgentVersion, given: Mapping[str, Any]) -> Json:
         with self.workspace.lock:
             self._created += 1
             chat_id = f"chat_{hex_digits(Random(f'{self.seed} chat {self._created}'), 27)}"
@@ -96,7 +94,7 @@ class ChatOperations(Operations):
             self.reporter.post(chat_id, 0, [started])
             return chat
 
-    def _write(self, chat_id: str, said: list[str]) -> list[dict[str, Any]]:
+    def _write(self, chat_id: str, said: list[str]) -> list[Json]:
         """Add what the person said and the agent's reply to it; return the reply."""
         chat, now_ms = self.get(chat_id), self.now_ms()
         before = chat.get("message_with_tool_calls", [])
@@ -111,7 +109,7 @@ class ChatOperations(Operations):
         self.workspace.advance(chat_id, 0, chat | fields)
         return messages.written[len(said) :]
 
-    def _course(self, chat: Mapping[str, Any]) -> tuple[list[Any], Any, dict[str, Any]]:
+    def _course(self, chat: Mapping[str, Any]) -> tuple[list[Any], Any, Json]:
         """Return the turns of the agent in a chat, its ending, and the slots of both."""
         rng = Random(chat["chat_id"])
         agent = self.workspace.agent(chat["agent_id"], chat["version"]).agent
@@ -120,7 +118,7 @@ class ChatOperations(Operations):
         turns = replies(list(decided((*dialogue.opening, *ending.steps), rng)))
         return turns, ending, slots_of(rng, agent.country, dialogue, chat["start_timestamp"])
 
-    def _ongoing(self, chat_id: str) -> dict[str, Any]:
+    def _ongoing(self, chat_id: str) -> Json:
         chat = self.get(chat_id)
         if chat["chat_status"] != "ongoing":
             raise Refusal(400, "Chat has already ended.")

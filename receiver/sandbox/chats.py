@@ -22,7 +22,7 @@ from receiver.sandbox.companies import (
     spoken,
     tool_arguments,
 )
-from receiver.sandbox.wire import Event, compact, hex_digits, number
+from receiver.sandbox.wire import Event, Json, compact, hex_digits, number
 
 _FIXED = read_data("data/events.yaml")
 _HOUR_MS = 3_600_000
@@ -38,7 +38,7 @@ class Messages:
     rng: Random
     slots: Slots
     now_ms: int
-    written: list[dict[str, Any]] = field(default_factory=list)
+    written: list[Json] = field(default_factory=list)
     node: str = "begin"
 
     def add(self, step: Step) -> None:
@@ -69,9 +69,7 @@ class Messages:
         self.written.append({"message_id": message_id, **message, "created_timestamp": self.now_ms})
 
 
-def past_chats(
-    rng: Random, account: Account, day_start_ms: int, count: int
-) -> Iterator[dict[str, Any]]:
+def past_chats(rng: Random, account: Account, day_start_ms: int, count: int) -> Iterator[Json]:
     """Yield `count` analysed chats that began between 9:00 and 20:00."""
     kinds = _FIXED["chats"]
     for index in range(count):
@@ -80,7 +78,7 @@ def past_chats(
         yield _chat(rng, account, agent_named(key), chat_type, dialogues()[name], start_ms)
 
 
-def content_of(chat_type: str, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def content_of(chat_type: str, messages: Sequence[Mapping[str, Any]]) -> Json:
     """Return the fields made from the messages: themselves, transcript and cost."""
     spoken = [message for message in messages if message["role"] in _SPEAKERS]
     costs = item_costs(_PRICES[chat_type], len(spoken))
@@ -94,7 +92,7 @@ def content_of(chat_type: str, messages: Sequence[Mapping[str, Any]]) -> dict[st
     }
 
 
-def analysis_of(ending: Ending, slots: Slots) -> dict[str, Any]:
+def analysis_of(ending: Ending, slots: Slots) -> Json:
     """Return the analysis of a chat that ended so."""
     return {
         "chat_summary": fill(ending.summary, slots),
@@ -104,7 +102,7 @@ def analysis_of(ending: Ending, slots: Slots) -> dict[str, Any]:
     }
 
 
-def ended(chat: Mapping[str, Any], end_ms: int) -> dict[str, Any]:
+def ended(chat: Mapping[str, Any], end_ms: int) -> Json:
     """Return the fields of a chat's end. What only a chat by SMS has is not documented, but Retell
     filters by it."""
     over = {"chat_status": "ended", "end_timestamp": end_ms}
@@ -117,13 +115,8 @@ def ended(chat: Mapping[str, Any], end_ms: int) -> dict[str, Any]:
 
 
 def _chat(
-    rng: Random,
-    account: Account,
-    agent: Agent,
-    chat_type: str,
-    dialogue: Dialogue,
-    start_ms: int,
-) -> dict[str, Any]:
+    rng: Random, account: Account, agent: Agent, chat_type: str, dialogue: Dialogue, start_ms: int
+) -> Json:
     slots = slots_of(rng, agent.country, dialogue, start_ms)
     chat_id = f"chat_{hex_digits(rng, 27)}"
     ending = rng.choice(dialogue.endings)
@@ -148,7 +141,7 @@ def _chat(
     return chat | {"chat_analysis": analysis_of(ending, slots)}
 
 
-def chat_events(rng: Random, chat: dict[str, Any]) -> list[Event]:
+def chat_events(rng: Random, chat: Json) -> list[Event]:
     """Return the events of an analysed chat."""
     chat_id, began_ms = chat["chat_id"], chat["start_timestamp"]
     known = {key: chat[key] for key in _FIXED["chat_from_the_start"] if key in chat}

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from receiver.sandbox.wire import compact, hex_digits
+from receiver.sandbox.wire import Json, compact, hex_digits
 
 # Values of a dialogue's placeholders: names, times, amounts.
 Slots = Mapping[str, Any]
@@ -148,7 +148,7 @@ _PEOPLE = read_data("data/people.yaml")
 _PLAIN = str.maketrans({"ı": "i", "ß": "ss"})
 
 
-def person(rng: Random, country: str) -> dict[str, Any]:
+def person(rng: Random, country: str) -> Json:
     """Return the slots of one caller: names, number, e-mail address and a reference number."""
     there = _PEOPLE["countries"][country]
     first, last = rng.choice(there["names"]).split()
@@ -179,7 +179,7 @@ def working_day(rng: Random, day_start_ms: int, language: str) -> dict[str, str]
     }
 
 
-def slots_of(rng: Random, country: str, dialogue: Dialogue, start_ms: int) -> dict[str, Any]:
+def slots_of(rng: Random, country: str, dialogue: Dialogue, start_ms: int) -> Json:
     """Return what a dialogue is filled with."""
     slots = person(rng, country) | working_day(rng, start_ms, dialogue.language)
     for choice in dialogue.choices:
@@ -286,7 +286,7 @@ class AgentVersion:
 
     agent: Agent
     version: Version
-    settings: dict[str, Any]
+    settings: Json
 
     @property
     def webhook_events(self) -> tuple[str, ...]:
@@ -305,10 +305,10 @@ def account_agents(account: Account) -> dict[str, list[AgentVersion]]:
     }
 
 
-def _settings(account: Account, agent: Agent, version: Version) -> dict[str, Any]:
+def _settings(account: Account, agent: Agent, version: Version) -> Json:
     agent_id = account.agent_ids[agent.key]
     engine = "custom_llm" if agent.custom_llm else "flow" if agent.flow else "llm"
-    settings: dict[str, Any] = fill(_FIXED["agent_settings"], {})
+    settings: Json = fill(_FIXED["agent_settings"], {})
     return settings | {
         "agent_id": agent_id,
         "version": version.number,

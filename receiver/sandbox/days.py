@@ -21,7 +21,7 @@ from receiver.sandbox.companies import Account, read_data
 from receiver.sandbox.plans import NEVER_STARTED, plans
 from receiver.sandbox.recordings import signed
 from receiver.sandbox.timeline import UTTERANCES, starts_at
-from receiver.sandbox.wire import Event, hex_digits
+from receiver.sandbox.wire import Event, Json, hex_digits
 
 _FIXED = read_data("data/events.yaml")
 FROM_THE_START: Sequence[str] = _FIXED["call_from_the_start"]
@@ -45,18 +45,18 @@ def call_events(rng: Random, call: Call) -> list[Event]:
     return sorted(events, key=lambda sent: sent.at_ms)
 
 
-def event(at_ms: int, name: str, call: Call, state: dict[str, Any], **more: Any) -> Event:
+def event(at_ms: int, name: str, call: Call, state: Json, **more: Any) -> Event:
     """Return an event about a call."""
     return Event(at_ms, name, call.call_id, {"call": state, **more})
 
 
-def at_start(call: Call) -> dict[str, Any]:
+def at_start(call: Call) -> Json:
     """Return the call object of an ongoing call."""
     known = {key: call.record[key] for key in FROM_THE_START if key in call.record}
     return known | {"call_status": "ongoing", "latency": {}, "call_cost": NO_COST}
 
 
-def so_far(call: Call, second: float) -> dict[str, Any]:
+def so_far(call: Call, second: float) -> Json:
     """Return the ongoing call with its transcript until `second`."""
     if call.plan.agent.storage == BASIC:
         return at_start(call)
@@ -64,7 +64,7 @@ def so_far(call: Call, second: float) -> dict[str, Any]:
     return at_start(call) | transcript_fields(heard)
 
 
-def at_end(rng: Random, call: Call) -> dict[str, Any]:
+def at_end(rng: Random, call: Call) -> Json:
     """Return the call object of `call_ended`: everything but the analysis."""
     known = {
         key: value for key, value in call.record.items() if key not in _FIXED["call_from_analysis"]
@@ -72,7 +72,7 @@ def at_end(rng: Random, call: Call) -> dict[str, Any]:
     return signed(rng, known, call.end_ms)
 
 
-def analysed(rng: Random, call: Call) -> dict[str, Any]:
+def analysed(rng: Random, call: Call) -> Json:
     """Return the complete call object."""
     return signed(rng, call.record, call.end_ms)
 
@@ -90,14 +90,14 @@ def _transfer_events(call: Call, ended_ms: int) -> Iterator[Event]:
         yield event(at_ms, name, call, so_far(call, entry["time_sec"]), **_transfer(call))
 
 
-def _hands_over(entry: dict[str, Any]) -> bool:
+def _hands_over(entry: Json) -> bool:
     """Return whether a tool transfers the call; a custom LLM's tools have no type."""
     return "transfer_call" in (entry.get("type"), entry.get("name"))
 
 
-def _transfer(call: Call) -> dict[str, Any]:
+def _transfer(call: Call) -> Json:
     agent = call.plan.agent
-    option: dict[str, Any] = {"type": agent.transfer_type, "showTransfereeAsCaller": True}
+    option: Json = {"type": agent.transfer_type, "showTransfereeAsCaller": True}
     if agent.transfer_type == "warm_transfer":
         option |= _FIXED["warm_transfer"]
     return {
@@ -198,7 +198,7 @@ _ANALYSED = ("call_analyzed", "transfer_ended", "call_reviewed")
 class Story:
     """The final call or chat object, None for an alert, and the events that report it."""
 
-    entity: dict[str, Any] | None
+    entity: Json | None
     created_ms: int
     events: list[Event]
 

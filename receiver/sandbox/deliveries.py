@@ -17,7 +17,7 @@ import httpx
 from receiver.errors import CallhouseError, Refusal
 from receiver.sandbox.companies import AgentVersion
 from receiver.sandbox.orders import parse
-from receiver.sandbox.wire import Event, webhook_body
+from receiver.sandbox.wire import Event, Json, webhook_body
 from receiver.sandbox.workspace import StoredCall, Workspace, changed
 from receiver.webhook.signature import sign
 
@@ -264,7 +264,7 @@ class Reporter:
         self.posts.add(events[0].entity_id, actions, at_once=True)
         return sum(1 if s.dropped else 1 + len(s.copies_ms) for s in sendings)
 
-    def ask(self, name: str, order: Any) -> tuple[AgentVersion, dict[str, Any]]:
+    def ask(self, name: str, order: Any) -> tuple[AgentVersion, Json]:
         """Ask the account's webhook about a call or chat from outside; return the agent that takes
         it, and its fields. An answer that cannot be used counts as empty, as does none. Raises
         Refusal 403 if neither the number nor the answer names an agent."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from receiver.errors import Refusal
 from receiver.sandbox.companies import read_data
 from receiver.sandbox.orders import INVALID, parse
+from receiver.sandbox.wire import Json
 from receiver.sandbox.workspace import StoredCall
 
 _DEFAULT_LIMIT, _MOST = 50, 1000
@@ -98,7 +99,7 @@ def _is_of(entity: Mapping[str, Any], agent: Any) -> bool:
     return entity["agent_id"] == agent.agent_id and (not agent.version or version in agent.version)
 
 
-def _tool_calls(call: Mapping[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def _tool_calls(call: Mapping[str, Any]) -> list[tuple[Json, Json]]:
     """The tool calls of a call, each with its result, which may be empty."""
     entries = call.get("transcript_with_tool_calls", [])
     results = {e["tool_call_id"]: e for e in entries if e["role"] == "tool_call_result"}
@@ -124,7 +125,7 @@ _NOT_LISTED = (
 )  # fmt: skip
 
 
-def page(stored: Iterable[StoredCall], order: Any) -> dict[str, Any]:
+def page(stored: Iterable[StoredCall], order: Any) -> Json:
     """Return the response of list-calls or list-chats. Raises Refusal 400 for an invalid key."""
     down = order.sort_order != "ascending"
     matching = [each for each in stored if _matches(each, order.filter_criteria)]
@@ -136,7 +137,7 @@ def page(stored: Iterable[StoredCall], order: Any) -> dict[str, Any]:
         after = operator.lt if down else operator.gt
         rest = [each for each in found if after(each[0], last)]
     items = rest[: order.limit or _DEFAULT_LIMIT]
-    answer: dict[str, Any] = {
+    answer: Json = {
         "items": [_item(call) for _, call in items],
         "has_more": len(rest) > len(items),
     }
@@ -147,7 +148,7 @@ def page(stored: Iterable[StoredCall], order: Any) -> dict[str, Any]:
     return answer
 
 
-def _item(call: dict[str, Any]) -> dict[str, Any]:
+def _item(call: Json) -> Json:
     return {name: value for name, value in call.items() if not name.endswith(_NOT_LISTED)}
 
 
@@ -167,8 +168,8 @@ T = TypeVar("T")
 
 
 def plain_page(
-    query: Mapping[str, str], oldest_first: Sequence[T], item: Callable[[T], dict[str, Any]]
-) -> dict[str, Any]:
+    query: Mapping[str, str], oldest_first: Sequence[T], item: Callable[[T], Json]
+) -> Json:
     """Return a page of agents or versions, by a query. Raises Refusal 400."""
     order = parse("page", dict(query))
     found = oldest_first if order.sort_order == "ascending" else oldest_first[::-1]
@@ -176,7 +177,7 @@ def plain_page(
     if not start.isdecimal():
         raise Refusal(400, f"{INVALID} pagination_key is not valid")
     end = int(start) + (order.limit or _MOST)
-    answer: dict[str, Any] = {
+    answer: Json = {
         "items": [item(one) for one in found[int(start) : end]],
         "has_more": end < len(found),
     }

@@ -14,7 +14,7 @@ from receiver.sandbox.lists import meets, page, plain_page
 from receiver.sandbox.orders import changes, next_ms, own_fields, parse
 from receiver.sandbox.plans import BY_NUMBER, Scenario
 from receiver.sandbox.recordings import file_of, is_expired, kind_of, signed
-from receiver.sandbox.wire import Event, hex_digits, seconds
+from receiver.sandbox.wire import Event, Json, hex_digits, seconds
 from receiver.sandbox.workspace import (
     NOT_FOUND,
     Life,
@@ -48,16 +48,16 @@ class Operations:
         """Return a call or chat. Raises Refusal 404."""
         return self.workspace.get(id, f"{self.noun}_id")
 
-    def get(self, id: str) -> dict[str, Any]:
+    def get(self, id: str) -> Json:
         """Return the current object."""
         return self.stored(id).call
 
-    def list_all(self, body: Any) -> dict[str, Any]:
+    def list_all(self, body: Any) -> Json:
         """Return a page."""
         order = parse(f"list-{self.noun}s", body)
         return page(self.workspace.listed(f"{self.noun}_id"), order)
 
-    def update(self, id: str, body: Any) -> dict[str, Any]:
+    def update(self, id: str, body: Any) -> Json:
         """Change fields."""
         update = parse(f"update-{self.noun}", body)
         with self.workspace.lock:
@@ -68,7 +68,7 @@ class Operations:
         with self.workspace.lock:
             self.workspace.remove(self.stored(id).id)
 
-    def rerun_analysis(self, id: str) -> dict[str, Any]:
+    def rerun_analysis(self, id: str) -> Json:
         """Analyse again, and report it."""
         analysis = f"{self.noun}_analysis"
         with self.workspace.lock:
@@ -81,7 +81,7 @@ class Operations:
             self.reporter.post(id, self.stored(id).course, [event])
             return entity
 
-    def changeable(self, id: str) -> dict[str, Any]:
+    def changeable(self, id: str) -> Json:
         """Return an object that can be changed."""
         return self.stored(id).call
 
@@ -94,10 +94,10 @@ class CallOperations(Operations):
 
     scenario: Scenario | None
     concurrency: int
-    exports: list[dict[str, Any]] = field(default_factory=list)
-    _placed: dict[str, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    exports: list[Json] = field(default_factory=list)
+    _placed: dict[str, tuple[int, Json]] = field(default_factory=dict)
 
-    def concurrency_now(self) -> dict[str, Any]:
+    def concurrency_now(self) -> Json:
         """Return how many calls the account may have at once, and has now."""
         return {
             "current_concurrency": self.workspace.live_calls(),
@@ -110,7 +110,7 @@ class CallOperations(Operations):
         """Return the workspace of the API key."""
         return {"org_id": self.account.organisation, **_FIXED["key"]}
 
-    def list_exports(self) -> dict[str, Any]:
+    def list_exports(self) -> Json:
         """Return the exports that were requested."""
         return {"items": self.exports, "has_more": False}
 
@@ -120,7 +120,7 @@ class CallOperations(Operations):
         given = {"export_request_id": id, "channel": channel, "created_timestamp": self.now_ms()}
         self.exports.insert(0, _FIXED["export"] | given)
 
-    def create_phone_call(self, body: Any) -> dict[str, Any]:
+    def create_phone_call(self, body: Any) -> Json:
         """Create a call; return it as registered."""
         order = parse("create-phone-call", body)
         key, now_ms = order.idempotency_key, self.now_ms()
@@ -135,7 +135,7 @@ class CallOperations(Operations):
                     self._placed[key] = now_ms, call
             return call
 
-    def register_phone_call(self, body: Any) -> dict[str, Any]:
+    def register_phone_call(self, body: Any) -> Json:
         """Register a call that the caller's own telephony dials at once; return it."""
         order = parse("register-phone-call", body)
         agent = self.workspace.agent(order.agent_id, order.agent_version)
@@ -146,7 +146,7 @@ class CallOperations(Operations):
         }
         return self._create(given | _given(order), agent, order.to_number)
 
-    def receive_call(self, body: Any) -> dict[str, Any]:
+    def receive_call(self, body: Any) -> Json:
         """Let somebody call a number, whose webhook is asked first; return the call."""
         order = parse("inbound", body)
         agent, given = self.reporter.ask("call_inbound", order)
@@ -154,7 +154,7 @@ class CallOperations(Operations):
             given | _given(order) | {"direction": "inbound"}, agent, order.from_number
         )
 
-    def create_batch_call(self, body: Any) -> dict[str, Any]:
+    def create_batch_call(self, body: Any) -> Json:
         """Create the calls of a batch within its time windows, at any concurrency; return it."""
         order = parse("create-batch-call", body)
         with self.workspace.lock:
@@ -183,13 +183,13 @@ class CallOperations(Operations):
             **order.model_dump(include={"call_time_window"}, exclude_none=True),
         }
 
-    def create_web_call(self, body: Any) -> dict[str, Any]:
+    def create_web_call(self, body: Any) -> Json:
         """Create a web call that is joined at once; return it as registered."""
         order = parse("create-web-call", body)
         agent = self.workspace.agent(order.agent_id, order.agent_version)
         return self._create(_given(order), agent, "", web=True)
 
-    def join_web_call(self, body: Any) -> dict[str, Any]:
+    def join_web_call(self, body: Any) -> Json:
         """Create a web call; return what a browser needs to join it (v3)."""
         call = self.create_web_call(body)
         return {
@@ -199,7 +199,7 @@ class CallOperations(Operations):
             **_FIXED["gateway"],
         }
 
-    def get(self, id: str) -> dict[str, Any]:
+    def get(self, id: str) -> Json:
         """Return the current call object, with fresh links."""
         now_ms = self.now_ms()
         return signed(Random(f"{id} {now_ms}"), super().get(id), now_ms)
@@ -227,7 +227,7 @@ class CallOperations(Operations):
             rest = stopped(rng, stored.life, now_ms, reason, connected=status == "ongoing")
             self.reporter.report(call_id, stored.course, rest)
 
-    def listen_live(self, call_id: str) -> dict[str, Any]:
+    def listen_live(self, call_id: str) -> Json:
         """Return what a browser needs to listen to an ongoing call."""
         with self.workspace.lock:
             stored = self._live(call_id)
@@ -241,7 +241,7 @@ class CallOperations(Operations):
                 **_FIXED["gateway"],
             }
 
-    def take_over(self, call_id: str, body: Any) -> dict[str, Any]:
+    def take_over(self, call_id: str, body: Any) -> Json:
         """Let a listener speak: the agent's part of the call ends as call_take_over."""
         participant = parse("take-over-live-call", body).participant_id
         if participant not in self._live(call_id).listeners:
@@ -249,7 +249,7 @@ class CallOperations(Operations):
         self.stop_call(call_id, "call_take_over")
         return {"success": True}
 
-    def update_live(self, call_id: str, body: Any) -> dict[str, Any]:
+    def update_live(self, call_id: str, body: Any) -> Json:
         """Change an ongoing call, and add context to its transcript."""
         update = parse("update-live-call", body)
         with self.workspace.lock:
@@ -268,7 +268,7 @@ class CallOperations(Operations):
             self.workspace.change(call_id, changed)
         return {"success": True}
 
-    def changeable(self, id: str) -> dict[str, Any]:
+    def changeable(self, id: str) -> Json:
         """Return a call that is over."""
         call = super().changeable(id)
         if call["call_status"] in ("registered", "ongoing"):
@@ -282,8 +282,8 @@ class CallOperations(Operations):
         return stored
 
     def _create(
-        self, given: dict[str, Any], agent: AgentVersion, person: str | None, *, web: bool = False
-    ) -> dict[str, Any]:
+        self, given: Json, agent: AgentVersion, person: str | None, *, web: bool = False
+    ) -> Json:
         """Create a call; the person's number may choose its scenario."""
         scenario = BY_NUMBER.get(person or "", self.scenario)
         if scenario and scenario.refusal:
@@ -293,7 +293,7 @@ class CallOperations(Operations):
                 raise Refusal(429, "Concurrency limit reached, please retry when a call has ended.")
             return self._begin(Placing(given, agent, scenario, self.now_ms(), web))
 
-    def _begin(self, placing: Placing) -> dict[str, Any]:
+    def _begin(self, placing: Placing) -> Json:
         with self.workspace.lock:
             self._created += 1
             life: Life = live(Random(f"{self.seed} {self._created}"), self.account, placing)
@@ -302,7 +302,7 @@ class CallOperations(Operations):
             return life.registered
 
 
-def _given(order: Any) -> dict[str, Any]:
+def _given(order: Any) -> Json:
     """The fields that a call copies from its order."""
     return own_fields(order, "from_number", "to_number", "custom_sip_headers")
 
@@ -318,7 +318,7 @@ class AgentOperations:
     workspace: Workspace
     now_ms: Callable[[], int]
 
-    def list_agents(self, query: Mapping[str, str], body: Any) -> dict[str, Any]:
+    def list_agents(self, query: Mapping[str, str], body: Any) -> Json:
         """Return a page of agents, without their settings."""
         criteria = parse("list-agents", body).filter_criteria
         latest = [versions[-1] for versions in self.workspace.agents.values()]
@@ -326,15 +326,15 @@ class AgentOperations:
         found.sort(key=lambda agent: agent.settings["last_modification_timestamp"])
         return plain_page(query, found, self._item)
 
-    def list_versions(self, agent_id: str, query: Mapping[str, str]) -> dict[str, Any]:
+    def list_versions(self, agent_id: str, query: Mapping[str, str]) -> Json:
         """Return a page of the versions of an agent."""
         return plain_page(query, self._versions(agent_id), _version_item)
 
-    def get_agent(self, agent_id: str, query: Mapping[str, str]) -> dict[str, Any]:
+    def get_agent(self, agent_id: str, query: Mapping[str, str]) -> Json:
         """Return a version with its settings, the latest by default."""
         return self._version(agent_id, query).settings
 
-    def update_agent(self, agent_id: str, query: Mapping[str, str], body: Any) -> dict[str, Any]:
+    def update_agent(self, agent_id: str, query: Mapping[str, str], body: Any) -> Json:
         """Change settings of a version, the latest by default; null removes one."""
         parse("update-agent", body)
         with self.workspace.lock:
@@ -356,7 +356,7 @@ class AgentOperations:
         number = int(version) if version and version.isdecimal() else version
         return self.workspace.agent(agent_id, number)
 
-    def _item(self, agent: AgentVersion) -> dict[str, Any]:
+    def _item(self, agent: AgentVersion) -> Json:
         settings = agent.settings
         versions = (candidate.version for candidate in self._versions(settings["agent_id"]))
         return {
@@ -380,5 +380,5 @@ def _meets(settings: Mapping[str, Any], criteria: Any) -> bool:
     )
 
 
-def _version_item(agent: AgentVersion) -> dict[str, Any]:
+def _version_item(agent: AgentVersion) -> Json:
     return {name: agent.settings[name] for name in _KEPT if name != "agent_id"}

@@ -22,6 +22,7 @@ from pydantic import (
 
 from receiver.errors import Refusal
 from receiver.sandbox.companies import read_data
+from receiver.sandbox.wire import Json
 
 INVALID = "Invalid request format, please check API reference."
 METADATA_BYTES = 50_000
@@ -31,7 +32,7 @@ _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 _DATA, _FILTERS = read_data("data/bodies.yaml"), read_data("data/filters.yaml")
 
 
-def _small(metadata: dict[str, Any]) -> dict[str, Any]:
+def _small(metadata: Json) -> Json:
     if len(json.dumps(metadata, ensure_ascii=False).encode()) > METADATA_BYTES:
         raise ValueError(f"metadata is larger than {METADATA_BYTES} bytes")
     return metadata
@@ -172,15 +173,15 @@ def next_ms(window: Any, at_ms: int) -> int:
     return round(min(found).timestamp() * 1000)
 
 
-def own_fields(order: Any, *more: str) -> dict[str, Any]:
+def own_fields(order: Any, *more: str) -> Json:
     """Return the fields that a call or chat copies from its order."""
-    own: dict[str, Any] = order.model_dump(
+    own: Json = order.model_dump(
         include={"metadata", "retell_llm_dynamic_variables", *more}, exclude_none=True
     )
     return own
 
 
-def changes(entity: Mapping[str, Any], update: Any) -> dict[str, Any]:
+def changes(entity: Mapping[str, Any], update: Any) -> Json:
     """Return the fields of a call or chat that an update changes. Raises Refusal 400."""
     given = update.model_dump(exclude_none=True)
     changed = own_fields(update, "data_storage_setting")

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from receiver.sandbox.wire import hex_digits
+from receiver.sandbox.wire import Json, hex_digits
 
 # Unsigned bytes, as many a second.
 RATE = 8000
@@ -34,7 +34,7 @@ _STEP = 40
 Call = Mapping[str, Any]
 
 
-def signed(rng: Random, call: Call, now_ms: int) -> dict[str, Any]:
+def signed(rng: Random, call: Call, now_ms: int) -> Json:
     """The call with links that work from `now_ms` on for as long as Retell's do; unsigned ones
     always work."""
     if not call.get("opt_in_signed_url"):

@@ -28,7 +28,7 @@ from receiver.sandbox.deliveries import Delivery, Mischief, Reporter, Schedule
 from receiver.sandbox.operations import AgentOperations, CallOperations
 from receiver.sandbox.orders import INVALID
 from receiver.sandbox.plans import BY_NAME
-from receiver.sandbox.wire import compact
+from receiver.sandbox.wire import Json, compact
 from receiver.sandbox.workspace import StoredCall, Workspace
 
 _CREATE = "POST /v2/create-phone-call"
@@ -256,7 +256,7 @@ class Sandbox:
             now_ms=now_ms,
             say=on_delivery,
         )
-        shared: dict[str, Any] = {"seed": seed, "account": account, "now_ms": now_ms}
+        shared: Json = {"seed": seed, "account": account, "now_ms": now_ms}
         shared |= {"workspace": self._workspace, "reporter": self._reporter}
         preset = BY_NAME.get(scenario or "")
         self._operations = CallOperations(**shared, scenario=preset, concurrency=concurrency)
@@ -299,12 +299,12 @@ class Sandbox:
         self._reporter.webhook_url = url
 
     @property
-    def calls(self) -> dict[str, dict[str, Any]]:
+    def calls(self) -> dict[str, Json]:
         """Every current call object, by call_id."""
         return {stored.id: stored.call for stored in self._workspace.listed()}
 
     @property
-    def chats(self) -> dict[str, dict[str, Any]]:
+    def chats(self) -> dict[str, Json]:
         """Every current chat object, by chat_id."""
         return {stored.id: stored.call for stored in self._workspace.listed("chat_id")}
 

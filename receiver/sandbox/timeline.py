@@ -4,10 +4,9 @@ import re
 from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
-from typing import Any
 
 from receiver.sandbox.companies import Agent, Slots, Step, Version, fill, spoken, tool_arguments
-from receiver.sandbox.wire import compact, hex_digits, number, seconds
+from receiver.sandbox.wire import Json, compact, hex_digits, number, seconds
 
 _SPACED = re.compile(r"\S+\s*")
 # Japanese has no spaces: a run of kanji with its endings, or of one kana, counts as a word.
@@ -27,13 +26,11 @@ _LETTER_SECONDS = (
 )
 
 
-def timed_words(
-    rng: Random, text: str, start: float, *, pace: float, heard: bool
-) -> list[dict[str, Any]]:
+def timed_words(rng: Random, text: str, start: float, *, pace: float, heard: bool) -> list[Json]:
     """Return Retell's words of one utterance, with their trailing spaces; `heard`: recognised, not
     synthesised, speech."""
     start, at = round(start, 3), 0.0
-    words: list[dict[str, Any]] = []
+    words: list[Json] = []
     for word in (_UNSPACED if _KANA.search(text) else _SPACED).findall(text):
         begin, at = at, at + pace * _spoken_seconds(word) * rng.uniform(0.85, 1.2)
         # As Retell: recognised times are a float sum, with its rounding errors.
@@ -68,7 +65,7 @@ class Timeline:
     agent: Agent
     version: Version
     slots: Slots
-    entries: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[Json] = field(default_factory=list)
     replies_ms: list[int] = field(default_factory=list)
     collected: dict[str, str] = field(default_factory=dict)
     now: float = 0.0
@@ -99,7 +96,7 @@ class Timeline:
     def hang_up(self, reason: str) -> None:
         """End the call, at the earliest after twenty seconds, unless it could not begin."""
         if reason == "agent_hangup":
-            arguments: dict[str, Any] | None = None if self.agent.flow else {}
+            arguments: Json | None = None if self.agent.flow else {}
             self._invoke({"tool": "end_call", "type": "end_call", "arguments": arguments})
         least = 4 if reason == "error_llm_websocket_open" else 20
         self.now = max(self.now + self.rng.uniform(0.3, 2.0), least + self.rng.random())
@@ -121,7 +118,7 @@ class Timeline:
         start = self._start(role)
         pace = 1.12 if role == "agent" else self.rng.uniform(0.9, 1.15)
         words = timed_words(self.rng, text, start, pace=pace, heard=role != "agent")
-        entry: dict[str, Any] = {"role": role, "content": text, "words": words}
+        entry: Json = {"role": role, "content": text, "words": words}
         if role == "agent":
             kind = "interrupt_id" if self._interrupted else "response_id"
             entry["metadata"] = {kind: self._response}
@@ -152,7 +149,7 @@ class Timeline:
             return
         seconds_taken = self.rng.uniform(*tool.get("seconds", _TOOL_SECONDS))
         self.now = max(self.now + 0.2, began + seconds_taken)
-        entry: dict[str, Any] = {"role": "tool_call_result", "tool_call_id": call_id}
+        entry: Json = {"role": "tool_call_result", "tool_call_id": call_id}
         if (successful := tool.get("successful", True)) is not None:
             entry["successful"] = successful
         entry["content"] = result if isinstance(result, str) else compact(result)
@@ -197,12 +194,12 @@ class Timeline:
         self.entries.append(entry)
 
 
-def starts_at(entry: dict[str, Any]) -> float:
+def starts_at(entry: Json) -> float:
     """Return when an entry begins, in seconds from the start of the call."""
     return float(entry["words"][0]["start"] if "words" in entry else entry["time_sec"])
 
 
-def _cut(entries: list[dict[str, Any]], end: float) -> None:
+def _cut(entries: list[Json], end: float) -> None:
     """Remove what is after the end of the call."""
     entries[:] = [entry for entry in entries if starts_at(entry) < end]
     for entry in entries:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+# A JSON object.
+Json = dict[str, Any]
+
 
 def hex_digits(rng: Random, count: int) -> str:
     """Return `count` random lower-case hex digits."""
@@ -34,7 +37,7 @@ class Event:
     at_ms: int
     name: str
     entity_id: str
-    content: dict[str, Any]
+    content: Json
     again_ms: int | None = None
 
 

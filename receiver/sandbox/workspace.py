@@ -18,7 +18,7 @@ from receiver.sandbox.companies import Account, AgentVersion, account_agents
 from receiver.sandbox.days import FROM_THE_START, call_events, twisted, with_updates
 from receiver.sandbox.plans import Scenario, planned
 from receiver.sandbox.timeline import starts_at
-from receiver.sandbox.wire import Event
+from receiver.sandbox.wire import Event, Json
 
 # Fields that an invented call gets from its company, and a placed call from its order.
 _FROM_THE_ORDER = ("metadata", "retell_llm_dynamic_variables", "batch_call_id")
@@ -29,7 +29,7 @@ _NOT_REGISTERED = ("start_timestamp", "telephony_identifier")
 class Placing:
     """An accepted order. `given` are the call object's fields that it sets."""
 
-    given: dict[str, Any]
+    given: Json
     agent: AgentVersion
     scenario: Scenario | None
     created_ms: int
@@ -40,7 +40,7 @@ class Placing:
 class Life:
     """A call as registered, and its events, each with the call object from then on."""
 
-    registered: dict[str, Any]
+    registered: Json
     call: Call
     events: tuple[Event, ...]
 
@@ -100,7 +100,7 @@ def stopped(
     return tuple(event for event in call_events(rng, cut) if event.name != "call_started")
 
 
-def _registered(record: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def _registered(record: Json, given: Json) -> Json:
     known = {
         name: record[name]
         for name in FROM_THE_START
@@ -114,9 +114,9 @@ def _registered(record: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _words(given: dict[str, Any], number: str | None) -> dict[str, Any]:
+def _words(given: Json, number: str | None) -> Json:
     """The slots of the dialogue that the order sets: the person's name and number."""
-    words: dict[str, Any] = {"e164": number, "phone": number} if number else {}
+    words: Json = {"e164": number, "phone": number} if number else {}
     name = given.get("retell_llm_dynamic_variables", {}).get("customer_name", "").strip()
     if name:
         words |= {"customer": name, "first": name.split()[0], "last": name.split()[-1]}
@@ -136,10 +136,10 @@ class StoredCall:
     how often the planned events were replaced: those of an earlier course are ignored.
     """
 
-    call: dict[str, Any]
+    call: Json
     created_ms: int
     life: Life | None = None
-    changes: dict[str, Any] = field(default_factory=dict)
+    changes: Json = field(default_factory=dict)
     course: int = 0
     listeners: list[str] = field(default_factory=list)
 
@@ -179,7 +179,7 @@ class Workspace:
             raise Refusal(404, NOT_FOUND)
         return stored
 
-    def advance(self, call_id: str, course: int, call: dict[str, Any]) -> dict[str, Any] | None:
+    def advance(self, call_id: str, course: int, call: Json) -> Json | None:
         """Set the object and return it with its changes; None if the course was replaced, or the
         object deleted."""
         with self.lock:
@@ -189,7 +189,7 @@ class Workspace:
             stored.call = changed(call, stored.changes)
             return stored.call
 
-    def change(self, id: str, changes: dict[str, Any]) -> dict[str, Any]:
+    def change(self, id: str, changes: Json) -> Json:
         """Change fields of a call or chat permanently."""
         with self.lock:
             stored = self._calls[id]
@@ -221,7 +221,7 @@ class Workspace:
                     return candidate
         raise Refusal(422, ASSET_NOT_FOUND)
 
-    def agent_of(self, entity: dict[str, Any]) -> AgentVersion:
+    def agent_of(self, entity: Json) -> AgentVersion:
         """Return the agent of a call or chat."""
         version = entity.get("agent_version", entity.get("version"))
         return self.agent(entity["agent_id"], version)
@@ -239,7 +239,7 @@ class Workspace:
         return self.agent(agent_id, order.override_agent_version)
 
 
-def changed(call: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def changed(call: Json, changes: Json) -> Json:
     """Return the call with the changes, and without fields that its storage setting forbids."""
     injected = changes.get("injected", [])
     call = call | {name: value for name, value in changes.items() if name != "injected"}
