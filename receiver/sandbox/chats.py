@@ -26,6 +26,7 @@ from receiver.sandbox.wire import Event, Json, compact, hex_digits, number
 
 _FIXED = read_data("data/events.yaml")
 _HOUR_MS = 3_600_000
+_CALLS_PER_CHAT = 25
 _PRICES = read_data("data/products.yaml")["chats"]
 # Whether a person and an agent wrote something, not only a tool.
 _SPEAKERS = ("agent", "user")
@@ -69,10 +70,10 @@ class Messages:
         self.written.append({"message_id": message_id, **message, "created_timestamp": self.now_ms})
 
 
-def past_chats(rng: Random, account: Account, day_start_ms: int, count: int) -> Iterator[Json]:
-    """Yield `count` analysed chats that began between 9:00 and 20:00."""
+def past_chats(rng: Random, account: Account, day_start_ms: int, calls: int) -> Iterator[Json]:
+    """Yield the analysed chats of a day with so many calls; they began between 9:00 and 20:00."""
     kinds = _FIXED["chats"]
-    for index in range(count):
+    for index in range(max(3, calls // _CALLS_PER_CHAT)):
         key, chat_type, name = kinds[index % len(kinds)]
         start_ms = day_start_ms + int(rng.uniform(9, 20) * _HOUR_MS)
         yield _chat(rng, account, agent_named(key), chat_type, dialogues()[name], start_ms)

@@ -78,119 +78,85 @@ def analysed(rng: Random, call: Call) -> Json:
 
 
 def _transfer_events(call: Call, ended_ms: int) -> Iterator[Event]:
-    tool_call_id = ""
+    agent, tool_call_id = call.plan.agent, ""
+    transfer = {
+        "transfer_destination": {"number": agent.transfer_to, "extension": "204"},
+        "transfer_option": _FIXED["transfer_options"][agent.transfer_type],
+    }
     for entry in call.entries:
-        if _hands_over(entry):
+        # A custom LLM's tools have no type.
+        if "transfer_call" in (entry.get("type"), entry.get("name")):
             name, tool_call_id = "transfer_started", entry["tool_call_id"]
         elif entry["role"] == "tool_call_result" and entry["tool_call_id"] == tool_call_id:
             name = "transfer_bridged" if entry["successful"] else "transfer_cancelled"
         else:
             continue
         at_ms = min(call.start_ms + round(entry["time_sec"] * 1000) + 120, ended_ms - 50)
-        yield event(at_ms, name, call, so_far(call, entry["time_sec"]), **_transfer(call))
+        yield event(at_ms, name, call, so_far(call, entry["time_sec"]), **transfer)
 
 
-def _hands_over(entry: Json) -> bool:
-    """Return whether a tool transfers the call; a custom LLM's tools have no type."""
-    return "transfer_call" in (entry.get("type"), entry.get("name"))
-
-
-def _transfer(call: Call) -> Json:
-    agent = call.plan.agent
-    option: Json = {"type": agent.transfer_type, "showTransfereeAsCaller": True}
-    if agent.transfer_type == "warm_transfer":
-        option |= _FIXED["warm_transfer"]
-    return {
-        "transfer_destination": {"number": agent.transfer_to, "extension": "204"},
-        "transfer_option": option,
-    }
-
-
-# Retell times out after ten seconds and retries.
-_TIMEOUT_MS = 10_000
 _UPDATES = 4
 
 
 def twisted(rng: Random, call: Call, events: list[Event]) -> list[Event]:
     """Return the events of a call with the twist of its kind."""
-    twist = _TWISTS.get(call.plan.kind.twist)
-    return twist(rng, call, events) if twist else events
+    name = call.plan.kind.twist
+    if name in _ADDING:
+        return [*events, *_ADDING[name](rng, call)]
+    twist = _FIXED["twists"].get(name, {})
+    events = [sent for sent in events if sent.name not in twist.get("without", ())]
+    if "late" in twist:
+        other_ms = next(sent.at_ms for sent in events if sent.name == twist["after"])
+        late_ms = other_ms + rng.randrange(*twist["by_ms"])
+        events = [replace(e, at_ms=late_ms) if e.name == twist["late"] else e for e in events]
+    if "again" in twist:
+        by_ms = rng.randrange(*twist["by_ms"])
+        events = [
+            replace(sent, again_ms=sent.at_ms + by_ms) if sent.name == twist["again"] else sent
+            for sent in events
+        ]
+    if "later" in twist:
+        at_ms = events[-1].at_ms + rng.randrange(*twist["by_ms"])
+        state = analysed(rng, call)
+        second = {"call_analysis": second_opinion(state["call_analysis"])}
+        events.append(event(at_ms, twist["later"], call, state | twist.get("fields", second)))
+    return events
 
 
-def _delayed(rng: Random, events: list[Event], late: str, after: str) -> list[Event]:
-    by_ms = rng.randrange(2_000, 30_000)
-    other_ms = next(sent.at_ms for sent in events if sent.name == after)
-    return [replace(sent, at_ms=other_ms + by_ms) if sent.name == late else sent for sent in events]
-
-
-def _duplicated(rng: Random, _: Call, events: list[Event]) -> list[Event]:
-    """Send the same bytes again after a timeout."""
-    later_ms = _TIMEOUT_MS + rng.randrange(200, 900)
-    return [
-        replace(sent, again_ms=sent.at_ms + later_ms) if sent.name == "call_ended" else sent
-        for sent in events
-    ]
-
-
-def _reanalysed(rng: Random, call: Call, events: list[Event]) -> list[Event]:
-    later_ms = events[-1].at_ms + rng.randrange(900_000, 2_400_000)
-    state = analysed(rng, call)
-    state = state | {"call_analysis": second_opinion(state["call_analysis"])}
-    return [*events, event(later_ms, "call_analyzed", call, state)]
-
-
-def _reviewed(rng: Random, call: Call, events: list[Event]) -> list[Event]:
-    """Add an undocumented event with an undocumented field."""
-    later_ms = events[-1].at_ms + rng.randrange(300_000, 900_000)
-    state = analysed(rng, call) | {"quality_review": _FIXED["quality_review"]}
-    return [*events, event(later_ms, "call_reviewed", call, state)]
-
-
-def with_updates(rng: Random, call: Call, events: list[Event]) -> list[Event]:
-    """Add transcript_updated events at some turns and at the end."""
+def updates(rng: Random, call: Call) -> Iterator[Event]:
+    """Yield transcript_updated events of some turns and of the end."""
     turns = [starts_at(entry) for entry in call.entries if entry["role"] in UTTERANCES]
-    moments = sorted(rng.sample(turns, min(_UPDATES, len(turns))))
-    states = [(call.start_ms + round(s * 1000) + 40, so_far(call, s)) for s in moments]
-    states.append((call.end_ms + 90, at_end(rng, call)))
-    return [*events, *(event(at, "transcript_updated", call, state) for at, state in states)]
+    for second in sorted(rng.sample(turns, min(_UPDATES, len(turns)))):
+        at_ms = call.start_ms + round(second * 1000) + 40
+        yield event(at_ms, "transcript_updated", call, so_far(call, second))
+    yield event(call.end_ms + 90, "transcript_updated", call, at_end(rng, call))
 
 
-def _tool_request(_: Random, call: Call, events: list[Event]) -> list[Event]:
-    """Add a custom function's request, which has no event name and another URL."""
+def _tool_request(_: Random, call: Call) -> Iterator[Event]:
+    """Yield a custom function's request, which has no event name and another URL."""
     run = next(entry for entry in call.entries if entry.get("type") == "custom")
     args = json.loads(run["arguments"])
     content = {"name": run["name"], "args": args, "call": so_far(call, run["time_sec"])}
-    at_ms = call.start_ms + round(run["time_sec"] * 1000) + 15
-    return [*events, Event(at_ms, "", call.call_id, content)]
+    yield Event(call.start_ms + round(run["time_sec"] * 1000) + 15, "", call.call_id, content)
 
 
-def _inbound(rng: Random, call: Call, events: list[Event]) -> list[Event]:
-    """Add the inbound event before the call."""
-    asked = {
-        key: call.record[key]
-        for key in ("agent_id", "agent_version", "from_number", "to_number", "custom_sip_headers")
-    }
+def _question(rng: Random, call: Call) -> Iterator[Event]:
+    """Yield the inbound event before the call."""
+    asked = {name: call.record[name] for name in _FIXED["asked"]}
     at_ms = call.start_ms - rng.randrange(700, 2_500)
-    return [Event(at_ms, "call_inbound", "", {"call_inbound": asked}), *events]
+    yield Event(at_ms, "call_inbound", "", {"call_inbound": asked})
 
 
-_TWISTS: Mapping[str, Callable[[Random, Call, list[Event]], list[Event]]] = {
-    "analyzed_first": lambda rng, _, events: _delayed(rng, events, "call_ended", "call_analyzed"),
-    "duplicate": _duplicated,
-    "inbound": _inbound,
-    "late_started": lambda rng, _, events: _delayed(rng, events, "call_started", "call_ended"),
-    "ongoing": lambda _, __, events: [e for e in events if e.name == "call_started"],
-    "reanalysed": _reanalysed,
-    "reviewed": _reviewed,
+# Twists that add events of another kind; the others are in data/events.yaml.
+_ADDING: Mapping[str, Callable[[Random, Call], Iterator[Event]]] = {
+    "inbound": _question,
     "tool_request": _tool_request,
-    "unanalysed": lambda _, __, events: [e for e in events if e.name != "call_analyzed"],
-    "updates": with_updates,
+    "updates": updates,
 }
 
 
 _MINUTE_MS = 60_000
 DAY_MS = 86_400_000
-_CALLS_PER_CHAT = 25
 _ANALYSED = ("call_analyzed", "transfer_ended", "call_reviewed")
 
 
@@ -212,12 +178,6 @@ def past_calls(
         call = make_call(rng, account, plan)
         events = call_events(rng, call)
         yield call, events, twisted(rng, call, events)
-
-
-def chat_stories(rng: Random, account: Account, day_start_ms: int, calls: int) -> Iterator[Story]:
-    """Yield the chats of a day with so many calls."""
-    for chat in past_chats(rng, account, day_start_ms, max(3, calls // _CALLS_PER_CHAT)):
-        yield Story(chat, chat["start_timestamp"], chat_events(rng, chat))
 
 
 def alert_story(rng: Random, day_start_ms: int) -> Story:
@@ -254,7 +214,8 @@ def stories(
             last = max(analysed, key=lambda event: event.at_ms)
             yield Story(last.content["call"], call.plan.start_ms, reported)
         if odd or chats:
-            yield from chat_stories(rng, account, start_ms, share)
+            for chat in past_chats(rng, account, start_ms, share):
+                yield Story(chat, chat["start_timestamp"], chat_events(rng, chat))
         if odd:
             yield alert_story(rng, start_ms)
 

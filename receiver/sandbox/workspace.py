@@ -15,7 +15,7 @@ from receiver.sandbox.calls import (
     transcript_fields,
 )
 from receiver.sandbox.companies import Account, AgentVersion, account_agents
-from receiver.sandbox.days import FROM_THE_START, call_events, twisted, with_updates
+from receiver.sandbox.days import FROM_THE_START, call_events, twisted, updates
 from receiver.sandbox.plans import Scenario, planned
 from receiver.sandbox.timeline import starts_at
 from receiver.sandbox.wire import Event, Json
@@ -67,7 +67,7 @@ def live(rng: Random, account: Account, placing: Placing) -> Life:
     call = replace(call, record=record)
     events = twisted(rng, call, call_events(rng, call))
     if "transcript_updated" in placing.agent.webhook_events and call.entries:
-        events = with_updates(rng, call, events)
+        events += updates(rng, call)
     events.sort(key=lambda event: event.at_ms)
     return Life(_registered(record, placing.given), call, tuple(events))
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
+from receiver.sandbox.chats import chat_events, past_chats
 from receiver.sandbox.companies import Account
-from receiver.sandbox.days import alert_story, chat_stories, past_calls
+from receiver.sandbox.days import alert_story, past_calls
 from receiver.sandbox.wire import webhook_body
 from receiver.store import receive
 
@@ -34,11 +35,11 @@ def day(seed: int, *, day_start_ms: int, calls: int = 120) -> list[Delivery]:
             deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
             if sent.again_ms is not None:
                 deliveries.append(Delivery(sent.again_ms, sent.name, sent.entity_id, body))
-    chats = chat_stories(rng, account, day_start_ms, calls)
-    for story in (*chats, alert_story(rng, day_start_ms)):
-        for sent in story.events:
-            body = webhook_body(sent, stamped=True)
-            deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
+    chats = past_chats(rng, account, day_start_ms, calls)
+    others = [event for chat in chats for event in chat_events(rng, chat)]
+    for sent in (*others, *alert_story(rng, day_start_ms).events):
+        body = webhook_body(sent, stamped=True)
+        deliveries.append(Delivery(sent.at_ms, sent.name, sent.entity_id, body))
     return sorted(deliveries, key=lambda delivery: delivery.at_ms)
 
 
