@@ -39,9 +39,8 @@ def identity(rng: Random, account: Account, plan: Plan, slots: Slots) -> Json:
     }
     if agent.tagged:
         known["agent_tag"] = plan.version.tag
-    line = _web(rng) if plan.kind.web else _phone(rng, account, plan, slots, call_id)
-    variables = fill(agent.variables, slots) | line.pop("carrier_variables")
-    if variables:
+    line = _line(rng, account, plan, slots, call_id)
+    if variables := fill(agent.variables, slots) | carrier_variables(line["custom_sip_headers"]):
         known["retell_llm_dynamic_variables"] = variables
     if agent.metadata:
         known["metadata"] = fill(agent.metadata, slots)
@@ -52,32 +51,26 @@ def identity(rng: Random, account: Account, plan: Plan, slots: Slots) -> Json:
     return known | line
 
 
-def _web(rng: Random) -> Json:
-    token = f"eyJhbGciOiJIUzI1NiJ9.{hex_digits(rng, 96)}.{hex_digits(rng, 43)}"
-    return {"custom_sip_headers": {}, "access_token": token, "carrier_variables": {}}
-
-
-def _phone(rng: Random, account: Account, plan: Plan, slots: Slots, call_id: str) -> Json:
-    call_sid = f"CA{hex_digits(rng, 32)}"
-    if plan.outbound:
-        ours, theirs = ("from_number", "to_number")
-        carrier: dict[str, str] = {}
-        given = {"call_id": call_id, "organisation": account.organisation}
-        headers = fill(_FIXED["outbound_headers"], given)
+def _line(rng: Random, account: Account, plan: Plan, slots: Slots, call_id: str) -> Json:
+    """Return the fields that only web calls, or phone calls of this direction have."""
+    name, given = plan.kind.dialogue.direction, {"call_id": call_id, **vars(account)}
+    if plan.kind.web:
+        name, given["token"] = "web", f"{hex_digits(rng, 96)}.{hex_digits(rng, 43)}"
     else:
-        ours, theirs = ("to_number", "from_number")
-        given = {"call_sid": call_sid, "twilio_account": account.twilio_account}
-        given |= {"host": str(rng.randrange(1, 255)), "transport": rng.choice(("udp", "tls"))}
-        carrier = fill(_FIXED["carrier"], given)
-        headers = {f"x-{name}": value for name, value in carrier.items()}
-    return {
-        "custom_sip_headers": headers,
-        theirs: "anonymous" if plan.kind.anonymous else slots["e164"],
-        ours: plan.agent.number,
-        "direction": plan.kind.dialogue.direction,
-        "telephony_identifier": {"twilio_call_sid": call_sid},
-        "carrier_variables": carrier,
-    }
+        given["call_sid"] = f"CA{hex_digits(rng, 32)}"
+        given["number"] = plan.agent.number
+        given["person"] = "anonymous" if plan.kind.anonymous else slots["e164"]
+        if name == "inbound":
+            given["host"] = str(rng.randrange(1, 255))
+            given["transport"] = rng.choice(("udp", "tls"))
+    line: Json = fill(_FIXED[name], given)
+    return line
+
+
+def carrier_variables(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the dynamic variables that Retell makes of an inbound call's SIP headers."""
+    found = {name: value for name, value in headers.items() if name.startswith("x-")}
+    return {name.removeprefix("x-"): value for name, value in found.items()}
 
 
 NO_COST: Json = _FIXED["no_cost"]

@@ -8,8 +8,6 @@ from typing import Any
 from receiver.sandbox.calls import item_costs
 from receiver.sandbox.companies import (
     Account,
-    Agent,
-    Dialogue,
     Ending,
     Slots,
     Step,
@@ -75,8 +73,34 @@ def past_chats(rng: Random, account: Account, day_start_ms: int, calls: int) -> 
     kinds = _FIXED["chats"]
     for index in range(max(3, calls // _CALLS_PER_CHAT)):
         key, chat_type, name = kinds[index % len(kinds)]
+        agent, dialogue = agent_named(key), dialogues()[name]
         start_ms = day_start_ms + int(rng.uniform(9, 20) * _HOUR_MS)
-        yield _chat(rng, account, agent_named(key), chat_type, dialogues()[name], start_ms)
+        slots = slots_of(rng, agent.country, dialogue, start_ms)
+        chat_id = f"chat_{hex_digits(rng, 27)}"
+        ending = rng.choice(dialogue.endings)
+        messages = Messages(rng, slots, start_ms)
+        for step in decided((*dialogue.opening, *ending.steps), rng):
+            messages.add(step)
+        chat = {
+            "chat_id": chat_id,
+            "agent_id": account.agent_ids[key],
+            "version": agent.versions[-1].number,
+            "retell_llm_dynamic_variables": fill(agent.variables, slots),
+            "collected_dynamic_variables": {"last_node_name": messages.node},
+            "chat_type": chat_type,
+            "metadata": {"channel": chat_type, "visitor": f"V-{slots['ref']}"},
+            "custom_attributes": {
+                "priority": rng.randrange(1, 4),
+                "newsletter": rng.random() < 0.5,
+            },
+            "start_timestamp": start_ms,
+        }
+        if chat_type == "sms_chat":
+            numbers = {"user_number": slots["e164"], "agent_number": agent.number}
+            chat |= {"direction": "inbound"} | numbers
+        end_ms = messages.now_ms + rng.randrange(30_000, 300_000)
+        chat |= ended(chat, end_ms) | content_of(chat_type, messages.written)
+        yield chat | {"chat_analysis": analysis_of(ending, slots)}
 
 
 def content_of(chat_type: str, messages: Sequence[Mapping[str, Any]]) -> Json:
@@ -113,33 +137,6 @@ def ended(chat: Mapping[str, Any], end_ms: int) -> Json:
             "disconnection_reason": "inactivity",
         }
     return over
-
-
-def _chat(
-    rng: Random, account: Account, agent: Agent, chat_type: str, dialogue: Dialogue, start_ms: int
-) -> Json:
-    slots = slots_of(rng, agent.country, dialogue, start_ms)
-    chat_id = f"chat_{hex_digits(rng, 27)}"
-    ending = rng.choice(dialogue.endings)
-    messages = Messages(rng, slots, start_ms)
-    for step in decided((*dialogue.opening, *ending.steps), rng):
-        messages.add(step)
-    chat = {
-        "chat_id": chat_id,
-        "agent_id": account.agent_ids[agent.key],
-        "version": agent.versions[-1].number,
-        "retell_llm_dynamic_variables": fill(agent.variables, slots),
-        "collected_dynamic_variables": {"last_node_name": messages.node},
-        "chat_type": chat_type,
-        "metadata": {"channel": chat_type, "visitor": f"V-{slots['ref']}"},
-        "custom_attributes": {"priority": rng.randrange(1, 4), "newsletter": rng.random() < 0.5},
-        "start_timestamp": start_ms,
-    }
-    if chat_type == "sms_chat":
-        chat |= {"direction": "inbound", "user_number": slots["e164"], "agent_number": agent.number}
-    end_ms = messages.now_ms + rng.randrange(30_000, 300_000)
-    chat |= ended(chat, end_ms) | content_of(chat_type, messages.written)
-    return chat | {"chat_analysis": analysis_of(ending, slots)}
 
 
 def chat_events(rng: Random, chat: Json) -> list[Event]:

@@ -11,6 +11,7 @@ from receiver.sandbox.calls import (
     NO_COST,
     Call,
     call_cost,
+    carrier_variables,
     make_call,
     transcript_fields,
 )
@@ -57,10 +58,8 @@ def live(rng: Random, account: Account, placing: Placing) -> Life:
     headers = record["custom_sip_headers"] | placing.given.get("custom_sip_headers", {})
     record |= placing.given | {"custom_sip_headers": headers}
     if inbound:
-        # Retell adds the SIP headers to the variables.
-        carrier = {name.removeprefix("x-"): value for name, value in headers.items()}
         name = "retell_llm_dynamic_variables"
-        record[name] = record.get(name, {}) | carrier
+        record[name] = record.get(name, {}) | carrier_variables(headers)
     record["agent_name"] = placing.agent.settings["agent_name"]
     # Retell's own client insists on whole costs even where nobody spoke.
     record["call_cost"] = NO_COST | record["call_cost"]
