@@ -129,7 +129,7 @@ def call_cost(
     messages = sum(entry["role"] == "sms" for entry in entries)
     times = {"per call": 1, "per message": messages}
     costs, per_minute = [], 0.0
-    for product, cents in plan.version.products or plan.agent.products:
+    for product, cents in (plan.version.products or plan.agent.products).items():
         family = _FAMILIES[product]
         if family in times:
             costs += item_costs({product: cents}, times[family])

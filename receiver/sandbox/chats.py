@@ -7,11 +7,11 @@ from typing import Any
 
 from receiver.sandbox.calls import item_costs
 from receiver.sandbox.companies import (
+    AGENTS,
     Account,
     Ending,
     Slots,
     Step,
-    agent_named,
     decided,
     dialogues,
     fill,
@@ -73,7 +73,7 @@ def past_chats(rng: Random, account: Account, day_start_ms: int, calls: int) -> 
     kinds = _FIXED["chats"]
     for index in range(max(3, calls // _CALLS_PER_CHAT)):
         key, chat_type, name = kinds[index % len(kinds)]
-        agent, dialogue = agent_named(key), dialogues()[name]
+        agent, dialogue = AGENTS[key], dialogues()[name]
         start_ms = day_start_ms + int(rng.uniform(9, 20) * _HOUR_MS)
         slots = slots_of(rng, agent.country, dialogue, start_ms)
         chat_id = f"chat_{hex_digits(rng, 27)}"

@@ -55,6 +55,10 @@ class Dialogue:
         """Return the ending of that name."""
         return next(ending for ending in self.endings if ending.name == name)
 
+    def has_tools(self, ending: Ending) -> bool:
+        """Return whether a tool is called on the way to an ending."""
+        return any("tool" in step for step in (*self.opening, *ending.steps))
+
 
 @cache
 def read_data(path: str) -> Any:
@@ -155,13 +159,14 @@ def person(rng: Random, country: str) -> Json:
     e164, aloud = rng.choice(there["numbers"])
     digits = [str(rng.randrange(10)) for _ in range(e164.count("#"))]
     reference = str(rng.randrange(20_000, 90_000))
-    mailbox = _ascii(f"{first}.{last}").strip(".") or f"guest{reference}"
+    apart = unicodedata.normalize("NFKD", f"{first}.{last}".lower().translate(_PLAIN))
+    mailbox = apart.encode("ascii", "ignore").decode().strip(".") or f"guest{reference}"
     return {
         "first": first,
         "last": last,
         "customer": there["full_name"].format(first=first, last=last),
-        "e164": _dialled(e164, digits),
-        "phone": _dialled(aloud, digits),
+        "e164": e164.replace("#", "{}").format(*digits),
+        "phone": aloud.replace("#", "{}").format(*digits),
         "email": f"{mailbox}@example.com",
         "ref": reference,
         "spelled": ", ".join(last.upper()),
@@ -187,21 +192,6 @@ def slots_of(rng: Random, country: str, dialogue: Dialogue, start_ms: int) -> Js
     return slots
 
 
-def _ascii(name: str) -> str:
-    apart = unicodedata.normalize("NFKD", name.lower().translate(_PLAIN))
-    return apart.encode("ascii", "ignore").decode()
-
-
-def _dialled(pattern: str, digits: list[str]) -> str:
-    for digit in digits:
-        pattern = pattern.replace("#", digit, 1)
-    return pattern
-
-
-# Pairs of a product and its price in cents.
-Products = tuple[tuple[str, float], ...]
-
-
 @dataclass(frozen=True)
 class Version:
     """One version of an agent: its success rate and response time."""
@@ -211,7 +201,7 @@ class Version:
     success: float
     reply_ms: int
     tag: str | None = None
-    products: Products = ()
+    products: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -223,7 +213,7 @@ class Agent:
     number: str
     versions: tuple[Version, ...]
     dialogues: tuple[Dialogue, ...]
-    products: Products
+    products: Mapping[str, float]
     share: float  # of the ordinary calls of a day
     storage: str = "everything"
     flow: bool = False
@@ -242,26 +232,13 @@ class Agent:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def _agent(told: Mapping[str, Any]) -> Agent:
-    return Agent(
-        **dict(told)
-        | {
-            "versions": tuple(
-                Version(**version | {"products": tuple(version.get("products", {}).items())})
-                for version in told["versions"]
-            ),
-            "dialogues": tuple(dialogues()[name] for name in told["dialogues"]),
-            "products": tuple(told["products"].items()),
-        }
-    )
+def _agent(told: Json) -> Agent:
+    versions = tuple(Version(**version) for version in told["versions"])
+    talks = tuple(dialogues()[name] for name in told["dialogues"])
+    return Agent(**told | {"versions": versions, "dialogues": talks})
 
 
-AGENTS = tuple(_agent(told) for told in read_data("data/agents.yaml"))
-
-
-def agent_named(key: str) -> Agent:
-    """Return the agent of that key."""
-    return next(agent for agent in AGENTS if agent.key == key)
+AGENTS: Mapping[str, Agent] = {told["key"]: _agent(told) for told in read_data("data/agents.yaml")}
 
 
 class Account:
@@ -270,7 +247,7 @@ class Account:
     def __init__(self, rng: Random, *, signs_all_urls: bool = False) -> None:
         self.media_url = "https://media.example.com"
         self.signs_all_urls = signs_all_urls
-        self.agent_ids = {agent.key: f"agent_{hex_digits(rng, 26)}" for agent in AGENTS}
+        self.agent_ids = {agent.key: f"agent_{hex_digits(rng, 26)}" for agent in AGENTS.values()}
         self.organisation = f"org_{hex_digits(rng, 16)}"
         self.batch = f"batch_call_{hex_digits(rng, 20)}"
         self.twilio_account = f"AC{hex_digits(rng, 32)}"
@@ -301,22 +278,21 @@ def account_agents(account: Account) -> dict[str, list[AgentVersion]]:
             AgentVersion(agent, version, _settings(account, agent, version))
             for version in agent.versions
         ]
-        for agent in AGENTS
+        for agent in AGENTS.values()
     }
 
 
 def _settings(account: Account, agent: Agent, version: Version) -> Json:
     agent_id = account.agent_ids[agent.key]
-    engine = "custom_llm" if agent.custom_llm else "flow" if agent.flow else "llm"
-    settings: Json = fill(_FIXED["agent_settings"], {})
-    return settings | {
+    given = {
+        "digits": sha256(agent_id.encode()).hexdigest()[:12],
         "agent_id": agent_id,
-        "version": version.number,
-        "agent_name": version.name,
-        "response_engine": fill(
-            _FIXED[engine], {"digits": sha256(agent_id.encode()).hexdigest()[:12]}
-        ),
+        "number": version.number,
+        "name": version.name,
         "language": agent.dialogues[0].language,
-        "data_storage_setting": agent.storage,
-        "opt_in_signed_url": agent.signed_urls or account.signs_all_urls,
+        "storage": agent.storage,
+        "signed_urls": agent.signed_urls or account.signs_all_urls,
     }
+    engine = "custom_llm" if agent.custom_llm else "flow" if agent.flow else "llm"
+    settings: Json = fill(_FIXED["agent_settings"], given)
+    return settings | {"response_engine": fill(_FIXED[engine], given)}

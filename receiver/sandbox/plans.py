@@ -13,7 +13,6 @@ from receiver.sandbox.companies import (
     Dialogue,
     Ending,
     Version,
-    agent_named,
     dialogues,
     read_data,
 )
@@ -69,11 +68,6 @@ class Plan:
     reason: str
     start_ms: int
 
-    @property
-    def outbound(self) -> bool:
-        """Whether the agent calls."""
-        return self.kind.dialogue.direction == "outbound"
-
 
 def plans(rng: Random, day_start_ms: int, calls: int, *, typical: bool = False) -> list[Plan]:
     """Return the plans of a day by their starts; `typical`: none promised, success by chance."""
@@ -86,7 +80,7 @@ def plans(rng: Random, day_start_ms: int, calls: int, *, typical: bool = False) 
     successes: Counter[tuple[str, int]] = Counter()
     decided: list[Plan] = []
     for kind, start in sorted(zip(kinds, starts, strict=True), key=lambda pair: pair[1]):
-        agent = agent_named(kind.agent)
+        agent = AGENTS[kind.agent]
         # Versions alternate, as in an A/B test.
         versions = agent.versions
         version = rng.choice(versions) if typical else versions[turns[agent.key] % len(versions)]
@@ -113,7 +107,7 @@ def _ending(rng: Random, kind: Kind, goes_well: bool) -> Ending:
 
 
 def _ordinary(rng: Random) -> Kind:
-    agent = rng.choices(AGENTS, [agent.share for agent in AGENTS])[0]
+    agent = AGENTS[_weighted(rng, {key: agent.share for key, agent in AGENTS.items()})]
     dialogue, reason = rng.choice(agent.dialogues), ""
     if dialogue.direction == "outbound":
         outcome = _outcome(rng)
@@ -138,7 +132,7 @@ def _weighted(rng: Random, weights: Mapping[str, float]) -> str:
 
 def _starts(rng: Random, kinds: Sequence[Kind]) -> list[int]:
     """Return for each kind the millisecond of the day in which it starts."""
-    campaign = [agent_named(kind.agent).campaign for kind in kinds]
+    campaign = [AGENTS[kind.agent].campaign for kind in kinds]
     around_the_clock = _moments(rng, campaign.count(False), _TRAFFIC["hours"])
     from_the_list = _moments(rng, campaign.count(True), _TRAFFIC["campaign_hours"])
     starts = [(from_the_list if dialled else around_the_clock).pop() for dialled in campaign]
@@ -206,17 +200,15 @@ def planned(
         # Only a person who is called by phone can be unreachable or have voicemail.
         scenario = BY_NAME["answered" if rng.random() < agent.version.success else "short"]
     dialogue, ending, reason = _course(rng, scenario, agent, direction)
-    if reason == "call_transfer" and not role.transfer_to:
-        role = replace(role, transfer_to=ADVISOR_NUMBER)
     role = replace(
         role,
+        transfer_to=role.transfer_to or ADVISOR_NUMBER,
         storage=agent.settings["data_storage_setting"],
         signed_urls=agent.settings["opt_in_signed_url"],
     )
-    twist = scenario.twist if scenario else ""
     # Whatever the dialogue's direction is.
     dialogue = replace(dialogue, direction=direction)
-    kind = Kind(role.key, dialogue, web=web, twist=twist)
+    kind = Kind(role.key, dialogue, web=web, twist=scenario.twist if scenario else "")
     return Plan(kind, role, agent.version, ending, reason, start_ms)
 
 
@@ -231,28 +223,20 @@ def _course(
     if name == "voicemail":
         dialogue = dialogues()["solar voicemail"]
     if name == "transfer":
-        own = (d for d in agent.agent.dialogues if any(map(_transfers, d.endings)))
+        own = (d for d in agent.agent.dialogues for e in d.endings if e.reason == "call_transfer")
         dialogue = next(own, dialogues()["advisor"])
     goes_well = rng.random() < agent.version.success
     endings = list(dialogue.endings)
     if name == "transfer":
-        endings = [ending for ending in endings if _transfers(ending)]
+        fitting_endings = [end for end in endings if end.reason == "call_transfer"]
     elif name == "short":
-        endings = [min(endings, key=lambda ending: len(ending.steps))]
+        fitting_endings = [min(endings, key=lambda ending: len(ending.steps))]
     elif scenario and name != "voicemail":
-        endings = [e for e in endings if e.successful and _runs_tools(dialogue, e)] or endings
+        fitting_endings = [end for end in endings if end.successful and dialogue.has_tools(end)]
     else:
-        endings = [e for e in endings if e.successful == goes_well] or endings
-    ending = rng.choice(endings)
+        fitting_endings = [end for end in endings if end.successful == goes_well]
+    ending = rng.choice(fitting_endings or endings)
     return dialogue, ending, reason or ending.reason
-
-
-def _transfers(ending: Ending) -> bool:
-    return ending.reason == "call_transfer"
-
-
-def _runs_tools(dialogue: Dialogue, ending: Ending) -> bool:
-    return any("tool" in step for step in (*dialogue.opening, *ending.steps))
 
 
 def _outcome(rng: Random) -> str:

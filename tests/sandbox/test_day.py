@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from receiver.sandbox.calls import call_cost
-from receiver.sandbox.companies import agent_named
+from receiver.sandbox.companies import AGENTS
 from receiver.sandbox.days import alert_story
 from receiver.sandbox.plans import Kind, Plan
 from schema.products import FAMILIES, OTHER, product_family
@@ -85,7 +85,7 @@ def bodies(calls: int, *events: str) -> list[dict[str, Any]]:
 
 def dental_plan(*, web: bool) -> Plan:
     """A call to the dentist's."""
-    agent = agent_named("dental")
+    agent = AGENTS["dental"]
     dialogue = agent.dialogues[0]
     kind = Kind("dental", dialogue, web=web)
     return Plan(kind, agent, agent.versions[0], dialogue.endings[0], "user_hangup", 0)
