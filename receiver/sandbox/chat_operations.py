@@ -8,13 +8,11 @@ from typing import Any
 from receiver.errors import Refusal
 from receiver.sandbox.chats import Messages, analysis_of, content_of, ended, replies
 from receiver.sandbox.companies import AgentVersion, decided, slots_of
-from receiver.sandbox.operations import Operations
+from receiver.sandbox.operations import ANALYSIS_MS, Operations
 from receiver.sandbox.orders import own_fields, parse
 from receiver.sandbox.plans import BY_NUMBER
 from receiver.sandbox.wire import Event, Json, hex_digits
 from receiver.sandbox.workspace import StoredCall
-
-_ANALYSIS_MS = 2_000
 
 
 @dataclass(kw_only=True)
@@ -64,7 +62,7 @@ class ChatOperations(Operations):
             self.workspace.advance(chat_id, 0, over)
             events = [
                 Event(now_ms, "chat_ended", chat_id, {"chat": over}),
-                Event(now_ms + _ANALYSIS_MS, "chat_analyzed", chat_id, {"chat": analysed}),
+                Event(now_ms + ANALYSIS_MS, "chat_analyzed", chat_id, {"chat": analysed}),
             ]
             self.reporter.report(chat_id, 0, events)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -24,7 +24,6 @@ from receiver.sandbox.timeline import UTTERANCES, starts_at
 from receiver.sandbox.wire import Event, Json, hex_digits
 
 _FIXED = read_data("data/events.yaml")
-FROM_THE_START: Sequence[str] = _FIXED["call_from_the_start"]
 
 
 def call_events(rng: Random, call: Call) -> list[Event]:
@@ -50,10 +49,15 @@ def event(at_ms: int, name: str, call: Call, state: Json, **more: Any) -> Event:
     return Event(at_ms, name, call.call_id, {"call": state, **more})
 
 
+def from_the_start(record: Json) -> Json:
+    """Return the fields that a call has from its start."""
+    return {key: record[key] for key in _FIXED["call_from_the_start"] if key in record}
+
+
 def at_start(call: Call) -> Json:
     """Return the call object of an ongoing call."""
-    known = {key: call.record[key] for key in FROM_THE_START if key in call.record}
-    return known | {"call_status": "ongoing", "latency": {}, "call_cost": NO_COST}
+    state = {"call_status": "ongoing", "latency": {}, "call_cost": NO_COST}
+    return from_the_start(call.record) | state
 
 
 def so_far(call: Call, second: float) -> Json:

@@ -258,7 +258,7 @@ class Reporter:
         sendings = self.mischief.sendings(self.seed, events)
         actions: list[tuple[int, Action]] = []
         for sending in sendings:
-            stored = self.workspace.find(sending.event.entity_id)
+            stored = self.workspace.stored.get(sending.event.entity_id)
             signed_ms = sending.send_ms if backdated else None
             actions.append((sending.send_ms, partial(self._send, sending, stored, signed_ms)))
         self.posts.add(events[0].entity_id, actions, at_once=True)
@@ -305,7 +305,7 @@ class Reporter:
         self.workspace.advance(event.entity_id, course, event.content[_noun(event)])
 
     def _report(self, sending: Sending, course: int) -> None:
-        stored, name = self.workspace.find(sending.event.entity_id), sending.event.name
+        stored, name = self.workspace.stored.get(sending.event.entity_id), sending.event.name
         if stored is None or stored.course != course:
             return
         # Agents of chats report their three events, unless they are told otherwise.

@@ -26,7 +26,7 @@ from receiver.sandbox.workspace import (
 )
 
 IDEMPOTENT_MS = 3_600_000
-_ANALYSIS_MS = 2_000
+ANALYSIS_MS = 2_000
 _TOKEN_MS = 30_000
 _FIXED = read_data("data/calls.yaml")
 
@@ -46,7 +46,10 @@ class Operations:
 
     def stored(self, id: str) -> StoredCall:
         """Return a call or chat. Raises Refusal 404."""
-        return self.workspace.get(id, f"{self.noun}_id")
+        stored = self.workspace.stored.get(id)
+        if stored is None or f"{self.noun}_id" not in stored.call:
+            raise Refusal(404, NOT_FOUND)
+        return stored
 
     def get(self, id: str) -> Json:
         """Return the current object."""
@@ -61,24 +64,23 @@ class Operations:
         """Change fields."""
         update = parse(f"update-{self.noun}", body)
         with self.workspace.lock:
-            return self.workspace.change(id, changes(self.changeable(id), update))
+            return self.stored(id).change(changes(self.changeable(id), update))
 
     def delete(self, id: str) -> None:
         """Delete a call or chat."""
         with self.workspace.lock:
-            self.workspace.remove(self.stored(id).id)
+            del self.workspace.stored[self.stored(id).id]
 
     def rerun_analysis(self, id: str) -> Json:
         """Analyse again, and report it."""
         analysis = f"{self.noun}_analysis"
         with self.workspace.lock:
-            if analysis not in self.changeable(id):
+            stored, before = self.stored(id), self.changeable(id)
+            if analysis not in before:
                 raise Refusal(400, f"{self.noun.title()} has not been analyzed yet.")
-            again = second_opinion(self.stored(id).call[analysis], self.noun)
-            entity = self.workspace.change(id, {analysis: again})
-            content = {self.noun: entity}
-            event = Event(self.now_ms() + _ANALYSIS_MS, f"{self.noun}_analyzed", id, content)
-            self.reporter.post(id, self.stored(id).course, [event])
+            entity = stored.change({analysis: second_opinion(before[analysis], self.noun)})
+            at_ms, name = self.now_ms() + ANALYSIS_MS, f"{self.noun}_analyzed"
+            self.reporter.post(id, stored.course, [Event(at_ms, name, id, {self.noun: entity})])
             return entity
 
     def changeable(self, id: str) -> Json:
@@ -265,7 +267,7 @@ class CallOperations(Operations):
                     "time_sec": seconds(at_ms / 1000),
                 }
                 changed["injected"] = [*stored.changes.get("injected", []), entry]
-            self.workspace.change(call_id, changed)
+            stored.change(changed)
         return {"success": True}
 
     def changeable(self, id: str) -> Json:

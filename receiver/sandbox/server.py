@@ -62,36 +62,34 @@ class RateLimiter:
 
     def check(self, name: str, route: str, now_ms: int) -> None:
         """Raise Refusal 429 over the limit, without counting."""
-        limit = self.limits.get(name)
-        if limit is not None:
-            seen = self._within(name, route, limit, now_ms)
-            if len(seen) >= limit.requests:
-                raise Refusal(429, RATE_LIMITED, _headers(name, limit, seen, now_ms))
+        if name in self.limits:
+            seen = self._within(name, route, now_ms)
+            if len(seen) >= self.limits[name].requests:
+                raise Refusal(429, RATE_LIMITED, self._headers(name, seen, now_ms))
 
     def count(self, name: str, route: str, now_ms: int) -> dict[str, str]:
         """Count a request and return its headers; none without a limit."""
-        limit = self.limits.get(name)
-        if limit is None:
+        if name not in self.limits:
             return {}
-        seen = self._within(name, route, limit, now_ms)
+        seen = self._within(name, route, now_ms)
         seen.append(now_ms)
-        return _headers(name, limit, seen, now_ms)
+        return self._headers(name, seen, now_ms)
 
-    def _within(self, name: str, route: str, limit: Limit, now_ms: int) -> deque[int]:
+    def _within(self, name: str, route: str, now_ms: int) -> deque[int]:
         seen = self._seen.setdefault((name, route), deque())
-        while seen and seen[0] <= now_ms - limit.window_ms:
+        while seen and seen[0] <= now_ms - self.limits[name].window_ms:
             seen.popleft()
         return seen
 
-
-def _headers(name: str, limit: Limit, seen: deque[int], now_ms: int) -> dict[str, str]:
-    until_ms = (seen[0] if seen else now_ms) + limit.window_ms - now_ms
-    return {
-        "X-RateLimit-Limiter": name,
-        "RateLimit-Limit": str(limit.requests),
-        "RateLimit-Remaining": str(limit.requests - len(seen)),
-        "RateLimit-Reset": str(max(1, -(-until_ms // 1000))),
-    }
+    def _headers(self, name: str, seen: deque[int], now_ms: int) -> dict[str, str]:
+        limit = self.limits[name]
+        until_ms = (seen[0] if seen else now_ms) + limit.window_ms - now_ms
+        return {
+            "X-RateLimit-Limiter": name,
+            "RateLimit-Limit": str(limit.requests),
+            "RateLimit-Remaining": str(limit.requests - len(seen)),
+            "RateLimit-Reset": str(max(1, -(-until_ms // 1000))),
+        }
 
 
 def create_app(

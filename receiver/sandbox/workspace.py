@@ -16,7 +16,7 @@ from receiver.sandbox.calls import (
     transcript_fields,
 )
 from receiver.sandbox.companies import Account, AgentVersion, account_agents
-from receiver.sandbox.days import FROM_THE_START, call_events, twisted, updates
+from receiver.sandbox.days import call_events, from_the_start, twisted, updates
 from receiver.sandbox.plans import Scenario, planned
 from receiver.sandbox.timeline import starts_at
 from receiver.sandbox.wire import Event, Json
@@ -76,7 +76,6 @@ def stopped(
 ) -> tuple[Event, ...]:
     """Return the events after a call is ended at `at_ms`, which replace the planned ones."""
     call = life.call
-    known = {name: call.record[name] for name in FROM_THE_START if name in call.record}
     over = {"call_status": "ended", "disconnection_reason": reason}
     if connected:
         if at_ms < call.start_ms:
@@ -84,7 +83,7 @@ def stopped(
             at_ms = call.end_ms
         duration_ms = at_ms - call.start_ms
         heard = [entry for entry in call.entries if starts_at(entry) * 1000 <= duration_ms]
-        record = known | {
+        record = from_the_start(call.record) | {
             "end_timestamp": at_ms,
             "duration_ms": duration_ms,
             "latency": {},
@@ -100,17 +99,12 @@ def stopped(
 
 
 def _registered(record: Json, given: Json) -> Json:
-    known = {
-        name: record[name]
-        for name in FROM_THE_START
-        if name in record and name not in _NOT_REGISTERED and "session" not in name
-    }
-    return known | {
-        "custom_sip_headers": given.get("custom_sip_headers", {}),
-        "call_status": "registered",
-        "latency": {},
-        "call_cost": NO_COST,
-    }
+    known = from_the_start(record)
+    for name in [name for name in known if name in _NOT_REGISTERED or "session" in name]:
+        del known[name]
+    headers = given.get("custom_sip_headers", {})
+    state = {"call_status": "registered", "latency": {}, "call_cost": NO_COST}
+    return known | {"custom_sip_headers": headers} | state
 
 
 def _words(given: Json, number: str | None) -> Json:
@@ -152,59 +146,38 @@ class StoredCall:
         """Its unique position in lists: its start, or without one its creation, and its id."""
         return self.call.get("start_timestamp", self.created_ms), self.id
 
+    def change(self, changes: Json) -> Json:
+        """Change fields permanently; return the object."""
+        self.changes = self.changes | changes
+        self.call = changed(self.call, changes)
+        return self.call
+
 
 class Workspace:
-    """The calls, chats and agents of the account. `id` is a call_id or chat_id."""
+    """The calls, chats and agents of the account; the calls and chats by their ids. Whoever reads
+    and then writes takes the lock."""
 
     def __init__(self, account: Account) -> None:
         self.lock = threading.RLock()
         self.agents: dict[str, list[AgentVersion]] = account_agents(account)
-        self._calls: dict[str, StoredCall] = {}
+        self.stored: dict[str, StoredCall] = {}
 
     def add(self, stored: StoredCall) -> None:
         """Add a call or chat."""
         with self.lock:
-            self._calls[stored.id] = stored
+            self.stored[stored.id] = stored
 
-    def find(self, id: str) -> StoredCall | None:
-        """Return a call or chat, or None if there is none."""
+    def advance(self, id: str, course: int, entity: Json) -> None:
+        """Set the object, with its changes, unless the course was replaced or it was deleted."""
         with self.lock:
-            return self._calls.get(id)
-
-    def get(self, id: str, key: str) -> StoredCall:
-        """Return a call, or with `key` chat_id a chat. Raises Refusal 404."""
-        stored = self.find(id)
-        if stored is None or key not in stored.call:
-            raise Refusal(404, NOT_FOUND)
-        return stored
-
-    def advance(self, call_id: str, course: int, call: Json) -> Json | None:
-        """Set the object and return it with its changes; None if the course was replaced, or the
-        object deleted."""
-        with self.lock:
-            stored = self._calls.get(call_id)
-            if stored is None or stored.course != course:
-                return None
-            stored.call = changed(call, stored.changes)
-            return stored.call
-
-    def change(self, id: str, changes: Json) -> Json:
-        """Change fields of a call or chat permanently."""
-        with self.lock:
-            stored = self._calls[id]
-            stored.changes = stored.changes | changes
-            stored.call = changed(stored.call, changes)
-            return stored.call
-
-    def remove(self, id: str) -> None:
-        """Delete a call or chat."""
-        with self.lock:
-            del self._calls[id]
+            stored = self.stored.get(id)
+            if stored is not None and stored.course == course:
+                stored.call = changed(entity, stored.changes)
 
     def listed(self, key: str = "call_id") -> list[StoredCall]:
         """Return all calls, or with `key` chat_id all chats."""
         with self.lock:
-            return [stored for stored in self._calls.values() if key in stored.call]
+            return [stored for stored in self.stored.values() if key in stored.call]
 
     def live_calls(self) -> int:
         """Return how many calls are not over."""
