@@ -6,18 +6,9 @@ from math import ceil
 from random import Random
 from typing import Any
 
-from receiver.sandbox.companies import (
-    Account,
-    Agent,
-    Slots,
-    Step,
-    decided,
-    fill,
-    read_data,
-    slots_of,
-    tool_arguments,
-)
+from receiver.sandbox.companies import Account, Agent, Step, tool_arguments
 from receiver.sandbox.plans import CUT_SHORT, ERRORS, NEVER_STARTED, NOT_CONNECTED, Plan
+from receiver.sandbox.templates import Slots, fill, read_data
 from receiver.sandbox.timeline import UTTERANCES, Timeline
 from receiver.sandbox.wire import Json, compact, hex_digits, number
 
@@ -317,7 +308,7 @@ def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = N
     """Return the call of a plan; `given` are slots to use, such as a name."""
     dialogue = plan.kind.dialogue
     country = "GB" if dialogue.language == "en-GB" else plan.agent.country
-    slots = slots_of(rng, country, dialogue, plan.start_ms) | dict(given or {})
+    slots = dialogue.slots(rng, country, plan.start_ms) | dict(given or {})
     known = identity(rng, account, plan, slots)
     if plan.reason in NEVER_STARTED:
         return _never_started(rng, plan, known)
@@ -369,7 +360,7 @@ def _never_started(rng: Random, plan: Plan, known: Json) -> Call:
 
 def _steps(rng: Random, plan: Plan) -> list[Step]:
     dialogue = plan.kind.dialogue
-    steps = list(decided((*dialogue.opening, *plan.ending.steps), rng))
+    steps = list(dialogue.steps_to(plan.ending, rng))
     if plan.reason == "error_llm_websocket_open":
         return []
     if plan.reason == "error_no_audio_received":

@@ -7,7 +7,7 @@ from typing import Any
 
 from receiver.errors import Refusal
 from receiver.sandbox.chats import Messages, analysis_of, content_of, ended, replies
-from receiver.sandbox.companies import AgentVersion, decided, slots_of
+from receiver.sandbox.companies import AgentVersion
 from receiver.sandbox.operations import ANALYSIS_MS, Operations
 from receiver.sandbox.orders import own_fields, parse
 from receiver.sandbox.plans import BY_NUMBER
@@ -113,8 +113,8 @@ class ChatOperations(Operations):
         agent = self.workspace.agent(chat["agent_id"], chat["version"]).agent
         dialogue = rng.choice(agent.dialogues)
         ending = rng.choice(dialogue.endings)
-        turns = replies(list(decided((*dialogue.opening, *ending.steps), rng)))
-        return turns, ending, slots_of(rng, agent.country, dialogue, chat["start_timestamp"])
+        turns = replies(list(dialogue.steps_to(ending, rng)))
+        return turns, ending, dialogue.slots(rng, agent.country, chat["start_timestamp"])
 
     def _ongoing(self, chat_id: str) -> Json:
         chat = self.get(chat_id)

@@ -10,16 +10,12 @@ from receiver.sandbox.companies import (
     AGENTS,
     Account,
     Ending,
-    Slots,
     Step,
-    decided,
     dialogues,
-    fill,
-    read_data,
-    slots_of,
     spoken,
     tool_arguments,
 )
+from receiver.sandbox.templates import Slots, fill, read_data
 from receiver.sandbox.wire import Event, Json, compact, hex_digits, number
 
 _FIXED = read_data("data/events.yaml")
@@ -75,11 +71,11 @@ def past_chats(rng: Random, account: Account, day_start_ms: int, calls: int) -> 
         key, chat_type, name = kinds[index % len(kinds)]
         agent, dialogue = AGENTS[key], dialogues()[name]
         start_ms = day_start_ms + int(rng.uniform(9, 20) * _HOUR_MS)
-        slots = slots_of(rng, agent.country, dialogue, start_ms)
+        slots = dialogue.slots(rng, agent.country, start_ms)
         chat_id = f"chat_{hex_digits(rng, 27)}"
         ending = rng.choice(dialogue.endings)
         messages = Messages(rng, slots, start_ms)
-        for step in decided((*dialogue.opening, *ending.steps), rng):
+        for step in dialogue.steps_to(ending, rng):
             messages.add(step)
         chat = {
             "chat_id": chat_id,

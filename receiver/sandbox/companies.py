@@ -16,12 +16,9 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
-import yaml
-
+from receiver.sandbox.templates import Slots, fill, read_data
 from receiver.sandbox.wire import Json, compact, hex_digits
 
-# Values of a dialogue's placeholders: names, times, amounts.
-Slots = Mapping[str, Any]
 # A step of a dialogue as in the files; its first key is its kind.
 Step = Mapping[str, Any]
 
@@ -55,16 +52,20 @@ class Dialogue:
         """Return the ending of that name."""
         return next(ending for ending in self.endings if ending.name == name)
 
+    def steps_to(self, ending: Ending, rng: Random) -> Iterator[Step]:
+        """Return all steps to an ending, with one alternative of each branch."""
+        return decided((*self.opening, *ending.steps), rng)
+
+    def slots(self, rng: Random, country: str, start_ms: int) -> Json:
+        """Return what it is filled with, for a caller from a country."""
+        slots = person(rng, country) | working_day(rng, start_ms, self.language)
+        for choice in self.choices:
+            slots |= rng.choice(choice)
+        return slots
+
     def has_tools(self, ending: Ending) -> bool:
         """Return whether a tool is called on the way to an ending."""
         return any("tool" in step for step in (*self.opening, *ending.steps))
-
-
-@cache
-def read_data(path: str) -> Any:
-    """Return the content of a YAML file of this package."""
-    text = (importlib.resources.files(__package__) / path).read_text("utf-8")
-    return yaml.load(text, Loader=yaml.CSafeLoader)
 
 
 @cache
@@ -133,20 +134,6 @@ def spoken(texts: str | Sequence[str], rng: Random, slots: Slots) -> str:
     return rng.choice(options).format_map(slots)
 
 
-def fill(template: Any, slots: Slots) -> Any:
-    """Return a copy of a JSON-like template with its slots filled."""
-    if isinstance(template, str):
-        # A single slot keeps its type, number or boolean.
-        if template[:1] == "{" and template[1:-1] in slots:
-            return slots[template[1:-1]]
-        return template.format_map(slots)
-    if isinstance(template, Mapping):
-        return {key: fill(value, slots) for key, value in template.items()}
-    if isinstance(template, (list, tuple)):
-        return [fill(value, slots) for value in template]
-    return template
-
-
 _PEOPLE = read_data("data/people.yaml")
 # Letters that NFKD does not decompose.
 _PLAIN = str.maketrans({"ı": "i", "ß": "ss"})
@@ -182,14 +169,6 @@ def working_day(rng: Random, day_start_ms: int, language: str) -> dict[str, str]
         "date": chosen.date().isoformat(),
         "weekday": _PEOPLE["weekdays"][language[:2]][chosen.weekday()],
     }
-
-
-def slots_of(rng: Random, country: str, dialogue: Dialogue, start_ms: int) -> Json:
-    """Return what a dialogue is filled with."""
-    slots = person(rng, country) | working_day(rng, start_ms, dialogue.language)
-    for choice in dialogue.choices:
-        slots |= rng.choice(choice)
-    return slots
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from receiver.sandbox.calls import (
     transcript_fields,
 )
 from receiver.sandbox.chats import chat_events, past_chats
-from receiver.sandbox.companies import Account, read_data
+from receiver.sandbox.companies import Account
 from receiver.sandbox.plans import NEVER_STARTED, plans
 from receiver.sandbox.recordings import signed
+from receiver.sandbox.templates import read_data
 from receiver.sandbox.timeline import UTTERANCES, starts_at
 from receiver.sandbox.wire import Event, Json, hex_digits
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from receiver.errors import Refusal
-from receiver.sandbox.companies import read_data
 from receiver.sandbox.orders import INVALID, parse
+from receiver.sandbox.templates import read_data
 from receiver.sandbox.wire import Json
 from receiver.sandbox.workspace import StoredCall
 

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 from receiver.errors import Refusal
 from receiver.sandbox.calls import second_opinion
-from receiver.sandbox.companies import Account, AgentVersion, read_data
+from receiver.sandbox.companies import Account, AgentVersion
 from receiver.sandbox.deliveries import Reporter
 from receiver.sandbox.lists import meets, page, plain_page
 from receiver.sandbox.orders import changes, next_ms, own_fields, parse
 from receiver.sandbox.plans import BY_NUMBER, Scenario
 from receiver.sandbox.recordings import file_of, is_expired, kind_of, signed
+from receiver.sandbox.templates import read_data
 from receiver.sandbox.wire import Event, Json, hex_digits, seconds
 from receiver.sandbox.workspace import (
     NOT_FOUND,

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from receiver.errors import Refusal
-from receiver.sandbox.companies import read_data
+from receiver.sandbox.templates import read_data
 from receiver.sandbox.wire import Json
 
 INVALID = "Invalid request format, please check API reference."

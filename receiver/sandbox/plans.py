@@ -14,8 +14,8 @@ from receiver.sandbox.companies import (
     Ending,
     Version,
     dialogues,
-    read_data,
 )
+from receiver.sandbox.templates import read_data
 
 # The caller hangs up early; Retell's reason is `user_hangup`.
 CUT_SHORT = "cut_short"

@@ -22,12 +22,13 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from receiver.errors import Refusal, SettingsError
 from receiver.sandbox.chat_operations import ChatOperations
-from receiver.sandbox.companies import Account, read_data
+from receiver.sandbox.companies import Account
 from receiver.sandbox.days import DAY_MS, stories
 from receiver.sandbox.deliveries import Delivery, Mischief, Reporter, Schedule
 from receiver.sandbox.operations import AgentOperations, CallOperations
 from receiver.sandbox.orders import INVALID
 from receiver.sandbox.plans import BY_NAME
+from receiver.sandbox.templates import read_data
 from receiver.sandbox.wire import Json, compact
 from receiver.sandbox.workspace import StoredCall, Workspace
 

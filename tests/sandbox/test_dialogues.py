@@ -3,7 +3,8 @@
 import re
 from random import Random
 
-from receiver.sandbox.companies import decided, dialogues, fill, person, read_data, working_day
+from receiver.sandbox.companies import decided, dialogues, person, working_day
+from receiver.sandbox.templates import fill, read_data
 from tests.support import ROOT
 
 DAY_START_MS = 1_772_409_600_000  # 2026-03-02, a Monday

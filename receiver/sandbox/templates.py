@@ -1,0 +1,32 @@
+"""Data files, and templates in them."""
+
+import importlib.resources
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import yaml
+
+# Values of a template's placeholders: names, times, amounts.
+Slots = Mapping[str, Any]
+
+
+@cache
+def read_data(path: str) -> Any:
+    """Return the content of a YAML file of this package."""
+    text = (importlib.resources.files(__package__) / path).read_text("utf-8")
+    return yaml.load(text, Loader=yaml.CSafeLoader)
+
+
+def fill(template: Any, slots: Slots) -> Any:
+    """Return a copy of a JSON-like template with its slots filled."""
+    if isinstance(template, str):
+        # A single slot keeps its type, number or boolean.
+        if template[:1] == "{" and template[1:-1] in slots:
+            return slots[template[1:-1]]
+        return template.format_map(slots)
+    if isinstance(template, Mapping):
+        return {key: fill(value, slots) for key, value in template.items()}
+    if isinstance(template, (list, tuple)):
+        return [fill(value, slots) for value in template]
+    return template
