@@ -6,9 +6,9 @@ from math import ceil
 from random import Random
 from typing import Any
 
-from receiver.sandbox.companies import Account, Agent, Step, tool_arguments
+from receiver.sandbox.companies import Account, Agent, Step
 from receiver.sandbox.plans import CUT_SHORT, ERRORS, NEVER_STARTED, NOT_CONNECTED, Plan
-from receiver.sandbox.templates import Slots, fill, read_data
+from receiver.sandbox.templates import Slots, fill, read_data, tool_arguments
 from receiver.sandbox.timeline import UTTERANCES, Timeline
 from receiver.sandbox.wire import Json, compact, hex_digits, number
 

@@ -6,16 +6,8 @@ from random import Random
 from typing import Any
 
 from receiver.sandbox.calls import item_costs
-from receiver.sandbox.companies import (
-    AGENTS,
-    Account,
-    Ending,
-    Step,
-    dialogues,
-    spoken,
-    tool_arguments,
-)
-from receiver.sandbox.templates import Slots, fill, read_data
+from receiver.sandbox.companies import AGENTS, Account, Ending, Step, dialogues
+from receiver.sandbox.templates import Slots, fill, read_data, spoken, tool_arguments
 from receiver.sandbox.wire import Event, Json, compact, hex_digits, number
 
 _FIXED = read_data("data/events.yaml")

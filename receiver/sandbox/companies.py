@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from receiver.sandbox.templates import Slots, fill, read_data
-from receiver.sandbox.wire import Json, compact, hex_digits
+from receiver.sandbox.wire import Json, hex_digits
 
 # A step of a dialogue as in the files; its first key is its kind.
 Step = Mapping[str, Any]
@@ -120,18 +120,6 @@ def decided(steps: Sequence[Step], rng: Random) -> Iterator[Step]:
             yield from decided(rng.choices(step["either"])[0], rng)
         else:
             yield step
-
-
-def tool_arguments(tool: Step, slots: Slots) -> str:
-    """Return the arguments of a tool call as JSON; "" if the tool has none."""
-    given = tool.get("arguments")
-    return "" if given is None else compact(fill(given, slots))
-
-
-def spoken(texts: str | Sequence[str], rng: Random, slots: Slots) -> str:
-    """Return one of the texts of a turn with its slots filled."""
-    options = [texts] if isinstance(texts, str) else texts
-    return rng.choice(options).format_map(slots)
 
 
 _PEOPLE = read_data("data/people.yaml")

@@ -142,10 +142,13 @@ class Mischief:
             return []
         # Seeded by the call, so that its faults do not depend on other calls.
         rng = Random(f"{seed} {events[-1].entity_id} {len(events)}")
-        planned = self._reordered(
-            rng,
-            [Sending(e, e.at_ms, () if e.again_ms is None else (e.again_ms,)) for e in events],
-        )
+        again = [() if event.again_ms is None else (event.again_ms,) for event in events]
+        planned = [Sending(e, e.at_ms, ms) for e, ms in zip(events, again, strict=True)]
+        for place in range(len(planned) - 1):
+            if rng.random() < self.reorder:
+                first, second = planned[place : place + 2]
+                planned[place] = replace(first, send_ms=second.send_ms)
+                planned[place + 1] = replace(second, send_ms=first.send_ms)
         last_ms = max(sending.send_ms for sending in planned)
         late = []
         for place, sending in enumerate(planned):
@@ -162,14 +165,6 @@ class Mischief:
                 sending = replace(sending, dropped=True, copies_ms=())
             planned[place] = sending
         return sorted([*planned, *late], key=lambda sending: sending.send_ms)
-
-    def _reordered(self, rng: Random, planned: list[Sending]) -> list[Sending]:
-        for place in range(len(planned) - 1):
-            if rng.random() < self.reorder:
-                first, second = planned[place : place + 2]
-                planned[place] = replace(first, send_ms=second.send_ms)
-                planned[place + 1] = replace(second, send_ms=first.send_ms)
-        return planned
 
 
 TIMEOUT_MS = 10_000

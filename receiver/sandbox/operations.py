@@ -12,24 +12,16 @@ from receiver.sandbox.companies import Account, AgentVersion
 from receiver.sandbox.deliveries import Reporter
 from receiver.sandbox.lists import meets, page, plain_page
 from receiver.sandbox.orders import changes, next_ms, own_fields, parse
-from receiver.sandbox.plans import BY_NUMBER, Scenario
+from receiver.sandbox.plans import BY_NUMBER, Placing, Scenario
 from receiver.sandbox.recordings import file_of, is_expired, kind_of, signed
-from receiver.sandbox.templates import read_data
+from receiver.sandbox.templates import fill, read_data
 from receiver.sandbox.wire import Event, Json, hex_digits, seconds
-from receiver.sandbox.workspace import (
-    NOT_FOUND,
-    Life,
-    Placing,
-    StoredCall,
-    Workspace,
-    live,
-    stopped,
-)
+from receiver.sandbox.workspace import NOT_FOUND, StoredCall, Workspace, live, stopped
 
 IDEMPOTENT_MS = 3_600_000
 ANALYSIS_MS = 2_000
 _TOKEN_MS = 30_000
-_FIXED = read_data("data/calls.yaml")
+_REPLIES = read_data("data/replies.yaml")
 
 
 @dataclass(kw_only=True)
@@ -102,16 +94,11 @@ class CallOperations(Operations):
 
     def concurrency_now(self) -> Json:
         """Return how many calls the account may have at once, and has now."""
-        return {
-            "current_concurrency": self.workspace.live_calls(),
-            "concurrency_limit": self.concurrency,
-            "base_concurrency": self.concurrency,
-            **_FIXED["concurrency"],
-        }
+        return self._reply("concurrency", now=self.workspace.live_calls(), limit=self.concurrency)
 
-    def key_info(self) -> dict[str, str]:
+    def key_info(self) -> Json:
         """Return the workspace of the API key."""
-        return {"org_id": self.account.organisation, **_FIXED["key"]}
+        return self._reply("key", organisation=self.account.organisation)
 
     def list_exports(self) -> Json:
         """Return the exports that were requested."""
@@ -120,8 +107,8 @@ class CallOperations(Operations):
     def request_export(self, channel: str) -> None:
         """Request an export, of which no file is made."""
         id = f"export_{hex_digits(Random(f'{self.seed} export {len(self.exports)}'), 20)}"
-        given = {"export_request_id": id, "channel": channel, "created_timestamp": self.now_ms()}
-        self.exports.insert(0, _FIXED["export"] | given)
+        export = self._reply("export", id=id, channel=channel, created_ms=self.now_ms())
+        self.exports.insert(0, export)
 
     def create_phone_call(self, body: Any) -> Json:
         """Create a call; return it as registered."""
@@ -166,7 +153,7 @@ class CallOperations(Operations):
             at_ms = int(order.trigger_timestamp or self.now_ms())
             window = order.call_time_window
             opens_ms = next_ms(window, at_ms) if window else at_ms
-            batch = {"batch_call_id": batch_call_id, "from_number": order.from_number}
+            batch: Json = {"batch_call_id": batch_call_id, "from_number": order.from_number}
             for task in order.tasks:
                 scenario = BY_NUMBER.get(task.to_number, self.scenario)
                 if scenario and scenario.refusal:
@@ -178,13 +165,9 @@ class CallOperations(Operations):
                     self.reporter.lives.add(batch_call_id, [(opens_ms, begin)])
                 else:
                     begin()
-        return {
-            **batch,
-            "name": order.name or "Batch call",
-            "scheduled_timestamp": at_ms,
-            "total_task_count": len(order.tasks),
-            **order.model_dump(include={"call_time_window"}, exclude_none=True),
-        }
+        batch |= order.model_dump(include={"call_time_window"}, exclude_none=True)
+        batch |= {"name": order.name or "Batch call", "scheduled_timestamp": at_ms}
+        return batch | {"total_task_count": len(order.tasks)}
 
     def create_web_call(self, body: Any) -> Json:
         """Create a web call that is joined at once; return it as registered."""
@@ -195,12 +178,7 @@ class CallOperations(Operations):
     def join_web_call(self, body: Any) -> Json:
         """Create a web call; return what a browser needs to join it (v3)."""
         call = self.create_web_call(body)
-        return {
-            "call_id": call["call_id"],
-            "access_token": call["access_token"],
-            "expires_at": self.now_ms() + _TOKEN_MS,
-            **_FIXED["gateway"],
-        }
+        return self._reply("join", expires_ms=self.now_ms() + _TOKEN_MS, **call)
 
     def get(self, id: str) -> Json:
         """Return the current call object, with fresh links."""
@@ -236,13 +214,13 @@ class CallOperations(Operations):
             stored = self._live(call_id)
             rng = Random(f"{call_id} {len(stored.listeners)}")
             stored.listeners.append(f"listener_{hex_digits(rng, 20)}")
-            return {
-                "access_token": hex_digits(rng, 64),
-                "expires_at": self.now_ms() + _TOKEN_MS,
-                "participant_id": stored.listeners[-1],
-                "room_name": call_id,
-                **_FIXED["gateway"],
-            }
+            return self._reply(
+                "listen",
+                access_token=hex_digits(rng, 64),
+                call_id=call_id,
+                expires_ms=self.now_ms() + _TOKEN_MS,
+                listener=stored.listeners[-1],
+            )
 
     def take_over(self, call_id: str, body: Any) -> Json:
         """Let a listener speak: the agent's part of the call ends as call_take_over."""
@@ -278,6 +256,10 @@ class CallOperations(Operations):
             raise Refusal(400, "Call has not ended yet.")
         return call
 
+    def _reply(self, name: str, **slots: Any) -> Json:
+        reply: Json = fill(_REPLIES[name], slots)
+        return reply
+
     def _live(self, call_id: str) -> StoredCall:
         stored = self.stored(call_id)
         if stored.call["call_status"] != "ongoing":
@@ -299,7 +281,7 @@ class CallOperations(Operations):
     def _begin(self, placing: Placing) -> Json:
         with self.workspace.lock:
             self._created += 1
-            life: Life = live(Random(f"{self.seed} {self._created}"), self.account, placing)
+            life = live(Random(f"{self.seed} {self._created}"), self.account, placing)
             self.workspace.add(StoredCall(life.registered, placing.created_ms, life))
             self.reporter.report(life.call.call_id, 0, life.events)
             return life.registered
@@ -360,18 +342,10 @@ class AgentOperations:
         return self.workspace.agent(agent_id, number)
 
     def _item(self, agent: AgentVersion) -> Json:
-        settings = agent.settings
-        versions = (candidate.version for candidate in self._versions(settings["agent_id"]))
-        return {
-            "agent_id": settings["agent_id"],
-            "agent_name": settings["agent_name"],
-            "channel": settings["channel"],
-            "is_suspended": False,
-            "tags": {
-                version.tag: {"version": version.number} for version in versions if version.tag
-            },
-            "user_modified_timestamp": settings["last_modification_timestamp"],
-        }
+        versions = (each.version for each in self._versions(agent.settings["agent_id"]))
+        tags = {version.tag: {"version": version.number} for version in versions if version.tag}
+        item: Json = fill(_REPLIES["agent"], agent.settings)
+        return item | {"tags": tags}
 
 
 def _meets(settings: Mapping[str, Any], criteria: Any) -> bool:

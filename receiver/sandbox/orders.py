@@ -38,13 +38,6 @@ def _small(metadata: Json) -> Json:
     return metadata
 
 
-def _sip_names(headers: dict[str, str]) -> dict[str, str]:
-    for name in headers:
-        if not name.lower().startswith("x-"):
-            raise ValueError("names of custom SIP headers start with X-")
-    return headers
-
-
 _TEXT = Annotated[str, Field(min_length=1)]
 _NUMBER = int | float
 _TYPES: dict[str, Any] = {
@@ -63,7 +56,7 @@ _TYPES: dict[str, Any] = {
     "object": dict[str, Any],
     "strings": dict[str, str],
     "metadata": Annotated[dict[str, Any], AfterValidator(_small)],
-    "headers": Annotated[dict[str, str], AfterValidator(_sip_names)],
+    "headers": dict[Annotated[str, Field(pattern="^[Xx]-")], str],
     "attributes": dict[str, str | int | float | bool],
 }
 

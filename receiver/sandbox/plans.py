@@ -16,6 +16,7 @@ from receiver.sandbox.companies import (
     dialogues,
 )
 from receiver.sandbox.templates import read_data
+from receiver.sandbox.wire import Json
 
 # The caller hangs up early; Retell's reason is `user_hangup`.
 CUT_SHORT = "cut_short"
@@ -185,58 +186,60 @@ ADVISOR_NUMBER = "+12065550188"
 _TELEPHONY = ("voicemail", *(s.name for s in SCENARIOS if s.reason in NOT_CONNECTED))
 
 
-def planned(
-    rng: Random,
-    scenario: Scenario | None,
-    agent: AgentVersion,
-    start_ms: int,
-    *,
-    web: bool,
-    inbound: bool = False,
-) -> Plan:
+@dataclass(frozen=True)
+class Placing:
+    """An accepted order of a call. `given` are the call object's fields that it sets."""
+
+    given: Json
+    agent: AgentVersion
+    scenario: Scenario | None
+    created_ms: int
+    web: bool = False
+
+    @property
+    def inbound(self) -> bool:
+        """Whether somebody calls the agent."""
+        return self.given.get("direction") == "inbound"
+
+
+def planned(rng: Random, placing: Placing, start_ms: int) -> Plan:
     """Return the plan of a placed or inbound call; without a scenario the seed decides."""
-    role, direction = agent.agent, "inbound" if inbound else "outbound"
-    if (web or inbound) and (scenario is None or scenario.name in _TELEPHONY):
+    scenario, agent, settings = placing.scenario, placing.agent.agent, placing.agent.settings
+    goal = placing.agent.version.success
+    if (placing.web or placing.inbound) and (scenario is None or scenario.name in _TELEPHONY):
         # Only a person who is called by phone can be unreachable or have voicemail.
-        scenario = BY_NAME["answered" if rng.random() < agent.version.success else "short"]
-    dialogue, ending, reason = _course(rng, scenario, agent, direction)
-    role = replace(
-        role,
-        transfer_to=role.transfer_to or ADVISOR_NUMBER,
-        storage=agent.settings["data_storage_setting"],
-        signed_urls=agent.settings["opt_in_signed_url"],
-    )
-    # Whatever the dialogue's direction is.
-    dialogue = replace(dialogue, direction=direction)
-    kind = Kind(role.key, dialogue, web=web, twist=scenario.twist if scenario else "")
-    return Plan(kind, role, agent.version, ending, reason, start_ms)
-
-
-def _course(
-    rng: Random, scenario: Scenario | None, agent: AgentVersion, direction: str
-) -> tuple[Dialogue, Ending, str]:
-    """Return the dialogue, its ending and the disconnection reason."""
-    fitting = [d for d in agent.agent.dialogues if d.direction == direction]
-    dialogue = rng.choice(fitting or list(agent.agent.dialogues))
+        scenario = BY_NAME["answered" if rng.random() < goal else "short"]
+    direction = "inbound" if placing.inbound else "outbound"
+    fitting = [each for each in agent.dialogues if each.direction == direction]
+    dialogue = rng.choice(fitting or list(agent.dialogues))
     name = scenario.name if scenario else _outcome(rng)
     reason = scenario.reason if scenario else name if name in UNANSWERED else ""
     if name == "voicemail":
         dialogue = dialogues()["solar voicemail"]
     if name == "transfer":
-        own = (d for d in agent.agent.dialogues for e in d.endings if e.reason == "call_transfer")
+        own = (d for d in agent.dialogues for end in d.endings if end.reason == "call_transfer")
         dialogue = next(own, dialogues()["advisor"])
-    goes_well = rng.random() < agent.version.success
-    endings = list(dialogue.endings)
+    goes_well, endings = rng.random() < goal, list(dialogue.endings)
     if name == "transfer":
-        fitting_endings = [end for end in endings if end.reason == "call_transfer"]
+        chosen = [end for end in endings if end.reason == "call_transfer"]
     elif name == "short":
-        fitting_endings = [min(endings, key=lambda ending: len(ending.steps))]
+        chosen = [min(endings, key=lambda ending: len(ending.steps))]
     elif scenario and name != "voicemail":
-        fitting_endings = [end for end in endings if end.successful and dialogue.has_tools(end)]
+        chosen = [end for end in endings if end.successful and dialogue.has_tools(end)]
     else:
-        fitting_endings = [end for end in endings if end.successful == goes_well]
-    ending = rng.choice(fitting_endings or endings)
-    return dialogue, ending, reason or ending.reason
+        chosen = [end for end in endings if end.successful == goes_well]
+    ending = rng.choice(chosen or endings)
+    role = replace(
+        agent,
+        transfer_to=agent.transfer_to or ADVISOR_NUMBER,
+        storage=settings["data_storage_setting"],
+        signed_urls=settings["opt_in_signed_url"],
+    )
+    # Whatever the dialogue's direction is.
+    dialogue = replace(dialogue, direction=direction)
+    twist = scenario.twist if scenario else ""
+    kind = Kind(agent.key, dialogue, web=placing.web, twist=twist)
+    return Plan(kind, role, placing.agent.version, ending, reason or ending.reason, start_ms)
 
 
 def _outcome(rng: Random) -> str:

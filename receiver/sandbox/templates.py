@@ -1,11 +1,14 @@
 """Data files, and templates in them."""
 
 import importlib.resources
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
+from random import Random
 from typing import Any
 
 import yaml
+
+from receiver.sandbox.wire import compact
 
 # Values of a template's placeholders: names, times, amounts.
 Slots = Mapping[str, Any]
@@ -30,3 +33,15 @@ def fill(template: Any, slots: Slots) -> Any:
     if isinstance(template, (list, tuple)):
         return [fill(value, slots) for value in template]
     return template
+
+
+def tool_arguments(tool: Mapping[str, Any], slots: Slots) -> str:
+    """Return the arguments of a tool call as JSON; "" if the tool has none."""
+    given = tool.get("arguments")
+    return "" if given is None else compact(fill(given, slots))
+
+
+def spoken(texts: str | Sequence[str], rng: Random, slots: Slots) -> str:
+    """Return one of the texts of a turn with its slots filled."""
+    options = [texts] if isinstance(texts, str) else texts
+    return rng.choice(options).format_map(slots)

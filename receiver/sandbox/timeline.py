@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from random import Random
 
-from receiver.sandbox.companies import Agent, Step, Version, spoken, tool_arguments
-from receiver.sandbox.templates import Slots, fill
+from receiver.sandbox.companies import Agent, Step, Version
+from receiver.sandbox.templates import Slots, fill, spoken, tool_arguments
 from receiver.sandbox.wire import Json, compact, hex_digits, number, seconds
 
 _SPACED = re.compile(r"\S+\s*")

@@ -17,24 +17,13 @@ from receiver.sandbox.calls import (
 )
 from receiver.sandbox.companies import Account, AgentVersion, account_agents
 from receiver.sandbox.days import call_events, from_the_start, twisted, updates
-from receiver.sandbox.plans import Scenario, planned
+from receiver.sandbox.plans import Placing, planned
 from receiver.sandbox.timeline import starts_at
 from receiver.sandbox.wire import Event, Json
 
 # Fields that an invented call gets from its company, and a placed call from its order.
 _FROM_THE_ORDER = ("metadata", "retell_llm_dynamic_variables", "batch_call_id")
 _NOT_REGISTERED = ("start_timestamp", "telephony_identifier")
-
-
-@dataclass(frozen=True)
-class Placing:
-    """An accepted order. `given` are the call object's fields that it sets."""
-
-    given: Json
-    agent: AgentVersion
-    scenario: Scenario | None
-    created_ms: int
-    web: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,14 +39,13 @@ def live(rng: Random, account: Account, placing: Placing) -> Life:
     """Return the life of a call."""
     ringing_ms = rng.randrange(1_000, 3_000) if placing.web else rng.randrange(4_000, 15_000)
     start_ms = placing.created_ms + ringing_ms
-    inbound = placing.given.get("direction") == "inbound"
-    person = placing.given.get("from_number" if inbound else "to_number")
-    plan = planned(rng, placing.scenario, placing.agent, start_ms, web=placing.web, inbound=inbound)
+    person = placing.given.get("from_number" if placing.inbound else "to_number")
+    plan = planned(rng, placing, start_ms)
     call = make_call(rng, account, plan, _words(placing.given, person))
     record = {name: call.record[name] for name in call.record if name not in _FROM_THE_ORDER}
     headers = record["custom_sip_headers"] | placing.given.get("custom_sip_headers", {})
     record |= placing.given | {"custom_sip_headers": headers}
-    if inbound:
+    if placing.inbound:
         name = "retell_llm_dynamic_variables"
         record[name] = record.get(name, {}) | carrier_variables(headers)
     record["agent_name"] = placing.agent.settings["agent_name"]
