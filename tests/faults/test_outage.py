@@ -11,15 +11,20 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 
 import pytest
 
+from receiver.retell.client import Retell
 from receiver.sandbox.server import Sandbox
+from receiver.store import show
 from receiver.store.connection import connect
 from schema.tables import CALL_TABLES, CHAT_TABLES, DISCONNECTION_REASONS
 from tests.faults.harness import free_port
+from tests.support.meddling import Meddler
+from tests.support.running import wait_until
 from tests.support.webhooks import KEY
 
 PAST_MS = 1_778_284_800_000
@@ -100,15 +105,18 @@ def stored(path) -> set[str]:
         connection.close()
 
 
+def environ(box, path):
+    return os.environ | {
+        "RETELL_API_KEY": KEY,
+        "RETELL_BASE_URL": box.url,
+        "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}",
+    }
+
+
 def command(box, path, *arguments):
     return subprocess.run(
         [sys.executable, "-m", "receiver", *arguments],
-        env=os.environ
-        | {
-            "RETELL_API_KEY": KEY,
-            "RETELL_BASE_URL": box.url,
-            "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}",
-        },
+        env=environ(box, path),
         capture_output=True,
         text=True,
         timeout=300,
@@ -164,3 +172,53 @@ def test_sync_after_an_outage_restores_the_same_tables(
             assert {row[:2] for row in healed} <= keys
         else:
             assert healed == expected, table.name
+
+
+@pytest.mark.slow
+def test_live_chats_of_an_outage_are_completed(serve, db_path):
+    """Chats by SMS that begin, go on and end while the receiver is dead, some of them unheard of;
+    the sync that mends them is killed on its way."""
+    server, port = serve(db_path).start(), free_port()
+    with account(f"{server.url}/webhook", port) as box:
+        sms = {"from_number": "+12065550117", "to_number": "+14155550199"}
+        with Retell(box.url, KEY) as retell:
+
+            def begin(count):
+                return [retell.create_sms_chat(sms).value["chat_id"] for _ in range(count)]
+
+            before = begin(6)
+            retell.end_chat(before[5])
+            box.settle(60)
+            assert stored(db_path) == set(before)
+            server.kill_tree()
+            during = begin(120)
+            for chat_id in (*before[:2], *during[:30]):
+                retell.end_chat(chat_id)
+            retell.create_chat_completion(before[2], "Are you there?")
+            box.settle(120)
+        server.start()
+        found = json.loads(command(box, db_path, "coverage", "--json").stdout)
+        assert set(found["missing_call_ids"]) == set(during)
+        # Retell lists no end of the others.
+        assert set(found["incomplete_call_ids"]) == set(before[:2])
+
+        # Slow enough to be met on its way.
+        with Meddler(box.url, lambda *_: time.sleep(0.1)) as between:
+            killed = subprocess.Popen(
+                [sys.executable, "-m", "receiver", "sync"],
+                env=environ(between, db_path),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            wait_until(lambda: len(stored(db_path)) > len(before), seconds=60)
+            killed.kill()
+            killed.wait(30)
+        assert stored(db_path) < {*before, *during}
+        synced = command(box, db_path, "sync")
+        assert synced.returncode == 0, synced.stderr
+        complete = command(box, db_path, "coverage", "--json")
+        assert json.loads(complete.stdout)["complete"]
+        for chat_id, chat in box.chats.items():
+            if chat_id not in before[2:5]:
+                assert show(db_path, chat_id) == chat
+    assert stored(db_path) == {*before, *during}
