@@ -460,7 +460,7 @@ def _positive(text: str) -> int:
 
 def _password_hash(text: str) -> str | None:
     if text and not _PASSWORD_HASH.fullmatch(text):
-        raise ValueError("it must be what `datasette hash-password` prints")
+        raise ValueError("it must be a hash printed by `datasette hash-password`")
     return text or None
 
 

@@ -187,7 +187,7 @@ class Overloaded(CallhouseError):
 
     status = 503
     retry = True
-    hint = "Nothing of this event was kept; send it again."
+    hint = "The event was not stored; send it again."
 
 
 class StoreUnavailable(CallhouseError):
@@ -195,7 +195,7 @@ class StoreUnavailable(CallhouseError):
 
     status = 503
     retry = True
-    hint = "Nothing of this event was kept; send it again. /healthz says what is wrong."
+    hint = "The event was not stored; send it again. /healthz reports the problem."
 
 
 class StoreBusy(StoreUnavailable):
@@ -274,7 +274,7 @@ class DownloadRefused(CallhouseError):
 class ExportFailed(CallhouseError):
     """An export could not be written."""
 
-    hint = "Nothing of it was kept. Check the disk, then export again."
+    hint = "The incomplete export was deleted. Check the disk, then export again."
 
 
 class CopyStopped(CallhouseError):
@@ -303,7 +303,7 @@ class PlacedButNotStored(CallhouseError):
 class ListStopped(CallhouseError):
     """A list of calls cannot continue now."""
 
-    hint = "Run the same command again later: it continues and calls nobody twice."
+    hint = "Run the same command again later. It continues, and calls nobody twice."
 
 
 class RecordingNotKept(CallhouseError):
@@ -344,14 +344,16 @@ class JobIsRunning(CallhouseError):
 class BackupFailed(CallhouseError):
     """A backup could not be made, read or restored."""
 
-    hint = "Nothing of it was kept, and nothing was replaced. Check the disk, then try again."
+    hint = (
+        "The incomplete file was deleted, and nothing was replaced. Check the disk, then try again."
+    )
 
 
 class GradingFailed(CallhouseError):
     """A model did not answer several times in a row. What was answered before is stored."""
 
     hint = (
-        "Check the key, the credit and the limits at the model's provider; the next run goes on. "
+        "Check the key, the credit and the limits at the model's provider; the next run continues. "
         f"See {docs('how-to/grading.md')}"
     )
     retry = True

@@ -24,8 +24,9 @@ from schema.view_descriptions import VIEWS
 
 _TITLE = "Call records"
 _DESCRIPTION = (
-    "Every call that Retell AI reported to this callhouse: for whoever runs the agents, answers "
-    "for their calls or pays for them. Begin with call_log; needs_attention lists what is wrong."
+    "Every call that Retell AI reported to this callhouse: for those who run the agents, are "
+    "responsible for their calls, or pay for them. Begin with call_log; needs_attention lists "
+    "problems."
 )
 
 # Facets are on columns with an index of calls, or on small views: others would be slow. Columns can

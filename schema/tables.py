@@ -59,7 +59,7 @@ OBSERVATIONS = Table(
         "key_id": "Which key signed it: the first 8 hex digits of the key's SHA-256.",
         "body_bytes": "Length of the body as received.",
         "problem": "Why the body is quarantined; null for a body that was understood.",
-        "body": "The body, compressed with zstd; null once compacted or erased. Not readable here.",
+        "body": "The body, compressed with zstd; null if compacted or erased. Not readable here.",
     },
     open=(
         "entity_id body_sha256 source entity_type event level observed_at first_received_at "
@@ -71,7 +71,7 @@ OBSERVATIONS = Table(
 CALLS = Table(
     "calls",
     ("call_id",),
-    "One row per call: who, when, how it ended and what it cost.",
+    "One row per call: numbers, times, outcome and cost.",
     {
         "call_id": _CALL_ID,
         "call_type": "phone_call or web_call.",
@@ -91,7 +91,7 @@ CALLS = Table(
         "transfer_destination": "Number or SIP address it was transferred to.",
         "transfer_end_timestamp": "When the transferred leg ended, in milliseconds.",
         "combined_cost_cents": "Cost in US cents, without your own carrier's charges.",
-        "cost_is_final": "1 once the call and any transferred leg have ended and a cost is known.",
+        "cost_is_final": "1 if the call and any transferred leg have ended and a cost is known.",
         "total_duration_seconds": "Billed seconds.",
         "total_duration_unit_price_cents_per_second": "Sum of unit prices, in cents per second.",
         "llm_requests": "Requests to the language model.",
@@ -122,7 +122,7 @@ ANALYSES = Table(
     "Retell's analysis of a finished call.",
     {
         "call_id": _CALL_ID,
-        "call_summary": "What happened, in a few sentences.",
+        "call_summary": "Summary of the conversation.",
         "user_sentiment": "Positive, Neutral, Negative or Unknown.",
         "call_successful": "1 if the agent reached its goal.",
         "in_voicemail": "1 if the call reached a voicemail.",
@@ -176,13 +176,13 @@ TOOL_CALLS = Table(
         "tool_call_id": "Retell's id; not unique across calls.",
         "name": "Name of the tool.",
         "type": "custom, end_call, transfer_call, …; null for older calls.",
-        "arguments": "What the agent passed, as JSON text or empty.",
+        "arguments": "The arguments as JSON text, or empty.",
         "invoked_at_seconds": "When it was invoked, in seconds from the call's start.",
         "after_utterance": "Position of the utterance during or after which it was invoked.",
         "after_word": "Index, in that utterance, of the last word begun by then.",
         "result_position": "Position of the result entry; null if none came.",
-        "result": "What the tool answered.",
-        "successful": "1 if the tool ran; says nothing about what it achieved.",
+        "result": "The tool's result.",
+        "successful": "1 if the tool ran, whatever its result.",
         "result_at_seconds": "When the result came, in seconds from the call's start.",
         "duration_ms": "From invocation to result, in milliseconds.",
     },
@@ -219,7 +219,7 @@ MARKERS = Table(
     | {
         "role": "dtmf, sms, injected, or Retell's name for it.",
         "time_seconds": "When, in seconds from the call's start.",
-        "body": "The digit or text; JSON of the entry where it says more than that.",
+        "body": "The digit or text; JSON of the entry if it has more than that.",
     },
     open="call_id track position role time_seconds",
 )
@@ -231,7 +231,7 @@ PRODUCT_COSTS = Table(
     {
         "call_id": _CALL_ID,
         "position": "Index in Retell's list.",
-        "product": "What was charged for.",
+        "product": "Name of the product.",
         "cost_cents": "Cost in US cents.",
         "unit_price_cents_per_second": "Unit price in cents per second.",
         "is_transfer_leg_cost": "1 if it belongs to a transferred leg.",
@@ -330,8 +330,8 @@ CALL_METRICS = Table(
 )
 
 _UNKNOWN = {
-    "place": "Where it stands: call or chat for its top level, a field such as call_cost, the list "
-    "of a transcript, or envelope for what comes beside the object.",
+    "place": "Its place: call or chat for the top level, a field such as call_cost, the list of a "
+    "transcript, or envelope for keys beside the object.",
     "what": "key, role, product, component, time, or the name of the field that has an unknown "
     "value.",
     "name": "The key or value, cut at 200 characters; unusable for a time.",
@@ -339,7 +339,7 @@ _UNKNOWN = {
 UNKNOWNS = Table(
     "unknowns",
     ("call_id", "place", "what", "name"),
-    "What this version does not know in a call; the drift view counts it.",
+    "Unknown keys and values of a call; the drift view counts them.",
     {
         "call_id": _CALL_ID,
         **_UNKNOWN,
@@ -363,7 +363,7 @@ CHATS = Table(
         "start_timestamp": "Start in milliseconds since the epoch.",
         "end_timestamp": "End in milliseconds since the epoch.",
         "combined_cost_cents": "Cost in US cents.",
-        "chat_summary": "What happened, in a few sentences.",
+        "chat_summary": "Summary of the conversation.",
         "user_sentiment": "Positive, Neutral, Negative or Unknown.",
         "chat_successful": "1 if the agent reached its goal.",
         "custom_analysis_data": "JSON of the analysis fields you defined.",
@@ -407,12 +407,12 @@ CHAT_MESSAGES = Table(
         "position": "Index in that list.",
         "message_id": "Retell's id of the message.",
         "role": "agent, user, tool_call_invocation, tool_call_result, node_transition, ….",
-        "content": "What was written, or what the tool answered.",
+        "content": "The text, or the tool's result.",
         "created_timestamp": "When, in milliseconds since the epoch.",
         "tool_call_id": "Joins a tool's invocation and result.",
         "name": "Name of the tool.",
         "type": "Type of the tool.",
-        "arguments": "What the agent passed to the tool.",
+        "arguments": "The arguments of the tool.",
         "successful": "1 if the tool ran.",
         "extra": "JSON of the entry's other keys.",
     },
@@ -425,7 +425,7 @@ CHAT_MESSAGES = Table(
 CHAT_UNKNOWNS = Table(
     "chat_unknowns",
     ("chat_id", "place", "what", "name"),
-    "What this version does not know in a chat; the drift view counts it.",
+    "Unknown keys and values of a chat; the drift view counts them.",
     {
         "chat_id": "Retell's id of the chat.",
         **_UNKNOWN,
@@ -437,7 +437,7 @@ CHAT_UNKNOWNS = Table(
 DISCONNECTION_REASONS = Table(
     "disconnection_reasons",
     ("reason",),
-    "What each disconnection reason means. Unknown ones are added when they are first seen.",
+    "The meaning of each disconnection reason. Unknown ones are added when they first arrive.",
     {
         "reason": "Retell's name.",
         "category": "user, agent, transfer, not_connected, limit, error, or unknown.",
@@ -449,7 +449,7 @@ DISCONNECTION_REASONS = Table(
 ERASURES = Table(
     "erasures",
     ("entity_id", "scope"),
-    "Tombstones: what was erased of a call or chat stays erased, whatever arrives later.",
+    "Tombstones: erased data of a call or chat stays erased, whatever arrives later.",
     {
         "entity_id": "The call_id or chat_id.",
         "scope": "What is erased: all, raw, recordings, transcripts or personal.",
@@ -475,7 +475,7 @@ ACCOUNT_KEYS = Table(
 RECEIPTS = Table(
     "receipts",
     ("receipt_id",),
-    "What each `callhouse erase` and `callhouse prune` removed. No personal data.",
+    "Numbers of rows that each `callhouse erase` and `callhouse prune` removed. No personal data.",
     {
         "receipt_id": "Id of the receipt.",
         "action": "erase or prune.",
@@ -496,7 +496,7 @@ RECEIPTS = Table(
 MEDIA_FILES = Table(
     "media_files",
     ("call_id", "kind"),
-    "Files of calls that are kept here: recordings, logs and retrieved knowledge.",
+    "Stored files of calls: recordings, logs and retrieved knowledge.",
     {
         "call_id": _CALL_ID,
         "kind": "As in media.",
@@ -510,7 +510,7 @@ MEDIA_FILES = Table(
         "attempts": "How often fetching it was tried.",
         "next_attempt_at": "When it is tried again, in milliseconds since the epoch.",
         "changed_at": "When this row last changed, in milliseconds since the epoch.",
-        "problem": "Why it is not kept.",
+        "problem": "Why it is not stored.",
     },
     open=(
         "call_id kind bytes content_type fetched_at state attempts next_attempt_at changed_at "
@@ -522,11 +522,11 @@ MEDIA_FILES = Table(
 ANNOTATIONS = Table(
     "annotations",
     ("entity_id", "annotation_id"),
-    "What reviewers and models noted about calls, chats and their turns.",
+    "Annotations of reviewers and models on calls, chats and their turns.",
     {
         "entity_id": "The call_id or chat_id it is about.",
         "annotation_id": "Its id.",
-        "kind": "verdict, tag, note, assignee, score, or usage: what a model's answer cost.",
+        "kind": "verdict, tag, note, assignee, score, or usage (the cost of a model's answer).",
         "track": "The list of the turn it is about, as in utterances; null for the whole call.",
         "position": "The position of that turn in its list.",
         "name": "The tag, or the question of a score, its note and its usage.",
@@ -600,14 +600,14 @@ STATEMENTS = Table(
 ALERTS = Table(
     "alerts",
     ("alert_id",),
-    "What the rules of alerts found: open, or resolved.",
+    "Findings of the rules of alerts: open, or resolved.",
     {
         "alert_id": "Its id.",
         "rule": "Name of the rule.",
         "key": "Which subject of the rule it is about, such as an agent version or a budget; "
         "empty if the rule has only one.",
         "severity": "info, warning or critical.",
-        "text": "What was found last, for people. No personal data.",
+        "text": "The last finding as text. No personal data.",
         "figures": "JSON of the figures that were found last.",
         "link": "The address of the page that shows more, without the host.",
         "cause": "The alert that explains this one. This one then has no message of its own.",
@@ -642,7 +642,7 @@ RETELL_ALERTS = Table(
         "threshold_value": "Its threshold.",
         "comparator": "How the value is compared with the threshold.",
         "frequency": "How often Retell checks it.",
-        "period": "The length of time that it looks at; `window` in the event.",
+        "period": "The period that it measures; `window` in the event.",
         "current_value": "The value that was found.",
         "triggered_timestamp": "When it was triggered, in milliseconds since the epoch.",
         "received_at": "When the event arrived, in milliseconds since the epoch.",
@@ -723,7 +723,7 @@ UPSTREAM_CALLS = Table(
         "call_id": "Retell's id of the call or chat.",
         "asked_at": "When Retell last answered with it, in milliseconds since the epoch.",
         "gone_at": "When Retell said that it does not have it, in milliseconds since the "
-        "epoch: deleted there, or past its retention. It is kept here and not asked for again.",
+        "epoch: deleted there, or past its retention. It stays stored, and is not requested again.",
         "account": _ACCOUNT.format("asked for it"),
     },
     open="call_id asked_at gone_at account",
@@ -759,22 +759,22 @@ SYNCS = Table(
 COVERAGE = Table(
     "coverage",
     ("day", "agent_id"),
-    "For each day and agent, what Retell lists and what of it is here, as `callhouse coverage` "
-    "last found it.",
+    "The last result of `callhouse coverage` for each day and agent: the calls that Retell "
+    "lists, and which of them are stored.",
     {
         "day": "The day in the configured time zone.",
         "agent_id": "Retell's id of the agent.",
         "agent_name": "The agent's name; one of them if it was renamed within the day.",
         "listed": "Calls, or chats of a chat agent, that Retell lists.",
-        "stored": "How many of them are here.",
-        "ended": "How many are here with their end.",
-        "with_transcript": "How many are here with a transcript, be it empty.",
-        "analysed": "How many are here with their analysis.",
-        "with_final_cost": "How many are here with a cost that changes no more.",
-        "missing": "How many are not here at all.",
-        "incomplete": "How many are here without something that Retell has.",
-        "gone_upstream": "Calls of the day that are here and that Retell does not have any more.",
-        "erased": "How many were erased here for good.",
+        "stored": "How many of them are stored.",
+        "ended": "How many are stored with their end.",
+        "with_transcript": "How many are stored with a transcript, even an empty one.",
+        "analysed": "How many are stored with their analysis.",
+        "with_final_cost": "How many are stored with a final cost.",
+        "missing": "How many are not stored.",
+        "incomplete": "How many are stored incompletely.",
+        "gone_upstream": "Stored calls of the day that Retell no longer has.",
+        "erased": "How many were erased.",
         "missing_call_ids": "JSON of the ids that are missing.",
         "incomplete_call_ids": "JSON of the ids that are incomplete.",
         "checked_at": "When it was compared, in milliseconds since the epoch.",
@@ -802,19 +802,19 @@ _AGENT_NAME = "The agent's name; one of them if the calls have several."
 ROLLUP_HOURS = Table(
     "rollup_hours",
     ("hour",),
-    "The hours whose figures are added up in the other rollup tables, for as long as no call of "
-    "theirs is touched.",
+    "The hours whose sums are in the other rollup tables. A change of one of their calls "
+    "deletes them.",
     {"hour": _HOUR},
 )
 
 ROLLUP_CALLS = Table(
     "rollup_calls",
     ("hour", "position"),
-    "Calls of the hours that are added up; hourly_calls has those of all hours.",
+    "Calls of the rolled-up hours; hourly_calls has those of all hours.",
     _GROUP_KEY
     | {
         "disconnection_reason": "Why they ended; null if they have not.",
-        "started": "1 if they have a start: with the reason it says whether they connected.",
+        "started": "1 if they have a start, which with the reason shows whether they connected.",
         "agent_name": _AGENT_NAME,
         "calls": "How many calls.",
         "transferred": "How many of them were transferred.",
@@ -845,10 +845,10 @@ ROLLUP_CALLS = Table(
 ROLLUP_COSTS = Table(
     "rollup_costs",
     ("hour", "position"),
-    "Parts of costs of the hours that are added up; hourly_costs has those of all hours.",
+    "Parts of costs of the rolled-up hours; hourly_costs has those of all hours.",
     _GROUP_KEY
     | {
-        "product": "What was charged for.",
+        "product": "Name of the product.",
         "calls": "How many calls it was charged for.",
         "cost_cents_sum": "Its cost, in US cents.",
         "transfer_leg_cents_sum": "How much of it belongs to transferred legs, in US cents.",
@@ -858,7 +858,7 @@ ROLLUP_COSTS = Table(
 ROLLUP_LATENCIES = Table(
     "rollup_latencies",
     ("hour", "position"),
-    "Times to answer in the hours that are added up; hourly_latencies has those of all hours.",
+    "Times to answer in the rolled-up hours; hourly_latencies has those of all hours.",
     _GROUP_KEY
     | {
         "component": "e2e, llm, tts, asr, knowledge_base, ….",
@@ -875,7 +875,7 @@ ROLLUP_LATENCIES = Table(
 ROLLUP_TOOLS = Table(
     "rollup_tools",
     ("hour", "position"),
-    "Uses of tools in the hours that are added up; hourly_tools has those of all hours.",
+    "Uses of tools in the rolled-up hours; hourly_tools has those of all hours.",
     _GROUP_KEY
     | {
         "name": "Name of the tool.",
@@ -893,21 +893,20 @@ ROLLUP_TOOLS = Table(
 ROLLUP_TRANSITIONS = Table(
     "rollup_transitions",
     ("hour", "position"),
-    "Steps from node to node in the hours that are added up; hourly_transitions has those of all "
-    "hours.",
+    "Steps from node to node in the rolled-up hours; hourly_transitions has those of all hours.",
     _GROUP_KEY
     | {
         "former_node": "Name of the node it left, or its id if it has none.",
         "new_node": "Name of the node it entered, or its id if it has none.",
         "calls": "How many calls took this step.",
-        "transitions": "How often it was taken.",
+        "transitions": "The number of transitions.",
     },
 )
 
 ROLLUP_WAITS = Table(
     "rollup_waits",
     ("hour", "position"),
-    "Waits for answers in the hours that are added up; hourly_waits has those of all hours.",
+    "Waits for answers in the rolled-up hours; hourly_waits has those of all hours.",
     {
         "hour": _HOUR,
         "position": "Number of the row within its hour.",
@@ -929,7 +928,7 @@ _DAY = "The local day, YYYY-MM-DD."
 ROLLUP_DAYS = Table(
     "rollup_days",
     ("day",),
-    "The days whose hours are added up once more in the rollup_day tables.",
+    "The days whose sums are in the rollup_day tables.",
     {
         "day": _DAY,
         "since": "Its first millisecond since the epoch.",
@@ -940,7 +939,7 @@ _DAY_ROLLUPS = tuple(
     Table(
         table.name.replace("rollup_", "rollup_day_"),
         ("day", "position"),
-        table.description.replace("hour", "day"),
+        table.description.replace("hourly_", "daily_").replace("hour", "day"),
         {"day": _DAY, "position": "Number of the row within its day."}
         | {name: words for name, words in table.columns.items() if name not in table.key},
     )

@@ -68,7 +68,7 @@ VIEWS = {
             "success": "1 if the agent reached its goal, 0 if not. Filters accept yes and no.",
             "sentiment": "Positive, Neutral, Negative or Unknown.",
             "cost_dollars": "Cost in US dollars, without your own carrier's charges.",
-            "summary": "What happened, cut at 120 characters; in full in analyses.",
+            "summary": "The first 120 characters of the summary; analyses has all of it.",
             "account": "The account; null for calls that an older version stored.",
             "duration_seconds": "Length in seconds, to sort and filter by.",
             "started_at_ms": "started_at in milliseconds since the epoch, to sort and filter by.",
@@ -158,7 +158,7 @@ VIEWS = {
         "Cost by product",
         "Cost of each product.",
         {
-            "product": "What was charged for: Retell's name, with _ for -.",
+            "product": "Retell's name of the product, with _ for -.",
             "family": f"{', '.join(FAMILIES[:-1])}, or {OTHER} for a product that no family has.",
             "calls": "How many calls it was charged for.",
             "cost_dollars": "Its cost in US dollars.",
@@ -194,7 +194,7 @@ VIEWS = {
     ),
     "call_costs": View(
         "Cost of calls",
-        "One row per call: the parts of its cost, and what they depend on.",
+        "One row per call: its cost by product family, and the figures that it depends on.",
         {
             "call_id": _CALL_ID,
             "started_at": "As in call_log.",
@@ -204,11 +204,11 @@ VIEWS = {
             "duration_seconds": "How long the call lasted.",
             "billed_seconds": "How many seconds Retell bills.",
             "agent_talk_seconds": "How long the agent spoke, for which the voice is billed.",
-            "voice_engine_dollars": "What the voice engine cost; null if nothing.",
-            "voice_dollars": "What the voice cost.",
-            "model_dollars": "What the language model cost.",
+            "voice_engine_dollars": "Cost of the voice engine; null if nothing.",
+            "voice_dollars": "Cost of the voice.",
+            "model_dollars": "Cost of the language model.",
             "telephony_dollars": "What telephony cost.",
-            "surcharge_dollars": "What surcharges cost, as for many tokens or a short call.",
+            "surcharge_dollars": "Cost of surcharges, such as for many tokens or a short call.",
             "add_on_dollars": "What add-ons cost.",
             "transfer_leg_dollars": "How much of all this belongs to the transferred leg.",
             "tokens_per_request": "Tokens of a request to the model, on average.",
@@ -248,16 +248,16 @@ VIEWS = {
             "(nothing new for 1 hour after its end).",
             "entity_id": "The call_id or chat_id, or sha:<hash> for a body without one.",
             "since": "When its last observation arrived, in the configured time zone.",
-            "detail": "What is wrong with the body, or the status of the call.",
+            "detail": "The problem of the body, or the status of the call.",
         },
     ),
     "drift": View(
         "Drift",
-        "What Retell says that this version of callhouse does not know: nothing of it is lost, but "
-        "no column was made for it. Counted over the calls and chats as they stand now.",
+        "Keys, events, roles and values that this version of callhouse does not know. They are "
+        "stored, but have no column. Counted over all calls and chats.",
         {
-            "place": "Where it stands: call or chat for its top level, a field such as call_cost, "
-            "the list of a transcript, or envelope for the event itself.",
+            "place": "Its place: call or chat for the top level, a field such as call_cost, the "
+            "list of a transcript, or envelope for the event itself.",
             "what": "event, key, role, product, component, or the field that has an unknown value.",
             "name": "The event, key or value.",
             "entities": "In how many calls or chats; for an event, how many bodies.",
@@ -270,7 +270,7 @@ VIEWS = {
 _HOURLY = {
     "hourly_calls": _hourly(
         "Calls by the hour",
-        "reason for which calls ended: what scorecards and charts of calls are sums of.",
+        "reason for which calls ended. Scorecards and charts of calls are sums of these rows.",
         ROLLUP_CALLS,
     ),
     "hourly_costs": _hourly("Costs by the hour", "product charged for.", ROLLUP_COSTS),
@@ -283,8 +283,8 @@ _HOURLY = {
     ),
     "hourly_waits": View(
         "Waits by the hour",
-        "A row for each local hour and each length of a wait for an answer, of all agents: what "
-        "percentiles are found in. Filter by hour.",
+        "A row for each local hour and each length of a wait for an answer, of all agents. "
+        "Percentiles are computed from these rows. Filter by hour.",
         {name: words for name, words in ROLLUP_WAITS.columns.items() if name != "position"},
     ),
 }

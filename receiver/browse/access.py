@@ -24,8 +24,8 @@ from receiver.files import atomic_write, locked
 
 # Each role reads its database (DATABASE_OF_ROLE).
 ROLES = {
-    "admin": "what a reviewer does, and may remove what others added",
-    "reviewer": "what a reader does, and may review and share calls",
+    "admin": "everything a reviewer may, and removes annotations of others",
+    "reviewer": "everything a reader may, and reviews and shares calls",
     "reader": "everything but raw bodies",
     "masked": "no personal data",
 }

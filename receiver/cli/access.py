@@ -22,7 +22,7 @@ _role = click.option(
     type=click.Choice(["admin", "reviewer", "reader", "masked"]),
     required=True,
     help="reader: everything but raw bodies; reviewer: also reviews and shares calls; admin: also "
-    "removes what others added; masked: no personal data.",
+    "removes annotations of others; masked: no personal data.",
 )
 
 

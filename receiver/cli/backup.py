@@ -39,7 +39,7 @@ def backup(to: str | None, keep: int | None) -> None:
     require_file(settings)
     store = open_store(settings.database)
     try:
-        with resumable("Nothing of it was kept."), running(settings, "backup", store):
+        with resumable("The incomplete backup was deleted."), running(settings, "backup", store):
             made = make_backup(
                 settings, parse_place(place), keep=keep or configured.keep, now_ms=clock.now_ms()
             )
@@ -70,10 +70,10 @@ def restore(backup: str, yes: bool) -> None:
     if require_file(settings).exists() and not yes:
         raise SettingsError(
             f"there is a database at {settings.database}",
-            hint="--yes replaces it by the backup. What is erased in it stays erased.",
+            hint="--yes replaces it by the backup. Calls erased in it stay erased.",
         )
     restored = restore_backup(settings, backup)
     click.echo(f"Restored {restored.rows['calls']:,} calls to {settings.database}.")
     if restored.tombstones:
         click.echo(f"{restored.tombstones:,} erased calls and chats stay erased.")
-    err.print("Run `callhouse sync` to fetch what came since the backup.")
+    err.print("Run `callhouse sync` to fetch the calls since the backup.")

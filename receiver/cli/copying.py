@@ -212,8 +212,8 @@ def _follow(settings: config.Settings, to: Path, *, every: float, once: bool) ->
                 click.echo(f"All {_entities(step.done)} are copied{then}.")
                 if not step.is_exact:
                     click.echo(
-                        "Not only mirrors have written this file, so what the server deletes stays "
-                        "in it. For an exact mirror, name a new file."
+                        "Not only mirrors have written this file, so calls that the server deletes "
+                        "stay in it. For an exact mirror, name a new file."
                     )
                 click.echo(f"Browse: CALLHOUSE_DATABASE_URL=sqlite:///{to} callhouse browse")
             if is_complete and once:

@@ -164,7 +164,7 @@ if TYPE_CHECKING:
 # A sync can wait longer for the write lock than a webhook.
 _BUSY_SECONDS = 60.0
 
-_TO_CONTINUE = "What was fetched is stored; run the same command again to continue."
+_TO_CONTINUE = "The fetched calls are stored; run the same command again to continue."
 _SINCE = click.option("--since", type=Day(), metavar="DAY", help="First day, as YYYY-MM-DD.")
 _UNTIL = click.option("--until", type=Day(), metavar="DAY", help="Last day, included.")
 _AGENT = click.option("--agent", metavar="ID", help="Only calls and chats of this agent.")
@@ -256,7 +256,7 @@ def _sync(
 @_UNTIL
 @_AGENT
 @some_accounts
-@click.option("--fix", is_flag=True, help="Fetch what is missing, and report again.")
+@click.option("--fix", is_flag=True, help="Fetch missing and incomplete calls, and report again.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every id.")
 def coverage(
     since: datetime | None,

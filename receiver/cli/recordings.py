@@ -32,8 +32,8 @@ _STATES: tuple[Column, ...] = (
 
 
 @main.command()
-@click.option("--retry", is_flag=True, help="Try again what failed, and what was gone.")
-@click.option("--status", is_flag=True, help="Fetch nothing; print what is kept.")
+@click.option("--retry", is_flag=True, help="Retry failed files and files that were gone.")
+@click.option("--status", is_flag=True, help="Fetch nothing; print the stored files.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def recordings(*, retry: bool, status: bool, as_json: bool) -> None:
     """Keep the recordings and logs that calls link to.
@@ -52,7 +52,7 @@ def recordings(*, retry: bool, status: bool, as_json: bool) -> None:
     settings = config.load()
     stopped = None
     if not status:
-        with resumable("What was fetched is kept; run the same command again to continue."):
+        with resumable("The fetched files are stored; run the same command again to continue."):
             stopped = _keep(settings, retry=retry)
     states = media.states(settings.database)
     problems = media.problems(settings.database, limit=_PROBLEMS)
@@ -73,7 +73,7 @@ def _keep(settings: config.Settings, *, retry: bool) -> str | None:
     storage = storage_of(settings)
     if storage is None:
         raise SettingsError(
-            "no recordings are kept: CALLHOUSE_MEDIA_URL is empty",
+            "recordings are not stored: CALLHOUSE_MEDIA_URL is empty",
             hint="Set it to a directory or a bucket, such as file:data/media.",
         )
     migrate(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)

@@ -38,7 +38,7 @@ def retell() -> None:
 @click.option(
     "--storage",
     type=click.Choice(["everything_except_pii", "basic_attributes_only"]),
-    help="Let Retell delete what the setting excludes, for good.",
+    help="Confirm that Retell permanently deletes the data that the setting excludes.",
 )
 @_CHAT
 @one_account
@@ -71,7 +71,9 @@ def update(
     if not body:
         raise click.UsageError("Give --metadata, --attribute or --storage.")
     if storage and not yes:
-        click.confirm("Retell deletes what the setting excludes. Continue?", abort=True)
+        click.confirm(
+            "Retell permanently deletes data that the setting excludes. Continue?", abort=True
+        )
     with _api(account) as (api, settings):
         answer = api.update_chat(id, body) if is_chat else api.update_call(id, body)
         _store(settings, api, id, answer)
@@ -189,7 +191,7 @@ def batch(
 
 @retell.command("account")
 @one_account
-@click.option("--json", "as_json", is_flag=True, help="Print what Retell answers.")
+@click.option("--json", "as_json", is_flag=True, help="Print Retell's answer.")
 def show_account(account: str | None, as_json: bool) -> None:
     """Print the workspace of the key, its concurrency and its requested exports.
 

@@ -143,7 +143,7 @@ def parse_alerts(value: Any) -> AlertSettings:
 
 def _urls(value: Any, what: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(_is_url(each) for each in value):
-        raise ValueError(f"{what} must be a list of URLs, such as apprise takes")
+        raise ValueError(f"{what} must be a list of URLs, in apprise's format")
     return tuple(dict.fromkeys(value))
 
 

@@ -101,7 +101,7 @@ def list_erasures(settings: Settings) -> str | None:
         with _storage(parse_place(place), settings.database) as storage:
             _list_erasures(storage, settings.database)
     except (BackupFailed, SettingsError) as error:
-        return f"an older backup would bring back what was erased: {error}"
+        return f"an older backup would bring back erased calls: {error}"
     return None
 
 
@@ -131,7 +131,7 @@ def _read_erasures(storage: Storage) -> list[tuple[str, str, int | None]]:
     except (ValueError, TypeError):
         raise BackupFailed(
             f"{_ERASURES} beside the backups is damaged",
-            hint="Move it away, and erase again what was erased since the oldest backup.",
+            hint="Move it away, and repeat the erasures since the oldest backup.",
         ) from None
 
 

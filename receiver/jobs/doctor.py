@@ -131,7 +131,7 @@ def _disk(patient: Patient) -> Iterator[Finding]:
     if days is None:
         yield _good("disk", f"{size(free)} free")
         return
-    hint = "Enlarge the disk, or keep less: `callhouse prune`." if days < MIN_DAYS else ""
+    hint = "Enlarge the disk, or delete old data: `callhouse prune`." if days < MIN_DAYS else ""
     what = f"{size(free)} free: {_days(days)} at the growth of the last {RECENT_DAYS} days"
     yield Finding("disk", days < MIN_DAYS, what, hint)
 
@@ -184,8 +184,8 @@ def _keys(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             "keys", True,
             f"the key {latest.key_id}, which signed last, is not set any more",
-            "After a rotation this is right once the new key signs; until then add the old key to "
-            "RETELL_WEBHOOK_KEYS.",
+            "After a rotation this is correct as soon as the new key signs; until then add the old "
+            "key to RETELL_WEBHOOK_KEYS.",
         )  # fmt: skip
 
 
@@ -238,7 +238,7 @@ def _agents(patient: Patient) -> Iterator[Finding]:
     more = f" and {len(own) - _AGENTS} more" if len(own) > _AGENTS else ""
     if public is None:
         what = f"{len(own)} of {len(webhooks)} agents have their own URL: {names}{more}"
-        hint = "Set public_url in callhouse.toml: then this checks whether they lead here."
+        hint = "Set public_url in callhouse.toml: then this check compares the URLs with it."
         yield Finding("agents", False, what, hint)
         return
     what = f"{len(own)} of {len(webhooks)} agents report to another URL: {names}{more}"
@@ -328,7 +328,7 @@ def _backups(patient: Patient) -> Iterator[Finding]:
         return
     backup = settings.file.backup
     if backup.elsewhere:
-        yield _good("backup", "made by another program, says callhouse.toml")
+        yield _good("backup", "made by another program, according to callhouse.toml")
         return
     every_ms = settings.file.intervals["backup"] * 1000 or 86_400_000
     last = status.last_backup_ms

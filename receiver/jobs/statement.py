@@ -87,4 +87,4 @@ def explanations(found: "Month", *, is_equal: bool) -> list[str]:
     if chats := found.statement.total.chats:
         found_notes.append(f"{chats:,} chat{'s' * (chats != 1)}, which are counted here")
     found_notes.append("Numbers and subscriptions are billed without a call.")
-    return ["What may explain differences:", *(f"- {note}" for note in found_notes)]
+    return ["Possible reasons for differences:", *(f"- {note}" for note in found_notes)]

@@ -134,7 +134,7 @@ class DirectoryStorage:
             while start < end:
                 piece = await asyncio.to_thread(file.read, min(PIECE_BYTES, end - start))
                 if not piece:
-                    raise StorageUnavailable("a kept file is shorter than it was")
+                    raise StorageUnavailable("a stored file is shorter than before")
                 start += len(piece)
                 yield piece
 
@@ -293,7 +293,7 @@ def _delete_unfinished(partial: Path, folder: str) -> None:
 def _require_name(name: str) -> None:
     """Raise ValueError unless it is relative and stays below the root."""
     if not _NAME.fullmatch(name):
-        raise ValueError("not a name of a kept file")
+        raise ValueError("not a name of a stored file")
 
 
 def _sync(path: Path) -> None:

@@ -166,7 +166,7 @@ def _about_failure(error: Exception, timeout_seconds: float) -> Finding:
         return Finding(
             True,
             f"no response within {timeout_seconds:g} seconds",
-            "Retell times out after 10 seconds and retries: find what delays the receiver.",
+            "Retell times out after 10 seconds and retries: find the cause of the delay.",
         )
     if isinstance(error, UnusableAnswer):
         return Finding(True, f"the response is {error}", "The URL does not lead to callhouse.")
@@ -229,7 +229,7 @@ def _about_success(
     size = f"{len(body) / 1e6:.1f} MB" if len(body) > 100_000 else f"{len(body)} bytes"
     found = [Finding(False, f"{size} arrived unchanged and verified in {seconds * 1000:.0f} ms")]
     if seconds >= SLOW_SECONDS:
-        hint = f"Retell times out after {TIMEOUT_SECONDS:g} seconds: find what delays it."
+        hint = f"Retell times out after {TIMEOUT_SECONDS:g} seconds: find the cause of the delay."
         found.append(Finding(seconds >= TIMEOUT_SECONDS, f"slow: {seconds:.1f} seconds", hint))
     received_at_ms = answer.get("received_at_ms")
     if isinstance(received_at_ms, int):

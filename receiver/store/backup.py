@@ -267,5 +267,5 @@ def erased_by_request(path: Path) -> list[Row]:
 def _unreadable(path: Path, error: Exception) -> BackupFailed:
     return BackupFailed(
         f"the tombstones of {path} cannot be read: {error}",
-        hint="Move the file away, restore, and erase again what was erased since the backup.",
+        hint="Move the file away, restore, and repeat the erasures since the backup.",
     )

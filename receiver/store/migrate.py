@@ -60,8 +60,7 @@ def migrate(path: Path, *, timezone: str) -> list[str]:
             raise
         raise StoreUnavailable(
             f"{path} cannot be written: {error.strerror if isinstance(error, OSError) else error}",
-            hint="Its folder must exist or be possible to make, and both must be this user's to "
-            "write. CALLHOUSE_DATABASE_URL says where it is.",
+            hint="CALLHOUSE_DATABASE_URL must name a file that this user can create and write.",
         ) from error
 
 
@@ -120,7 +119,7 @@ def _open(path: Path) -> Connection:
         connection.close()
     raise StoreUnavailable(
         f"the database is damaged: {found}",
-        hint="Keep the file, and put a copy in its place while nothing has it open.",
+        hint="Stop callhouse, keep the damaged file for inspection, and restore a backup.",
     )
 
 

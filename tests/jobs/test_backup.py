@@ -285,7 +285,7 @@ def test_restored_database_keeps_the_list_of_erasures(make, settings, store, cal
 def test_erasure_without_its_list_says_so(settings, store, calls, tmp_path):
     (tmp_path / "file").touch()
     done = erased(backed_up_to(settings, tmp_path / "file/backups"), store, "call_1")
-    assert done.left.startswith("an older backup would bring back what was erased")
+    assert done.left.startswith("an older backup would bring back erased calls")
     assert done.receipt.entities == 1
 
 

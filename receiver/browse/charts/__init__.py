@@ -10,7 +10,7 @@ from receiver.browse.charts import vega
 from receiver.browse.charts.macros import Days, expand
 
 _SPAN = {"since": "since", "until": "until"}
-_OUTCOME = "By what ended the call. Not connected: nobody answered."
+_OUTCOME = "By the reason why the call ended. Not connected: nobody answered."
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,14 @@ DASHBOARDS = {
         {
             "days": Chart(
                 "Cost by family",
-                "What calls cost, by family of products.",
+                "Cost of calls, by family of products.",
                 "cost_by_family_and_day",
                 lambda days: vega.stacked(days, "family", "dollars", vega.FAMILIES, form="$,.2f"),
                 is_wide=True,
             ),
             "families": Chart(
                 "Families",
-                "What each family of products cost, transferred legs included.",
+                "Cost of each family of products, including transferred legs.",
                 "cost_by_family",
                 lambda _: vega.ranked(
                     "family",
@@ -107,7 +107,7 @@ DASHBOARDS = {
             ),
             "products": Chart(
                 "Products",
-                "What each product cost, in the colour of its family. The twenty that cost most.",
+                "Cost of the twenty most expensive products, in the colour of their family.",
                 "cost_by_product",
                 lambda _: vega.ranked(
                     "product",
@@ -237,11 +237,11 @@ DASHBOARDS = {
     ),
     "chats": Dashboard(
         "Chats",
-        "How many chats there are, how they end and what they cost, by API and by SMS.",
+        "The number of chats, their outcomes and cost, by API and by SMS.",
         {
             "chats": Chart(
                 "Chats by outcome",
-                "By what ended the chat, or by its status where Retell named no reason.",
+                "By the reason why the chat ended, or by its status if there is no reason.",
                 "chats_by_outcome",
                 lambda days: vega.stacked(days, "outcome", "chats", vega.CHAT_OUTCOMES),
                 is_wide=True,
@@ -249,7 +249,7 @@ DASHBOARDS = {
             ),
             "chat_cost": Chart(
                 "Cost by family",
-                "What chats cost, by family of products.",
+                "Cost of chats, by family of products.",
                 "chat_cost_by_family",
                 lambda days: vega.stacked(days, "family", "dollars", vega.FAMILIES, form="$,.2f"),
                 is_wide=True,

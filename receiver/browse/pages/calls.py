@@ -164,7 +164,7 @@ class CallView:
             return "The agent's storage setting excludes transcripts."
         if self.call["start_timestamp"] is None:
             return "The call never connected."
-        return "Nobody spoke, or Retell sent no transcript."
+        return "No conversation, or Retell sent no transcript."
 
 
 async def call_page(datasette: "Datasette", request: "Request") -> Response:

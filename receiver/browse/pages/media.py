@@ -59,7 +59,7 @@ async def send_kept(
     """The same, for a reader who may see the call. Raises NotFound."""
     file = (await kept_files(reader, call_id)).get(kind)
     if file is None:
-        raise NotFound("No such recording is kept.")
+        raise NotFound("This recording is not stored.")
     size, etag = int(file["bytes"]), f'"{file["sha256"]}"'
     headers = _headers(call_id, file, etag, is_download="download" in request.args)
     if etag in request.headers.get("if-none-match", ""):

@@ -268,7 +268,7 @@ _PASSWORD_HINT = (
 # The first match counts. libpq has no codes for these, and a message has a line for each host.
 _FAILURES = (
     _Failure("password authentication failed", "it refuses the password", _PASSWORD_HINT),
-    _Failure("no password supplied", "it asks for a password, and there is none", _PASSWORD_HINT),
+    _Failure("no password supplied", "it requires a password, and there is none", _PASSWORD_HINT),
     _Failure(
         r'role "[^"]*" (does not exist|is not permitted to log in)',
         "it has no role of this name that may log in",
@@ -276,14 +276,14 @@ _FAILURES = (
     ),
     _Failure(
         "pg_hba.conf",
-        "its pg_hba.conf has no line that lets this role in from here",
+        "its pg_hba.conf has no line that allows this role from this machine",
         "Add a line to pg_hba.conf, or, if there is one for TLS alone, ?sslmode=require to the "
         "database's URL.",
     ),
     _Failure(
         "authentication failed",
         "it does not accept this login",
-        "Check the role in the database's URL, and what pg_hba.conf asks of it.",
+        "Check the role in the database's URL, and its line in pg_hba.conf.",
     ),
     _Failure(
         r'database "[^"]*" does not exist',

@@ -12,10 +12,10 @@ from tests.support.running import environment, free_address, mirror, wait_until
 # The address after postgresql:// -> exit status, sentence, a part of the hint.
 REASONS = {
     "wrong password": ("asked:hunter2@{tcp}/postgres", 2, "it refuses the password", "PGPASSFILE"),
-    "no password": ("asked@{tcp}/postgres", 2, "asks for a password, and there is none", "pgpass"),
+    "no password": ("asked@{tcp}/postgres", 2, "requires a password, and there is none", "pgpass"),
     "no role": ("nobody@/postgres?{socket}", 2, "no role of this name", "LOGIN"),
     "no login": ("barred@/postgres?{socket}", 2, "no role of this name that may log in", "LOGIN"),
-    "no line": ("callhouse@{tcp}/postgres", 2, "no line that lets this role in", "sslmode"),
+    "no line": ("callhouse@{tcp}/postgres", 2, "no line that allows this role", "sslmode"),
     "no database": ("callhouse@/none?{socket}", 2, "no database of this name", "Create the"),
     "no connecting": ("callhouse@/shut?{socket}", 2, "may not connect to the database", "GRANT"),
     "no TLS": ("asked@{tcp}/postgres?sslmode=require", 2, "it does not offer TLS", "sslmode"),
