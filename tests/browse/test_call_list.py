@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from receiver import config
-from receiver.browse.pages import call_list, call_search
+from receiver.browse.pages import call_list, call_list_page, call_search
 from receiver.browse.pages.call_filters import conditions, parse_query_string
 from receiver.browse.pages.call_list import order_of
 from receiver.browse.pages.call_sources import CALLS
@@ -312,6 +312,7 @@ SOME_FILTERS = {
 )
 def test_first_entries_are_those_of_the_order(browse, calls, monkeypatch, read, sort, field):
     monkeypatch.setattr(call_list, "_FIRST_READ", read)
+    monkeypatch.setattr(call_list_page, "PAGE_SIZE", 30)
     for query, matches in SOME_FILTERS.items():
         expected = [c for c in calls if matches(c)]
         for sign in ("", "-"):
@@ -349,6 +350,9 @@ def test_words_find_the_same_calls(browse, calls, words, monkeypatch, few, searc
         "you+-tomorrow": having("you") - having("tomorrow"),
         "tomorrow+-the": having("tomorrow") - having("the"),
         "you+-th*": having("you") - beginning,
+        # In the summary alone, and in the transcript alone.
+        "you+-and": having("you") - having("and"),
+        "a+-user": having("a") - having("user"),
         "th*+tomorrow": beginning & having("tomorrow"),
     }.items():
         check(browse, f"q={query}", [c for c in calls if c["id"] in ids])

@@ -135,6 +135,16 @@ def test_undated_calls_are_last_in_both_directions(browse, store, monkeypatch):
         assert found == [f"call_{n}" for n in expected]
 
 
+@pytest.mark.parametrize("many", [0, 20_000])
+def test_calls_without_sentiment_may_have_an_analysis(browse, store, monkeypatch, many):
+    monkeypatch.setattr(call_list, "_MANY", many)
+    stored(store, simple("call_none"))
+    stored(store, simple("call_null", call_analysis={"call_successful": True}))
+    stored(store, simple("call_both", call_analysis={"user_sentiment": "Neutral"}))
+    assert {*shown(browse("/-/calls?sentiment=none"))} == {"call_none", "call_null"}
+    assert {*shown(browse("/-/calls?success=unknown"))} == {"call_none", "call_both"}
+
+
 def test_slow_totals_are_counted_on_request(browse, three, monkeypatch):
     monkeypatch.setattr(call_list, "TOTALS_LIMIT_MS", -1)
     page = browse("/-/calls?success=unknown")
