@@ -382,19 +382,19 @@ def patch_datasette(zone: ZoneInfo, *, static_url: Callable[[str], str]) -> None
         )
 
 
-def quicken(datasette: "Datasette") -> None:
+def skip_unused_work(datasette: "Datasette") -> None:
     """Remove work that Datasette does for each request or table and callhouse does not need."""
 
-    async def keep_no_catalog() -> None:
+    async def skip_catalog() -> None:
         """Before each request, list all tables of all databases in `_internal`, which nobody may
         read."""
 
-    def allow_no_one_more(_database: str, _table: str) -> list[Any]:
+    def skip_metadata_permissions(_database: str, _table: str) -> list[Any]:
         """Search a copy of all metadata for permissions; datasette_metadata.json has none."""
         return []
 
-    datasette.refresh_schemas = keep_no_catalog
-    datasette._table_permission_allows = allow_no_one_more
+    datasette.refresh_schemas = skip_catalog
+    datasette._table_permission_allows = skip_metadata_permissions
 
 
 class _DisplayFilters(Filters):

@@ -18,7 +18,7 @@ from datasette.app import Datasette
 from receiver.addresses import Location, require_free
 from receiver.browse import access, http_server
 from receiver.browse.access import hash_password
-from receiver.browse.datasette_compat import GuardedDatabase, patch_datasette, quicken
+from receiver.browse.datasette_compat import GuardedDatabase, patch_datasette, skip_unused_work
 from receiver.browse.pages import DATABASE, MASKED, PLUGIN
 from receiver.browse.pages.login import Attempts, Authentication, Sessions
 from receiver.browse.pages.sharing import Tokens
@@ -149,7 +149,7 @@ def serving(
     patch_datasette(ZoneInfo(settings.timezone), static_url=hashed)
     secret = signing_secret(settings)
     served = Datasette([], metadata=metadata, settings=_DATASETTE_SETTINGS, secret=secret)
-    quicken(served)
+    skip_unused_work(served)
     # Datasette adds an empty database if it is given no file.
     served.remove_database("_memory")
     pool = QueryPool(stuck_after_seconds=2 * _DATASETTE_SETTINGS["sql_time_limit_ms"] / 1000)

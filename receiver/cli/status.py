@@ -61,7 +61,7 @@ def doctor(as_json: bool) -> None:
     Example:
       callhouse doctor
     """
-    from receiver.jobs.doctor import Finding, Patient, examine
+    from receiver.jobs.doctor import CheckContext, Finding, examine
     from receiver.jobs.status import read_status
 
     settings = config.load()
@@ -71,7 +71,7 @@ def doctor(as_json: bool) -> None:
     except (NotStored, StoreUnavailable) as error:
         found = None
         findings.append(Finding("database", True, str(error), error.hint))
-    findings += examine(Patient(settings, found, clock.now_ms))
+    findings += examine(CheckContext(settings, found, clock.now_ms))
     wrong = sum(finding.is_wrong for finding in findings)
     if as_json:
         values = {"wrong": wrong, "findings": [asdict(finding) for finding in findings]}

@@ -1,7 +1,7 @@
 """`callhouse doctor`: checks for frequent problems.
 
-Each finding says what to do. A check is a function from a Patient to findings. A check that cannot
-be carried out is a finding too.
+Each finding says what to do. A check is a function from a CheckContext to findings. A check that
+cannot be carried out is a finding too.
 """
 
 import os
@@ -51,7 +51,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class CheckContext:
     """The input of the checks; `status` is None without a usable database."""
 
     settings: Settings
@@ -59,11 +59,11 @@ class Patient:
     now_ms: Callable[[], int]
 
 
-def examine(patient: Patient) -> Iterator[Finding]:
+def examine(context: CheckContext) -> Iterator[Finding]:
     """The findings of every check, in order."""
     for check in CHECKS:
         try:
-            yield from check(patient)
+            yield from check(context)
         except (CallhouseError, OSError) as error:
             hint = error.hint if isinstance(error, CallhouseError) else ""
             yield Finding(check.__name__.strip("_").replace("_", " "), True, str(error), hint)
@@ -73,30 +73,30 @@ def _good(subject: str, what: str) -> Finding:
     return Finding(subject, False, what)
 
 
-def _database(patient: Patient) -> Iterator[Finding]:
+def _database(context: CheckContext) -> Iterator[Finding]:
     """Schema, damage, and whether a connection gets its settings."""
-    status = patient.status
+    status = context.status
     if status is None:
         return
     own = [p for p in status.problems if p.startswith("the database")]
     for problem in own:
         yield Finding("database", True, problem, f"See {docs('reference/health.md')}")
-    if not own and isinstance(patient.settings.database, Path):
-        check_connection(patient.settings.database)
+    if not own and isinstance(context.settings.database, Path):
+        check_connection(context.settings.database)
     if not own:
         yield _good("database", f"{status.database} is writable, schema {status.schema}")
 
 
-def _sqlite(patient: Patient) -> Iterator[Finding]:
-    if isinstance(patient.settings.database, Path):
+def _sqlite(context: CheckContext) -> Iterator[Finding]:
+    if isinstance(context.settings.database, Path):
         warning = sqlite_warning()
         hint = "pip install pysqlite3, where it has a wheel." if warning else ""
         yield Finding("SQLite", warning is not None, warning or sqlite_version(), hint)
 
 
-def _files(patient: Patient) -> Iterator[Finding]:
+def _files(context: CheckContext) -> Iterator[Finding]:
     """Files with calls or secrets that other users can read or own."""
-    settings = patient.settings
+    settings = context.settings
     paths = [Path(".env")]
     if any(target.secret for target in settings.file.forward):
         paths.append(settings.file_path)
@@ -122,12 +122,12 @@ def _files(patient: Patient) -> Iterator[Finding]:
         yield _good("files", "only their owner can read them")
 
 
-def _disk(patient: Patient) -> Iterator[Finding]:
-    free = free_on_disk(patient.settings.counters_path)
+def _disk(context: CheckContext) -> Iterator[Finding]:
+    free = free_on_disk(context.settings.counters_path)
     if free < MIN_FREE_BYTES:
         yield Finding("disk", True, f"{size(free)} free", "Free disk space: events are refused.")
         return
-    days = patient.status.days_until_full if patient.status else None
+    days = context.status.days_until_full if context.status else None
     if days is None:
         yield _good("disk", f"{size(free)} free")
         return
@@ -140,17 +140,17 @@ def _days(days: float) -> str:
     return "enough for years" if days > 3650 else f"enough for {days:,.0f} days"
 
 
-def _log(patient: Patient) -> Iterator[Finding]:
-    if patient.status is None or not isinstance(patient.settings.database, Path):
+def _log(context: CheckContext) -> Iterator[Finding]:
+    if context.status is None or not isinstance(context.settings.database, Path):
         return
-    wal = patient.status.wal_bytes
+    wal = context.status.wal_bytes
     hint = "A process reads for long: find it with `fuser`, and restart it."
     wrong = wal > MAX_WAL_BYTES
     yield Finding("write-ahead log", wrong, f"{size(wal)} long", hint if wrong else "")
 
 
-def _traffic(patient: Patient) -> Iterator[Finding]:
-    status = patient.status
+def _traffic(context: CheckContext) -> Iterator[Finding]:
+    status = context.status
     if status is None:
         return
     others = ("the database", "a job", "the disk")
@@ -161,8 +161,8 @@ def _traffic(patient: Patient) -> Iterator[Finding]:
         yield _good("events", f"last event {ago(status.last_event_ms, status.now_ms)}")
 
 
-def _keys(patient: Patient) -> Iterator[Finding]:
-    settings, status = patient.settings, patient.status
+def _keys(context: CheckContext) -> Iterator[Finding]:
+    settings, status = context.settings, context.status
     if not settings.webhook_keys:
         yield Finding(
             "keys", True, "no key is set: no event can be verified",
@@ -189,10 +189,10 @@ def _keys(patient: Patient) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _api(patient: Patient) -> Iterator[Finding]:
+def _api(context: CheckContext) -> Iterator[Finding]:
     """Whether the API answers and accepts the key, and whether the clocks agree."""
-    settings = patient.settings
-    before = patient.now_ms()
+    settings = context.settings
+    before = context.now_ms()
     try:
         with Client(total_seconds=_API_SECONDS, timeout=_API_SECONDS) as client:
             answer = client.request("GET", settings.base_url)
@@ -207,7 +207,7 @@ def _api(patient: Patient) -> Iterator[Finding]:
         date = parsedate_to_datetime(answer.headers.get("Date", ""))
     except ValueError:
         return
-    theirs, after = int(date.timestamp() * 1000), patient.now_ms()
+    theirs, after = int(date.timestamp() * 1000), context.now_ms()
     # The header has no fractions of seconds.
     skew = theirs - min(max(theirs, before - 1000), after)
     seconds = round(abs(skew) / 1000)
@@ -218,9 +218,9 @@ def _api(patient: Patient) -> Iterator[Finding]:
     yield Finding("clock", abs(skew) >= SKEW_WRONG_MS, what, hint)
 
 
-def _agents(patient: Patient) -> Iterator[Finding]:
+def _agents(context: CheckContext) -> Iterator[Finding]:
     """Agents whose own webhook URL bypasses this receiver."""
-    settings = patient.settings
+    settings = context.settings
     keys = [account.api_key for account in settings.accounts if account.api_key]
     if not keys:
         return
@@ -252,20 +252,20 @@ def _sleep_shortly(seconds: float) -> None:
     time.sleep(min(seconds, 0.2))
 
 
-def _public_url(patient: Patient) -> Iterator[Finding]:
-    url = patient.settings.file.public_url
+def _public_url(context: CheckContext) -> Iterator[Finding]:
+    url = context.settings.file.public_url
     if url is None:
         hint = "Set public_url in callhouse.toml to test it."
         yield Finding("public URL", False, "not tested", hint)
         return
-    for account in patient.settings.accounts:
+    for account in context.settings.accounts:
         if account.api_key:
             for found in check_webhook_url(url, key=account.api_key, nonce=secrets.token_hex(8)):
                 yield Finding("public URL", found.is_wrong, found.what, found.hint)
 
 
-def _login(patient: Patient) -> Iterator[Finding]:
-    settings = patient.settings
+def _login(context: CheckContext) -> Iterator[Finding]:
+    settings = context.settings
     if not isinstance(settings.database, Path):
         return
     users = access.load(access.path_beside(settings.database)).users
@@ -285,26 +285,26 @@ def _login(patient: Patient) -> Iterator[Finding]:
         yield _good("secret", f"in {secret}, or made there by browse")
 
 
-def _inbound(patient: Patient) -> Iterator[Finding]:
+def _inbound(context: CheckContext) -> Iterator[Finding]:
     """The queries of the rules for inbound calls and chats."""
-    rules = patient.settings.file.inbound
-    if rules and patient.status is not None:
-        check_rules(patient.settings)
+    rules = context.settings.file.inbound
+    if rules and context.status is not None:
+        check_rules(context.settings)
         yield _good("inbound", f"{len(rules)} rules, and their queries run")
 
 
-def _grading(patient: Patient) -> Iterator[Finding]:
+def _grading(context: CheckContext) -> Iterator[Finding]:
     """Whether the model of [grading] is installed and has a key. Sends no request."""
-    grading = patient.settings.file.grading
+    grading = context.settings.file.grading
     if grading.questions:
         load_model(grading.model)
         yield _good("grading", f"{len(grading.questions)} questions for {grading.model}")
 
 
-def _jobs(patient: Patient) -> Iterator[Finding]:
-    if patient.status is None:
+def _jobs(context: CheckContext) -> Iterator[Finding]:
+    if context.status is None:
         return
-    jobs = [job for job in patient.status.jobs if job.state != "off"]
+    jobs = [job for job in context.status.jobs if job.state != "off"]
     wrong = [job for job in jobs if job.state in ("overdue", "failing")]
     for job in wrong:
         problem = job.problem or f"{job.row.name} failed: {job.row.problem}"
@@ -322,8 +322,8 @@ def _jobs(patient: Patient) -> Iterator[Finding]:
         yield _good("jobs", f"{len(jobs)} jobs, none overdue or failing")
 
 
-def _backups(patient: Patient) -> Iterator[Finding]:
-    settings, status = patient.settings, patient.status
+def _backups(context: CheckContext) -> Iterator[Finding]:
+    settings, status = context.settings, context.status
     if status is None or not isinstance(settings.database, Path):
         return
     backup = settings.file.backup
@@ -338,10 +338,10 @@ def _backups(patient: Patient) -> Iterator[Finding]:
     yield Finding("backup", late, what, hint if late else "")
 
 
-def _coverage(patient: Patient) -> Iterator[Finding]:
-    if patient.status is None:
+def _coverage(context: CheckContext) -> Iterator[Finding]:
+    if context.status is None:
         return
-    day = patient.status.coverage
+    day = context.status.coverage
     if day.checked_ms is None:
         yield Finding(
             "coverage", True, f"{day.day} was not compared with Retell",
@@ -356,7 +356,7 @@ def _coverage(patient: Patient) -> Iterator[Finding]:
     yield Finding("coverage", lacks > 0, what, "Run `callhouse coverage --fix`." if lacks else "")
 
 
-CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[CheckContext], Iterator[Finding]], ...] = (
     _database, _sqlite, _files, _disk, _log, _traffic, _keys, _api, _agents, _public_url, _login,
     _inbound, _grading, _jobs, _backups, _coverage,
 )  # fmt: skip

@@ -225,7 +225,7 @@ def leased(
     dead = row.owner if row.lease_until is not None and has_ended(row.owner) else None
     if not claim(store, row, owner=owner, now_ms=started_at, lease_ms=lease_ms, dead_owner=dead):
         raise JobIsRunning(f"{row.name} is running already")
-    lease, done = _Lease(_Either(stop)), threading.Event()
+    lease, done = _Lease(_EitherEvent(stop)), threading.Event()
     mine = replace(row, owner=owner, started_at=started_at)
     beat = threading.Thread(
         target=_keep_lease, args=(mine, store, now_ms, lease_ms, done, lease.stop), daemon=True
@@ -245,7 +245,7 @@ def leased(
         raise failure
 
 
-class _Either(threading.Event):
+class _EitherEvent(threading.Event):
     """An event that is also set if another one is."""
 
     def __init__(self, other: threading.Event | None) -> None:

@@ -92,7 +92,7 @@ def read_rows(text: str, *, name: str, run_id: str, defaults: Mapping[str, Any])
             if any(cell.strip() for cell in cells):
                 row = _row(header, cells, reader.line_num, name, run_id, defaults)
                 first = lines.setdefault(row.key, row.line)
-                rows.append(row if first == row.line else _again(row, first))
+                rows.append(row if first == row.line else _repeated(row, first))
     except csv.Error:
         raise SettingsError(f"line {reader.line_num + 1} is not CSV") from None
     return rows
@@ -147,7 +147,7 @@ def _row(
     return Row(line, key, body, problem)
 
 
-def _again(row: Row, first: int) -> Row:
+def _repeated(row: Row, first: int) -> Row:
     what = (
         f"the same number as in line {first}; for two calls give each row an idempotency_key"
         if row.key.startswith(_OWN)

@@ -65,7 +65,7 @@ def _rebuild_batch(store: AnyStore, last: str, connection: Connection) -> list[s
 
 
 def _rebuild_entity(connection: Connection, entity_id: str) -> None:
-    known = [_again(connection, entity_id, k) for k in observation_rows(connection, entity_id)]
+    known = [_reparse(connection, entity_id, k) for k in observation_rows(connection, entity_id)]
     reproject(connection, entity_id, known)
 
 
@@ -121,7 +121,7 @@ def remove(connection: Connection, entity_id: str, tables: Iterable[str]) -> Non
         connection.execute(sql.DELETE_ALL[table], (entity_id,))
 
 
-def _again(connection: Connection, entity_id: str, known: ObservationRow) -> ObservationRow:
+def _reparse(connection: Connection, entity_id: str, known: ObservationRow) -> ObservationRow:
     """Parse a quarantined body again: this version may understand it."""
     if known.problem is None or not known.has_body:
         return known

@@ -18,7 +18,7 @@ from receiver.config_file import Backup, ConfigFile, Target
 from receiver.errors import SettingsError
 from receiver.inbound_rules import InboundRule
 from receiver.jobs import doctor
-from receiver.jobs.doctor import CHECKS, MAX_WAL_BYTES, Patient, examine
+from receiver.jobs.doctor import CHECKS, MAX_WAL_BYTES, CheckContext, examine
 from receiver.jobs.status import free_on_disk, read_status
 from receiver.retell.client import Retell
 from receiver.retell.webhooks import set_webhook
@@ -47,8 +47,8 @@ def examined(settings):
         changed = replace(settings, **changes)
         found = read_status(changed, now_ms=NOW_MS)
         [check] = [check for check in CHECKS if check.__name__ == f"_{name}"]
-        patient = Patient(changed, replace(found, **(status or {})), clock)
-        findings = list(check(patient))
+        context = CheckContext(changed, replace(found, **(status or {})), clock)
+        findings = list(check(context))
         assert all(finding.hint for finding in findings if finding.is_wrong)
         return findings
 
@@ -98,9 +98,9 @@ def test_model_that_cannot_be_asked_is_wrong(examined, settings):
 
 @pytest.mark.sqlite
 def test_connection_without_its_pragmas_is_wrong(settings, monkeypatch):
-    patient = Patient(settings, read_status(settings, now_ms=NOW_MS), lambda: NOW_MS)
+    context = CheckContext(settings, read_status(settings, now_ms=NOW_MS), lambda: NOW_MS)
     monkeypatch.setitem(connections._PRAGMAS, "synchronous", 7)
-    [first, *_] = [finding for finding in examine(patient) if finding.is_wrong]
+    [first, *_] = [finding for finding in examine(context) if finding.is_wrong]
     assert (first.subject, "PRAGMA synchronous" in first.what) == ("database", True)
 
 
@@ -274,8 +274,8 @@ def test_yesterday_must_be_covered(examined, db):
 
 
 def test_check_that_cannot_be_made_is_wrong(settings):
-    patient = Patient(replace(settings, base_url="http://127.0.0.1:1"), None, now_ms)
-    found = [finding for finding in examine(patient) if finding.is_wrong]
+    context = CheckContext(replace(settings, base_url="http://127.0.0.1:1"), None, now_ms)
+    found = [finding for finding in examine(context) if finding.is_wrong]
     assert {finding.subject for finding in found} >= {"API", "agents"}
 
 

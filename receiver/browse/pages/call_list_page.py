@@ -111,7 +111,7 @@ _IS_CHAT = "SELECT 1 FROM chats WHERE chat_id = ?"
 
 
 @dataclass(slots=True)
-class Shown:
+class ShownList:
     """What the page shows of a list: entries as `fetch_entries` has them, each with its hits."""
 
     entries: list[tuple[dict[str, Any], list[Hit]]] = field(default_factory=list)
@@ -183,8 +183,8 @@ async def _entity_url(reader: Reader, text: str) -> str | None:
     return None
 
 
-async def _fetch_shown(reader: Reader, filters: Filters, *, is_counted: bool) -> Shown:
-    shown = Shown()
+async def _fetch_shown(reader: Reader, filters: Filters, *, is_counted: bool) -> ShownList:
+    shown = ShownList()
     try:
         found = await prepare(reader, filters, clock.now_ms())
         ids, shown.totals, shown.others = await asyncio.gather(

@@ -31,7 +31,7 @@ from receiver.clock import format_duration
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DashboardTotals:
     """The totals of a dashboard; `compared_with` says what with, or why with nothing."""
 
     figures: list[Figure]
@@ -167,7 +167,7 @@ async def fetch_totals(
     *,
     stored_since: date,
     now_ms: int,
-) -> Shown:
+) -> DashboardTotals:
     """The totals of the dashboard `name`; no figure where a query takes too long."""
     period = chosen_period(days.since, days.until, now_ms, timezone(reader.datasette))
     filters = {key: chosen.get(key, "") for key in FILTERS}
@@ -197,7 +197,7 @@ async def fetch_totals(
     if not is_compared:
         thing = "chat" if name == "chats" else "call"
         compared = f"Not compared: the first stored {thing} is of {stored_since:%-d %B %Y}."
-    return Shown(figures, compared, is_compared)
+    return DashboardTotals(figures, compared, is_compared)
 
 
 async def _nothing() -> dict[int, dict[str, Any]]:

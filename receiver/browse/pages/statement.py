@@ -29,7 +29,7 @@ _MARKUP = re.compile(r"[0-9]{1,3}(\.[0-9]{1,4})?")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class StatementRequest:
     """What a request asks for."""
 
     month: str
@@ -57,35 +57,38 @@ async def statement_page(datasette: "Datasette", request: "Request") -> Response
     zone = timezone(datasette)
     today = local_day(now_ms, zone)
     posted = await request.post_vars() if request.method == "POST" else {}
-    values = {f.name: posted.get(f.name) or request.args.get(f.name) or "" for f in fields(Asked)}
+    values = {
+        f.name: posted.get(f.name) or request.args.get(f.name) or ""
+        for f in fields(StatementRequest)
+    }
     problem = None
     try:
-        asked = _asked(values, today, is_masked=reader.is_masked)
+        requested = _parse_request(values, today, is_masked=reader.is_masked)
     except ValueError as error:
-        asked, problem = Asked(f"{today:%Y-%m}"), str(error).capitalize()
+        requested, problem = StatementRequest(f"{today:%Y-%m}"), str(error).capitalize()
     read = partial(
         read_month,
         settings.database,
-        asked.month,
-        grouping=asked.grouping,
+        requested.month,
+        grouping=requested.grouping,
         timezone=settings.timezone,
         now_ms=now_ms,
-        markup=Decimal(asked.markup or 0) / 100,
+        markup=Decimal(requested.markup or 0) / 100,
         close=False,
     )
     found = await asyncio.to_thread(read)
     if "csv" in request.args:
-        name = f"statement-{asked.month}.csv"
+        name = f"statement-{requested.month}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(as_csv(found), headers=headers, content_type="text/csv; charset=utf-8")
     context = {
         "found": found,
         "of": found.statement,
-        "asked": asked,
+        "requested": requested,
         "problem": problem,
-        "months": _months(today, asked.month),
+        "months": _months(today, requested.month),
         "groupings": _GROUPINGS,
-        "name": partial(line_name, asked.grouping),
+        "name": partial(line_name, requested.grouping),
         "notes": notes(found, zone),
         "cents": dollars,
         "timezone": settings.timezone,
@@ -96,7 +99,7 @@ async def statement_page(datasette: "Datasette", request: "Request") -> Response
     return Response.html(page)
 
 
-def _asked(values: dict[str, str], today: date, *, is_masked: bool) -> Asked:
+def _parse_request(values: dict[str, str], today: date, *, is_masked: bool) -> StatementRequest:
     """Parse the request. Raises ValueError for invalid parameters."""
     month, by, name = values["month"] or f"{today:%Y-%m}", values["by"], values["name"]
     if by.startswith(METADATA):
@@ -112,12 +115,12 @@ def _asked(values: dict[str, str], today: date, *, is_masked: bool) -> Asked:
         raise ValueError("a statement is by account, agent or a name of the metadata")
     if values["markup"] and not _MARKUP.fullmatch(values["markup"]):
         raise ValueError("a markup is a percentage such as 20")
-    return Asked(month, "" if name else by, name, values["markup"])
+    return StatementRequest(month, "" if name else by, name, values["markup"])
 
 
-def _months(today: date, asked: str) -> list[str]:
+def _months(today: date, requested: str) -> list[str]:
     """The newest months, and the one that is shown."""
-    found, day = {asked}, today.replace(day=1)
+    found, day = {requested}, today.replace(day=1)
     for _ in range(_MONTHS):
         found.add(f"{day:%Y-%m}")
         day = (day - timedelta(days=1)).replace(day=1)
