@@ -1,7 +1,7 @@
 """Makes a call object from a plan: everything that Retell has of it after the analysis."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from random import Random
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 from receiver.sandbox.companies import Account, Agent, Step
 from receiver.sandbox.plans import CUT_SHORT, ERRORS, NEVER_STARTED, NOT_CONNECTED, Plan
 from receiver.sandbox.templates import Slots, fill, read_data, tool_arguments
-from receiver.sandbox.timeline import UTTERANCES, Timeline
+from receiver.sandbox.timeline import UTTERANCES, Timeline, starts_at
 from receiver.sandbox.wire import Json, compact, hex_digits, number
 
 _FIXED = read_data("data/calls.yaml")
+_FROM_THE_START: Sequence[str] = read_data("data/events.yaml")["call_from_the_start"]
 # The storage setting without transcripts and recordings.
 BASIC = "basic_attributes_only"
 
@@ -418,3 +419,27 @@ def _media(rng: Random, folder: str, agent: Agent) -> dict[str, str]:
         urls |= _FIXED["knowledge_base_media"]
     folder = f"{folder}/{hex_digits(rng, 64)}"
     return {name: url.format(folder=folder) for name, url in urls.items()}
+
+
+def from_the_start(record: Json) -> Json:
+    """Return the fields that a call has from its start."""
+    return {key: record[key] for key in _FROM_THE_START if key in record}
+
+
+def cut_off(call: Call, reason: str, *, connected: bool) -> Call:
+    """Return a call that ended at its `end_ms`, before anything was analysed."""
+    record = call.record | {"duration_ms": 0, "call_analysis": dict(NO_CONVERSATION)}
+    if connected:
+        duration_ms = call.end_ms - call.start_ms
+        heard = [entry for entry in call.entries if starts_at(entry) * 1000 <= duration_ms]
+        record = from_the_start(call.record) | {
+            "end_timestamp": call.end_ms,
+            "duration_ms": duration_ms,
+            "latency": {},
+            "call_cost": call_cost(call.plan, duration_ms, heard, None),
+            "call_analysis": {**NO_CONVERSATION, "in_voicemail": False},
+        }
+        if "transcript" in call.record:
+            record |= transcript_fields(heard)
+    record |= {"call_status": "ended", "disconnection_reason": reason}
+    return replace(call, record=record, after_transfer={}, entries=[])

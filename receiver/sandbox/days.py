@@ -12,6 +12,7 @@ from receiver.sandbox.calls import (
     BASIC,
     NO_COST,
     Call,
+    from_the_start,
     make_call,
     second_opinion,
     transcript_fields,
@@ -48,11 +49,6 @@ def call_events(rng: Random, call: Call) -> list[Event]:
 def event(at_ms: int, name: str, call: Call, state: Json, **more: Any) -> Event:
     """Return an event about a call."""
     return Event(at_ms, name, call.call_id, {"call": state, **more})
-
-
-def from_the_start(record: Json) -> Json:
-    """Return the fields that a call has from its start."""
-    return {key: record[key] for key in _FIXED["call_from_the_start"] if key in record}
 
 
 def at_start(call: Call) -> Json:

@@ -13,7 +13,7 @@ from receiver.sandbox.deliveries import Reporter
 from receiver.sandbox.lists import meets, page, plain_page
 from receiver.sandbox.orders import changes, next_ms, own_fields, parse
 from receiver.sandbox.plans import BY_NUMBER, Placing, Scenario
-from receiver.sandbox.recordings import file_of, is_expired, kind_of, signed
+from receiver.sandbox.recordings import fetch, signed
 from receiver.sandbox.templates import fill, read_data
 from receiver.sandbox.wire import Event, Json, hex_digits, seconds
 from receiver.sandbox.workspace import NOT_FOUND, StoredCall, Workspace, live, stopped
@@ -187,13 +187,7 @@ class CallOperations(Operations):
 
     def media(self, call_id: str, path: str, query: str) -> tuple[bytes, str]:
         """Return content and content type of the file that a call links to at this path."""
-        call = self.stored(call_id).call
-        kind = kind_of(call, path)
-        if kind is None:
-            raise Refusal(404, NOT_FOUND)
-        if is_expired(call, query, self.now_ms()):
-            raise Refusal(403, "Access denied: the link has expired or is not signed.")
-        return file_of(call, kind)
+        return fetch(self.stored(call_id).call, path, query, self.now_ms())
 
     def stop_call(self, call_id: str, reason: str = "manual_stopped") -> None:
         """End a call now; its planned events are cancelled."""

@@ -10,15 +10,7 @@ from types import GenericAlias
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    create_model,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from receiver.errors import Refusal
 from receiver.sandbox.templates import read_data
@@ -30,12 +22,6 @@ METADATA_BYTES = 50_000
 CUSTOM_ATTRIBUTES = ("customer_tier", "campaign")
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 _DATA, _FILTERS = read_data("data/bodies.yaml"), read_data("data/filters.yaml")
-
-
-def _small(metadata: Json) -> Json:
-    if len(json.dumps(metadata, ensure_ascii=False).encode()) > METADATA_BYTES:
-        raise ValueError(f"metadata is larger than {METADATA_BYTES} bytes")
-    return metadata
 
 
 _TEXT = Annotated[str, Field(min_length=1)]
@@ -55,10 +41,16 @@ _TYPES: dict[str, Any] = {
     "version": int | _TEXT,
     "object": dict[str, Any],
     "strings": dict[str, str],
-    "metadata": Annotated[dict[str, Any], AfterValidator(_small)],
+    "metadata": dict[str, Any],
     "headers": dict[Annotated[str, Field(pattern="^[Xx]-")], str],
     "attributes": dict[str, str | int | float | bool],
 }
+
+
+def _small(order: Any) -> Any:
+    if len(json.dumps(order.metadata, ensure_ascii=False).encode()) > METADATA_BYTES:
+        raise ValueError(f"metadata is larger than {METADATA_BYTES} bytes")
+    return order
 
 
 def _e164(order: Any) -> Any:
@@ -81,8 +73,9 @@ def _one_way_on(order: Any) -> Any:
     return order
 
 
-# What is checked of several fields, by one that only these bodies have.
+# What is checked of a body, by a field that only these bodies have.
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
+    "metadata": _small,
     "ignore_e164_validation": _e164,
     "start": _ordered,
     "skip": _one_way_on,

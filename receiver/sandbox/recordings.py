@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from receiver.errors import Refusal
 from receiver.sandbox.wire import Json, hex_digits
 
 # Unsigned bytes, as many a second.
@@ -50,33 +51,26 @@ def signed(rng: Random, call: Call, now_ms: int) -> Json:
     }
 
 
-def kind_of(call: Call, path: str) -> str | None:
-    """The kind of file that a call links to at this path."""
+def fetch(call: Call, path: str, query: str, now_ms: int) -> tuple[bytes, str]:
+    """The content and the content type of the file that a call links to at this path. Raises
+    Refusal 404 if there is none, 403 for a link that has expired or lacks the call's signature."""
     for key, url in call.items():
         if key.endswith("_url") and isinstance(url, str) and urlsplit(url).path == path:
-            return key.removesuffix("_url")
-    return None
-
-
-def is_expired(call: Call, query: str, now_ms: int) -> bool:
-    """Whether a link with this query has expired, or lacks the signature that the call's has."""
-    if not call.get("opt_in_signed_url"):
-        return False
-    given = parse_qs(query)
-    until = given.get("Expires", [""])[0]
-    is_signed = "Signature" in given and until.isascii() and until.isdigit()
-    return not is_signed or int(until) * 1000 <= now_ms
-
-
-def file_of(call: Call, kind: str) -> tuple[bytes, str]:
-    """The content and the content type of a file."""
-    if kind == "public_log":
+            break
+    else:
+        raise Refusal(404, "Not Found")
+    if call.get("opt_in_signed_url"):
+        given = parse_qs(query)
+        until = given.get("Expires", [""])[0]
+        is_signed = "Signature" in given and until.isascii() and until.isdigit()
+        if not is_signed or int(until) * 1000 <= now_ms:
+            raise Refusal(403, "Access denied: the link has expired or is not signed.")
+    if key == "public_log_url":
         return "".join(_log_lines(call)).encode("utf-8", "replace"), "text/plain"
-    if kind == "knowledge_base_retrieved_contents":
+    if key == "knowledge_base_retrieved_contents_url":
         return b"Opening hours, prices and directions, as retrieved for this call.\n", "text/plain"
-    return recording(call, stereo=kind.endswith("multi_channel"), scrubbed="scrubbed" in kind), (
-        "audio/wav"
-    )
+    stereo, scrubbed = "multi_channel" in key, "scrubbed" in key
+    return recording(call, stereo=stereo, scrubbed=scrubbed), "audio/wav"
 
 
 def recording(call: Call, *, stereo: bool, scrubbed: bool = False) -> bytes:

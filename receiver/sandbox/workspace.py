@@ -7,16 +7,15 @@ from typing import Any
 
 from receiver.errors import Refusal
 from receiver.sandbox.calls import (
-    NO_CONVERSATION,
     NO_COST,
     Call,
-    call_cost,
     carrier_variables,
+    cut_off,
+    from_the_start,
     make_call,
-    transcript_fields,
 )
 from receiver.sandbox.companies import Account, AgentVersion, account_agents
-from receiver.sandbox.days import call_events, from_the_start, twisted, updates
+from receiver.sandbox.days import call_events, twisted, updates
 from receiver.sandbox.plans import Placing, planned
 from receiver.sandbox.timeline import starts_at
 from receiver.sandbox.wire import Event, Json
@@ -59,31 +58,17 @@ def live(rng: Random, account: Account, placing: Placing) -> Life:
     return Life(_registered(record, placing.given), call, tuple(events))
 
 
-def stopped(
-    rng: Random, life: Life, at_ms: int, reason: str, *, connected: bool
-) -> tuple[Event, ...]:
+def stopped(rng: Random, life: Life, at_ms: int, reason: str, *, connected: bool) -> list[Event]:
     """Return the events after a call is ended at `at_ms`, which replace the planned ones."""
-    call = life.call
-    over = {"call_status": "ended", "disconnection_reason": reason}
-    if connected:
-        if at_ms < call.start_ms:
-            # Without waiting, the call is ahead of the clock.
-            at_ms = call.end_ms
-        duration_ms = at_ms - call.start_ms
-        heard = [entry for entry in call.entries if starts_at(entry) * 1000 <= duration_ms]
-        record = from_the_start(call.record) | {
-            "end_timestamp": at_ms,
-            "duration_ms": duration_ms,
-            "latency": {},
-            "call_cost": call_cost(call.plan, duration_ms, heard, None),
-            "call_analysis": {**NO_CONVERSATION, "in_voicemail": False},
-        }
-        if "transcript" in call.record:
-            record |= transcript_fields(heard)
+    if not connected:
+        call = replace(life.call, record=life.registered, end_ms=at_ms)
+    elif at_ms < life.call.start_ms:
+        # Without waiting, the call is ahead of the clock.
+        call = life.call
     else:
-        record = life.registered | {"duration_ms": 0, "call_analysis": dict(NO_CONVERSATION)}
-    cut = replace(call, record=record | over, end_ms=at_ms, after_transfer={}, entries=[])
-    return tuple(event for event in call_events(rng, cut) if event.name != "call_started")
+        call = replace(life.call, end_ms=at_ms)
+    events = call_events(rng, cut_off(call, reason, connected=connected))
+    return [event for event in events if event.name != "call_started"]
 
 
 def _registered(record: Json, given: Json) -> Json:
