@@ -55,7 +55,7 @@ class ChatOperations(Operations):
     def end_chat(self, chat_id: str) -> None:
         """End a chat; it is analysed a moment later."""
         with self.workspace.lock:
-            chat, now_ms = self._ongoing(chat_id), self.now_ms()
+            chat, now_ms = self._ongoing(chat_id), self.workspace.now_ms()
             over = chat | ended(chat, now_ms)
             _, ending, slots = self._course(chat)
             analysed = over | {"chat_analysis": analysis_of(ending, slots)}
@@ -74,9 +74,8 @@ class ChatOperations(Operations):
 
     def _create(self, agent: AgentVersion, given: Mapping[str, Any]) -> Json:
         with self.workspace.lock:
-            self._created += 1
-            chat_id = f"chat_{hex_digits(Random(f'{self.seed} chat {self._created}'), 27)}"
-            now_ms = self.now_ms()
+            chat_id = f"chat_{hex_digits(self.random('chat '), 27)}"
+            now_ms = self.workspace.now_ms()
             chat = {
                 "chat_id": chat_id,
                 "agent_id": agent.settings["agent_id"],
@@ -94,7 +93,7 @@ class ChatOperations(Operations):
 
     def _write(self, chat_id: str, said: list[str]) -> list[Json]:
         """Add what the person said and the agent's reply to it; return the reply."""
-        chat, now_ms = self.get(chat_id), self.now_ms()
+        chat, now_ms = self.get(chat_id), self.workspace.now_ms()
         before = chat.get("message_with_tool_calls", [])
         turns, _, slots = self._course(chat)
         turn = sum(message["role"] == "user" for message in before)

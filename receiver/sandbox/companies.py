@@ -4,8 +4,6 @@ Dialogues are read from `data/dialogues/*.yaml`, a file for each company. The fo
 docs/reference/sandbox.md.
 """
 
-from __future__ import annotations
-
 import importlib.resources
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence

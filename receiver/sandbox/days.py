@@ -1,7 +1,5 @@
 """The events that report a call, and days of invented calls, chats and alerts."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace

@@ -22,6 +22,7 @@ from receiver.sandbox.workspace import StoredCall, Workspace, changed
 from receiver.webhook.signature import sign
 
 Action = Callable[[], object]
+_LANES = 8
 
 
 class Schedule:
@@ -108,15 +109,23 @@ _LATE_MS = 600_000
 _FUTURE_MS = 600_000
 
 
+TIMEOUT_MS = 10_000
+
+
 @dataclass(frozen=True)
 class Sending:
-    """How an event is sent: when, copies with the same signature, and the error of its clock."""
+    """How an event is sent: when, copies with the same signature, the error of its clock, and what
+    is known when it is sent. It is signed then, or at `signed_ms`."""
 
     event: Event
     send_ms: int
     copies_ms: tuple[int, ...] = ()
     skew_ms: int = 0
     dropped: bool = False
+    url: str = ""
+    body: bytes = b""
+    timeout_ms: int = TIMEOUT_MS
+    signed_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +176,6 @@ class Mischief:
         return sorted([*planned, *late], key=lambda sending: sending.send_ms)
 
 
-TIMEOUT_MS = 10_000
 # Three retries are documented, the time between them is not.
 RETRY_AFTER_MS = (5_000, 15_000, 30_000)
 # Of a question about an inbound call or chat: somebody hears it ring.
@@ -193,35 +201,24 @@ class Delivery:
         return self.status is not None and 200 <= self.status < 300
 
 
-@dataclass(frozen=True)
-class Outgoing:
-    """One webhook to send. It is signed when it is sent, or at `signed_ms`."""
-
-    sending: Sending
-    url: str
-    body: bytes
-    timeout_ms: int = TIMEOUT_MS
-    signed_ms: int | None = None
-
-
 @dataclass(kw_only=True)
 class Reporter:
     """Changes the state of calls at the time of their events, and sends and logs the webhooks;
     `say` is called for each."""
 
-    seed: int
     key: str
     webhook_url: str | None
     mischief: Mischief
     workspace: Workspace
-    # Separate schedules, so that a slow receiver does not delay the calls.
-    lives: Schedule
-    posts: Schedule
-    now_ms: Callable[[], int]
+    speed: float
     say: Callable[[Delivery], None]
     log: list[Delivery] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.now_ms = self.workspace.now_ms
+        # Separate schedules, so that a slow receiver does not delay the calls.
+        self.lives = Schedule(speed=self.speed, now_ms=self.now_ms, lanes=1)
+        self.posts = Schedule(speed=self.speed, now_ms=self.now_ms, lanes=_LANES)
         self._lock = threading.Lock()
         self._last_signed_ms: dict[str, int] = {}
         self._client = httpx.Client(trust_env=False)
@@ -244,18 +241,19 @@ class Reporter:
 
     def post(self, call_id: str, course: int, events: Sequence[Event]) -> None:
         """Schedule the webhooks of events that change nothing."""
-        sendings = self.mischief.sendings(self.seed, events)
+        sendings = self.mischief.sendings(self.workspace.seed, events)
         self.posts.add(call_id, [(s.send_ms, partial(self._report, s, course)) for s in sendings])
 
     def report_past(self, events: Sequence[Event], *, backdated: bool) -> int:
         """Send past events now, in their order; return the number of webhooks. With `backdated` the
         signatures have the events' times, for a receiver that tolerates that."""
-        sendings = self.mischief.sendings(self.seed, events)
+        sendings = self.mischief.sendings(self.workspace.seed, events)
         actions: list[tuple[int, Action]] = []
         for sending in sendings:
             stored = self.workspace.stored.get(sending.event.entity_id)
-            signed_ms = sending.send_ms if backdated else None
-            actions.append((sending.send_ms, partial(self._send, sending, stored, signed_ms)))
+            if backdated:
+                sending = replace(sending, signed_ms=sending.send_ms)
+            actions.append((sending.send_ms, partial(self._send, sending, stored)))
         self.posts.add(events[0].entity_id, actions, at_once=True)
         return sum(1 if s.dropped else 1 + len(s.copies_ms) for s in sendings)
 
@@ -286,10 +284,10 @@ class Reporter:
         if self.webhook_url is None:
             return None
         body = webhook_body(event, stamped=True)
-        outgoing = Outgoing(Sending(event, event.at_ms), self.webhook_url, body)
-        delivery = self._logged(outgoing)
+        sending = Sending(event, event.at_ms, url=self.webhook_url, body=body)
+        delivery = self._logged(sending)
         while delivery.attempts <= INBOUND_RETRIES:
-            answer = self._attempt(outgoing, delivery, self._sign(outgoing))
+            answer = self._attempt(sending, delivery, self._sign(sending))
             if answer is not None and delivery.arrived:
                 with suppress(ValueError):
                     return answer.json()
@@ -307,9 +305,7 @@ class Reporter:
         if name.startswith("chat_") or name in self.workspace.agent_of(stored.call).webhook_events:
             self._send(_with_changes(sending, stored), stored)
 
-    def _send(
-        self, sending: Sending, stored: StoredCall | None, signed_ms: int | None = None
-    ) -> None:
+    def _send(self, sending: Sending, stored: StoredCall | None) -> None:
         """Send an event to the agent's URL, else to the account's, with the call's dynamic
         variables filled in."""
         agent = self.workspace.agent_of(stored.call) if stored else None
@@ -321,64 +317,64 @@ class Reporter:
         url = _PLACEHOLDER.sub(lambda name: variables.get(name[1], name[0]), url)
         body = webhook_body(sending.event, agent.agent.event_timestamps if agent else True)
         timeout_ms = settings.get("webhook_timeout_ms") or TIMEOUT_MS
-        outgoing = Outgoing(sending, url, body, timeout_ms, signed_ms)
+        sending = replace(sending, url=url, body=body, timeout_ms=timeout_ms)
         if sending.dropped:
-            self.say(self._logged(outgoing))
+            self.say(self._logged(sending))
             return
-        signature = self._sign(outgoing)
+        signature = self._sign(sending)
 
         def post() -> None:
-            self._post(outgoing, self._logged(outgoing), signature)
+            self._post(sending, self._logged(sending), signature)
 
         post()
         self.posts.add(sending.event.entity_id, [(at_ms, post) for at_ms in sending.copies_ms])
 
-    def _logged(self, outgoing: Outgoing) -> Delivery:
-        digest = hashlib.sha256(outgoing.body).hexdigest()
-        event = outgoing.sending.event
-        delivery = Delivery(outgoing.url, event.name, event.entity_id, digest)
+    def _logged(self, sending: Sending) -> Delivery:
+        digest = hashlib.sha256(sending.body).hexdigest()
+        event = sending.event
+        delivery = Delivery(sending.url, event.name, event.entity_id, digest)
         with self._lock:
             self.log.append(delivery)
         return delivery
 
     def _attempt(
-        self, outgoing: Outgoing, delivery: Delivery, signature: str
+        self, sending: Sending, delivery: Delivery, signature: str
     ) -> httpx.Response | None:
         headers = {"Content-Type": "application/json", "X-Retell-Signature": signature}
-        timeout = outgoing.timeout_ms / 1000
+        timeout = sending.timeout_ms / 1000
         answer = None
         with suppress(httpx.HTTPError, httpx.InvalidURL):
             answer = self._client.post(
-                outgoing.url, content=outgoing.body, headers=headers, timeout=timeout
+                sending.url, content=sending.body, headers=headers, timeout=timeout
             )
         delivery.status = answer.status_code if answer is not None else None
         delivery.attempts += 1
         self.say(delivery)
         return answer
 
-    def _post(self, outgoing: Outgoing, delivery: Delivery, signature: str) -> None:
+    def _post(self, sending: Sending, delivery: Delivery, signature: str) -> None:
         """Send a webhook, and again later with a new signature, since the first may be too old
         then, until it is answered 2xx."""
-        self._attempt(outgoing, delivery, signature)
+        self._attempt(sending, delivery, signature)
         if delivery.arrived or delivery.attempts > len(RETRY_AFTER_MS):
             return
-        due_ms = outgoing.sending.send_ms + sum(RETRY_AFTER_MS[: delivery.attempts])
+        due_ms = sending.send_ms + sum(RETRY_AFTER_MS[: delivery.attempts])
         if self.posts.paced:
             due_ms = self.now_ms() + RETRY_AFTER_MS[delivery.attempts - 1]
-        retry = partial(self._retry, outgoing, delivery)
+        retry = partial(self._retry, sending, delivery)
         self.posts.add(delivery.call_id, [(due_ms, retry)])
 
-    def _retry(self, outgoing: Outgoing, delivery: Delivery) -> None:
-        self._post(outgoing, delivery, self._sign(outgoing))
+    def _retry(self, sending: Sending, delivery: Delivery) -> None:
+        self._post(sending, delivery, self._sign(sending))
 
-    def _sign(self, outgoing: Outgoing) -> str:
-        at_ms, call_id = outgoing.signed_ms, outgoing.sending.event.entity_id
+    def _sign(self, sending: Sending) -> str:
+        at_ms, call_id = sending.signed_ms, sending.event.entity_id
         if at_ms is None:
             # Times of one call differ, at any speed: they are the order of its events.
             with self._lock:
                 at_ms = max(self.now_ms(), self._last_signed_ms.get(call_id, 0) + 1)
                 self._last_signed_ms[call_id] = at_ms
-        return sign(outgoing.body, key=self.key, now_ms=at_ms + outgoing.sending.skew_ms)
+        return sign(sending.body, key=self.key, now_ms=at_ms + sending.skew_ms)
 
 
 def _with_changes(sending: Sending, stored: StoredCall) -> Sending:

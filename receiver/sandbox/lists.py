@@ -138,22 +138,18 @@ def page(stored: Iterable[StoredCall], order: Any) -> Json:
         rest = [each for each in found if after(each[0], last)]
     items = rest[: order.limit or _DEFAULT_LIMIT]
     answer: Json = {
-        "items": [_item(call) for _, call in items],
+        "items": [
+            {name: value for name, value in call.items() if not name.endswith(_NOT_LISTED)}
+            for _, call in items
+        ],
         "has_more": len(rest) > len(items),
     }
     if answer["has_more"]:
-        answer["pagination_key"] = _key(items[-1][0])
+        key = json.dumps(items[-1][0]).encode()
+        answer["pagination_key"] = base64.urlsafe_b64encode(key).decode()
     if order.include_total:
         answer["total"] = len(found)
     return answer
-
-
-def _item(call: Json) -> Json:
-    return {name: value for name, value in call.items() if not name.endswith(_NOT_LISTED)}
-
-
-def _key(position: tuple[int, str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode()
 
 
 def _position(key: str) -> tuple[int, str]:

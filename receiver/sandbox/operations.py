@@ -1,6 +1,6 @@
 """The operations of Retell's API on an account's calls and agents: one method for each route."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from receiver.errors import Refusal
 from receiver.sandbox.calls import second_opinion
-from receiver.sandbox.companies import Account, AgentVersion
+from receiver.sandbox.companies import AgentVersion
 from receiver.sandbox.deliveries import Reporter
 from receiver.sandbox.lists import meets, page, plain_page
 from receiver.sandbox.orders import changes, next_ms, own_fields, parse
@@ -30,12 +30,14 @@ class Operations:
 
     noun: ClassVar[str]
 
-    seed: int
-    account: Account
     workspace: Workspace
     reporter: Reporter
-    now_ms: Callable[[], int]
     _created: int = 0
+
+    def random(self, kind: str = "") -> Random:
+        """Return the random numbers of the next object of this kind."""
+        self._created += 1
+        return Random(f"{self.workspace.seed} {kind}{self._created}")
 
     def stored(self, id: str) -> StoredCall:
         """Return a call or chat. Raises Refusal 404."""
@@ -72,7 +74,7 @@ class Operations:
             if analysis not in before:
                 raise Refusal(400, f"{self.noun.title()} has not been analyzed yet.")
             entity = stored.change({analysis: second_opinion(before[analysis], self.noun)})
-            at_ms, name = self.now_ms() + ANALYSIS_MS, f"{self.noun}_analyzed"
+            at_ms, name = self.workspace.now_ms() + ANALYSIS_MS, f"{self.noun}_analyzed"
             self.reporter.post(id, stored.course, [Event(at_ms, name, id, {self.noun: entity})])
             return entity
 
@@ -98,7 +100,7 @@ class CallOperations(Operations):
 
     def key_info(self) -> Json:
         """Return the workspace of the API key."""
-        return self._reply("key", organisation=self.account.organisation)
+        return self._reply("key", organisation=self.workspace.account.organisation)
 
     def list_exports(self) -> Json:
         """Return the exports that were requested."""
@@ -106,14 +108,14 @@ class CallOperations(Operations):
 
     def request_export(self, channel: str) -> None:
         """Request an export, of which no file is made."""
-        id = f"export_{hex_digits(Random(f'{self.seed} export {len(self.exports)}'), 20)}"
-        export = self._reply("export", id=id, channel=channel, created_ms=self.now_ms())
+        id = f"export_{hex_digits(Random(f'{self.workspace.seed} export {len(self.exports)}'), 20)}"
+        export = self._reply("export", id=id, channel=channel, created_ms=self.workspace.now_ms())
         self.exports.insert(0, export)
 
     def create_phone_call(self, body: Any) -> Json:
         """Create a call; return it as registered."""
         order = parse("create-phone-call", body)
-        key, now_ms = order.idempotency_key, self.now_ms()
+        key, now_ms = order.idempotency_key, self.workspace.now_ms()
         # One at a time, so that two requests with one key never create two calls.
         with self.workspace.lock:
             placed_ms, call = self._placed.get(key, (0, {}))
@@ -148,9 +150,8 @@ class CallOperations(Operations):
         """Create the calls of a batch within its time windows, at any concurrency; return it."""
         order = parse("create-batch-call", body)
         with self.workspace.lock:
-            self._created += 1
-            batch_call_id = f"batch_call_{hex_digits(Random(f'{self.seed} {self._created}'), 20)}"
-            at_ms = int(order.trigger_timestamp or self.now_ms())
+            batch_call_id = f"batch_call_{hex_digits(self.random(), 20)}"
+            at_ms = int(order.trigger_timestamp or self.workspace.now_ms())
             window = order.call_time_window
             opens_ms = next_ms(window, at_ms) if window else at_ms
             batch: Json = {"batch_call_id": batch_call_id, "from_number": order.from_number}
@@ -161,7 +162,7 @@ class CallOperations(Operations):
                 agent = self.workspace.agent_for(order.from_number, task)
                 given = {"direction": "outbound", **batch, **_given(task)}
                 begin = partial(self._begin, Placing(given, agent, scenario, opens_ms))
-                if self.reporter.lives.paced and opens_ms > self.now_ms():
+                if self.reporter.lives.paced and opens_ms > self.workspace.now_ms():
                     self.reporter.lives.add(batch_call_id, [(opens_ms, begin)])
                 else:
                     begin()
@@ -178,20 +179,20 @@ class CallOperations(Operations):
     def join_web_call(self, body: Any) -> Json:
         """Create a web call; return what a browser needs to join it (v3)."""
         call = self.create_web_call(body)
-        return self._reply("join", expires_ms=self.now_ms() + _TOKEN_MS, **call)
+        return self._reply("join", expires_ms=self.workspace.now_ms() + _TOKEN_MS, **call)
 
     def get(self, id: str) -> Json:
         """Return the current call object, with fresh links."""
-        now_ms = self.now_ms()
+        now_ms = self.workspace.now_ms()
         return signed(Random(f"{id} {now_ms}"), super().get(id), now_ms)
 
     def media(self, call_id: str, path: str, query: str) -> tuple[bytes, str]:
         """Return content and content type of the file that a call links to at this path."""
-        return fetch(self.stored(call_id).call, path, query, self.now_ms())
+        return fetch(self.stored(call_id).call, path, query, self.workspace.now_ms())
 
     def stop_call(self, call_id: str, reason: str = "manual_stopped") -> None:
         """End a call now; its planned events are cancelled."""
-        now_ms = self.now_ms()
+        now_ms = self.workspace.now_ms()
         with self.workspace.lock:
             stored = self.stored(call_id)
             status = stored.call["call_status"]
@@ -212,7 +213,7 @@ class CallOperations(Operations):
                 "listen",
                 access_token=hex_digits(rng, 64),
                 call_id=call_id,
-                expires_ms=self.now_ms() + _TOKEN_MS,
+                expires_ms=self.workspace.now_ms() + _TOKEN_MS,
                 listener=stored.listeners[-1],
             )
 
@@ -233,7 +234,7 @@ class CallOperations(Operations):
             changed = changes(stored.call, fields) if fields else {}
             if update.call_control and update.call_control.additional_context:
                 start_ms = stored.call.get("start_timestamp", stored.created_ms)
-                at_ms = max(0, self.now_ms() - start_ms)
+                at_ms = max(0, self.workspace.now_ms() - start_ms)
                 entry = {
                     "role": "injected",
                     "content": update.call_control.additional_context,
@@ -270,12 +271,11 @@ class CallOperations(Operations):
         with self.workspace.lock:
             if self.workspace.live_calls() >= self.concurrency:
                 raise Refusal(429, "Concurrency limit reached, please retry when a call has ended.")
-            return self._begin(Placing(given, agent, scenario, self.now_ms(), web))
+            return self._begin(Placing(given, agent, scenario, self.workspace.now_ms(), web))
 
     def _begin(self, placing: Placing) -> Json:
         with self.workspace.lock:
-            self._created += 1
-            life = live(Random(f"{self.seed} {self._created}"), self.account, placing)
+            life = live(self.random(), self.workspace.account, placing)
             self.workspace.add(StoredCall(life.registered, placing.created_ms, life))
             self.reporter.report(life.call.call_id, 0, life.events)
             return life.registered
@@ -295,7 +295,6 @@ class AgentOperations:
     """The agents of one account. Raises Refusal where Retell responds with an error."""
 
     workspace: Workspace
-    now_ms: Callable[[], int]
 
     def list_agents(self, query: Mapping[str, str], body: Any) -> Json:
         """Return a page of agents, without their settings."""
@@ -319,21 +318,21 @@ class AgentOperations:
         with self.workspace.lock:
             agent = self._version(agent_id, query)
             settings = agent.settings | {n: v for n, v in body.items() if n not in _KEPT}
-            settings["last_modification_timestamp"] = self.now_ms()
+            settings["last_modification_timestamp"] = self.workspace.now_ms()
             agent.settings = {name: value for name, value in settings.items() if value is not None}
             return agent.settings
 
     def _versions(self, agent_id: str) -> list[AgentVersion]:
-        try:
-            return self.workspace.agents[agent_id]
-        except KeyError:
-            raise Refusal(404, NOT_FOUND) from None
+        if agent_id not in self.workspace.agents:
+            raise Refusal(404, NOT_FOUND)
+        return self.workspace.agents[agent_id]
 
     def _version(self, agent_id: str, query: Mapping[str, str]) -> AgentVersion:
         self._versions(agent_id)
-        version = query.get("version")
-        number = int(version) if version and version.isdecimal() else version
-        return self.workspace.agent(agent_id, number)
+        version = query.get("version", "")
+        return self.workspace.agent(
+            agent_id, int(version) if version.isdecimal() else version or None
+        )
 
     def _item(self, agent: AgentVersion) -> Json:
         versions = (each.version for each in self._versions(agent.settings["agent_id"]))

@@ -21,7 +21,8 @@ METADATA_BYTES = 50_000
 # The account's own attributes; an update ignores all others.
 CUSTOM_ATTRIBUTES = ("customer_tier", "campaign")
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
-_DATA, _FILTERS = read_data("data/bodies.yaml"), read_data("data/filters.yaml")
+_CHOICES = read_data("data/bodies.yaml")["choices"]
+_BODIES = read_data("data/bodies.yaml")["bodies"] | read_data("data/filters.yaml")
 
 
 _TEXT = Annotated[str, Field(min_length=1)]
@@ -96,24 +97,16 @@ class _Criteria(Body):
 
 @cache
 def _model(name: str) -> Any:
-    """The model of a body, a filter or the criteria of a list."""
-    kind, _, rest = name.rpartition(" ")
-    if rest == "filter" and kind in _FILTERS["types"]:
-        told = _FILTERS["types"][kind]
-        parts: dict[str, Any] = {"type": (Literal[kind], ...), "key": (str, None)}
-        parts["op"] = (Literal[tuple(told["op"])], ...)
-        if "value" in told:
-            parts["value"] = (_type(told["value"]), ...)
-        return create_model(name, __base__=Body, **parts)
-    if rest == "filter" and kind in _FILTERS["kinds"]:
-        models = [_model(f"{each} filter") for each in _FILTERS["kinds"][kind]]
-        return Annotated[reduce(or_, models), Field(discriminator="type")]
-    base = Body if name in _DATA["bodies"] else _Criteria
-    found = _DATA["bodies"].get(name) or _FILTERS[kind]
+    """The model of a body; of a list of bodies, one of them by its `type`."""
+    found = _BODIES[name]
+    if isinstance(found, list):
+        return Annotated[reduce(or_, map(_model, found)), Field(discriminator="type")]
+    base = _Criteria if name.endswith("criteria") else Body
     fields: dict[str, Any] = {field: _field(told) for field, told in found.items()}
     checks: dict[str, Any] = {
         f"check_{field}": model_validator(mode="after")(_CHECKS[field])
         for field in _CHECKS.keys() & found
+        if base is Body
     }
     return create_model(name, __base__=base, __validators__=checks, **fields)
 
@@ -127,8 +120,8 @@ def _type(told: str) -> Any:
     if told.endswith(("*", "+")):
         least = int(told.endswith("+"))
         return Annotated[GenericAlias(list, (_type(told[:-1]),)), Field(min_length=least)]
-    if told in _DATA["choices"]:
-        return Literal[tuple(_DATA["choices"][told])]
+    if told in _CHOICES or "|" in told:
+        return Literal[tuple(_CHOICES.get(told) or told.strip("|").split("|"))]
     return _TYPES[told] if told in _TYPES else _model(told)
 
 
@@ -171,7 +164,7 @@ def changes(entity: Mapping[str, Any], update: Any) -> Json:
     """Return the fields of a call or chat that an update changes. Raises Refusal 400."""
     given = update.model_dump(exclude_none=True)
     changed = own_fields(update, "data_storage_setting")
-    storage = _DATA["choices"]["storage"]
+    storage = _CHOICES["storage"]
     before = entity.get("data_storage_setting", storage[0])
     if storage.index(given.get("data_storage_setting", before)) < storage.index(before):
         raise Refusal(400, "The data storage setting can only become stricter.")

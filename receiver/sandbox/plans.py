@@ -89,7 +89,12 @@ def plans(rng: Random, day_start_ms: int, calls: int, *, typical: bool = False) 
         key = agent.key, version.number
         # Whether this call must succeed to keep the rate.
         share = rng.random() if typical else successes[key] / (had[key] + 1)
-        ending = _ending(rng, kind, share < version.success)
+        goes_well, endings = share < version.success, kind.dialogue.endings
+        if kind.ending:
+            ending = kind.dialogue.ending(kind.ending)
+        else:
+            fitting = [end for end in endings if end.successful == goes_well]
+            ending = rng.choice(fitting or endings)
         reason = kind.reason or ending.reason
         if not kind.reason:
             had[key] += 1
@@ -98,13 +103,6 @@ def plans(rng: Random, day_start_ms: int, calls: int, *, typical: bool = False) 
                 reason = rng.choices((reason, CUT_SHORT), (0.7, 0.3))[0]
         decided.append(Plan(kind, agent, version, ending, reason, day_start_ms + start))
     return decided
-
-
-def _ending(rng: Random, kind: Kind, goes_well: bool) -> Ending:
-    if kind.ending:
-        return kind.dialogue.ending(kind.ending)
-    fitting = [end for end in kind.dialogue.endings if end.successful == goes_well]
-    return rng.choice(fitting or list(kind.dialogue.endings))
 
 
 def _ordinary(rng: Random) -> Kind:

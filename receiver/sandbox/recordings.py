@@ -7,13 +7,14 @@ that scrubbing removed are a beep. Pure and deterministic: a call always gives t
 import io
 import math
 import wave
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from random import Random
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from receiver.errors import Refusal
+from receiver.sandbox.timeline import starts_at
 from receiver.sandbox.wire import Json, hex_digits
 
 # Unsigned bytes, as many a second.
@@ -66,7 +67,7 @@ def fetch(call: Call, path: str, query: str, now_ms: int) -> tuple[bytes, str]:
         if not is_signed or int(until) * 1000 <= now_ms:
             raise Refusal(403, "Access denied: the link has expired or is not signed.")
     if key == "public_log_url":
-        return "".join(_log_lines(call)).encode("utf-8", "replace"), "text/plain"
+        return _log(call).encode("utf-8", "replace"), "text/plain"
     if key == "knowledge_base_retrieved_contents_url":
         return b"Opening hours, prices and directions, as retrieved for this call.\n", "text/plain"
     stereo, scrubbed = "multi_channel" in key, "scrubbed" in key
@@ -143,8 +144,10 @@ def _wave(voice: str, vowel: int) -> list[float]:
     ]
 
 
-def _log_lines(call: Call) -> Iterator[str]:
-    for entry in call.get("transcript_with_tool_calls") or ():
-        at = entry["words"][0]["start"] if entry.get("words") else entry.get("time_sec", 0)
-        yield f"{at:.3f} {entry.get('role')} {entry.get('name', '')}\n"
-    yield f"{call.get('duration_ms', 0) / 1000:.3f} {call.get('disconnection_reason')}\n"
+def _log(call: Call) -> str:
+    lines = [
+        f"{starts_at(entry):.3f} {entry.get('role')} {entry.get('name', '')}\n"
+        for entry in call.get("transcript_with_tool_calls") or ()
+    ]
+    end = call.get("duration_ms", 0) / 1000
+    return "".join(lines) + f"{end:.3f} {call.get('disconnection_reason')}\n"

@@ -6,7 +6,6 @@ with Sandbox(api_key="key_...", webhook_url="http://127.0.0.1:8000/webhook") as 
 
 import hmac
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,13 +23,13 @@ from receiver.errors import Refusal, SettingsError
 from receiver.sandbox.chat_operations import ChatOperations
 from receiver.sandbox.companies import Account
 from receiver.sandbox.days import DAY_MS, stories
-from receiver.sandbox.deliveries import Delivery, Mischief, Reporter, Schedule
+from receiver.sandbox.deliveries import Delivery, Mischief, Reporter
 from receiver.sandbox.operations import AgentOperations, CallOperations
 from receiver.sandbox.orders import INVALID
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.templates import read_data
 from receiver.sandbox.wire import Json, compact
-from receiver.sandbox.workspace import StoredCall, Workspace
+from receiver.sandbox.workspace import StoredCall, Workspace, clock_ms
 
 _CREATE = "POST /v2/create-phone-call"
 _MEDIA = "/media/<call_id>/<path:name>"
@@ -100,7 +99,6 @@ def create_app(
     *,
     api_key: str,
     limits: Mapping[str, Limit],
-    now_ms: Callable[[], int],
     say: Say,
 ) -> Flask:
     """Return the API of one account."""
@@ -113,7 +111,7 @@ def create_app(
     # Without the key, as for everybody who has a link.
     app.add_url_rule(_MEDIA, _MEDIA, partial(_media, operations), methods=["GET"])
     _refusals(app)
-    limiter, lock = RateLimiter(limits), threading.Lock()
+    limiter, lock, now_ms = RateLimiter(limits), threading.Lock(), agents.workspace.now_ms
 
     @app.before_request
     def admit() -> None:
@@ -194,14 +192,8 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(compact(value), status, content_type="application/json; charset=utf-8")
 
 
-_LANES = 8
 # How often the server checks whether it should stop.
 _STOP_SECONDS = 0.02
-
-
-def clock_ms() -> int:
-    """The time in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class _Quiet(WSGIRequestHandler):
@@ -241,31 +233,29 @@ class Sandbox:
             raise SettingsError(
                 f"there is no scenario {scenario}", hint=f"There are: {', '.join(BY_NAME)}."
             )
-        self.api_key, self._seed, self._now_ms = api_key, seed, now_ms
-        self._account = account = Account(Random(seed), signs_all_urls=signs_all_urls)
-        self._workspace = Workspace(account)
-        self._reporter = Reporter(
-            seed=seed,
+        self.api_key = api_key
+        account = Account(Random(seed), signs_all_urls=signs_all_urls)
+        self._workspace = workspace = Workspace(account, seed, now_ms)
+        self._reporter = reporter = Reporter(
             key=api_key,
             webhook_url=webhook_url,
             mischief=Mischief(**mischief),
-            workspace=self._workspace,
-            lives=Schedule(speed=speed, now_ms=now_ms, lanes=1),
-            posts=Schedule(speed=speed, now_ms=now_ms, lanes=_LANES),
-            now_ms=now_ms,
+            workspace=workspace,
+            speed=speed,
             say=on_delivery,
         )
-        shared: Json = {"seed": seed, "account": account, "now_ms": now_ms}
-        shared |= {"workspace": self._workspace, "reporter": self._reporter}
-        preset = BY_NAME.get(scenario or "")
-        self._operations = CallOperations(**shared, scenario=preset, concurrency=concurrency)
+        self._operations = CallOperations(
+            workspace=workspace,
+            reporter=reporter,
+            scenario=BY_NAME.get(scenario or ""),
+            concurrency=concurrency,
+        )
         app = create_app(
             self._operations,
-            ChatOperations(**shared),
-            AgentOperations(self._workspace, now_ms),
+            ChatOperations(workspace=workspace, reporter=reporter),
+            AgentOperations(workspace),
             api_key=api_key,
             limits={} if limits is None else {**LIMITS, **limits},
-            now_ms=now_ms,
             say=on_request,
         )
         self._server = make_server(host, port, app, threaded=True, request_handler=_Quiet)
@@ -337,12 +327,11 @@ class Sandbox:
         time of the event, for a receiver that tolerates that.
         """
         if day_start_ms is None:
-            now_ms = self._now_ms()
+            now_ms = self._workspace.now_ms()
             day_start_ms = now_ms - now_ms % DAY_MS - days * DAY_MS
         given = {"day_start_ms": day_start_ms, "days": days, "calls": calls}
-        past = stories(self._seed, self._account, **given, odd=odd, chats=chats)
-        planned = 0
-        for story in past:
+        seed, account, planned = self._workspace.seed, self._workspace.account, 0
+        for story in stories(seed, account, **given, odd=odd, chats=chats):
             if story.entity is not None:
                 self._workspace.add(StoredCall(story.entity, story.created_ms))
             if deliver and story.events:

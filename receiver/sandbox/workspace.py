@@ -1,6 +1,8 @@
 """The state of an account: its calls, chats and agents. Every method is thread-safe."""
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -38,15 +40,20 @@ def live(rng: Random, account: Account, placing: Placing) -> Life:
     """Return the life of a call."""
     ringing_ms = rng.randrange(1_000, 3_000) if placing.web else rng.randrange(4_000, 15_000)
     start_ms = placing.created_ms + ringing_ms
-    person = placing.given.get("from_number" if placing.inbound else "to_number")
-    plan = planned(rng, placing, start_ms)
-    call = make_call(rng, account, plan, _words(placing.given, person))
+    plan, given = planned(rng, placing, start_ms), placing.given
+    # The slots of the dialogue that the order sets: the person's name and number.
+    slots: dict[str, str] = {}
+    if number := given.get("from_number" if placing.inbound else "to_number"):
+        slots |= {"e164": number, "phone": number}
+    if name := given.get("retell_llm_dynamic_variables", {}).get("customer_name", "").strip():
+        slots |= {"customer": name, "first": name.split()[0], "last": name.split()[-1]}
+    call = make_call(rng, account, plan, slots)
     record = {name: call.record[name] for name in call.record if name not in _FROM_THE_ORDER}
-    headers = record["custom_sip_headers"] | placing.given.get("custom_sip_headers", {})
-    record |= placing.given | {"custom_sip_headers": headers}
+    headers = record["custom_sip_headers"] | given.get("custom_sip_headers", {})
+    record |= given | {"custom_sip_headers": headers}
     if placing.inbound:
-        name = "retell_llm_dynamic_variables"
-        record[name] = record.get(name, {}) | carrier_variables(headers)
+        variables = given.get("retell_llm_dynamic_variables", {}) | carrier_variables(headers)
+        record["retell_llm_dynamic_variables"] = variables
     record["agent_name"] = placing.agent.settings["agent_name"]
     # Retell's own client insists on whole costs even where nobody spoke.
     record["call_cost"] = NO_COST | record["call_cost"]
@@ -55,7 +62,14 @@ def live(rng: Random, account: Account, placing: Placing) -> Life:
     if "transcript_updated" in placing.agent.webhook_events and call.entries:
         events += updates(rng, call)
     events.sort(key=lambda event: event.at_ms)
-    return Life(_registered(record, placing.given), call, tuple(events))
+    registered = {
+        name: value
+        for name, value in from_the_start(record).items()
+        if name not in _NOT_REGISTERED and "session" not in name
+    }
+    registered |= {"custom_sip_headers": given.get("custom_sip_headers", {})}
+    registered |= {"call_status": "registered", "latency": {}, "call_cost": NO_COST}
+    return Life(registered, call, tuple(events))
 
 
 def stopped(rng: Random, life: Life, at_ms: int, reason: str, *, connected: bool) -> list[Event]:
@@ -71,27 +85,14 @@ def stopped(rng: Random, life: Life, at_ms: int, reason: str, *, connected: bool
     return [event for event in events if event.name != "call_started"]
 
 
-def _registered(record: Json, given: Json) -> Json:
-    known = from_the_start(record)
-    for name in [name for name in known if name in _NOT_REGISTERED or "session" in name]:
-        del known[name]
-    headers = given.get("custom_sip_headers", {})
-    state = {"call_status": "registered", "latency": {}, "call_cost": NO_COST}
-    return known | {"custom_sip_headers": headers} | state
-
-
-def _words(given: Json, number: str | None) -> Json:
-    """The slots of the dialogue that the order sets: the person's name and number."""
-    words: Json = {"e164": number, "phone": number} if number else {}
-    name = given.get("retell_llm_dynamic_variables", {}).get("customer_name", "").strip()
-    if name:
-        words |= {"customer": name, "first": name.split()[0], "last": name.split()[-1]}
-    return words
-
-
 NOT_FOUND = "Not Found"
 ASSET_NOT_FOUND = "Cannot find requested asset under given api key."
 _LIVE = ("registered", "ongoing")
+
+
+def clock_ms() -> int:
+    """The time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass
@@ -130,7 +131,10 @@ class Workspace:
     """The calls, chats and agents of the account; the calls and chats by their ids. Whoever reads
     and then writes takes the lock."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(
+        self, account: Account, seed: int = 1, now_ms: Callable[[], int] = clock_ms
+    ) -> None:
+        self.account, self.seed, self.now_ms = account, seed, now_ms
         self.lock = threading.RLock()
         self.agents: dict[str, list[AgentVersion]] = account_agents(account)
         self.stored: dict[str, StoredCall] = {}

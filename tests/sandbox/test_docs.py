@@ -41,21 +41,13 @@ def test_every_mischief_is_an_option():
 
 def test_every_route_is_documented_and_no_other():
     workspace = Workspace(Account(Random(1)))
-    operations = CallOperations(
-        seed=1,
-        account=Account(Random(1)),
-        workspace=workspace,
-        reporter=None,
-        scenario=None,
-        concurrency=1,
-        now_ms=lambda: 0,
-    )
-    agents = AgentOperations(workspace, lambda: 0)
-    chats = ChatOperations(
-        seed=1, account=Account(Random(1)), workspace=workspace, reporter=None, now_ms=lambda: 0
-    )
     app = create_app(
-        operations, chats, agents, api_key=KEY, limits={}, now_ms=lambda: 0, say=lambda *_: None
+        CallOperations(workspace=workspace, reporter=None, scenario=None, concurrency=1),
+        ChatOperations(workspace=workspace, reporter=None),
+        AgentOperations(workspace),
+        api_key=KEY,
+        limits={},
+        say=lambda *_: None,
     )
     served = {
         f"{method} {rule.rule.replace('<path:', '{').replace('<', '{').replace('>', '}')}"
