@@ -125,7 +125,7 @@ def test_turn_is_reviewed_by_its_link(page, site):
     opened(page, "call_1")
     page.hover("#turn-2")
     with page.expect_navigation():
-        page.click("#turn-2 .to-review")
+        page.click("#turn-2 .review-turn")
     assert page.url == f"{site}/-/call/call_1?at=2&turn=2#review"
 
 

@@ -51,7 +51,7 @@ function mark(entry) {
 }
 
 function clicked(event) {
-  const link = event.target.closest("a.copy:not(.to-review)");
+  const link = event.target.closest("a.copy:not(.review-turn)");
   const moment = event.target.closest("[data-start]");
   const entry = event.target.closest(".turn, .tool, .note");
   if (link && navigator.clipboard) {
