@@ -1,11 +1,13 @@
 """/-/statement: a month's cost on a page, as CSV, and beside an invoice."""
 
 import asyncio
+import html
 import re
 
 import pytest
 
 from receiver import config
+from receiver.browse.pages import statement
 from tests.support.billing import SINCE, ZONE, call
 from tests.support.browsing import browsing
 from tests.support.posting import cookies, posted
@@ -47,6 +49,18 @@ def test_page_has_a_line_for_each_client(get, db):
     assert row_of(page, "no client")[1:] == ["1", "1.5", "0.50", "", "0.50", "0.60"]
     assert row_of(page, "Total")[1:] == ["2", "3.0", "1.51", "0.20", "1.71", "2.05"]
     assert count(db, "statements") == 0
+
+
+def test_lines_by_metadata_of_many_calls_are_postponed(get, monkeypatch):
+    monkeypatch.setattr(statement, "_MAX_CALLS_BY_METADATA", 1)
+    page = get("month=2026-10&name=client").text
+    assert "Lines by client of 2 calls take some seconds." in page
+    assert row_of(page, "2026-10")[-1] == "1.71"
+    assert "Acme" not in page
+    [link] = re.findall(r'<a href="/-/statement[?]([^"]*)">Compute them', page)
+    assert row_of(get(html.unescape(link)).text, "Acme &lt;1&gt;")[-1] == "1.21"
+    assert "Acme" in get("month=2026-10&name=client&csv=1").text
+    assert "Compute them" not in get("month=2026-10&by=agent").text
 
 
 def test_masked_reader_sees_no_values_of_metadata(get):
