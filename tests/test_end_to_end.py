@@ -312,7 +312,10 @@ def test_demo_stores_every_event_and_ends(environ, tmp_path):
     connection = connect_readonly(tmp_path / "callhouse-demo" / "retell.db")
     placed = "SELECT count(*) FROM calls WHERE to_number LIKE '+1500555%'"
     assert connection.execute("SELECT count(*) FROM calls").fetchone()[0] == 8 * 20 + 40 + 6
-    fetched = "SELECT count(DISTINCT entity_id) FROM observations WHERE source = 'api'"
+    fetched = (
+        "SELECT count(DISTINCT entity_id) FROM observations "
+        "WHERE source = 'api' AND entity_type = 'call'"
+    )
     assert connection.execute(fetched).fetchone()[0] == 8 * 20
     assert connection.execute(placed).fetchone()[0] == 6
     connection.close()
