@@ -8,9 +8,9 @@ from typing import Any
 
 from receiver.sandbox.companies import Account, Agent, Step
 from receiver.sandbox.plans import CUT_SHORT, ERRORS, NEVER_STARTED, NOT_CONNECTED, Plan
-from receiver.sandbox.templates import Slots, fill, read_data, tool_arguments
+from receiver.sandbox.templates import Slots, fill, read_data
 from receiver.sandbox.timeline import UTTERANCES, Timeline, starts_at
-from receiver.sandbox.wire import Json, compact, hex_digits, number
+from receiver.sandbox.wire import Json, hex_digits, number
 
 _FIXED = read_data("data/calls.yaml")
 _FROM_THE_START: Sequence[str] = read_data("data/events.yaml")["call_from_the_start"]
@@ -115,9 +115,12 @@ def call_cost(
     """Return the cost in cents of a call with these transcript entries, and of its transferred leg
     if that has ended."""
     total_seconds = ceil(duration_ms / 1000)
-    seconds = {"voice": ceil(_spoken_seconds(entries)), "telephony": total_seconds}
-    if plan.kind.web:
-        seconds["telephony"] = 0
+    spoken = sum(
+        entry["words"][-1]["end"] - entry["words"][0]["start"]
+        for entry in entries
+        if entry["role"] == "agent" and entry.get("words")
+    )
+    seconds = {"voice": ceil(spoken), "telephony": 0 if plan.kind.web else total_seconds}
     messages = sum(entry["role"] == "sms" for entry in entries)
     times = {"per call": 1, "per message": messages}
     costs, per_minute = [], 0.0
@@ -138,15 +141,6 @@ def call_cost(
         "combined_cost": number(round(sum(cost["cost"] for cost in costs), 7)),
         "total_duration_seconds": total_seconds,
     }
-
-
-def _spoken_seconds(entries: Sequence[Json]) -> float:
-    """Return the seconds of the agent's speech."""
-    return sum(
-        float(entry["words"][-1]["end"] - entry["words"][0]["start"])
-        for entry in entries
-        if entry["role"] == "agent" and entry.get("words")
-    )
 
 
 def _surcharges(costs: Sequence[Json], total_seconds: int, tokens: Json | None) -> list[Json]:
@@ -288,6 +282,11 @@ def _scrubbed_entry(entry: Json, marks: dict[str, str], pieces: dict[str, str]) 
     return entry | {"content": "".join(word["word"] for word in words), "words": words}
 
 
+def from_the_start(record: Json) -> Json:
+    """Return the fields that a call has from its start."""
+    return {key: record[key] for key in _FROM_THE_START if key in record}
+
+
 @dataclass(frozen=True)
 class Call:
     """The final call object; `after_transfer` are the fields that change when a transfer ends."""
@@ -303,6 +302,18 @@ class Call:
     def call_id(self) -> str:
         """Retell's id of the call."""
         return str(self.record["call_id"])
+
+    def at_start(self) -> Json:
+        """Return the object of the ongoing call."""
+        state = {"call_status": "ongoing", "latency": {}, "call_cost": NO_COST}
+        return from_the_start(self.record) | state
+
+    def so_far(self, second: float) -> Json:
+        """Return the object of the ongoing call with its transcript until `second`."""
+        if self.plan.agent.storage == BASIC:
+            return self.at_start()
+        heard = [entry for entry in self.entries if starts_at(entry) <= second]
+        return self.at_start() | transcript_fields(heard)
 
 
 def make_call(rng: Random, account: Account, plan: Plan, given: Slots | None = None) -> Call:
@@ -380,34 +391,14 @@ def _content(rng: Random, plan: Plan, slots: Slots, timeline: Timeline) -> Json:
     if scrub:
         fields["scrubbed_transcript_with_tool_calls"] = scrubbed(entries, slots)
     if plan.kind.session:
-        for moment, told in _FIXED["sessions"].items():
-            name = f"{moment}_session_transcript_with_tool_calls"
-            fields[name] = session = _session(rng, told, slots)
+        for name, entries in _FIXED["sessions"].items():
+            call_id = f"tool_call_{hex_digits(rng, 16)}"
+            fields[name] = session = fill(entries, {**slots, "id": call_id})
             if scrub:
                 fields[f"scrubbed_{name}"] = scrubbed(session, slots)
     if timeline.collected:
         fields["collected_dynamic_variables"] = timeline.collected
     return fields
-
-
-def _session(rng: Random, told: Mapping[str, Any], slots: Slots) -> list[Json]:
-    """Return the entries of an integration that runs before or after the call."""
-    call_id = f"tool_call_{hex_digits(rng, 16)}"
-    return [
-        {
-            "role": "tool_call_invocation",
-            "tool_call_id": call_id,
-            "name": told["tool"],
-            "arguments": tool_arguments(told, slots),
-            "type": "integration_app",
-        },
-        {
-            "role": "tool_call_result",
-            "tool_call_id": call_id,
-            "successful": True,
-            "content": compact(fill(told["result"], slots)),
-        },
-    ]
 
 
 def _media(rng: Random, folder: str, agent: Agent) -> dict[str, str]:
@@ -419,11 +410,6 @@ def _media(rng: Random, folder: str, agent: Agent) -> dict[str, str]:
         urls |= _FIXED["knowledge_base_media"]
     folder = f"{folder}/{hex_digits(rng, 64)}"
     return {name: url.format(folder=folder) for name, url in urls.items()}
-
-
-def from_the_start(record: Json) -> Json:
-    """Return the fields that a call has from its start."""
-    return {key: record[key] for key in _FROM_THE_START if key in record}
 
 
 def cut_off(call: Call, reason: str, *, connected: bool) -> Call:

@@ -249,15 +249,10 @@ def account_agents(account: Account) -> dict[str, list[AgentVersion]]:
 
 def _settings(account: Account, agent: Agent, version: Version) -> Json:
     agent_id = account.agent_ids[agent.key]
-    given = {
-        "digits": sha256(agent_id.encode()).hexdigest()[:12],
-        "agent_id": agent_id,
-        "number": version.number,
-        "name": version.name,
-        "language": agent.dialogues[0].language,
-        "storage": agent.storage,
-        "signed_urls": agent.signed_urls or account.signs_all_urls,
-    }
+    given = vars(agent) | vars(version)
+    given |= {"agent_id": agent_id, "digits": sha256(agent_id.encode()).hexdigest()[:12]}
+    given["language"] = agent.dialogues[0].language
+    given["signed_urls"] |= account.signs_all_urls
     engine = "custom_llm" if agent.custom_llm else "flow" if agent.flow else "llm"
     settings: Json = fill(_FIXED["agent_settings"], given)
     return settings | {"response_engine": fill(_FIXED[engine], given)}

@@ -6,15 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from receiver.sandbox.calls import (
-    BASIC,
-    NO_COST,
-    Call,
-    from_the_start,
-    make_call,
-    second_opinion,
-    transcript_fields,
-)
+from receiver.sandbox.calls import NO_COST, Call, make_call, second_opinion
 from receiver.sandbox.chats import chat_events, past_chats
 from receiver.sandbox.companies import Account
 from receiver.sandbox.plans import NEVER_STARTED, plans
@@ -33,7 +25,7 @@ def call_events(rng: Random, call: Call) -> list[Event]:
     events = []
     if call.plan.reason not in NEVER_STARTED:
         started_ms = call.start_ms + rng.randrange(60, 400)
-        events.append(event(started_ms, "call_started", call, at_start(call)))
+        events.append(event(started_ms, "call_started", call, call.at_start()))
     events += _transfer_events(call, ended_ms)
     events.append(event(ended_ms, "call_ended", call, at_end(rng, call)))
     events.append(event(analyzed_ms, "call_analyzed", call, analysed(rng, call)))
@@ -47,20 +39,6 @@ def call_events(rng: Random, call: Call) -> list[Event]:
 def event(at_ms: int, name: str, call: Call, state: Json, **more: Any) -> Event:
     """Return an event about a call."""
     return Event(at_ms, name, call.call_id, {"call": state, **more})
-
-
-def at_start(call: Call) -> Json:
-    """Return the call object of an ongoing call."""
-    state = {"call_status": "ongoing", "latency": {}, "call_cost": NO_COST}
-    return from_the_start(call.record) | state
-
-
-def so_far(call: Call, second: float) -> Json:
-    """Return the ongoing call with its transcript until `second`."""
-    if call.plan.agent.storage == BASIC:
-        return at_start(call)
-    heard = [entry for entry in call.entries if starts_at(entry) <= second]
-    return at_start(call) | transcript_fields(heard)
 
 
 def at_end(rng: Random, call: Call) -> Json:
@@ -91,7 +69,7 @@ def _transfer_events(call: Call, ended_ms: int) -> Iterator[Event]:
         else:
             continue
         at_ms = min(call.start_ms + round(entry["time_sec"] * 1000) + 120, ended_ms - 50)
-        yield event(at_ms, name, call, so_far(call, entry["time_sec"]), **transfer)
+        yield event(at_ms, name, call, call.so_far(entry["time_sec"]), **transfer)
 
 
 _UPDATES = 4
@@ -127,7 +105,7 @@ def updates(rng: Random, call: Call) -> Iterator[Event]:
     turns = [starts_at(entry) for entry in call.entries if entry["role"] in UTTERANCES]
     for second in sorted(rng.sample(turns, min(_UPDATES, len(turns)))):
         at_ms = call.start_ms + round(second * 1000) + 40
-        yield event(at_ms, "transcript_updated", call, so_far(call, second))
+        yield event(at_ms, "transcript_updated", call, call.so_far(second))
     yield event(call.end_ms + 90, "transcript_updated", call, at_end(rng, call))
 
 
@@ -135,7 +113,7 @@ def _tool_request(_: Random, call: Call) -> Iterator[Event]:
     """Yield a custom function's request, which has no event name and another URL."""
     run = next(entry for entry in call.entries if entry.get("type") == "custom")
     args = json.loads(run["arguments"])
-    content = {"name": run["name"], "args": args, "call": so_far(call, run["time_sec"])}
+    content = {"name": run["name"], "args": args, "call": call.so_far(run["time_sec"])}
     yield Event(call.start_ms + round(run["time_sec"] * 1000) + 15, "", call.call_id, content)
 
 

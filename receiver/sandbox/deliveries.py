@@ -30,10 +30,12 @@ class Schedule:
     thread, so they never overlap.
 
     `speed` is how many times faster than real time it runs; 0 does not wait, but keeps the order.
+    With `paced`, actions wait for their time.
     """
 
     def __init__(self, *, speed: float, now_ms: Callable[[], int], lanes: int) -> None:
         self._speed, self._now_ms = speed, now_ms
+        self.paced = speed > 0
         self._changed = threading.Condition()
         self._queues: list[list[tuple[float, int, int, Action]]] = [[] for _ in range(lanes)]
         self._count, self._pending, self._closed = 0, 0, False
@@ -58,11 +60,6 @@ class Schedule:
                 self._pending += 1
                 heapq.heappush(queue, (run_ms, due_ms, self._count, action))
             self._changed.notify_all()
-
-    @property
-    def paced(self) -> bool:
-        """Whether actions wait for their time."""
-        return self._speed > 0
 
     def settle(self, timeout_seconds: float | None) -> None:
         """Wait until every action has run. Raises CallhouseError after the timeout, and errors of
@@ -231,7 +228,8 @@ class Reporter:
 
     def report(self, call_id: str, course: int, events: Sequence[Event]) -> None:
         """Schedule the events of a call: each changes its state and sends a webhook."""
-        turns = [(event.at_ms, partial(self._advance, event, course)) for event in events]
+        advance = self.workspace.advance
+        turns = [(e.at_ms, partial(advance, call_id, course, e.content[_noun(e)])) for e in events]
         if self.lives.paced:
             self.lives.add(call_id, turns)
         else:
@@ -294,9 +292,6 @@ class Reporter:
                 return None
         return None
 
-    def _advance(self, event: Event, course: int) -> None:
-        self.workspace.advance(event.entity_id, course, event.content[_noun(event)])
-
     def _report(self, sending: Sending, course: int) -> None:
         stored, name = self.workspace.stored.get(sending.event.entity_id), sending.event.name
         if stored is None or stored.course != course:
@@ -352,20 +347,16 @@ class Reporter:
         self.say(delivery)
         return answer
 
-    def _post(self, sending: Sending, delivery: Delivery, signature: str) -> None:
+    def _post(self, sending: Sending, delivery: Delivery, signature: str = "") -> None:
         """Send a webhook, and again later with a new signature, since the first may be too old
         then, until it is answered 2xx."""
-        self._attempt(sending, delivery, signature)
+        self._attempt(sending, delivery, signature or self._sign(sending))
         if delivery.arrived or delivery.attempts > len(RETRY_AFTER_MS):
             return
         due_ms = sending.send_ms + sum(RETRY_AFTER_MS[: delivery.attempts])
         if self.posts.paced:
             due_ms = self.now_ms() + RETRY_AFTER_MS[delivery.attempts - 1]
-        retry = partial(self._retry, sending, delivery)
-        self.posts.add(delivery.call_id, [(due_ms, retry)])
-
-    def _retry(self, sending: Sending, delivery: Delivery) -> None:
-        self._post(sending, delivery, self._sign(sending))
+        self.posts.add(delivery.call_id, [(due_ms, partial(self._post, sending, delivery))])
 
     def _sign(self, sending: Sending) -> str:
         at_ms, call_id = sending.signed_ms, sending.event.entity_id

@@ -77,7 +77,9 @@ def _matches(stored: StoredCall, criteria: Any) -> bool:
 
 def _holds(entity: Mapping[str, Any], name: str, asked: Any) -> bool:
     if name == "agent":
-        return not asked or any(_is_of(entity, agent) for agent in asked)
+        version = entity.get("agent_version", entity.get("version"))
+        of_agent = [agent for agent in asked if agent.agent_id == entity["agent_id"]]
+        return not asked or any(not each.version or version in each.version for each in of_agent)
     if name == "tool_calls":
         runs = _tool_calls(entity)
         return all(any(_is_run(tool, *run) for run in runs) for tool in asked)
@@ -92,11 +94,6 @@ def _at(value: Any, path: Iterable[str | None]) -> Any:
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value
-
-
-def _is_of(entity: Mapping[str, Any], agent: Any) -> bool:
-    version = entity.get("agent_version", entity.get("version"))
-    return entity["agent_id"] == agent.agent_id and (not agent.version or version in agent.version)
 
 
 def _tool_calls(call: Mapping[str, Any]) -> list[tuple[Json, Json]]:

@@ -306,7 +306,10 @@ class AgentOperations:
 
     def list_versions(self, agent_id: str, query: Mapping[str, str]) -> Json:
         """Return a page of the versions of an agent."""
-        return plain_page(query, self._versions(agent_id), _version_item)
+        names = [name for name in _KEPT if name != "agent_id"]
+        return plain_page(
+            query, self._versions(agent_id), lambda agent: {n: agent.settings[n] for n in names}
+        )
 
     def get_agent(self, agent_id: str, query: Mapping[str, str]) -> Json:
         """Return a version with its settings, the latest by default."""
@@ -348,7 +351,3 @@ def _meets(settings: Mapping[str, Any], criteria: Any) -> bool:
         and meets(criteria.is_transfer_agent, False)
         and (asked in settings["agent_name"].lower() or asked in settings["agent_id"])
     )
-
-
-def _version_item(agent: AgentVersion) -> Json:
-    return {name: agent.settings[name] for name in _KEPT if name != "agent_id"}

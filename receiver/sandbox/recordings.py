@@ -76,7 +76,10 @@ def fetch(call: Call, path: str, query: str, now_ms: int) -> tuple[bytes, str]:
 
 def recording(call: Call, *, stereo: bool, scrubbed: bool = False) -> bytes:
     """A WAV file as long as the call; with `stereo`, the agent is on the left."""
-    entries = _entries(call, scrubbed=scrubbed)
+    # The scrubbed words where the file is scrubbed, or there are no others.
+    names = ("transcript_with_tool_calls", "scrubbed_transcript_with_tool_calls")
+    found = [call[name] for name in names if call.get(name)] or [[]]
+    entries = [entry for entry in found[-1 if scrubbed else 0] if entry.get("words")]
     seconds = max((w["end"] for entry in entries for w in entry["words"]), default=0)
     samples = round(RATE * max(call.get("duration_ms", 0) / 1000, seconds))
     channels = [bytearray([SILENCE]) * samples for _ in range(2 if stereo else 1)]
@@ -95,15 +98,6 @@ def recording(call: Call, *, stereo: bool, scrubbed: bool = False) -> bytes:
         sound.setparams((len(channels), 1, RATE, samples, "NONE", ""))
         sound.writeframes(data)
     return file.getvalue()
-
-
-def _entries(call: Call, *, scrubbed: bool) -> list[Any]:
-    """What was said; the scrubbed words where the file is scrubbed, or there are no others."""
-    names = ("transcript_with_tool_calls", "scrubbed_transcript_with_tool_calls")
-    for name in reversed(names) if scrubbed else names:
-        if call.get(name):
-            return [entry for entry in call[name] if entry.get("words")]
-    return []
 
 
 def _spoken(voice: str, word: str, samples: int) -> bytes:

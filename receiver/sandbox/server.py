@@ -122,9 +122,10 @@ def create_app(
             raise Refusal(401, "API key is missing or invalid.")
         endpoint = request.endpoint or ""
         with lock:
+            name = "list" if "/list-" in endpoint else "other"
             if endpoint == _CREATE:
+                name = "create"
                 limiter.check("create_errors", endpoint, now_ms())
-            name = _limit_of(endpoint)
             limiter.check(name, endpoint, now_ms())
             request.environ["limits"] = limiter.count(name, endpoint, now_ms())
 
@@ -138,12 +139,6 @@ def create_app(
         return response
 
     return app
-
-
-def _limit_of(endpoint: str) -> str:
-    if endpoint == _CREATE:
-        return "create"
-    return "list" if "/list-" in endpoint else "other"
 
 
 def _refusals(app: Flask) -> None:
