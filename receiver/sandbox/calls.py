@@ -131,7 +131,17 @@ def call_cost(
         elif billed_seconds := seconds.get(family, total_seconds):
             costs.append(_cost(product, cents, billed_seconds))
             per_minute += cents
-    costs += _surcharges(costs, total_seconds, tokens)
+    # Surcharges for long requests and short calls.
+    cents_of = dict.fromkeys(_PRODUCTS["families"], 0.0)
+    for cost in costs:
+        cents_of[_FAMILIES[cost["product"]]] += cost["cost"]
+    model, engine = cents_of["model"], cents_of["voice engine"]
+    requests = tokens["average"] / _PRODUCTS["tokens_included"] if tokens else 0
+    if requests > 1:
+        costs += item_costs({"llm_token_surcharge": model * (requests - 1)})
+    if 0 < total_seconds < _PRODUCTS["least_seconds"]:
+        share = _PRODUCTS["least_seconds"] / total_seconds - 1
+        costs += item_costs({"short_call_surcharge": (model + engine) * share})
     if transfer_leg_ms:
         leg = _cost(**_PRODUCTS["transfer_leg"], total_seconds=ceil(transfer_leg_ms / 1000))
         costs.append(leg | {"is_transfer_leg_cost": True})
@@ -141,22 +151,6 @@ def call_cost(
         "combined_cost": number(round(sum(cost["cost"] for cost in costs), 7)),
         "total_duration_seconds": total_seconds,
     }
-
-
-def _surcharges(costs: Sequence[Json], total_seconds: int, tokens: Json | None) -> list[Json]:
-    """Return the surcharges for long requests and short calls."""
-    cents = dict.fromkeys(_PRODUCTS["families"], 0.0)
-    for cost in costs:
-        cents[_FAMILIES[cost["product"]]] += cost["cost"]
-    added: dict[str, float] = {}
-    included, least_seconds = _PRODUCTS["tokens_included"], _PRODUCTS["least_seconds"]
-    if tokens and tokens["average"] > included:
-        added["llm_token_surcharge"] = cents["model"] * (tokens["average"] / included - 1)
-    if 0 < total_seconds < least_seconds:
-        added["short_call_surcharge"] = (cents["model"] + cents["voice engine"]) * (
-            least_seconds / total_seconds - 1
-        )
-    return item_costs(added)
 
 
 def item_costs(cents: Mapping[str, float], count: int = 1) -> list[Json]:

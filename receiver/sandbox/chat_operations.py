@@ -86,7 +86,7 @@ class ChatOperations(Operations):
                 **given,
                 **content_of(given["chat_type"], []),
             }
-            self.workspace.add(StoredCall(chat, now_ms))
+            self.workspace.stored[chat_id] = StoredCall(chat, now_ms)
             started = Event(now_ms, "chat_started", chat_id, {"chat": chat})
             self.reporter.post(chat_id, 0, [started])
             return chat

@@ -46,10 +46,6 @@ class Dialogue:
     choices: Sequence[Sequence[Slots]] = ()
     direction: str = "inbound"
 
-    def ending(self, name: str) -> Ending:
-        """Return the ending of that name."""
-        return next(ending for ending in self.endings if ending.name == name)
-
     def steps_to(self, ending: Ending, rng: Random) -> Iterator[Step]:
         """Return all steps to an ending, with one alternative of each branch."""
         return decided((*self.opening, *ending.steps), rng)
@@ -61,7 +57,7 @@ class Dialogue:
             slots |= rng.choice(choice)
         return slots
 
-    def has_tools(self, ending: Ending) -> bool:
+    def calls_tools(self, ending: Ending) -> bool:
         """Return whether a tool is called on the way to an ending."""
         return any("tool" in step for step in (*self.opening, *ending.steps))
 
@@ -71,17 +67,13 @@ def dialogues() -> Mapping[str, Dialogue]:
     """Return every dialogue by its name."""
     folder = importlib.resources.files(__package__) / "data" / "dialogues"
     files = sorted(file.name for file in folder.iterdir() if file.name.endswith(".yaml"))
-    return {
-        name: _dialogue(name, told)
-        for file in files
-        if file != "asides.yaml"
-        for name, told in read_data(f"data/dialogues/{file}").items()
-    }
-
-
-def _dialogue(name: str, told: Mapping[str, Any]) -> Dialogue:
-    endings = [Ending(**{**each, "steps": _flat(each["steps"])}) for each in told["endings"]]
-    return Dialogue(name, **{**told, "opening": _flat(told["opening"]), "endings": endings})
+    found = {}
+    for file in files:
+        for name, told in read_data(f"data/dialogues/{file}").items():
+            opening = _flat(told["opening"])
+            endings = [Ending(**end | {"steps": _flat(end["steps"])}) for end in told["endings"]]
+            found[name] = Dialogue(name, **{**told, "opening": opening, "endings": endings})
+    return found
 
 
 # The tool that extracts variables has no arguments and no `successful`.
@@ -98,7 +90,7 @@ def _flat(steps: Sequence[Step]) -> list[Step]:
     found: list[Step] = []
     for step in steps:
         if "asides" in step:
-            found += _flat(read_data("data/dialogues/asides.yaml")[step["asides"]])
+            found += _flat(read_data("data/asides.yaml")[step["asides"]])
         elif "repeat" in step:
             found += _flat(step["steps"]) * step["repeat"]
         elif "extract" in step:

@@ -370,8 +370,6 @@ class Reporter:
 
 def _with_changes(sending: Sending, stored: StoredCall) -> Sending:
     """The event with the changes that requests have made to its call or chat."""
-    if not stored.changes:
-        return sending
     content, noun = sending.event.content, _noun(sending.event)
     call = changed(content[noun], stored.changes)
     return replace(sending, event=replace(sending.event, content=content | {noun: call}))

@@ -13,10 +13,10 @@ from receiver.sandbox.deliveries import Reporter
 from receiver.sandbox.lists import meets, page, plain_page
 from receiver.sandbox.orders import changes, next_ms, own_fields, parse
 from receiver.sandbox.plans import BY_NUMBER, Placing, Scenario
-from receiver.sandbox.recordings import fetch, signed
+from receiver.sandbox.recordings import NOT_FOUND, fetch, signed
 from receiver.sandbox.templates import fill, read_data
 from receiver.sandbox.wire import Event, Json, hex_digits, seconds
-from receiver.sandbox.workspace import NOT_FOUND, StoredCall, Workspace, live, stopped
+from receiver.sandbox.workspace import StoredCall, Workspace, live, stopped
 
 IDEMPOTENT_MS = 3_600_000
 ANALYSIS_MS = 2_000
@@ -276,7 +276,8 @@ class CallOperations(Operations):
     def _begin(self, placing: Placing) -> Json:
         with self.workspace.lock:
             life = live(self.random(), self.workspace.account, placing)
-            self.workspace.add(StoredCall(life.registered, placing.created_ms, life))
+            stored = StoredCall(life.registered, placing.created_ms, life)
+            self.workspace.stored[stored.id] = stored
             self.reporter.report(life.call.call_id, 0, life.events)
             return life.registered
 
@@ -298,9 +299,17 @@ class AgentOperations:
 
     def list_agents(self, query: Mapping[str, str], body: Any) -> Json:
         """Return a page of agents, without their settings."""
-        criteria = parse("list-agents", body).filter_criteria
-        latest = [versions[-1] for versions in self.workspace.agents.values()]
-        found = [agent for agent in latest if criteria is None or _meets(agent.settings, criteria)]
+        order = parse("list-agents", body)
+        found = [versions[-1] for versions in self.workspace.agents.values()]
+        if asked := order.filter_criteria:
+            found = [
+                agent
+                for agent in found
+                if meets(asked.channel, agent.settings["channel"])
+                and meets(asked.is_transfer_agent, False)
+                and (asked.query or "").lower()
+                in f"{agent.settings['agent_name'].lower()}\n{agent.settings['agent_id']}"
+            ]
         found.sort(key=lambda agent: agent.settings["last_modification_timestamp"])
         return plain_page(query, found, self._item)
 
@@ -342,12 +351,3 @@ class AgentOperations:
         tags = {version.tag: {"version": version.number} for version in versions if version.tag}
         item: Json = fill(_REPLIES["agent"], agent.settings)
         return item | {"tags": tags}
-
-
-def _meets(settings: Mapping[str, Any], criteria: Any) -> bool:
-    asked = (criteria.query or "").lower()
-    return (
-        meets(criteria.channel, settings["channel"])
-        and meets(criteria.is_transfer_agent, False)
-        and (asked in settings["agent_name"].lower() or asked in settings["agent_id"])
-    )

@@ -91,7 +91,7 @@ def plans(rng: Random, day_start_ms: int, calls: int, *, typical: bool = False) 
         share = rng.random() if typical else successes[key] / (had[key] + 1)
         goes_well, endings = share < version.success, kind.dialogue.endings
         if kind.ending:
-            ending = kind.dialogue.ending(kind.ending)
+            [ending] = [end for end in endings if end.name == kind.ending]
         else:
             fitting = [end for end in endings if end.successful == goes_well]
             ending = rng.choice(fitting or endings)
@@ -223,7 +223,7 @@ def planned(rng: Random, placing: Placing, start_ms: int) -> Plan:
     elif name == "short":
         chosen = [min(endings, key=lambda ending: len(ending.steps))]
     elif scenario and name != "voicemail":
-        chosen = [end for end in endings if end.successful and dialogue.has_tools(end)]
+        chosen = [end for end in endings if end.successful and dialogue.calls_tools(end)]
     else:
         chosen = [end for end in endings if end.successful == goes_well]
     ending = rng.choice(chosen or endings)

@@ -34,6 +34,7 @@ _SYLLABLE_LETTERS = 3
 _STEP = 40
 
 Call = Mapping[str, Any]
+NOT_FOUND = "Not Found"
 
 
 def signed(rng: Random, call: Call, now_ms: int) -> Json:
@@ -59,7 +60,7 @@ def fetch(call: Call, path: str, query: str, now_ms: int) -> tuple[bytes, str]:
         if key.endswith("_url") and isinstance(url, str) and urlsplit(url).path == path:
             break
     else:
-        raise Refusal(404, "Not Found")
+        raise Refusal(404, NOT_FOUND)
     if call.get("opt_in_signed_url"):
         given = parse_qs(query)
         until = given.get("Expires", [""])[0]

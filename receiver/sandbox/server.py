@@ -328,7 +328,8 @@ class Sandbox:
         seed, account, planned = self._workspace.seed, self._workspace.account, 0
         for story in stories(seed, account, **given, odd=odd, chats=chats):
             if story.entity is not None:
-                self._workspace.add(StoredCall(story.entity, story.created_ms))
+                stored = StoredCall(story.entity, story.created_ms)
+                self._workspace.stored[stored.id] = stored
             if deliver and story.events:
                 planned += self._reporter.report_past(story.events, backdated=backdated)
         return planned

@@ -88,7 +88,10 @@ class Timeline:
             case "node":
                 self._enter(value)
             case "dtmf" | "sms" | "injected":
-                self._mark(kind, value)
+                self.now += self.rng.uniform(0.4, 1.6)
+                text = fill(value, self.slots)
+                entry = {"role": kind, "digit" if kind == "dtmf" else "content": text}
+                self.entries.append(entry | {"time_sec": seconds(self.now)})
             case "pause":
                 self.now += self.rng.uniform(*value)
             case _:
@@ -102,7 +105,13 @@ class Timeline:
         least = 4 if reason == "error_llm_websocket_open" else 20
         self.now = max(self.now + self.rng.uniform(0.3, 2.0), least + self.rng.random())
         self.now = min(self.now, self.agent.max_seconds)
-        _cut(self.entries, self.now)
+        # Nothing is said after the end.
+        self.entries[:] = [entry for entry in self.entries if starts_at(entry) < self.now]
+        for entry in self.entries:
+            if "words" in entry and entry["words"][-1]["end"] > self.now:
+                entry["words"] = [word for word in entry["words"] if word["start"] < self.now]
+                entry["words"][-1]["end"] = seconds(self.now)
+                entry["content"] = "".join(word["word"] for word in entry["words"])
 
     def _say(self, role: str, text: str) -> None:
         # A sentence can begin with a slot.
@@ -174,41 +183,17 @@ class Timeline:
         return call_id
 
     def _enter(self, node: str) -> None:
-        self.entries.append(
-            {
-                "role": "node_transition",
-                "former_node_id": _node_id(self._node),
-                "former_node_name": self._node,
-                "new_node_id": _node_id(node),
-                "new_node_name": node,
-                "transition_type": "normal",
-                "time_sec": seconds(self.now + 0.001),
-            }
-        )
+        entry: Json = {"role": "node_transition"}
+        for which, name in (("former", self._node), ("new", node)):
+            digits = sha256(name.encode()).hexdigest()[:12]
+            entry[f"{which}_node_id"] = name if name == "begin" else f"node_{digits}"
+            entry[f"{which}_node_name"] = name
+        entry |= {"transition_type": "normal", "time_sec": seconds(self.now + 0.001)}
+        self.entries.append(entry)
         self.collected |= {"previous_node": self._node, "current_node": node}
         self._node = node
-
-    def _mark(self, role: str, text: str) -> None:
-        self.now += self.rng.uniform(0.4, 1.6)
-        key = "digit" if role == "dtmf" else "content"
-        entry = {"role": role, key: fill(text, self.slots), "time_sec": seconds(self.now)}
-        self.entries.append(entry)
 
 
 def starts_at(entry: Json) -> float:
     """Return when an entry begins, in seconds from the start of the call."""
     return float(entry["words"][0]["start"] if "words" in entry else entry["time_sec"])
-
-
-def _cut(entries: list[Json], end: float) -> None:
-    """Remove what is after the end of the call."""
-    entries[:] = [entry for entry in entries if starts_at(entry) < end]
-    for entry in entries:
-        if "words" in entry and entry["words"][-1]["end"] > end:
-            entry["words"] = [word for word in entry["words"] if word["start"] < end]
-            entry["words"][-1]["end"] = seconds(end)
-            entry["content"] = "".join(word["word"] for word in entry["words"])
-
-
-def _node_id(name: str) -> str:
-    return name if name == "begin" else f"node_{sha256(name.encode()).hexdigest()[:12]}"

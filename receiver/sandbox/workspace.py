@@ -85,7 +85,6 @@ def stopped(rng: Random, life: Life, at_ms: int, reason: str, *, connected: bool
     return [event for event in events if event.name != "call_started"]
 
 
-NOT_FOUND = "Not Found"
 ASSET_NOT_FOUND = "Cannot find requested asset under given api key."
 _LIVE = ("registered", "ongoing")
 
@@ -139,11 +138,6 @@ class Workspace:
         self.agents: dict[str, list[AgentVersion]] = account_agents(account)
         self.stored: dict[str, StoredCall] = {}
 
-    def add(self, stored: StoredCall) -> None:
-        """Add a call or chat."""
-        with self.lock:
-            self.stored[stored.id] = stored
-
     def advance(self, id: str, course: int, entity: Json) -> None:
         """Set the object, with its changes, unless the course was replaced or it was deleted."""
         with self.lock:
@@ -154,7 +148,7 @@ class Workspace:
     def listed(self, key: str = "call_id") -> list[StoredCall]:
         """Return all calls, or with `key` chat_id all chats."""
         with self.lock:
-            return [stored for stored in self.stored.values() if key in stored.call]
+            return [each for each in list(self.stored.values()) if key in each.call]
 
     def live_calls(self) -> int:
         """Return how many calls are not over."""

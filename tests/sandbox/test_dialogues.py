@@ -45,11 +45,12 @@ def test_every_step_of_a_dialogue_is_documented():
             for option in step.get("either", ()):
                 walk(option)
 
+    for steps in read_data("data/asides.yaml").values():
+        walk(steps)
     for file in (ROOT / "receiver/sandbox/data/dialogues").glob("*.yaml"):
         for told in read_data(f"data/dialogues/{file.name}").values():
-            for steps in [told] if isinstance(told, list) else [told["opening"]]:
-                walk(steps)
-            for ending in [] if isinstance(told, list) else told["endings"]:
+            walk(told["opening"])
+            for ending in told["endings"]:
                 walk(ending["steps"])
     assert used <= documented
     assert {"agent", "tool", "either", "repeat", "asides"} <= used
