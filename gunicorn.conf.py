@@ -1,6 +1,6 @@
 """How gunicorn runs the receiver: `gunicorn -c gunicorn.conf.py`, or `callhouse serve`."""
 
-# Underscored: gunicorn takes every other name here for a setting of its own.
+# Underscored, because gunicorn takes every other name for a setting.
 import logging as _logging
 import os as _os
 import resource as _resource
@@ -42,13 +42,13 @@ worker_connections = max(min(_files - _OTHER_FILES, _CONNECTIONS), 64)
 # No preloading: the workers' connections must not be inherited over a fork.
 preload_app = False
 control_socket_disable = True
-# A worker that is stuck this long is killed; the store gives up on a lock long before.
+# A worker that is stuck this long is killed; the store stops waiting for a lock long before.
 timeout = 30
-# What was accepted before SIGTERM is answered.
+# Requests accepted before SIGTERM are answered.
 graceful_timeout = 15
 # An idle connection is closed after so many seconds, and one whose header is not complete.
 keepalive = 15
-# An answer is taken in this time. Longer than any wait for what a client sends.
+# A client must accept its answer in this time, which is longer than any wait for a request.
 _ANSWER_SECONDS = 30
 errorlog = "-"
 loglevel = "warning"
@@ -74,17 +74,16 @@ def on_starting(_server: object) -> None:
 
 
 def post_fork(_server: object, _worker: object) -> None:
-    """End a worker that is still starting when it is told to.
-
-    Until it has handlers of its own, those of the master would swallow the signal.
+    """Make SIGTERM end a worker that is still starting: until it has its own handlers, those of the
+    master would ignore the signal.
     """
     for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGQUIT):
         _signal.signal(number, lambda *_: _os._exit(0))
 
 
 def pre_request(_worker: object, req: _Any) -> None:
-    """Let the app close the connection after a body that it has not read, and others go first.
-    A client that does not take its answer is cut off.
+    """Let the app close the connection after an unread body, let other requests run first, and
+    disconnect a client that does not accept its answer.
 
     A client on this machine that sends its next request at once would never let the worker read
     from any other socket: gevent waits only for a socket that has nothing to read.
@@ -103,8 +102,8 @@ def _migrate_server() -> None:
 
 
 def post_worker_init(worker: _Worker) -> None:
-    """Add up the hours of a server's database, by the connections that the worker has for events;
-    those of a file are added up by who browses it."""
+    """Roll up a server's database in a worker, with its connections for events. `callhouse browse`
+    rolls up a file."""
     if not isinstance(_settings.database, _Path):
         store = worker.wsgi.extensions["callhouse"]["store"]
         work = (store, _settings.timezone, _threading.Event())
@@ -113,11 +112,11 @@ def post_worker_init(worker: _Worker) -> None:
 
 def worker_int(_worker: object) -> None:
     """End at once after Ctrl-C or SIGQUIT, which gevent would report with a traceback each."""
-    # What is being answered gets a moment; what is not answered was not acknowledged.
+    # Running requests get a moment; an unanswered event was not acknowledged.
     _gevent.sleep(0.1)
     _os._exit(0)
 
 
 def on_exit(_server: object) -> None:
-    """Say that the receiver has ended."""
+    """Print that the receiver has ended."""
     print("Stopped.", file=_sys.stderr)

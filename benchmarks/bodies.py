@@ -13,7 +13,7 @@ KINDS = {"four minutes": 262.0, "30 seconds": 18.0, "unanswered": 0.0}
 _LETTERS = "eeeeeeetttttaaaaooooiiiinnnnsssshhhrrrddllcumwfgypbvk"
 
 
-# So many conversations are made up; further calls have another id and the same words.
+# The number of generated conversations; further calls repeat their words with another id.
 _DISTINCT = 200
 
 
@@ -141,7 +141,7 @@ def _words(rng: Random, at: float, count: int) -> tuple[list[dict[str, Any]], fl
     words = []
     for word in _text(rng, count):
         end = at + rng.uniform(0.15, 0.5)
-        # Most times are whole milliseconds, some carry the noise of binary fractions.
+        # Most times are whole milliseconds, some have the noise of binary fractions.
         start, stop = (round(at, 3), round(end, 3)) if rng.random() < 0.9 else (at, end)
         words.append({"word": f"{word} ", "start": start, "end": stop})
         at = end

@@ -1,4 +1,5 @@
-"""`python -m benchmarks.capacity`: what a month of calls asks of machines, from what was measured.
+"""`python -m benchmarks.capacity`: the machines that a month of calls needs, computed from
+measurements.
 
 The figures are those of docs/explanation/benchmarks.md. Replace them by those of your machines and
 by your prices.
@@ -8,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# Of a four-minute call: an event of call_started, then call_ended and call_analyzed of 86 KB each.
+# A four-minute call: call_started, then call_ended and call_analyzed of 86 KB each.
 RECEIVED_BYTES = 173_000
 
 
@@ -20,7 +21,7 @@ class Measured:
     receiver_seconds: float
     database_seconds: float
     disk_bytes: int
-    # A server has a standby, and its receivers are two, so that one machine may be away.
+    # A server has a standby and two receivers, so that one machine may fail.
     copies: int
 
 
@@ -29,8 +30,8 @@ POSTGRES = Measured(
     "PostgreSQL", (6.39 + 13.57 + 13.57) / 1000, (2.39 + 7.73 + 7.73) / 1000, 119_000, 2
 )
 
-# Of a worker's time for an event, in percent, what the write lock of a file is held for: values,
-# rows, inserts, commit. One process holds it at a time.
+# The share of a worker's time for an event in which it has the write lock of a file, in percent:
+# rows, inserts, commit. One process has it at a time.
 LOCKED_SHARE = 0.45
 
 # A month has 22 working days, a day's busiest hour 15 % of its calls, that hour's busiest minute
@@ -68,7 +69,7 @@ def rows() -> Iterator[str]:
         per_second = calls / DAYS * BUSIEST_SECOND
         kept = calls * KEPT_MONTHS * engine.disk_bytes
         servers = math.ceil(kept / DISK_OF_SERVER)
-        # One core in two stays free: for whoever reads, and for a minute busier than that.
+        # Half of the cores stay free, for readers and for busier minutes.
         needed = 2 * per_second * engine.receiver_seconds
         machines = max(engine.copies, math.ceil(needed / CORES_OF_RECEIVER))
         held = per_second * SQLITE.receiver_seconds * LOCKED_SHARE
@@ -87,7 +88,7 @@ def rows() -> Iterator[str]:
 
 
 def _cores(engine: Measured, servers: int, per_second: float) -> int:
-    """Of each server, in the sizes that there are."""
+    """Cores of each server, in available sizes."""
     needed = 2 * per_second * engine.database_seconds / servers
     return max(2, 2 ** math.ceil(math.log2(max(needed, 1))))
 

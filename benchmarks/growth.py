@@ -1,4 +1,4 @@
-"""`python -m benchmarks.growth`: what an event costs by how many its call has already."""
+"""`python -m benchmarks.growth`: the cost of an event by the number of events that its call has."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from receiver.store import Received, Store, migrate, receive
 from receiver.store.ingest import observe
 
-# What is measured, in this order: an event, how often, and whether it is older than others.
+# The measured events in order: the event, how often, and whether it is older than others.
 _STEPS = [
     ("transcript_updated", 20, False),
     ("transcript_updated", 20, True),
@@ -48,7 +48,7 @@ def main() -> None:
 def measure(
     store: Store, calls: dict[str, int], event: str, times: int, *, is_late: bool
 ) -> list[str]:
-    """What an event of each call takes, in turn, commits included; medians."""
+    """The duration of an event of each call, in turn, including commits; medians."""
     taken: dict[str, list[tuple[float, float]]] = {call_id: [] for call_id in calls}
     for number in range(times):
         for call_id, found in taken.items():
@@ -78,7 +78,7 @@ def update(
 
 
 def timed(store: Store, event: Received) -> tuple[float, float]:
-    """Milliseconds that an event takes, and those of the processor alone."""
+    """Elapsed milliseconds of an event, and its processor time."""
     began, worked = time.perf_counter(), time.process_time()
     store.add(event)
     return (time.perf_counter() - began) * 1000, (time.process_time() - worked) * 1000

@@ -1,8 +1,8 @@
-"""`make bench-large`: what a file with very many calls costs to write and to look at.
+"""`make bench-large`: writing to and reading a file with very many calls.
 
 Fills a file through the store, call_analyzed by call_analyzed, then measures ingest against ingest
-at a thousand calls, how long hours take to be added up and what views cost before and after, and
-every page of the browser and the export of a month.
+at a thousand calls, rolling up, views before and after it, every page of the browser, and the
+export of a month.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def write(path: Path, calls: int) -> None:
-    """Fill a new file, measuring what it costs to write to it and to add its hours up."""
+    """Fill a new file; measure writing and rolling up."""
     migrate(path, timezone="UTC")
     store = Store(path)
     first_ms = time.time_ns() // 1_000_000 - calls * _APART_MS
@@ -86,15 +86,15 @@ def write(path: Path, calls: int) -> None:
 
 
 def add_up(store: Store, now_ms: int) -> None:
-    """Time the views that add hours up: over calls alone, over hours but for the newest day, and
-    as browsing leaves them, over hours but for the newest."""
+    """Time the views that sum hours: without rollups, with all hours except the newest day, and
+    with all hours except the newest, as in normal operation."""
     table = Table(title="Views over hours that are added up, in milliseconds")
     for column in ("added up", "hours", "s", "most ms", *_ADDING):
         table.add_column(column, justify="left" if column == "added up" else "right")
     table.add_row("nothing", "", "", "", *view_ms(store.path))
     midnight = now_ms // _DAY_MS * _DAY_MS
     for name, now in (("all but a day", midnight), ("all but an hour", now_ms)):
-        # Nothing is quiet before some minutes have passed.
+        # Hours are rolled up only after some minutes without changes.
         times = hours_ms(store, now + QUIET_MS)
         row = (f"{len(times)}", f"{sum(times) / 1000:.1f}", f"{max(times, default=0):.0f}")
         table.add_row(name, *row, *view_ms(store.path))

@@ -69,7 +69,7 @@ async def measure(path: Path, console: Console, *, limit_ms: int = 500, only: st
         queue += map(html.unescape, re.findall(r'data-source="([^"]+)"', answer.text))
         is_slow = 1000 * max(times[0], times[2]) > limit_ms
         shown = (str(answer.status_code), *(f"{1000 * t:,.0f}" for t in times))
-        # Of a chart's answer, what it asks: its SQL is long.
+        # The name of a chart instead of its long SQL.
         table.add_row(
             page.split("?_shape=objects")[0] + chart(page), *shown, f"{peak_mb():,.0f}",
             style="red" if is_slow or answer.status_code >= 400 else None,
@@ -78,13 +78,13 @@ async def measure(path: Path, console: Console, *, limit_ms: int = 500, only: st
 
 
 def chart(page: str) -> str:
-    """The view that a chart's query reads, of an address that asks it."""
+    """The view that a chart's query reads."""
     found = re.search(r"_shape=objects.*?(?:daily|hourly)_\w+", page)
     return f" {found[0].split('+')[-1]}" if found else ""
 
 
 def export_month(path: Path, console: Console) -> None:
-    """Time the export of all that the file holds, which is a month at a million calls."""
+    """Time the export of the whole file, which is a month at a million calls."""
     table = Table(title="Export of a month")
     for column in ("what", "rows", "seconds", "MB", "peak MB"):
         table.add_column(column, justify="left" if column == "what" else "right")
@@ -102,7 +102,7 @@ def export_month(path: Path, console: Console) -> None:
 
 
 def peak() -> Callable[[], float]:
-    """Start over counting the most memory of this process; what it was since then, in MB."""
+    """Reset the peak memory of this process; return the peak until then, in MB."""
     Path("/proc/self/clear_refs").write_text("5")
 
     def megabytes() -> float:

@@ -1,4 +1,5 @@
-"""`python -m benchmarks.prune`: what pruning half of a file costs the events that arrive meanwhile.
+"""`python -m benchmarks.prune`: the effect of pruning half of a file on events that arrive
+meanwhile.
 
 Half of the calls are older than CALLHOUSE_KEEP_CALLS_DAYS. `callhouse prune` runs as a process of
 its own, while events of new calls arrive at a steady rate; before, the same without it.
@@ -68,7 +69,7 @@ def fill(path: Path, kind: str, calls: int) -> None:
 
 
 def _spread(call_id: str, copy: int) -> str:
-    """Another id, as random as Retell's."""
+    """Another random id."""
     return "call_f" + hashlib.sha256(f"{call_id} {copy}".encode()).hexdigest()[:26]
 
 
@@ -86,7 +87,7 @@ def _received(body: bytes, now_ms: int) -> Received:
 
 
 def measure(path: Path, kind: str, rate: float, seconds: float) -> None:
-    """Print the file's size and what events took, with and without prune."""
+    """Print the file's size and the durations of events, with and without prune."""
     before = path.stat().st_size
     environ = os.environ | {
         "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}",

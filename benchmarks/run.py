@@ -1,8 +1,7 @@
 """`make bench`: callhouse against an endpoint that stores nothing and the ten-minute version.
 
 wrk (from Debian's packages) posts prepared, signed, distinct bodies with 32 clients from one
-thread. It is written in C and sends the bytes as they lie in memory, so that it is not what is
-measured.
+thread. It is written in C and sends prepared bytes, so that it does not limit the result.
 """
 
 import argparse
@@ -40,13 +39,13 @@ SERVERS = {
     **({POSTGRES: "receiver.webhook.app:create_app()"} if programs() else {}),
 }
 ROOT = Path(__file__).parent.parent
-# Prepared pairs per second of a run: more than the fastest server that stores can take.
+# Prepared pairs per second of a run: more than the fastest storing server accepts.
 PAIRS_PER_SECOND = {"four minutes": 350, "30 seconds": 1000, "unanswered": 1500}
 
 
 @dataclass
 class Run:
-    """What one run measured."""
+    """The result of one run."""
 
     events_per_second: float
     p50_ms: float
@@ -101,7 +100,7 @@ def prepare(kind: str, seconds: int, folder: Path) -> tuple[Path, list[int]]:
 
 @dataclass
 class Database:
-    """Where a server stores: a folder for it, its address, its files, and who works for it."""
+    """The database of a server: its folder, address, files and processes."""
 
     folder: Path
     url: str
@@ -120,12 +119,12 @@ def database(folder: Path, *, on_postgres: bool) -> Iterator[Database]:
     if not on_postgres:
         yield Database(folder, f"sqlite:///{folder / 'retell.db'}", folder)
         return
-    # The server's own user must be able to come here.
+    # The server's own user must have access to the folder.
     folder.parent.chmod(0o755)
     cluster = Cluster(folder, durable=True)
     cluster.start()
     try:
-        # Without its log, of which it keeps a gigabyte whatever was stored.
+        # Without its log, of which it keeps a gigabyte in any case.
         files = folder / "data" / "base"
         yield Database(folder, cluster.url("postgres").url, files, cluster.process.pid)
     finally:
@@ -138,7 +137,7 @@ def run(target: str, requests: Path, sizes: list[int], seconds: int, where: Data
         command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--timeout", "30s"]
         command += ["-s", str(ROOT / "benchmarks/load.lua"), f"http://{address}"]
         command += ["--", str(requests)]
-        # Starting costs CPU and room too, but only once.
+        # Starting needs processor time and disk too, but only once.
         started, _ = usage(process.pid)
         kept_at_start, _ = usage(where.pid)
         empty = where.bytes() if where.pid else 0

@@ -1,4 +1,4 @@
-"""What callhouse is measured against, on the same server with the same bodies."""
+"""The servers that callhouse is compared with, with the same configuration and bodies."""
 
 import hashlib
 import hmac
@@ -18,7 +18,7 @@ def _is_signed(body: bytes) -> bool:
 
 
 def hmac_only() -> Flask:
-    """An endpoint that only reads the body and checks its HMAC: as fast as one can be."""
+    """An endpoint that only reads the body and checks its HMAC: the upper limit."""
     app = Flask("hmac_only")
 
     @app.post("/webhook")
@@ -29,7 +29,7 @@ def hmac_only() -> Flask:
 
 
 def ten_minutes() -> Flask:
-    """What one would write in ten minutes: the call as it is into one table, an event at a time."""
+    """A version written in ten minutes: each event inserts the unchanged call into one table."""
     app = Flask("ten_minutes")
     database = sqlite_utils.Database(
         os.environ["CALLHOUSE_DATABASE_URL"].removeprefix("sqlite:///")

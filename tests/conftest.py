@@ -40,7 +40,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    # A busy machine is no fault of what is tested; a new database on a server takes longer.
+    # A busy machine must not fail a test; a new database on a server takes longer.
     hypothesis_settings.register_profile(
         "any machine",
         deadline=None,
@@ -48,8 +48,8 @@ def pytest_configure(config):
         max_examples=100 if config.getoption("engine") == "sqlite" else 30,
     )
     hypothesis_settings.load_profile("any machine")
-    # Started in the background of a script, this process ignores Ctrl-C, and so would every command
-    # that tests start and stop.
+    # If this process is started in the background, it ignores Ctrl-C, and so would every command
+    # that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Each client of httpx reads the certificates of all authorities, 60 ms of a processor, which
     # none of the servers here has anything to do with.
@@ -70,8 +70,8 @@ def pytest_generate_tests(metafunc):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    # A process that has nothing left takes over the end of another one's share: what takes longest
-    # to set up stands first, and stays in one process.
+    # An idle process takes tests from the end of another one's share, so tests with a slow setup
+    # come first and stay in one process.
     items.sort(key=lambda item: [name not in item.fixturenames for name in COSTLY])
     if config.getoption("engine") == "sqlite":
         return
@@ -105,7 +105,7 @@ def pytest_report_header(config):
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch, tmp_path):
-    """No test sees the settings or the .env file of whoever runs it."""
+    """Hide the settings and the .env file of the user who runs the tests."""
     for name in filter(is_setting, list(os.environ)):
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -126,7 +126,7 @@ def db_path(tmp_path, new_database) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A PostgreSQL of this run's own, for everything but what a crash leaves."""
+    """The PostgreSQL server of this run, which is not durable."""
     from tests.support import postgres
 
     if postgres.programs() is None:
@@ -151,7 +151,7 @@ def engine(request):
 
 @pytest.fixture
 def database(engine, request):
-    """Where a migrated database without rows is."""
+    """The location of a migrated database without rows."""
     if isinstance(engine, Files):
         yield request.getfixturevalue("db_path")
     else:

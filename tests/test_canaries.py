@@ -20,11 +20,11 @@ LEAKS = {
     StoreUnavailable("no room", hint="Sign with key_0123456789abcdef.")
 """,
     "/healthz, /metrics": """
-    from receiver.webhook.health import DatabaseState, prometheus
+    from receiver.webhook.health import NAMES, DatabaseState, prometheus
     class Counters:
         path = tmp_path / "retell.counters"
         def read(self):
-            return {"last_event_ms": 0, "lighthouses": 1}
+            return dict.fromkeys(NAMES, 0) | {"lighthouses": 1}
     prometheus(DatabaseState([], {}, {}, 0, 0, 0), Counters(), now_ms=1)
 """,
     "the log of gunicorn.error": """

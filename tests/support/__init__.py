@@ -1,4 +1,4 @@
-"""What tests share. Tests import from here, never from each other."""
+"""Helpers of tests. Tests import from here, never from each other."""
 
 from pathlib import Path
 

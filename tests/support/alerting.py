@@ -1,4 +1,4 @@
-"""Calls of a company over months, with faults planted, for the tests of alerts."""
+"""Months of calls with planted faults, for the tests of alerts."""
 
 import json
 import random
@@ -19,7 +19,7 @@ BUSY = [0, 0, 0, 0, 0, 0, 1, 3, 8, 10, 10, 9, 7, 8, 9, 9, 7, 5, 3, 1, 0, 0, 0, 0
 
 @dataclass(slots=True)
 class Agent:
-    """An agent as the generator knows it; a fault changes a figure for a while."""
+    """An agent of the generator; a fault changes one of its figures for a time."""
 
     agent_id: str
     version: int = 1

@@ -19,7 +19,7 @@ from receiver.browse.server import serving
 # When the calls of `simple` began.
 START = 1_778_544_000_000
 
-# As the command makes it, but quick.
+# Like the command's hash, but fast.
 PASSWORD = "a password for the test"
 HASH = hash_password(PASSWORD, iterations=1)
 

@@ -1,4 +1,4 @@
-"""Calls as their bodies say, for figures of pages: counted without the code that serves them."""
+"""Calls merged from their bodies without the code under test, to check figures of pages."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from tests.support import naive_model
 
 @dataclass(frozen=True)
 class Call:
-    """A call as its bodies say, merged by the naive model."""
+    """A call merged from its bodies by the naive model."""
 
     fields: dict
     at: datetime
@@ -64,7 +64,7 @@ def calls_of(sent, zone) -> dict[str, Call]:
 def _delivery(one) -> naive_model.Delivery | None:
     body = json.loads(one.body)
     fields = body.get("call")
-    # A call of a tool carries the call as well.
+    # A tool's request contains the call as well.
     if "event" not in body or not fields:
         return None
     return naive_model.Delivery(

@@ -1,7 +1,8 @@
-"""A pytest plugin: what the run's calls say reaches no log line, error, metric or exception text.
+"""A pytest plugin: private data of the run's calls must not be in any log line, error, metric or
+exception.
 
-Looked for are telephone numbers, keys, access tokens and words that callers and agents say, in
-every log line, error and metric of this process, what commands print, and the servers' logs.
+It searches for telephone numbers, keys, access tokens and spoken words in every log line, error and
+metric of this process, the output of commands, and the servers' logs.
 """
 
 import json
@@ -21,11 +22,11 @@ from tests.support import ROOT
 
 # A number as the wire writes it; any key, those that are wrong on purpose too.
 NUMBERS_AND_KEYS = re.compile(r"\+[1-9][0-9]{9,}|\bkey_(?!id\b)\w{4,}")
-# What tests put into calls of their own.
+# Canaries that tests put into their own calls.
 PLANTED = {"xylophonist", "token_c4n4ry", "canary-token"}
-# Shorter ones are words of our messages and of other people's too.
+# Shorter words occur in messages too.
 WORD = re.compile(r"[a-z]{9,}")
-# These print what the warehouse holds to whoever asks, as they are for; help shows examples.
+# These commands print stored data on purpose; help shows examples.
 SPEAKING = {"show", "export", "--help"}
 
 found: list[str] = []
@@ -41,7 +42,7 @@ def search(text: str, where: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Listen, before any test module imports what it tests."""
+    """Install the searches before any test module imports the code."""
     _listen(receiver.webhook.health, "log", lambda _, said: search(repr(said), "a log line"))
     for name in ("health", "prometheus"):
         _listen(
@@ -71,12 +72,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over what was found in a process that ran a share of the tests."""
+    """Add the findings of a process that ran a part of the tests."""
     found.extend(getattr(node, "workeroutput", {}).get("canaries", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was found."""
+    """Print the findings."""
     if found:
         terminalreporter.section("said where it must never be said", red=True)
         for line in sorted(set(found)):
@@ -91,7 +92,7 @@ class _Records(logging.Handler):
 
 
 def _listen(owner: Any, name: str, hear: Callable[[Any, Any], None]) -> None:
-    """Let `hear` have what a function returns, and what it was called with."""
+    """Call `hear` with the result and the arguments of a function."""
     genuine = getattr(owner, name)
 
     @wraps(genuine)
@@ -113,8 +114,8 @@ def _search_command(result: Any, said: Any) -> None:
 
 @cache
 def canaries() -> set[str]:
-    """Words and tokens of the payloads and of the sandbox's calls that stand in no source file, and
-    in no agent's name: reports tell agents apart."""
+    """Words and tokens of the payloads and of the sandbox's calls that are in no source file and in
+    no agent's name."""
     from tests.support.days import day
 
     bodies = [path.read_bytes() for path in (ROOT / "tests/payloads").glob("*.json")]

@@ -1,4 +1,4 @@
-"""What stands in for Citus where it cannot be had: its functions, with the rules that they enforce.
+"""Stand-ins for Citus' functions, with the rules that they enforce.
 
 Rows stay where they are. The rules are those of Citus' documentation, "Creating and Modifying
 Distributed Tables", and of its error messages.

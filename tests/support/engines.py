@@ -1,7 +1,7 @@
-"""The engines that the tests run on: databases of each, and what only a test wants from one.
+"""The engines that the tests run on: their databases, and operations that only tests need.
 
 All tests run on SQLite, and those that have a database once more on PostgreSQL (`pytest --engine
-postgres`). A test has no branch for an engine: what differs is said here, by the same names.
+postgres`). Tests have no branches for an engine: the differences are here, under the same names.
 """
 
 import shutil
@@ -17,7 +17,7 @@ from receiver.store import Store, migrate
 from receiver.store.connection import Connection, connect, sqlite3
 from tests.support.viewing import SQLITES, create
 
-# In memory where that is possible: what a power cut leaves is not the question here.
+# In memory if possible: these tests need no durability.
 FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
@@ -35,7 +35,7 @@ def _blank() -> bytes:
 
 
 class Files:
-    """SQLite's: a database is a file."""
+    """SQLite: a database is a file."""
 
     errors = sqlite3
     # Views are read by each SQLite at hand.
@@ -51,7 +51,7 @@ class Files:
 
     @contextmanager
     def nothing(self) -> Iterator[Path]:
-        """Where a database can be made."""
+        """The location of a new database."""
         with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
             yield Path(folder) / "new" / "retell.db"
 
@@ -82,23 +82,23 @@ class Files:
 
     @contextmanager
     def browsable(self, environ: dict[str, str], _folder: Path) -> Iterator[dict[str, str]]:
-        """The settings with which Datasette serves what is received with `environ`."""
+        """The settings with which Datasette serves the database of `environ`."""
         yield environ
 
     def folder(self, where: Path) -> Path:
-        """Where all files of the database are, those of others among them."""
+        """The folder of the database's files, which may contain others."""
         return where.parent
 
     def hold(self, connection: Connection) -> None:
-        """Nobody else can write until its transaction ends."""
+        """Lock the database until the transaction ends."""
         connection.execute("BEGIN IMMEDIATE")
 
     def without_keys(self, connection: Connection) -> None:
-        """As an editor of the file does: no foreign key is looked at any more."""
+        """Switch off foreign keys, like an editor of the file."""
         connection.execute("PRAGMA foreign_keys = OFF")
 
     def check(self, connection: Connection) -> None:
-        """Fail unless keys lead somewhere, and indexes and tables agree."""
+        """Fail unless foreign keys are valid and indexes match their tables."""
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         connection.execute(
@@ -114,7 +114,7 @@ class Files:
         return said
 
     def schema_of(self, where: Path) -> list[Any]:
-        """What tables, indexes and views there are."""
+        """The names of tables, indexes and views."""
         with self.looking(where) as connection:
             found = connection.execute("SELECT name, sql FROM sqlite_master").fetchall()
             return [tuple(row) for row in found]
@@ -129,18 +129,18 @@ class Files:
         return [call_id for (call_id,) in found]
 
     def forget_migrations(self, connection: Connection) -> None:
-        """As if another version had made it."""
+        """Delete the list of migrations, as if another version had created the database."""
         connection.execute("DELETE FROM _sqlite_migrations")
 
     def note_migration(self, connection: Connection, name: str) -> None:
-        """As if a newer version had been here."""
+        """Add a migration, as if by a newer version."""
         connection.execute(
             "INSERT INTO _sqlite_migrations (migration_set, name) VALUES ('callhouse', ?)", (name,)
         )
 
 
 class Server:
-    """PostgreSQL's: a database is one of many on a server of this run's own."""
+    """PostgreSQL: a database is one of many on the server of this run."""
 
     dialects = ("PostgreSQL",)
 
@@ -154,7 +154,7 @@ class Server:
         self.looking = postgres.looking
         self._cluster = cluster
         self._name_of = postgres.name_of
-        # Those that were given back: to empty one is several times quicker than to make one.
+        # Databases for reuse: emptying one is several times faster than creating one.
         self._spare: list[PostgresUrl] = []
         new = cluster.blank()
         with self.looking(new) as session:
@@ -203,7 +203,7 @@ class Server:
             yield environ | {"CALLHOUSE_DATABASE_URL": url_of(folder / "mirror.db")}
 
     def folder(self, where: PostgresUrl) -> Path:
-        # So that files of the log are removed, not used again.
+        # So that files of the log are removed and not reused.
         with self.looking(where) as session:
             session.execute("ALTER SYSTEM SET wal_recycle = off")
             session.execute("SELECT pg_reload_conf()")
@@ -268,14 +268,14 @@ class Server:
         session.execute("INSERT INTO callhouse_migrations VALUES (?, '')", (name,))
 
     def _is_emptied(self, where: PostgresUrl) -> bool:
-        """Delete all rows; say whether it is as a new one then, and nobody is at work in it."""
+        """Delete all rows; return whether it is then like a new one and not in use."""
         with self.looking(where) as session:
             if session.execute(_SHAPE).fetchone() != self._shape:
                 return False
             if session.execute(_OTHERS).fetchone()[0]:
                 return False
             full = [name for (name,) in session.execute(_FULL)]
-            # Without looking at keys; to vacuum small tables is quicker than to truncate them.
+            # Without foreign keys. Vacuuming small tables is faster than truncating them.
             session.execute("SET session_replication_role = replica")
             with session.raw.pipeline():
                 for name in full:

@@ -1,4 +1,5 @@
-"""Erasing and pruning in tests: a call that says one word everywhere, and where that is left."""
+"""Erasing and pruning in tests: a call with one word in every field, and a search for its
+remains."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What tests of exports share."""
+"""Helpers of tests of exports."""
 
 import json
 from contextlib import closing
@@ -18,7 +18,7 @@ CALL = {"call_id": "c", "from_number": "+14155550100", "start_timestamp": DAY_MS
 
 
 def silent(_done: int, _of: int | None = None) -> None:
-    """Progress that nobody watches."""
+    """A progress function that does nothing."""
 
 
 def filled(path: Path) -> Path:

@@ -1,6 +1,6 @@
-"""Histories of deliveries from small, colliding alphabets, and what they leave in a real file.
+"""Histories of deliveries from small, colliding alphabets, and their tables in a real file.
 
-A realistic generator misses planted bugs: here the same few times, ids and values keep meeting.
+A realistic generator misses planted bugs; here the same few times, ids and values collide often.
 """
 
 import random
@@ -37,7 +37,7 @@ TOOL = [
     {"role": "tool_call_result", "tool_call_id": "t", "content": "ok", "successful": False},
 ]
 
-# field -> its values. Null is added to every one: it must say nothing.
+# field -> its values. Null is added to each: it must be ignored.
 CALL_FIELDS: dict[str, list[Any]] = {
     "call_status": ["registered", "ongoing", "ended"],
     "agent_name": ["a", "b", "c"],
@@ -65,7 +65,7 @@ CALL_FIELDS: dict[str, list[Any]] = {
     "e2e_latency": [{"p50": 4}, {"p90": 5}],
     "metadata": [{}, {"x": 1, "y": None}, {"x": True, "y": None}, {"x": [2]}],
     "recording_url": ["", "https://r/1", "https://r/2"],
-    # Equal to Python, not the same JSON.
+    # Equal in Python, but not as JSON.
     "novel": [0, False, 0.0, [], {"x": 1, "y": 2}, {"y": 2, "x": 1}],
     "unheard_of": ["a", "b"],
 }
@@ -86,7 +86,7 @@ EVENTS = {
     ],
 }  # fmt: skip
 FIELDS = {"call": CALL_FIELDS, "chat": CHAT_FIELDS}
-# Of these, one stands in for the other.
+# Alternatives: one is used if the other is missing.
 ALTERNATIVES = [
     ["transcript_with_tool_calls", "transcript_object"],
     ["agent_version", "version"],
@@ -125,7 +125,7 @@ Choose = Callable[[list[Any]], Any]
 
 
 def delivery(choose: Choose, names: list[str], kind: str) -> Delivery:
-    """One delivery that carries the fields `names`, everything else chosen by `choose`."""
+    """One delivery with the fields `names`; `choose` selects everything else."""
     source = choose(SOURCES)
     event = choose(EVENTS[kind]) if source != "api" else None
     beside = DESTINATIONS if event and event.startswith("transfer_") else BESIDE
@@ -142,7 +142,7 @@ def delivery(choose: Choose, names: list[str], kind: str) -> Delivery:
 
 
 def again(choose: Choose, before: Delivery) -> Delivery:
-    """The same body once more, at another time."""
+    """The same body again, at another time."""
     return Delivery(
         **(vars(before) | {"at": choose(TIMES), "received": choose(TIMES)}),
     )
@@ -157,7 +157,7 @@ def deliveries(draw: st.DrawFn, palette: list[str]) -> Delivery:
 
 @st.composite
 def histories(draw: st.DrawFn, max_size: int = 6) -> list[Delivery]:
-    """Some deliveries that speak of the same few fields, and some of them again."""
+    """Some deliveries with the same few fields, and some of them repeated."""
     groups = draw(st.lists(st.sampled_from(TOGETHER), min_size=1, max_size=3))
     palette = sorted({name for group in groups for name in group})
     fresh = draw(st.lists(deliveries(palette), min_size=1, max_size=max_size))
@@ -168,9 +168,10 @@ def histories(draw: st.DrawFn, max_size: int = 6) -> list[Delivery]:
 
 
 def every_pair() -> list[Delivery]:
-    """All that two deliveries can say of a field, or of one that stands in for another.
+    """All pairs of values that two deliveries can have for a field or its alternative.
 
-    Each pair is a call of its own: of what is equal to Python but not as JSON, chance finds little.
+    Each pair is a call of its own. Random choice rarely finds values that are equal in Python but
+    not as JSON.
     """
     history: list[Delivery] = []
     for names in [*ALTERNATIVES, *([name] for name in CALL_FIELDS)]:
@@ -186,7 +187,7 @@ def every_pair() -> list[Delivery]:
 
 
 def seeded(seed: int, size: int) -> list[Delivery]:
-    """A long history, the same for the same seed, in an order of no meaning."""
+    """A long history in random order, the same for the same seed."""
     rng = random.Random(seed)
     fresh = []
     for _ in range(size):
@@ -209,7 +210,7 @@ def deliver(store: AnyStore, history: Iterable[Delivery]) -> None:
 
 
 def rebuilt(where: Location) -> int:
-    """Make its tables anew; return how many calls and others it has."""
+    """Rebuild its tables; return the number of its entities."""
     store = open_store(where)
     try:
         return rebuild(store, progress=lambda *_: None)
@@ -223,7 +224,7 @@ def dump_of(where: Location) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def differences(where: Location, history: list[Delivery]) -> set[str]:
-    """Where the database differs from the naive model: names of tables, and `show`."""
+    """The differences from the naive model: names of tables, and `show`."""
     found, expected = dump_of(where), tables(history)
     wrong = {table for table in expected if found[table] != expected[table]}
     if any(_show(where, id) != object for id, object in shown(history).items()):
@@ -245,7 +246,7 @@ def differences_after(engine: Engine, history: list[Delivery]) -> set[str]:
 
 
 def differences_in(where: Location, history: list[Delivery]) -> set[str]:
-    """The same for a database in which nothing is yet."""
+    """The same for an empty database."""
     store = open_store(where)
     try:
         deliver(store, history)
@@ -261,6 +262,6 @@ def deliver_every_kind(store):
     for body in (b"not JSON", b'{"event": "alert_triggered"}', b'{"event": "call_inbound"}'):
         store.add(receive(body, source="webhook", observed_at=5, received_at=6))
     deliver(store, [*seeded(7, 60), WHOLE])
-    # Its reason is left by the last call that had it.
+    # The last call with its reason gets another one.
     add(store, "call_ended", "whole", at=9, disconnection_reason="user_hangup")
     deliver(store, seeded(9, 10))

@@ -1,4 +1,4 @@
-"""A webhook endpoint for tests: keeps every request, answers as it is told."""
+"""A webhook endpoint for tests, which records every request."""
 
 import json
 import threading

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from tests.support.webhooks import PAYLOADS
 
-# What one parser calls JSON and another does not is what readings disagree about.
+# Tokens that some parsers accept as JSON and others do not.
 NUMBERS = [
     "0", "-0", "1", "-1", "0.0", "-0.0", "0.1e+5", "1E5", "1e999", "-1e999", "1e-999", "1.5e3",
     "9223372036854775807", "9223372036854775808", "-9223372036854775809", "1" * 40, "1" * 4300,

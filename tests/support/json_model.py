@@ -1,4 +1,4 @@
-"""How a body reads, said a second time with Python's own parser: what schema.events must find.
+"""A second implementation of schema.events with Python's own JSON parser.
 
 Only `check_reading` calls schema.events, to compare.
 """
@@ -20,15 +20,15 @@ PAYLOADS = {
 
 
 class Pairs(list):
-    """A JSON object as it is written, duplicate names included."""
+    """A JSON object with its duplicate names."""
 
 
 class Digits:
-    """An integer that Python does not read for its length."""
+    """An integer that is too long for Python's parser."""
 
 
 def check_reading(body: bytes) -> None:
-    """Raise AssertionError unless both readings of a body are the same."""
+    """Raise AssertionError unless both implementations give the same event."""
     event, expected = parse(body), understood(body)
     if expected is None:
         assert event.problem is not None
@@ -40,7 +40,7 @@ def check_reading(body: bytes) -> None:
         "envelope": values(event.envelope),
         "entity_id": None if event.entity_id == f"sha:{event.body_sha256}" else event.entity_id,
     }
-    # Their spelling, for 1, 1.0 and true are equal, and 0.0 and -0.0.
+    # Compared as text, because 1, 1.0 and true are equal, and 0.0 and -0.0.
     assert repr(found) == repr(expected), found
     verbatim = parse(body, verbatim=True)
     for name in ("problem", "event", "entity_type", "entity_id"):
@@ -49,7 +49,7 @@ def check_reading(body: bytes) -> None:
 
 
 def understood(body: bytes) -> dict[str, Any] | None:
-    """What `parse` must make of a body, by attribute; None if the body is not a JSON object."""
+    """The expected attributes of `parse`; None if the body is not a JSON object."""
     try:
         read = json.loads(
             body.decode(),
@@ -94,12 +94,12 @@ def understood(body: bytes) -> dict[str, Any] | None:
 
 
 def clean(text: str) -> str:
-    """Text as a column can hold it."""
+    """Text that a column can store."""
     return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
 
 
 def held(raw: Any) -> Any:
-    """A field's value; None if no column holds it: too deep, or a number too long."""
+    """A field's value; None if no column can store it: too deep, or a number that is too long."""
     if any(isinstance(item, Digits) for item in _all(raw)):
         return None
     try:

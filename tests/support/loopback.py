@@ -1,4 +1,4 @@
-"""What the tests' own HTTP servers have in common: real ones, on a port of their own."""
+"""The base of the tests' own HTTP servers: real servers, each on its own port."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

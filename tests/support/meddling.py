@@ -1,4 +1,4 @@
-"""A real HTTP server between the client and the sandbox, which may answer in its place."""
+"""A real HTTP server between the client and the sandbox, which may answer instead of it."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,7 @@
-"""The merge rule said a second time, as plainly as it can be: what a store's tables must hold.
+"""A second, simple implementation of the merge rule, which computes the expected tables.
 
-Nothing here calls schema.merge or receiver.store. Only the way from merged fields to rows is shared
-with the code (`schema.rows.project`, `schema.chats.project_chat`): it has tests of its own.
+It does not call schema.merge or receiver.store. Only the projection of merged fields is shared with
+the code (`schema.rows.project`, `schema.chats.project_chat`), which has tests of its own.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ TERMINAL = ("ended", "not_connected", "error")
 
 @dataclass(frozen=True)
 class Delivery:
-    """One arrival of a body: `at` is its signature's or fetch's time, `received` our clock's.
+    """One arrival of a body: `at` is the time of its signature or fetch, `received` that of the
+    receiver's clock.
 
     Without an event it is a bare object, as the API answers.
     """
@@ -59,7 +60,7 @@ class Seen:
 
     @property
     def said(self) -> dict[str, Any]:
-        """The fields that say something."""
+        """The fields that are not null."""
         named = {f"{self.first.kind}_id": self.first.id, **self.first.fields}
         return {name: value for name, value in named.items() if value is not None}
 
@@ -107,7 +108,7 @@ def observations(deliveries: Iterable[Delivery]) -> list[Seen]:
 
 
 def merged(seen: list[Seen]) -> dict[str, Any]:
-    """Field by field: the value of the highest that carries it."""
+    """For each field, the value of the highest observation that has it."""
     names = {name for o in seen for name in o.said}
     return {
         name: max((o for o in seen if name in o.said), key=lambda o: o.rank).said[name]
@@ -116,7 +117,7 @@ def merged(seen: list[Seen]) -> dict[str, Any]:
 
 
 def keeps_body(one: Seen, all_seen: list[Seen]) -> bool:
-    """Whether something it carries is carried by no observation of a strictly higher level."""
+    """Whether no observation of a strictly higher level has one of its fields."""
     if one.is_transfer or one.first.beside:
         return True
     higher = {name for o in all_seen if o.level > one.level for name in o.said}
@@ -132,7 +133,7 @@ def of_each(deliveries: Iterable[Delivery]) -> dict[tuple[str, str], list[Seen]]
 
 
 def shown(deliveries: Iterable[Delivery]) -> dict[str, dict[str, Any]]:
-    """id -> what `show` must answer; of a call and a chat with one id, the call."""
+    """id -> the expected output of `show`; the call, if a call and a chat have the same id."""
     entities = of_each(deliveries)
     of_kind = {
         kind: {id: merged(seen) for (id, of), seen in entities.items() if of == kind}

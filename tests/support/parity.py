@@ -1,4 +1,4 @@
-"""Calls of all shapes that a view reads, and the queries whose rows differ between engines."""
+"""Calls of all shapes that a view reads, and a comparison of queries between engines."""
 
 import math
 import re
@@ -22,7 +22,7 @@ from tests.support.webhooks import PAYLOADS
 
 DAY_MS = 1_778_544_000_000
 VIEWS = [f"SELECT * FROM {name}" for name in views()]
-# Figures that no view rounds yet: their last digits depend on the order in which they are added.
+# Figures that views do not round: their last digits depend on the order of the addition.
 UNROUNDED = re.compile(r"\b(hourly|daily|rollup)_(?!summary)")
 SAID_NO = [
     '{"success": false}',
@@ -80,7 +80,7 @@ ODD = {
 
 
 def tell(where) -> None:
-    """A day, every payload, a small world and odd shapes."""
+    """Store a day, every payload, a small world and odd shapes."""
     store = open_store(where)
     bodies = [path.read_bytes() for path in sorted(PAYLOADS.glob("*.json"))]
     bodies += [delivery.body for delivery in day(1, day_start_ms=DAY_MS, calls=40)]
@@ -108,7 +108,7 @@ def _plain(value):
 
 
 def _place(row):
-    """What rows are told apart by is text or an integer."""
+    """Rows are identified by text or integers."""
     is_sum = [isinstance(value, float) and not value.is_integer() for value in row]
     return [repr(f"{v:.6g}" if rough else v) for v, rough in zip(row, is_sum, strict=True)]
 
@@ -120,7 +120,7 @@ def _alike(one, other, *, exact) -> bool:
 
 
 def differing(pg, path, queries) -> set[str]:
-    """Queries to which the engines have different answers; what is rounded is equal to the bit."""
+    """Queries with different results on the engines; rounded values must be exactly equal."""
     return {
         query
         for query in queries

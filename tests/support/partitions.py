@@ -1,7 +1,8 @@
-"""PostgreSQL's own partitions in the place of a cluster's nodes: its planner says which it reads.
+"""PostgreSQL's partitions instead of a cluster's nodes: the plan shows which ones a statement
+reads.
 
-Every table that `distribute` would distribute is partitioned by the same column, all into as many
-parts, so that whatever is of one call lies in the parts of one number.
+Every table that `distribute` would distribute is partitioned by the same column into the same
+number of partitions, so that all rows of a call are in partitions with the same number.
 """
 
 import re

@@ -1,4 +1,5 @@
-"""The views that add hours up said a second time, plainly: from the calls alone, days in UTC."""
+"""A second, simple implementation of the views of sums: computed from the calls, with days in
+UTC."""
 
 from schema.products import family_sql
 

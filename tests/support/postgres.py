@@ -1,4 +1,4 @@
-"""A real PostgreSQL of the tests' own, from Debian's packages, on a socket in a new folder."""
+"""A real PostgreSQL server for the tests, from Debian's packages, on a socket in a new folder."""
 
 import os
 import pwd
@@ -52,7 +52,7 @@ class Cluster:
             # What a start after a crash does with a thousand files, one at a time otherwise.
             self._settings += ["recovery_init_sync_method=syncfs"]
         else:
-            # Small, for it is in memory; and nobody waits for a vacuum of tables that are emptied.
+            # Small, because it is in memory, and without autovacuum of emptied tables.
             self._settings += ["fsync=off", "full_page_writes=off", "autovacuum=off"]
             # Compiling the views takes seconds; callhouse switches it off in its transactions.
             self._settings += ["jit=off"]
@@ -110,7 +110,7 @@ class Cluster:
         """kill -9 of the server and all its processes."""
         pids = self.signal(signal.SIGKILL)
         self.process.wait(10)
-        # One that is still dying holds the memory that the next start needs.
+        # A process that is still ending has the memory that the next start needs.
         deadline = time.monotonic() + 10
         while any(_runs(pid) for pid in pids):
             assert time.monotonic() < deadline, "a process of the server does not end"

@@ -1,4 +1,4 @@
-"""A real HTTP proxy that does to requests and answers what real ones do."""
+"""A real HTTP proxy that changes requests and answers like real ones."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,5 @@
-"""A sandbox whose recordings pass a store that can fail, and runs of the job that keeps them."""
+"""A sandbox whose recordings are served by a store that can fail, and runs of the job that
+downloads them."""
 
 import hashlib
 import json
@@ -64,7 +65,7 @@ class Between(Handler):
 
 
 class Unhurried(Run):
-    """A run in which nobody waits."""
+    """A run without pauses."""
 
     def sleep(self, _seconds: float) -> None:
         self.check()
@@ -146,7 +147,7 @@ class Recordings:
         return keep_pass(self.run(), storage_of(self.settings), **options)
 
     def keep_until_done(self) -> Counts:
-        """As the worker does over days: until nothing is to be tried again."""
+        """Run the job until nothing is to be retried, like the worker over days."""
         total = Counts()
         for _ in range(50):
             counts = self.keep()

@@ -8,9 +8,9 @@ from tests.support.histories import deliver, said
 from tests.support.naive_model import Delivery
 
 HOUR_MS = 3_600_000
-# When every hour of the tests is over and quiet, and of days the first two.
+# A time at which every hour and the first two days can be rolled up.
 LATER = 100 * HOUR_MS
-# Hours are, and no day is.
+# A time at which hours can be rolled up, but no day.
 THAT_EVENING = 23 * HOUR_MS
 
 
@@ -85,8 +85,7 @@ SUMS = [query for rollup in ROLLUPS for query in sums(rollup)]
 
 @st.composite
 def runs(draw):
-    """Calls that say when they began and the same few other things, rolled up or rebuilt, and
-    further news of them."""
+    """Calls with a start and few other fields, rolled up or rebuilt, and later events of them."""
     palette = sorted(
         {"start_timestamp", *draw(st.sets(st.sampled_from(sorted(FIELDS)), max_size=3))}
     )
@@ -114,5 +113,5 @@ def run(store, acts):
 
 
 def added_up(store, now_ms=LATER, timezone="UTC"):
-    """Roll up; how many hours and days."""
+    """Roll up; return the numbers of hours and days."""
     return len(list(roll_up(store, timezone=timezone, now_ms=now_ms)))

@@ -1,4 +1,4 @@
-"""Commands that stay until they are stopped, started as a user starts them."""
+"""Long-running commands, started like a user starts them."""
 
 import os
 import socket
@@ -20,7 +20,8 @@ def is_setting(name: str) -> bool:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process's variables with these settings, and none of whoever runs the tests."""
+    """This process's environment with these settings, without those of the user who runs the
+    tests."""
     return {k: v for k, v in os.environ.items() if not is_setting(k)} | settings
 
 
@@ -54,8 +55,8 @@ def command(
     """Run a command; yield it once `until` is true of it, and stop it at the end."""
     from tests.support.running import wait_until
 
-    # A file: a pipe that nobody reads would stop the command once it is full. At the end of the run
-    # it is searched for what must never be said.
+    # A file, because a full pipe that nobody reads would stop the command. It is searched for
+    # private data at the end of the run.
     log = folder / f"{name}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(

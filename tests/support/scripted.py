@@ -1,4 +1,4 @@
-"""A real HTTP server whose answers a test writes down beforehand."""
+"""A real HTTP server with prepared answers."""
 
 import ssl
 from dataclasses import dataclass, field

@@ -1,4 +1,5 @@
-"""`python -m tests.support.searching FOLDER`: in which files texts are, which it reads as JSON."""
+"""`python -m tests.support.searching FOLDER`: print the files that contain the texts of a JSON
+list."""
 
 import json
 import re

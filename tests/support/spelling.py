@@ -6,5 +6,5 @@ from typing import Any
 
 
 def spelled(fields: Mapping[str, Any]) -> dict[str, bytes]:
-    """Python values -> what `schema.events` finds in a body."""
+    """Python values -> raw fields, as `schema.events` finds them in a body."""
     return {name: json.dumps(value).encode() for name, value in fields.items()}

@@ -4,14 +4,14 @@ from receiver.store import sql
 from receiver.store.postgres.connection import Session
 
 WRITES = ("INSERT", "UPDATE", "DELETE")
-# Statements about no call alone, and why each may read or write more than one part.
+# Statements that are not about one call, and why each may read or write several partitions.
 OF_MANY_CALLS = {
     sql.CALL_WITH_REASON: "A reason that no version knows goes with the last call that has it.",
 }
 
 
 class Spy:
-    """What a session is told: statements with their values, by transaction."""
+    """Records the statements of a session with their values, by transaction."""
 
     def __init__(self, patch):
         self.said: list[tuple[int, str, object]] = []

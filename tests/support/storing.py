@@ -1,4 +1,4 @@
-"""Events of calls for the tests of the store, and looks into its tables."""
+"""Events of calls for the tests of the store, and reads of its tables."""
 
 import json
 import random
@@ -41,7 +41,7 @@ def count(db, table="observations") -> int:
 
 @contextmanager
 def held(engine, where):
-    """Nobody else can write meanwhile."""
+    """Lock the database for the block."""
     with engine.looking(where) as connection:
         engine.hold(connection)
         yield
@@ -56,7 +56,7 @@ def written(statements) -> list[str]:
 
 
 def plant(monkeypatch, error):
-    """Let the projection of the call `poison` fail after its rows are written."""
+    """Make the projection of the call `poison` fail after its rows are written."""
     write = receiver.store.ingest.write
 
     def failing_write(connection, entity_id, *rows, **how):
@@ -71,7 +71,7 @@ def incompressible(size) -> str:
     return "".join(chr(n) for n in random.Random(1).choices(range(0x4E00, 0x9FFF), k=size))
 
 
-# Rows that no observation speaks of.
+# Rows without observations.
 UPSTREAM = [
     "INSERT INTO upstream_calls (call_id, asked_at) VALUES ('c', 5)",
     "INSERT INTO upstream_calls (call_id, gone_at) VALUES ('never here', 7)",

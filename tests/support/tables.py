@@ -1,4 +1,4 @@
-"""Rows of the tables: those that a call has, and all that a database holds."""
+"""Rows of a call, and all rows of a database."""
 
 from schema.rows import Stamp, project
 from schema.tables import OBSERVATIONS, TABLES
@@ -17,7 +17,7 @@ def call_rows(table: str, part: str | None = None, **fields) -> list[dict]:
     return [dict(zip(names, row, strict=True)) for row in rows[table, part]]
 
 
-# What the order of arrival may leave its trace in: when things came, and how often.
+# Columns that may depend on the order of arrival: times and counts of deliveries.
 def dump(connection, *, observations: bool = True) -> dict[str, list[tuple]]:
     """Every row of every table, sorted; of observations whether there is a body, not its bytes."""
     tables = {}

@@ -1,4 +1,4 @@
-"""A server that events are posted to, and what came."""
+"""A server that receives forwarded events and records them."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""An account in the sandbox with somebody in between; sync and coverage as the commands run it."""
+"""An account in the sandbox behind a proxy; sync and coverage as the commands run them."""
 
 import json
 from contextlib import ExitStack, contextmanager
@@ -51,7 +51,7 @@ class Account:
         self._stack.close()
 
     def sleep(self, seconds) -> None:
-        """The clock goes on, nobody waits."""
+        """Advance the clock without waiting."""
         self.slept.append(seconds)
         self.now_ms += round(seconds * 1000)
 
@@ -135,7 +135,7 @@ class Account:
 
 
 def stored(db) -> set[str]:
-    """The ids of the calls that are here."""
+    """The ids of the stored calls."""
     return {row["call_id"] for row in db.execute("SELECT call_id FROM calls")}
 
 

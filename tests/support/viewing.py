@@ -88,7 +88,7 @@ HANGUP = {
         {"role": "dtmf", "digit": "7", "time_sec": 6.0},
         invoked("t2", "end_call", "end_call", 7.0, ""),
     ],
-    # A copy of the same conversation, which no figure may count again.
+    # A copy of the same conversation, which must not be counted twice.
     "scrubbed_transcript_with_tool_calls": [
         said("agent", "Hello, ", 0.5, 2.0),
         invoked("t1", "book", "custom", 3.5),
