@@ -46,10 +46,11 @@ def project_chat(
     unknown = drift.in_chat(chat, chat.model_extra) + drift.in_envelope(envelope)
     unknown += drift.in_times(decoded, chat)
     for track, field in _TRACKS.items():
-        unknown += drift.in_entries(track, decoded.get(field))
-        for entry, message in zip(
-            decoded.get(field) or (), getattr(chat, field) or (), strict=False
-        ):
+        entries = decoded.get(field)
+        unknown += drift.in_entries(track, entries)
+        # A value of another type than a list has no messages.
+        found = entries if isinstance(entries, list) else []
+        for entry, message in zip(found, getattr(chat, field) or (), strict=False):
             if message is not None:
                 unknown += drift.in_times(entry, message)
     seen_at = began_at(chat.start_timestamp, stamp.observed_at)

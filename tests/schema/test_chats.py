@@ -42,6 +42,13 @@ CHAT = {
 }
 
 
+LISTS = [
+    f"{kind}{part}message_with_tool_calls"
+    for kind in ("", "scrubbed_")
+    for part in ("", "pre_session_", "post_session_")
+]
+
+
 def chat_row(**fields) -> dict:
     (row,) = project_chat("chat_a", spelled(fields), Stamp(3, 1000, 2000))["chats", None]
     return dict(zip(CHATS.names, row, strict=True))
@@ -106,7 +113,7 @@ def test_numbers_named_as_in_a_call_are_read(direction, ends):
     assert (row["version"], row["extra"]) == (4, None)
 
 
-@pytest.mark.parametrize("field", CHAT)
+@pytest.mark.parametrize("field", [*CHAT, *LISTS])
 @pytest.mark.parametrize("junk", [None, True, 7, -1.5, "junk", 2**70, [], [{}], {}, {"a": [1]}])
 def test_chat_of_any_field_and_type_becomes_rows(field, junk):
     without = {name: value for name, value in CHAT.items() if name != field}
