@@ -24,7 +24,8 @@ from receiver.browse.pages.alerts import alerts_page
 from receiver.browse.pages.call_download import download_calls
 from receiver.browse.pages.call_filters import calls_url
 from receiver.browse.pages.call_list_page import call_list_page, former_search
-from receiver.browse.pages.calls import call_json, call_page, chat_page
+from receiver.browse.pages.calls import call_json, call_page
+from receiver.browse.pages.chats import chat_page
 from receiver.browse.pages.conversation import readable, words_markup
 from receiver.browse.pages.dashboards import dashboard, dashboards
 from receiver.browse.pages.grades import grades_page

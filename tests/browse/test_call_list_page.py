@@ -165,7 +165,7 @@ def test_chats_are_listed_apart(browse, store):
     chat |= {"start_timestamp": START, "chat_analysis": analysis}
     stored(store, {"event": "chat_analyzed", "chat": chat})
     page = browse("/-/calls?kind=chat&sentiment=positive").text
-    assert '<a href="/-/chat/chat_1">' in page
+    assert '<a href="/-/chat/chat_1?list=kind%3Dchat%26sentiment%3Dpositive">' in page
     assert "<strong>1</strong> chat " in page
     assert "Asked for hours." in page
 
@@ -214,7 +214,7 @@ def test_words_are_found_everywhere(browse, several, monkeypatch, few):
         assert shown(page) == calls, words
         assert f">{chats} chats</a>" in page.text, words
         page = browse("/-/calls?" + urlencode({"kind": "chat", "q": words}))
-        assert page.text.count('href="/-/chat/chat_1"') == chats, words
+        assert page.text.count('class="time"><a href="/-/chat/chat_1?list=') == chats, words
 
 
 def test_found_characters_and_summaries_are_marked(browse, several):

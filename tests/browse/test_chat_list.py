@@ -79,7 +79,7 @@ def test_list_of_chats_shows_numbers_and_outcomes(browse, chats):
     page = browse("/-/calls?kind=chat").text
     for text in ("+14155550123", "User hung up", "Moon phase", "Chat by SMS", "No direction"):
         assert text in page, text
-    row = page[page.index('href="/-/chat/chat_4"') :]
+    row = page[page.index('href="/-/chat/chat_4?list=') :]
     assert '<span class="way" title="Outbound">' in row[: row.index("</tr>")]
 
 

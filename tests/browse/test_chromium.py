@@ -66,6 +66,24 @@ def spoken_call() -> dict:
     }
 
 
+def chat_with_tools() -> dict:
+    use = {"role": "tool_call_invocation", "tool_call_id": "t", "name": "book"}
+    result = {"role": "tool_call_result", "tool_call_id": "t", "content": '{"success": true}'}
+    return {
+        "chat_id": "chat_spoken",
+        "chat_type": "sms_chat",
+        "chat_status": "ended",
+        "user_number": "+14155550123",
+        "start_timestamp": START,
+        "message_with_tool_calls": [
+            {"role": "user", "content": "A crown, please."},
+            use | {"arguments": "{}"},
+            {"role": "node_transition", "former_node_name": "a", "new_node_name": "b"},
+            result,
+        ],
+    }
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Address of a Datasette with a made-up day and the call above."""
@@ -74,6 +92,7 @@ def site(tmp_path_factory):
     with closing(Store(path)) as store:
         deliver(store, day(2, day_start_ms=START, calls=60))
         stored(store, {"event": "call_ended", "call": spoken_call()}, at=START + 10**8)
+        stored(store, {"event": "chat_ended", "chat": chat_with_tools()}, at=START)
         # Periods are compared with those before if calls are older than both.
         before = {"call_id": "call_before", "start_timestamp": START - 70 * 86_400_000}
         stored(store, {"event": "call_ended", "call": before}, at=START)
@@ -164,6 +183,7 @@ PAGES = (
     "/-/alerts",
     "/-/retention",
     "/-/call/call_spoken",
+    "/-/chat/chat_spoken?list=kind%3Dchat",
     "/retell/call_log?_size=10",
     "/retell/daily_summary",
     "/retell/calls/call_spoken",

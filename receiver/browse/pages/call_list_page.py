@@ -27,7 +27,7 @@ from receiver.browse.pages.call_filters import (
     parse_filters,
 )
 from receiver.browse.pages.call_list import DEFAULT_SORT, SORTS, CallList, Totals, prepare
-from receiver.browse.pages.call_search import Hit, fetch_hits, marked_text
+from receiver.browse.pages.call_search import Hit, fetch_chat_hits, fetch_hits, marked_text
 from receiver.browse.pages.call_sources import (
     CALLS,
     CHATS,
@@ -206,8 +206,9 @@ async def _fetch_shown(reader: Reader, filters: Filters, *, is_counted: bool) ->
 async def _with_hits(found: CallList, ids: list[str]) -> list[tuple[dict[str, Any], list[Hit]]]:
     entries = await found.fetch_entries(ids)
     hits = {}
-    if found.source is CALLS and (found.query.words or found.query.characters):
-        hits = await fetch_hits(found.reader, ids, found.query)
+    if found.query.words or found.query.characters:
+        fetch = fetch_hits if found.source is CALLS else fetch_chat_hits
+        hits = await fetch(found.reader, ids, found.query)
     for entry in entries:
         entry["gist"] = marked_text(entry["summary"] or "", found.query)
     return [(entry, hits.get(entry["id"], [])) for entry in entries]

@@ -110,6 +110,11 @@ _UTTERANCES = f"""
 SELECT call_id, position, role, content, start_seconds FROM utterances
 WHERE call_id IN {_IDS} AND track = 'session' ORDER BY call_id, position
 """
+_MESSAGES = f"""
+SELECT chat_id, position, role, content FROM chat_messages
+WHERE chat_id IN {_IDS} AND track = 'session' AND role IN ('agent', 'user')
+    AND content IS NOT NULL ORDER BY chat_id, position
+"""
 _HIGHLIGHTED = f"""
 SELECT t.call_id, highlight(transcripts_fts, 0, char(2), char(3)) AS marked
 FROM transcripts t CROSS JOIN transcripts_fts ON transcripts_fts.rowid = t.rowid
@@ -330,6 +335,17 @@ async def fetch_hits(reader: Reader, ids: list[str], query: Query) -> dict[str, 
     if query.characters:
         for call_id, those in turns.items():
             found.setdefault(call_id, []).extend(_hits_of_characters(query, those))
+    return found
+
+
+async def fetch_chat_hits(reader: Reader, ids: list[str], query: Query) -> dict[str, list[Hit]]:
+    """The messages with the words, by chat."""
+    found: dict[str, list[Hit]] = {}
+    for row in await fetch_rows(reader, _MESSAGES, {"ids": json.dumps(ids)}):
+        marks = [match.span() for match in query.pattern.finditer(row["content"])]
+        if marks:
+            hit = Hit(row["position"], row["role"], None, _snippet(row["content"], marks))
+            found.setdefault(row["chat_id"], []).append(hit)
     return found
 
 

@@ -1,4 +1,4 @@
-"""The pages of one call and of one chat: /-/call/<call_id>, the same as JSON, /-/chat/<chat_id>."""
+"""The page of one call, /-/call/<call_id>, and the same as JSON."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from datasette import NotFound, Response
 from datasette.utils import tilde_decode
 
 from receiver.browse.formatting import label
-from receiver.browse.pages import Reader, call_url, chat_url, fetch_rows, require_reader
+from receiver.browse.pages import Reader, call_url, fetch_rows, require_reader
 from receiver.browse.pages.call_filters import calls_url
 from receiver.browse.pages.call_list import place_in_list
 from receiver.browse.pages.call_object import call_object
@@ -75,21 +75,16 @@ _NEIGHBOURS = {
     )
 }
 # The count stops here.
-_MOST = 1000
-_REASON = "SELECT category, description FROM disconnection_reasons WHERE reason = ?"
+MOST = 1000
+REASON = "SELECT category, description FROM disconnection_reasons WHERE reason = ?"
 # Quarantined bodies of the call, which could not be projected.
-_QUARANTINED = """
+QUARANTINED = """
 SELECT count(*) AS bodies, min(problem) AS problem FROM observations
 WHERE entity_id = ? AND problem IS NOT NULL
 """
-# Retell's chats have no agent name; calls of the same agent have.
-_AGENT_NAME = """
-SELECT agent_name FROM calls WHERE agent_id = ? AND agent_name IS NOT NULL
-ORDER BY start_timestamp DESC LIMIT 1
-"""
 _ERASED = "SELECT 1 FROM erasures WHERE entity_id = ? AND scope = 'all'"
 # Numbers and addresses that identify one caller, unlike "anonymous".
-_IS_NUMBER = re.compile(r"\+?[0-9]{6,}|.*@.*")
+IS_NUMBER = re.compile(r"\+?[0-9]{6,}|.*@.*")
 # Masked numbers are filtered by their last digits, which other numbers may share.
 _IS_WHOLE = re.compile(r"\+[0-9]{7,}|.*@.*")
 
@@ -107,14 +102,6 @@ _ATTRIBUTES = {
     "custom_sip_headers": "SIP headers",
 }
 ANALYSIS = "Analysis"
-# JSON columns of chats.
-_CHAT_ATTRIBUTES = {
-    "custom_analysis_data": ANALYSIS,
-    "retell_llm_dynamic_variables": "Variables given",
-    "collected_dynamic_variables": "Variables collected",
-    "metadata": "Metadata",
-    "custom_attributes": "Custom attributes",
-}
 
 
 class Media(NamedTuple):
@@ -173,7 +160,7 @@ async def call_page(datasette: "Datasette", request: "Request") -> Response:
     call_id = tilde_decode(request.url_vars["call_id"])
     kept = {kind: media_url(datasette, call_id, kind) for kind in await kept_files(reader, call_id)}
     context = await call_context(reader, request, call_id, kept)
-    [quarantined] = await fetch_rows(reader, _QUARANTINED, [call_id])
+    [quarantined] = await fetch_rows(reader, QUARANTINED, [call_id])
     context |= {
         "quarantined": quarantined,
         "review": await fetch_review(reader, request, call_id),
@@ -204,7 +191,7 @@ async def call_context(
     )
     # Without transcripts, which the page shows as the conversation.
     shown = json.dumps(call_object(tables, transcripts=False), indent=2, ensure_ascii=False)
-    reasons = await fetch_rows(reader, _REASON, [view.call["disconnection_reason"]])
+    reasons = await fetch_rows(reader, REASON, [view.call["disconnection_reason"]])
     return {
         "view": view,
         "reason": next(iter(reasons), {}),
@@ -224,11 +211,12 @@ async def _fetch_tables(reader: Reader, call_id: str) -> dict[str, list[dict[str
     """Every table's rows of the call."""
     tables = {t.name: await fetch_rows(reader, SELECT[t.name], [call_id]) for t in CALL_TABLES}
     if not tables["calls"]:
-        raise await _not_found(reader, "call", call_id)
+        raise await not_found(reader, "call", call_id)
     return tables
 
 
-async def _not_found(reader: Reader, kind: str, entity_id: str) -> NotFound:
+async def not_found(reader: Reader, kind: str, entity_id: str) -> NotFound:
+    """The error for a call or chat without a row, which may have been erased."""
     if await fetch_rows(reader, _ERASED, [entity_id]):
         return NotFound(f"This {kind} was erased.")
     return NotFound(f"No {kind} with this id is stored.")
@@ -239,20 +227,20 @@ async def _fetch_neighbours(reader: Reader, view: CallView) -> list[dict[str, An
     there are any."""
     found = []
     for name, value in (("number", view.who), ("agent", view.call["agent_id"])):
-        if not value or (name == "number" and not _IS_NUMBER.fullmatch(value)):
+        if not value or (name == "number" and not IS_NUMBER.fullmatch(value)):
             continue
         previous_sql, next_sql, count_sql = _NEIGHBOURS[name]
         params = {"value": value, "at": view.started_at, "call_id": view.call["call_id"]}
         before = await fetch_rows(reader, previous_sql, params)
         after = await fetch_rows(reader, next_sql, params)
         if before or after:
-            [counted] = await fetch_rows(reader, count_sql, {"value": value, "most": _MOST + 1})
+            [counted] = await fetch_rows(reader, count_sql, {"value": value, "most": MOST + 1})
             is_exact = name == "agent" or _IS_WHOLE.fullmatch(value)
             pair = {
                 "of": f"This {name}",
                 "previous": next(iter(before), None),
                 "next": next(iter(after), None),
-                "count": counted["calls"] if is_exact and counted["calls"] <= _MOST else None,
+                "count": counted["calls"] if is_exact and counted["calls"] <= MOST else None,
                 "url": calls_url(reader.datasette, **{name: value}),
             }
             found.append(pair)
@@ -372,83 +360,3 @@ def _attributes(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[dict[str
         for source, rows in found.items()
         if rows
     ]
-
-
-async def chat_page(datasette: "Datasette", request: "Request") -> Response:
-    """The page of a chat. Raises Forbidden, NotFound."""
-    reader = await require_reader(datasette, request)
-    chat_id = tilde_decode(request.url_vars["chat_id"])
-    [quarantined] = await fetch_rows(reader, _QUARANTINED, [chat_id])
-    context = await chat_context(reader, request, chat_id) | {
-        "quarantined": quarantined,
-        "review": await fetch_review(reader, request, chat_id),
-        "links": await fetch_links(reader, request, chat_id),
-        "here": chat_url(datasette, chat_id),
-    }
-    return Response.html(await datasette.render_template("chat.html", context, request=request))
-
-
-async def chat_context(reader: Reader, request: "Request", chat_id: str) -> dict[str, Any]:
-    """The template's context of the chat. Raises NotFound."""
-    found = await fetch_rows(reader, SELECT["chats"], [chat_id])
-    if not found:
-        raise await _not_found(reader, "chat", chat_id)
-    [chat] = found
-    messages = [
-        shorten(row) for row in await fetch_rows(reader, SELECT["chat_messages"], [chat_id])
-    ]
-    if not chat["agent_name"] and chat["agent_id"]:
-        for named in await fetch_rows(reader, _AGENT_NAME, [chat["agent_id"]]):
-            chat |= named
-    scrubbed = reader.is_masked or "scrubbed" in request.args
-    costs = json.loads(chat["product_costs"] or "[]")
-    return {
-        "chat": shorten(chat),
-        **_messages(
-            messages,
-            scrubbed=scrubbed,
-            number=parse_number(request.args.get("page")) or 1,
-            position=parse_number(request.args.get("at")),
-        ),
-        "fields": [
-            (name, limited(map(shorten, values), row_weight))
-            for column, name in _CHAT_ATTRIBUTES.items()
-            if (values := _pairs(chat[column]))
-        ],
-        "costs": limited(map(shorten, costs), row_weight),
-        "database": reader.database,
-    }
-
-
-def _pairs(text: str | None) -> list[dict[str, str]]:
-    """Name and value of each key of a JSON object."""
-    values = json.loads(text or "{}")
-    return [
-        {"name": name, "value": (value if isinstance(value, str) else json.dumps(value)) or "–"}
-        for name, value in values.items()
-    ]
-
-
-def _messages(
-    messages: list[dict[str, Any]], *, scrubbed: bool, number: int, position: int | None
-) -> dict[str, Any]:
-    """The messages of each part of a chat, as written or with personal data removed: page `number`,
-    or the page of the message at `position`."""
-    tracks: dict[str, list[dict[str, Any]]] = {}
-    for row in sorted(messages, key=lambda row: int(row["position"])):
-        tracks.setdefault(row["track"], []).append(row)
-    has = {name.startswith("scrubbed_") for name in tracks}
-    is_scrubbed = True in has and (scrubbed or False not in has)
-    prefix = "scrubbed_" if is_scrubbed else ""
-    session, index = tracks.get(f"{prefix}session", []), None
-    if position is not None:
-        index = bisect_left([row["position"] for row in session], position)
-    page = page_of(session, number, row_weight, index=index)
-    parts = {
-        "Before the chat": limited(tracks.get(f"{prefix}pre_session", []), row_weight),
-        "Messages": page.items,
-        "After the chat": limited(tracks.get(f"{prefix}post_session", []), row_weight),
-    }
-    return {
-        "parts": parts, "page": page, "is_scrubbed": is_scrubbed, "has_variants": len(has) == 2,
-    }  # fmt: skip

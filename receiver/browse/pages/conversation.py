@@ -168,14 +168,14 @@ def _tool_call(row: Mapping[str, Any]) -> ToolCall:
         arguments=pretty_json(row["arguments"]),
         result=None if row["result"] is None else pretty_json(row["result"]),
         successful=None if successful is None else bool(successful),
-        answered_no=_answered_no(row["result"]),
+        answered_no=answered_no(row["result"]),
         seconds=row["invoked_at_seconds"],
         duration_ms=row["duration_ms"],
         after_word=row["after_word"],
     )
 
 
-def _answered_no(result: str | None) -> bool:
+def answered_no(result: str | None) -> bool:
     """Whether a result has "success": false, which the column `successful` does not show."""
     if not result or result[0] != "{":
         return False

@@ -14,7 +14,8 @@ from datasette import NotFound, Response
 
 from receiver import clock
 from receiver.browse.pages import DATABASE, MASKED, Reader, message_page
-from receiver.browse.pages.calls import ANALYSIS, RECORDINGS, call_context, chat_context
+from receiver.browse.pages.calls import ANALYSIS, RECORDINGS, call_context
+from receiver.browse.pages.chats import chat_context
 from receiver.browse.pages.media import kept_files, send_kept
 from receiver.browse.pages.reviewing import Review
 from receiver.browse.pages.sharing import Tokens, fetch_link, is_chat, why_invalid
