@@ -24,7 +24,6 @@ _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 _CHOICES = read_data("data/bodies.yaml")["choices"]
 _BODIES = read_data("data/bodies.yaml")["bodies"] | read_data("data/filters.yaml")
 
-
 _TEXT = Annotated[str, Field(min_length=1)]
 _NUMBER = int | float
 _TYPES: dict[str, Any] = {
@@ -56,8 +55,8 @@ def _small(order: Any) -> Any:
 
 def _e164(order: Any) -> Any:
     if not order.ignore_e164_validation:
-        for name in ("from_number", "to_number"):
-            if not _E164.fullmatch(getattr(order, name, "+10")):
+        for name, number in order.model_dump(include={"from_number", "to_number"}).items():
+            if not _E164.fullmatch(number):
                 raise ValueError(f"{name} must be in E.164 format")
     return order
 
@@ -101,14 +100,14 @@ def _model(name: str) -> Any:
     found = _BODIES[name]
     if isinstance(found, list):
         return Annotated[reduce(or_, map(_model, found)), Field(discriminator="type")]
-    base = _Criteria if name.endswith("criteria") else Body
     fields: dict[str, Any] = {field: _field(told) for field, told in found.items()}
+    if name.endswith("criteria"):
+        return create_model(name, __base__=_Criteria, **fields)
     checks: dict[str, Any] = {
         f"check_{field}": model_validator(mode="after")(_CHECKS[field])
         for field in _CHECKS.keys() & found
-        if base is Body
     }
-    return create_model(name, __base__=base, __validators__=checks, **fields)
+    return create_model(name, __base__=Body, __validators__=checks, **fields)
 
 
 def _field(told: str) -> tuple[Any, Any]:

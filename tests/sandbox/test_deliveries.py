@@ -193,6 +193,19 @@ def test_without_a_url_nothing_is_sent(inbox):
         assert sandbox.deliveries == []
 
 
+def test_rerun_analysis_of_a_chat_differs(sandbox, inbox):
+    chat_id = request(sandbox, "POST", "/create-chat", {"agent_id": sandbox.agents[0]})["chat_id"]
+    request(sandbox, "PATCH", f"/end-chat/{chat_id}")
+    sandbox.settle(20)
+    before = sandbox.chats[chat_id]["chat_analysis"]
+    again = request(sandbox, "PUT", f"/rerun-chat-analysis/{chat_id}")["chat_analysis"]
+    sandbox.settle(20)
+    assert again["chat_successful"] != before["chat_successful"]
+    assert again["chat_summary"].startswith(before["chat_summary"])
+    assert inbox.events == ["chat_started", "chat_ended", "chat_analyzed", "chat_analyzed"]
+    assert json.loads(inbox.mails[-1].body)["chat"]["chat_analysis"] == again
+
+
 def test_rerun_analysis_is_reported_again(sandbox, inbox):
     call_id = place(sandbox)
     sandbox.settle(20)
