@@ -47,10 +47,10 @@ _SUM_NAMES = re.findall(r" AS (\w+)", _SUMS)
 _ROLES: dict[str | None, tuple[str, str]] = {
     None: (
         "Calls, Minutes, Cost, Success, Negative, Time to answer",
-        "alerts month budgets versions calls reviews",
+        "alerts month budgets versions calls chats reviews",
     ),
-    "owner": ("Calls, Minutes, Cost, Cost of a minute, Success", "month budgets versions"),
-    "support": ("Calls, Success, Negative, Time to answer", "calls negative reviews"),
+    "owner": ("Calls, Minutes, Cost, Cost of a minute, Success", "month budgets versions chats"),
+    "support": ("Calls, Success, Negative, Time to answer", "calls negative chats reviews"),
     "operator": ("Calls, Minutes", "alerts deliveries coverage jobs disk"),
 }
 

@@ -20,7 +20,7 @@ from receiver.jobs.statement import dollars
 from receiver.jobs.status import Status, at, read_counts, read_status, size
 from receiver.store.alerts import Alert, read_alerts
 from receiver.store.protocols import Connection
-from receiver.store.statements import of_groups, read_spending
+from receiver.store.statements import key_of_chat, of_groups, read_spending
 from receiver.webhook.health import traffic_problems
 from schema.billing import Forecast
 from schema.sql.macros import plain
@@ -80,6 +80,11 @@ WHERE n.kind = 'assignee' AND n.removed_at IS NULL AND n.changed_at < :until AND
             AND v.position IS NULL AND v.removed_at IS NULL AND substr(v.author, 1, 6) <> 'model:'
     )
 ORDER BY n.changed_at, c.call_id
+""")
+_CHATS = plain("""
+SELECT c.account, c.agent_id, c.metadata, c.combined_cost_cents, c.chat_successful,
+    lower(trim(c.user_sentiment))
+FROM chats c WHERE call_time(c) >= :since AND call_time(c) < :until
 """)
 # `updated_at` is the arrival of a call's newest event, so it finds the calls with events in these
 # days.
@@ -266,6 +271,25 @@ def _negative(scope: Scope) -> list[Entry]:
     return found
 
 
+def _chats(scope: Scope) -> list[Entry]:
+    of = scope.of
+    chats = [
+        tuple(row)
+        for account, agent_id, metadata, *row in scope.read(_CHATS)
+        if of.grouping is None or key_of_chat(of.grouping, account, agent_id, metadata) in of.keys
+    ]
+    if not chats:
+        return []
+    judged = [success for _, success, _ in chats if success is not None]
+    cents = sum(cost for cost, _, _ in chats if cost is not None)
+    text = f"{_count(len(chats), 'chat')}: ${dollars(cents)}"
+    if judged:
+        text += f", {sum(map(bool, judged)):,} of {len(judged):,} successful"
+    if negative := sum(sentiment == "negative" for _, _, sentiment in chats):
+        text += f", {negative:,} negative"
+    return [(text, f"/-/calls?kind=chat&since={scope.first}&until={scope.last}")]
+
+
 def _reviews(scope: Scope) -> list[Entry]:
     found = scope.read(_REVIEWS)
     shown = [
@@ -333,6 +357,7 @@ SECTIONS: Mapping[str, tuple[str, Callable[[Scope], list[Entry]]]] = MappingProx
         "versions": ("New versions", _versions),
         "calls": ("Calls to listen to", _calls),
         "negative": ("Negative sentiment", _negative),
+        "chats": ("Chats", _chats),
         "reviews": ("Open reviews", _reviews),
         "deliveries": ("Deliveries", _deliveries),
         "coverage": ("Coverage", _coverage),

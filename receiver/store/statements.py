@@ -311,6 +311,15 @@ def of_groups(grouping: str | None, keys: Collection[str]) -> tuple[str, dict[st
     return f"{column} IN ({', '.join(f':{name}' for name in values)})", named | values
 
 
+def key_of_chat(
+    grouping: str | None, account: str | None, agent_id: str | None, metadata: str | None
+) -> str:
+    """The key of a chat's group; `metadata` is JSON."""
+    if grouping and grouping.startswith(METADATA):
+        return text(json.loads(metadata or "{}").get(grouping.removeprefix(METADATA))) or ""
+    return {None: "", "account": account or "", "agent": agent_id or ""}[grouping]
+
+
 def _add_chat(
     groups: dict[str, Sums],
     grouping: str | None,
@@ -321,10 +330,7 @@ def _add_chat(
     total: float | None,
     products: str | None,
 ) -> None:
-    if grouping and grouping.startswith(METADATA):
-        key = text(json.loads(metadata or "{}").get(grouping.removeprefix(METADATA))) or ""
-    else:
-        key = {None: "", "account": account or "", "agent": agent_id or ""}[grouping]
+    key = key_of_chat(grouping, account, agent_id, metadata)
     sums = groups.setdefault(key, Sums())
     sums.name = sums.name or (agent_name or "" if grouping == "agent" else "")
     sums.chats += 1

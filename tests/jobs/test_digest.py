@@ -1,5 +1,6 @@
 """Digests: their figures against those of the bodies, their links, and when they are written."""
 
+import json
 import re
 from collections import Counter
 from contextlib import closing
@@ -19,7 +20,7 @@ from receiver.jobs.digest import as_html, as_text, read_digest, run_digest
 from receiver.jobs.notify import target_of
 from receiver.jobs.worker import Run
 from receiver.store import alerts as store_of
-from receiver.store import open_store
+from receiver.store import open_store, receive
 from receiver.store.alerts import Alert
 from receiver.store.engine import register_keys
 from receiver.store.reviewing import Annotation, write_annotations
@@ -362,3 +363,53 @@ def test_command_prints_a_digest_by_name(calls, database, monkeypatch, tmp_path)
     unknown = run(main, ["digest", "--name", "south"])
     assert unknown.exit_code == 2
     assert "north" in unknown.output
+
+
+def test_digest_counts_the_chats_of_its_days(store, of):
+    """In all, and of an agent or a value of the metadata, against the bodies; one is of before."""
+    register_keys(store, {"k1": "acme", "k2": "zeta"})
+    chats = []
+    for n in range(12):
+        chat = {
+            "chat_id": f"chat_{n}",
+            "agent_id": "ab"[n % 2],
+            "start_timestamp": at("2026-03-11") + n if n else at("2026-03-10"),
+            "metadata": {"client": "Acme"} if n % 3 else {"client": ["x"]},
+            "chat_cost": {"combined_cost": 100 + n},
+            "chat_analysis": {
+                "call_successful": True,
+                "chat_successful": None if n == 5 else n % 4 > 0,
+                "user_sentiment": ("Positive", " negative")[n % 2],
+            },
+        }
+        chats.append(chat)
+        body = json.dumps({"event": "chat_analyzed", "chat": chat}).encode()
+        received = receive(
+            body, source="webhook", observed_at=1, received_at=1, key_id=f"k{1 + n % 2}"
+        )
+        store.add(received)
+
+    def expected(*numbers):
+        those = [chats[n] for n in numbers]
+        cents = sum(chat["chat_cost"]["combined_cost"] for chat in those)
+        judged = [c["chat_analysis"]["chat_successful"] for c in those]
+        judged = [value for value in judged if value is not None]
+        negative = sum("neg" in c["chat_analysis"]["user_sentiment"] for c in those)
+        text = f"{len(those)} chats: ${cents / 100:,.2f}, {sum(judged)} of {len(judged)} successful"
+        return [text + (f", {negative} negative" if negative else "")]
+
+    for limited, numbers in (
+        ({}, range(1, 12)),
+        ({"role": "support"}, range(1, 12)),
+        ({"agents": ["b"]}, range(1, 12, 2)),
+        ({"account": "acme"}, range(2, 12, 2)),
+        ({"metadata": {"client": "Acme"}}, [n for n in range(1, 12) if n % 3]),
+    ):
+        settings = of(digest=[{"name": "d", **limited}])
+        [digest] = settings.file.alerts.digests
+        found = read_digest(settings, DAY, digest, now_ms=NOW).sections["Chats"]
+        assert texts(found) == expected(*numbers), limited
+        assert found[0][1] == "/-/calls?kind=chat&since=2026-03-11&until=2026-03-11"
+    settings = of(digest=[{"name": "o", "role": "operator"}])
+    [digest] = settings.file.alerts.digests
+    assert "Chats" not in read_digest(settings, DAY, digest, now_ms=NOW).sections
