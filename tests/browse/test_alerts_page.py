@@ -1,12 +1,10 @@
 """/-/alerts: what is open and what was, and the forms of those who may write."""
 
-import asyncio
-
 import pytest
 
 from receiver.store.alerts import Alert, Message, add_retell_alerts, write_run
-from tests.support.browsing import browsing
-from tests.support.posting import cookies, posted
+from tests.support.browsing import browsing, fetched
+from tests.support.posting import posted
 from tests.support.storing import rows, stored
 
 pytestmark = pytest.mark.sqlite
@@ -40,7 +38,7 @@ def served(settings, store):
 @pytest.fixture
 def get(served):
     def get(user, path="/-/alerts"):
-        return asyncio.run(served.client.get(path, cookies=cookies(served, user))).text
+        return fetched(served, path, user).text
 
     return get
 

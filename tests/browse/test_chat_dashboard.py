@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from receiver import config
-from receiver.browse import access
 from receiver.browse.charts import DASHBOARDS
 from receiver.browse.charts.macros import Days
 from receiver.browse.formatting import format_dollars
@@ -26,7 +25,7 @@ from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect
 from schema.disconnection_reasons import REASONS
 from schema.products import product_family
-from tests.support.browsing import browsing
+from tests.support.browsing import add_tokens, browsing, visitor
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -147,21 +146,14 @@ def served(tmp_path_factory):
 @pytest.fixture(scope="module")
 def get(served):
     """Get a page as jane who reads, max who is masked, or nora who is limited to an agent."""
-    known, tokens = access.AccessList(), {}
-    for name, role, limits in (
-        ("jane", "reader", Limits()),
-        ("max", "masked", Limits()),
-        ("nora", "reader", Limits(agents=("agent_2",))),
-        ("alma", "masked", Limits(accounts=("south",))),
-    ):
-        known.tokens[name], tokens[name] = access.new_token(role, limits)
-    access.save(access.path_beside(served.callhouse_settings.database_path), known)
-
-    def get(url, name="jane"):
-        headers = {"Authorization": f"Bearer {tokens[name]}"}
-        return asyncio.run(served.client.get(url, headers=headers))
-
-    return get
+    roles = {
+        "jane": "reader",
+        "max": "masked",
+        "nora": ("reader", Limits(agents=("agent_2",))),
+        "alma": ("masked", Limits(accounts=("south",))),
+    }
+    tokens = add_tokens(served.callhouse_settings.database_path, roles)
+    return visitor(served, tokens, name="jane")
 
 
 def page_of(get, name="jane", **chosen):

@@ -1,6 +1,5 @@
 """The pages of dashboards, asked over Datasette's client: who sees which, filters, versions."""
 
-import asyncio
 import html
 import json
 import re
@@ -10,11 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from receiver import config
-from receiver.browse import access
 from receiver.browse.charts import DASHBOARDS
-from receiver.browse.server import serving
 from receiver.store import Store, migrate, receive
-from tests.support.browsing import START, simple
+from tests.support.browsing import START, add_tokens, browsing, simple, visitor
 from tests.support.days import day, deliver
 from tests.support.storing import stored
 from tests.support.webhooks import KEY
@@ -37,23 +34,9 @@ def path(tmp_path_factory):
 def visiting(path, timezone="Europe/Berlin"):
     """Yield get(path, name): as jane who reads, as max who sees no personal data, or as nobody."""
     environ = {"RETELL_API_KEY": KEY, "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"}
-    tokens, known = {}, access.AccessList()
-    for name, role in (("jane", "reader"), ("max", "masked")):
-        known.tokens[name], tokens[name] = access.new_token(role)
-    access.save(access.path_beside(path), known)
-    settings = config.load(environ | {"CALLHOUSE_TIMEZONE": timezone})
-    served = serving(settings, password_hash=None)
-
-    def get(path, name="jane"):
-        headers = {"Authorization": f"Bearer {tokens[name]}"} if name else {}
-        return asyncio.run(served.client.get(path, headers=headers))
-
-    try:
-        yield get
-    finally:
-        for database in served.databases.values():
-            database.close()
-        served.executor.shutdown()
+    tokens = add_tokens(path, {"jane": "reader", "max": "masked"})
+    with browsing(config.load(environ | {"CALLHOUSE_TIMEZONE": timezone})) as served:
+        yield visitor(served, tokens, name="jane")
 
 
 @pytest.fixture

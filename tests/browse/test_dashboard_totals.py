@@ -18,7 +18,7 @@ from receiver.browse.pages.dashboard_totals import fetch_totals
 from receiver.browse.pages.periods import chosen_period, days_before
 from receiver.clock import format_duration
 from receiver.store import migrate, open_store, receive, roll_up
-from tests.support.browsing import browsing, session_of_admin
+from tests.support.browsing import browsing, fetched
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
@@ -315,12 +315,11 @@ def test_days_to_come_are_not_compared():
 
 
 def test_dashboards_show_totals_above_charts(served):
-    cookies = {"ds_actor": session_of_admin(served)}
     for name in NAMES:
-        page = asyncio.run(served.client.get(f"/-/dashboards/{name}", cookies=cookies)).text
+        page = fetched(served, f"/-/dashboards/{name}").text
         assert page.index('<dl class="figures">') < page.index('<div class="charts"')
         assert "Compared with" in page
     url = "/-/dashboards/volume?since=2026-03-01&until=2026-05-12"
-    page = asyncio.run(served.client.get(url, cookies=cookies)).text
+    page = fetched(served, url).text
     assert "Not compared: the first stored call is of 11 March 2026." in page
     assert not re.search("[▲▼]", page.partition('<dl class="figures">')[2].partition("</dl>")[0])

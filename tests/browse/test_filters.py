@@ -1,18 +1,18 @@
 """Filters of every view find the rows that the same comparison in Python finds."""
 
-import asyncio
 import operator
 from datetime import datetime
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from receiver import config
 from receiver.browse.formatting import parse_filter
-from receiver.browse.server import serving
 from receiver.store import Store, migrate, roll_up
 from receiver.store.connection import connect_readonly
 from schema.view_descriptions import VIEWS
+from tests.support.browsing import visiting
 from tests.support.days import day, deliver
 
 START = 1_778_284_800_000
@@ -50,25 +50,15 @@ def counted(path):
     settings = config.load(
         {"CALLHOUSE_DATABASE_URL": f"sqlite:///{path}", "CALLHOUSE_TIMEZONE": ZONE}
     )
-    served = serving(settings, password_hash="pbkdf2_sha256$1$salt$" + "A" * 43 + "=")
-    cookie = served.callhouse_authentication.sessions.start(
-        served.callhouse_authentication.access.admin_actor
-    )
-    loop = asyncio.new_event_loop()
+    with visiting(settings) as get:
 
-    def count(view, **filters):
-        answer = loop.run_until_complete(
-            served.client.get(
-                f"/retell/{view}.json",
-                params={**filters, "_size": 1, "_shape": "objects"},
-                cookies={"ds_actor": cookie},
-            )
-        )
-        assert answer.status_code == 200, answer.text
-        return answer.json()["filtered_table_rows_count"]
+        def count(view, **filters):
+            query = urlencode({**filters, "_size": 1, "_shape": "objects"})
+            answer = get(f"/retell/{view}.json?{query}")
+            assert answer.status_code == 200, answer.text
+            return answer.json()["filtered_table_rows_count"]
 
-    yield count
-    loop.close()
+        yield count
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """What a model and people answered about calls: on the page of a call, and on /-/grades."""
 
-import asyncio
 import json
 import re
 from dataclasses import replace
@@ -15,7 +14,7 @@ from receiver.browse.pages.grades import QUARTER_MS, costs_of
 from receiver.jobs.grading import find, grade
 from receiver.jobs.worker import Run
 from receiver.store.reviewing import Annotation, answer_id, write_annotations
-from tests.support.browsing import browsing
+from tests.support.browsing import browsing, fetched
 from tests.support.grading import (
     ADDRESS,
     DAY,
@@ -72,7 +71,7 @@ def served(asked, store):
 @pytest.fixture
 def get(served):
     def get(user, path="/-/grades"):
-        answer = asyncio.run(served.client.get(path, cookies=cookies(served, user)))
+        answer = fetched(served, path, user)
         assert answer.status_code == 200
         return answer.text
 
@@ -236,7 +235,7 @@ def of_chats(settings, store):
 
 def test_chats_have_grades_and_their_questions(of_chats, db):
     def get(user, path):
-        answer = asyncio.run(of_chats.client.get(path, cookies=cookies(of_chats, user)))
+        answer = fetched(of_chats, path, user)
         assert answer.status_code == 200
         return answer.text
 
@@ -276,10 +275,7 @@ def test_model_is_no_reviewer(served, store, get):
 
 def test_page_without_questions_says_so(settings, store):
     with browsing(settings, ROLES) as served:
-        pages = [
-            asyncio.run(served.client.get(path, cookies=cookies(served, "jane"))).text
-            for path in ("/-/grades", "/-/calls")
-        ]
+        pages = [fetched(served, path, "jane").text for path in ("/-/grades", "/-/calls")]
     assert "No model is asked about calls or chats." in pages[0]
     assert "/-/grades" not in pages[1]
 

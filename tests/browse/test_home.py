@@ -11,14 +11,13 @@ from random import Random
 import pytest
 
 from receiver import config
-from receiver.browse import access
 from receiver.browse.limits import Limits
 from receiver.browse.pages import DATABASE, Reader
 from receiver.browse.pages.home import home
 from receiver.store import migrate, open_store, receive, roll_up
 from receiver.store.connection import connect
 from schema.disconnection_reasons import REASONS
-from tests.support.browsing import HASH, browsing, session_of, session_of_admin
+from tests.support.browsing import browsing, fetched
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -98,10 +97,7 @@ def served(tmp_path_factory, calls):
         pass
     store.close()
     settings = config.load({"RETELL_API_KEY": "key", "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"})
-    limited = access.User("reader", HASH, Limits(accounts=("north",)))
-    with access.edit(access.path_beside(path)) as known:
-        known.users["nora"] = limited
-    with browsing(settings) as served:
+    with browsing(settings, {"nora": ("reader", Limits(accounts=("north",)))}) as served:
         yield served
 
 
@@ -236,15 +232,14 @@ def test_agents_of_two_accounts_are_counted_apart(served, calls):
 
 
 def test_reader_limited_to_an_account_sees_its_figures(served):
-    def figures(session, query):
-        cookies = {"ds_actor": session}
-        text = asyncio.run(served.client.get(f"/?{query}", cookies=cookies)).text
+    def figures(user, query):
+        text = fetched(served, f"/?{query}", user).text
         found = re.findall(r"<dt>.*?</dd>", text, re.DOTALL)
         return [re.sub(r"<[^>]+>|\s+", " ", tile) for tile in found if "answer" not in tile]
 
     for period in ("7-days", "30-days"):
-        own = figures(session_of(served, "nora"), f"period={period}")
-        assert own == figures(session_of_admin(served), f"period={period}&account=north")
+        own = figures("nora", f"period={period}")
+        assert own == figures("admin", f"period={period}&account=north")
         assert len(own) >= 6
 
 
@@ -320,8 +315,7 @@ def rare(store, settings):
 
 
 def count_behind(served, url):
-    cookies = {"ds_actor": session_of_admin(served)}
-    text = asyncio.run(served.client.get(f"{url}&count=all", cookies=cookies)).text
+    text = fetched(served, f"{url}&count=all").text
     return int(re.search(r'<p class="totals" role="status"><strong>(\d+)', text)[1])
 
 
@@ -345,10 +339,9 @@ def test_rare_calls_are_behind_their_figures(rare):
 
 def test_every_link_of_the_page_opens(served):
     """And the number on a tile is the number of calls behind it."""
-    cookies = {"ds_actor": session_of_admin(served)}
 
     def get(path):
-        return asyncio.run(served.client.get(path, cookies=cookies))
+        return fetched(served, path)
 
     page = get("/?period=30-days").text
     found = {html.unescape(url) for url in re.findall(r'href="(/-/calls[^"#]*)"', page)}

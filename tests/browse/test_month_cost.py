@@ -7,11 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from receiver import config
-from receiver.browse import access
 from receiver.browse.limits import Limits
 from receiver.browse.pages.month_cost import BudgetRow, fetch_month_cost
 from receiver.store import migrate, open_store
-from tests.support.browsing import HASH, browsing, session_of, session_of_admin
+from tests.support.browsing import browsing, fetched
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -95,19 +94,9 @@ def test_unreadable_database_is_said(settings, tmp_path):
 
 
 def test_limited_reader_sees_no_month(settings):
-    limited = access.User("reader", HASH, Limits(agents=("agent_1",)))
-    with access.edit(access.path_beside(settings.database_path)) as known:
-        known.users["lena"] = limited
-    with browsing(settings) as served:
-        for session, sees in (
-            (session_of_admin(served), True),
-            (session_of(served, "lena"), False),
-        ):
-            cookies = {"ds_actor": session}
-            pages = [
-                asyncio.run(served.client.get(f"/-/dashboards/{name}", cookies=cookies))
-                for name in ("cost", "volume")
-            ]
+    with browsing(settings, {"lena": ("reader", Limits(agents=("agent_1",)))}) as served:
+        for user, sees in (("admin", True), ("lena", False)):
+            pages = [fetched(served, f"/-/dashboards/{n}", user) for n in ("cost", "volume")]
             assert [page.status_code for page in pages] == [200, 200]
             seen = [text in pages[0].text for text in ("Spent until now", "ample")]
             assert seen == [sees, sees]

@@ -14,10 +14,10 @@ from jinja2 import Environment
 
 from receiver.browse import datasette_compat, server
 from receiver.browse.pool import QueryPool
-from receiver.browse.server import serving, warm_up
+from receiver.browse.server import warm_up
 from receiver.store import migrate, receive
 from receiver.store.connection import sqlite3
-from tests.support.browsing import visiting
+from tests.support.browsing import browsing, fetched, visiting
 from tests.support.storing import add, stored
 from tests.support.webhooks import payload
 
@@ -61,40 +61,38 @@ def test_call_ids_link_to_calls(browse, call):
 
 
 def test_anonymous_visitor_gets_login_and_robots_only(settings):
-    served = serving(settings, password_hash="a hash")
-    # What a route begins with; some are of Datasette and its plugins.
-    routes = [pattern.pattern for pattern, _ in served._routes()]
+    with browsing(settings) as served:
+        # What a route begins with; some are of Datasette and its plugins.
+        routes = [pattern.pattern for pattern, _ in served._routes()]
+        require_logins(served, routes)
+
+
+def require_logins(served, routes):
     paths = {re.split(r"[($]", route)[0].strip("^").replace("\\", "") for route in routes}
     assert {"/", "/-/plugins", "/-/permissions", "/-/calls"} <= paths
     tools = {"/-/allow-debug", "/-/password-tool"}
     for path in paths | tools | {"/retell", "/retell_masked"}:
-        answer = asyncio.run(served.client.get(path))
+        answer = fetched(served, path, None)
         is_open = path in ("/-/login", "/robots.txt", "/favicon.ico")
         is_static = path.startswith("/-/static")
         is_login = answer.headers.get("location", "").startswith("/-/login")
         assert is_open or is_static or is_login or answer.status_code in (401, 403), path
-    for database in served.databases.values():
-        database.close()
 
 
 def test_first_visitors_find_templates_compiled(settings, store, call, monkeypatch):
-    served = serving(settings, password_hash="a hash")
-    asyncio.run(served.invoke_startup())
-    warm_up(served)
     compiled, compile_one = [], Environment.compile
 
     def compile_noted(*asked, **more):
         compiled.append(asked)
         return compile_one(*asked, **more)
 
-    monkeypatch.setattr(Environment, "compile", compile_noted)
-    known = served.callhouse_authentication
-    cookies = {"ds_actor": known.sessions.start(known.access.admin_actor)}
-    for path in ("/", "/-/calls", f"/-/call/{call['call_id']}", "/retell", "/retell/calls"):
-        assert asyncio.run(served.client.get(path, cookies=cookies)).status_code == 200
+    with browsing(settings) as served:
+        asyncio.run(served.invoke_startup())
+        warm_up(served)
+        monkeypatch.setattr(Environment, "compile", compile_noted)
+        for path in ("/", "/-/calls", f"/-/call/{call['call_id']}", "/retell", "/retell/calls"):
+            assert fetched(served, path).status_code == 200
     assert compiled == []
-    for database in served.databases.values():
-        database.close()
 
 
 def test_the_stylesheet_is_ours_and_needs_no_login(browse):

@@ -1,6 +1,5 @@
 """Reviewing by form: who may, what is written, who sees it."""
 
-import asyncio
 import logging
 import re
 from urllib.parse import quote
@@ -8,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from receiver.browse import access
-from tests.support.browsing import browsing, simple
+from tests.support.browsing import browsing, fetched, simple
 from tests.support.posting import cookies, posted, send
 from tests.support.storing import ERASE, rows, stored
 
@@ -33,7 +32,7 @@ def get(served, store):
     stored(store, {"event": "chat_ended", "chat": chat})
 
     def get(user, path, **headers):
-        return asyncio.run(served.client.get(path, cookies=cookies(served, user), headers=headers))
+        return fetched(served, path, user, headers=headers)
 
     return get
 

@@ -1,6 +1,5 @@
 """Saved views: who may save, share, see and remove which."""
 
-import asyncio
 import html
 import logging
 import re
@@ -8,7 +7,7 @@ import re
 import pytest
 
 from receiver.browse.pages import saved_views
-from tests.support.browsing import START, browsing, simple
+from tests.support.browsing import START, browsing, fetched, simple
 from tests.support.posting import cookies, posted, send
 from tests.support.storing import rows, stored
 
@@ -26,7 +25,7 @@ def served(settings, store):
 
 @pytest.fixture
 def get(served):
-    return lambda user, path: asyncio.run(served.client.get(path, cookies=cookies(served, user)))
+    return lambda user, path: fetched(served, path, user)
 
 
 @pytest.fixture

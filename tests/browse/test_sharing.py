@@ -1,6 +1,5 @@
 """Links that show one call without a login, and nothing else."""
 
-import asyncio
 import re
 from dataclasses import replace
 
@@ -9,7 +8,7 @@ import pytest
 from receiver import clock, config
 from receiver.browse.pages.sharing import Tokens, new_link, why_invalid
 from receiver.store import reviewing
-from tests.support.browsing import browsing, simple
+from tests.support.browsing import browsing, fetched, simple
 from tests.support.erasing import erased
 from tests.support.posting import cookies, posted
 from tests.support.recording import LINKS, keep_file, kept_environ
@@ -67,8 +66,7 @@ def served(db_path, tmp_path, store):
 @pytest.fixture
 def get(served):
     def get(path, user=None, method="get"):
-        login = cookies(served, user) if user else {}
-        return asyncio.run(getattr(served.client, method)(path, cookies=login))
+        return fetched(served, path, user, method=method)
 
     return get
 

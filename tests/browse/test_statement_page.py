@@ -1,6 +1,5 @@
 """/-/statement: a month's cost on a page, as CSV, and beside an invoice."""
 
-import asyncio
 import html
 import re
 
@@ -9,8 +8,8 @@ import pytest
 from receiver import config
 from receiver.browse.pages import statement
 from tests.support.billing import SINCE, ZONE, call
-from tests.support.browsing import browsing
-from tests.support.posting import cookies, posted
+from tests.support.browsing import browsing, fetched
+from tests.support.posting import posted
 from tests.support.storing import count, stored
 
 pytestmark = pytest.mark.sqlite
@@ -31,8 +30,7 @@ def get(served):
     """Get the page with a query as a user."""
 
     def get(query, user="reader"):
-        path = f"/-/statement?{query}"
-        return asyncio.run(served.client.get(path, cookies=cookies(served, user)))
+        return fetched(served, f"/-/statement?{query}", user)
 
     return get
 

@@ -14,6 +14,7 @@ import pytest
 
 from receiver.browse import access
 from receiver.browse.access import hash_password
+from receiver.browse.limits import Limits
 from receiver.browse.server import serving
 
 # When the calls of `simple` began.
@@ -63,18 +64,53 @@ def log_in(page, user="admin", password=PASSWORD):
         page.click("input[type=submit]")
 
 
+def cookies(served, user):
+    """The login of a user, or of admin."""
+    return {"ds_actor": session_of_admin(served) if user == "admin" else session_of(served, user)}
+
+
+def fetched(served, path, user="admin", *, method="get", headers=None):
+    """What Datasette answers to a user, to admin, or without one to nobody."""
+    login = cookies(served, user) if user else {}
+    ask = getattr(served.client, method.lower())
+    return asyncio.run(ask(path, cookies=login, headers=headers or {}))
+
+
 def add_users(path, roles):
-    """Let users with these roles by name browse a database, with PASSWORD."""
+    """Let users browse a database, with PASSWORD: name -> role, or role and limits."""
     with access.edit(access.path_beside(path)) as known:
-        known.users |= {name: access.User(role, HASH) for name, role in roles.items()}
+        for name, role in roles.items():
+            role, limits = (role, Limits()) if isinstance(role, str) else role
+            known.users[name] = access.User(role, HASH, limits)
+
+
+def add_tokens(path, roles):
+    """The same for tokens; returns the token of each name."""
+    tokens = {}
+    with access.edit(access.path_beside(path)) as known:
+        for name, role in roles.items():
+            role, limits = (role, Limits()) if isinstance(role, str) else role
+            known.tokens[name], tokens[name] = access.new_token(role, limits)
+    return tokens
+
+
+def visitor(served, tokens, *, name=None):
+    """Get a path by the token of a name, or as nobody."""
+
+    def get(path, name=name, **headers):
+        if name:
+            headers["Authorization"] = f"Bearer {tokens[name]}"
+        return fetched(served, path, None, headers=headers)
+
+    return get
 
 
 @contextmanager
-def browsing(settings, roles=None, *, written=None):
-    """Yield Datasette as callhouse serves it, for admin and users with these roles by name."""
+def browsing(settings, roles=None, *, written=None, password_hash="a hash"):
+    """Yield Datasette as callhouse serves it, for admin and users as of `add_users`."""
     if roles:
         add_users(settings.database_path, roles)
-    served = serving(settings, password_hash="a hash", written=written)
+    served = serving(settings, password_hash=password_hash, written=written)
     try:
         yield served
     finally:
@@ -90,10 +126,8 @@ def visiting(settings, *, user=None):
     with browsing(settings) as served:
 
         def get(path, *, actor=True, method="GET", headers=None):
-            session = session_of(served, user) if user else session_of_admin(served)
-            cookies = {"ds_actor": session} if actor else {}
-            options = {"cookies": cookies, "headers": headers or {}}
-            return asyncio.run(getattr(served.client, method.lower())(path, **options))
+            who = (user or "admin") if actor else None
+            return fetched(served, path, who, method=method, headers=headers)
 
         yield get
 

@@ -3,12 +3,7 @@
 import asyncio
 from urllib.parse import urlencode
 
-from tests.support.browsing import session_of, session_of_admin
-
-
-def cookies(served, user):
-    """The login of a user, or of admin."""
-    return {"ds_actor": session_of_admin(served) if user == "admin" else session_of(served, user)}
+from tests.support.browsing import cookies, fetched
 
 
 def send(served, path, form, *, cookies=None, headers=None):
@@ -23,6 +18,6 @@ def send(served, path, form, *, cookies=None, headers=None):
 def posted(served, user, path, **form):
     """Post a form as a user, with the CSRF token of a page."""
     login = cookies(served, user)
-    page = asyncio.run(served.client.get("/-/logout", cookies=login))
+    page = fetched(served, "/-/logout", user)
     token = page.cookies["ds_csrftoken"]
     return send(served, path, {"csrftoken": token} | form, cookies=login | {"ds_csrftoken": token})

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.browse.access.roles import acquainted, serving_personal, visitor
+from tests.browse.access.roles import acquainted, serving_personal
+from tests.support.browsing import visitor
 
 
 @pytest.fixture

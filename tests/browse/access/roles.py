@@ -1,25 +1,19 @@
 """Datasette on a call and a chat full of personal data, visited by a reader and a masked login."""
 
-import asyncio
 import json
 from contextlib import contextmanager
 from urllib.parse import quote
 
-from receiver.browse import access
-from receiver.browse.access import hash_password
 from receiver.browse.charts import DASHBOARDS
-from receiver.browse.server import serving
 from schema.questions import questions
 from schema.sql.views import views
 from schema.tables import ALL_TABLES
+from tests.support.browsing import HASH, add_tokens, add_users, browsing
 from tests.support.storing import ERASE, stored
 
 START = 1_778_544_000_000
 NUMBER = "+14155550123"
 SECRET = "sesame"
-PASSWORD = "correct horse"
-# As the command makes it, but quick.
-HASH = hash_password(PASSWORD, iterations=1)
 
 
 def entries(word):
@@ -109,13 +103,9 @@ PERSONAL_TEXTS = (SECRET, NUMBER, "4155550123", "14155550199")
 
 def acquainted(db_path) -> dict[str, str]:
     """Jane reads, Max sees no personal data; each with a token of the name. Returns the tokens."""
-    tokens = {}
-    everybody = access.AccessList()
-    for name, role in (("jane", "reader"), ("max", "masked")):
-        everybody.users[name] = access.User(role, HASH)
-        everybody.tokens[name], tokens[name] = access.new_token(role)
-    access.save(access.path_beside(db_path), everybody)
-    return tokens
+    roles = {"jane": "reader", "max": "masked"}
+    add_users(db_path, roles)
+    return add_tokens(db_path, roles)
 
 
 @contextmanager
@@ -147,22 +137,8 @@ def serving_personal(settings, store, db):
         [SECRET, SECRET.encode()],
     )
     db.execute(ERASE.replace("'asked for'", "?"), ("call_gone", 1, f"{SECRET} asked"))
-    served = serving(settings, password_hash=HASH)
-    yield served
-    for database in served.databases.values():
-        database.close()
-    served.executor.shutdown()
-
-
-def visitor(served, tokens):
-    """Get a path by the token of a name, or as nobody."""
-
-    def get(path, name=None, **headers):
-        if name:
-            headers["Authorization"] = f"Bearer {tokens[name]}"
-        return asyncio.run(served.client.get(path, headers=headers))
-
-    return get
+    with browsing(settings, password_hash=HASH) as served:
+        yield served
 
 
 def pages(database):

@@ -7,10 +7,11 @@ from urllib.parse import quote
 import pytest
 
 from receiver.browse import access
+from receiver.browse.access import hash_password
 from receiver.browse.pages import DATABASE, MASKED
 from receiver.browse.pages.login import SESSION_SECONDS, Attempts, Sessions, local_path
 from receiver.browse.server import serving
-from tests.browse.access.roles import HASH, PASSWORD, hash_password
+from tests.support.browsing import HASH, PASSWORD
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite

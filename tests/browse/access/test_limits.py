@@ -1,6 +1,5 @@
 """Logins that are limited to a client's calls: everything of that client, nothing of another."""
 
-import asyncio
 import csv
 import io
 import json
@@ -17,7 +16,6 @@ from receiver.browse import access
 from receiver.browse.charts import DASHBOARDS
 from receiver.browse.limits import Limits, stored_limits
 from receiver.browse.pages import DATABASE, MASKED, database_of, is_admin, reviewer
-from receiver.browse.server import serving
 from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect
 from schema.questions import questions
@@ -28,12 +26,12 @@ from tests.browse.access.roles import (
     CALL,
     CHAT,
     GUESSES,
-    HASH,
     PERSONAL_TEXTS,
     SECRET,
     START,
     pages,
 )
+from tests.support.browsing import HASH, add_tokens, browsing, visitor
 from tests.support.days import day
 
 # Datasette serves files.
@@ -88,28 +86,13 @@ def fill(path, deliveries, ids, *, only_acme):
 @contextmanager
 def serve(path, grants):
     """Yield get(path, name) of Datasette for tokens with these roles and limits."""
-    known, tokens = access.AccessList(), {}
-    for name, (role, limits) in grants.items():
-        known.tokens[name], tokens[name] = access.new_token(role, limits)
-        known.users[name] = access.User(role, HASH, limits)
-    access.save(access.path_beside(path), known)
-    served = serving(
-        config.load({"RETELL_API_KEY": "key", "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"}),
-        password_hash=HASH,
-    )
-
-    def get(url, name):
-        headers = {"Authorization": f"Bearer {tokens[name]}"}
-        return asyncio.run(served.client.get(url, headers=headers))
-
-    get.served = served
-    get.database = lambda name: database_of(served, {"id": f"token:{name}"})
-    try:
+    tokens = add_tokens(path, grants)
+    environ = {"RETELL_API_KEY": "key", "CALLHOUSE_DATABASE_URL": f"sqlite:///{path}"}
+    with browsing(config.load(environ), grants, password_hash=HASH) as served:
+        get = visitor(served, tokens)
+        get.served = served
+        get.database = lambda name: database_of(served, {"id": f"token:{name}"})
         yield get
-    finally:
-        for database in served.databases.values():
-            database.close()
-        served.executor.shutdown()
 
 
 @pytest.fixture(scope="module")

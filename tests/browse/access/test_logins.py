@@ -11,11 +11,11 @@ from receiver.browse.access import hash_password
 from receiver.browse.pages import DATABASE, MASKED
 from tests.browse.access.roles import (
     NUMBER,
-    PASSWORD,
     SECRET,
     pages,
 )
 from tests.support import running
+from tests.support.browsing import PASSWORD
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
