@@ -108,6 +108,19 @@ def test_assigned_calls_are_a_queue(get, store):
     assert [id for id, _ in shown(get("/-/review?mine=1"))] == ["call_03"]
 
 
+def test_assigned_chats_are_listed_below(get, store):
+    for n in range(2):
+        chat = {"chat_id": f"chat_{n}", "agent_id": "agent_1", "chat_status": "ended"}
+        stored(store, {"event": "chat_ended", "chat": chat | {"start_timestamp": START}})
+    annotate(store, "chat_0", "assignee", "rita")
+    annotate(store, "chat_1", "assignee", "admin")
+    annotate(store, "chat_0", "verdict", "bad", author="max")
+    page = get("/-/review?mine=1").text
+    assert re.findall(r'href="/-/chat/(\w+)">([^<]+)<', page) == [("chat_0", "Dental, ")]
+    assert '<span class="pill bad">Bad <small>max</small>' in page
+    assert "/-/chat/" not in get("/-/review").text
+
+
 def test_reviewed_calls_stay_and_are_counted(get, store):
     before = shown(get("/-/review"))
     annotate(store, before[0][0], "verdict", "good")

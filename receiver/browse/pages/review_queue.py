@@ -48,6 +48,15 @@ WHERE kind = 'assignee' AND value = :user AND removed_at IS NULL
     AND EXISTS (SELECT 1 FROM calls c WHERE c.call_id = entity_id)
 ORDER BY created_at DESC, entity_id LIMIT :count
 """
+# The sample of a day has calls alone.
+_MY_CHATS = plain("""
+SELECT c.chat_id, call_time(c) AS at, coalesce(agent_of_chat(c), c.agent_id) AS agent,
+    coalesce(c.disconnection_reason, c.chat_status) AS outcome, c.chat_successful AS success,
+    c.user_sentiment AS sentiment, c.chat_summary AS summary
+FROM annotations n JOIN chats c ON c.chat_id = n.entity_id
+WHERE n.kind = 'assignee' AND n.value = :user AND n.removed_at IS NULL
+ORDER BY n.created_at DESC, c.chat_id LIMIT :count
+""")
 _CALLS = """
 SELECT l.call_id, l.started_at_ms, l.agent, l.outcome, l.duration_seconds, l.success, l.sentiment,
     l.summary
@@ -202,14 +211,19 @@ async def review_page(datasette: "Datasette", request: "Request") -> Response:
     queue = parse_queue(
         {name: request.args[name] for name in request.args}, await _latest_day(reader)
     )
-    ids = json.dumps(await fetch_ids(reader, queue, user))
+    ids = await fetch_ids(reader, queue, user)
+    chats = []
+    if queue.is_mine:
+        chats = await fetch_rows(reader, _MY_CHATS, {"user": user or "", "count": _MAX_CALLS})
     verdicts: dict[str, list[Any]] = defaultdict(list)
-    for row in await fetch_rows(reader, _VERDICTS, {"ids": ids}):
+    judged = json.dumps([*ids, *(chat["chat_id"] for chat in chats)])
+    for row in await fetch_rows(reader, _VERDICTS, {"ids": judged}):
         verdicts[row["entity_id"]].append(row)
-    calls = await fetch_rows(reader, _CALLS, {"ids": ids})
+    calls = await fetch_rows(reader, _CALLS, {"ids": json.dumps(ids)})
     context = {
         "queue": queue,
         "calls": calls,
+        "chats": chats,
         "verdicts": verdicts,
         "reviewed": sum(call["call_id"] in verdicts for call in calls),
         "user": user,
