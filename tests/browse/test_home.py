@@ -366,3 +366,9 @@ def test_call_without_agent_is_counted(store, settings):
         page = shown(served)
     assert page.figures[0].value == "1"
     assert [row.name for row in page.agents] == ["No agent"]
+
+
+def test_durations_have_one_form(served):
+    found = re.findall(r"\b\d+:\d\d(?::\d\d)?</span></a>", fetched(served, "/?period=30-days").text)
+    assert len(found) == 10
+    assert not [text for text in found if text.count(":") > 1]
