@@ -1,5 +1,6 @@
 """Questions ready to ask: each answers on the demo's day, by an index, on a page of Datasette."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from receiver.config import load
-from receiver.store import Store, migrate
+from receiver.store import Store, migrate, receive
 from receiver.store.connection import sqlite3
 from schema.questions import parse, questions
 from tests.support import ROOT
@@ -144,6 +145,22 @@ def test_repeat_callers_are_found_within_the_time(ask):
     rows = ask(questions()["called_again"])
     assert all(row["who"].startswith("+") and 0 <= row["hours_later"] <= 24 for row in rows)
     assert not any(row["call_id"] == row["next_call_id"] for row in rows)
+
+
+def test_chats_of_agents_equal_their_objects(path, ask):
+    with closing(Store(path)) as store:
+        for n in range(4):
+            analysis = {"chat_successful": n > 1, "user_sentiment": ("Positive", "negative")[n % 2]}
+            chat = {"chat_id": f"chat_{n}", "agent_id": "a", "version": 1, "user_number": "+1"}
+            chat |= {"start_timestamp": 1_778_544_000_000 + n, "chat_analysis": analysis}
+            chat |= {"chat_cost": {"combined_cost": 50 + n}, "agent_name": "Of chats"}
+            body = json.dumps({"event": "chat_analyzed", "chat": chat}).encode()
+            store.add(receive(body, source="webhook", observed_at=1, received_at=1))
+    [row] = [r for r in ask(questions()["chats_by_agent"]) if r["agent"] == "Of chats"]
+    assert row == {
+        "agent": "Of chats", "version": 1, "chats": 4, "by_sms": 4, "success": 0.5, "negative": 2,
+        "cost_dollars": 2.06, "chat_id": "chat_3",
+    }  # fmt: skip
 
 
 def test_weeks_begin_on_monday(ask):
