@@ -1,5 +1,7 @@
 """/-/alerts: what is open and what was, and the forms of those who may write."""
 
+import re
+
 import pytest
 
 from receiver.store.alerts import Alert, Message, add_retell_alerts, write_run
@@ -41,6 +43,12 @@ def get(served):
         return fetched(served, path, user).text
 
     return get
+
+
+def test_rules_are_described_without_markup(get):
+    found = re.findall(r'data-label="Finds">([^<]+)</td>', get("reader"))
+    assert len(found) > 10
+    assert "`" not in "".join(found)
 
 
 def test_page_shows_open_and_resolved_alerts(get):
