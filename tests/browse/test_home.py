@@ -372,3 +372,13 @@ def test_durations_have_one_form(served):
     found = re.findall(r"\b\d+:\d\d(?::\d\d)?</span></a>", fetched(served, "/?period=30-days").text)
     assert len(found) == 10
     assert not [text for text in found if text.count(":") > 1]
+
+
+def test_limited_reader_gets_no_advice_for_operators(store, settings):
+    call = {"call_id": "c", "agent_id": "a", "call_status": "ongoing", "start_timestamp": NOW}
+    stored(store, {"event": "call_started", "call": call}, at=NOW - DAY)
+    stored(store, {"event": "call_ended", "call": call | {"call_id": "later"}}, at=NOW)
+    with browsing(settings, {"lena": ("reader", Limits(agents=("a",)))}) as served:
+        pages = [fetched(served, "/", user).text for user in ("admin", "lena")]
+    assert ["stuck in progress" in page for page in pages] == [True, True]
+    assert ["callhouse sync" in page for page in pages] == [True, False]
