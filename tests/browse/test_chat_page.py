@@ -6,7 +6,7 @@ import re
 import pytest
 
 from receiver.browse.pages.chats import paired
-from tests.support.browsing import START, simple
+from tests.support.browsing import START, add_users, simple, visiting
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -109,7 +109,7 @@ def test_tools_have_their_results(browse, store):
 def test_repeated_ids_pair_in_order():
     rows = [
         row | {"position": n, "type": None, "successful": row.get("successful"), "extra": None}
-        for n, row in enumerate((invoked("t", "a"), answered("t", "1"), invoked("t", "b"),
+        for n, row in enumerate((invoked("t", "a"), invoked("t", "b"), answered("t", "1"),
                                  answered("t", "2"), answered("t", "3")))
     ]  # fmt: skip
     rows = [{"arguments": None, "name": None, "content": None} | row for row in rows]
@@ -133,10 +133,19 @@ def test_chat_says_who_when_and_how_it_ended(browse, store):
         assert part in page, part
 
 
-def test_masked_reader_sees_no_number(browse, store, db):
+def test_masked_reader_sees_no_number(settings, store):
     put(store)
-    page = browse("/retell_masked/chats/chat_1.json").text
-    assert "0123" not in page
+    add_users(settings.database_path, {"max": "masked", "jane": "reader"})
+    pages = {}
+    for user in ("jane", "max"):
+        with visiting(settings, user=user) as get:
+            pages[user] = [
+                get(path).text
+                for path in ("/-/chat/chat_1", "/-/calls?kind=chat", "/-/calls.csv?kind=chat")
+            ]
+    for whole, masked in zip(pages["jane"], pages["max"], strict=True):
+        assert "+14155550123" in whole
+        assert "415555" not in masked
 
 
 def test_chat_has_neighbours_and_place_in_list(browse, store):
