@@ -54,7 +54,7 @@ CallhouseError
 │   ├── RetellUnreachable    no connection: nothing was sent
 │   ├── RetellSilent         sent, but no response was received
 │   └── UnexpectedAnswer     a response that Retell does not document
-├── Refusal                  an error response of the sandbox
+├── ApiError                 an error response of the sandbox
 └── DemoFailed               a process of the demo did not start, or an event was not stored
 
 Each has a message for a person, `hint` (what to do next), `status` (of the HTTP response) and
@@ -446,7 +446,7 @@ class UnexpectedAnswer(RetellError):
     hint = "Check RETELL_BASE_URL: it may not be Retell's API."
 
 
-class Refusal(CallhouseError):
+class ApiError(CallhouseError):
     """An error response of the sandbox, as Retell's, with its status and headers."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Makes a call object from a plan: everything that Retell has of it after the analysis."""
+"""Makes a call object from a plan, with everything that Retell has after the analysis."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,13 +60,13 @@ def _line(rng: Random, account: Account, plan: Plan, slots: Slots, call_id: str)
 
 
 def carrier_variables(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the dynamic variables that Retell makes of an inbound call's SIP headers."""
+    """Return the dynamic variables that Retell creates from an inbound call's SIP headers."""
     found = {name: value for name, value in headers.items() if name.startswith("x-")}
     return {name.removeprefix("x-"): value for name, value in found.items()}
 
 
 NO_COST: Json = _FIXED["no_cost"]
-# The analysis of a call in which nobody spoke.
+# The analysis of a call without speech.
 NO_CONVERSATION: Mapping[str, Any] = _FIXED["no_conversation"]
 _PRODUCTS = read_data("data/products.yaml")
 _FAMILIES: Mapping[str, str] = {

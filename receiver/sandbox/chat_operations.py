@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from receiver.errors import Refusal
+from receiver.errors import ApiError
 from receiver.sandbox.chats import Messages, analysis_of, content_of, ended, replies
 from receiver.sandbox.companies import AgentVersion
 from receiver.sandbox.operations import ANALYSIS_MS, Operations
@@ -31,14 +31,14 @@ class ChatOperations(Operations):
         """Create a chat by SMS; the agent writes first."""
         order = parse("create-sms-chat", body)
         scenario = BY_NUMBER.get(order.to_number)
-        if scenario and scenario.refusal:
-            raise Refusal(*scenario.refusal)
+        if scenario and scenario.error:
+            raise ApiError(*scenario.error)
         agent = self.workspace.agent_for(order.from_number, order)
         numbers = {"agent_number": order.from_number, "user_number": order.to_number}
         return self._create_sms(agent, {"direction": "outbound"} | numbers | own_fields(order), [])
 
     def receive_chat(self, body: Any) -> Json:
-        """Let somebody text a number, whose webhook is asked first; return the chat."""
+        """Receive an SMS to a number, whose inbound webhook is called first; return the chat."""
         order = parse("inbound", body)
         agent, given = self.reporter.ask("chat_inbound", order)
         numbers = {"agent_number": order.to_number, "user_number": order.from_number}
@@ -92,7 +92,7 @@ class ChatOperations(Operations):
             return chat
 
     def _write(self, chat_id: str, said: list[str]) -> list[Json]:
-        """Add what the person said and the agent's reply to it; return the reply."""
+        """Add a message of the person and the agent's reply; return the reply."""
         chat, now_ms = self.get(chat_id), self.workspace.now_ms()
         before = chat.get("message_with_tool_calls", [])
         turns, _, slots = self._course(chat)
@@ -118,5 +118,5 @@ class ChatOperations(Operations):
     def _ongoing(self, chat_id: str) -> Json:
         chat = self.get(chat_id)
         if chat["chat_status"] != "ongoing":
-            raise Refusal(400, "Chat has already ended.")
+            raise ApiError(400, "Chat has already ended.")
         return chat

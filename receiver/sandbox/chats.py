@@ -14,7 +14,7 @@ _FIXED = read_data("data/events.yaml")
 _HOUR_MS = 3_600_000
 _CALLS_PER_CHAT = 25
 _PRICES = read_data("data/products.yaml")["chats"]
-# Whether a person and an agent wrote something, not only a tool.
+# Whether a person and an agent have written messages.
 _SPEAKERS = ("agent", "user")
 
 
@@ -50,7 +50,7 @@ class Messages:
             self.write(after_ms, role="tool_call_result", tool_call_id=call_id, **result)
 
     def write(self, after_ms: int, **message: Any) -> None:
-        """Add a message, so many milliseconds after the last."""
+        """Add a message after a pause in milliseconds."""
         self.now_ms += after_ms
         message_id = f"msg_{hex_digits(self.rng, 24)}"
         self.written.append({"message_id": message_id, **message, "created_timestamp": self.now_ms})
@@ -92,7 +92,7 @@ def past_chats(rng: Random, account: Account, day_start_ms: int, calls: int) -> 
 
 
 def content_of(chat_type: str, messages: Sequence[Mapping[str, Any]]) -> Json:
-    """Return the fields made from the messages: themselves, transcript and cost."""
+    """Return the fields made from the messages: messages, transcript and cost."""
     spoken = [message for message in messages if message["role"] in _SPEAKERS]
     costs = item_costs(_PRICES[chat_type], len(spoken))
     return {
@@ -116,8 +116,7 @@ def analysis_of(ending: Ending, slots: Slots) -> Json:
 
 
 def ended(chat: Mapping[str, Any], end_ms: int) -> Json:
-    """Return the fields of a chat's end. What only a chat by SMS has is not documented, but Retell
-    filters by it."""
+    """Return the fields of a chat's end; those of SMS chats are undocumented."""
     over = {"chat_status": "ended", "end_timestamp": end_ms}
     if chat["chat_type"] == "sms_chat":
         over |= {

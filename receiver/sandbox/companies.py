@@ -51,7 +51,7 @@ class Dialogue:
         return decided((*self.opening, *ending.steps), rng)
 
     def slots(self, rng: Random, country: str, start_ms: int) -> Json:
-        """Return what it is filled with, for a caller from a country."""
+        """Return the slots for a caller from a country."""
         slots = person(rng, country) | working_day(rng, start_ms, self.language)
         for choice in self.choices:
             slots |= rng.choice(choice)
@@ -86,7 +86,7 @@ _EXTRACT: Step = {
 
 
 def _flat(steps: Sequence[Step]) -> list[Step]:
-    """Return the steps, with those of asides and repetitions in their places."""
+    """Return the steps, with asides and repetitions expanded."""
     found: list[Step] = []
     for step in steps:
         if "asides" in step:

@@ -158,7 +158,7 @@ def past_calls(
 
 
 def alert_story(rng: Random, day_start_ms: int) -> Story:
-    """Return the alert of the busiest hour: each day that of another rule."""
+    """Return the alert of the busiest hour; each day it is one of another rule."""
     alerts = _FIXED["alerts"]
     at_ms = day_start_ms + 11 * 60 * _MINUTE_MS + rng.randrange(_MINUTE_MS)
     alert = {
@@ -176,8 +176,8 @@ def stories(
     """Yield `calls` calls spread over the days, in order of their day.
 
     With `odd` some events are late, repeated, out of order or missing, and there are chats, alerts
-    and stray requests. Without, each event comes once, in order; `chats` adds those. Of weeks, the
-    calls are typical.
+    and stray requests. Without, each event comes once, in order; `chats` adds those. With several
+    weeks, the calls are typical.
     """
     for index in range(days):
         start_ms = day_start_ms + index * DAY_MS

@@ -1,4 +1,4 @@
-"""Sending events as webhooks at their time, with retries, and what can go wrong on the way."""
+"""Send events as webhooks at their time, with retries and faults."""
 
 import hashlib
 import heapq
@@ -14,7 +14,7 @@ from zlib import crc32
 
 import httpx
 
-from receiver.errors import CallhouseError, Refusal
+from receiver.errors import ApiError, CallhouseError
 from receiver.sandbox.companies import AgentVersion
 from receiver.sandbox.orders import parse
 from receiver.sandbox.wire import Event, Json, webhook_body
@@ -111,8 +111,8 @@ TIMEOUT_MS = 10_000
 
 @dataclass(frozen=True)
 class Sending:
-    """How an event is sent: when, copies with the same signature, the error of its clock, and what
-    is known when it is sent. It is signed then, or at `signed_ms`."""
+    """How an event is sent: time, copies with the same signature, clock error, and later changes.
+    It is signed when it is sent, or at `signed_ms`."""
 
     event: Event
     send_ms: int
@@ -175,7 +175,7 @@ class Mischief:
 
 # Three retries are documented, the time between them is not.
 RETRY_AFTER_MS = (5_000, 15_000, 30_000)
-# Of a question about an inbound call or chat: somebody hears it ring.
+# Timeout of an inbound webhook: the caller hears ringing.
 INBOUND_RETRIES = 2
 _PLACEHOLDER = re.compile(r"\{\{\s*([\w-]+)\s*\}\}")
 
@@ -256,9 +256,8 @@ class Reporter:
         return sum(1 if s.dropped else 1 + len(s.copies_ms) for s in sendings)
 
     def ask(self, name: str, order: Any) -> tuple[AgentVersion, Json]:
-        """Ask the account's webhook about a call or chat from outside; return the agent that takes
-        it, and its fields. An answer that cannot be used counts as empty, as does none. Raises
-        Refusal 403 if neither the number nor the answer names an agent."""
+        """Call the account's inbound webhook; return the agent and fields of the call or chat. A
+        missing or unusable answer counts as empty. Raises ApiError 403 without an agent."""
         bound = self.workspace.bound_agents().get(order.to_number)
         asked = order.model_dump(include={"from_number", "to_number"})
         if bound is not None:
@@ -268,9 +267,9 @@ class Reporter:
             used = parse("inbound answer", answer[name] if isinstance(answer, dict) else {})
             agent_id = used.override_agent_id or asked.get("agent_id", "")
             agent = self.workspace.agent(agent_id, used.override_agent_version)
-        except (KeyError, Refusal):
+        except (KeyError, ApiError):
             if bound is None:
-                raise Refusal(403, "Rejected: no agent takes it.") from None
+                raise ApiError(403, "Rejected: no agent takes it.") from None
             return bound, {}
         fields = used.model_dump(include={"metadata", "dynamic_variables"}, exclude_none=True)
         if "dynamic_variables" in fields:
@@ -278,7 +277,7 @@ class Reporter:
         return agent, fields
 
     def _answer(self, event: Event) -> Any:
-        """The JSON by which the webhook answers 2xx, in one of three attempts; None without."""
+        """The JSON of the webhook's 2xx answer in one of three attempts; None without one."""
         if self.webhook_url is None:
             return None
         body = webhook_body(event, stamped=True)

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from receiver.errors import Refusal
+from receiver.errors import ApiError
 from receiver.sandbox.orders import INVALID, parse
 from receiver.sandbox.templates import read_data
 from receiver.sandbox.wire import Json
@@ -123,7 +123,7 @@ _NOT_LISTED = (
 
 
 def page(stored: Iterable[StoredCall], order: Any) -> Json:
-    """Return the response of list-calls or list-chats. Raises Refusal 400 for an invalid key."""
+    """Return the response of list-calls or list-chats. Raises ApiError 400 for an invalid key."""
     down = order.sort_order != "ascending"
     matching = [each for each in stored if _matches(each, order.filter_criteria)]
     found = sorted(((each.position, each.call) for each in matching), reverse=down)
@@ -154,7 +154,7 @@ def _position(key: str) -> tuple[int, str]:
         at_ms, call_id = json.loads(base64.urlsafe_b64decode(key))
         return int(at_ms), str(call_id)
     except (ValueError, TypeError):
-        raise Refusal(400, f"{INVALID} pagination_key is not valid") from None
+        raise ApiError(400, f"{INVALID} pagination_key is not valid") from None
 
 
 T = TypeVar("T")
@@ -163,12 +163,12 @@ T = TypeVar("T")
 def plain_page(
     query: Mapping[str, str], oldest_first: Sequence[T], item: Callable[[T], Json]
 ) -> Json:
-    """Return a page of agents or versions, by a query. Raises Refusal 400."""
+    """Return a page of agents or versions, by a query. Raises ApiError 400."""
     order = parse("page", dict(query))
     found = oldest_first if order.sort_order == "ascending" else oldest_first[::-1]
     start = order.pagination_key or "0"
     if not start.isdecimal():
-        raise Refusal(400, f"{INVALID} pagination_key is not valid")
+        raise ApiError(400, f"{INVALID} pagination_key is not valid")
     end = int(start) + (order.limit or _MOST)
     answer: Json = {
         "items": [item(one) for one in found[int(start) : end]],

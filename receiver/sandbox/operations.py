@@ -6,7 +6,7 @@ from functools import partial
 from random import Random
 from typing import Any, ClassVar
 
-from receiver.errors import Refusal
+from receiver.errors import ApiError
 from receiver.sandbox.calls import second_opinion
 from receiver.sandbox.companies import AgentVersion
 from receiver.sandbox.deliveries import Reporter
@@ -26,7 +26,8 @@ _REPLIES = read_data("data/replies.yaml")
 
 @dataclass(kw_only=True)
 class Operations:
-    """What calls and chats have in common. Raises Refusal where Retell responds with an error."""
+    """Operations that calls and chats share. Raises ApiError where Retell responds with an
+    error."""
 
     noun: ClassVar[str]
 
@@ -40,10 +41,10 @@ class Operations:
         return Random(f"{self.workspace.seed} {kind}{self._created}")
 
     def stored(self, id: str) -> StoredCall:
-        """Return a call or chat. Raises Refusal 404."""
+        """Return a call or chat. Raises ApiError 404."""
         stored = self.workspace.stored.get(id)
         if stored is None or f"{self.noun}_id" not in stored.call:
-            raise Refusal(404, NOT_FOUND)
+            raise ApiError(404, NOT_FOUND)
         return stored
 
     def get(self, id: str) -> Json:
@@ -72,7 +73,7 @@ class Operations:
         with self.workspace.lock:
             stored, before = self.stored(id), self.changeable(id)
             if analysis not in before:
-                raise Refusal(400, f"{self.noun.title()} has not been analyzed yet.")
+                raise ApiError(400, f"{self.noun.title()} has not been analyzed yet.")
             entity = stored.change({analysis: second_opinion(before[analysis], self.noun)})
             at_ms, name = self.workspace.now_ms() + ANALYSIS_MS, f"{self.noun}_analyzed"
             self.reporter.post(id, stored.course, [Event(at_ms, name, id, {self.noun: entity})])
@@ -95,7 +96,7 @@ class CallOperations(Operations):
     _placed: dict[str, tuple[int, Json]] = field(default_factory=dict)
 
     def concurrency_now(self) -> Json:
-        """Return how many calls the account may have at once, and has now."""
+        """Return the limit and number of concurrent calls."""
         return self._reply("concurrency", now=self.workspace.live_calls(), limit=self.concurrency)
 
     def key_info(self) -> Json:
@@ -107,7 +108,7 @@ class CallOperations(Operations):
         return {"items": self.exports, "has_more": False}
 
     def request_export(self, channel: str) -> None:
-        """Request an export, of which no file is made."""
+        """Request an export; no file is created."""
         id = f"export_{hex_digits(Random(f'{self.workspace.seed} export {len(self.exports)}'), 20)}"
         export = self._reply("export", id=id, channel=channel, created_ms=self.workspace.now_ms())
         self.exports.insert(0, export)
@@ -139,7 +140,7 @@ class CallOperations(Operations):
         return self._create(given | _given(order), agent, order.to_number)
 
     def receive_call(self, body: Any) -> Json:
-        """Let somebody call a number, whose webhook is asked first; return the call."""
+        """Receive a call to a number, whose inbound webhook is called first; return the call."""
         order = parse("inbound", body)
         agent, given = self.reporter.ask("call_inbound", order)
         return self._create(
@@ -157,7 +158,7 @@ class CallOperations(Operations):
             batch: Json = {"batch_call_id": batch_call_id, "from_number": order.from_number}
             for task in order.tasks:
                 scenario = BY_NUMBER.get(task.to_number, self.scenario)
-                if scenario and scenario.refusal:
+                if scenario and scenario.error:
                     continue
                 agent = self.workspace.agent_for(order.from_number, task)
                 given = {"direction": "outbound", **batch, **_given(task)}
@@ -177,7 +178,7 @@ class CallOperations(Operations):
         return self._create(_given(order), agent, "", web=True)
 
     def join_web_call(self, body: Any) -> Json:
-        """Create a web call; return what a browser needs to join it (v3)."""
+        """Create a web call; return the token for a browser to join it (v3)."""
         call = self.create_web_call(body)
         return self._reply("join", expires_ms=self.workspace.now_ms() + _TOKEN_MS, **call)
 
@@ -197,14 +198,14 @@ class CallOperations(Operations):
             stored = self.stored(call_id)
             status = stored.call["call_status"]
             if stored.life is None or status not in ("registered", "ongoing"):
-                raise Refusal(400, "Call is not ongoing.")
+                raise ApiError(400, "Call is not ongoing.")
             stored.course += 1
             rng = Random(f"{call_id} stop")
             rest = stopped(rng, stored.life, now_ms, reason, connected=status == "ongoing")
             self.reporter.report(call_id, stored.course, rest)
 
     def listen_live(self, call_id: str) -> Json:
-        """Return what a browser needs to listen to an ongoing call."""
+        """Return the token for a browser to listen to an ongoing call."""
         with self.workspace.lock:
             stored = self._live(call_id)
             rng = Random(f"{call_id} {len(stored.listeners)}")
@@ -221,7 +222,7 @@ class CallOperations(Operations):
         """Let a listener speak: the agent's part of the call ends as call_take_over."""
         participant = parse("take-over-live-call", body).participant_id
         if participant not in self._live(call_id).listeners:
-            raise Refusal(400, "Participant is not listening to this call.")
+            raise ApiError(400, "Participant is not listening to this call.")
         self.stop_call(call_id, "call_take_over")
         return {"success": True}
 
@@ -248,7 +249,7 @@ class CallOperations(Operations):
         """Return a call that is over."""
         call = super().changeable(id)
         if call["call_status"] in ("registered", "ongoing"):
-            raise Refusal(400, "Call has not ended yet.")
+            raise ApiError(400, "Call has not ended yet.")
         return call
 
     def _reply(self, name: str, **slots: Any) -> Json:
@@ -258,7 +259,7 @@ class CallOperations(Operations):
     def _live(self, call_id: str) -> StoredCall:
         stored = self.stored(call_id)
         if stored.call["call_status"] != "ongoing":
-            raise Refusal(400, "Call is not ongoing.")
+            raise ApiError(400, "Call is not ongoing.")
         return stored
 
     def _create(
@@ -266,11 +267,13 @@ class CallOperations(Operations):
     ) -> Json:
         """Create a call; the person's number may choose its scenario."""
         scenario = BY_NUMBER.get(person or "", self.scenario)
-        if scenario and scenario.refusal:
-            raise Refusal(*scenario.refusal)
+        if scenario and scenario.error:
+            raise ApiError(*scenario.error)
         with self.workspace.lock:
             if self.workspace.live_calls() >= self.concurrency:
-                raise Refusal(429, "Concurrency limit reached, please retry when a call has ended.")
+                raise ApiError(
+                    429, "Concurrency limit reached, please retry when a call has ended."
+                )
             return self._begin(Placing(given, agent, scenario, self.workspace.now_ms(), web))
 
     def _begin(self, placing: Placing) -> Json:
@@ -287,13 +290,13 @@ def _given(order: Any) -> Json:
     return own_fields(order, "from_number", "to_number", "custom_sip_headers")
 
 
-# What an update cannot change.
+# Fields that an update cannot change.
 _KEPT = ("agent_id", "version", "is_published", "last_modification_timestamp")
 
 
 @dataclass
 class AgentOperations:
-    """The agents of one account. Raises Refusal where Retell responds with an error."""
+    """The agents of one account. Raises ApiError where Retell responds with an error."""
 
     workspace: Workspace
 
@@ -336,7 +339,7 @@ class AgentOperations:
 
     def _versions(self, agent_id: str) -> list[AgentVersion]:
         if agent_id not in self.workspace.agents:
-            raise Refusal(404, NOT_FOUND)
+            raise ApiError(404, NOT_FOUND)
         return self.workspace.agents[agent_id]
 
     def _version(self, agent_id: str, query: Mapping[str, str]) -> AgentVersion:

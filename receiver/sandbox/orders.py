@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from receiver.errors import Refusal
+from receiver.errors import ApiError
 from receiver.sandbox.templates import read_data
 from receiver.sandbox.wire import Json
 
@@ -73,7 +73,7 @@ def _one_way_on(order: Any) -> Any:
     return order
 
 
-# What is checked of a body, by a field that only these bodies have.
+# Checks of bodies, by a field that only these bodies have.
 _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "metadata": _small,
     "ignore_e164_validation": _e164,
@@ -125,14 +125,14 @@ def _type(told: str) -> Any:
 
 
 def parse(name: str, body: Any) -> Any:
-    """Validate the body of that name. Raises Refusal 400 with the field's name, but not its
+    """Validate the body of that name. Raises ApiError 400 with the field's name, but not its
     value."""
     try:
         return _model(name).model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"
-        raise Refusal(400, f"{INVALID} {where}: {first['msg']}") from None
+        raise ApiError(400, f"{INVALID} {where}: {first['msg']}") from None
 
 
 def next_ms(window: Any, at_ms: int) -> int:
@@ -160,13 +160,13 @@ def own_fields(order: Any, *more: str) -> Json:
 
 
 def changes(entity: Mapping[str, Any], update: Any) -> Json:
-    """Return the fields of a call or chat that an update changes. Raises Refusal 400."""
+    """Return the fields of a call or chat that an update changes. Raises ApiError 400."""
     given = update.model_dump(exclude_none=True)
     changed = own_fields(update, "data_storage_setting")
     storage = _CHOICES["storage"]
     before = entity.get("data_storage_setting", storage[0])
     if storage.index(given.get("data_storage_setting", before)) < storage.index(before):
-        raise Refusal(400, "The data storage setting can only become stricter.")
+        raise ApiError(400, "The data storage setting can only become stricter.")
     if "custom_attributes" in given:
         known = {n: v for n, v in given["custom_attributes"].items() if n in CUSTOM_ATTRIBUTES}
         changed["custom_attributes"] = entity.get("custom_attributes", {}) | known

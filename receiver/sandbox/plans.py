@@ -1,4 +1,4 @@
-"""Which calls a day has, when they start and how they go."""
+"""The calls of a day: their kinds, starts and outcomes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ ERRORS: Sequence[str] = (*_REASONS["never_started"], *_REASONS["errors"])
 class Kind:
     """A kind of call. Without `ending` the version's success rate decides; `reason` overrides it.
 
-    `twist` names what is odd about its deliveries.
+    `twist` is the name of a fault of its deliveries.
     """
 
     agent: str
@@ -155,10 +155,10 @@ def _moments(rng: Random, count: int, weights: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True)
 class Scenario:
-    """How a call goes, and the number that selects it.
+    """The outcome of a call, and the number that selects it.
 
     `reason` is the disconnection reason if it does not come from the dialogue; `twist` is a kind's;
-    `refusal` is the status and message of an error response instead of a call.
+    `error` is the status and message of an error response instead of a call.
     """
 
     name: str
@@ -166,11 +166,11 @@ class Scenario:
     meaning: str
     reason: str = ""
     twist: str = ""
-    refusal: Sequence[Any] | None = None
+    error: Sequence[Any] | None = None
 
 
 SCENARIOS = (
-    *(Scenario(**told) for told in read_data("data/scenarios.yaml")),
+    *(Scenario(**fields) for fields in read_data("data/scenarios.yaml")),
     *(
         Scenario(reason, f"+1500555{1000 + n}", f"Ends as {reason}.", reason)
         for n, reason in enumerate(_REASONS["numbered"])

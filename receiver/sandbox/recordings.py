@@ -13,17 +13,17 @@ from random import Random
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from receiver.errors import Refusal
+from receiver.errors import ApiError
 from receiver.sandbox.timeline import starts_at
 from receiver.sandbox.wire import Json, hex_digits
 
-# Unsigned bytes, as many a second.
+# Samples per second, unsigned bytes.
 RATE = 8000
 SILENCE = 0x80
 # How long a signed link works: a day, and under restricted storage ten minutes.
 SIGNED_MS, RESTRICTED_MS = 86_400_000, 600_000
 
-# Hertz of the agent, of everybody else, and of removed words.
+# Hertz of the agent, of other speakers, and of removed words.
 _PITCH = {"agent": 210.0, "user": 118.0, "beep": 1000.0}
 # Strength of the overtones of some vowels.
 _VOWELS = ((0.5, 0.9, 0.7, 0.6, 0.3), (0.8, 0.4, 0.2, 0.1, 0.1), (0.6, 0.8, 0.3, 0.2, 0.5))
@@ -38,7 +38,7 @@ NOT_FOUND = "Not Found"
 
 
 def signed(rng: Random, call: Call, now_ms: int) -> Json:
-    """The call with links that work from `now_ms` on for as long as Retell's do; unsigned ones
+    """Sign a call's links, which work from `now_ms` on for as long as Retell's; unsigned ones
     always work."""
     if not call.get("opt_in_signed_url"):
         return dict(call)
@@ -55,18 +55,18 @@ def signed(rng: Random, call: Call, now_ms: int) -> Json:
 
 def fetch(call: Call, path: str, query: str, now_ms: int) -> tuple[bytes, str]:
     """The content and the content type of the file that a call links to at this path. Raises
-    Refusal 404 if there is none, 403 for a link that has expired or lacks the call's signature."""
+    ApiError 404 if there is none, 403 for a link that has expired or lacks the call's signature."""
     for key, url in call.items():
         if key.endswith("_url") and isinstance(url, str) and urlsplit(url).path == path:
             break
     else:
-        raise Refusal(404, NOT_FOUND)
+        raise ApiError(404, NOT_FOUND)
     if call.get("opt_in_signed_url"):
         given = parse_qs(query)
         until = given.get("Expires", [""])[0]
         is_signed = "Signature" in given and until.isascii() and until.isdigit()
         if not is_signed or int(until) * 1000 <= now_ms:
-            raise Refusal(403, "Access denied: the link has expired or is not signed.")
+            raise ApiError(403, "Access denied: the link has expired or is not signed.")
     if key == "public_log_url":
         return _log(call).encode("utf-8", "replace"), "text/plain"
     if key == "knowledge_base_retrieved_contents_url":

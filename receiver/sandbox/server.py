@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response as BaseResponse
 
-from receiver.errors import Refusal, SettingsError
+from receiver.errors import ApiError, SettingsError
 from receiver.sandbox.chat_operations import ChatOperations
 from receiver.sandbox.companies import Account
 from receiver.sandbox.days import DAY_MS, stories
@@ -61,11 +61,11 @@ class RateLimiter:
     _seen: dict[tuple[str, str], deque[int]] = field(default_factory=dict)
 
     def check(self, name: str, route: str, now_ms: int) -> None:
-        """Raise Refusal 429 over the limit, without counting."""
+        """Raise ApiError 429 over the limit, without counting."""
         if name in self.limits:
             seen = self._within(name, route, now_ms)
             if len(seen) >= self.limits[name].requests:
-                raise Refusal(429, RATE_LIMITED, self._headers(name, seen, now_ms))
+                raise ApiError(429, RATE_LIMITED, self._headers(name, seen, now_ms))
 
     def count(self, name: str, route: str, now_ms: int) -> dict[str, str]:
         """Count a request and return its headers; none without a limit."""
@@ -108,9 +108,9 @@ def create_app(
         for method, path, status, name, *takes in routes:
             view = partial(_answer, getattr(owners[owner], name), status, takes)
             app.add_url_rule(path, f"{method} {path}", view, methods=[method])
-    # Without the key, as for everybody who has a link.
+    # Without the key: a link works for everybody.
     app.add_url_rule(_MEDIA, _MEDIA, partial(_media, operations), methods=["GET"])
-    _refusals(app)
+    _answer_errors(app)
     limiter, lock, now_ms = RateLimiter(limits), threading.Lock(), agents.workspace.now_ms
 
     @app.before_request
@@ -119,7 +119,7 @@ def create_app(
             return
         given = request.headers.get("Authorization", "").encode()
         if not hmac.compare_digest(given, f"Bearer {api_key}".encode()):
-            raise Refusal(401, "API key is missing or invalid.")
+            raise ApiError(401, "API key is missing or invalid.")
         endpoint = request.endpoint or ""
         with lock:
             name = "list" if "/list-" in endpoint else "other"
@@ -141,9 +141,9 @@ def create_app(
     return app
 
 
-def _refusals(app: Flask) -> None:
-    @app.errorhandler(Refusal)
-    def refuse(error: Refusal) -> Response:
+def _answer_errors(app: Flask) -> None:
+    @app.errorhandler(ApiError)
+    def refuse(error: ApiError) -> Response:
         response = _json({"status": "error", "message": str(error)}, error.status)
         response.headers.update(error.headers)
         return response
@@ -154,12 +154,12 @@ def _refusals(app: Flask) -> None:
 
 
 def _body() -> Any:
-    """The JSON body; an absent one is an empty object. Raises Refusal 400."""
+    """The JSON body; an absent one is an empty object. Raises ApiError 400."""
     if not request.get_data():
         return {}
     body = request.get_json(force=True, silent=True)
     if not isinstance(body, dict):
-        raise Refusal(400, INVALID)
+        raise ApiError(400, INVALID)
     return body
 
 

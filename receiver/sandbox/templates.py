@@ -24,7 +24,7 @@ def read_data(path: str) -> Any:
 def fill(template: Any, slots: Slots) -> Any:
     """Return a copy of a JSON-like template with its slots filled."""
     if isinstance(template, str):
-        # A single slot keeps its type, number or boolean.
+        # A template that is a single slot keeps the type of its value.
         if template[:1] == "{" and template[1:-1] in slots:
             return slots[template[1:-1]]
         return template.format_map(slots)

@@ -1,4 +1,4 @@
-"""Events, and how Retell writes ids, numbers and JSON: as JavaScript does."""
+"""Events, and Retell's format of ids, numbers and JSON, which is JavaScript's."""
 
 import json
 from dataclasses import dataclass

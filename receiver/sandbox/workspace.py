@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from receiver.errors import Refusal
+from receiver.errors import ApiError
 from receiver.sandbox.calls import (
     NO_COST,
     Call,
@@ -55,7 +55,7 @@ def live(rng: Random, account: Account, placing: Placing) -> Life:
         variables = given.get("retell_llm_dynamic_variables", {}) | carrier_variables(headers)
         record["retell_llm_dynamic_variables"] = variables
     record["agent_name"] = placing.agent.settings["agent_name"]
-    # Retell's own client insists on whole costs even where nobody spoke.
+    # Retell's own client requires all fields of the cost, even without speech.
     record["call_cost"] = NO_COST | record["call_cost"]
     call = replace(call, record=record)
     events = twisted(rng, call, call_events(rng, call))
@@ -127,8 +127,8 @@ class StoredCall:
 
 
 class Workspace:
-    """The calls, chats and agents of the account; the calls and chats by their ids. Whoever reads
-    and then writes takes the lock."""
+    """The calls, chats and agents of the account; the calls and chats by their ids. A caller that
+    reads and then writes must hold the lock."""
 
     def __init__(
         self, account: Account, seed: int = 1, now_ms: Callable[[], int] = clock_ms
@@ -156,13 +156,13 @@ class Workspace:
 
     def agent(self, agent_id: str, version: int | str | None = None) -> AgentVersion:
         """Return a version by number, tag, `latest` or `latest_published`; the latest without.
-        Raises Refusal 422."""
+        Raises ApiError 422."""
         with self.lock:
             for candidate in reversed(self.agents.get(agent_id, [])):
                 tags = (None, "latest", "latest_published", candidate.version.tag)
                 if version == candidate.version.number or version in tags:
                     return candidate
-        raise Refusal(422, ASSET_NOT_FOUND)
+        raise ApiError(422, ASSET_NOT_FOUND)
 
     def agent_of(self, entity: Json) -> AgentVersion:
         """Return the agent of a call or chat."""
@@ -175,7 +175,7 @@ class Workspace:
 
     def agent_for(self, number: str, order: Any) -> AgentVersion:
         """Return the agent of an order: its own, or else the one bound to the number, or else the
-        campaign's. Raises Refusal 422."""
+        campaign's. Raises ApiError 422."""
         bound = self.bound_agents()
         agent = bound.get(number) or next(a for a in bound.values() if a.agent.campaign)
         agent_id = order.override_agent_id or agent.settings["agent_id"]

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from receiver.errors import Refusal
+from receiver.errors import ApiError
 from receiver.sandbox.operations import IDEMPOTENT_MS
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import LIMITS, Limit, RateLimiter, Sandbox
@@ -212,7 +212,7 @@ def test_limiter_admits_its_limit_per_window():
     for now_ms in range(0, 1000, 7):
         try:
             limiter.check("list", "route", now_ms)
-        except Refusal:
+        except ApiError:
             continue
         limiter.count("list", "route", now_ms)
         admitted.append(now_ms)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receiver.errors import Refusal
+from receiver.errors import ApiError
 from receiver.sandbox.lists import page
 from receiver.sandbox.orders import parse
 from receiver.sandbox.workspace import StoredCall
@@ -285,6 +285,6 @@ def test_an_item_has_no_transcript_of_any_kind():
 
 @pytest.mark.parametrize("key", ["", "x", "W10=", "eyJhIjoxfQ==", "WyJ4IiwgImMiXQ=="])
 def test_foreign_pagination_key_is_refused(key):
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(ApiError) as error:
         listed([], pagination_key=key)
-    assert refusal.value.status == 400
+    assert error.value.status == 400
