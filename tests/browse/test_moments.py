@@ -107,6 +107,13 @@ def test_link_to_second_seeks_and_marks_turn(page):
     assert page.inner_text(".clock") == "0:31 / 0:40"
 
 
+def test_length_is_shown_before_recording_is_there(page):
+    page.route("https://**/*.wav", lambda _: None)
+    page.goto("/-/call/call_1", wait_until="commit")
+    page.wait_for_selector("body.hearable", state="attached")
+    until(page, "document.querySelector('.clock').textContent === '0:00 / 0:40'")
+
+
 def test_link_to_turn_seeks_and_marks_it(page):
     opened(page, "call_1", "#turn-1")
     at(page, 2, within=0.1)

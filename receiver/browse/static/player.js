@@ -152,8 +152,11 @@ function fail() {
 }
 
 document.body.classList.add("moments");
-if (player) document.body.classList.add("hearable");
-if (player?.error) fail();
+if (player) {
+  document.body.classList.add("hearable");
+  show(0);
+  if (player.error) fail();
+}
 // A second recording has the browser's own player, which says what failed.
 main.addEventListener("error", ({ target }) => target === sounds[0] && fail(), true);
 for (const name of ["play", "pause", "timeupdate", "seeked", "durationchange"]) main.addEventListener(name, heard, true);
