@@ -8,7 +8,7 @@ import statistics
 from collections import Counter, defaultdict
 from datetime import date, datetime
 from random import Random
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -25,7 +25,7 @@ from receiver.store import migrate, open_store, receive
 from receiver.store.connection import connect
 from schema.disconnection_reasons import REASONS
 from schema.products import product_family
-from tests.support.browsing import add_tokens, browsing, visitor
+from tests.support.browsing import add_tokens, bar_url, browsing, visitor
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -281,16 +281,7 @@ def test_limited_and_masked_logins_chart_their_chats(get, chats):
 
 
 def link_of(page, slug, row):
-    """The address that a bar leads to, as charts.js makes it."""
-    start = re.search(r'data-things="([^"]+)"', page)[1]
-    path, _, query = html.unescape(start).partition("?")
-    asked = {name: values[0] for name, values in parse_qs(query).items()}
-    for name, column in DASHBOARDS["chats"].charts[slug].links.items():
-        if row[column] not in (None, ""):
-            asked[name] = str(row[column])
-        elif name != "version":
-            return None
-    return f"{path}?{urlencode(asked)}"
+    return bar_url(page, DASHBOARDS["chats"].charts[slug].links, row)
 
 
 @pytest.mark.parametrize("chosen", [{}, {"account": "south", "direction": "inbound"}])

@@ -1,6 +1,7 @@
 """Datasette as callhouse serves it, in process, a visitor, simple calls, and a real browser."""
 
 import asyncio
+import html
 import importlib.util
 import io
 import math
@@ -9,6 +10,7 @@ import shutil
 import struct
 import wave
 from contextlib import contextmanager
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 
@@ -189,3 +191,16 @@ def until(page, expression):
             return
         page.wait_for_timeout(25)
     raise AssertionError(expression)
+
+
+def bar_url(page, links, row):
+    """The URL of a bar of a chart with these links, as charts.js computes it; None without one."""
+    start = re.search(r'data-things="([^"]+)"', page)[1]
+    path, _, query = html.unescape(start).partition("?")
+    filters = {name: values[0] for name, values in parse_qs(query).items()}
+    for name, column in links.items():
+        if row[column] not in (None, ""):
+            filters[name] = str(row[column])
+        elif name != "version":
+            return None
+    return f"{path}?{urlencode(filters)}"

@@ -10,6 +10,7 @@ from receiver.browse.charts import vega
 from receiver.browse.charts.macros import Days, expand
 
 _SPAN = {"since": "since", "until": "until"}
+_CONNECTED = _SPAN | {"connected": "is_connected"}
 _OUTCOME = "By the reason why the call ended. Not connected: nobody answered."
 
 
@@ -62,6 +63,7 @@ DASHBOARDS = {
                 "calls_by_outcome",
                 lambda days: vega.stacked(days, "outcome", "calls", vega.OUTCOMES, "minutes"),
                 is_wide=True,
+                links=_SPAN | {"outcome": "filter"},
             ),
             "hours": Chart(
                 "When people call",
@@ -89,6 +91,7 @@ DASHBOARDS = {
                 "cost_by_family_and_day",
                 lambda days: vega.stacked(days, "family", "dollars", vega.FAMILIES, form="$,.2f"),
                 is_wide=True,
+                links=_SPAN,
             ),
             "families": Chart(
                 "Families",
@@ -135,6 +138,7 @@ DASHBOARDS = {
                     dollars_per_success="$,.3f",
                 ),
                 is_wide=True,
+                links={"agent": "filter"},
             ),
         },
     ),
@@ -148,6 +152,7 @@ DASHBOARDS = {
                 "95 % confidence interval: few calls make it wide.",
                 "success_by_day",
                 lambda days: vega.share_with_band(days, "success", "successful", "judged"),
+                links=_CONNECTED,
             ),
             "sentiment": Chart(
                 "Sentiment",
@@ -156,6 +161,7 @@ DASHBOARDS = {
                 lambda days: vega.stacked(
                     days, "sentiment", "share", vega.SENTIMENTS, "calls", form=".0%", is_share=True
                 ),
+                links=_CONNECTED | {"sentiment": "sentiment"},
             ),
             "reasons": Chart(
                 "Disconnection reasons",
@@ -171,6 +177,7 @@ DASHBOARDS = {
                     description="",
                 ),
                 is_wide=True,
+                links={"outcome": "reason"},
             ),
         },
     ),
@@ -185,18 +192,21 @@ DASHBOARDS = {
                 "answer_percentiles",
                 lambda days: vega.lines(days, "percentile", "ms", vega.PERCENTILES, "answers"),
                 is_wide=True,
+                links=_SPAN,
             ),
             "medians": Chart(
                 "Median by component",
                 "The median of each call, averaged over calls.",
                 "latency_by_component",
                 lambda days: vega.lines(days, "component", "p50_ms", None, "calls"),
+                links=_SPAN,
             ),
             "tails": Chart(
                 "95th percentile by component",
                 "The 95th percentile of each call, averaged over calls.",
                 "latency_by_component",
                 lambda days: vega.lines(days, "component", "p95_ms", None, "calls"),
+                links=_SPAN,
             ),
         },
     ),
@@ -212,12 +222,14 @@ DASHBOARDS = {
                 lambda _: vega.stacked_bars(
                     "tool", "share", ".1%", vega.FAILURES, times=",d", uses=",d"
                 ),
+                links={"tool": "filter"},
             ),
             "durations": Chart(
                 "Tools that take long",
                 "Average time from invocation to result, in milliseconds.",
                 "tool_durations",
                 lambda _: vega.ranked("tool", "average_ms", ",d", uses=",d", longest_ms=",d"),
+                links={"tool": "filter"},
             ),
             "nodes": Chart(
                 "How far conversations get",

@@ -2,7 +2,10 @@ SELECT
     period(h.day) AS day,
     coalesce(r.category, iif(h.disconnection_reason IS NULL, 'no end yet', 'unknown')) AS outcome,
     sum(h.calls) AS calls,
-    round(sum(h.duration_ms_sum) / 60000.0, 1) AS minutes
+    round(sum(h.duration_ms_sum) / 60000.0, 1) AS minutes,
+    'category:' || r.category AS filter,
+    min(h.day) AS since,
+    max(h.day) AS until
 FROM daily_calls h
 LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
 WHERE in_days(h) AND chosen(h)

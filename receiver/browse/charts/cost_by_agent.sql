@@ -32,7 +32,8 @@ SELECT
     calls,
     round(cents / 100.0, 4) AS dollars,
     round(cents / cost_count / 100.0, 4) AS dollars_per_call,
-    round(cents / 100.0 / nullif(successful, 0), 4) AS dollars_per_success
+    round(cents / 100.0 / nullif(successful, 0), 4) AS dollars_per_success,
+    agent_id AS filter
 FROM agents a
 ORDER BY dollars DESC, agent
 LIMIT 20;

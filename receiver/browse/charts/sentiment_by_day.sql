@@ -4,7 +4,9 @@ WITH days AS (
         sum(h.positive_count) AS positive,
         sum(h.neutral_count) AS neutral,
         sum(h.negative_count) AS negative,
-        sum(h.sentiment_count) AS known
+        sum(h.sentiment_count) AS known,
+        min(h.day) AS since,
+        max(h.day) AS until
     FROM daily_calls h
     LEFT JOIN disconnection_reasons r ON r.reason = h.disconnection_reason
     WHERE in_days(h) AND chosen(h) AND are_connected(h, r)
@@ -14,7 +16,10 @@ SELECT
     d.day,
     s.sentiment,
     s.calls,
-    round(1.0 * s.calls / d.known, 4) AS share
+    round(1.0 * s.calls / d.known, 4) AS share,
+    'yes' AS is_connected,
+    d.since,
+    d.until
 FROM days d
 JOIN (
     SELECT day, 'positive' AS sentiment, positive AS calls FROM days
