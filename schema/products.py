@@ -36,6 +36,8 @@ FAMILIES = (
     OTHER,
 )  # fmt: skip
 
+_ABBREVIATIONS = {name.lower(): name for name in ("GPT", "LLM", "PII", "SMS", "TTS")}
+
 
 def _regex(patterns: Iterable[str]) -> re.Pattern[str]:
     # Retell writes gpt-4o-mini and gpt_4o_mini.
@@ -51,6 +53,13 @@ KNOWN = _regex(pattern for patterns in _PATTERNS.values() for pattern in pattern
 def product_family(product: str) -> str | None:
     """The family of a product, in either spelling; None if unknown."""
     return next((f for f, pattern in _COMPILED.items() if pattern.fullmatch(product)), None)
+
+
+def product_label(product: str) -> str:
+    """The name of a product for people: "GPT 4.1 mini" for gpt_4_1_mini."""
+    words = re.sub(r"(?<=\d)[-_](?=\d)", ".", product).replace("_", "-").split("-")
+    name = " ".join(_ABBREVIATIONS.get(word, word) for word in words)
+    return name[:1].upper() + name[1:]
 
 
 def family_sql(product: str) -> str:

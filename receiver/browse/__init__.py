@@ -43,6 +43,7 @@ from receiver.browse.pages.statement import statement_page
 from receiver.browse.pages.status import status_page
 from receiver.browse.static_files import compressed, hashed, with_static_files
 from receiver.clock import format_duration
+from schema.products import product_label
 from schema.questions import questions
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def prepare_jinja2_environment(env: Environment, datasette: "Datasette") -> None
         "milliseconds": formatting.format_milliseconds,
         "pretty_json": formatting.pretty_json,
         "label": formatting.label,
+        "product": product_label,
         "words_markup": words_markup,
         "readable": readable,
         "with_editor_labels": formatting.with_editor_labels,

@@ -18,6 +18,7 @@ from receiver.cli.tables import Column, print_table
 from receiver.errors import SettingsError
 from receiver.jobs.statement import as_csv, dollars, explanations, line_name, notes
 from schema import billing
+from schema.products import product_label
 
 if TYPE_CHECKING:
     from receiver.store.statements import Month
@@ -211,7 +212,7 @@ def _print_reconciled(found: "Month", invoice: dict[str, Decimal], *, as_json: b
             ),
             [
                 (
-                    line.product,
+                    product_label(line.product),
                     "" if line.ours is None else dollars(line.ours),
                     "" if line.theirs is None else dollars(line.theirs),
                     dollars((line.ours or 0) - (line.theirs or 0)),

@@ -186,7 +186,7 @@ def test_without_times_there_is_no_bar():
         ({"call_status": "not_connected"}, "never connected"),
         ({"call_status": "ongoing", "start_timestamp": 1}, "in progress"),
         ({"data_storage_setting": "basic_attributes_only"}, "excludes transcripts"),
-        ({"call_status": "ended", "start_timestamp": 1}, "Nobody spoke"),
+        ({"call_status": "ended", "start_timestamp": 1}, "No conversation"),
     ],
 )
 def test_a_call_without_words_says_why(fields, why):

@@ -84,9 +84,9 @@ def test_csv_link_gives_the_same_lines(get):
 def test_pasted_invoice_is_compared(served):
     invoice = "product,amount\nplatform_tts,1.51\nsms_message,0.10\n"
     page = posted(served, "reader", "/-/statement", month="2026-10", invoice=invoice).text
-    assert row_of(page, "platform_tts")[1:] == ["1.51", "1.51", "0.00", "agrees"]
-    assert row_of(page, "gpt_4_1")[1:] == ["0.20", "", "0.20", "not on the invoice"]
-    assert row_of(page, "sms_message")[1:] == ["", "0.10", "-0.10", "not in calls"]
+    assert row_of(page, "Platform TTS")[1:] == ["1.51", "1.51", "0.00", "agrees"]
+    assert row_of(page, "GPT 4.1")[1:] == ["0.20", "", "0.20", "not on the invoice"]
+    assert row_of(page, "SMS message")[1:] == ["", "0.10", "-0.10", "not in calls"]
     assert "Numbers and subscriptions are billed without a call." in page
 
 

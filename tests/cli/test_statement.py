@@ -81,9 +81,9 @@ def test_differing_invoice_ends_with_1(run, invoice):
     done = run("--invoice", invoice("product,amount\nplatform_tts,1.60\nsms_message,0.10\n"))
     assert done.exit_code == 1
     assert [line.split() for line in done.output.splitlines()[1:4]] == [
-        ["platform_tts", "1.51", "1.60", "-0.09", "differs"],
-        ["gpt_4_1", "0.24", "0.24", "not", "on", "the", "invoice"],
-        ["sms_message", "0.10", "-0.10", "not", "in", "calls"],
+        ["Platform", "TTS", "1.51", "1.60", "-0.09", "differs"],
+        ["GPT", "4.1", "0.24", "0.24", "not", "on", "the", "invoice"],
+        ["SMS", "message", "0.10", "-0.10", "not", "in", "calls"],
     ]
     assert "- 1 chat, which are counted here" in done.output
 

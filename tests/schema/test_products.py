@@ -2,7 +2,7 @@
 
 import pytest
 
-from schema.products import FAMILIES, OTHER, family_sql, product_family
+from schema.products import FAMILIES, OTHER, family_sql, product_family, product_label
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,18 @@ def test_every_family_has_its_place_in_lists(db):
     sql = family_sql("p")
     assert {name for name in FAMILIES if f"'{name}'" in sql} == {*FAMILIES}
     assert FAMILIES[-1] == OTHER
+
+
+@pytest.mark.parametrize(
+    ("product", "label"),
+    [
+        ("retell_voice_engine", "Retell voice engine"),
+        ("gpt_4_1_mini_high_priority", "GPT 4.1 mini high priority"),
+        ("gpt-4o-mini", "GPT 4o mini"),
+        ("claude_4_5_sonnet", "Claude 4.5 sonnet"),
+        ("elevenlabs_tts", "Elevenlabs TTS"),
+        ("", ""),
+    ],
+)
+def test_product_has_a_label(product, label):
+    assert product_label(product) == label

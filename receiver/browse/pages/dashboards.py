@@ -29,6 +29,7 @@ from receiver.browse.pages.sums import (
     fetch_account,
 )
 from receiver.clock import midnight_ms, now_ms
+from schema.products import product_label
 
 if TYPE_CHECKING:
     from datasette import Request, Response
@@ -42,6 +43,9 @@ DIRECTIONS = {
 _AGENTS = {"call": "agents", "chat": "chat_agents"}
 _VERSIONS = {"call": "agent_versions", "chat": "chat_agent_versions"}
 _ENDS = {"call": FIRST_AND_LAST, "chat": FIRST_AND_LAST_OF_CHATS}
+_PRODUCTS = (
+    "SELECT DISTINCT h.product FROM daily_costs h WHERE in_days(h) AND h.product IS NOT NULL"
+)
 # Shown by default. Comparing versions needs more calls.
 _DEFAULT_DAYS, _DEFAULT_DAYS_OF_VERSIONS = 30, 90
 _PRESETS = ("this-week", "last-week", "this-month", "last-month")
@@ -90,7 +94,9 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         "filters": await _filters(reader, days, chosen, kind, has_version=not is_comparison),
         "things": "chats" if kind == "chat" else "calls",
         "things_url": calls_url(datasette, **things),
-        "labels": LABELS,
+        "labels": LABELS | await _fetch_product_labels(reader, days, chosen)
+        if name == "cost"
+        else LABELS,
         "names": {slug: dashboard.title for slug, dashboard in DASHBOARDS.items()},
         "spans": _spans(first, last, days, chosen),
         "timezone": days.timezone,
@@ -110,6 +116,14 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
     if name == "cost" and settings and not reader.is_limited:
         configured["month"] = await fetch_month_cost(settings, now_ms=now_ms())
     return await dashboard_view(datasette, request, {name: configured}, chosen)
+
+
+async def _fetch_product_labels(
+    reader: Reader, days: Days, chosen: dict[str, str]
+) -> dict[str, str]:
+    """The labels of the products of these days; raw names are data, so no list has them all."""
+    found = await fetch_rows(reader, filtered_query(expand(_PRODUCTS, days), chosen), chosen)
+    return {row["product"]: product_label(row["product"]) for row in found}
 
 
 async def _chosen_days(

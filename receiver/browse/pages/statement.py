@@ -93,6 +93,7 @@ async def statement_page(datasette: "Datasette", request: "Request") -> Response
         "requested": requested,
         "problem": problem,
         "is_postponed": bool(requested.name) and is_postponed,
+        "month_name": f"{billing.month_days(requested.month)[0]:%B %Y}",
         "months": _months(today, requested.month),
         "groupings": _GROUPINGS,
         "name": partial(line_name, requested.grouping),

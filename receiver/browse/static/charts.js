@@ -7,7 +7,7 @@ const OPTIONS = { ast: true, actions: false, defaultStyle: false, renderer: "svg
 const AUTOSIZE = { type: "fit-x", contains: "padding" };
 
 // Columns whose raw names people read as labels, as on other pages.
-const LABELLED = ["reason", "outcome", "component", "sentiment", "family"];
+const LABELLED = ["reason", "outcome", "component", "sentiment", "family", "product"];
 
 const labels = JSON.parse(document.querySelector("[data-labels]")?.dataset.labels ?? "{}");
 
