@@ -36,7 +36,7 @@ from receiver.store.limits import limit_memory, return_freed_memory
 _DATASETTE_SETTINGS = {
     # Suggesting facets scans each table on each visit.
     "suggest_facets": False,
-    # A page may have four, one after the other; Datasette leaves a late one out.
+    # A page may have four, one after the other; Datasette omits a late one.
     "facet_time_limit_ms": 120,
     # Slow queries may finish, but no query runs without limit.
     "sql_time_limit_ms": 10_000,
@@ -44,7 +44,7 @@ _DATASETTE_SETTINGS = {
     "max_csv_mb": 100,
     "allow_download": False,
 }
-# Over all connections. A query that needs more fails; the others continue.
+# For all connections together. A query that needs more fails; the others continue.
 MAX_SQLITE_BYTES = 400_000_000
 # The receiver has priority if both need the processor.
 NICENESS = 10
@@ -89,9 +89,10 @@ def run(settings: Settings, *, mirror: Path | None = None, say: Callable[[str], 
 
 
 def warm_up(served: Datasette) -> None:
-    """Compile templates, compress static files and read the schema: else the first visitors wait.
+    """Compile templates, compress static files and read the schema, so that the first visitors do
+    not wait.
 
-    `invoke_startup` has run: it adds filters, without which templates do not compile.
+    Needs `invoke_startup`, which adds filters to templates.
     """
     for name in served.jinja_env.list_templates(extensions=["html"]):
         served.jinja_env.get_template(name)

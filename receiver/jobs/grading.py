@@ -35,9 +35,9 @@ from schema.statistics import sample
 
 # Days that the job looks at, with today.
 DAYS = 7
-# A call that ended later may get a transcript yet.
+# A call that ended later may still get a transcript.
 SETTLING_MS = 15 * 60_000
-# After the first, the second and the third failure in a row; then the run fails.
+# Pauses after consecutive failures, after which the run fails.
 PAUSES = (2.0, 8.0, 0.0)
 MAX_CHARACTERS, MAX_REASON = 400_000, 1_000
 # Characters of a token, and tokens of an answer, for the estimate.
@@ -73,7 +73,7 @@ WHERE c.start_timestamp >= :since AND c.start_timestamp < :until
     ))
 ORDER BY c.start_timestamp, c.call_id
 """
-# Chats by the index of starts: few have none. Messages of tools are no turns, as in calls.
+# Uses the index of starts of chats. Messages of tools are not turns, as in calls.
 _CHATS = """
 SELECT c.chat_id, c.agent_id,
     CASE WHEN EXISTS (
@@ -111,7 +111,7 @@ _REQUESTS = (
 
 
 class _Answer(BaseModel):
-    """What is taken of a model's answer. The allowed answers and turns are checked after it."""
+    """The parsed answer of a model. The allowed answers and turns are checked afterwards."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -131,8 +131,8 @@ class Grade:
 
 @dataclass(slots=True)
 class Found:
-    """Calls and chats of a question: those to ask about, and how many were asked before or have no
-    transcript that may be read."""
+    """The calls and chats of a question: those to ask about, and the numbers of those asked before
+    or without a readable transcript."""
 
     question: Question
     ids: list[str] = field(default_factory=list)
@@ -142,7 +142,7 @@ class Found:
 
 @dataclass(slots=True)
 class Counts:
-    """What a run did. `unfit` answers did not fit; for `failed` requests there was no answer."""
+    """The counts of a run: `unfit` answers did not fit; `failed` requests had no answer."""
 
     graded: int = 0
     unfit: int = 0
@@ -226,7 +226,7 @@ def _add_day(
 def _fetch(
     connection: Connection, question: Question, name: str, bound: Mapping[str, Any]
 ) -> list[Any]:
-    """The calls or chats that fulfil a condition of the question. Raises SettingsError."""
+    """The calls or chats that match a condition of the question. Raises SettingsError."""
     table, sql = ("calls", _CALLS) if name == "where" else ("chats", _CHATS)
     statement = plain(sql).replace("{where}", getattr(question, name) or "1 = 1")
     try:
@@ -239,7 +239,7 @@ def _fetch(
 
 
 def _add(found: Found, rows: list[Any], day: date) -> None:
-    """Add those of a day that have a transcript, or a sample of them."""
+    """Add the ones of a day with a transcript, or a sample of them."""
     calls = [{"call_id": row[0], "agent_id": row[1]} for row in rows if row[2]]
     found.without_text += len(rows) - len(calls)
     ids = [call["call_id"] for call in calls]
@@ -266,7 +266,7 @@ def grade(
     settings, counts = run.settings, Counts()
     pairs = [(each.question, id) for each in found for id in each.ids]
     failed: set[tuple[str, str]] = run.memory.setdefault("failed", set())
-    # What failed before goes last, so that it does not stop the rest.
+    # Failed ones come last, so that they do not stop the rest.
     pairs.sort(key=lambda pair: (pair[0].name, pair[1]) in failed)
     wanted = pairs if limit is None else pairs[:limit]
     allowed = wanted[: _requests_left(settings, now_ms=run.now_ms())]
@@ -320,7 +320,7 @@ def _grade_one(
         response = model.prompt(prompt, system=system, schema=schema_of(question), stream=False)
         text, usage = response.text(), response.usage()
     except Exception as error:
-        # The message may have words of the call or a part of the key.
+        # The message may contain words of the call or a part of the key.
         return type(error).__name__
     answer = parse_answer(text, question, turns)
     counts.graded += answer is not None
@@ -337,7 +337,7 @@ def _grade_one(
 def _turns(
     connection: Connection, entity_id: str, track: str
 ) -> tuple[bool, dict[int, tuple[str, str]]]:
-    """Whether it is a chat, and who said what by position."""
+    """Whether it is a chat, and its turns by position."""
     rows = connection.execute(_TURNS, {"id": entity_id, "track": track}).fetchall()
     turns = {int(position): (role or "", content) for _, position, role, content in rows}
     return any(is_chat for is_chat, *_ in rows), turns
@@ -371,8 +371,8 @@ def annotations_of(
 
 
 def prompt_of(question: Question, turns: Mapping[int, tuple[str, str]]) -> str:
-    """The question and the numbered turns, each on one line, between two lines that nobody who
-    spoke could know."""
+    """The question and the numbered turns, each on one line, between two lines with a random code
+    that no speaker can know."""
     fence = f"---- {secrets.token_hex(8)} ----"
     lines = (f"[{n}] {role}: {' '.join(text.split())}" for n, (role, text) in turns.items())
     return "\n".join(
@@ -411,7 +411,7 @@ def parse_answer(
 
 
 def estimate(settings: Settings, found: Found) -> tuple[int, int]:
-    """About how many input and output tokens a question will take. Raises what `reading` raises."""
+    """Estimate the input and output tokens of a question. Raises what `reading` raises."""
     return sum(_estimates(settings, found)), _ANSWER_TOKENS * len(found.ids)
 
 

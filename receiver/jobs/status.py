@@ -31,7 +31,7 @@ _NEWEST = (
     "UNION ALL SELECT max(updated_at) FROM chats) newest"
 )
 _RECENT_CALLS = "SELECT count(*) FROM calls WHERE updated_at >= ?"
-# The next key in the order of the index observations_key, and when one signed last.
+# The next key in the index observations_key, and when a key signed last.
 NEXT_KEY = "SELECT min(key_id) FROM observations WHERE source = 'webhook' AND key_id > ?"
 LAST_SIGNED = (
     "SELECT max(last_received_at) FROM observations WHERE source = 'webhook' AND key_id = ?"
@@ -214,7 +214,7 @@ def _keys(connection: Connection, settings: Settings, since: int) -> list[KeyUse
 
 
 def last_signed(connection: Connection) -> Iterator[tuple[str, int]]:
-    """Each key and when it signed last: two searches of an index for a key."""
+    """Each key and when it signed last, with two index searches per key."""
     key = ""
     while key := _one(connection, NEXT_KEY, key):
         yield key, _one(connection, LAST_SIGNED, key)

@@ -1,4 +1,4 @@
-"""Figures of one account. Rollups are by agent, and an agent may have calls of several accounts."""
+"""Sums of one account. Rollups are by agent, and an agent may have calls of several accounts."""
 
 import re
 from collections.abc import Iterable
@@ -28,16 +28,17 @@ _VIEWS = {
     if "agent_id" in rollup.columns
     for view in (rollup.hourly, rollup.daily)
 }
-# These need no escapes in SQL.
+# Ids that need no escapes in SQL.
 _PLAIN_ID = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class AccountFigures:
-    """What to read instead of a view of figures, so that it has those of the account `:account`.
+    """Replaces views of sums by the sums of the account `:account`.
 
-    `agents` are agents of this account alone, whose figures are the view's. With `has_others`,
-    figures of other agents are counted from the calls from `since` until `until`, milliseconds.
+    `agents` have calls of this account only, so their sums are those of the view. With
+    `has_others`, sums of other agents are computed from the calls between `since` and `until`, in
+    milliseconds.
     """
 
     agents: tuple[str, ...]
@@ -47,7 +48,8 @@ class AccountFigures:
     until: int
 
     def rows(self, view: str) -> str:
-        """The SELECT of rows as the view's; of waits all, which are counted for all agents."""
+        """The SELECT that replaces a view; views of waits are not replaced, because they have no
+        agents."""
         rollup = _VIEWS.get(view)
         if rollup is None:
             return f"SELECT * FROM {view}"
@@ -77,7 +79,7 @@ def account_figures(
     *,
     span: tuple[int, int],
 ) -> AccountFigures:
-    """The figures of an account in a span of time, of which `pairs` are accounts and agents."""
+    """The sums of an account in a span of time; `pairs` are its accounts and agents."""
     found = set(pairs)
     agents = {agent for name, agent in found if name == account}
     shared = {agent for name, agent in found if name != account}

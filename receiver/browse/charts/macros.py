@@ -21,7 +21,7 @@ from schema.sql.accounts import AccountFigures, narrow
 from schema.sql.macros import plain
 from schema.sql.zones import Zone
 
-# By the index of starts: few chats have none.
+# Uses the index of starts.
 _CHATS = """(
     SELECT
         c.agent_id, c.version AS agent_version, c.agent_name, c.direction,

@@ -57,7 +57,7 @@ _NAMES = {"type": "nominal", "title": None}
 # Bars with values need no axis.
 _NO_AXIS = {"axis": None}
 _VALUE = {"type": "text", "color": "var(--text)", "fontSize": 11}
-# Smaller parts of a bar of shares have no room for their value.
+# Smaller parts of a bar of shares are too small for their value.
 _LEGIBLE = 0.08
 
 
@@ -70,8 +70,9 @@ def stacked(
     form: str = ",d",
     is_share: bool = False,
 ) -> Spec:
-    """Stacked bars over time, a colour for each kind. Each bar has its sum; with shares, each part
-    has its value and the bar the sum of the first of `also`. charts.js leaves out what has no room.
+    """Stacked bars over time, a colour for each kind. Each bar shows its sum; with shares, each
+    part shows its value, and the bar the sum of the first of `also`. charts.js omits values that do
+    not fit.
     """
     half = 0.43 * _STEP_MS[days.step]
     scale = {"scale": {"domainMax": 1}} if is_share else {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode
 from zoneinfo import ZoneInfo
 
-from receiver.browse.formatting import local_day
+from receiver.browse.formatting import label, local_day
 from receiver.browse.pages.call_sources import (
     CALLS,
     CHATS,
@@ -176,11 +176,11 @@ class Condition:
 
     sql: str
     params: Mapping[str, Any] = field(default_factory=dict)
-    # The same for a query that reads every call: a set of ids instead of a look at each.
+    # The same for a query that reads every call: a set of ids instead of one lookup per call.
     of_all: str = ""
     # The SELECT of these ids, by an index that counts them quickly.
     ids: str = ""
-    # Of a search: whether many texts have the words.
+    # For a search: whether many texts have the words.
     is_common: bool = False
 
 
@@ -194,12 +194,12 @@ def conditions(
     has_rowid: bool = True,
     grading: GradingSettings = _NO_GRADING,
 ) -> dict[str, Condition]:
-    """The condition of each filter but the search words, by its name; `since` and `until` for
-    every kind of period.
+    """The condition of each filter but the search words, by its name; `since` and `until` for every
+    kind of period.
 
-    `many` are filters that so many calls match that their index is of no use: those calls are
-    found in the order of the list. `has_rowid` is false where the table is a view. `grading` has
-    the questions of grades. Raises QueryNotUnderstood.
+    `many` are filters that match so many calls that the list is read in its order instead of by
+    their index. `has_rowid` is false where the table is a view. `grading` has the questions of
+    grades. Raises QueryNotUnderstood.
     """
     found = {}
     columns = row_columns(filters.source, has_rowid=has_rowid)
@@ -224,7 +224,8 @@ _Template = tuple[str, dict[str, Any]]
 
 def _grade(text: str, grading: GradingSettings, key: str) -> Condition:
     """The condition of QUESTION:ANSWER, or of QUESTION for any answer: the model's answers that
-    count on the page of grades. Of a question that is asked no more, those of every model."""
+    count on the page of grades. For a question that is no longer asked, the answers of every
+    model."""
     name, _, answer = text.partition(":")
     params: dict[str, Any] = {"grade_name": name, "grade": answer}
     which = "n.author GLOB 'model:*'"
@@ -244,7 +245,7 @@ def _grade(text: str, grading: GradingSettings, key: str) -> Condition:
 def _ids(name: str, sql: str, filters: Filters) -> str:
     """The SELECT of the calls whose analysis meets a condition, by the index analyses_judged.
 
-    Those without an analysis are what is left of one key when the other is read beside it."""
+    Calls without an analysis are found by merging the keys of calls and analyses."""
     if name not in ("success", "sentiment") or filters.source is not CALLS:
         return ""
     if "IS NULL" not in sql:
@@ -380,3 +381,40 @@ _READERS: dict[str, Callable[[str], _Template]] = {
         f"{{key}} {_ANNOTATED}n.kind = 'verdict' AND n.value = :verdict)", {"verdict": text},
     ),
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A filter that is set: its label, and the query string without it."""
+
+    name: str
+    text: str
+    query: str
+
+
+def chips(filters: Filters, agents: Mapping[str, str]) -> list[Chip]:
+    """The filters that are set, except the kind; `agents` has names by id."""
+    return [
+        Chip(name, _in_words(filters.source, name, text, agents), filters.query(without=name))
+        for name, text in filters.used.items()
+        if name != "kind"
+    ]
+
+
+def _in_words(source: Source, name: str, text: str, agents: Mapping[str, str]) -> str:
+    known = source.choices.get(name, {})
+    if name in ("period", "success", "connected", "direction", "reviewed") and text in known:
+        return known[text]
+    if name == "agent":
+        return agents.get(text, text)
+    if name == "outcome":
+        category = text.removeprefix(CATEGORY)
+        return label(text) if category == text else f"Outcome: {label(category)}"
+    if name == "grade":
+        question, _, answer = text.partition(":")
+        return f"{label(question)}: {label(answer) if answer else 'answered'}"
+    unit = {"min_duration": "long", "max_duration": "long"}.get(name, "")
+    shown = known.get(text) or text
+    if name.endswith("_cost"):
+        shown = f"${shown.lstrip('$')}"
+    return f"{FIELDS[name]} {shown} {unit}".strip()

@@ -31,15 +31,14 @@ from schema.sql.macros import plain
 if TYPE_CHECKING:
     from datasette import Request
 
-# Of a million calls, the filter may leave few: finding a page of them may take longer than counting
-# them is worth.
+# A filter may match few of a million calls, so that finding a page of them takes long.
 ROWS_LIMIT_MS = 2_000
 SOON_MS = 500
 TOTALS_LIMIT_MS = 350
-# Where that is not likely: of many texts with the words.
+# The limit for common words, whose totals usually take longer.
 COMMON_TOTALS_LIMIT_MS = 150
 
-# Name in the address -> name for people, expression over `c`, whether it is text.
+# Parameter -> label, expression over `c`, whether it is text.
 SORTS = {
     "time": ("Time", "{at}", False),
     "number": ("Number", "{customer}", True),
@@ -104,9 +103,9 @@ FROM daily_calls h LEFT JOIN disconnection_reasons r ON r.reason = h.disconnecti
 WHERE """
 # With one of these, few calls are read.
 _NARROW = frozenset({"since", "until", "account", "agent", "number", "tool", "tag", "verdict", "q"})
-# Of more calls than this, an index that has not their order is of no use.
+# With more calls than this, an index with another order is slower than reading in order.
 _MANY = 20_000
-# So many entries of an index with the order are looked at for a page that match the filters.
+# Entries of an index with the order that are read to find a page that matches the filters.
 _FIRST_READ = 1_000
 _COUNT_OF_AGENT = """
 SELECT count(*) AS found FROM (SELECT 1 FROM {} WHERE agent_id = :agent LIMIT :many)
@@ -119,7 +118,7 @@ SELECT count(*) AS found FROM (SELECT 1 FROM tool_calls WHERE name = :tool LIMIT
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """The entries that an order begins with: they are in an index of `table` in this order."""
+    """The first entries of an order, which an index of `table` has in this order."""
 
     table: str
     key: str
@@ -137,7 +136,7 @@ class First:
 
 
 _SENTIMENT = "lower(trim(user_sentiment))"
-# By the `sort` of the address. Of two sentiments, the empty one is next to those that are null.
+# By `sort` parameter. An empty sentiment is next to those that are null.
 _FIRST = {
     "-duration": First("calls", "duration_ms", "duration_ms > 0"),
     "sentiment": First("analyses", _SENTIMENT, f"{_SENTIMENT} >= ''"),
@@ -234,8 +233,8 @@ class CallList:
     async def _fetch_first(
         self, count: int, after: str, key: Mapping[str, Any] | None
     ) -> list[str]:
-        """The same by an index that has the first entries in order; fewer where it ends, or where
-        too few of them match the filters."""
+        """The same with an index that has the first entries in order; fewer if the index ends, or
+        if too few of them match the filters."""
         if (first := self.order.first) is None:
             return []
         asked: dict[str, Any] = {"count": _FIRST_READ if self.conditions else count}
@@ -291,7 +290,7 @@ class CallList:
     def parts_after(self, after: str, key: Mapping[str, Any] | None) -> Iterator[Condition]:
         """The conditions of the entries after one, in order.
 
-        What has no time is last: for the index of times, it is a part of its own.
+        Entries without a time are last and a separate part, because of the index of times.
         """
         value, than = self.order.key, "<" if self.order.is_descending else ">"
         params = {"after": after, "key": key and key["key"]}
@@ -396,8 +395,8 @@ async def place_in_list(reader: Reader, request: "Request", call_id: str) -> Lis
 
 
 async def _fetch_few(reader: Reader, name: str, condition: Condition, key: str) -> Condition | None:
-    """The same condition as a list of ids; None for so many calls that those in the order of the
-    list are looked at instead.
+    """The same condition as a list of ids; None if so many calls match that the list is read in its
+    order instead.
 
     Raises QueryInterrupted."""
     params = {**condition.params, "many": _MANY + 1}

@@ -19,10 +19,10 @@ from receiver.browse.pages import (
     reviewer,
     timezone,
 )
-from receiver.browse.pages.call_chips import chips
 from receiver.browse.pages.call_filters import (
     CATEGORY,
     Filters,
+    chips,
     list_url,
     parse_filters,
 )
@@ -112,7 +112,7 @@ _IS_CHAT = "SELECT 1 FROM chats WHERE chat_id = ?"
 
 @dataclass(slots=True)
 class ShownList:
-    """What the page shows of a list: entries as `fetch_entries` has them, each with its hits."""
+    """The shown list: the entries of `fetch_entries`, each with its hits."""
 
     entries: list[tuple[dict[str, Any], list[Hit]]] = field(default_factory=list)
     totals: Totals | None = None

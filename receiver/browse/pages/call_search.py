@@ -26,10 +26,10 @@ from receiver.browse.pages.call_sources import (
 from receiver.errors import QueryNotUnderstood
 from receiver.store.connection import sqlite3
 
-# More texts than this with the words: the calls are read in the order of the list, and each is
-# looked up in the indexes, instead of the other way round.
+# If more texts than this have the words, the calls are read in the order of the list and looked up
+# in the indexes, instead of the other way round.
 _FEW = 20_000
-# More searches for single texts take longer than one for all.
+# More searches for single texts take longer than one search for all.
 _FEW_SEARCHES = 2_000
 _LIMIT_MS = 400
 # Numbers with fewer digits may also be words.
@@ -120,7 +120,7 @@ SELECT t.call_id, highlight(transcripts_fts, 0, char(2), char(3)) AS marked
 FROM transcripts t CROSS JOIN transcripts_fts ON transcripts_fts.rowid = t.rowid
 WHERE t.call_id IN {_IDS} AND transcripts_fts MATCH :words
 """
-# The same by one search for all texts: with a plus sign, their rowids are not searched for.
+# The same with one search for all texts: the plus sign prevents a search by rowid.
 _HIGHLIGHTED_ONCE = f"""
 SELECT t.call_id, highlight(transcripts_fts, 0, char(2), char(3)) AS marked
 FROM transcripts_fts CROSS JOIN transcripts t ON t.rowid = transcripts_fts.rowid
@@ -256,7 +256,7 @@ async def _match_characters(reader: Reader, token: _Token) -> str:
 @dataclass(frozen=True, slots=True)
 class _Matches:
     """The condition that a text of the call or chat matches, the same for all of them, and its
-    parameters. `count`: of how many texts, if they are few."""
+    parameters. `count` is the number of texts, if it is small."""
 
     clause: str
     of_all: str
@@ -276,8 +276,8 @@ async def _matching(
 ) -> _Matches:
     """The texts with `tokens`; `name` begins the names of parameters.
 
-    A text with `without` may be left out: such a call does not match. `candidates`: of how many
-    calls it is asked, if these are few.
+    A text with `without` may be left out: such a call does not match. `candidates` is the number of
+    calls to check, if it is small.
     """
     parts: tuple[_Part, ...] = _PARTS[source.kind, kind]
     if reader.is_limited:
@@ -365,7 +365,7 @@ def marked_text(text: str, query: Query) -> list[tuple[str, bool]]:
 _Turn = tuple[int, str | None, str, float | None]
 # Scripts without spaces between words, as in schema/sql/migrations/0008.
 _CHARACTERS = re.compile("[\u0e00-\u17ff\u3040-\uffdc\U00020000-\U0003ffff]")
-# No text has it.
+# A character that no text has.
 _NO_TERM = '"\x01\x01\x01"'
 _TOKEN = re.compile(
     r'(?P<minus>-?)"(?P<phrase>[^"]*)"(?P<star>\*?)'

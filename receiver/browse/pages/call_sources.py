@@ -1,11 +1,12 @@
-"""What the page of calls lists, calls or chats: their filters, and what a filter reads of a row."""
+"""The sources of the page of calls: calls and chats, their filters, and the SQL of their
+columns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from schema.sql.macros import plain
 
-# Name in the address -> name for people.
+# Parameter -> label.
 FIELDS = {
     "kind": "Kind",
     "q": "Search",
@@ -70,9 +71,9 @@ class Source:
     kind: str
     table: str
     columns: Mapping[str, str]
-    # Filters that its rows have no column for.
+    # Filters without a column in its rows.
     lacks: frozenset[str] = frozenset()
-    # Choices whose names are others than those of calls.
+    # Choices whose labels differ from those of calls.
     names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
@@ -82,7 +83,7 @@ class Source:
 
     @property
     def choices(self) -> dict[str, Mapping[str, str]]:
-        """The choices of each filter, with their names for people."""
+        """The choices of each filter, with their labels."""
         return {**CHOICES, **self.names}
 
 
@@ -118,7 +119,7 @@ CHATS = Source(
         "customer": "c.user_number",
         "customer_of_n": "n.user_number",
         "agent_name": plain("agent_of_chat(c)"),
-        # Only some chats have a reason.
+        # Some chats have no reason.
         "outcome": "coalesce(c.disconnection_reason, c.chat_status)",
         "is_in_category": plain("chat_outcome(c) = :outcome"),
         "uses_tool": """EXISTS (
@@ -136,6 +137,7 @@ CHATS = Source(
 
 
 def row_columns(source: Source, *, has_rowid: bool) -> dict[str, str]:
-    """What the templates of conditions name: expressions, and the table with its row's key."""
+    """The values of the templates of conditions: expressions, and the table with the key of its
+    rows."""
     key = source.columns["key"].removeprefix("c.")
     return {**source.columns, "table": source.table, "row": "rowid" if has_rowid else key}

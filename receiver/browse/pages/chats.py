@@ -38,7 +38,7 @@ _AGENT_NAME = """
 SELECT agent_name FROM calls WHERE agent_id = ? AND agent_name IS NOT NULL
 ORDER BY start_timestamp DESC LIMIT 1
 """
-# Chats have an index of starts alone: the nearest ones are soon found, if there are some.
+# Chats have only an index of starts, by which the nearest ones are found quickly.
 _NEIGHBOUR = """
 SELECT c.chat_id, c.start_timestamp AS at FROM chats c
 WHERE {column} = :value AND (c.start_timestamp, c.chat_id) {than} (:at, :chat_id)
@@ -78,7 +78,7 @@ async def chat_page(datasette: "Datasette", request: "Request") -> Response:
 
 
 async def chat_context(reader: Reader, request: "Request", chat_id: str) -> dict[str, Any]:
-    """What the template shows of the chat itself. Raises NotFound."""
+    """The template's context of the chat. Raises NotFound."""
     found = await fetch_rows(reader, SELECT["chats"], [chat_id])
     if not found:
         raise await not_found(reader, "chat", chat_id)
@@ -260,11 +260,11 @@ def _tool(row: Mapping[str, Any], *, result: Mapping[str, Any] | None) -> dict[s
 
 
 def _step(row: Mapping[str, Any]) -> str:
-    """From where to where, of a step between nodes or states."""
+    """The text of a step between nodes or states."""
     try:
         said = json.loads(row["extra"] or "{}")
     except ValueError:
-        # Cut, as it is too long.
+        # Truncated.
         said = {}
     names = [
         next((str(said[key]) for key in _names_of(end) if said.get(key) is not None), "?")

@@ -48,7 +48,7 @@ WHERE kind = 'assignee' AND value = :user AND removed_at IS NULL
     AND EXISTS (SELECT 1 FROM calls c WHERE c.call_id = entity_id)
 ORDER BY created_at DESC, entity_id LIMIT :count
 """
-# The sample of a day has calls alone.
+# The sample of a day has only calls.
 _MY_CHATS = plain("""
 SELECT c.chat_id, call_time(c) AS at, coalesce(agent_of_chat(c), c.agent_id) AS agent,
     coalesce(c.disconnection_reason, c.chat_status) AS outcome, c.chat_successful AS success,
@@ -94,7 +94,7 @@ ORDER BY calls DESC, agent, version
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Which calls: `per_agent` of each agent's on a day, or those that are assigned to the user."""
+    """The calls of a queue: `per_agent` of each agent on a day, or those assigned to the user."""
 
     day: date
     per_agent: int = PER_AGENT

@@ -32,7 +32,7 @@ SELECT min(at) AS first, max(at) AS last FROM (
     UNION ALL SELECT max(started_at_ms) FROM call_log WHERE started_at_ms {_IS_DATED}
 )
 """
-# By the index of starts. Few chats have none; 0 is no time.
+# Uses the index of starts. Few chats have none; 0 is not a time.
 FIRST_AND_LAST_OF_CHATS = f"""
 SELECT min(at) AS first, max(at) AS last FROM (
     SELECT min(start_timestamp) AS at FROM chats WHERE start_timestamp {_IS_DATED}
@@ -113,7 +113,7 @@ GROUP BY half, h.agent_id, reason, connected
 """)
 
 
-# In the form of the sums over calls: a chat counts as connected.
+# The columns are those of the sums over calls; a chat counts as connected.
 _OF_CHATS = plain(f"""
 SELECT
     call_time(c) >= :since AS half, 1 AS connected, count(*) AS calls,
