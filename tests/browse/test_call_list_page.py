@@ -154,6 +154,15 @@ def test_slow_totals_are_counted_on_request(browse, three, monkeypatch):
     assert "<strong>3</strong> calls" in browse(html.unescape(link)).text
 
 
+def test_totals_of_common_words_have_a_shorter_limit(browse, three, monkeypatch):
+    monkeypatch.setattr(call_list, "COMMON_TOTALS_LIMIT_MS", -1)
+    assert "<strong>2</strong> calls" in browse("/-/calls?q=crown").text
+    monkeypatch.setattr(call_search, "_FEW", 0)
+    page = browse("/-/calls?q=crown")
+    assert shown(page) == ["call_2", "call_1"]
+    assert "Too many calls to count quickly" in page.text
+
+
 def test_list_that_takes_too_long_says_so(browse, three, monkeypatch):
     monkeypatch.setattr(call_list, "ROWS_LIMIT_MS", -1)
     assert "This takes too long. Add dates" in browse("/-/calls").text

@@ -81,7 +81,7 @@ def test_the_search_for_damage_ends_in_time(filled, monkeypatch):
     smash(filled, "utterances")
     module = importlib.import_module("receiver.store.migrate")
     monkeypatch.setattr(module, "DAMAGE_SECONDS", -1)
-    monkeypatch.setattr("receiver.store.connection._STEPS", 1)
+    monkeypatch.setattr("receiver.store.connection.STEPS", 1)
     assert migrate(filled, timezone="UTC") == []
 
 

@@ -16,7 +16,11 @@ class TargetServer(Loopback):
 
         class Answering(Handler):
             def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    # The sender was killed.
+                    return
                 with lock:
                     status = outer.status(body) if callable(outer.status) else outer.status
                     outer.got.append((self.headers, body))
