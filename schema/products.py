@@ -36,7 +36,7 @@ FAMILIES = (
     OTHER,
 )  # fmt: skip
 
-_ABBREVIATIONS = {name.lower(): name for name in ("GPT", "LLM", "PII", "SMS", "TTS")}
+_ABBREVIATIONS = {name.lower(): name for name in ("GPT", "LLM", "PII", "SMS", "TTS", "US")}
 
 
 def _regex(patterns: Iterable[str]) -> re.Pattern[str]:

@@ -43,6 +43,7 @@ def test_every_family_has_its_place_in_lists(db):
         ("gpt-4o-mini", "GPT 4o mini"),
         ("claude_4_5_sonnet", "Claude 4.5 sonnet"),
         ("elevenlabs_tts", "Elevenlabs TTS"),
+        ("us_twilio_telephony", "US twilio telephony"),
         ("", ""),
     ],
 )
