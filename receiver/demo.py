@@ -76,7 +76,7 @@ _LINK_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is made up: calls of a day, by default yesterday, after `history` days."""
+    """The generated data: calls of a day, by default yesterday, after `history` days."""
 
     seed: int
     calls: int

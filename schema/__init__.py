@@ -1,1 +1,2 @@
-"""What a call is: events, the merge rule, rows and tables. Pure: no I/O, no Flask, no database."""
+"""The model of a call: events, the merge rule, rows and tables. Pure: no I/O, no Flask, no
+database."""

@@ -63,7 +63,8 @@ class AccessList:
     ended: dict[str, str] = field(default_factory=dict)
 
     def session(self, name: str, password_hash: str) -> str:
-        """What a login cookie must contain: a new password ends the sessions of the old one."""
+        """The text that a login cookie must contain. It changes with the password, which ends all
+        sessions."""
         return _sha256(password_hash + self.ended.get(name, ""))[:16]
 
     def end_sessions(self, name: str) -> None:
@@ -77,7 +78,7 @@ def path_beside(database: Path) -> Path:
 
 
 def load(path: Path) -> AccessList:
-    """Read the file; empty if there is none. Raises SettingsError if it is damaged."""
+    """Load the list, which is empty without a file. Raises SettingsError if it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return AccessList(

@@ -416,6 +416,23 @@ def test_bar_of_chats_leads_to_its_chats(page):
     assert page.said == []
 
 
+def test_bar_without_filter_leads_nowhere(page):
+    page.goto("/-/dashboards/volume")
+    drawn(page)
+    assert any(row["outcome"] == "user" for row in rows_of(page, "calls"))
+    with page.expect_navigation():
+        page.click("#calls .role-mark path[fill='var(--c1)'] >> nth=0")
+    assert "/-/calls?since=" in page.url
+    assert "outcome=category" in page.url
+    page.goto("/-/dashboards/volume?since=2026-03-01&until=2026-03-31")
+    drawn(page)
+    assert [row["filter"] for row in rows_of(page, "calls")] == [None]
+    page.click("#calls .role-mark path >> nth=0")
+    page.wait_for_timeout(200)
+    assert "/-/dashboards/volume" in page.url
+    assert page.said == []
+
+
 def rows_of(page, chart):
     """The rows that a chart draws."""
     source = page.get_attribute(f"#{chart} .drawing", "data-source")

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 
 FILES = ("call", "chat", "batch_call", "concurrency", "identity", "export_request")
 KEY = "YOUR_RETELL_API_KEY"
+# The line by which the vendor skips a test: it is removed, so that the test runs.
 SKIPPED = '    @pytest.mark.skip(reason="Mock server tests are disabled")\n'
 ANSWERED, ENDLESS = BY_NAME["answered"].number, BY_NAME["endless"].number
 # What makes the objects that the ids stand for, a new one for each test.

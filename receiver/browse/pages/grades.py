@@ -70,7 +70,8 @@ GROUP BY n.name, n.author, n.created_at / 900000
 @dataclass(frozen=True, slots=True)
 class Answers:
     """The answers about the calls, or the chats, of an agent's version: the share of yes, or the
-    mean; and how many there are of each. `agent_id` is None where no list has just these."""
+    mean; and how many there are of each. `agent_id` is None if no filters of Calls select exactly
+    these."""
 
     kind: str
     agent_id: str | None
@@ -82,8 +83,8 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Of calls that people and the model answered, the share with the same answer; and of how many
-    the model's answer is higher or lower. Yes is higher than no."""
+    """The agreement on calls that people and the model answered: the share of equal answers, and
+    how often the model's answer is higher or lower. Yes is higher than no."""
 
     estimate: Estimate
     higher: int
@@ -92,7 +93,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a question cost on a day. `dollars` is None without prices, and for another model."""
+    """The cost of a question on a day. `dollars` is None without prices, and for another model."""
 
     day: date
     question: str
@@ -106,7 +107,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class QuestionGrades:
-    """What the page shows of a question. `score_id` is the id of the answers that it counts."""
+    """The template's context of a question. `score_id` is the id of the answers that it counts."""
 
     question: Question
     score_id: str

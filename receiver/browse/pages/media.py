@@ -37,7 +37,7 @@ async def kept_files(reader: Reader, call_id: str) -> dict[str, dict[str, Any]]:
 
 
 def storage_of(datasette: "Datasette") -> Any:
-    """Where recordings are kept, which `serving` sets; None if they are not."""
+    """The storage of recordings, which `serving` sets; None without one."""
     return getattr(datasette, "callhouse_storage", None)
 
 

@@ -1,4 +1,4 @@
-"""What the month costs: until now, its forecast, and the budgets of callhouse.toml."""
+"""The cost of the month until now, its forecast, and the budgets of callhouse.toml."""
 
 import asyncio
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class BudgetRow:
 
 @dataclass(frozen=True, slots=True)
 class MonthCost:
-    """What calls and chats of the month cost, formatted; `problem`: why it cannot be read."""
+    """The formatted cost of the month's calls and chats; `problem` is why it cannot be read."""
 
     title: str = ""
     month: str = ""

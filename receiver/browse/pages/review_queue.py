@@ -69,7 +69,7 @@ WHERE n.kind = 'verdict' AND n.position IS NULL AND n.removed_at IS NULL
     AND n.author NOT GLOB 'model:*'
 ORDER BY n.changed_at
 """
-# Of each call the newest verdict of a person, if it is good or bad.
+# The newest verdict of a person on each call, if it is good or bad.
 _AGREEMENT = """
 WITH judged AS (
     SELECT entity_id, value, row_number() OVER (
@@ -178,7 +178,7 @@ async def _latest_day(reader: Reader) -> date:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Of calls that people judged, the share on which Retell's call_successful agrees."""
+    """The share of calls judged by people on which Retell's call_successful agrees."""
 
     agent: str
     version: int | None

@@ -69,7 +69,7 @@ async def _call_context(
     # Not Retell's own links: they could not be revoked.
     urls = {kind: f"{path}/media/{kind}" for kind in kept if _is_recording(kind)}
     context = await call_context(reader, request, link.call_id, urls)
-    # What is not shown is not in the context of the template either.
+    # Hidden data is not in the context of the template.
     view = replace(
         context["view"], costs=[], why_dear=[], latencies=[], attributes=[], documents=[],
         transfers=[],

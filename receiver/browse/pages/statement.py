@@ -33,7 +33,7 @@ _MARKUP = re.compile(r"[0-9]{1,3}(\.[0-9]{1,4})?")
 
 @dataclass(frozen=True, slots=True)
 class StatementRequest:
-    """What a request asks for."""
+    """The parameters of a request."""
 
     month: str
     # Account or agent, unless there is a name of metadata.

@@ -85,10 +85,10 @@ function urlOf(row, links) {
   return url.pathname + url.search;
 }
 
-// Marks with a tooltip lead to what they count.
+// Marks with a tooltip lead to their calls, if there are filters for these.
 function addLinks(spec) {
   for (const { encoding } of [spec, ...(spec.layer ?? [])]) {
-    if (encoding?.tooltip) encoding.href = { field: "url", type: "nominal" };
+    if (encoding?.tooltip) encoding.href = { condition: { test: "datum.url", field: "url", type: "nominal" } };
   }
 }
 

@@ -103,7 +103,7 @@ class Postgres:
             yield moment
 
     def check(self, problems: list[str]) -> dict[str, Any]:
-        """What a look into the database tells, for a few seconds at most."""
+        """The state of the database; takes a few seconds at most."""
         found: dict[str, Any] = {"writable": False, "schema": None, "quarantined": None}
         try:
             session = connect(self.where, lock_seconds=BUSY_SECONDS)
@@ -147,13 +147,12 @@ class Postgres:
         self._maintain("VACUUM (ANALYZE) {}", pause)
         return None
 
-    # The parameters are for SQLite, whose file is cut in steps.
-    def shrink(self, *, repack: bool, pause: Callable[[float], None]) -> int:  # noqa: ARG002
-        """No-op: `clean` gives back what is free at the end of a table."""
+    def shrink(self, **_: object) -> int:
+        """No-op: `clean` returns free space at the end of a table."""
         return 0
 
     def vacuum(self) -> str | None:
-        """Rewrite every table, and let the server's log be removed as far as this role may."""
+        """Rewrite every table, and remove the server's log if this role may."""
         return self._maintain("VACUUM (FULL, ANALYZE) {}", lambda _: None, last=_LAST)
 
     def _maintain(

@@ -49,7 +49,7 @@ _OF_PAGES = {
     "analyses_judged",
     "calls_duration",
 }
-# What STRICT tables of SQLite call a type. Text is compared byte by byte, as SQLite does.
+# SQLite's type -> PostgreSQL's. Text is compared byte by byte, as SQLite does.
 _TYPES = {
     "TEXT": 'TEXT COLLATE "C"',
     "INTEGER": "BIGINT",
