@@ -18,8 +18,8 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,7 +62,7 @@ NAMES = (
 STATE = frozenset((*NAMES[11:17], "inbound_failed", "last_inbound_failed_ms"))
 # A time further ahead was written while the clock was wrong.
 _AHEAD_MS = 60_000
-_SLOT = struct.Struct("<q")
+_SLOTS = struct.Struct(f"<{len(NAMES)}q")
 _BYTES = mmap.PAGESIZE
 
 
@@ -86,41 +86,27 @@ class Counters:
             os.posix_fallocate(self._file.fileno(), 0, _BYTES)
         self._map = mmap.mmap(self._file.fileno(), _BYTES)
 
-    def add(self, name: str, count: int = 1) -> None:
-        """Add to a count."""
-        self._change(name, lambda value: value + count)
-
-    def raise_to(self, name: str, value: int) -> None:
-        """Raise a time; a stored time in the future is replaced."""
-        self._change(name, lambda before: value if is_future(before, value) else max(before, value))
-
-    def reset(self, name: str) -> None:
-        """Set a counter to zero."""
-        if self._get(NAMES.index(name)):
-            self._change(name, lambda _: 0)
+    @contextmanager
+    def change(self) -> Iterator[dict[str, int]]:
+        """All counters, to be changed until the block ends; nobody else changes them meanwhile."""
+        # The file lock is between processes, the other one between threads of this process.
+        with self._lock:
+            fcntl.lockf(self._file, fcntl.LOCK_EX)
+            try:
+                values = self.read()
+                yield values
+                _SLOTS.pack_into(self._map, 0, *(values[name] for name in NAMES))
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN)
 
     def read(self) -> dict[str, int]:
         """All counters."""
-        return {name: self._get(i) for i, name in enumerate(NAMES)}
+        return dict(zip(NAMES, _SLOTS.unpack_from(self._map), strict=True))
 
     def close(self) -> None:
         """Close the file."""
         self._map.close()
         self._file.close()
-
-    def _get(self, slot: int) -> int:
-        value: int = _SLOT.unpack_from(self._map, slot * _SLOT.size)[0]
-        return value
-
-    def _change(self, name: str, change: Callable[[int], int]) -> None:
-        slot = NAMES.index(name)
-        # The file lock is between processes, the other one between threads of this process.
-        with self._lock:
-            fcntl.lockf(self._file, fcntl.LOCK_EX)
-            try:
-                _SLOT.pack_into(self._map, slot * _SLOT.size, change(self._get(slot)))
-            finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
 # Less may not be enough for the next burst of events.
@@ -158,27 +144,33 @@ PROBLEMS = (
 
 def note(counters: Counters, outcome: str, *, now_ms: int) -> None:
     """Count the outcome of a request to /webhook."""
-    counters.add(outcome)
-    if outcome in _EVENTS:
-        counters.raise_to("last_event_ms", now_ms)
-        counters.reset("forged_since_event")
-        counters.reset("refused_since_event")
-    elif outcome == "stale":
-        counters.raise_to("last_stale_ms", now_ms)
-    elif outcome == "forged":
-        if not _is_recent(counters.read()["last_forged_ms"], now_ms):
-            counters.reset("forged_since_event")
-        counters.add("forged_since_event")
-        counters.raise_to("last_forged_ms", now_ms)
-    elif outcome in _REFUSED:
-        counters.add("refused_since_event")
-        counters.raise_to("last_refused_ms", now_ms)
+    with counters.change() as counts:
+        counts[outcome] += 1
+        if outcome in _EVENTS:
+            _raise(counts, "last_event_ms", now_ms)
+            counts["forged_since_event"] = counts["refused_since_event"] = 0
+        elif outcome == "stale":
+            _raise(counts, "last_stale_ms", now_ms)
+        elif outcome == "forged":
+            is_first = not _is_recent(counts["last_forged_ms"], now_ms)
+            counts["forged_since_event"] = 1 if is_first else counts["forged_since_event"] + 1
+            _raise(counts, "last_forged_ms", now_ms)
+        elif outcome in _REFUSED:
+            counts["refused_since_event"] += 1
+            _raise(counts, "last_refused_ms", now_ms)
 
 
 def count_inbound_failure(counters: Counters, *, now_ms: int) -> None:
     """Count an inbound call or chat whose answer is empty because of a problem."""
-    counters.add("inbound_failed")
-    counters.raise_to("last_inbound_failed_ms", now_ms)
+    with counters.change() as counts:
+        counts["inbound_failed"] += 1
+        _raise(counts, "last_inbound_failed_ms", now_ms)
+
+
+def _raise(counts: dict[str, int], name: str, at_ms: int) -> None:
+    """Raise a time; a stored time in the future is replaced."""
+    if is_future(counts[name], at_ms) or counts[name] < at_ms:
+        counts[name] = at_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,19 @@ import threading
 
 import pytest
 
-from receiver.webhook.health import NAMES, Counters
+from receiver.webhook.health import NAMES, Counters, note
 
+NOW_MS = 1_778_699_295_274
 ADD = """
 import sys
 from pathlib import Path
 from receiver.webhook.health import Counters
 counters = Counters(Path(sys.argv[1]))
 for i in range(2000):
-    counters.add("forged")
-    counters.add("too_large", 3)
-    counters.raise_to("last_event_ms", int(sys.argv[2]) + i)
+    with counters.change() as counts:
+        counts["forged"] += 1
+        counts["too_large"] += 3
+        counts["last_event_ms"] = max(counts["last_event_ms"], int(sys.argv[2]) + i)
 counters.close()
 """
 
@@ -47,38 +49,42 @@ def test_names_are_only_ever_appended():
 
 def test_each_name_counts_apart(counters):
     for count, name in enumerate(NAMES):
-        counters.add(name, count)
+        with counters.change() as counts:
+            counts[name] += count
     assert counters.read() == {name: count for count, name in enumerate(NAMES)}
 
 
-def test_unknown_name_is_a_mistake(counters):
-    with pytest.raises(ValueError, match="not in tuple"):
-        counters.add("nonsense")
+def test_unknown_outcome_is_a_mistake(counters):
+    with pytest.raises(KeyError):
+        note(counters, "nonsense", now_ms=NOW_MS)
+    note(counters, "stored", now_ms=NOW_MS)
+    assert counters.read()["stored"] == 1
 
 
 def test_time_is_raised_and_never_lowered(counters):
-    counters.raise_to("last_event_ms", 1_778_699_295_274)
-    counters.raise_to("last_event_ms", 1_778_699_295_273)
-    assert counters.read()["last_event_ms"] == 1_778_699_295_274
+    note(counters, "stored", now_ms=NOW_MS)
+    note(counters, "stored", now_ms=NOW_MS - 1)
+    assert counters.read()["last_event_ms"] == NOW_MS
 
 
 def test_time_from_a_fast_clock_is_replaced(counters):
-    counters.raise_to("last_event_ms", 1_778_699_295_274 + 365 * 86_400_000)
-    counters.raise_to("last_event_ms", 1_778_699_295_274)
-    assert counters.read()["last_event_ms"] == 1_778_699_295_274
+    note(counters, "stored", now_ms=NOW_MS + 365 * 86_400_000)
+    note(counters, "stored", now_ms=NOW_MS)
+    assert counters.read()["last_event_ms"] == NOW_MS
 
 
 def test_count_beyond_32_bits_is_exact(counters):
-    counters.add("stored", 2**40)
-    counters.add("stored")
+    with counters.change() as counts:
+        counts["stored"] = 2**40
+    note(counters, "stored", now_ms=NOW_MS)
     assert counters.read()["stored"] == 2**40 + 1
 
 
 def test_counts_survive_closing_and_opening(path):
     for count in (1, 2, 3):
         counters = Counters(path)
-        counters.add("stored", 10)
-        assert counters.read()["stored"] == 10 * count
+        note(counters, "stored", now_ms=NOW_MS)
+        assert counters.read()["stored"] == count
         counters.close()
 
 
@@ -106,7 +112,7 @@ def _eager_threads():
 def test_counts_are_exact_across_threads(counters):
     def add() -> None:
         for _ in range(2000):
-            counters.add("stored")
+            note(counters, "stored", now_ms=NOW_MS)
 
     threads = [threading.Thread(target=add) for _ in range(8)]
     for thread in threads:
@@ -121,5 +127,5 @@ def test_process_that_is_killed_leaves_its_counts(path, counters):
     process = subprocess.run([sys.executable, "-c", script, str(path), "0"], check=False)
     assert process.returncode == -9
     assert counters.read()["forged"] == 2000
-    counters.add("forged")
+    note(counters, "forged", now_ms=NOW_MS)
     assert counters.read()["forged"] == 2001

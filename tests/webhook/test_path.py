@@ -33,7 +33,7 @@ ENDED = CALL | {
 }
 # As it is today; it may only shrink.
 MAX_FILES = 11
-MAX_LINES = 1_285
+MAX_LINES = 1_281
 
 
 def traced(work) -> set:
