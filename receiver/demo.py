@@ -32,6 +32,7 @@ from receiver.errors import DemoFailed, SettingsError, StoreUnavailable
 from receiver.jobs.recordings import keep_pass
 from receiver.jobs.storage import storage_of
 from receiver.jobs.worker import Run, Stopped
+from receiver.sandbox.days import Story
 from receiver.sandbox.deliveries import Delivery
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
@@ -126,7 +127,9 @@ def run(settings: Settings, plan: Plan, *, stay: bool, progress: Callable[[], Pr
         missing = _missing(database, sandbox.deliveries)
         _summary(database, sandbox.deliveries, missing)
         if stay and not missing:
-            keeping = _keeping_recordings(environ | {"RETELL_BASE_URL": sandbox.url})
+            # Recordings that are not kept are played from the sandbox.
+            environ |= {"RETELL_BASE_URL": sandbox.url}
+            keeping = _keeping_recordings(environ)
             with _process("browse", environ, settings.browse_bind), keeping:
                 _where(settings, database, password, sandbox)
                 watched.set()
@@ -203,8 +206,10 @@ def _process(command: str, environ: dict[str, str], bind: Bind) -> Iterator[None
 @contextmanager
 def _keeping_recordings(environ: Mapping[str, str]) -> Iterator[None]:
     """Keep recordings in the background until the block ends: of the newest calls of the past day,
-    and of every call from now on."""
-    settings, stop = config.load(environ), threading.Event()
+    and of every call from now on. Enter the block once the first are kept, or after some seconds.
+    """
+    settings = config.load(environ)
+    stop, is_begun = threading.Event(), threading.Event()
     storage = storage_of(settings)
 
     def keep() -> None:
@@ -213,6 +218,7 @@ def _keeping_recordings(environ: Mapping[str, str]) -> Iterator[None]:
             run = Run(settings, store, stop=stop)
             began_at = run.now_ms()
             keep_pass(run, storage, limit=KEPT_RECORDINGS)
+            is_begun.set()
             while True:
                 # Retried with the next pass.
                 with suppress(StoreUnavailable):
@@ -221,6 +227,7 @@ def _keeping_recordings(environ: Mapping[str, str]) -> Iterator[None]:
 
     thread = threading.Thread(target=keep, daemon=True)
     thread.start()
+    is_begun.wait(_LINK_SECONDS)
     try:
         yield
     finally:
@@ -240,14 +247,28 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], bind: Bind, log: Pa
 def _fetch_history(
     sandbox: Sandbox, day_start_ms: int, days: int, environ: Mapping[str, str]
 ) -> None:
-    """Make up the days before, whose webhooks nobody received, and sync. Raises DemoFailed."""
-    first_ms = day_start_ms - days * 86_400_000
-    calls = days * _CALLS_A_DAY
-    sandbox.populate(calls=calls, day_start_ms=first_ms, days=days, chats=True)
+    """Make up the days before, and sync. Raises DemoFailed.
+
+    Webhooks report only calls that never started: Retell's API has no time of them, so they would
+    all be calls of today.
+    """
+    sandbox.populate(
+        calls=days * _CALLS_A_DAY,
+        day_start_ms=day_start_ms - days * 86_400_000,
+        days=days,
+        deliver=_never_started,
+        chats=True,
+        backdated=True,
+    )
+    sandbox.settle()
     _out.print(f"Fetching {days} days from Retell's API: callhouse sync")
     command = [sys.executable, "-m", "receiver", "sync"]
     if subprocess.run(command, env={**environ, "RETELL_BASE_URL": sandbox.url}).returncode:
         raise DemoFailed("the history could not be fetched", hint="Try --history 0.")
+
+
+def _never_started(story: Story) -> bool:
+    return story.entity is not None and "start_timestamp" not in story.entity
 
 
 def _live_a_day(
@@ -330,13 +351,8 @@ def _where(settings: Settings, database: Path, password: str, sandbox: Sandbox) 
 
 def _links(database: Path) -> dict[str, str]:
     """Pages to begin with, as far as there are calls for them."""
-    deadline = time.monotonic() + _LINK_SECONDS
     with closing(connect_readonly(database)) as connection:
-        # Recordings are being kept now.
-        while not (call := connection.execute(_WORTH_HEARING).fetchone()):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.1)
+        call = connection.execute(_WORTH_HEARING).fetchone()
         agent = connection.execute(_GOT_WORSE).fetchone()
     links = {"A call worth hearing": f"/-/call/{call[0]}"} if call else {}
     if agent:

@@ -108,7 +108,7 @@ def asgi_wrapper(datasette: "Datasette") -> "Callable[[App], App]":
     """Wrap Datasette: every request needs a login, but those for static files; every response gets
     security headers, and is compressed."""
     return lambda app: with_security_headers(
-        with_static_files(compressed(authenticated(datasette, app)))
+        datasette, with_static_files(compressed(authenticated(datasette, app)))
     )
 
 

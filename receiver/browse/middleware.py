@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, parse_qsl, quote
+from urllib.parse import parse_qs, parse_qsl, quote, urlsplit
 
 from datasette import Response
 
@@ -245,7 +245,7 @@ def _without_body(scope: dict[str, Any], send: Send) -> Send:
     return send_head
 
 
-def with_security_headers(app: App) -> App:
+def with_security_headers(datasette: "Datasette", app: App) -> App:
     """Add a Content-Security-Policy with a nonce of its own to every response."""
 
     async def wrapped(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -254,11 +254,13 @@ def with_security_headers(app: App) -> App:
             return
         nonce = secrets.token_urlsafe(16)
         csp_nonce.set(nonce)
+        recordings = _hosts_of_recordings(datasette)
 
         async def send_with_headers(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
+                policy = content_security_policy(nonce, recordings)
                 headers = [
-                    (b"content-security-policy", content_security_policy(nonce).encode()),
+                    (b"content-security-policy", policy.encode()),
                     (b"referrer-policy", b"same-origin"),
                     (b"x-content-type-options", b"nosniff"),
                 ]
@@ -270,15 +272,22 @@ def with_security_headers(app: App) -> App:
     return wrapped
 
 
-def content_security_policy(nonce: str) -> str:
-    """Everything only from this server, except recordings from any host with TLS."""
+def _hosts_of_recordings(datasette: "Datasette") -> str:
+    """Any host with TLS, and a local Retell without it."""
+    settings = getattr(datasette, "callhouse_settings", None)
+    url = urlsplit(settings.base_url if settings else "https:")
+    return "https:" if url.scheme == "https" else f"https: {url.scheme}://{url.netloc}"
+
+
+def content_security_policy(nonce: str, recordings: str) -> str:
+    """Everything only from this server, except recordings from `recordings`."""
     return "; ".join(
         (
             "default-src 'self'",
             f"script-src 'self' 'nonce-{nonce}'",
             f"style-src 'self' 'nonce-{nonce}' {EDITOR_STYLE_HASHES}",
             "img-src 'self' data:",
-            "media-src 'self' https:",
+            f"media-src 'self' {recordings}",
             "object-src 'none'",
             "base-uri 'none'",
             "form-action 'self'",

@@ -22,7 +22,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from receiver.errors import ApiError, SettingsError
 from receiver.sandbox.chat_operations import ChatOperations
 from receiver.sandbox.companies import Account
-from receiver.sandbox.days import DAY_MS, stories
+from receiver.sandbox.days import DAY_MS, Story, stories
 from receiver.sandbox.deliveries import Delivery, Mischief, Reporter
 from receiver.sandbox.operations import AgentOperations, CallOperations
 from receiver.sandbox.orders import INVALID
@@ -308,7 +308,7 @@ class Sandbox:
         calls: int,
         day_start_ms: int | None = None,
         days: int = 1,
-        deliver: bool = False,
+        deliver: bool | Callable[[Story], bool] = False,
         odd: bool = False,
         chats: bool = False,
         backdated: bool = False,
@@ -316,10 +316,10 @@ class Sandbox:
         """Add `calls` analysed calls to the account, spread over `days` from `day_start_ms` (UTC
         midnight) on, by default up to yesterday.
 
-        With `deliver` their webhooks are sent now, one after the other without waiting; return how
-        many. With `odd` some are late, repeated, out of order or missing, and chats, alerts and
-        stray requests are added; with `chats` only chats. With `backdated` they are signed with the
-        time of the event, for a receiver that tolerates that.
+        With `deliver`, which may be a function that chooses, their webhooks are sent now, one after
+        the other without waiting; return how many. With `odd` some are late, repeated, out of order
+        or missing, and chats, alerts and stray requests are added; with `chats` only chats. With
+        `backdated` they are signed with the event's time, for a receiver that tolerates that.
         """
         if day_start_ms is None:
             now_ms = self._workspace.now_ms()
@@ -330,7 +330,7 @@ class Sandbox:
             if story.entity is not None:
                 stored = StoredCall(story.entity, story.created_ms)
                 self._workspace.stored[stored.id] = stored
-            if deliver and story.events:
+            if story.events and (deliver(story) if callable(deliver) else deliver):
                 planned += self._reporter.report_past(story.events, backdated=backdated)
         return planned
 

@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 from urllib.parse import quote_plus
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from receiver.browse.pages import sums
 from receiver.store import receive
 from schema.questions import questions
-from tests.support.browsing import START, simple
+from tests.support.browsing import START, simple, visiting
 from tests.support.days import day, deliver
 from tests.support.storing import ERASE, plant, stored
 from tests.support.webhooks import payload
@@ -53,6 +54,12 @@ def test_every_response_has_strict_policy_and_nonce(browse, call):
         assert "https:" not in policy.replace("media-src 'self' https:", "")
         nonces.add(re.search(r"nonce-([\w-]+)", policy)[1])
     assert len(nonces) == 5
+
+
+def test_recordings_of_local_retell_may_be_played(settings):
+    with visiting(replace(settings, base_url="http://127.0.0.1:8002/retell")) as get:
+        policy = get("/").headers["content-security-policy"]
+    assert "media-src 'self' https: http://127.0.0.1:8002;" in policy
 
 
 def test_inline_scripts_and_styles_have_nonce(browse, call):
