@@ -368,6 +368,21 @@ def test_call_without_agent_is_counted(store, settings):
     assert [row.name for row in page.agents] == ["No agent"]
 
 
+@pytest.mark.parametrize("newest", [0, 1, 2])
+def test_agent_has_name_of_its_newest_call(store, settings, newest):
+    for n, reason in enumerate(("user_hangup", "agent_hangup", "call_transfer")):
+        call = {
+            "call_id": f"call_{n}",
+            "agent_id": "agent",
+            "agent_name": f"Name {n}",
+            "start_timestamp": NOW if n == newest else NOW - 1000,
+            "disconnection_reason": reason,
+        }
+        stored(store, {"event": "call_ended", "call": call}, at=NOW)
+    with browsing(settings) as served:
+        assert [row.name for row in shown(served).agents] == [f"Name {newest}"]
+
+
 def test_durations_have_one_form(served):
     found = re.findall(r"\b\d+:\d\d(?::\d\d)?</span></a>", fetched(served, "/?period=30-days").text)
     assert len(found) == 10

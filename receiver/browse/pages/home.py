@@ -4,6 +4,7 @@ A query over its time limit leaves its figures out, so that the page stays fast.
 """
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,14 @@ ORDER BY
         + coalesce(r.category = 'error', 0) DESC,
     l.duration_seconds DESC, l.call_id
 LIMIT {_WORST}
+"""
+# Versions may have names of their own: each agent has that of its newest call, as on Calls.
+_AGENT_NAMES = """
+SELECT value AS id, (
+    SELECT c.agent_name FROM calls c WHERE c.agent_id = value AND c.agent_name IS NOT NULL
+    ORDER BY c.start_timestamp DESC LIMIT 1
+) AS name
+FROM json_each(:ids)
 """
 # Reason that needs attention -> its meaning, and what to do.
 ADVICE = {
@@ -182,7 +191,8 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
     shown.figures = figures(halves, waits, links, is_late=rows is None)
     links_of_chats = Links(datasette, period, of_account | {"kind": "chat"})
     shown.chats = chat_figures(totals(chats or []), links_of_chats)
-    shown.agents, shown.more_agents = agent_rows(rows or [], links)
+    names = await _fetch_agent_names(reader, rows or [])
+    shown.agents, shown.more_agents = agent_rows(rows or [], names, links)
     shown.failed, shown.reasons = failures(rows, links) if rows is not None else (None, [])
     shown.steps = steps_of(steps or [], period, zone, links)
     shown.worst = [(call, reasons_to_listen(call)) for call in worst or []]
@@ -190,6 +200,12 @@ async def home(reader: Reader, request: "Request", *, now_ms: int | None = None)
         (row["what"], row["entries"], ADVICE.get(row["what"], "")) for row in attention
     ]
     return shown
+
+
+async def _fetch_agent_names(reader: Reader, rows: Rows) -> dict[str, str]:
+    ids = json.dumps(sorted({row["agent_id"] for row in rows if row["agent_id"]}))
+    names = await fetch_in_time(reader, _AGENT_NAMES, {"ids": ids})
+    return {row["id"]: row["name"] for row in names or () if row["name"]}
 
 
 async def _fetch_checklist(reader: Reader) -> list[tuple[bool, str, str]]:

@@ -111,22 +111,21 @@ def chat_figures(halves: Mapping[int, Totals], links: Links) -> tuple[Figure, Fi
     )
 
 
-def agent_rows(rows: Iterable[Mapping[str, Any]], links: Links) -> tuple[list[AgentRow], int]:
-    """The agents with the most calls in the period, and the number of others."""
+def agent_rows(
+    rows: Iterable[Mapping[str, Any]], names: Mapping[str, str], links: Links
+) -> tuple[list[AgentRow], int]:
+    """The agents with the most calls in the period, and the number of others. `names` by id."""
     found: dict[str | None, dict[int, Totals]] = {}
-    names: dict[str | None, str] = {}
     for row in rows:
         halves = found.setdefault(row["agent_id"], {1: Totals(), 0: Totals()})
         halves[row["half"]].add(row)
-        if row["agent_name"]:
-            names[row["agent_id"]] = row["agent_name"]
     busy = sorted(
         ((agent, halves) for agent, halves in found.items() if halves[1].calls),
         key=lambda pair: (-pair[1][1].calls, str(pair[0])),
     )
     shown = [
         AgentRow(
-            names.get(agent) or agent or "No agent",
+            names.get(agent or "") or agent or "No agent",
             links.of_agent(agent),
             _agent_figures(halves[1], halves[0], agent, links),
         )
