@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -72,6 +73,12 @@ class _Era:
     since: int | None = None
     first_midnight: int = 0
     second_midnight: int = 0
+
+
+@cache
+def zone_of(timezone: str) -> Zone:
+    """The zone, computed once."""
+    return Zone(timezone)
 
 
 def _eras(zone: ZoneInfo) -> list[_Era]:

@@ -5,13 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from receiver.browse.pages.call_filters import (
-    calls_url,
-    compact_number,
-    parse_filters,
-    parse_seconds,
-    period_days,
-)
+from receiver.browse.pages.call_conditions import compact_number, parse_seconds
+from receiver.browse.pages.call_filters import calls_url, parse_filters, period_days
 from receiver.errors import QueryNotUnderstood
 
 SITE = SimpleNamespace(urls=SimpleNamespace(path=lambda path: path))

@@ -11,7 +11,8 @@ import pytest
 
 from receiver import config
 from receiver.browse.pages import call_list, call_list_page, call_search
-from receiver.browse.pages.call_filters import conditions, parse_query_string
+from receiver.browse.pages.call_conditions import conditions
+from receiver.browse.pages.call_filters import parse_query_string
 from receiver.browse.pages.call_list import order_of
 from receiver.browse.pages.call_sources import CALLS
 from receiver.store import Store, migrate, receive
@@ -126,6 +127,8 @@ def with_names(call):
         "seconds": call["duration_ms"] / 1000 if call.get("duration_ms") is not None else None,
         "cents": (call.get("call_cost") or {}).get("combined_cost"),
         "tools": tools,
+        "transferred": bool(call.get("transfer_destination"))
+        or reason in ("call_transfer", "transfer_bridged"),
     }
 
 
@@ -172,6 +175,10 @@ def test_list_has_every_call_newest_first(browse, calls):
     check(browse, "", calls)
 
 
+def _local(call):
+    return datetime.fromtimestamp(call["at"] / 1000, BERLIN)
+
+
 # Query -> the same in Python.
 FILTERS = {
     "since=2026-05-13": lambda c: c["day"] >= "2026-05-13",
@@ -201,6 +208,12 @@ FILTERS = {
     "account=north&sentiment=positive": (
         lambda c: c["direction"] == "inbound" and c["sentiment"] == "positive"
     ),
+    "weekday=tue&hour=9": lambda c: _local(c).strftime("%a %H") == "Tue 09",
+    "weekday=wed&until=2026-05-13": lambda c: _local(c).strftime("%a") == "Wed",
+    "success=judged": lambda c: c["success"] is not None,
+    "outcome=category:no end yet": lambda c: c["outcome"] is None,
+    "transferred=yes": lambda c: c["transferred"],
+    "tool_result=any": lambda c: c["tools"],
     "tag=never": lambda _: False,
     "reviewed=yes": lambda _: False,
     "reviewed=no&sentiment=negative": lambda c: c["sentiment"] == "negative",
@@ -373,6 +386,21 @@ def test_first_entries_are_found_by_index(path, sort, step):
     with closing(sqlite3.connect(path)) as connection:
         steps = plan(connection, order.first.select(order, has_key=False).replace(":count", "9"))
     assert steps[0] == step
+
+
+PARTS = ["product=gpt_4o", "node=a&next_node=b", "node=a&next_node=none", "tool_result=failed"]
+
+
+@pytest.mark.parametrize("query", PARTS)
+def test_parts_of_a_call_are_found_by_key(path, query):
+    found = conditions(parse_query_string(query), BERLIN, 0).values()
+    where = re.sub(r":\w+", "NULL", " AND ".join(condition.sql for condition in found))
+    with closing(sqlite3.connect(path)) as connection:
+        steps = plan(connection, f"SELECT 1 FROM calls c WHERE {where}")
+    parts = [step for step in steps if re.match(r"(SEARCH|SCAN) [np] ", step)]
+    assert len(parts) == len(found)
+    key = r"SEARCH [np] (EXISTS )?USING PRIMARY KEY \(call_id=\?( AND track=\?)?\)"
+    assert all(re.fullmatch(key, step) for step in parts)
 
 
 @pytest.mark.parametrize("query", ["sentiment=none", "success=unknown"])

@@ -2,7 +2,7 @@
 
 import html
 import re
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
@@ -87,6 +87,7 @@ def test_form_leads_to_an_address_without_empty_fields(browse, three):
 INVALID = [
     *('q="open', "q=(a", "q=a OR", "q=-only"),
     *("since=soon", "q=a&until=9999-12-31", "period=soon", "success=maybe"),
+    *("weekday=someday", "hour=24", "hour=²", "tool_result=x", "transferred=no"),
     *("min_duration=long", "max_cost=much", "agent=a&version=x"),
 ]
 
@@ -107,6 +108,37 @@ def test_each_chip_removes_its_filter(browse, three):
         ("/-/calls?q=crown&outcome=user_hangup", "Night"),
         ("/-/calls?q=crown&agent=Night", "User hung up"),
     ]
+
+
+# Filters that links set, and their chips.
+LINKED = {
+    "weekday=tue&hour=9": ["Tuesdays", "9:00 to 10:00"],
+    "tool=book&tool_result=failed": ["Tool book", "Tool did not run"],
+    "node=Greet&next_node=Book": ["Node Greet", "Next node Book"],
+    "node=Greet&next_node=none": ["Node Greet", "Ended there"],
+    "product=gpt_4o_mini": ["Product: GPT 4o mini"],
+    "product=family:voice engine": ["Cost: Voice engine"],
+    "transferred=yes": ["Transferred"],
+    "outcome=category:no end yet": ["Outcome: No end yet"],
+    "success=judged": ["Judged"],
+}
+
+
+def test_filters_of_links_are_chips_and_kept(browse, three):
+    for query, expected in LINKED.items():
+        page = browse(f"/-/calls?{query}").text
+        chips = re.findall(r'title="Remove this filter">(.+?) <span', page)
+        assert [html.unescape(text) for text in chips] == expected
+        form = page.split('role="search"')[-1].split("</form>")[0]
+        kept = dict(re.findall(r'<input type="(?:hidden|text)" name="(\w+)" value="([^"]*)"', form))
+        for name, options in re.findall(r'<select name="(\w+)">(.*?)</select>', form, re.DOTALL):
+            kept[name] = "".join(re.findall(r'value="([^"]+)" selected', options))
+        assert {name: kept[name] for name, _ in parse_qsl(query)} == dict(parse_qsl(query))
+
+
+def test_next_node_needs_its_node(browse, three):
+    page = browse("/-/calls?next_node=Book").text
+    assert "Remove this filter" not in page
 
 
 def test_sorted_column_says_so_and_can_be_reversed(browse, three):

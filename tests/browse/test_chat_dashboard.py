@@ -280,6 +280,33 @@ def test_limited_and_masked_logins_chart_their_chats(get, chats):
     assert "+1800" not in page_of(get, "max")
 
 
+def test_bars_of_cost_and_success_lead_to_chats(get, chats):
+    page = page_of(get)
+    found, by_id = charts(get, page), {c.id: c for c in chats}
+    for slug in ("chat_cost", "chat_success"):
+        for row in found[slug][:20]:
+            path, _, query = link_of(page, slug, row).partition("?")
+            those = [by_id[c["chat_id"]] for c in get(f"{path}.json?{query}").json()]
+            if slug == "chat_success":
+                assert (len(those), sum(c.success for c in those)) == (
+                    row["judged"],
+                    row["successful"],
+                )
+                continue
+            costs = [
+                [
+                    p["cost"]
+                    for p in c.products
+                    if (product_family(p["product"]) or "other") == row["family"]
+                ]
+                for c in those
+            ]
+            assert all(costs)
+            assert row["dollars"] == dollars(
+                cents for of_chat in costs for cents in of_chat if not isinstance(cents, dict)
+            )
+
+
 def link_of(page, slug, row):
     return bar_url(page, DASHBOARDS["chats"].charts[slug].links, row)
 

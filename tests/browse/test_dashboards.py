@@ -23,7 +23,9 @@ OPTIONS = ("agents", "agent_versions", "chat_agents", "chat_agent_versions")
 FILES = (*OPTIONS, "versions", *sorted({chart.query for chart in CHARTS}))
 
 # Columns that no chart draws: the page of calls gets them.
-OF_LINKS = {"since", "until", "filter", "is_connected"}
+OF_LINKS = {
+    "since", "until", "filter", "is_connected", "is_judged", "result", "next_node",
+}  # fmt: skip
 
 
 def days(since="2026-05-09", until="2026-05-10", timezone="UTC"):

@@ -17,6 +17,7 @@ import pytest
 from receiver.browse import access
 from receiver.browse.access import hash_password
 from receiver.browse.limits import Limits
+from receiver.browse.pages.call_filters import NARROWING
 from receiver.browse.server import serving
 
 # When the calls of `simple` began.
@@ -201,6 +202,6 @@ def bar_url(page, links, row):
     for name, column in links.items():
         if row[column] not in (None, ""):
             filters[name] = str(row[column])
-        elif name != "version":
+        elif name not in NARROWING:
             return None
     return f"{path}?{urlencode(filters)}"

@@ -11,6 +11,9 @@ from receiver.browse.charts.macros import Days, expand
 
 _SPAN = {"since": "since", "until": "until"}
 _CONNECTED = _SPAN | {"connected": "is_connected"}
+_JUDGED = {"success": "is_judged"}
+_HOUR = {"weekday": "weekday", "hour": "hour"}
+_NODES = {"node": "filter", "next_node": "next_node"}
 _OUTCOME = "By the reason why the call ended. Not connected: nobody answered."
 
 
@@ -70,6 +73,7 @@ DASHBOARDS = {
                 "Calls in each hour of the week.",
                 "hour_of_week",
                 lambda _: vega.week_heatmap("calls", ",d"),
+                links=_HOUR,
             ),
             "successful_hours": Chart(
                 "When calls succeed",
@@ -77,6 +81,7 @@ DASHBOARDS = {
                 f"hour of the week. Grey and faded: fewer than {vega.FEW} such calls.",
                 "hour_of_week",
                 lambda _: vega.week_heatmap("success", ".0%", count="judged"),
+                links=_HOUR | _JUDGED | {"connected": "is_connected"},
             ),
         },
     ),
@@ -91,7 +96,7 @@ DASHBOARDS = {
                 "cost_by_family_and_day",
                 lambda days: vega.stacked(days, "family", "dollars", vega.FAMILIES, form="$,.2f"),
                 is_wide=True,
-                links=_SPAN,
+                links=_SPAN | {"product": "filter"},
             ),
             "families": Chart(
                 "Families",
@@ -107,6 +112,7 @@ DASHBOARDS = {
                     products=",d",
                     transfer_leg_dollars="$,.2f",
                 ),
+                links={"product": "filter"},
             ),
             "products": Chart(
                 "Products",
@@ -123,6 +129,7 @@ DASHBOARDS = {
                     share=".1%",
                     dollars_per_call="$,.4f",
                 ),
+                links={"product": "filter"},
             ),
             "agents": Chart(
                 "Agents",
@@ -152,7 +159,7 @@ DASHBOARDS = {
                 "95 % confidence interval: few calls make it wide.",
                 "success_by_day",
                 lambda days: vega.share_with_band(days, "success", "successful", "judged"),
-                links=_CONNECTED,
+                links=_CONNECTED | _JUDGED,
             ),
             "sentiment": Chart(
                 "Sentiment",
@@ -222,7 +229,7 @@ DASHBOARDS = {
                 lambda _: vega.stacked_bars(
                     "tool", "share", ".1%", vega.FAILURES, times=",d", uses=",d"
                 ),
-                links={"tool": "filter"},
+                links={"tool": "filter", "tool_result": "result"},
             ),
             "durations": Chart(
                 "Tools that take long",
@@ -237,6 +244,7 @@ DASHBOARDS = {
                 "Choose an agent first: nodes of the same name are counted together.",
                 "node_visits",
                 lambda _: vega.stacked_bars("node", "times", ",d", vega.VISITS, visits=",d"),
+                links=_NODES,
             ),
             "steps": Chart(
                 "Where they go next",
@@ -244,6 +252,7 @@ DASHBOARDS = {
                 "transitions out of that node.",
                 "node_steps",
                 lambda _: vega.ranked("step", "times", ",d", calls=",d", share=".0%"),
+                links=_NODES,
             ),
         },
     ),
@@ -265,7 +274,7 @@ DASHBOARDS = {
                 "chat_cost_by_family",
                 lambda days: vega.stacked(days, "family", "dollars", vega.FAMILIES, form="$,.2f"),
                 is_wide=True,
-                links=_SPAN,
+                links=_SPAN | {"product": "filter"},
             ),
             "chat_success": Chart(
                 "Success",
@@ -273,7 +282,7 @@ DASHBOARDS = {
                 "confidence interval.",
                 "chat_success",
                 lambda days: vega.share_with_band(days, "success", "successful", "judged"),
-                links=_SPAN,
+                links=_SPAN | _JUDGED,
             ),
             "chat_sentiment": Chart(
                 "Sentiment",

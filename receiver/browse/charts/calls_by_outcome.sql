@@ -3,7 +3,9 @@ SELECT
     coalesce(r.category, iif(h.disconnection_reason IS NULL, 'no end yet', 'unknown')) AS outcome,
     sum(h.calls) AS calls,
     round(sum(h.duration_ms_sum) / 60000.0, 1) AS minutes,
-    'category:' || r.category AS filter,
+    'category:' || coalesce(
+        r.category, iif(h.disconnection_reason IS NULL, 'no end yet', 'unknown')
+    ) AS filter,
     min(h.day) AS since,
     max(h.day) AS until
 FROM daily_calls h

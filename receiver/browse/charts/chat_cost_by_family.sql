@@ -2,6 +2,7 @@ SELECT
     h.day,
     family_of(h) AS family,
     round(sum(h.cents) / 100.0, 4) AS dollars,
+    'family:' || family_of(h) AS filter,
     min(h.since) AS since,
     max(h.until) AS until
 FROM (

@@ -18,7 +18,9 @@ SELECT
     sum(calls) AS calls,
     round(1.0 * sum(connected) / sum(calls), 4) AS connected,
     round(1.0 * sum(successful) / nullif(sum(judged), 0), 4) AS success,
-    sum(judged) AS judged
+    sum(judged) AS judged,
+    'yes' AS is_connected,
+    'judged' AS is_judged
 FROM hours
 GROUP BY 1, 2
 ORDER BY 1, 2;

@@ -15,11 +15,10 @@ datasette-dashboards removes [[ ]] whose parameter has no value.
 import re
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
 
 from schema.sql.accounts import AccountFigures, narrow
 from schema.sql.macros import plain
-from schema.sql.zones import Zone
+from schema.sql.zones import zone_of
 
 # Uses the index of starts.
 _CHATS = """(
@@ -81,7 +80,7 @@ def expand(sql: str, days: Days) -> str:
     hours = rf"\1.hour >= {days.since_ms} AND \1.hour < {days.until_ms}"
 
     def shifted(time: str) -> str:
-        return _zone(days.timezone).local_ms(time, days.since_ms, days.until_ms)
+        return zone_of(days.timezone).local_ms(time, days.since_ms, days.until_ms)
 
     chats = _CHATS.format(
         local_ms=shifted("call_time(c)"),
@@ -100,8 +99,3 @@ def expand(sql: str, days: Days) -> str:
         sql = re.sub(word, meaning, sql)
     sql = re.sub(r"\blocal_ms\(([\w.]+)\)", lambda match: shifted(match[1]), sql)
     return narrow(plain(sql), days.of_account)
-
-
-@cache
-def _zone(timezone: str) -> Zone:
-    return Zone(timezone)

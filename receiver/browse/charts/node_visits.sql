@@ -18,7 +18,11 @@ WITH
         ORDER BY max(sum(entered), sum(continued)) DESC
         LIMIT 25
     )
-SELECT node, 'continued' AS what, continued AS times, max(entered, continued) AS visits FROM nodes
+SELECT node, 'continued' AS what, continued AS times, max(entered, continued) AS visits,
+    node AS filter, NULL AS next_node
+FROM nodes
 UNION ALL
-SELECT node, 'ended there', max(entered - continued, 0), max(entered, continued) FROM nodes
+SELECT node, 'ended there', max(entered - continued, 0), max(entered, continued),
+    node, 'none'
+FROM nodes
 ORDER BY visits DESC, node, what;

@@ -4,6 +4,7 @@ SELECT
     sum(h.judged_count) AS judged,
     round(1.0 * sum(h.successful_count) / sum(h.judged_count), 4) AS success,
     'yes' AS is_connected,
+    'judged' AS is_judged,
     min(h.day) AS since,
     max(h.day) AS until
 FROM daily_calls h

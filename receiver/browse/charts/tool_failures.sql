@@ -13,11 +13,11 @@ WITH
         LIMIT 20
     )
 SELECT coalesce(name, 'unknown') AS tool, 'did not run' AS what, failed AS times, uses,
-    round(1.0 * failed / uses, 4) AS share, name AS filter
+    round(1.0 * failed / uses, 4) AS share, name AS filter, 'failed' AS result
 FROM tools
 UNION ALL
 SELECT
     coalesce(name, 'unknown'), 'ran without success', said_no, uses,
-    round(1.0 * said_no / uses, 4), name
+    round(1.0 * said_no / uses, 4), name, 'no-success'
 FROM tools
 ORDER BY 1, 2;

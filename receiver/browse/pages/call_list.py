@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from receiver import clock
 from receiver.browse.datasette_compat import QueryInterrupted
 from receiver.browse.pages import Reader, fetch_rows, timezone
+from receiver.browse.pages.call_conditions import Condition, conditions
 from receiver.browse.pages.call_filters import (
     CATEGORY,
-    Condition,
+    FAMILY,
+    NO_END,
     Filters,
-    conditions,
     days,
     parse_query_string,
 )
@@ -26,6 +27,7 @@ from receiver.browse.pages.call_sources import (
 )
 from receiver.browse.pages.reviewing import grading_of
 from receiver.errors import QueryNotUnderstood
+from schema.products import OTHER, product_family
 from schema.sql.macros import plain
 
 if TYPE_CHECKING:
@@ -114,6 +116,13 @@ _IDS = "SELECT count(*) AS found, json_group_array(call_id) AS ids FROM ({} LIMI
 _COUNT_OF_TOOL = """
 SELECT count(*) AS found FROM (SELECT 1 FROM tool_calls WHERE name = :tool LIMIT :many)
 """
+
+
+# The products of calls, by day; the limit of time to find those of a family.
+_PRODUCTS = """
+SELECT DISTINCT h.product FROM daily_costs h WHERE h.day BETWEEN :since AND :until
+"""
+_PRODUCTS_LIMIT_MS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +372,9 @@ class CallList:
         params: dict[str, Any] = {name: values[name] for name in names if name in values}
         first, last = self.days
         params |= {"since": first and first.isoformat(), "until": last and last.isoformat()}
-        if not is_of_one_reason:
+        if values.get("outcome") == NO_END:
+            parts.append("h.disconnection_reason IS NULL")
+        elif not is_of_one_reason:
             parts.append("r.category = :outcome")
             params["outcome"] = values["outcome"].removeprefix(CATEGORY)
         if "version" in params:
@@ -407,6 +418,24 @@ async def _fetch_few(reader: Reader, name: str, condition: Condition, key: str) 
     return Condition(f"{key} IN (SELECT value FROM json_each(:{ids}))", {ids: row["ids"]})
 
 
+async def _fetch_family(
+    reader: Reader, filters: Filters, ends: tuple[date | None, date | None]
+) -> list[str] | None:
+    """The products of the chosen family that calls of these days were billed for; None if there is
+    no such filter, or if they cannot be found quickly."""
+    family = filters.used.get("product", "").removeprefix(FAMILY)
+    if filters.source is not CALLS or family == filters.used.get("product", ""):
+        return None
+    since, until = (day and day.isoformat() for day in ends)
+    params = {"since": since or "", "until": until or "9999"}
+    try:
+        rows = await fetch_rows(reader, _PRODUCTS, params, limit_ms=_PRODUCTS_LIMIT_MS)
+    except QueryInterrupted:
+        return None
+    names = [row["product"] for row in rows if row["product"] is not None]
+    return [name for name in names if (product_family(name) or OTHER) == family]
+
+
 async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
     """The list of these filters. Raises QueryNotUnderstood and QueryInterrupted."""
     zone, counts = timezone(reader.datasette), {}
@@ -418,6 +447,7 @@ async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
             [row] = await fetch_rows(reader, sql.format(filters.source.table), params)
             counts[name] = row["found"]
     agent_is_id = counts.get("agent") != 0
+    ends = days(filters, zone, now_ms)
     found = conditions(
         filters,
         zone,
@@ -426,6 +456,7 @@ async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
         many=frozenset(name for name, count in counts.items() if count > _MANY),
         has_rowid=not reader.is_limited,
         grading=grading_of(reader.datasette),
+        of_family=await _fetch_family(reader, filters, ends),
     )
     key = filters.source.columns["key"]
     for name, condition in found.items():
@@ -440,5 +471,4 @@ async def prepare(reader: Reader, filters: Filters, now_ms: int) -> CallList:
         searched = await search(reader, filters.source, words)
         found["q"], query = searched.condition, searched.query
     order = order_of(filters.sort, filters.source)
-    ends = days(filters, zone, now_ms)
     return CallList(reader, filters, found, order, ends, query, agent_is_id)

@@ -162,8 +162,8 @@ async def call_list_page(datasette: "Datasette", request: "Request") -> Response
 # Folded until one of them is set.
 _MORE_FILTERS = {
     "since", "until", "account", "version", "connected", "number", "agent_number", "tool",
-    "min_duration", "max_duration", "min_cost", "max_cost", "tag", "verdict", "reviewed",
-    "grade",
+    "tool_result", "min_duration", "max_duration", "min_cost", "max_cost", "tag", "verdict",
+    "reviewed", "grade",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from receiver.browse.pages import Reader, fetch_rows
-from receiver.browse.pages.call_filters import (
+from receiver.browse.pages.call_conditions import (
     NUMBER_END,
     Condition,
     compact_number,

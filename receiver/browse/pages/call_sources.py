@@ -13,6 +13,8 @@ FIELDS = {
     "period": "Time",
     "since": "From",
     "until": "To",
+    "weekday": "Weekday",
+    "hour": "Hour",
     "account": "Account",
     "agent": "Agent",
     "version": "Version",
@@ -23,7 +25,12 @@ FIELDS = {
     "direction": "Direction",
     "number": "Number",
     "agent_number": "Agent's number",
+    "transferred": "Transferred",
     "tool": "Tool",
+    "tool_result": "Tool result",
+    "node": "Node",
+    "next_node": "Next node",
+    "product": "Product",
     "min_duration": "At least",
     "max_duration": "At most",
     "min_cost": "At least",
@@ -48,8 +55,22 @@ PERIODS = {
 CHOICES: dict[str, dict[str, str]] = {
     "kind": {"chat": "Chats"},
     "period": PERIODS,
+    "weekday": {
+        "mon": "Mondays",
+        "tue": "Tuesdays",
+        "wed": "Wednesdays",
+        "thu": "Thursdays",
+        "fri": "Fridays",
+        "sat": "Saturdays",
+        "sun": "Sundays",
+    },
     "connected": {"yes": "Connected", "no": "Not connected"},
-    "success": {"yes": "Successful", "no": "Not successful", "unknown": "Not judged"},
+    "success": {
+        "yes": "Successful",
+        "no": "Not successful",
+        "judged": "Judged",
+        "unknown": "Not judged",
+    },
     "sentiment": {
         "positive": "Positive",
         "neutral": "Neutral",
@@ -58,6 +79,12 @@ CHOICES: dict[str, dict[str, str]] = {
         "none": "No sentiment",
     },
     "direction": {"inbound": "Inbound", "outbound": "Outbound", "web": "Web call"},
+    "transferred": {"yes": "Transferred"},
+    "tool_result": {
+        "any": "Used a tool",
+        "failed": "Tool did not run",
+        "no-success": "Tool ran without success",
+    },
     "verdict": {"good": "Good", "bad": "Bad", "unsure": "Unsure"},
     "reviewed": {"yes": "Reviewed", "no": "Not reviewed"},
 }
@@ -102,6 +129,13 @@ CALLS = Source(
         "is_in_category": """c.disconnection_reason IN (
             SELECT r.reason FROM disconnection_reasons r WHERE r.category = :outcome
         )""",
+        "has_no_end": "c.disconnection_reason IS NULL",
+        "products": plain("""
+            (
+                SELECT p.product AS spelled, product_of(p) AS product
+                FROM product_costs p WHERE p.call_id = c.call_id
+            )
+        """),
         "uses_tool": "c.call_id IN (SELECT t.call_id FROM tool_calls t WHERE t.name = :tool)",
         "agent_version": "c.agent_version",
         "duration_ms": "c.duration_ms",
@@ -122,6 +156,16 @@ CHATS = Source(
         # Some chats have no reason.
         "outcome": "coalesce(c.disconnection_reason, c.chat_status)",
         "is_in_category": plain("chat_outcome(c) = :outcome"),
+        "has_no_end": plain("chat_outcome(c) = 'no end yet'"),
+        "products": """(
+            SELECT
+                json_extract(j.value, '$.product') AS spelled,
+                replace(json_extract(j.value, '$.product'), '-', '_') AS product
+            FROM json_each(
+                CASE WHEN json_valid(c.product_costs) THEN c.product_costs ELSE '[]' END
+            ) j
+            WHERE j.type = 'object'
+        )""",
         "uses_tool": """EXISTS (
             SELECT 1 FROM chat_messages t
             WHERE t.chat_id = c.chat_id AND t.role = 'tool_call_invocation' AND t.name = :tool
@@ -131,7 +175,7 @@ CHATS = Source(
         "sentiment": "c.user_sentiment",
         "success": "c.chat_successful",
     },
-    lacks=frozenset({"connected"}),
+    lacks=frozenset({"connected", "transferred", "tool_result", "node", "next_node"}),
     names={"direction": CHOICES["direction"] | {"web": "No direction"}},
 )
 

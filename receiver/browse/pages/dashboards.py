@@ -94,6 +94,7 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         "filters": await _filters(reader, days, chosen, kind, has_version=not is_comparison),
         "things": "chats" if kind == "chat" else "calls",
         "things_url": calls_url(datasette, **things),
+        "things_of_days_url": calls_url(datasette, since=things["since"], until=things["until"]),
         "labels": LABELS | await _fetch_product_labels(reader, days, chosen)
         if name == "cost"
         else LABELS,

@@ -74,13 +74,15 @@ function barsWidth(width) {
   return width - Math.min(260, width * 0.42);
 }
 
-// The page of calls with the filters that a row has values for. Empty without one of them, except the
-// version, which a row may lack.
-function urlOf(row, links) {
-  const url = new URL(document.querySelector("[data-things]").dataset.things, location.href);
+// Filters that narrow another one, which a row may lack.
+const NARROWING = ["version", "next_node"];
+
+// The page of calls with the filters that a row has values for. Empty without one of the others.
+function urlOf(row, links, things) {
+  const url = new URL(things, location.href);
   for (const [filter, column] of Object.entries(links)) {
     if (row[column] !== null && row[column] !== "") url.searchParams.set(filter, row[column]);
-    else if (filter !== "version") return null;
+    else if (!NARROWING.includes(filter)) return null;
   }
   return url.pathname + url.search;
 }
@@ -201,7 +203,8 @@ async function draw(place) {
   const name = place.getAttribute("aria-label");
   const { rows: found, truncated } = await (responses[source] ??= fetchRows(source));
   const links = place.dataset.links && JSON.parse(place.dataset.links);
-  const rows = found.map((row) => (links ? { ...withLabels(row), url: urlOf(row, links) } : withLabels(row)));
+  const { things } = place.closest("[data-things]").dataset;
+  const rows = found.map((row) => (links ? { ...withLabels(row), url: urlOf(row, links, things) } : withLabels(row)));
   if (!rows.length) return showMessage(place, "No data in these days.", "empty");
   const spec = { width: "container", autosize: AUTOSIZE, data: { values: rows }, ...JSON.parse(place.dataset.spec) };
   if (links) addLinks(spec);
