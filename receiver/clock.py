@@ -1,4 +1,4 @@
-"""The one clock, local midnights, hours of a day, and lengths of time for people.
+"""The one clock, elapsed times, local midnights, hours of a day, and lengths of time for people.
 
 Functions that need the time get it, or `now_ms`, as an argument.
 """
@@ -15,6 +15,12 @@ _HOURS = re.compile(r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})")
 def now_ms() -> int:
     """The time now, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def has_passed(length_ms: int, *, since: int, now_ms: int) -> bool:
+    """Whether a length of time has passed since a time. A time in the future was written while the
+    clock was ahead, and counts as long ago."""
+    return not since <= now_ms < since + length_ms
 
 
 def midnight_ms(day: date, zone: ZoneInfo) -> int:

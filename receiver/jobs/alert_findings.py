@@ -14,7 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from receiver.config import Settings
-from receiver.errors import SettingsError
+from receiver.errors import SettingsError, docs
 from receiver.jobs.alert_rules import BUDGET_LEVELS, COMPARED, SEVERITIES, Budget, Rule
 from receiver.jobs.schedule import intervals, job_states
 from receiver.jobs.status import at, free_on_disk, read_counts, read_growth, size
@@ -56,7 +56,8 @@ def find(
 ) -> list[Finding]:
     """Evaluate a rule at a time, in an open snapshot or in a new one.
 
-    Raises SettingsError for a SELECT that cannot run, and what `snapshot` and `reading` raise.
+    Raises SettingsError for a SELECT that cannot run or has unusable rows, and what `snapshot` and
+    `reading` raise.
     """
     if rule.source:
         return list(SOURCES[rule.source](rule, settings, now_ms))
@@ -64,9 +65,15 @@ def find(
         with opened(settings) as new:
             return find(rule, settings, now_ms=now_ms, moment=new)
     rows = _select(rule, settings, now_ms, moment)
-    if rule.compare:
+    if not rule.compare:
+        return [_from_row(rule, row) for row in rows]
+    try:
         return [found for row in rows if (found := compare(rule, row)) is not None]
-    return [_from_row(rule, row) for row in rows]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise SettingsError(
+            f"its rows cannot be compared, or its text cannot be filled: {type(error).__name__}",
+            hint=f"See {docs('how-to/alerts.md')}",
+        ) from None
 
 
 def can_replay(rule: Rule) -> bool:

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from receiver.clock import has_passed
 from receiver.config import Settings
 from receiver.config_file import ConfigFile
-from receiver.errors import CallhouseError
 from receiver.jobs.alert_findings import Finding, find, opened, without_people
 from receiver.jobs.alert_rules import SEVERITIES, AlertSettings, Rule
 from receiver.jobs.notify import deliver, target_of
 from receiver.jobs.status import at
-from receiver.jobs.worker import Run
+from receiver.jobs.worker import Run, message_of
 from receiver.store import alerts as store_of
 from receiver.store.alerts import Alert, Message, RetellAlert
 from receiver.store.engine import reading
@@ -82,7 +82,8 @@ def advance(
             result.changes += changes
         settle_ms = max(SETTLE_MS, min(SETTLE_RUNS * rule.interval * 1000, _DAY_MS))
         for (name, key), alert in list(by_key.items()):
-            if name != rule.name or key in findings or now_ms - alert.seen_at < settle_ms:
+            is_settled = has_passed(settle_ms, since=alert.seen_at, now_ms=now_ms)
+            if name != rule.name or key in findings or not is_settled:
                 continue
             ended = replace(alert, resolved_at=now_ms, changed_at=now_ms)
             del by_key[name, key]
@@ -137,26 +138,28 @@ def run_alerts(run: Run) -> str | None:
     """Evaluate the rules that are due, write what changed, and deliver messages."""
     now_ms, of = run.now_ms(), run.settings.file.alerts
     last: dict[str, int] = run.memory.setdefault("alerts", {})
-    due = [r for r in of.rules if now_ms - last.get(r.name, 0) >= r.interval * 1000 - 1000]
+    due = [
+        rule
+        for rule in of.rules
+        if has_passed(rule.interval * 1000 - 1000, since=last.get(rule.name, 0), now_ms=now_ms)
+    ]
     found, problems = evaluate(due, run.settings, now_ms=now_ms, check=run.check)
-    last |= dict.fromkeys((rule.name for rule in due), now_ms)
     with reading(run.settings.database) as connection:
         alerts = store_of.read_alerts(connection)
+        of_retell = store_of.new_retell_alerts(connection, now_ms=now_ms)
     result = advance(of.rules, found, alerts, now_ms=now_ms)
-    of_retell = [
-        alert
-        for alert in store_of.add_retell_alerts(run.store, now_ms=now_ms)
-        if now_ms - (alert.received_at or 0) < _RECENT_MS
-    ]
+    recent = [each for each in of_retell if now_ms - (each.received_at or 0) < _RECENT_MS]
     messages = []
-    if of.notify and (result.changes or of_retell):
-        messages = compose(run.settings, result.changes, of_retell, now_ms=now_ms)
+    if of.notify and (result.changes or recent):
+        messages = compose(run.settings, result.changes, recent, now_ms=now_ms)
         told = {change.alert.alert_id for change in result.changes}
         for rows in (result.opened, result.changed):
             rows[:] = [replace(a, notified_at=now_ms) if a.alert_id in told else a for a in rows]
-    if result.opened or result.changed or messages:
-        store_of.write_run(run.store, result.opened, result.changed, messages)
-    if now_ms - last.get("", 0) >= _DAY_MS:
+    if result.opened or result.changed or of_retell:
+        store_of.write_run(run.store, result.opened, result.changed, messages, of_retell)
+    # Not before: if the findings were not stored, the rules are due again.
+    last |= dict.fromkeys((rule.name for rule in due), now_ms)
+    if has_passed(_DAY_MS, since=last.get("", 0), now_ms=now_ms):
         store_of.forget_messages(run.store, before=now_ms - _FORGET_MS)
         last[""] = now_ms
     problems += deliver(run)
@@ -173,8 +176,9 @@ def evaluate(
         check()
         try:
             found[rule.name] = find(rule, settings, now_ms=now_ms)
-        except CallhouseError as error:
-            problems.append(f"the rule {rule.name}: {error}")
+        except Exception as error:
+            # Whatever is wrong with one rule, the others must be evaluated.
+            problems.append(f"the rule {rule.name}: {message_of(error)}")
     return found, problems
 
 

@@ -17,7 +17,7 @@ from receiver.jobs.alert_findings import write
 from receiver.jobs.alert_rules import DigestSettings
 from receiver.jobs.alerts import pages_url
 from receiver.jobs.digest_sections import PAST_DAYS, SECTIONS, Entry, Scope
-from receiver.jobs.notify import target_of
+from receiver.jobs.notify import deliver, target_of
 from receiver.jobs.worker import Run
 from receiver.store.alerts import Message, has_message, put_messages
 from receiver.store.engine import reading
@@ -186,11 +186,13 @@ def message_of(
     )  # fmt: skip
 
 
-def run_digest(run: Run) -> None:
-    """Write the digests that are due: for yesterday, or on Mondays for the last week."""
+def run_digest(run: Run) -> str | None:
+    """Write the digests that are due, for yesterday, or on Mondays for the last week, and deliver
+    messages."""
     for of in run.settings.file.alerts.digests:
         run.check()
         _write_if_due(run, of)
+    return "; ".join(deliver(run)) or None
 
 
 def _write_if_due(run: Run, of: DigestSettings) -> None:

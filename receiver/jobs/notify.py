@@ -1,7 +1,8 @@
 """Deliver messages with apprise, which supports Slack, Teams, e-mail, Telegram and many others.
 
 In: due rows of notifications, and the configured URLs, which are secrets: they are neither stored
-nor logged. Out: delivered messages. A failed one is retried with growing pauses.
+nor logged. Out: delivered messages. A failed one is retried with growing pauses. Two jobs deliver,
+alerts and digest, so a message is claimed before it is sent.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from typing import Any
 
 from receiver.errors import SettingsError
 from receiver.jobs.worker import Run
-from receiver.store.alerts import Message, due_messages, write_attempt
+from receiver.store.alerts import Message, claim_message, due_messages, write_attempt
 from receiver.store.engine import reading
 
 # The first pause of a message that was not accepted, which doubles, and the longest one.
@@ -28,13 +29,16 @@ def target_of(url: str) -> str:
 def deliver(run: Run) -> list[str]:
     """Send the messages that are due; return what is wrong. Raises Stopped, StoreUnavailable."""
     with reading(run.settings.database) as connection:
-        due = due_messages(connection, now_ms=run.now_ms())
+        now_ms = run.now_ms()
+        due = due_messages(connection, now_ms=now_ms, latest_ms=now_ms + LAST_PAUSE_MS)
     if not due:
         return []
     urls = {target_of(url): url for url in run.settings.file.alerts.urls}
     failed = 0
     for message in due:
         run.check()
+        if not claim_message(run.store, message, until_ms=run.now_ms() + FIRST_PAUSE_MS):
+            continue
         problem = send(urls.get(message.target), message)
         failed += problem is not None
         write_attempt(run.store, after(message, problem, now_ms=run.now_ms()))

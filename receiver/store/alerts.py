@@ -42,6 +42,10 @@ _NEW_OF_RETELL = (
     "AND NOT EXISTS (SELECT 1 FROM erasures e WHERE e.entity_id = o.entity_id) LIMIT 500"
 )
 _PUT_OF_RETELL = sql.upsert(RETELL_ALERTS)
+_DROP_ERASED = (
+    "DELETE FROM retell_alerts WHERE entity_id = ? AND EXISTS "
+    "(SELECT 1 FROM erasures e WHERE e.entity_id = retell_alerts.entity_id)"
+)
 _OF_RETELL = f"{select_all(RETELL_ALERTS)} ORDER BY triggered_timestamp DESC LIMIT ?"
 _PUT_MESSAGE = (
     f"INSERT INTO notifications ({', '.join(NOTIFICATIONS.names)}) "
@@ -49,8 +53,13 @@ _PUT_MESSAGE = (
     "ON CONFLICT (message_id, target) DO NOTHING"
 )
 _DUE = (
-    f"{select_all(NOTIFICATIONS)} WHERE state = 'waiting' AND next_attempt_at <= ? "
+    f"{select_all(NOTIFICATIONS)} WHERE state = 'waiting' "
+    "AND (next_attempt_at <= ? OR next_attempt_at > ?) "
     "ORDER BY created_at, message_id, target LIMIT 50"
+)
+_CLAIM = (
+    "UPDATE notifications SET next_attempt_at = ? WHERE message_id = ? AND target = ? "
+    "AND state = 'waiting' AND next_attempt_at = ? RETURNING message_id"
 )
 _WRITE_ATTEMPT = (
     "UPDATE notifications SET state = ?, attempts = ?, next_attempt_at = ?, sent_at = ?, "
@@ -150,10 +159,17 @@ def write_run(
     opened: Sequence[Alert],
     changed: Sequence[Alert],
     messages: Sequence[Message],
+    of_retell: Sequence[RetellAlert] = (),
 ) -> None:
-    """Store the result of a run of the rules, with its messages. Raises StoreUnavailable."""
+    """Store the result of a run of the rules and new alerts of Retell's, with the messages about
+    both, in one transaction. Raises StoreUnavailable."""
 
     def unit(connection: Connection) -> None:
+        store.lock(connection, {alert.entity_id for alert in of_retell})
+        if of_retell:
+            connection.executemany(_PUT_OF_RETELL, [astuple(alert) for alert in of_retell])
+            # Erased since they were read.
+            connection.executemany(_DROP_ERASED, [(alert.entity_id,) for alert in of_retell])
         if opened:
             connection.executemany(_PUT, [astuple(alert) for alert in opened])
         for a in changed:
@@ -184,9 +200,17 @@ def has_message(connection: Connection, message_id: str) -> bool:
     return connection.execute(_HAS_MESSAGE, (message_id,)).fetchone() is not None
 
 
-def due_messages(connection: Connection, *, now_ms: int) -> list[Message]:
-    """Messages whose next attempt is due, the oldest first."""
-    return [Message(*row) for row in connection.execute(_DUE, (now_ms,)).fetchall()]
+def due_messages(connection: Connection, *, now_ms: int, latest_ms: int) -> list[Message]:
+    """Messages whose next attempt is due, the oldest first. An attempt that is planned after
+    `latest_ms` was planned while the clock was ahead, and is due."""
+    return [Message(*row) for row in connection.execute(_DUE, (now_ms, latest_ms)).fetchall()]
+
+
+def claim_message(store: "AnyStore", message: Message, *, until_ms: int) -> bool:
+    """Postpone the next attempt before a message is sent; False if another process has done that
+    since the message was read. Raises StoreUnavailable."""
+    values = (until_ms, message.message_id, message.target, message.next_attempt_at)
+    return store.run(lambda connection: bool(connection.execute(_CLAIM, values).fetchall()))
 
 
 def unsent_messages(connection: Connection, *, since: int, limit: int = 20) -> list[Message]:
@@ -227,22 +251,10 @@ def _update_all(statement: str, rows: Iterable[Sequence[Any]], connection: Conne
     return sum(len(connection.execute(statement, row).fetchall()) for row in rows)
 
 
-def add_retell_alerts(store: "AnyStore", *, now_ms: int) -> list[RetellAlert]:
-    """Fill retell_alerts from its events; return the new rows.
-
-    Raises StoreUnavailable.
-    """
-
-    def unit(connection: Connection) -> list[RetellAlert]:
-        found = connection.execute(_NEW_OF_RETELL).fetchall()
-        rows = [_retell_alert(*row, now_ms=now_ms) for row in found]
-        if rows:
-            connection.executemany(_PUT_OF_RETELL, [astuple(row) for row in rows])
-        return rows
-
-    if not store.read(lambda c: c.execute(_NEW_OF_RETELL).fetchone()):
-        return []
-    return store.run(unit)
+def new_retell_alerts(connection: Connection, *, now_ms: int) -> list[RetellAlert]:
+    """The rows of retell_alerts for events that have none yet."""
+    found = connection.execute(_NEW_OF_RETELL).fetchall()
+    return [_retell_alert(*row, now_ms=now_ms) for row in found]
 
 
 def read_retell_alerts(connection: Connection, *, limit: int) -> list[RetellAlert]:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from receiver.store.alerts import Alert, Message, add_retell_alerts, write_run
+from receiver.store.alerts import Alert, Message, new_retell_alerts, write_run
 from tests.support.browsing import browsing, fetched
 from tests.support.posting import posted
 from tests.support.storing import rows, stored
@@ -30,9 +30,9 @@ def served(settings, store):
         alert("old", resolved_at=5),
     ]
     message = Message("m", "t", 2**42, "Title <1>", "body", state="dead", problem="no answer")
-    write_run(store, opened, [], [message])
     stored(store, {"event": "alert_triggered", "alert": {"name": "Too many <2>"}}, at=5)
-    add_retell_alerts(store, now_ms=9)
+    of_retell = store.read(lambda c: new_retell_alerts(c, now_ms=9))
+    write_run(store, opened, [], [message], of_retell)
     with browsing(settings, {name: name for name in ("reviewer", "reader", "masked")}) as served:
         yield served
 
