@@ -30,6 +30,14 @@ def unknown_event(alias: str, events: Collection[str] = EVENTS) -> str:
     return " AND ".join(conditions)
 
 
+# Versions may have names of their own: the name of the newest version among the newest calls, whose
+# number bounds the time.
+_NAME_OF_AGENT = (
+    "(SELECT n.agent_name FROM (SELECT o.agent_name, o.agent_version, o.start_timestamp "
+    "FROM calls o WHERE o.agent_id = {} AND o.agent_name IS NOT NULL "
+    "ORDER BY o.start_timestamp DESC LIMIT 20) n "
+    "ORDER BY n.agent_version DESC, n.start_timestamp DESC LIMIT 1)"
+)
 # The first four are expressions of indexes, which are used only for exactly the same expression.
 _MACROS = {
     r"\bcall_time\((\w+)\)": r"coalesce(\1.start_timestamp, nullif(\1.observed_at, 0))",
@@ -56,11 +64,10 @@ _MACROS = {
         r"CASE WHEN \1.started = 1 AND coalesce(\2.category, '') <> 'not_connected' "
         r"THEN 1 ELSE 0 END"
     ),
+    r"\bname_of_agent\(([\w.:]+)\)": _NAME_OF_AGENT.format(r"\1"),
     # Chats of Retell have no name of their agent; calls have.
     r"\bagent_of_chat\((\w+)\)": (
-        r"coalesce(\1.agent_name, (SELECT n.agent_name FROM calls n "
-        r"WHERE n.agent_id = \1.agent_id AND n.agent_name IS NOT NULL "
-        r"ORDER BY n.start_timestamp DESC LIMIT 1))"
+        r"coalesce(\1.agent_name, " + _NAME_OF_AGENT.format(r"\1.agent_id") + ")"
     ),
     # A chat may have a reason, as a call has; else its status says how it stands.
     r"\bchat_outcome\((\w+)\)": (

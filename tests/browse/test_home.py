@@ -369,18 +369,23 @@ def test_call_without_agent_is_counted(store, settings):
 
 
 @pytest.mark.parametrize("newest", [0, 1, 2])
-def test_agent_has_name_of_its_newest_call(store, settings, newest):
+def test_agent_has_name_of_newest_version_everywhere(store, settings, newest):
     for n, reason in enumerate(("user_hangup", "agent_hangup", "call_transfer")):
         call = {
             "call_id": f"call_{n}",
             "agent_id": "agent",
+            "agent_version": int(n == newest),
             "agent_name": f"Name {n}",
-            "start_timestamp": NOW if n == newest else NOW - 1000,
+            "start_timestamp": NOW - 1000 * (n == newest),
             "disconnection_reason": reason,
         }
         stored(store, {"event": "call_ended", "call": call}, at=NOW)
+    chat = {"chat_id": "chat", "agent_id": "agent", "start_timestamp": NOW}
+    stored(store, {"event": "chat_ended", "chat": chat}, at=NOW)
     with browsing(settings) as served:
         assert [row.name for row in shown(served).agents] == [f"Name {newest}"]
+        for path in ("/-/calls", "/-/calls?kind=chat", "/-/dashboards/volume", "/-/chat/chat"):
+            assert f">Name {newest}<" in fetched(served, path).text, path
 
 
 def test_durations_have_one_form(served):

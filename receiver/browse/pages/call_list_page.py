@@ -61,13 +61,9 @@ SELECT value FROM found WHERE value IS NOT NULL
 """
 
 
-_AGENTS = f"""
-SELECT value AS id, (
-    SELECT c.agent_name FROM calls c
-    WHERE c.agent_id = value ORDER BY c.start_timestamp DESC LIMIT 1
-) AS name
-FROM ({_distinct("calls", "agent_id")})
-"""
+_AGENTS = plain(
+    f"SELECT value AS id, name_of_agent(value) AS name FROM ({_distinct('calls', 'agent_id')})"
+)
 _CHAT_AGENTS = plain("""
 SELECT c.agent_id AS id, agent_of_chat(c) AS name
 FROM (SELECT agent_id, max(agent_name) AS agent_name FROM chats GROUP BY agent_id) c

@@ -34,10 +34,7 @@ if TYPE_CHECKING:
     from datasette.app import Datasette
 
 # Retell's chats have no agent name; calls of the same agent have.
-_AGENT_NAME = """
-SELECT agent_name FROM calls WHERE agent_id = ? AND agent_name IS NOT NULL
-ORDER BY start_timestamp DESC LIMIT 1
-"""
+_AGENT_NAME = plain("SELECT name_of_agent(:agent) AS agent_name")
 # Chats have only an index of starts, by which the nearest ones are found quickly.
 _NEIGHBOUR = """
 SELECT c.chat_id, c.start_timestamp AS at FROM chats c
@@ -87,8 +84,8 @@ async def chat_context(reader: Reader, request: "Request", chat_id: str) -> dict
         shorten(row) for row in await fetch_rows(reader, SELECT["chat_messages"], [chat_id])
     ]
     if not chat["agent_name"] and chat["agent_id"]:
-        for named in await fetch_rows(reader, _AGENT_NAME, [chat["agent_id"]]):
-            chat |= named
+        [named] = await fetch_rows(reader, _AGENT_NAME, {"agent": chat["agent_id"]})
+        chat |= named
     scrubbed = reader.is_masked or "scrubbed" in request.args
     costs = [
         {name: each.get(name) for name in ("product", "cost")}

@@ -93,14 +93,7 @@ ORDER BY
     l.duration_seconds DESC, l.call_id
 LIMIT {_WORST}
 """
-# Versions may have names of their own: each agent has that of its newest call, as on Calls.
-_AGENT_NAMES = """
-SELECT value AS id, (
-    SELECT c.agent_name FROM calls c WHERE c.agent_id = value AND c.agent_name IS NOT NULL
-    ORDER BY c.start_timestamp DESC LIMIT 1
-) AS name
-FROM json_each(:ids)
-"""
+_AGENT_NAMES = plain("SELECT value AS id, name_of_agent(value) AS name FROM json_each(:ids)")
 # Reason that needs attention -> its meaning, and what to do.
 ADVICE = {
     "quarantined": "Signed deliveries that callhouse could not read. They are stored; "
