@@ -133,6 +133,14 @@ def test_chosen_view_is_on_my_home(get, post, store, db):
     assert on_home(get, "jane") is None
 
 
+def test_times_of_home_have_one_form(get, post):
+    post("jane", name="All", query="direction=inbound")
+    post("jane", home="1", query="direction=inbound")
+    times = re.findall(r'class="when">(.*?)</span>', get("jane", "/").text, re.DOTALL)
+    assert len(times) >= 2
+    assert len(set(times)) == 1
+
+
 def test_removed_view_leaves_home(get, post, db):
     post("jane", name="All", query="direction=inbound")
     post("jane", home="1", query="direction=inbound")

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import re
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ from tests.browse.access.roles import (
     pages,
 )
 from tests.support import running
-from tests.support.browsing import PASSWORD
+from tests.support.browsing import PASSWORD, fetched
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
@@ -104,6 +105,11 @@ def test_log_out_everywhere_ends_all_sessions(served):
     asyncio.run(post(sessions[0]))
     assert [home(served, cookies).status_code for cookies in sessions] == [403, 403, 200]
     assert home(served, cookie(served, "jane", PASSWORD)).status_code == 200
+
+
+def test_menu_names_both_ways_to_log_out(served):
+    page = fetched(served, "/", "jane").text
+    assert re.findall(r"<button[^>]*>(Log out[^<]*)<", page) == ["Log out", "Log out everywhere"]
 
 
 def test_sessions_of_admin_can_be_ended(served, settings):
