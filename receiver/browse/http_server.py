@@ -5,12 +5,14 @@ for a client that sends nothing, sends its request slowly, or does not read the 
 """
 
 import asyncio
+import atexit
 import logging
 import os
 import resource
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -36,11 +38,12 @@ GRACE_SECONDS = 3.0
 _LINES_A_MINUTE = 10
 
 
-def run(app: Any, host: str, port: int) -> None:
+def run(app: Any, host: str, port: int, *, is_querying: Callable[[], bool]) -> None:
     """Serve until a signal. Exits the process if something does not stop in time."""
     max_connections = min(MAX_CONNECTIONS, max(50, _raise_file_limit() - _OTHER_FILES))
     for name in ("uvicorn.error", "callhouse.browse", "callhouse.login", "asyncio"):
         logging.getLogger(name).addFilter(LineLimit())
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
     config = uvicorn.Config(
         app,
         host=host,
@@ -54,7 +57,7 @@ def run(app: Any, host: str, port: int) -> None:
         timeout_graceful_shutdown=1,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    _Server(config, max_connections).run()
+    _Server(config, max_connections, is_querying).run()
 
 
 def _raise_file_limit() -> int:
@@ -119,9 +122,12 @@ class _Connection(H11Protocol):
 class _Server(uvicorn.Server):
     """uvicorn's server with deadlines for clients."""
 
-    def __init__(self, config: uvicorn.Config, max_connections: int) -> None:
+    def __init__(
+        self, config: uvicorn.Config, max_connections: int, is_querying: Callable[[], bool]
+    ) -> None:
         super().__init__(config)
         self._max_connections = max_connections
+        self._is_querying = is_querying
         self._phases: WeakKeyDictionary[_Connection, _Phase] = WeakKeyDictionary()
         self.server_state.connected = self._connected
 
@@ -143,7 +149,13 @@ class _Server(uvicorn.Server):
             end = threading.Timer(GRACE_SECONDS, _end, (sig,))
             end.daemon = True
             end.start()
+            atexit.register(self._end_if_querying, sig)
         super().handle_exit(sig, frame)
+
+    def _end_if_querying(self, sig: int) -> None:
+        """End here: Python would free the cursors of running queries, which waits for these."""
+        if self._is_querying():
+            _end(sig)
 
     def _close_late(self, now: float) -> None:
         buffers = []
@@ -188,6 +200,11 @@ class _Server(uvicorn.Server):
             min(silent, key=lambda c: self._phases[c].since).transport.abort()
 
 
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Whether to write a line: uvicorn writes a traceback for each request that a stop cancels."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 def _log_briefly(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
     if isinstance(error, OSError):
@@ -198,4 +215,5 @@ def _log_briefly(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> No
 
 def _end(sig: int) -> None:
     _log.warning("ended while a query was still running")
-    os._exit(0 if sig == signal.SIGINT else 128 + sig)
+    # As without a query: SIGTERM is the normal end of a service.
+    os._exit(128 + sig if sig == signal.SIGINT else 0)

@@ -74,6 +74,11 @@ class QueryPool:
             self._changed.notify()
         return task.future
 
+    def is_querying(self) -> bool:
+        """Whether a query is running."""
+        with self._changed:
+            return any(self._running.values())
+
     def close(self) -> None:
         """End the idle threads."""
         with self._changed:

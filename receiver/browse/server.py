@@ -85,7 +85,8 @@ def run(settings: Settings, *, mirror: Path | None = None, say: Callable[[str], 
         # per thread and threads inherit them.
         lower_priority()
         threading.Thread(target=warm_up, args=(served,), daemon=True).start()
-        http_server.run(served.app(), bind.host, bind.port)
+        is_querying = served.callhouse_queries.is_querying
+        http_server.run(served.app(), bind.host, bind.port, is_querying=is_querying)
 
 
 def warm_up(served: Datasette) -> None:
@@ -163,6 +164,7 @@ def serving(
     ended = settings.database_path.with_suffix(".sessions")
     sessions = Sessions(ended, secret=secret, access=known)
     served.callhouse_settings = settings
+    served.callhouse_queries = pool
     served.callhouse_authentication = Authentication(known, sessions, Attempts())
     served.callhouse_storage = storage_of(settings)
     served.callhouse_tokens = Tokens(secret)

@@ -121,7 +121,7 @@ def proxy(request, callhouse, tmp_path_factory):
     folder = tmp_path_factory.mktemp("proxy")
     with (
         request.param(*callhouse, folder) as (url, verify),
-        httpx.Client(base_url=url, verify=verify, timeout=30) as client,
+        httpx.Client(base_url=url, verify=verify, timeout=120) as client,
     ):
         yield client
 
