@@ -16,6 +16,7 @@ from receiver.addresses import Location
 from receiver.errors import DatabaseUnreadable, SchemaMismatch
 from receiver.store import sql
 from receiver.store.engine import AnyStore, engine, migrate, reading, require_bodies
+from receiver.store.erasing import WORDLESS_KINDS, erase_own
 from receiver.store.ingest import (
     observation_rows,
     read_rows,
@@ -304,6 +305,17 @@ def rank(table: Table, row: Row) -> tuple[Any, ...]:
     return (cells["checked_at"] or 0,)
 
 
+def is_allowed(table: Table, row: Row, scopes: Collection[str]) -> bool:
+    """Whether a row of CALLS_OWN_TABLES may be written for an entity with these tombstones."""
+    cells = dict(zip(table.names, row, strict=True))
+    forbidding = {retention.ALL}
+    if table is MEDIA_FILES and cells["state"] != "pruned":
+        forbidding |= {retention.RECORDINGS, retention.PERSONAL}
+    if table is ANNOTATIONS and cells["value"] and cells["kind"] not in WORDLESS_KINDS:
+        forbidding.add(retention.PERSONAL)
+    return forbidding.isdisjoint(scopes)
+
+
 def prepare(source: Location, target: Location, *, timezone: str) -> None:
     """Create or migrate `target`. Raises NotStored, CopyWithoutBodies, and StoreUnavailable if the
     source cannot be read or has another schema."""
@@ -399,9 +411,12 @@ def _copy_rows(
 
     def unit(connection: Connection) -> None:
         connection.executemany(sql.delete(table), sorted(gone))
-        for row in new_rows:
-            if table in CALLS_OWN_TABLES and retention.ALL in scopes_of(connection, row[0]):
-                continue
+        rows = new_rows
+        if table in CALLS_OWN_TABLES:
+            # Excludes calls that are being erased.
+            store.lock(connection, {row[0] for row in rows})
+            rows = [r for r in rows if is_allowed(table, r, scopes_of(connection, r[0]))]
+        for row in rows:
             _write_newer(connection, table, row)
 
     if gone or new_rows:
@@ -475,3 +490,5 @@ def _write_entity(connection: Connection, store: AnyStore, entity_id: str, entit
         connection.execute(sql.DROP_BODIES_OF, (entity_id,))
     known = observation_rows(connection, entity_id)
     reproject(connection, entity_id, known, is_new=not stored and not entity.is_exact)
+    for _, scope, erased_at, *_ in entity.erasures:
+        erase_own(connection, entity_id, scope, erased_at or 0)

@@ -63,10 +63,11 @@ _PRUNE_FILES = (
     "next_attempt_at = NULL, problem = NULL, changed_at = ? "
     "WHERE call_id = ? AND coalesce(state, '') <> 'pruned' RETURNING 1"
 )
-# Notes of reviewers may repeat a caller's words. Usage is the cost of a model's answer.
+# Annotations of other kinds may repeat a caller's words. Usage is the cost of a model's answer.
+WORDLESS_KINDS = ("verdict", "assignee", "usage")
 _PRUNE_ANNOTATIONS = (
     "UPDATE annotations SET value = NULL, changed_at = ? WHERE entity_id = ? "
-    "AND kind NOT IN ('verdict', 'assignee', 'usage') AND value IS NOT NULL RETURNING 1"
+    f"AND kind NOT IN {WORDLESS_KINDS} AND value IS NOT NULL RETURNING 1"
 )
 # A download that finishes after this is discarded.
 _STOP_FETCHING = (
@@ -184,10 +185,7 @@ def erase_entities(
 
 
 def apply_tombstones(store: AnyStore, tombstones: Sequence[tuple[Any, ...]]) -> None:
-    """Apply rows of another database's `erasures`, in one transaction.
-
-    Raises StoreUnavailable.
-    """
+    """Apply rows of another database's `erasures`, in one transaction. Raises StoreUnavailable."""
 
     def unit(connection: Connection) -> None:
         store.lock(connection, {tombstone[0] for tombstone in tombstones})
@@ -204,15 +202,23 @@ def _erase(connection: Connection, entity_id: str, scope: str, now_ms: int) -> C
     if scope == retention.ALL:
         return _erase_all(connection, entity_id)
     counts = retain(connection, entity_id, {scope})
+    if retention.is_closed({scope}):
+        counts["observations"] = _strip(connection, _TAKE_BODIES, entity_id, frozenset())
+    return counts + erase_own(connection, entity_id, scope, now_ms)
+
+
+def erase_own(connection: Connection, entity_id: str, scope: str, now_ms: int) -> Counter[str]:
+    """Remove what is not projected of an entity, such as annotations; return rows by table."""
+    counts: Counter[str] = Counter()
+    for table in OWN_TABLES:
+        if scope == retention.ALL or (table == "outbox" and retention.is_closed({scope})):
+            counts[table] = len(connection.execute(_DELETE[table], (entity_id,)).fetchall())
     if scope in (retention.RECORDINGS, retention.PERSONAL):
         found = connection.execute(_PRUNE_FILES, (now_ms, entity_id)).fetchall()
         counts["media_files"] = len(found)
     if scope == retention.PERSONAL:
         found = connection.execute(_PRUNE_ANNOTATIONS, (now_ms, entity_id)).fetchall()
         counts["annotations"] = len(found)
-    if retention.is_closed({scope}):
-        counts["observations"] = _strip(connection, _TAKE_BODIES, entity_id, frozenset())
-        counts["outbox"] = len(connection.execute(_DELETE["outbox"], (entity_id,)).fetchall())
     return +counts
 
 
@@ -254,8 +260,7 @@ def finish(store: AnyStore) -> None:
         ids = store.read(partial(_found, _IDS_OF_RECEIPT, (receipt_id,)))
         done = (hash_of(id for (id,) in ids), receipt_id)
         store.run(partial(_run, _FINISH_RECEIPT, [done]))
-    changed = store.read(_listed_changes)
-    if changed:
+    if changed := store.read(_listed_changes):
         store.run(partial(_run, _SET_LISTED_IDS, changed))
 
 

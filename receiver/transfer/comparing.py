@@ -17,13 +17,13 @@ from receiver.store.copying import (
     EntityState,
     IdRange,
     ObservationRow,
+    is_allowed,
     rank,
     select_all,
     spans,
 )
 from receiver.store.engine import reading
 from receiver.store.protocols import Connection
-from schema import retention
 from schema.tables import (
     CALL_TABLES,
     CHAT_TABLES,
@@ -128,8 +128,8 @@ def _compare_span(found: Comparison, span: IdRange, source: Connection, target: 
     found.note(OBSERVATIONS, before, after)
     for table in CALLS_OWN_TABLES:
         mine, copied = (span.rows(c, table) for c in (source, target))
-        # Entities that the target has erased are not copied.
-        mine = [row for row in mine if retention.ALL not in theirs[row[0]].erasures]
+        # What the target has erased or pruned is not copied.
+        mine = [row for row in mine if is_allowed(table, row, theirs[row[0]].erasures)]
         found.note_newest(table, mine, copied)
     return count
 

@@ -12,6 +12,7 @@ from receiver.cli import main
 from receiver.errors import NotStored, StoreUnavailable
 from receiver.store import Outcome, migrate, receive
 from receiver.store.engine import reading
+from receiver.store.erasing import apply_tombstones
 from receiver.store.postgres.store import PostgresStore
 from receiver.transfer import compare, copy
 from schema.tables import TABLES
@@ -223,6 +224,59 @@ def test_a_call_erased_at_either_side_stays_erased(source, target):
     assert {(*row[4:6], *row[10:]) for row in kept} == {(None, None, None, None, None, False)}
     for table in ("calls", "transcripts", "annotations"):
         assert not at.keys() & {row[0] for row in found[table]}
+
+
+# Rows of a call that no observation has.
+NOTE = (
+    "INSERT INTO annotations VALUES ('{0}', 'n', 'note', NULL, NULL, NULL, 'Ann', 'a', 1, 9, NULL)"
+)
+FILE = (
+    "INSERT INTO media_files (call_id, kind, url, location, state, changed_at) "
+    "VALUES ('{0}', 'recording', 'https://x', 'y', 'kept', 9)"
+)
+LINK = "INSERT INTO share_links (call_id, link_id) VALUES ('{0}', 'l')"
+WAITING = "INSERT INTO outbox VALUES ('{0}', 'x', 't', 1, NULL, NULL, 'waiting', 0, 1, NULL)"
+
+
+def own_rows(where, call_id):
+    """What is stored of a call beside its observations and what is projected from them."""
+    with reading(where) as connection:
+        return [
+            connection.execute(f"SELECT {column} FROM {table}", (call_id,)).fetchall()
+            for column, table in (
+                ("value", "annotations WHERE entity_id = ?"),
+                ("state, url, location", "media_files WHERE call_id = ?"),
+                ("link_id", "share_links WHERE call_id = ?"),
+                ("state", "outbox WHERE entity_id = ?"),
+            )
+        ]
+
+
+@pytest.mark.parametrize(
+    ("scope", "left"),
+    [
+        ("all", [[], [], [], []]),
+        ("personal", [[(None,)], [("pruned", None, None)], [("l",)], []]),
+        ("recordings", [[("Ann",)], [("pruned", None, None)], [("l",)], [("waiting",)]]),
+    ],
+)
+def test_erasure_is_applied_to_the_targets_own_rows(source, target, scope, left):
+    execute(target, *(row.format("call_1") for row in (NOTE, FILE, LINK, WAITING)))
+    in_store(source, lambda s: apply_tombstones(s, [("call_1", scope, 10, None, None)]))
+    copy(source, target, timezone="UTC", progress=lambda *_: None)
+    assert own_rows(target, "call_1") == left
+
+
+@pytest.mark.parametrize(
+    ("scope", "left"),
+    [("personal", [[], [], [("l",)], []]), ("recordings", [[("Ann",)], [], [("l",)], []])],
+)
+def test_what_the_target_has_pruned_is_not_copied(source, target, scope, left):
+    in_store(target, lambda s: apply_tombstones(s, [("call_1", scope, 10, None, None)]))
+    write(source, *(row.format("call_1") for row in (NOTE, FILE, LINK)))
+    found, _ = copied(source, target)
+    assert found.is_complete
+    assert own_rows(target, "call_1") == left
 
 
 def test_target_rows_are_kept_and_merged(source, pg):
