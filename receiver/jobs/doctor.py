@@ -196,7 +196,7 @@ def _api(context: CheckContext) -> Iterator[Finding]:
     try:
         with Client(total_seconds=_API_SECONDS, timeout=_API_SECONDS) as client:
             answer = client.request("GET", settings.base_url)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         yield Finding(
             "API", True, f"no answer from {settings.base_url}: {type(error).__name__}",
             "Check the network, the proxy and RETELL_BASE_URL.",

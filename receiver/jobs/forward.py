@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from receiver.clock import has_passed
 from receiver.config_file import Target
 from receiver.jobs.worker import Run
-from receiver.retell.http import Client
+from receiver.retell.http import Client, UnusableAnswer
 from receiver.store import outbox
 from receiver.store.engine import reading
 from receiver.store.outbox import Failure, OutboxRow
@@ -51,11 +52,13 @@ def forward(run: Run) -> str | None:
         for sent in [pool.submit(queue.send, run) for queue in queues]:
             sent.result()
     # Counting reads the whole outbox.
-    if run.now_ms() - memory.counted_ms >= _COUNT_MS or any(q.has_given_up for q in queues):
+    now_ms = run.now_ms()
+    is_counted = not has_passed(_COUNT_MS, since=memory.counted_ms, now_ms=now_ms)
+    if not is_counted or any(q.has_given_up for q in queues):
         with reading(run.settings.database) as connection:
             counts = outbox.queue_counts(connection)
         memory.dead = sum(count.events for count in counts if count.state == "dead")
-        memory.counted_ms = run.now_ms()
+        memory.counted_ms = now_ms
     dead = memory.dead
     return f"{dead:,} events were given up: see `callhouse forward list`" if dead else None
 
@@ -77,13 +80,14 @@ class _Queue:
         # Created with the first event: a new client reads the certificates of all authorities.
         self._client: Client | None = None
         self._failed_in_a_row = 0
-        self._resume_ms = 0
+        # The last pause after failed requests, and when it began.
+        self._pause_ms, self._paused_ms = 0, 0
         self.has_given_up = False
 
     def send(self, run: Run) -> None:
         """Send due events until none is left or the target does not answer."""
         self.has_given_up = False
-        while run.now_ms() >= self._resume_ms:
+        while has_passed(self._pause_ms, since=self._paused_ms, now_ms=run.now_ms()):
             run.check()
             # While it fails, one event at a time is sent as a test.
             limit = 1 if self._failed_in_a_row else AT_ONCE
@@ -103,8 +107,8 @@ class _Queue:
             is_away = len(failures) == len(rows) and not any(f.is_refused for f in failures)
             self._failed_in_a_row = self._failed_in_a_row + 1 if is_away else 0
             if is_away:
-                pause_ms = min(1000 * 2 ** min(self._failed_in_a_row - 1, 10), LAST_TARGET_PAUSE_MS)
-                self._resume_ms = run.now_ms() + pause_ms
+                pause_ms = 1000 * 2 ** min(self._failed_in_a_row - 1, 10)
+                self._pause_ms, self._paused_ms = min(pause_ms, LAST_TARGET_PAUSE_MS), run.now_ms()
 
     def close(self) -> None:
         """Close the connections."""
@@ -131,6 +135,9 @@ def _send(run: Run, client: Client, target: Target, row: OutboxRow) -> Failure |
     headers |= signature_headers(target, row, now_ms=run.now_ms())
     try:
         status = client.request("POST", target.url, content=row.body, headers=headers).status_code
+    except UnusableAnswer as error:
+        # The answer's body does not matter.
+        status = error.status
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         # Only the class: the message can contain the URL, which may have a token.
         return _failure(row, None, type(error).__name__, now_ms=run.now_ms())

@@ -46,7 +46,11 @@ def due_at(row: JobRow, interval_ms: int, *, now_ms: int) -> int:
         return lease_end
     if row.ended_at is None:
         return now_ms
-    planned = row.ended_at + interval_ms if row.next_run_at is None else row.next_run_at
+    planned = row.next_run_at
+    if planned is None:
+        # Only a command has run it.
+        is_done = row.result in ("done", "incomplete")
+        planned = row.ended_at + (interval_ms if is_done else retry_ms(row.failures or 1))
     if not row.failures:
         # The interval may have become shorter since the run was planned.
         planned = min(planned, row.ended_at + interval_ms)

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -301,7 +302,8 @@ def _keep_lease(
 def _ended(
     row: JobRow, lease: _Lease, failure: BaseException | None, *, ended_at: int, interval_ms: int
 ) -> JobRow:
-    """The row of a run that ended."""
+    """The row of a run that ended. A command that is stopped or fails does not postpone the next
+    run of the worker."""
     next_run_at = ended_at + interval_ms if interval_ms else None
     if failure is None:
         result = "incomplete" if lease.incomplete else "done"
@@ -313,7 +315,7 @@ def _ended(
         # It is due at once, for the next worker.
         return replace(
             row, ended_at=ended_at, result="stopped", problem=None, failures=row.failures or 0,
-            next_run_at=ended_at if interval_ms else None,
+            next_run_at=ended_at if interval_ms else row.next_run_at,
         )  # fmt: skip
     failures = (row.failures or 0) + 1
     return replace(
@@ -322,7 +324,7 @@ def _ended(
         result="failed",
         problem=message_of(failure),
         failures=failures,
-        next_run_at=ended_at + retry_ms(failures) if interval_ms else None,
+        next_run_at=ended_at + retry_ms(failures) if interval_ms else row.next_run_at,
     )
 
 
@@ -375,9 +377,11 @@ def has_ended(owner: str | None) -> bool:
 
 
 def _machine() -> str:
-    """The host and the namespace of process ids: containers have their own."""
+    """The host, its last start, and the namespace of process ids: containers have their own, and
+    copies of a machine have one host name."""
     try:
+        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         return socket.gethostname()
-    return f"{socket.gethostname()}/{namespace}"
+    return f"{socket.gethostname()}/{started}/{namespace}"

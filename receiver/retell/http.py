@@ -57,6 +57,13 @@ class Client:
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         """The complete response. Raises httpx.HTTPError, httpx.InvalidURL and UnusableAnswer."""
+        try:
+            return self._request(method, url, **options)
+        except UnicodeError:
+            # A label of the host's name is empty, too long or no valid IDNA.
+            raise httpx.InvalidURL("the name of the host is not valid") from None
+
+    def _request(self, method: str, url: str, **options: Any) -> httpx.Response:
         self._backend.due.at = time.monotonic() + self._total_seconds
         with self._client.stream(method, url, **options) as streamed:
             # If it is compressed twice, 64 kB can become gigabytes.

@@ -25,6 +25,7 @@ from receiver.store.outbox import OutboxRow, queue_counts
 from receiver.webhook.app import create_app
 from receiver.webhook.signature import verify
 from tests.support.engines import url_of
+from tests.support.loopback import Handler, Loopback
 from tests.support.running import free_address, wait_until
 from tests.support.storing import body_of
 from tests.support.targets import TargetServer
@@ -241,6 +242,44 @@ def test_redirect_is_not_followed(world, receiver, database):
         deliver()
         run()
     assert waiting(database) == {("a", "waiting"): 1}
+
+
+@pytest.mark.parametrize("host", ["a..example", f"{64 * 'a'}.example", "xn--a.example"])
+def test_impossible_host_does_not_stop_another_target(world, receiver, database, host):
+    deliver, run = world(Target("a", f"http://{host}/"), Target("b", receiver.url))
+    deliver()
+    assert run() is None
+    assert receiver.accepted() == ["call_ended"]
+    assert waiting(database) == {("a", "waiting"): 1}
+
+
+def test_accepted_event_needs_no_readable_answer(world, database):
+    class Compressing(Handler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Encoding", "br")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+    with Loopback(Compressing) as target:
+        deliver, run = world(Target("a", target.url))
+        deliver()
+        run()
+    assert waiting(database) == {}
+
+
+def test_target_is_asked_after_clock_was_ahead(world, clock):
+    with TargetServer(500) as target:
+        deliver, run = world(Target("a", target.url))
+        deliver()
+        clock.ms += 60 * MINUTE_MS
+        run()
+        clock.ms = NOW_MS
+        deliver("call_analyzed", "other")
+        run()
+        assert target.accepted("other") == ["call_analyzed"]
 
 
 @pytest.mark.parametrize(("status", "attempts"), [(410, 1), (400, MAX_REFUSALS)])

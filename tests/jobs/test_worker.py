@@ -180,7 +180,10 @@ def test_ended_process_of_this_machine_has_no_lease(worker, store, database, clo
         owner = f"{machine} {process.pid} {token}"
         assert int(number) == os.getpid()
     assert has_ended(owner)
-    for other in (own_name(), f"elsewhere {process.pid} {token}", "one", "", None):
+    # Copies of a virtual machine have the same name.
+    host, _, namespace = machine.split("/")
+    copy = f"{host}/00000000/{namespace} {process.pid} {token}"
+    for other in (own_name(), copy, f"elsewhere {process.pid} {token}", "one", "", None):
         assert not has_ended(other)
     claim(store, JobRow("sync"), owner=owner, now_ms=clock.ms, lease_ms=MINUTE_MS)
     ran = []
@@ -276,6 +279,24 @@ def test_failed_command_raises_and_notes_it(settings, store, database, clock):
         raise RetellUnreachable("no connection to Retell")
     row = row_of(database, "backup")
     assert (row.result, row.next_run_at, row.lease_until) == ("failed", None, None)
+
+
+@pytest.mark.parametrize("error", [RetellUnreachable("no connection"), KeyboardInterrupt()])
+def test_failed_command_does_not_postpone_the_job(worker, settings, store, database, clock, error):
+    one = worker(sync=lambda _: None)
+    one.step("sync", store)
+    clock.ms += MINUTE_MS // 2
+    with pytest.raises(type(error)), running(settings, "sync", store, now_ms=clock):
+        raise error
+    due_ms = due_at(row_of(database), MINUTE_MS, now_ms=clock.ms)
+    assert due_ms == NOW_MS + MINUTE_MS
+
+
+def test_failed_first_command_is_repeated_by_the_worker(settings, store, database, clock):
+    with pytest.raises(RetellUnreachable), running(settings, "sync", store, now_ms=clock):
+        raise RetellUnreachable("no connection")
+    due_ms = due_at(row_of(database), 24 * 60 * MINUTE_MS, now_ms=clock.ms)
+    assert due_ms == clock.ms + FIRST_RETRY_MS
 
 
 def test_time_written_by_clock_ahead_is_ignored():
