@@ -28,6 +28,7 @@ CHARTS = {
     for name, chart in dashboard.charts.items()
     if dashboard.kind == "call"
 }
+REASONS_OF_CALLS = ("user_hangup", "dial_busy", "call_transfer", "moon", None)
 PRODUCTS = ("gpt-4o", "gpt_4o", "elevenlabs_tts", "us_twilio_telephony", "odd")
 
 
@@ -44,7 +45,8 @@ def made_up(count=160):
             "direction": random.choice(("inbound", "outbound")),
             "start_timestamp": START + random.randrange(21 * 86_400_000),
             "duration_ms": random.randrange(1_000, 300_000),
-            "disconnection_reason": random.choice(("user_hangup", "dial_busy", "moon", None)),
+            "disconnection_reason": random.choice(REASONS_OF_CALLS),
+            "transfer_destination": random.choice(("+14155550199", None, None)),
             "call_cost": {
                 "combined_cost": 10,
                 "product_costs": [
@@ -88,6 +90,7 @@ class Call:
     def __init__(self, call):
         self.agent = call["agent_id"]
         self.reason = call.get("disconnection_reason")
+        self.transferred = "transfer_destination" in call or self.reason == "call_transfer"
         self.outcome = REASONS.get(self.reason, ("unknown",))[0] if self.reason else "no end yet"
         self.connected = "start_timestamp" in call and self.outcome != "not_connected"
         analysis = call.get("call_analysis", {})
@@ -111,6 +114,12 @@ class Call:
             for e in entries
             if e["role"] == "node_transition"
         ]
+
+        self.failed = any(answer and not answer["successful"] for _, answer in self.tools)
+        self.refused = any(
+            answer and answer["successful"] and answer["content"] == '{"success": false}'
+            for _, answer in self.tools
+        )
 
     def cents_of(self, family):
         return sum(c for product, c in self.costs if (product_family(product) or "other") == family)
@@ -258,6 +267,43 @@ def test_calls_of_a_bar_have_its_figures(get, calls, slug, chart, name):
         for column, value in FIGURES[chart](shown, row).items():
             expected = {row[column]} if isinstance(value, set) else row[column]
             assert value == expected, (column, row, url)
+
+
+# Tile -> its calls, and of which calls they are a share.
+TILES = {
+    "Calls": (lambda _: True, None),
+    "Connected": (lambda x: x.connected, lambda _: True),
+    "Success": (
+        lambda x: x.connected and x.success,
+        lambda x: x.connected and x.success is not None,
+    ),
+    "Negative": (
+        lambda x: x.connected and x.sentiment == "negative",
+        lambda x: x.connected and x.sentiment,
+    ),
+    "Transferred": (lambda x: x.connected and x.transferred, lambda x: x.connected),
+    "Tool calls": (lambda x: x.tools, None),
+    "Did not run": (lambda x: x.failed, None),
+    "Ran without success": (lambda x: x.refused, None),
+}
+
+
+@pytest.mark.parametrize("slug", sorted({slug for slug, _ in CHARTS}))
+def test_each_tile_leads_to_its_calls(get, calls, slug):
+    page = get(f"/-/dashboards/{slug}?since=2026-05-01&until=2026-06-10").text
+    tiles = re.findall(r'<dt>(<a href="([^"]+)">)?([^<]+).*?class="value"[^>]*>([^<]*)', page)
+    assert len(tiles) >= 3
+    for _, url, title, value in tiles:
+        if title == "Forecast for the month":
+            continue
+        if "month=" not in url:
+            shown = listed(get, html.unescape(url), calls, "jane")
+        if title in TILES:
+            matches, of = TILES[title]
+            assert {*shown} == {call for call in calls.values() if matches(call)}, title
+            if of:
+                share = 100 * len(shown) / sum(bool(of(call)) for call in calls.values())
+                assert value == f"{share:.0f} %"
 
 
 def test_each_bar_leads_to_calls(get):

@@ -277,6 +277,8 @@ def test_number_of_calls_leads_to_them(get_new, two_versions):
     for url, _, _ in links:
         listed = re.sub(r"<[^>]+>", "", get_new(html.unescape(url)).text)
         assert "40 calls" in listed
+    [success] = re.findall(r'<a class="value" href="([^"]+)">75 %</a>', page)
+    assert "30 calls" in re.sub(r"<[^>]+>", "", get_new(html.unescape(success)).text)
 
 
 def test_charts_lead_to_their_calls(get_new, two_versions):

@@ -329,12 +329,18 @@ def test_rare_calls_are_behind_their_figures(rare):
     found = {reason.name: reason for reason in page.reasons}
     assert found["Agent hung up"].calls == count_behind(rare, found["Agent hung up"].url) == 1
     assert found["Line busy"].calls == count_behind(rare, found["Line busy"].url) == 1
-    # There is no filter for these.
-    assert (found["No end yet"].calls, found["No end yet"].url) == (1, "")
+    assert found["No end yet"].calls == count_behind(rare, found["No end yet"].url) == 1
     agents = {agent.name: agent for agent in page.agents}
     assert count_behind(rare, agents["agent_0"].url) == 3
+    # There is no filter for these.
     assert {agents["No agent"].url, *(f.url for f in agents["No agent"].figures)} == {""}
-    assert all(step.url == "" for step in shown(rare, period="today").steps)
+
+
+def test_hours_of_today_lead_to_their_calls(rare):
+    for step in shown(rare, period="today").steps:
+        if calls := int(re.search(r": (\d+) calls", step.title)[1]):
+            assert count_behind(rare, step.url) == calls
+            assert f"hour={int(step.title[:2])}" in step.url
 
 
 def test_every_link_of_the_page_opens(served):
@@ -390,7 +396,7 @@ def test_agent_has_name_of_newest_version_everywhere(store, settings, newest):
 
 def test_durations_have_one_form(served):
     found = re.findall(r"\b\d+:\d\d(?::\d\d)?</span></a>", fetched(served, "/?period=30-days").text)
-    assert len(found) == 10
+    assert len(found) == 13
     assert not [text for text in found if text.count(":") > 1]
 
 

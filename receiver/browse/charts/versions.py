@@ -17,20 +17,23 @@ UNKNOWN = "not yet known"
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A figure to compare. `better`: 1 where more is better, -1 where less is better, else 0."""
+    """A figure to compare. `better`: 1 where more is better, -1 where less is better, else 0;
+    `filters`: those of the calls behind it."""
 
     name: str
     estimate: Callable[[Mapping[str, Any]], Estimate | None]
     better: int
     write: Callable[[float], str]
     write_change: Callable[[float, float], str]
+    filters: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """A formatted measure of one version, and its difference from the version before, if any.
 
-    `low`, `value` and `high` are percent of the width of the column's drawing.
+    `low`, `value` and `high` are percent of the width of the column's drawing; `filters` are those
+    of its calls.
     """
 
     measure: str
@@ -43,6 +46,7 @@ class Cell:
     low: float
     value: float
     high: float
+    filters: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +106,28 @@ def _range(write: Callable[[float], str]) -> Callable[[float, float], str]:
     return written
 
 
-def _share_of(name: str, part: str, count: str, better: int) -> Measure:
-    return Measure(name, lambda row: share(row[part], row[count]), better, _percent, _points)
+def _share_of(name: str, part: str, count: str, better: int, **filters: str) -> Measure:
+    def estimate(row: Mapping[str, Any]) -> Estimate | None:
+        return share(row[part], row[count])
+
+    return Measure(name, estimate, better, _percent, _points, filters)
 
 
-def _mean_of(name: str, what: str, better: int, write: Callable[[float], str]) -> Measure:
+def _mean_of(
+    name: str, what: str, better: int, write: Callable[[float], str], **filters: str
+) -> Measure:
     def estimate(row: Mapping[str, Any]) -> Estimate | None:
         return mean(row[f"{what}_sum"], row[f"{what}_squares"], row[f"{what}_count"])
 
-    return Measure(name, estimate, better, write, _range(write))
+    return Measure(name, estimate, better, write, _range(write), filters)
 
 
 MEASURES = (
-    _share_of("Success", "successful", "judged", 1),
-    _share_of("Negative", "negative", "with_sentiment", -1),
-    _share_of("Transferred", "transferred", "calls", 0),
+    _share_of("Success", "successful", "judged", 1, success="yes"),
+    _share_of("Negative", "negative", "with_sentiment", -1, sentiment="negative"),
+    _share_of("Transferred", "transferred", "calls", 0, transferred="yes"),
     _mean_of("Median answer", "answer_ms", -1, _milliseconds),
-    _mean_of("Cost of a call", "cost_cents", -1, _cost),
+    _mean_of("Cost of a call", "cost_cents", -1, _cost, sort="-cost"),
 )
 
 
@@ -182,4 +191,5 @@ def _cell(
         low=100 * (now.low - start) / width,
         value=100 * (now.value - start) / width,
         high=100 * (now.high - start) / width,
+        filters=measure.filters,
     )

@@ -55,13 +55,17 @@ def _volume(now: Totals, before: Totals, links: Links) -> list[Figure]:
             *("Connected", now, before, "connected", "calls", 1, "Of all calls."),
             links.calls(connected="yes"),
         ),
-        amount_figure("Minutes", now.ms / 60_000, before.ms / 60_000, "{:,.0f}".format),
+        amount_figure(
+            *("Minutes", now.ms / 60_000, before.ms / 60_000, "{:,.0f}".format),
+            url=links.calls(sort="-duration"),
+        ),
         amount_figure(
             "Average length",
             _ratio(now.ms / 1000, now.connected),
             _ratio(before.ms / 1000, before.connected),
             format_duration,
             "Of connected calls.",
+            links.calls(connected="yes", sort="-duration"),
         ),
     ]
 
@@ -74,12 +78,14 @@ def _cost(now: Totals, before: Totals, links: Links) -> list[Figure]:
         mean_figure(
             *("Cost of a call", now.cost_of_call, before.cost_of_call, -1, format_dollars),
             "Of calls with a cost.",
+            links.calls(sort="-cost"),
         ),
         amount_figure(
             "Cost of a minute",
             _ratio(now.cents, now.ms / 60_000),
             _ratio(before.cents, before.ms / 60_000),
             format_dollars,
+            url=links.calls(sort="-cost"),
         ),
         amount_figure(
             "Cost of a success",
@@ -87,6 +93,7 @@ def _cost(now: Totals, before: Totals, links: Links) -> list[Figure]:
             _ratio(before.cents, before.successful),
             format_dollars,
             "The cost of all calls, for each connected call that reached its goal.",
+            links.calls(success="yes", connected="yes", sort="-cost"),
         ),
     ]
 
@@ -104,28 +111,42 @@ def _quality(now: Totals, before: Totals, links: Links) -> list[Figure]:
         ),
         # Without a tone: whether transfers are good depends on the agent.
         share_figure(
-            *("Transferred", now, before, "transferred", "connected", 0, "Of connected calls.")
+            *("Transferred", now, before, "transferred", "connected", 0, "Of connected calls."),
+            links.calls(transferred="yes", connected="yes"),
         ),
     ]
 
 
-def _speed(now: Totals, before: Totals, waits: Mapping[int, Mapping[str, Any]]) -> list[Figure]:
+def _speed(
+    now: Totals, before: Totals, waits: Mapping[int, Mapping[str, Any]], links: Links
+) -> list[Figure]:
+    url = links.calls(connected="yes")
     return [
-        *(wait_figures(waits) if waits else ()),
+        *(wait_figures(waits, url) if waits else ()),
         mean_figure(
             *("Median of a call", now.answer_of_call, before.answer_of_call, -1),
             format_milliseconds,
             "The median time to answer of each connected call, on average.",
+            url,
         ),
     ]
 
 
-def _flow(now: Tools, before: Tools) -> list[Figure]:
+def _flow(now: Tools, before: Tools, links: Links) -> list[Figure]:
     note = "Of all tool calls."
     return [
-        amount_figure("Tool calls", now.tool_calls, before.tool_calls, "{:,}".format),
-        share_figure("Did not run", now, before, "failed", "tool_calls", -1, note),
-        share_figure("Ran without success", now, before, "said_no", "tool_calls", -1, note),
+        amount_figure(
+            *("Tool calls", now.tool_calls, before.tool_calls, "{:,}".format),
+            url=links.calls(tool_result="any"),
+        ),
+        share_figure(
+            *("Did not run", now, before, "failed", "tool_calls", -1, note),
+            links.calls(tool_result="failed"),
+        ),
+        share_figure(
+            *("Ran without success", now, before, "said_no", "tool_calls", -1, note),
+            links.calls(tool_result="no-success"),
+        ),
     ]
 
 
@@ -138,6 +159,7 @@ def _chats(now: Totals, before: Totals, links: Links) -> list[Figure]:
         mean_figure(
             *("Cost of a chat", now.cost_of_call, before.cost_of_call, -1, format_dollars),
             "Of chats with a cost.",
+            links.calls(sort="-cost"),
         ),
         share_figure(
             *("Success", now, before, "successful", "judged", 1, "Of analysed chats."),
@@ -172,6 +194,8 @@ async def fetch_totals(
     period = chosen_period(days.since, days.until, now_ms, timezone(reader.datasette))
     filters = {key: chosen.get(key, "") for key in FILTERS}
     figures: list[Figure] = []
+    kind = {"kind": "chat"} if name == "chats" else {}
+    links = Links(reader.datasette, period, filters | kind)
     # A time before that is stored in part says nothing about a change.
     is_compared = period.before_first >= stored_since
     halves = {1, 0} if is_compared else {1}
@@ -179,7 +203,8 @@ async def fetch_totals(
         tools = await fetch_tools(reader, period, filters)
         if tools is not None:
             tools = {half: row for half, row in tools.items() if half in halves}
-            figures = _flow(*(Tools(**tools.get(half, {})) for half in (1, 0)))
+            now, before = (Tools(**tools.get(half, {})) for half in (1, 0))
+            figures = _flow(now, before, links)
     else:
         of_waits = fetch_waits(reader, period, filters) if name == "speed" else _nothing()
         fetch = fetch_chats if name == "chats" else fetch_groups
@@ -188,10 +213,8 @@ async def fetch_totals(
             found = totals(row for row in rows if row["half"] in halves)
             if name == "speed":
                 waits = {half: row for half, row in waits.items() if half in halves}
-                figures = _speed(found[1], found[0], waits)
+                figures = _speed(found[1], found[0], waits, links)
             else:
-                kind = {"kind": "chat"} if name == "chats" else {}
-                links = Links(reader.datasette, period, filters | kind)
                 figures = _OF_CALLS[name](found[1], found[0], links)
     compared = f"Compared with {period.compared_with}."
     if not is_compared:

@@ -94,10 +94,6 @@ class Links:
         """Those of an agent; empty for the calls without one, as there is no such filter."""
         return "" if agent is None else self.calls(agent=agent, **filters)
 
-    def of_reason(self, reason: str | None, **filters: str) -> str:
-        """Those that ended so; empty for the calls without an end."""
-        return "" if reason is None else self.calls(outcome=reason, **filters)
-
 
 def totals(rows: Iterable[Mapping[str, Any]]) -> dict[int, Totals]:
     """The sums of the period, 1, and of the time before, 0."""
@@ -132,12 +128,12 @@ def amount_figure(
     return Figure(name, write(value), change, note=note, url=url)
 
 
-def wait_figures(waits: Mapping[int, Mapping[str, Any]]) -> list[Figure]:
-    """Two percentiles of the time to answer."""
+def wait_figures(waits: Mapping[int, Mapping[str, Any]], url: str) -> list[Figure]:
+    """Two percentiles of the time to answer; `url` has the calls of all answers."""
     note = "From the end of a turn to the agent's answer."
     now, before = waits.get(1, {}), waits.get(0, {})
     return [
-        amount_figure(name, now.get(column), before.get(column), format_milliseconds, note)
+        amount_figure(name, now.get(column), before.get(column), format_milliseconds, note, url)
         for name, column in (("Median answer", "p50_ms"), ("95 % answered within", "p95_ms"))
     ]
 

@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from receiver.browse.formatting import format_dollars, label, local_time
+from receiver.browse.pages.call_filters import NO_END
 from receiver.browse.pages.figures import (
     Figure,
     Links,
@@ -48,8 +49,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A bar of the chart: parts from below, as percentages of the highest bar. An hour has no
-    `url`, as calls are filtered by days."""
+    """A bar of the chart: parts from below, as percentages of the highest bar."""
 
     index: int
     title: str
@@ -93,7 +93,7 @@ def figures(
         ),
         amount("Minutes", now.ms / 60_000, before.ms / 60_000, "{:,.0f}".format, sort="-duration"),
         amount("Cost", now.cents, before.cents, format_dollars, sort="-cost"),
-        *wait_figures(waits),
+        *wait_figures(waits, links.calls(connected="yes")),
     ]
 
 
@@ -150,11 +150,16 @@ def _agent_figures(now: Totals, before: Totals, agent: str | None, links: Links)
             "Of calls with a sentiment.",
             links.of_agent(agent, sentiment="negative", connected="yes"),
         ),
-        Figure("Average length", "–" if each is None else format_duration(each)),
-        Figure("Cost", format_dollars(now.cents)),
+        Figure(
+            "Average length",
+            "–" if each is None else format_duration(each),
+            url=links.of_agent(agent, connected="yes", sort="-duration"),
+        ),
+        Figure("Cost", format_dollars(now.cents), url=links.of_agent(agent, sort="-cost")),
         Figure(
             "Cost per success",
             format_dollars(now.cents / now.successful) if now.successful else "–",
+            url=links.of_agent(agent, success="yes", connected="yes", sort="-cost"),
         ),
     ]
 
@@ -194,7 +199,7 @@ def failures(rows: Iterable[Mapping[str, Any]], links: Links) -> tuple[int, list
             calls=count,
             share=f"{100 * count / total:.0f} %",
             width=100 * count / most,
-            url=links.of_reason(reason, **filters_of(reason, is_failed)),
+            url=links.calls(outcome=reason or NO_END, **filters_of(reason, is_failed)),
         )
         for (reason, is_failed), count in ordered
     ]
@@ -210,7 +215,10 @@ def steps_of(
     if period.is_day:
         at = period.since
         while at < period.until:
-            marks.append((at, local_time(at, zone).strftime("%H:%M"), ""))
+            local = local_time(at, zone)
+            text = local.date().isoformat()
+            url = links.calls(since=text, until=text, hour=local.hour)
+            marks.append((at, local.strftime("%H:%M"), url))
             at += 3_600_000
     else:
         for n in range((period.last - period.first).days + 1):
