@@ -115,14 +115,19 @@ def require_database_file(path: Path) -> None:
         )
 
 
-def parse_base_url(url: str) -> str:
-    """Parse RETELL_BASE_URL; the result has no trailing slash. Raises ValueError."""
+def is_http_url(text: str) -> bool:
+    """Whether it is an http or https URL with a host."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(text)
         is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        is_address = False
-    if not is_address or "@" in url or re.search(r"[\s?#]", url):
+        return False
+    return bool(is_address) and text.isprintable() and " " not in text
+
+
+def parse_base_url(url: str) -> str:
+    """Parse RETELL_BASE_URL; the result has no trailing slash. Raises ValueError."""
+    if not is_http_url(url) or re.search("[@?#]", url):
         raise ValueError("it must be a URL, such as https://api.retellai.com")
     return url.rstrip("/")
 

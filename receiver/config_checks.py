@@ -5,7 +5,8 @@ import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+
+from receiver.addresses import is_http_url
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
@@ -19,10 +20,9 @@ def table(value: Any, name: str) -> dict[str, Any]:
 
 def url(value: Any, what: str) -> str:
     """An http or https URL. Raises ValueError."""
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if not parts or parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
+    if not isinstance(value, str) or not is_http_url(value):
         raise ValueError(f"{what} must be a URL, such as https://calls.example.com/webhook")
-    return str(value)
+    return value
 
 
 def require_int(value: Any, least: int, most: int, what: str) -> None:

@@ -83,9 +83,9 @@ def set_(url: str, agent_id: str | None, all_agents: bool, account: str | None) 
     Example:
       callhouse webhook set https://calls.example.com/webhook --agent agent_...
     """
-    from receiver.retell.webhooks import channel_of, check_url, set_webhook
+    from receiver.retell.webhooks import channel_of, require_url, set_webhook
 
-    check_url(url)
+    require_url(url)
     if (agent_id is None) != all_agents:
         raise SettingsError("use either --agent ID or --all")
     with _retell(account) as retell, progress() as bar:
@@ -102,6 +102,8 @@ def set_(url: str, agent_id: str | None, all_agents: bool, account: str | None) 
             click.echo(f"{one}  {_version(now)}  {now.webhook_url or 'none'}")
     if drafts:
         err.print("A draft applies to calls after it is published in Retell's dashboard.")
+    if differs:
+        err.print(f"{differs:,} of {len(agents):,} agents have another URL still.", style="red")
     sys.exit(1 if differs else 0)
 
 
@@ -117,14 +119,18 @@ def test(url: str | None, account: str | None) -> None:
     Example:
       callhouse webhook test https://calls.example.com/webhook
     """
-    from receiver.retell.webhooks import agent_webhooks
+    from receiver.retell.webhooks import agent_webhooks, require_url
 
+    if url is not None:
+        require_url(url)
     tested, wrong = 0, False
     for _, key, retell in _each(account):
         _print_workspace(retell)
-        urls = [url] if url else []
-        if not urls:
-            urls = sorted({w.webhook_url for w in agent_webhooks(retell) if w.webhook_url})
+        urls = (
+            [url]
+            if url is not None
+            else sorted({w.webhook_url for w in agent_webhooks(retell) if w.webhook_url})
+        )
         tested += len(urls)
         for one in urls:
             wrong |= _test(one, key)
@@ -165,10 +171,12 @@ def send(files: tuple[Path, ...], url: str | None, event: str | None) -> None:
     """
     from receiver.retell.http import TIMEOUT_SECONDS, Client
     from receiver.retell.http import send as send_file
+    from receiver.retell.webhooks import require_url
 
     settings = config.load()
     key = settings.require_keys()[0]
     url = url or f"http://{settings.bind}/webhook"
+    require_url(url)
     failed = 0
     with Client(total_seconds=TIMEOUT_SECONDS, timeout=TIMEOUT_SECONDS) as client:
         width = max(len(path.name) for path in files)
@@ -177,7 +185,7 @@ def send(files: tuple[Path, ...], url: str | None, event: str | None) -> None:
                 sent = send_file(
                     client, url, path, key=key, event=event, max_bytes=settings.max_body_bytes
                 )
-            except httpx.HTTPError as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 line, good = f"not sent: {type(error).__name__}: {error}", False
             except CallhouseError as error:
                 line, good = f"not sent: {error}", False

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from receiver import clock
+from receiver.addresses import is_http_url
 from receiver.errors import SettingsError, UnexpectedAnswer
 from receiver.retell.client import Retell
 from receiver.retell.http import Client, UnusableAnswer, compact, post
@@ -60,13 +61,11 @@ def channel_of(retell: Retell, agent_id: str) -> str:
     )
 
 
-def check_url(url: str) -> str:
-    """Return the URL. Raises SettingsError if it is not valid."""
+def require_url(url: str) -> None:
+    """Raise SettingsError if it is not valid."""
     # It may contain dynamic variables.
-    parts = urlsplit(re.sub(r"\{\{.*?\}\}", "x", url))
-    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", url):
+    if not is_http_url(re.sub(r"\{\{.*?\}\}", "x", url)):
         raise SettingsError("not a valid URL", hint="Write it as https://HOST/webhook.")
-    return url
 
 
 _FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -131,6 +130,10 @@ def check_webhook_url(
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> list[Finding]:
     """Post the test event to `url`, small and then as large as a long call."""
+    try:
+        require_url(url)
+    except SettingsError as error:
+        return [Finding(True, str(error), error.hint)]
     found = _about_address(url)
     # Sending a large body may take longer than the response.
     with Client(total_seconds=3 * timeout_seconds, timeout=timeout_seconds) as client:
@@ -168,10 +171,10 @@ def _about_failure(error: Exception, timeout_seconds: float) -> Finding:
             f"no response within {timeout_seconds:g} seconds",
             "Retell times out after 10 seconds and retries: find the cause of the delay.",
         )
+    if isinstance(error, httpx.InvalidURL):
+        return Finding(True, "not a valid URL", "Write it as https://HOST/webhook.")
     if isinstance(error, UnusableAnswer):
         return Finding(True, f"the response is {error}", "The URL does not lead to callhouse.")
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
-        return Finding(True, "not a valid URL", "Write it as https://HOST/webhook.")
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__

@@ -69,6 +69,18 @@ def test_days_that_no_call_has_are_refused(arguments, day):
     assert "Invalid value for '--since'" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[x/webhook", "http://h:99999/", "http://a b/", "h/webhook"]
+)
+@pytest.mark.parametrize(
+    "arguments", [["webhook", "test"], ["webhook", "set", "--all"], ["send", __file__, "--url"]]
+)
+def test_invalid_urls_are_refused(arguments, url, monkeypatch):
+    monkeypatch.setenv("RETELL_API_KEY", KEY)
+    result = CliRunner().invoke(main, [*arguments, url])
+    assert (result.exit_code, "not a valid URL" in result.stderr) == (2, True)
+
+
 @pytest.fixture
 def environ(db_path):
     return environment(

@@ -238,7 +238,17 @@ def test_tls_where_none_is_spoken_is_told(receiver):
     assert what.startswith("the TLS connection fails: ")
 
 
-@pytest.mark.parametrize("url", ["calls.example.com/webhook", "https://", "ftp://x.example/", "x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "calls.example.com/webhook",
+        "https://",
+        "ftp://x.example/",
+        "x",
+        "http://[x",
+        "http://h:99999/",
+    ],
+)
 def test_what_is_no_web_address_is_told(url):
     found = check_webhook_url(url, key=KEY, nonce="n")
     assert [f.what for f in found if f.is_wrong] == ["not a valid URL"]
