@@ -33,6 +33,7 @@ CallhouseError
 ├── DownloadRefused          a download would be cut, or take too long
 ├── PlacementUnknown         a call may have been placed, or not
 ├── PlacedButNotStored       a call was placed, and could not be stored
+├── ChangedButNotStored      a call or chat was changed at Retell, and could not be stored
 ├── ListStopped              a list of calls cannot continue now
 ├── RecordingNotKept         a recording could not be fetched now
 │   ├── LinkDead             Retell no longer serves the link
@@ -298,6 +299,15 @@ class PlacedButNotStored(CallhouseError):
     """A call was placed, and could not be stored."""
 
     hint = "Do not place it again. Its webhooks, or `callhouse sync`, will store it."
+
+
+class ChangedButNotStored(CallhouseError):
+    """A call or chat was changed at Retell, and could not be stored."""
+
+    hint = (
+        "Do not repeat it. `callhouse sync --since DAY`, with the day on which the call or chat "
+        "began, will store it."
+    )
 
 
 class ListStopped(CallhouseError):

@@ -69,6 +69,7 @@ def test_every_error_has_a_docstring_of_one_line():
         ("UnusableCall", 500, False),
         ("PlacementUnknown", 500, False),
         ("PlacedButNotStored", 500, False),
+        ("ChangedButNotStored", 500, False),
         ("ListStopped", 500, False),
         ("RetellError", 500, False),
         ("BadRequest", 500, False),

@@ -1,7 +1,7 @@
 """Commands that change calls and chats at Retell."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,12 @@ import click
 
 from receiver import config
 from receiver.cli.group import main, one_account
-from receiver.errors import NotAtRetell
+from receiver.errors import (
+    ChangedButNotStored,
+    NotAtRetell,
+    StoreUnavailable,
+    UnexpectedAnswer,
+)
 
 if TYPE_CHECKING:
     from receiver.retell.client import Answer, Retell
@@ -74,9 +79,8 @@ def update(
         click.confirm(
             "Retell permanently deletes data that the setting excludes. Continue?", abort=True
         )
-    with _api(account) as (api, settings):
-        answer = api.update_chat(id, body) if is_chat else api.update_call(id, body)
-        _store(settings, api, id, answer)
+    with _changing(id, account, is_chat=is_chat) as (api, store):
+        store(api.update_chat(id, body) if is_chat else api.update_call(id, body))
     click.echo("Updated.")
 
 
@@ -94,7 +98,7 @@ def stop(id: str, is_chat: bool, account: str | None, yes: bool) -> None:
     """
     if not yes:
         click.confirm(f"End this {'chat' if is_chat else 'call'} now?", abort=True)
-    with _api(account) as (api, _):
+    with _api(account, is_chat=is_chat) as (api, _):
         (api.end_chat if is_chat else api.stop_call)(id)
     click.echo("Ended.")
 
@@ -113,9 +117,8 @@ def analyse(id: str, is_chat: bool, account: str | None, yes: bool) -> None:
     """
     if not yes:
         click.confirm("Retell charges for the analysis. Continue?", abort=True)
-    with _api(account) as (api, settings):
-        answer = (api.rerun_chat_analysis if is_chat else api.rerun_call_analysis)(id)
-        _store(settings, api, id, answer)
+    with _changing(id, account, is_chat=is_chat) as (api, store):
+        store((api.rerun_chat_analysis if is_chat else api.rerun_call_analysis)(id))
     click.echo("Analysed.")
 
 
@@ -186,12 +189,13 @@ def batch(
             calls = "call" if count == 1 else "calls"
             click.confirm(f"Let Retell place {count:,} {calls}?", abort=True)
         answer = place(found, journal, api)
-    click.echo(answer.value.get("batch_call_id") if isinstance(answer.value, dict) else "Created.")
+    batch_id = answer.value.get("batch_call_id") if isinstance(answer.value, dict) else None
+    click.echo(batch_id or "Created.")
 
 
 @retell.command("account")
 @one_account
-@click.option("--json", "as_json", is_flag=True, help="Print Retell's answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print Retell's answers.")
 def show_account(account: str | None, as_json: bool) -> None:
     """Print the workspace of the key, its concurrency and its requested exports.
 
@@ -201,27 +205,27 @@ def show_account(account: str | None, as_json: bool) -> None:
     """
     with _api(account) as (api, _):
         info, concurrency = api.get_api_key_info().value, api.get_concurrency().value
-        exports = api.list_export_requests().value
+        exports = api.export_requests()
     if as_json:
-        found = {"key": info, "concurrency": concurrency, "exports": exports}
+        found = {"key": info, "concurrency": concurrency, "exports": {"items": exports}}
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
         return
-    info, concurrency, exports = (
-        value if isinstance(value, dict) else {} for value in (info, concurrency, exports)
-    )
-    items = exports.get("items")
+    info, concurrency = (value if isinstance(value, dict) else {} for value in (info, concurrency))
     for label, value in (
         ("workspace", info.get("org_name")),
         ("key", info.get("api_key_name")),
         ("calls now", concurrency.get("current_concurrency")),
         ("at most", concurrency.get("concurrency_limit")),
-        ("exports", len(items) if isinstance(items, list) else None),
+        ("exports", len(exports)),
     ):
         click.echo(f"{label:10} {'-' if value is None else value}")
 
 
 @contextmanager
-def _api(account: str | None) -> "Iterator[tuple[Retell, config.Settings]]":
+def _api(
+    account: str | None, *, is_chat: bool = True
+) -> "Iterator[tuple[Retell, config.Settings]]":
+    """The API of an account. Without `is_chat`, the hint for an unknown id names --chat."""
     from receiver.retell.client import Retell
 
     settings = config.load()
@@ -229,15 +233,38 @@ def _api(account: str | None) -> "Iterator[tuple[Retell, config.Settings]]":
         try:
             yield api, settings
         except NotAtRetell as error:
-            error.hint += " If it is a chat's, add --chat."
+            if not is_chat:
+                error.hint += " If it is a chat's, add --chat."
             raise
 
 
-def _store(settings: config.Settings, api: "Retell", id: str, answer: "Answer") -> None:
-    """Store the object that Retell answered with."""
-    from receiver.retell.placing import store_response
+@contextmanager
+def _changing(
+    id: str, account: str | None, *, is_chat: bool
+) -> "Iterator[tuple[Retell, Callable[[Answer], None]]]":
+    """The API, and a function that stores the call or chat that Retell answers with.
+
+    The database is opened first, so that an unusable one changes nothing at Retell.
+    """
+    from receiver.retell.fetching import observation_of
     from receiver.store import migrate, open_store
 
-    migrate(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)
-    with closing(open_store(settings.database)) as store:
-        store_response(store, api, id, answer)
+    kind = "chat" if is_chat else "call"
+    with _api(account, is_chat=is_chat) as (api, settings):
+        migrate(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)
+        with closing(open_store(settings.database)) as database:
+
+            def store(answer: "Answer") -> None:
+                one = observation_of(api, answer.body, answer.started_at_ms)
+                if (one.event.entity_type, one.event.entity_id) != (kind, id):
+                    raise UnexpectedAnswer(
+                        f"Retell did not answer with this {kind}", answered=answer.status
+                    )
+                try:
+                    database.add(one)
+                except StoreUnavailable as error:
+                    raise ChangedButNotStored(
+                        f"the {kind} was changed at Retell, but not stored: {error}"
+                    ) from None
+
+            yield api, store

@@ -27,7 +27,7 @@ from receiver.errors import (
     UnexpectedAnswer,
     UnusableCall,
 )
-from receiver.retell.client import PAGE, Retell, items_of, next_key
+from receiver.retell.client import PAGE, Retell, items_of, pages_of
 from receiver.retell.journal import Journal
 from receiver.retell.placing import Placed, check, create, merged, store_response
 from receiver.store import AnyStore
@@ -189,15 +189,11 @@ def find_call(retell: Retell, row: Row) -> str | None:
 
 def _calls_to(retell: Retell, number: str) -> Iterator[dict[str, Any]]:
     equal = {"type": "string", "op": "eq", "value": number}
-    body: dict[str, Any] = {"filter_criteria": {"to_number": equal}, "limit": PAGE}
-    seen: set[str] = set()
-    while True:
-        answer = retell.list_calls(body)
+    body = {"filter_criteria": {"to_number": equal}, "limit": PAGE}
+    for answer in pages_of(
+        lambda key: retell.list_calls(body | ({"pagination_key": key} if key else {}))
+    ):
         yield from items_of(answer, "calls")
-        key = next_key(answer, seen)
-        if key is None:
-            return
-        body["pagination_key"] = key
 
 
 # Calls per second by default: the first limit of an account at its telephony provider.

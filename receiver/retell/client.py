@@ -206,6 +206,11 @@ class Retell:
         params = {"pagination_key": pagination_key} if pagination_key else None
         return self._read("GET", "/v2/list-export-requests", params=params)
 
+    def export_requests(self) -> list[dict[str, Any]]:
+        """All requested exports, from all pages."""
+        pages = pages_of(lambda key: self.list_export_requests(pagination_key=key))
+        return [item for answer in pages for item in items_of(answer, "exports")]
+
     def get_api_key_info(self) -> Answer:
         """The workspace and the name of the key."""
         return self._read("GET", "/get-api-key-info")
@@ -237,17 +242,11 @@ class Retell:
 
     def agents(self) -> Iterator[dict[str, Any]]:
         """All agents, from all pages."""
-        key: str | None = None
-        seen: set[str] = set()
-        while True:
-            answer = self.list_agents(pagination_key=key)
+        for answer in pages_of(lambda key: self.list_agents(pagination_key=key)):
             for item in items_of(answer, "agents"):
                 if not isinstance(item.get("agent_id"), str):
                     raise UnexpectedAnswer("Retell lists an agent without agent_id", answered=200)
                 yield item
-            key = next_key(answer, seen)
-            if key is None:
-                return
 
     def get_agent(self, agent_id: str, *, channel: str = "voice") -> Answer:
         """The newest version of an agent's settings. Raises RetellError."""
@@ -325,6 +324,18 @@ def items_of(answer: Answer, what: str) -> list[dict[str, Any]]:
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise UnexpectedAnswer(f"Retell's list of {what} has no items", answered=answer.status)
     return items
+
+
+def pages_of(page: Callable[[str | None], Answer]) -> Iterator[Answer]:
+    """All pages; `page` requests one by its key, None for the first. Raises UnexpectedAnswer."""
+    key: str | None = None
+    seen: set[str] = set()
+    while True:
+        answer = page(key)
+        yield answer
+        key = next_key(answer, seen)
+        if key is None:
+            return
 
 
 def next_key(answer: Answer, seen: set[str]) -> str | None:

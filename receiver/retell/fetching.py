@@ -116,7 +116,7 @@ class Fetcher:
                 if call.is_erased:
                     batch.others.append(id)
                 elif not missing_parts(item.progress, call) or not self._get(id, batch):
-                    batch.received.append(self._receive(item.body, item.observed_at))
+                    batch.received.append(observation_of(self._retell, item.body, item.observed_at))
         except BaseException:
             self._store_batch(batch, stored, None)
             raise
@@ -208,23 +208,13 @@ class Fetcher:
                     raise
             return False
         self._failures = 0
-        received = self._receive(answer.body, answer.started_at_ms)
-        if (received.event.entity_type, received.event.entity_id) != (batch.entity_type, call_id):
+        one = observation_of(self._retell, answer.body, answer.started_at_ms)
+        if (one.event.entity_type, one.event.entity_id) != (batch.entity_type, call_id):
             batch.failed[call_id] = f"Retell answered with another {batch.entity_type}"
             return False
         batch.asked.append((call_id, answer.started_at_ms, self.account))
-        batch.received.append(received)
+        batch.received.append(one)
         return True
-
-    def _receive(self, body: bytes, observed_at: int) -> Received:
-        now_ms = self._retell.now_ms()
-        return receive(
-            body,
-            source="api",
-            observed_at=observed_at,
-            received_at=now_ms,
-            key_id=self.key_id,
-        )
 
     def _store_batch(
         self,
@@ -286,6 +276,17 @@ class Fetcher:
                 counts.new += 1
             else:
                 counts.changed += 1
+
+
+def observation_of(retell: Retell, body: bytes, observed_at: int) -> Received:
+    """The observation of an object that Retell's API has answered with."""
+    return receive(
+        body,
+        source="api",
+        observed_at=observed_at,
+        received_at=retell.now_ms(),
+        key_id=retell.key_id,
+    )
 
 
 def is_not_found(error: RetellError) -> bool:

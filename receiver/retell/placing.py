@@ -21,8 +21,9 @@ from receiver.errors import (
     UnusableCall,
 )
 from receiver.retell.client import Answer, Retell
+from receiver.retell.fetching import observation_of
 from receiver.retell.http import compact
-from receiver.store import AnyStore, CallState, migrate, open_store, receive, state_of
+from receiver.store import AnyStore, CallState, migrate, open_store, state_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +106,7 @@ def create(retell: Retell, body: Mapping[str, Any]) -> Placed:
 def store_response(store: AnyStore, retell: Retell, call_id: str, answer: Answer) -> None:
     """Store the API's response about a call. Raises PlacedButNotStored."""
     try:
-        store.add(
-            receive(
-                answer.body,
-                source="api",
-                observed_at=answer.started_at_ms,
-                received_at=retell.now_ms(),
-                key_id=retell.key_id,
-            )
-        )
+        store.add(observation_of(retell, answer.body, answer.started_at_ms))
     except StoreUnavailable as error:
         raise PlacedButNotStored(
             f"the call {call_id} was placed, but not stored: {error}"

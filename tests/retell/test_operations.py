@@ -6,14 +6,16 @@ import pytest
 from click.testing import CliRunner
 
 from receiver.cli import main
-from receiver.errors import BadRequest, NotAtRetell, SettingsError
+from receiver.errors import BadRequest, NotAtRetell, SettingsError, StoreBusy
 from receiver.retell.batches import minutes
 from receiver.retell.client import Retell
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
 from receiver.store import show
+from receiver.store.engine import reading
 from tests.support.engines import url_of
 from tests.support.proxies import Lost, Proxy
+from tests.support.scripted import Scripted
 from tests.support.webhooks import KEY
 
 FROM, ANSWERED = "+12065550117", BY_NAME["answered"].number
@@ -173,6 +175,37 @@ def test_unknown_id_leads_to_the_option_for_chats(run):
     assert isinstance(done.exception, NotAtRetell | SystemExit)
     assert done.exit_code != 0
     assert "add --chat" in done.output
+    assert "add --chat" not in run("stop", "chat_nobody", "--chat", "--yes").output
+    assert "add --chat" not in run("say", "call_nobody", "Hello.").output
+
+
+@pytest.mark.parametrize("body", [b"null", b'{"call_id": "call_b"}', b'{"chat_id": "call_a"}'])
+def test_answer_about_another_call_is_not_stored(run, database, monkeypatch, body):
+    with Scripted([(200, {}, body)]) as server:
+        monkeypatch.setenv("RETELL_BASE_URL", server.url)
+        done = run("update", "call_a", "--metadata", "lead=7")
+    assert (done.exit_code, "did not answer with this call" in done.output) == (1, True)
+    with reading(database) as connection:
+        assert connection.execute("SELECT count(*) FROM observations").fetchone() == (0,)
+
+
+def test_unusable_database_changes_nothing_at_retell(run, api, tmp_path, monkeypatch):
+    (tmp_path / "other.db").write_text("This is not a SQLite database.", encoding="utf-8")
+    monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{tmp_path}/other.db")
+    call_id = place(api)
+    assert run("update", call_id, "--metadata", "lead=7").exit_code == 2
+    assert not api.get_call(call_id).value.get("metadata")
+
+
+def test_change_that_is_not_stored_is_an_error(run, api, store, monkeypatch):
+    def fail(self, received):
+        raise StoreBusy("busy")
+
+    monkeypatch.setattr(type(store), "add", fail)
+    done = run("update", place(api), "--metadata", "lead=7")
+    assert done.exit_code == 1
+    assert "the call was changed at Retell, but not stored: busy" in done.output
+    assert "callhouse sync --since DAY" in done.output
 
 
 def test_batch_is_placed_by_retell(run, box, tmp_path):
@@ -282,6 +315,16 @@ def test_requested_export_is_printed(run, box):
     assert [each["channel"] for each in found[:2]] == ["chat", "call"]
     assert len(found) == before + 2
     assert f"exports    {before + 2}" in run("account").output
+
+
+def test_exports_of_all_pages_are_counted(run, monkeypatch):
+    one = b'{"items": [{}, {}], "has_more": true, "pagination_key": "p"}'
+    answers = [
+        (200, {}, body) for body in (b"{}", b"{}", one, b'{"items": [{}], "has_more": false}')
+    ]
+    with Scripted(answers) as server:
+        monkeypatch.setenv("RETELL_BASE_URL", server.url)
+        assert "exports    3" in run("account").output
 
 
 def test_account_is_printed(run):
