@@ -19,9 +19,7 @@ from benchmarks.bodies import EVERYWHERE, IN_SOME
 from receiver import config
 from receiver.browse.charts import DASHBOARDS
 from receiver.browse.pages.call_list import SORTS
-from receiver.browse.pages.call_sources import (
-    CHOICES,
-)
+from receiver.browse.pages.call_sources import CHATS, CHOICES
 from receiver.browse.pages.periods import PERIODS
 from receiver.browse.server import serving, warm_up
 from receiver.store.reading import connect_readonly
@@ -40,6 +38,7 @@ NOT_MEASURED = frozenset(
 )  # fmt: skip
 # What these contain for all calls is too long for a page.
 _OF_ONE_CALL = frozenset({"timeline", "words"})
+_OF_CHAT = ("chat_id", "agent_id", "version", "account", "agent_number", "number", "tool")
 _OPEN = frozenset({"/-/login", "/-/logout"})
 
 
@@ -116,8 +115,8 @@ def peak() -> Callable[[], float]:
 def pages(path: Path) -> Iterator[str]:
     """Every page, with values of the file: of each route, and of each filter, order, dashboard,
     question, table and view."""
-    call, chat_id = _examples(path)
-    call_id = call["call_id"]
+    call, chat = _examples(path)
+    call_id, chat_id = call["call_id"], chat["chat_id"]
     for period in PERIODS:
         yield f"/?period={period}"
     yield f"/-/call/{call_id}"
@@ -127,7 +126,9 @@ def pages(path: Path) -> Iterator[str]:
     yield f"/-/media/{call_id}/recording"
     yield "/-/shared/unknown"
     yield "/-/shared/unknown/media/recording"
+    yield f"/-/chat/{chat_id}?list=kind%3Dchat%26success%3Dno"
     yield from _lists_of_calls(call)
+    yield from _lists_of_chats(chat)
     yield from ("/-/login", "/-/logout", "/-/questions", "/-/status", "/-/alerts", "/-/retention")
     yield "/-/grades"
     yield from ("/-/review", f"/-/review?day={call['day']}")
@@ -141,20 +142,31 @@ def pages(path: Path) -> Iterator[str]:
         yield f"/retell/{name}"
 
 
-def _examples(path: Path) -> tuple[dict[str, Any], str]:
-    """Values of an answered call, and the id of a chat."""
+def _examples(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values of an answered call and of a chat with a number."""
+
+    def first(sql: str) -> dict[str, Any] | None:
+        found = connection.execute(sql)
+        names = [column[0] for column in found.description]
+        row = found.fetchone()
+        return row and dict(zip(names, row, strict=True))
+
     with closing(connect_readonly(path)) as connection:
-        answered = connection.execute(
+        call = first(
             "SELECT call_id, agent_id, agent_version, agent_name, account, "
             "date(start_timestamp / 1000, 'unixepoch') AS day, "
             "coalesce(CASE direction WHEN 'inbound' THEN from_number ELSE to_number END, '') "
             "AS number, coalesce((SELECT name FROM tool_calls LIMIT 1), '') AS tool "
             "FROM calls WHERE duration_ms > 0 ORDER BY start_timestamp DESC LIMIT 1"
         )
-        names = [column[0] for column in answered.description]
-        call = dict(zip(names, answered.fetchone(), strict=True))
-        chat = connection.execute("SELECT chat_id FROM chats LIMIT 1").fetchone()
-    return call, chat[0] if chat else "unknown"
+        chat = first(
+            "SELECT chat_id, agent_id, coalesce(version, 0) AS version, account, agent_number, "
+            "user_number AS number, "
+            "(SELECT name FROM chat_messages WHERE name <> '' LIMIT 1) AS tool "
+            "FROM chats ORDER BY user_number IS NULL, chat_id DESC LIMIT 1"
+        )
+    chat = chat or dict.fromkeys(_OF_CHAT)
+    return call or {}, {n: "unknown" if v is None else v for n, v in chat.items()}
 
 
 def _lists_of_calls(call: dict[str, Any]) -> Iterator[str]:
@@ -179,6 +191,11 @@ def _lists_of_calls(call: dict[str, Any]) -> Iterator[str]:
         {"number": call["number"]},
         {"number": call["number"][-4:]},
         {"tool": call["tool"] or "unknown"},
+        {"hour": "9"},
+        {"node": "Greeting"},
+        {"node": "Greeting", "next_node": "Look it up"},
+        {"product": "gpt_4o_mini"},
+        {"product": "family:LLM"},
         {"min_duration": "0:20"},
         {"max_duration": "0:05"},
         {"min_cost": "0.01"},
@@ -211,9 +228,44 @@ def _lists_of_calls(call: dict[str, Any]) -> Iterator[str]:
     yield page(q=IN_SOME, sentiment="negative")
     yield page(q=EVERYWHERE, sort="-duration")
     yield page(q=EVERYWHERE, kind="chat")
-    for name, value in (("agent_number", "+14155550100"), ("tool", "x"), ("outcome", "error")):
-        yield page(kind="chat", **{name: value})
     yield f"/-/calls.csv?since={call['day']}&until={call['day']}&agent={call['agent_id']}"
+
+
+def _lists_of_chats(chat: dict[str, Any]) -> Iterator[str]:
+    """The same page of chats."""
+
+    def page(**query: Any) -> str:
+        return f"/-/calls?{urlencode({'kind': 'chat', **query})}"
+
+    yield page()
+    for name, choices in CHATS.choices.items():
+        if name in CHATS.fields and name != "kind":
+            yield from (page(**{name: value}) for value in choices)
+    for filters in (
+        {"account": chat["account"]},
+        {"agent": chat["agent_id"]},
+        {"agent": "Front desk"},
+        {"agent": chat["agent_id"], "version": chat["version"]},
+        {"agent": chat["agent_id"], "success": "no", "period": "7-days"},
+        {"outcome": "error"},
+        {"outcome": "category:error"},
+        {"number": chat["number"]},
+        {"number": chat["number"][-4:]},
+        {"agent_number": chat["agent_number"]},
+        {"tool": chat["tool"]},
+        {"tool": "unknown"},
+        {"hour": "9"},
+        {"product": "gpt_4o_mini"},
+        {"min_duration": "5:00"},
+        {"min_cost": "0.02"},
+        {"tag": "unknown"},
+        {"success": "no", "sentiment": "negative"},
+    ):
+        yield page(**filters)
+    for name in SORTS:
+        yield from (page(sort=sort) for sort in (name, f"-{name}"))
+    for words in (EVERYWHERE, IN_SOME, "unheardofword", f"{EVERYWHERE[:2]}*", chat["number"][-4:]):
+        yield page(q=words)
 
 
 def _tables(call_id: str) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The page of calls: what filters find and add up, compared with Python over the raw bodies."""
 
+import asyncio
 import html
 import json
 import re
@@ -10,17 +11,19 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from receiver import config
-from receiver.browse.pages import call_list, call_list_page, call_search
+from receiver.browse.limits import Limits
+from receiver.browse.pages import Reader, call_list, call_list_page, call_search
 from receiver.browse.pages.call_conditions import conditions
 from receiver.browse.pages.call_filters import parse_query_string
-from receiver.browse.pages.call_list import order_of
+from receiver.browse.pages.call_list import order_of, prepare
 from receiver.browse.pages.call_sources import CALLS
 from receiver.store import Store, migrate, receive
 from receiver.store.connection import sqlite3
 from receiver.store.rollups import roll_up
 from schema.disconnection_reasons import REASONS
-from tests.support.browsing import START, visiting
+from tests.support.browsing import START, browsing, fetched, simple, visiting
 from tests.support.days import day
+from tests.support.storing import stored
 from tests.support.viewing import plan
 from tests.support.webhooks import KEY
 
@@ -410,3 +413,28 @@ def test_calls_without_analysis_are_found_by_keys(path, query):
         steps = plan(connection, missing.ids)
     assert {"MERGE (EXCEPT)", "SCAN calls USING INDEX sqlite_autoindex_calls_1"} <= {*steps}
     assert not [step for step in steps if re.match(r"SCAN \w+$", step)]
+
+
+@pytest.mark.parametrize("query", ["success=no", "success=no&sentiment=negative"])
+def test_figures_of_judged_calls_need_no_rows(settings, store, monkeypatch, query):
+    monkeypatch.setattr(call_list, "_MANY", -1)
+    with browsing(settings) as served:
+        asyncio.run(served.invoke_startup())
+        found = asyncio.run(prepare(Reader(served, "retell"), parse_query_string(query), 0))
+    key = order_of("-duration", CALLS).key
+    with closing(sqlite3.connect(settings.database_path)) as connection:
+        for columns in ("sum(c.duration_ms), sum(c.combined_cost_cents)", f"{key} AS key"):
+            sql, params = found.select(columns, reads_all=True)
+            steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", params)]
+            assert "SEARCH c USING COVERING INDEX calls_figures (call_id=?)" in steps
+
+
+def test_masked_and_limited_readers_sort_judged_calls(settings, store):
+    for n in range(4):
+        call = {"call_analysis": {"call_successful": n % 2 == 0}, "duration_ms": n * 1000}
+        stored(store, simple(f"call_{n}", agent_id=f"agent_{n // 2}", **call))
+    limits = Limits(agents=("agent_1",))
+    with browsing(settings, {"max": "masked", "nora": ("reader", limits)}) as served:
+        for user, expected in {"max": ["call_3", "call_1"], "nora": ["call_3"]}.items():
+            page = fetched(served, "/-/calls?success=no&sort=-duration", user).text
+            assert re.findall(r'class="time"><a href="/-/call/(\w+)', page) == expected

@@ -1,12 +1,16 @@
 """Chats on the page of calls: each filter against the same choice made from the bodies."""
 
 import re
+from contextlib import closing
 from urllib.parse import urlencode
 
 import pytest
 
+from receiver.browse.pages.call_list_page import OPTIONS
+from receiver.store.connection import sqlite3
 from tests.support.browsing import START, simple
 from tests.support.storing import stored
+from tests.support.viewing import plan
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
@@ -100,3 +104,38 @@ def test_agent_has_the_name_of_its_calls(browse, chats, store):
         "chat_1": "Support",
     }
     assert browse("/-/calls?kind=chat&sort=agent").text.index("Support") > 0
+
+
+def test_choices_of_chats_are_those_of_their_objects(browse, store):
+    named = [("agent_1", "A name"), ("agent_2", None), ("agent_1", "New name"), (None, None)]
+    tools = [{**BOOK, "name": name} for name in ("pay", "book", "pay")]
+    results = [{"role": "tool_call_result", "name": "no tool", "tool_call_id": "t1"}]
+    for n, (agent_id, name) in enumerate(named):
+        chat = {"chat_id": f"chat_{n}", "start_timestamp": START + n, "chat_status": "ended"}
+        chat |= {"agent_id": agent_id, "agent_name": name} if agent_id else {}
+        chat |= {"message_with_tool_calls": tools[n : n + 1] + results}
+        stored(store, {"event": "chat_ended", "chat": chat})
+    page = browse("/-/calls?kind=chat").text
+
+    def choices(name):
+        select = re.search(rf'<select[^>]* name="{name}".*?</select>', page, re.DOTALL)[0]
+        return re.findall(r'<option value="([^"]+)"[^>]*>([^<]+)', select)
+
+    assert choices("agent") == [("agent_2", "agent_2"), ("agent_1", "New name")]
+    assert choices("tool") == [("book", "book"), ("pay", "pay")]
+    assert choices("outcome") == [("category:ended", "Ended: all"), ("ended", "Ended")]
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("agents", "SCAN chats USING INDEX chats_agent"),
+        ("outcomes", "SCAN chats USING INDEX chats_figures"),
+        ("tools", "SEARCH chat_messages USING INDEX chat_messages_tool"),
+        ("accounts", "SCAN chats USING INDEX chats_figures"),
+    ],
+)
+def test_choices_of_chats_are_read_from_indexes(settings, store, name, index):
+    with closing(sqlite3.connect(settings.database_path)) as connection:
+        steps = plan(connection, OPTIONS["chat"][name])
+    assert any(step.startswith(index) for step in steps), steps

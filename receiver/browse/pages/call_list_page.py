@@ -48,13 +48,14 @@ _OPTIONS_LIMIT_MS = 200
 _COUNT_LIMIT_MS = 10_000
 
 
-def _distinct(table: str, column: str) -> str:
-    """The distinct values of an indexed column, without a scan of the table."""
+def _distinct(table: str, column: str, *, where: str = "true") -> str:
+    """The distinct values of an indexed column, without a scan of the table; `where` is the
+    condition of the index."""
     return f"""
 WITH RECURSIVE found (value) AS (
-    SELECT min({column}) FROM {table}
+    SELECT min({column}) FROM {table} WHERE {where}
     UNION ALL
-    SELECT (SELECT min({column}) FROM {table} WHERE {column} > found.value)
+    SELECT (SELECT min({column}) FROM {table} WHERE {where} AND {column} > found.value)
     FROM found WHERE found.value IS NOT NULL
 )
 SELECT value FROM found WHERE value IS NOT NULL
@@ -75,7 +76,8 @@ LEFT JOIN disconnection_reasons r ON r.reason = value
 """
 _CHAT_OUTCOMES = plain(f"""
 SELECT DISTINCT {CHATS.columns["outcome"]} AS reason, chat_outcome(c) AS category
-FROM chats c WHERE {CHATS.columns["outcome"]} IS NOT NULL
+FROM (SELECT DISTINCT disconnection_reason, chat_status FROM chats) c
+WHERE {CHATS.columns["outcome"]} IS NOT NULL
 """)
 _TAGS = """
 SELECT DISTINCT name AS value FROM annotations WHERE kind = 'tag' AND removed_at IS NULL
@@ -84,8 +86,9 @@ ORDER BY name
 _VERSIONS = """
 SELECT DISTINCT {0} AS value FROM {1} c WHERE c.agent_id = :agent AND {0} >= 0 ORDER BY 1 DESC
 """
-# Kind -> filter -> query of its values. The columns of chats have no indexes.
-_OPTIONS = {
+# Kind -> filter -> query of its values. Few columns of chats have an index of their own; the others
+# are read from chats_figures.
+OPTIONS = {
     "call": {
         "agents": _AGENTS,
         "outcomes": _OUTCOMES,
@@ -96,8 +99,9 @@ _OPTIONS = {
     "chat": {
         "agents": _CHAT_AGENTS,
         "outcomes": _CHAT_OUTCOMES,
-        "tools": "SELECT DISTINCT name AS value FROM chat_messages "
-        "WHERE role = 'tool_call_invocation' AND name IS NOT NULL ORDER BY 1",
+        "tools": _distinct(
+            "chat_messages", "name", where="role = 'tool_call_invocation' AND name IS NOT NULL"
+        ),
         "accounts": "SELECT DISTINCT account AS value FROM chats WHERE account IS NOT NULL",
         "versions": _VERSIONS.format("c.version", "chats"),
     },
@@ -241,7 +245,7 @@ def _columns(filters: Filters) -> list[dict[str, str]]:
 async def _fetch_options(reader: Reader, filters: Filters) -> Mapping[str, Any]:
     """The values to choose from, each list with the chosen one."""
     asked = filters.values
-    queries = _OPTIONS[filters.source.kind]
+    queries = OPTIONS[filters.source.kind]
     agents, outcomes, tools, accounts, tags, versions = await asyncio.gather(
         _fetch_in_time(reader, queries["agents"]),
         _fetch_in_time(reader, queries["outcomes"]),

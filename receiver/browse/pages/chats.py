@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 # Retell's chats have no agent name; calls of the same agent have.
 _AGENT_NAME = plain("SELECT name_of_agent(:agent) AS agent_name")
-# Chats have only an index of starts, by which the nearest ones are found quickly.
 _NEIGHBOUR = """
 SELECT c.chat_id, c.start_timestamp AS at FROM chats c
 WHERE {column} = :value AND (c.start_timestamp, c.chat_id) {than} (:at, :chat_id)

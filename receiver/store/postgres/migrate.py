@@ -48,6 +48,11 @@ _OF_PAGES = {
     "calls_account",
     "analyses_judged",
     "calls_duration",
+    "calls_figures",
+    "chats_figures",
+    "chats_agent",
+    "chats_user_number",
+    "chat_messages_tool",
 }
 # SQLite's type -> PostgreSQL's. Text is compared byte by byte, as SQLite does.
 _TYPES = {

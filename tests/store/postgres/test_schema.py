@@ -102,6 +102,11 @@ OF_PAGES = {
     "calls_account",
     "analyses_judged",
     "calls_duration",
+    "calls_figures",
+    "chats_figures",
+    "chats_agent",
+    "chats_user_number",
+    "chat_messages_tool",
 }
 
 
