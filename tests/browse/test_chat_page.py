@@ -128,9 +128,17 @@ def test_chat_says_who_when_and_how_it_ended(browse, store):
         "2:00 long",
         "User hung up Successful",
         "Person +14155550123 Agent's number +14155550100",
-        "This number: all 1 chats , 1 calls",
+        "This number: 1 chat , 1 call",
     ):
         assert part in page, part
+
+
+def test_cost_has_a_total_and_null_a_dash(browse, store):
+    costs = [{"product": "gpt_4o", "cost": 2}, {"product": "sms", "cost": 4}]
+    put(store, chat_cost={"combined_cost": 6, "product_costs": costs}, metadata={"client": None})
+    page = text(browse("/-/chat/chat_1").text)
+    assert "$0.020 SMS $0.040 Total $0.060" in page
+    assert "client –" in page
 
 
 def test_masked_reader_sees_no_number(settings, store):

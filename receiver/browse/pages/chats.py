@@ -45,6 +45,7 @@ _COUNT_OF_CALLS = plain("""
 SELECT count(*) AS calls FROM (SELECT 1 FROM calls c WHERE customer(c) = :value LIMIT :most)
 """)
 _NEIGHBOURS_LIMIT_MS = 300
+_NOT_TEXT = (bool, int, float, list, dict)
 _TRANSITIONS = ("node_transition", "state_transition")
 # JSON columns of chats.
 _CHAT_ATTRIBUTES = {
@@ -165,11 +166,11 @@ async def _fetch_pair(
     ]
 
 
-def _pairs(text: str | None) -> list[dict[str, str]]:
+def _pairs(text: str | None) -> list[dict[str, str | None]]:
     """Name and value of each key of a JSON object."""
     values = json.loads(text or "{}")
     return [
-        {"name": name, "value": (value if isinstance(value, str) else json.dumps(value)) or "–"}
+        {"name": name, "value": json.dumps(value) if isinstance(value, _NOT_TEXT) else value}
         for name, value in values.items()
     ]
 
