@@ -3,17 +3,20 @@
 import itertools
 import logging
 import re
+import select
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import psycopg
+from gevent.monkey import get_original
 from psycopg import errors, pq
 from psycopg.adapt import Buffer, Dumper
 from psycopg.types.string import BytesBinaryDumper
+from psycopg.waiting import Ready, Wait
 
 from receiver.addresses import PostgresUrl
 from receiver.errors import CallhouseError, DatabaseAway, DatabaseRefused, docs
@@ -50,6 +53,10 @@ _TOKEN = re.compile(r"'(?:[^']|'')*'|\?|(?<!:):([a-z_][a-z0-9_]*)")
 _MOST_ROWS = 64
 
 
+# Not gevent's, which would run its loop.
+_poll = get_original("select", "poll")
+
+
 class _NumberDumper(Dumper):
     """Numbers without a type: the column decides, as in SQLite. A boolean is 0 or 1.
 
@@ -71,12 +78,28 @@ class _Raw(psycopg.Connection[tuple[Any, ...]]):
         if self.deadline is not None:
             options["timeout"] = max(0.0, self.deadline - time.monotonic())
         try:
-            return super().wait(gen, *arguments, **options)
+            return super().wait(self._skip_ready(gen), *arguments, **options)
         except psycopg.OperationalError:
             # Otherwise the generator would go on talking to the server when it is collected.
             with suppress(RuntimeError):
                 gen.close()
             raise
+
+    def _skip_ready(self, gen: Any) -> Generator[Wait, int, Any]:
+        """The waits of `gen`, except those to send while the socket can send.
+
+        In a pipeline it waits twice for each statement, and gevent's loop would take longer than
+        the statement.
+        """
+        poll = _poll()
+        poll.register(self.fileno(), select.POLLOUT)
+        try:
+            wait = next(gen)
+            while True:
+                can_send = wait & Wait.W and poll.poll(0)
+                wait = gen.send(Ready.W if can_send else (yield wait))
+        except StopIteration as end:
+            return end.value
 
 
 class SavepointNeeded(psycopg.DataError):

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from contextlib import contextmanager, suppress
 
+import psycopg
 import pytest
 
 from receiver.addresses import PostgresUrl
@@ -203,6 +204,29 @@ def test_an_event_waits_for_few_answers(postgres, pg):
         # Without a pipeline, once for each of 54 statements.
         assert turns.count("store") <= 10
         store.close()
+
+
+def test_events_do_not_wait_for_a_ready_socket(store, pg, monkeypatch):
+    waits, plain = [], psycopg.Connection.wait
+
+    def counted(gen):
+        try:
+            wait = next(gen)
+            while True:
+                waits.append(wait)
+                wait = gen.send((yield wait))
+        except StopIteration as end:
+            return end.value
+
+    add(store, "call_ended", "c", agent_id="a")
+    monkeypatch.setattr(
+        psycopg.Connection,
+        "wait",
+        lambda self, gen, *arguments, **options: plain(self, counted(gen), *arguments, **options),
+    )
+    add(store, "call_ended", "d", agent_id="a")
+    # Otherwise twice for each of 33 statements.
+    assert 0 < len(waits) <= 10
 
 
 # -- durable, whatever the connection --------------------------------------------------------------
