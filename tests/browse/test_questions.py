@@ -136,8 +136,8 @@ def test_early_hang_ups_list_soonest_first(ask, path):
                 assert found == ("user_hangup", row["soonest_seconds"])
 
 
-def test_a_promise_not_kept_ran_and_said_no(ask):
-    for row in ask(questions()["promises_not_kept"]):
+def test_tool_results_with_failures_report_one(ask):
+    for row in ask(questions()["tool_results_with_failures"]):
         assert re.search(r'"(success|ok)":false|"error":|"status":"(error|fail)', row["result"])
 
 

@@ -1,6 +1,6 @@
--- title: Promises a tool did not keep
--- description: Uses of a tool that ran (successful is 1) while its answer says that nothing came of it: "success" or
---   "ok" is false, "status" is error or failed, or there is an "error".
+-- title: Tool results that report a failure
+-- description: Tool calls that Retell counts as successful, but whose result reports a failure: "success" or "ok" is
+--   false, "status" is error or failed, or there is an "error".
 -- :days = 7. How many days to look back.
 
 SELECT
