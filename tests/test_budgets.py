@@ -83,9 +83,9 @@ def test_each_budget_names_a_test_that_is_there(row):
 def test_every_entrance_has_a_budget():
     """And at most two bounds have no test."""
     assert sum(row[4] == "no test" for row in rows()) <= 2
-    said = " ".join(row[0] for row in rows())
+    listed = " ".join(row[0] for row in rows())
     for entrance in (
         *("webhook", "/healthz", "/metrics", "home", "call", "chat", "calls", "dashboards"),
         *("tables", "SQL", "CSV", "MCP", "login", "API", "send", "export"),
     ):
-        assert entrance in said, entrance
+        assert entrance in listed, entrance

@@ -81,11 +81,11 @@ def test_leak_fails_a_run_whose_tests_pass(where):
 
 
 def test_run_without_a_leak_passes():
-    said = """
+    module = """
     from receiver.errors import StoreBusy
     from receiver.webhook.health import log
     log(now_ms=0, stream=io.StringIO(), outcome="stored", event="call_ended", entity_id="call_1")
     logging.getLogger("gunicorn.error").error("Worker exiting (pid: 14155550123)")
     StoreBusy("another process held the write lock too long")
 """
-    assert run(said)[0] == 0
+    assert run(module)[0] == 0

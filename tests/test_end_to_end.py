@@ -70,7 +70,7 @@ def everything(engine, tmp_path_factory):
             engine.browsable(environ, folder) as seen,
             running.browse(seen, folder) as datasette,
         ):
-            yield environ, datasette.said
+            yield environ, datasette.output
 
 
 @pytest.fixture
@@ -244,9 +244,9 @@ def test_failed_page_logs_nothing_of_the_request(browser, everything):
     sql = "select nope from calls where from_number = '+14155550123'"
     assert browser.get("/retell.json", params={"sql": sql}).status_code == 400
     assert browser.get("/+14155550123").status_code == 404
-    _, said = everything
-    assert "Browsing on" in said()
-    assert "+14155550123" not in said()
+    _, output = everything
+    assert "Browsing on" in output()
+    assert "+14155550123" not in output()
 
 
 @pytest.mark.slow
@@ -377,9 +377,9 @@ def test_demo_serves_until_stopped_and_leaves_nothing(environ, tmp_path):
 
     demo.send_signal(signal.SIGINT)
     # No log: to whoever runs it, the demo prints the key it has made up.
-    said = "".join([*lines, *demo.stdout])
-    (tmp_path / "demo.txt").write_text(said)
-    assert "CALLHOUSE_DATABASE_URL=sqlite:///callhouse-demo/retell.db" in said
+    output = "".join([*lines, *demo.stdout])
+    (tmp_path / "demo.txt").write_text(output)
+    assert "CALLHOUSE_DATABASE_URL=sqlite:///callhouse-demo/retell.db" in output
     assert demo.wait(30) == 130
     demo.stdout.close()
     for bind in (environ["CALLHOUSE_BIND"], environ["CALLHOUSE_BROWSE_BIND"]):

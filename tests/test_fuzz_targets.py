@@ -25,7 +25,7 @@ def surrogates_get_through(monkeypatch):
 
 def last_arrival_wins(monkeypatch):
     def fold(observations):
-        return {name: said for o in observations for name, said in o.fields.items()}
+        return {name: value for o in observations for name, value in o.fields.items()}
 
     monkeypatch.setattr("schema.merge.fold", fold)
 

@@ -104,11 +104,11 @@ def test_answer_has_columns_and_name_of_rule():
     }
 
 
-@pytest.mark.parametrize("said", ["{last}", "{name.__class__}", "%s {0}", "{{name}}", '"}\n'])
-def test_what_a_caller_said_stays_text(said):
+@pytest.mark.parametrize("name", ["{last}", "{name.__class__}", "%s {0}", "{{name}}", '"}\n'])
+def test_what_a_caller_said_stays_text(name):
     found = rule(dynamic_variables={"name": "{name}", "all": "{name}, {last}"})
-    row = {"name": said, "last": "x"}
-    assert found.answer_with(row)["dynamic_variables"] == {"name": said, "all": f"{said}, x"}
+    row = {"name": name, "last": "x"}
+    assert found.answer_with(row)["dynamic_variables"] == {"name": name, "all": f"{name}, x"}
 
 
 def test_only_what_looks_like_a_column_is_one():

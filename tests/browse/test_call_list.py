@@ -78,9 +78,9 @@ def calls():
         body = _object(sent.body)
         if _level(sent.body) < 0 or "call" not in body:
             continue
-        said = {k: v for k, v in body["call"].items() if v is not None}
-        call = found.setdefault(said["call_id"], {})
-        call |= said
+        fields = {k: v for k, v in body["call"].items() if v is not None}
+        call = found.setdefault(fields["call_id"], {})
+        call |= fields
         call["observed_at"] = sent.at_ms
     return [with_names(call) for call in found.values()]
 
@@ -93,8 +93,8 @@ def _object(body):
 
 
 def _level(body):
-    said = _object(body)
-    event, call = said.get("event"), said.get("call", {})
+    fields = _object(body)
+    event, call = fields.get("event"), fields.get("call", {})
     if event not in LEVELS and not str(event).startswith("trans"):
         return -1
     if "call_analysis" in call:
@@ -357,9 +357,9 @@ def test_words_find_the_same_calls(browse, calls, words, monkeypatch, few, searc
     monkeypatch.setattr(call_search, "_FEW_SEARCHES", searches)
 
     def having(word):
-        return {id_ for id_, said in words.items() if word in said}
+        return {id_ for id_, fields in words.items() if word in fields}
 
-    beginning = {id_ for id_, said in words.items() if any(w.startswith("th") for w in said)}
+    beginning = {id_ for id_, fields in words.items() if any(w.startswith("th") for w in fields)}
     for query, ids in {
         "you": having("you"),
         "th*": beginning,

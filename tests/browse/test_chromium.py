@@ -108,10 +108,10 @@ def page(site, chromium, request):
     user = options.pop("user", "admin")
     context = chromium.new_context(base_url=site, **options)
     page = context.new_page()
-    page.said, page.asked = [], []
-    page.on("console", lambda m: m.type in ("error", "warning") and page.said.append(m.text))
-    page.on("pageerror", lambda error: page.said.append(str(error)))
-    page.on("request", lambda r: page.asked.append(re.match(r"\w+://[^/]*", r.url)[0]))
+    page.messages, page.requests = [], []
+    page.on("console", lambda m: m.type in ("error", "warning") and page.messages.append(m.text))
+    page.on("pageerror", lambda error: page.messages.append(str(error)))
+    page.on("request", lambda r: page.requests.append(re.match(r"\w+://[^/]*", r.url)[0]))
     sound = tone(SECONDS)
     page.route("https://**/*.wav", lambda route: play(route, sound))
     log_in(page, user)
@@ -142,8 +142,8 @@ def test_call_is_found_opened_and_played(page, site):
 
     page.click("#turn-0 .head .at")
     until(page, "document.querySelector('audio').currentTime < 2")
-    assert page.said == []
-    assert {*page.asked} == {site, "https://recordings.example"}
+    assert page.messages == []
+    assert {*page.requests} == {site, "https://recordings.example"}
 
 
 def test_the_drawing_leads_to_the_moment(page):
@@ -236,9 +236,9 @@ def test_pages_pass_axe_and_leave_the_console_silent(page):
         page.goto(path)
         drawn(page)
         open_figures(page)
-        assert page.said == [], path
+        assert page.messages == [], path
         assert violations(page) == [], path
-        page.said.clear()
+        page.messages.clear()
     for status, path in ERRORS:
         assert page.goto(path).status == status
         assert violations(page) == [], path
@@ -305,7 +305,7 @@ def test_datasettes_own_pages_work_under_the_policy(page):
     assert page.locator("tbody tr").count() == 1
     for path in ("/retell", "/retell/tool_calls", "/retell/media", "/-/logout", "/-/metadata"):
         page.goto(path)
-    assert page.said == []
+    assert page.messages == []
 
 
 def test_a_table_is_downloaded_as_csv(page):
@@ -389,8 +389,8 @@ def test_chart_has_tooltip_and_link_to_numbers(page, site):
     follow(page, "#calls >> text=Numbers and SQL")
     row = "tr:has(td.col-outcome:text-is('user'))"
     page.wait_for_selector(f"{row} td.col-calls:text-is('{calls}')")
-    assert page.said == []
-    assert {*page.asked} == {site}
+    assert page.messages == []
+    assert {*page.requests} == {site}
 
 
 def test_bar_of_chats_leads_to_its_chats(page):
@@ -413,7 +413,7 @@ def test_bar_of_chats_leads_to_its_chats(page):
         page.keyboard.press("Enter")
     assert f"agent={first['filter']}" in page.url
     assert re.search(rf"\b{first['chats']} chat", page.inner_text(".totals"))
-    assert page.said == []
+    assert page.messages == []
 
 
 def test_bar_without_filter_leads_nowhere(page):
@@ -430,7 +430,7 @@ def test_bar_without_filter_leads_nowhere(page):
     page.click("#calls .role-mark path >> nth=0")
     page.wait_for_timeout(200)
     assert "/-/dashboards/volume" in page.url
-    assert page.said == []
+    assert page.messages == []
 
 
 def rows_of(page, chart):
@@ -570,14 +570,14 @@ def test_filters_work_by_keyboard_across_dashboards(page):
     assert page.input_value("select[name=agent]") == agent
     follow(page, "nav.boards >> text=Versions")
     assert "All versions" in page.inner_text("table.versions")
-    assert page.said == []
+    assert page.messages == []
 
 
 def test_charts_of_empty_days_say_so(page):
     page.goto("/-/dashboards/quality?since=2020-01-01&until=2020-01-31")
     until(page, "!document.querySelector('[data-spec]:not(.drawn)')")
     assert page.locator(".drawing .empty").count() == 3
-    assert page.said == []
+    assert page.messages == []
 
 
 def test_a_chart_that_cannot_be_drawn_says_why(page):
@@ -612,5 +612,5 @@ def test_masked_reader_sees_every_page(page):
         content = page.content()
         assert "porcelain" not in content
         assert "4155550123" not in content
-        assert page.said == [], path
+        assert page.messages == [], path
     assert page.goto("/retell/call_log").status == 403

@@ -17,10 +17,10 @@ from receiver.browse.pages.conversation import (
 from receiver.browse.pages.speaker_timeline import speaker_timeline
 from schema.rows import Stamp, project
 from schema.tables import CALL_TABLES
-from tests.support.spelling import spelled
+from tests.support.raw_fields import raw_fields
 
 
-def said(role, text, start, *, each=0.5):
+def utterance(role, text, start, *, each=0.5):
     """An utterance whose words take `each` second, with Retell's spaces between them."""
     words = text.split(" ")
     return {
@@ -48,7 +48,7 @@ def tables(**fields):
     """The rows of a call by table, as Datasette reads them."""
     names = {table.name: table.names for table in CALL_TABLES}
     rows = {name: [] for name in names}
-    for (table, _), part in project("call_a", spelled(fields), Stamp(3, 1000, 2000)).items():
+    for (table, _), part in project("call_a", raw_fields(fields), Stamp(3, 1000, 2000)).items():
         rows[table] += [dict(zip(names[table], row, strict=True)) for row in part]
     return rows
 
@@ -63,14 +63,14 @@ def entries(*given):
 
 
 def test_tool_is_marked_at_its_word():
-    [turn] = entries(said("agent", "let me look that up", 1.0), invoked("look_up", 2.1))
+    [turn] = entries(utterance("agent", "let me look that up", 1.0), invoked("look_up", 2.1))
     [tool] = turn.tools
     assert tool.after_word == 2
     assert '<span data-start=2.00 data-end=2.50>look</span> <a class="mark"' in words_markup(turn)
 
 
 def test_tool_before_first_word_precedes_first_turn():
-    tool, turn = entries(invoked("greet", 0.1), said("agent", "hello", 1.0))
+    tool, turn = entries(invoked("greet", 0.1), utterance("agent", "hello", 1.0))
     assert isinstance(tool, ToolCall)
     assert isinstance(turn, Turn)
 
@@ -82,14 +82,14 @@ def test_a_tool_says_what_came_of_it():
         "refused": result("refused", 2, '{"success":false}'),
     }
     calls = [invoked(name, 1.2) for name in (*answers, "silent")]
-    [turn] = entries(said("agent", "one moment", 1.0), *calls, *answers.values())
+    [turn] = entries(utterance("agent", "one moment", 1.0), *calls, *answers.values())
     assert {tool.name: tool.outcome for tool in turn.tools} == {
         "ran": "done", "broke": "failed", "refused": "unsuccessful", "silent": "no result",
     }  # fmt: skip
 
 
 def test_words_keep_the_spaces_of_the_content():
-    [turn] = entries(said("user", "well, yes please", 0.0))
+    [turn] = entries(utterance("user", "well, yes please", 0.0))
     assert "".join(word for word, _, _ in turn.words) == "well, yes please"
     bare = [{"word": "Hello", "start": 0, "end": 1}, {"word": "there.", "start": 1, "end": 2}]
     [turn] = entries({"role": "user", "content": "Hello there.", "words": bare})
@@ -105,7 +105,7 @@ def test_content_is_complete_when_words_differ(words):
 
 def test_markup_in_what_was_said_stays_text():
     evil = "<script>alert(1)</script>"
-    [turn] = entries(said("user", f"{evil} & more", 0.0), invoked('"><script>', 0.2))
+    [turn] = entries(utterance("user", f"{evil} & more", 0.0), invoked('"><script>', 0.2))
     markup = words_markup(turn)
     assert "<script" not in markup
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in markup
@@ -114,10 +114,10 @@ def test_markup_in_what_was_said_stays_text():
 
 def test_turns_know_how_they_follow_each_other():
     first, second, third, fourth = entries(
-        said("agent", "how can I help you today", 0.0),
-        said("user", "a crown please", 2.0),
-        said("user", "soon", 8.0),
-        said("agent", "of course", 9.0),
+        utterance("agent", "how can I help you today", 0.0),
+        utterance("user", "a crown please", 2.0),
+        utterance("user", "soon", 8.0),
+        utterance("agent", "of course", 9.0),
     )
     assert not first.interrupts
     assert second.interrupts
@@ -149,9 +149,9 @@ def test_steps_keys_and_messages_stand_between_the_turns():
 
 def test_the_bar_has_lanes_silences_interruptions_and_answers():
     drawn = view(
-        said("agent", "how can I help you today", 0.0),
-        said("user", "a crown please", 2.0),
-        said("agent", "of course", 10.0),
+        utterance("agent", "how can I help you today", 0.0),
+        utterance("user", "a crown please", 2.0),
+        utterance("agent", "of course", 10.0),
         invoked("book", 10.5),
         result("book", 12.5, "{}"),
         duration_ms=20_000,
@@ -215,7 +215,7 @@ def test_sms_object_is_shown_as_text():
 
 def test_pre_and_post_session_tools_stand_apart():
     shown = view(
-        said("user", "hello", 0.0),
+        utterance("user", "hello", 0.0),
         pre_session_transcript_with_tool_calls=[invoked("find", 0)],
         post_session_transcript_with_tool_calls=[invoked("note", 0)],
     )
@@ -225,7 +225,7 @@ def test_pre_and_post_session_tools_stand_apart():
 
 
 def test_scrubbed_variant_on_request_or_alone():
-    plain, clean = said("user", "I am Ann", 0.0), said("user", "I am [NAME]", 0.0)
+    plain, clean = utterance("user", "I am Ann", 0.0), utterance("user", "I am [NAME]", 0.0)
     both = {
         "scrubbed_transcript_with_tool_calls": [clean],
         "recording_url": "https://m.example/a.wav",
@@ -267,7 +267,7 @@ def test_call_object_has_retells_names_and_nesting():
         "latency": {"e2e": {"p50": 900, "values": [900]}},
         "transcript": "User: hello\n",
         "transcript_with_tool_calls": [
-            said("user", "hello", 0.0),
+            utterance("user", "hello", 0.0),
             invoked("book", 0.2, arguments="{}"),
             {"role": "dtmf", "digit": "1", "time_sec": 1.0},
             result("book", 1.5, "{}"),

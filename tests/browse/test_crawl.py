@@ -202,7 +202,7 @@ def test_every_link_leads_to_the_rows_it_counts(site):
             checked["calls" if found[2] else "rows"] += 1
     assert checked["rows"] > 50
     assert checked["calls"] > 50
-    assert "Traceback" not in site.process.said()
+    assert "Traceback" not in site.process.output()
 
 
 # -- figures -------------------------------------------------------------------------------------
@@ -442,9 +442,11 @@ def test_versions_count_the_connected_calls(site):
 def test_a_browser_finds_no_fault_on_pages(site, chromium):
     context = chromium.new_context(base_url=site.url)
     page = context.new_page()
-    said, asked = [], set()
-    page.on("console", lambda m: m.type in ("error", "warning") and said.append((page.url, m.text)))
-    page.on("pageerror", lambda error: said.append((page.url, str(error))))
+    messages, asked = [], set()
+    page.on(
+        "console", lambda m: m.type in ("error", "warning") and messages.append((page.url, m.text))
+    )
+    page.on("pageerror", lambda error: messages.append((page.url, str(error))))
     page.on("request", lambda r: asked.add((r.resource_type, urlsplit(r.url).netloc)))
     page.route(
         lambda url: not url.startswith(site.url), lambda route: route.fulfill(status=200, body="")
@@ -454,5 +456,5 @@ def test_a_browser_finds_no_fault_on_pages(site, chromium):
     for url in [url for url, text in pages.items() if text][:40]:
         assert page.goto(url, wait_until="load").status == 200
     context.close()
-    assert said == []
+    assert messages == []
     assert {kind for kind, host in asked if host != urlsplit(site.url).netloc} <= {"media"}

@@ -37,8 +37,8 @@ def site(tmp_path_factory):
 def test_browser_plays_and_seeks_the_kept_copy(site, chromium):
     context = chromium.new_context(base_url=site)
     page = context.new_page()
-    said, answers = [], []
-    page.on("console", lambda m: m.type in ("error", "warning") and said.append(m.text))
+    messages, answers = [], []
+    page.on("console", lambda m: m.type in ("error", "warning") and messages.append(m.text))
     page.on("response", lambda r: "/-/media/" in r.url and answers.append(r))
     page.route("https://**/*", lambda route: route.abort())
     page.goto("/-/login?next=/-/call/call_1")
@@ -53,7 +53,7 @@ def test_browser_plays_and_seeks_the_kept_copy(site, chromium):
     until(page, "document.querySelector('audio').currentTime > 40.2")
     until(page, "document.querySelector('.spoken')?.textContent.startsWith('w4')")
     assert {answer.status for answer in answers} == {206}
-    assert said == []
+    assert messages == []
     with page.expect_download() as download:
         page.click(".downloads a")
     assert download.value.suggested_filename == "call_1-recording.wav"

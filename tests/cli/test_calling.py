@@ -149,7 +149,7 @@ def test_call_that_is_interrupted_gives_the_key_too(sandbox, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "message"),
     [
         ("+15005550400", "Retell rejected the request (400)"),
         ("+15005550402", "Retell requires a payment (402)"),
@@ -158,7 +158,7 @@ def test_call_that_is_interrupted_gives_the_key_too(sandbox, monkeypatch):
         ("+15005550500", "Retell failed (500)"),
     ],
 )
-def test_each_rejection_prints_one_sentence_and_hint(sandbox, db, number, said):
+def test_each_rejection_prints_one_sentence_and_hint(sandbox, db, number, message):
     asked = []
     with Proxy(sandbox.url, after=lambda *answer: asked.append(answer)) as proxy:
         result = CliRunner().invoke(
@@ -166,7 +166,7 @@ def test_each_rejection_prints_one_sentence_and_hint(sandbox, db, number, said):
         )
     assert result.exit_code == 1
     error, hint = result.stderr.splitlines()
-    assert said in error
+    assert message in error
     assert hint.strip()
     assert number not in result.output
     assert len(asked) == 1

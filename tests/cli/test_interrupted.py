@@ -80,10 +80,10 @@ def interrupted(
             wait_until(when)
             time.sleep(pause)
             process.send_signal(sent)
-            said = process.communicate(timeout=30)[1]
+            output = process.communicate(timeout=30)[1]
         finally:
             process.kill()
-    return process.returncode, (said or b"").decode()
+    return process.returncode, (output or b"").decode()
 
 
 @pytest.mark.slow
@@ -93,11 +93,11 @@ def test_a_command_that_waits_is_interrupted(name, environ, silent, tmp_path):
     (tmp_path / "list.csv").write_text("to_number\n+14155550101\n")
     environ |= {"RETELL_BASE_URL": f"http://{address}", "CALLHOUSE_BIND": address}
     arguments, words = WAITING[name]
-    status, said = interrupted([a.format(address) for a in arguments], environ, lambda: taken)
-    assert status == 130, said
-    assert words in said
-    assert "Traceback" not in said
-    assert "Interrupted." in said
+    status, output = interrupted([a.format(address) for a in arguments], environ, lambda: taken)
+    assert status == 130, output
+    assert words in output
+    assert "Traceback" not in output
+    assert "Interrupted." in output
 
 
 @pytest.mark.slow
@@ -108,11 +108,11 @@ def test_a_progress_bar_is_interrupted(environ, silent):
     arguments = ["coverage", "--since", "2026-05-01"]
     status, _ = interrupted(arguments, environ, lambda: taken, stderr=theirs)
     os.close(theirs)
-    said = os.read(ours, 65536).decode()
+    output = os.read(ours, 65536).decode()
     os.close(ours)
     assert status == 130
-    assert said.rstrip().splitlines()[-1].endswith("are in the table coverage.")
-    assert "Traceback" not in said
+    assert output.rstrip().splitlines()[-1].endswith("are in the table coverage.")
+    assert "Traceback" not in output
 
 
 @pytest.mark.slow
@@ -129,13 +129,13 @@ def test_a_command_that_stays_is_interrupted(name, environ, sent):
         with closing(socket.socket()) as probe:
             return probe.connect_ex((host, int(port))) == 0
 
-    status, said = interrupted(arguments, environ, listens, sent=sent)
-    assert "Traceback" not in said
+    status, output = interrupted(arguments, environ, listens, sent=sent)
+    assert "Traceback" not in output
     if sent == signal.SIGINT:
-        assert status == 130, said
-        assert said.splitlines()[-1].startswith("Interrupted.")
+        assert status == 130, output
+        assert output.splitlines()[-1].startswith("Interrupted.")
     else:
-        assert status in (0, 143, -signal.SIGTERM), said
+        assert status in (0, 143, -signal.SIGTERM), output
 
 
 @pytest.fixture(scope="module")
@@ -172,11 +172,11 @@ def test_a_command_at_work_is_interrupted(command, many_calls, environ, tmp_path
     shutil.copy(many_calls, tmp_path / "retell.db")
     environ |= {"CALLHOUSE_DATABASE_URL": "sqlite:///retell.db"}
     is_at_work, advice = WORKING[command]
-    status, said = interrupted(
+    status, output = interrupted(
         command.split(), environ, lambda: is_at_work(tmp_path), pause=0, cwd=tmp_path
     )
-    assert status == 130, said
-    [line] = said.splitlines()
+    assert status == 130, output
+    [line] = output.splitlines()
     assert line.startswith("Interrupted. ")
     assert advice in line
     # Nothing half-done is in the way of the next run.
@@ -188,8 +188,8 @@ def test_a_command_at_work_is_interrupted(command, many_calls, environ, tmp_path
 @pytest.mark.slow
 def test_a_mirror_is_interrupted(pg, environ, tmp_path):
     environ |= {"CALLHOUSE_DATABASE_URL": pg.url}
-    status, said = interrupted(
+    status, output = interrupted(
         ["mirror"], environ, lambda: size(tmp_path / "data/mirror.db-wal"), cwd=tmp_path
     )
-    assert status == 130, said
-    assert said.splitlines() == ["Interrupted. The next run continues from here."]
+    assert status == 130, output
+    assert output.splitlines() == ["Interrupted. The next run continues from here."]

@@ -14,6 +14,7 @@ from receiver.store import migrate
 from receiver.webhook.app import create_app
 from tests.support.histories import dump_of
 from tests.support.postgres import execute, looking, name_of
+from tests.support.running import free_address
 from tests.support.serving import serving
 from tests.support.webhooks import KEY, post
 
@@ -67,9 +68,10 @@ def test_what_webhooks_missed_is_named_fetched_and_shown(sandbox, pg):
 def test_what_needs_a_file_says_so(pg, monkeypatch, command):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", pg.url)
     monkeypatch.setenv("CALLHOUSE_BROWSE_PASSWORD", "x")
-    said = run(*command, status=2)
-    assert "names a server" in said
-    assert "docs/how-to/postgres.md" in said
+    monkeypatch.setenv("CALLHOUSE_BROWSE_BIND", free_address())
+    output = run(*command, status=2)
+    assert "names a server" in output
+    assert "docs/how-to/postgres.md" in output
 
 
 def test_database_without_tables_is_reported(postgres, monkeypatch):

@@ -79,7 +79,7 @@ class Server:
         self.address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
         self.output = Path.cwd() / f"server-{self.address[10:]}.log"
-        self.said: list[str] = []
+        self.responses: list[str] = []
         command = ["-c", _PATCHED.format(patch=patch)] if patch else ["-m", "receiver", "serve"]
         self._command = [*prefix, sys.executable, *command]
         self._is_wrapped = bool(prefix)
@@ -156,14 +156,14 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.kill_tree()
                 raise
-        assert_nothing_private("\n".join([self.text(), *self.said]))
+        assert_nothing_private("\n".join([self.text(), *self.responses]))
 
     def text(self) -> str:
         return self.output.read_text("utf-8", "replace") if self.output.exists() else ""
 
     def get(self, path: str, *, timeout: float = 5) -> httpx.Response:
         answer = httpx.get(self.url + path, timeout=timeout)
-        self.said.append(answer.text)
+        self.responses.append(answer.text)
         return answer
 
     def health(self) -> tuple[int, dict]:
@@ -174,7 +174,7 @@ class Server:
         url = f"{self.url}/webhook"
         headers = {**signed(signed_as or body, at_ms=at_ms), "X-Trace": sha256(body)}
         answer = client.post(url, content=body, headers=headers, timeout=15)
-        self.said.append(answer.text)
+        self.responses.append(answer.text)
         return answer
 
 

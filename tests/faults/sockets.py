@@ -24,7 +24,7 @@ def request(body, *extra, header=None, length=True, connection=b"close"):
 
 def talk(server, *pieces, half_close=False):
     """Send the pieces and return all that comes back until the server closes or is silent."""
-    said = b""
+    response = b""
     with connect_to(server) as connection:
         try:
             for piece in pieces:
@@ -36,15 +36,15 @@ def talk(server, *pieces, half_close=False):
         connection.settimeout(1)
         try:
             while piece := connection.recv(65536):
-                said += piece
+                response += piece
         except (TimeoutError, ConnectionResetError):
             pass
-    server.said.append(said.decode("latin-1"))
-    return said
+    server.responses.append(response.decode("latin-1"))
+    return response
 
 
-def status(said):
-    return int(said.split(b" ", 2)[1]) if said else None
+def status(response):
+    return int(response.split(b" ", 2)[1]) if response else None
 
 
 def chunks(body, size=65536):

@@ -98,9 +98,9 @@ def test_only_signed_events_keep_their_connection(server, path):
     kept = [request(each, connection=b"keep-alive") + each for each in (body, other)]
     forged = request(b"", header=FORGED, connection=b"keep-alive")
     for last in (get, forged):
-        said = talk(server, *kept, last)
-        assert said.count(b"HTTP/1.1 204") == 2
-        assert said.lower().count(b"connection: close") == 1
+        response = talk(server, *kept, last)
+        assert response.count(b"HTTP/1.1 204") == 2
+        assert response.lower().count(b"connection: close") == 1
         with connect_to(server) as connection:
             connection.sendall(last)
             while connection.recv(4096):
@@ -186,24 +186,24 @@ def test_request_after_an_unread_body_is_not_answered(server, db_path):
         head = request(
             hidden, extra, header=b"junk", length=not parts[1:], connection=b"keep-alive"
         )
-        said = talk(server, head, *parts, request(body) + body)
-        assert said.count(b"HTTP/1.1 ") == 1
-        assert status(said) == 401
-        assert b"connection: close" in said.lower()
+        response = talk(server, head, *parts, request(body) + body)
+        assert response.count(b"HTTP/1.1 ") == 1
+        assert status(response) == 401
+        assert b"connection: close" in response.lower()
     # A body that was read is not taken for a request either.
     forged = request(hidden, header=FORGED, connection=b"keep-alive") + hidden
-    said = talk(server, forged)
-    assert [int(part[:3]) for part in said.split(b"HTTP/1.1 ")[1:]] == [401]
-    said = talk(server, request(body) + body)
-    assert status(said) == 204
+    response = talk(server, forged)
+    assert [int(part[:3]) for part in response.split(b"HTTP/1.1 ")[1:]] == [401]
+    response = talk(server, request(body) + body)
+    assert status(response) == 204
     check(db_path, {sha256(body)}, {sha256(body)})
 
 
 @pytest.mark.parametrize("size", [b"xyz", b"-1", b"1" * 9000, b"5\r\nabc"])
 def test_malformed_chunk_is_400(server, size):
     head = request(b"", CHUNKED, header=FORGED, length=False)
-    said = talk(server, head, size + b"\r\nhello", half_close=True)
-    assert status(said) == 400
+    response = talk(server, head, size + b"\r\nhello", half_close=True)
+    assert status(response) == 400
     assert b"Traceback" not in server.text().encode()
 
 

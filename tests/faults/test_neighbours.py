@@ -47,7 +47,7 @@ def browsing(db_path, tmp_path):
         CALLHOUSE_BROWSE_BIND=address,
         CALLHOUSE_BROWSE_PASSWORD="sesame",
     )
-    with running.browse(environ, tmp_path):
+    with running.browse(environ, tmp_path, leads_session=True):
         yield address, tokens, seeded
 
 

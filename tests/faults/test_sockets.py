@@ -19,41 +19,43 @@ def test_only_signed_bytes_from_a_socket_are_stored(server, db_path):
     stored_bodies = set()
 
     # Chunked: as good as with a length, and bounded.
-    said = talk(server, request(body, CHUNKED, length=False), *chunks(body, 100))
-    assert status(said) == 204
+    response = talk(server, request(body, CHUNKED, length=False), *chunks(body, 100))
+    assert status(response) == 204
     stored_bodies.add(sha256(body))
     long = b" " * (LIMIT + 1)
-    said = talk(server, request(long, CHUNKED, length=False), *chunks(long))
-    assert status(said) in (413, None)
+    response = talk(server, request(long, CHUNKED, length=False), *chunks(long))
+    assert status(response) in (413, None)
     # With a length, it need not even be sent.
-    said = talk(server, request(long + b" "))
-    assert status(said) == 413
+    response = talk(server, request(long + b" "))
+    assert status(response) == 413
 
     # Two opinions about where the body ends.
-    said = talk(server, request(other, CHUNKED), *chunks(other))
-    assert status(said) == 400
-    said = talk(server, request(other, b"Content-Length: 3"), other)
-    assert status(said) == 400
-    said = talk(server, request(other, b"Content-Length: +%d" % len(other), length=False), other)
-    assert status(said) == 400
+    response = talk(server, request(other, CHUNKED), *chunks(other))
+    assert status(response) == 400
+    response = talk(server, request(other, b"Content-Length: 3"), other)
+    assert status(response) == 400
+    response = talk(
+        server, request(other, b"Content-Length: +%d" % len(other), length=False), other
+    )
+    assert status(response) == 400
 
     # Headers.
-    said = talk(server, request(other, b"X-Long: " + b"x" * 100_000), other)
-    assert status(said) in (400, 431)
-    said = talk(server, request(other, header="v=١٢٣,d=é".encode()), other)
-    assert status(said) == 401
-    said = talk(server, request(other, header=b"v=1,d=\xff\x00\x7f"), other)
-    assert status(said) in (400, 401)
+    response = talk(server, request(other, b"X-Long: " + b"x" * 100_000), other)
+    assert status(response) in (400, 431)
+    response = talk(server, request(other, header="v=١٢٣,d=é".encode()), other)
+    assert status(response) == 401
+    response = talk(server, request(other, header=b"v=1,d=\xff\x00\x7f"), other)
+    assert status(response) in (400, 401)
     right = signed(other)["X-Retell-Signature"].encode()
-    said = talk(server, request(other, b"X-Retell-Signature: " + right, header=b"v=1"), other)
-    assert status(said) == 401
-    said = talk(server, request(other, b"X_Retell_Signature: " + right, header=b"v=1"), other)
-    assert status(said) == 401
+    response = talk(server, request(other, b"X-Retell-Signature: " + right, header=b"v=1"), other)
+    assert status(response) == 401
+    response = talk(server, request(other, b"X_Retell_Signature: " + right, header=b"v=1"), other)
+    assert status(response) == 401
 
     # A body that ends early, by silence of the sender.
     for half_close in (False, True):
-        said = talk(server, request(other), other[:-10], half_close=half_close)
-        assert status(said) in (400, 401, None)
+        response = talk(server, request(other), other[:-10], half_close=half_close)
+        assert status(response) in (400, 401, None)
 
     # Compressed bytes are the bytes that were signed, or nothing at all.
     packed = gzip.compress(other)
@@ -71,9 +73,9 @@ def test_pipelined_requests_are_all_answered_in_order(server, db_path):
     bodies = [body for n in range(10) for body in pair(f"call_{n}")]
     breath = b"".join(request(body, connection=b"keep-alive") + body for body in bodies)
     last = b"GET /nowhere HTTP/1.1\r\nHost: callhouse\r\nConnection: close\r\n\r\n"
-    said = talk(server, breath + last)
-    assert said.count(b"HTTP/1.1 204") == len(bodies)
-    assert said.count(b"HTTP/1.1 404") == 1
+    response = talk(server, breath + last)
+    assert response.count(b"HTTP/1.1 204") == len(bodies)
+    assert response.count(b"HTTP/1.1 404") == 1
     hashes = {sha256(body) for body in bodies}
     check(db_path, hashes, hashes)
 

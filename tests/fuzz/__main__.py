@@ -50,9 +50,9 @@ def _fuzz(name: str, corpus: Path, *options: str) -> int:
     covered = re.findall(r"cov: (\d+)", ran.stdout)
     if ran.returncode != 0 or inputs is None:
         print("\n".join(ran.stdout.splitlines()[-60:]))
-    said = f"{int(inputs[1]):>12,} inputs" if inputs else " " * 19
+    count = f"{int(inputs[1]):>12,} inputs" if inputs else " " * 19
     outcome = "failed" if ran.returncode else "nothing found"
-    print(f"{name:8}{said}  {covered[-1] if covered else 0:>6} edges  {outcome}", flush=True)
+    print(f"{name:8}{count}  {covered[-1] if covered else 0:>6} edges  {outcome}", flush=True)
     return ran.returncode
 
 

@@ -31,15 +31,19 @@ SELECT_BODY = "SELECT body FROM observations WHERE entity_id = ? AND body_sha256
 
 def header(data: bytes) -> None:
     """Any header: refused by a SignatureError, unless it says what `sign` would say."""
-    said, _, body = data.partition(SEPARATOR)
+    input_header, _, body = data.partition(SEPARATOR)
     genuine = sign(body, key=KEY, now_ms=NOW_MS).encode()
     at = len(body) % (len(genuine) + 1)
     # As it comes, and put into a genuine one: no fuzzer finds a digest by itself.
-    for value in (said, genuine[:at] + said + genuine[at:], genuine[:at] + said):
+    for value in (
+        input_header,
+        genuine[:at] + input_header + genuine[at:],
+        genuine[:at] + input_header,
+    ):
         is_genuine = re.fullmatch(rb"v=0{0,3}" + genuine[2:], value) is not None
-        for spelled in (value, value.decode("latin-1")):
+        for header_value in (value, value.decode("latin-1")):
             try:
-                authenticate(body, spelled, keys=[KEY], now_ms=NOW_MS)
+                authenticate(body, header_value, keys=[KEY], now_ms=NOW_MS)
                 accepted = True
             except SignatureError:
                 accepted = False

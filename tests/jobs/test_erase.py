@@ -163,8 +163,8 @@ def test_number_finds_calls_chats_and_bodies_of_neither(settings, store):
     add(store, "call_ended", "callee", to_number=number)
     add(store, "call_ended", "other", from_number="+14155550199")
     chat = {"chat_id": "chat_a", "chat_status": "ended", "user_number": number}
-    said = json.dumps({"event": "chat_ended", "chat": chat}).encode()
-    store.add(receive(said, source="webhook", observed_at=1, received_at=1))
+    sent = json.dumps({"event": "chat_ended", "chat": chat}).encode()
+    store.add(receive(sent, source="webhook", observed_at=1, received_at=1))
     inbound = {"event": "call_inbound", "call_inbound": {"from_number": number}}
     body = json.dumps(inbound).encode()
     store.add(receive(body, source="webhook", observed_at=1, received_at=1))

@@ -34,23 +34,23 @@ def end_of(number):
 
 
 def event(number, name, start_ms):
-    said = word(number)
+    caller = word(number)
     call = {
         "call_id": f"call_{number * 7919 % 100_003:06}",
         "agent_id": f"agent_{number % 5}",
-        "from_number": said,
+        "from_number": caller,
         "start_timestamp": start_ms + number * 60_000,
         "batch_call_id": "erase" if number % EVERY == 0 else "keep",
-        "transcript": f"User: {said} speaking, and some more words of call {number}.",
+        "transcript": f"User: {caller} speaking, and some more words of call {number}.",
         "transcript_with_tool_calls": [
-            {"role": "user", "content": said, "words": [{"word": said, "start": 0, "end": 1}]},
-            {"role": "agent", "content": f"Hello {said}.", "words": []},
+            {"role": "user", "content": caller, "words": [{"word": caller, "start": 0, "end": 1}]},
+            {"role": "agent", "content": f"Hello {caller}.", "words": []},
         ],
-        "metadata": {"name": said},
-        "recording_url": f"https://r/{said}",
+        "metadata": {"name": caller},
+        "recording_url": f"https://r/{caller}",
     }
     if name == "call_analyzed":
-        call["call_analysis"] = {"call_summary": f"About {said}.", "call_successful": True}
+        call["call_analysis"] = {"call_summary": f"About {caller}.", "call_successful": True}
     body = json.dumps({"event": name, "call": call}).encode()
     return receive(body, source="webhook", observed_at=number, received_at=start_ms)
 

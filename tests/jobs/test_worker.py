@@ -386,6 +386,6 @@ def test_sigterm_ends_the_command_within_seconds(database, tmp_path):
     with commands.command("work", environ=environ, folder=tmp_path, until=works) as started:
         started.process.send_signal(signal.SIGTERM)
         assert started.process.wait(timeout=20) == 0
-        assert "Stopped." in started.said()
+        assert "Stopped." in started.output()
     assert row_of(database).lease_until is None
     assert os.path.exists(tmp_path)

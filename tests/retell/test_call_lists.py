@@ -383,10 +383,10 @@ def test_killed_at_random_each_number_called_once(csv_path, database, db):
             # busy to start it in that time gives it longer.
             time.sleep(chance.uniform(0.4, 1.2 + kills / 20))
             os.kill(process.pid, signal.SIGKILL)
-            _, said = process.communicate()
+            _, output = process.communicate()
             if process.returncode == 0:
                 break
-            assert process.returncode == -signal.SIGKILL, said
+            assert process.returncode == -signal.SIGKILL, output
             kills += 1
             assert kills < 200
         assert called(sandbox) == stored(db) == Counter(numbers)

@@ -90,7 +90,7 @@ def test_lists_as_spreadsheets_write_them():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "no column to_number"),
         ("number\n+14155550123\n", "no column to_number"),
@@ -101,8 +101,8 @@ def test_lists_as_spreadsheets_write_them():
         ('to_number\n"a"b\n', "is not CSV"),
     ],
 )
-def test_an_unusable_file_is_refused_as_a_whole(text, said):
-    with pytest.raises(SettingsError, match=said):
+def test_an_unusable_file_is_refused_as_a_whole(text, message):
+    with pytest.raises(SettingsError, match=message):
         read(text)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from receiver.retell.listing import progress_of, row_of
 from receiver.store import show
-from tests.support.spelling import spelled
+from tests.support.raw_fields import raw_fields
 from tests.support.storing import ERASE
 from tests.support.upstream import FIRST, Account, figures
 
@@ -142,7 +142,7 @@ PROGRESS = {
 @pytest.mark.parametrize(("changes", "expected"), PROGRESS.values(), ids=PROGRESS)
 def test_progress_of_a_listed_chat(changes, expected):
     fields = {name: value for name, value in (CHAT | changes).items() if value is not None}
-    found = progress_of(row_of("chat_a", spelled(fields), 7, "chat"))
+    found = progress_of(row_of("chat_a", raw_fields(fields), 7, "chat"))
     assert expected == (
         found.is_over, found.is_analysed, found.cost_is_final, found.expects_transcript
     )  # fmt: skip

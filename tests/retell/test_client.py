@@ -182,8 +182,8 @@ def test_rate_limited_read_waits_as_told(ask, headers, seconds):
 
 
 def test_an_error_repeats_nothing_that_was_sent(ask):
-    said = f"Ann Lee at +1 (415) 555-0123 has to_number +14155550123, a@b.example, {KEY}: no"
-    found, _, _ = ask([error(400, said)], create)
+    text = f"Ann Lee at +1 (415) 555-0123 has to_number +14155550123, a@b.example, {KEY}: no"
+    found, _, _ = ask([error(400, text)], create)
     assert str(found).endswith("(400): … at … has to_number …, … …: no")
 
 

@@ -151,8 +151,8 @@ def test_a_bomb_of_a_receiver_is_refused(encoding):
 
 
 def test_what_a_receiver_answers_is_one_short_line():
-    said = json.dumps({"error": "\x1b[2Jx\n" * 10_000, "hint": "y"}).encode()
-    with Scripted([(400, {}, said)]) as server, Client(total_seconds=9) as client:
+    response = json.dumps({"error": "\x1b[2Jx\n" * 10_000, "hint": "y"}).encode()
+    with Scripted([(400, {}, response)]) as server, Client(total_seconds=9) as client:
         error = send_one(client, server.url).error
     assert len(error) <= 300
     assert error.isprintable()

@@ -18,7 +18,7 @@ from receiver.retell.listing import (
     row_of,
     window,
 )
-from tests.support.spelling import spelled
+from tests.support.raw_fields import raw_fields
 
 AT = 1_778_328_000_000
 WHOLE = CallProgress(
@@ -119,9 +119,9 @@ NEWS = {
 }
 
 
-@pytest.mark.parametrize(("said", "known", "expected"), NEWS.values(), ids=NEWS)
-def test_news_is(said, known, expected):
-    assert adds_information(spelled(said), spelled(known)) is expected
+@pytest.mark.parametrize(("new", "known", "expected"), NEWS.values(), ids=NEWS)
+def test_news_is(new, known, expected):
+    assert adds_information(raw_fields(new), raw_fields(known)) is expected
 
 
 ROWS = {
@@ -151,7 +151,7 @@ ROWS = {
 
 @pytest.mark.parametrize(("fields", "expected"), ROWS.values(), ids=ROWS)
 def test_how_far_a_listed_call_is(fields, expected):
-    assert progress_of(row_of("c", spelled(fields), 7), is_analysed=False) == expected
+    assert progress_of(row_of("c", raw_fields(fields), 7), is_analysed=False) == expected
 
 
 def test_day_in_time_zone_can_have_23_hours():

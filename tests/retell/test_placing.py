@@ -32,7 +32,7 @@ def test_a_call_that_retell_would_take_is_usable(fields):
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"to_number": "4155550123"}, "to_number is not an E.164 number"),
         ({"to_number": "+1 415 555 0123"}, "to_number is not an E.164 number"),
@@ -60,10 +60,10 @@ def test_a_call_that_retell_would_take_is_usable(fields):
         ({"dynamic_variables": {}}, "the body has an unknown field"),
     ],
 )
-def test_invalid_call_is_not_sent(fields, said):
+def test_invalid_call_is_not_sent(fields, message):
     with pytest.raises(UnusableCall) as caught:
         check(body(**fields))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "0123" not in str(caught.value)
 
 

@@ -365,9 +365,9 @@ class TestCalls:
         for call in final_calls(120):
             if "transcript_object" in call:
                 whole = call["transcript_with_tool_calls"]
-                said = [entry for entry in whole if entry["role"] in UTTERANCES]
-                assert call["transcript_object"] == said
-                assert call["transcript"].count("\n") == len(said)
+                utterances = [entry for entry in whole if entry["role"] in UTTERANCES]
+                assert call["transcript_object"] == utterances
+                assert call["transcript"].count("\n") == len(utterances)
 
     def test_some_turns_overlap(self):
         turns = [call.get("transcript_object", []) for call in final_calls(120)]
@@ -411,18 +411,22 @@ class TestCalls:
             assert billed == ([0.8 * sent] if sent else [])
         for body in bodies(120, "chat_analyzed"):
             chat = body["chat"]
-            said = [m for m in chat["message_with_tool_calls"] if m["role"] in ("agent", "user")]
+            messages = [
+                m for m in chat["message_with_tool_calls"] if m["role"] in ("agent", "user")
+            ]
             costs = {p["product"]: p["cost"] for p in chat["chat_cost"]["product_costs"]}
-            assert costs["gpt_4_1_text_testing"] == pytest.approx(0.2 * len(said))
+            assert costs["gpt_4_1_text_testing"] == pytest.approx(0.2 * len(messages))
             assert ("sms_message" in costs) == (chat["chat_type"] == "sms_chat")
             assert chat["chat_cost"]["combined_cost"] == pytest.approx(sum(costs.values()))
 
     def test_voice_is_billed_for_agent_speech(self):
         for call in final_calls(120):
-            said = [e["words"] for e in call.get("transcript_object", []) if e["role"] == "agent"]
-            if not said:
+            utterances = [
+                e["words"] for e in call.get("transcript_object", []) if e["role"] == "agent"
+            ]
+            if not utterances:
                 continue
-            seconds = math.ceil(sum(words[-1]["end"] - words[0]["start"] for words in said))
+            seconds = math.ceil(sum(words[-1]["end"] - words[0]["start"] for words in utterances))
             [voice] = [
                 part
                 for part in call["call_cost"]["product_costs"]

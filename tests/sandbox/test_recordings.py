@@ -86,13 +86,15 @@ def test_recording_is_as_long_as_the_call(sandbox):
 def test_each_voice_sounds_when_it_speaks(sandbox):
     call = with_file(sandbox, "recording_multi_channel", call_type="phone_call")
     left, right = samples(fetch(sandbox, call, "recording_multi_channel").content)
-    said = [entry for entry in call["transcript_object"] if entry["role"] in ("agent", "user")]
-    assert {entry["role"] for entry in said} == {"agent", "user"}
-    for entry in said:
+    utterances = [
+        entry for entry in call["transcript_object"] if entry["role"] in ("agent", "user")
+    ]
+    assert {entry["role"] for entry in utterances} == {"agent", "user"}
+    for entry in utterances:
         mine = left if entry["role"] == "agent" else right
         for word in entry["words"]:
             assert loudness(mine, word["start"], word["end"]) > 10
-    silences = [(a["words"][-1]["end"], b["words"][0]["start"]) for a, b in pairwise(said)]
+    silences = [(a["words"][-1]["end"], b["words"][0]["start"]) for a, b in pairwise(utterances)]
     for start, end in silences:
         if end - start > 0.1:
             assert loudness(left, start + 0.01, end - 0.01) == 0

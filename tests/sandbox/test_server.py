@@ -91,21 +91,21 @@ def command(*options, **settings):
 
 def lines_until(process, *patterns):
     """The output until each of the patterns is in it, in any order: threads print at once."""
-    said = ""
+    output = ""
     for line in process.stdout:
-        said += line
-        if all(re.search(pattern, said) for pattern in patterns):
-            return said
-    raise AssertionError(said)
+        output += line
+        if all(re.search(pattern, output) for pattern in patterns):
+            return output
+    raise AssertionError(output)
 
 
 def test_command_prints_address_and_deliveries():
     options = "--speed", "0", "--history", "3", "--webhook-url", "http://127.0.0.1:9/"
     with command(*options, COLUMNS="200") as process:
-        said = lines_until(process, "Ctrl-C")
-        key, url = re.search(r"key_\w+", said)[0], re.search(r"at (http\S+),", said)[1]
-        assert f"export RETELL_API_KEY={key}" in said
-        assert f"export RETELL_BASE_URL={url}" in said
+        output = lines_until(process, "Ctrl-C")
+        key, url = re.search(r"key_\w+", output)[0], re.search(r"at (http\S+),", output)[1]
+        assert f"export RETELL_API_KEY={key}" in output
+        assert f"export RETELL_BASE_URL={url}" in output
         headers = {"Authorization": f"Bearer {key}"}
         with httpx.Client(base_url=url, headers=headers, timeout=30) as api:
             assert api.post("/v3/list-calls", json={"include_total": True}).json()["total"] == 3
@@ -120,8 +120,8 @@ def test_command_prints_address_and_deliveries():
 
 def test_command_does_not_print_the_configured_key():
     with command(RETELL_API_KEY=KEY) as process:
-        said = lines_until(process, "Ctrl-C")
-        url = re.search(r"at (http\S+),", said)[1]
+        output = lines_until(process, "Ctrl-C")
+        url = re.search(r"at (http\S+),", output)[1]
         headers = {"Authorization": f"Bearer {KEY}"}
         answer = httpx.post(f"{url}/v3/list-calls", headers=headers, timeout=30)
-        assert (answer.status_code, KEY in said) == (200, False)
+        assert (answer.status_code, KEY in output) == (200, False)

@@ -110,8 +110,8 @@ def explained(*products, **call):
 
 def test_large_surcharge_is_explained_by_tokens():
     tokens = {"llm_tokens_average": 9210.4, "llm_requests": 12}
-    [said] = explained(("llm_token_surcharge", 92.0, 0), ("gpt_4_1", 8.0, 0), **tokens)
-    assert said == (
+    [explanation] = explained(("llm_token_surcharge", 92.0, 0), ("gpt_4_1", 8.0, 0), **tokens)
+    assert explanation == (
         "Surcharges are 92% of the cost. The 12 requests to the model had 9,210 tokens on average; "
         "above 3,500 each costs more."
     )
@@ -119,8 +119,8 @@ def test_large_surcharge_is_explained_by_tokens():
 
 
 def test_voice_is_explained_by_the_time_spoken():
-    [said] = explained(("platform_tts", 60.0, 0), ("gpt_4_1", 40.0, 0))
-    assert said.endswith("speaks: 25 of 60 seconds.")
+    [explanation] = explained(("platform_tts", 60.0, 0), ("gpt_4_1", 40.0, 0))
+    assert explanation.endswith("speaks: 25 of 60 seconds.")
 
 
 def test_minimum_billing_of_a_short_call_is_explained():

@@ -7,7 +7,7 @@ import pytest
 from schema.chats import project_chat
 from schema.rows import Stamp
 from schema.tables import CHAT_MESSAGES, CHATS
-from tests.support.spelling import spelled
+from tests.support.raw_fields import raw_fields
 
 CHAT = {
     "chat_id": "chat_a",
@@ -50,12 +50,12 @@ LISTS = [
 
 
 def chat_row(**fields) -> dict:
-    (row,) = project_chat("chat_a", spelled(fields), Stamp(3, 1000, 2000))["chats", None]
+    (row,) = project_chat("chat_a", raw_fields(fields), Stamp(3, 1000, 2000))["chats", None]
     return dict(zip(CHATS.names, row, strict=True))
 
 
 def messages(*entries, field="message_with_tool_calls") -> list[dict]:
-    rows = project_chat("chat_a", spelled({field: list(entries)}), Stamp(3, 1, 2))[
+    rows = project_chat("chat_a", raw_fields({field: list(entries)}), Stamp(3, 1, 2))[
         "chat_messages", None
     ]
     return [dict(zip(CHAT_MESSAGES.names, row, strict=True)) for row in rows]

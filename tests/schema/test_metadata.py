@@ -16,7 +16,7 @@ from schema.rows import Stamp, project
 from schema.sql.views import views
 from schema.tables import ALL_TABLES, ROLLUP_TABLES
 from tests.support import ROOT
-from tests.support.spelling import spelled
+from tests.support.raw_fields import raw_fields
 
 COMMITTED = ROOT / "datasette_metadata.json"
 DESCRIBED = metadata()["databases"]["retell"]["tables"]
@@ -48,7 +48,7 @@ def path(tmp_path_factory):
             "INSERT INTO disconnection_reasons VALUES (?, ?, ?)",
             [(reason, *meaning) for reason, meaning in REASONS.items()],
         )
-        for (table, _), rows in project("call_1", spelled(CALL), Stamp(3, 1, 1)).items():
+        for (table, _), rows in project("call_1", raw_fields(CALL), Stamp(3, 1, 1)).items():
             for row in rows:
                 marks = ", ".join("?" * len(row))
                 connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)

@@ -13,7 +13,7 @@ def metrics(*entries) -> dict:
     return row
 
 
-def said(role: str, start, end, words: int = 1) -> dict:
+def utterance(role: str, start, end, words: int = 1) -> dict:
     """An utterance of `words` words; only the first start and the last end matter."""
     spoken = [{"word": "w "} for _ in range(words)]
     spoken[0]["start"], spoken[-1]["end"] = start, end
@@ -32,16 +32,16 @@ def test_figures_of_a_dialogue():
     # |    |- agent -| |user|     |-- agent --|           |
     #                                        9.5|-- user -|    |agent|
     row = metrics(
-        said("agent", 1, 3, words=4),
-        said("user", 3.5, 5, words=3),
+        utterance("agent", 1, 3, words=4),
+        utterance("user", 3.5, 5, words=3),
         *tool("t1", successful=True),
-        said("agent", 6, 8, words=5),
+        utterance("agent", 6, 8, words=5),
         {"role": "node_transition", "new_node_id": "n"},
-        said("agent", 8, 10, words=6),
-        said("user", 9.5, 13, words=7),
+        utterance("agent", 8, 10, words=6),
+        utterance("user", 9.5, 13, words=7),
         *tool("t2", successful=False),
         *tool("t3"),
-        said("agent", 13.5, 14, words=1),
+        utterance("agent", 13.5, 14, words=1),
     )
     assert row == {
         "agent_talk_seconds": 6.5,  # 2 + 2 + 2 + 0.5
@@ -59,7 +59,7 @@ def test_figures_of_a_dialogue():
 
 
 def test_scrubbed_and_other_lists_do_not_count():
-    call = {"scrubbed_transcript_with_tool_calls": [said("agent", 1, 2)],
+    call = {"scrubbed_transcript_with_tool_calls": [utterance("agent", 1, 2)],
             "pre_session_transcript_with_tool_calls": tool("t1")}  # fmt: skip
     assert call_rows("call_metrics", **call) == []
 
@@ -82,38 +82,46 @@ def test_tools_alone_are_counted():
 
 
 def test_transfer_target_ends_silence_without_counting_as_talk():
-    row = metrics(said("agent", 0, 2), said("transfer_target", 3, 5), said("user", 6, 7))
+    row = metrics(
+        utterance("agent", 0, 2), utterance("transfer_target", 3, 5), utterance("user", 6, 7)
+    )
     assert (row["silence_seconds"], row["turns"]) == (2.0, 3)
     assert (row["agent_talk_seconds"], row["user_talk_seconds"]) == (2.0, 1.0)
 
 
 def test_overlapping_speech_is_no_silence_counted_twice():
-    row = metrics(said("agent", 0, 10), said("user", 2, 4), said("agent", 12, 13))
+    row = metrics(utterance("agent", 0, 10), utterance("user", 2, 4), utterance("agent", 12, 13))
     assert (row["silence_seconds"], row["interruptions"]) == (2.0, 1)
 
 
 def test_speech_out_of_order_is_measured_in_order():
-    row = metrics(said("user", 5, 6), said("agent", 1, 3))
+    row = metrics(utterance("user", 5, 6), utterance("agent", 1, 3))
     assert row["silence_seconds"] == 3.0  # 0-1 and 3-5
 
 
 def test_turn_at_the_end_of_another_interrupts_nothing():
-    assert metrics(said("agent", 0, 2), said("user", 2, 3))["interruptions"] == 0
+    assert metrics(utterance("agent", 0, 2), utterance("user", 2, 3))["interruptions"] == 0
 
 
 def test_first_response_is_the_agents_and_never_negative():
-    assert metrics(said("user", 0, 2), said("agent", 2.75, 3))["first_response_seconds"] == 0.75
-    assert metrics(said("user", 0, 2), said("agent", 1.5, 3))["first_response_seconds"] == 0.0
+    assert (
+        metrics(utterance("user", 0, 2), utterance("agent", 2.75, 3))["first_response_seconds"]
+        == 0.75
+    )
+    assert (
+        metrics(utterance("user", 0, 2), utterance("agent", 1.5, 3))["first_response_seconds"]
+        == 0.0
+    )
 
 
 @pytest.mark.parametrize(
     "entries",
     [
-        [said("agent", 0, 1)],
-        [said("user", 0, 1)],
-        [said("agent", 0, 1), said("user", 2, 3)],
-        [said("user", 0, None), said("agent", 2, 3)],
-        [said("user", 0, 1), said("agent", None, 3)],
+        [utterance("agent", 0, 1)],
+        [utterance("user", 0, 1)],
+        [utterance("agent", 0, 1), utterance("user", 2, 3)],
+        [utterance("user", 0, None), utterance("agent", 2, 3)],
+        [utterance("user", 0, 1), utterance("agent", None, 3)],
     ],
 )
 def test_first_response_that_was_not_heard_is_null(entries):
@@ -121,33 +129,33 @@ def test_first_response_that_was_not_heard_is_null(entries):
 
 
 def test_turn_lasts_until_its_latest_end():
-    row = metrics(said("agent", 1, 9), said("agent", 2, 3), said("user", 8, 10))
+    row = metrics(utterance("agent", 1, 9), utterance("agent", 2, 3), utterance("user", 8, 10))
     assert (row["longest_monologue_seconds"], row["interruptions"]) == (8.0, 1)
 
 
 def test_figures_are_rounded_to_milliseconds():
-    row = metrics(said("agent", 0.1, 0.30000000000000004), said("user", 1.00049, 2))
+    row = metrics(utterance("agent", 0.1, 0.30000000000000004), utterance("user", 1.00049, 2))
     assert (row["agent_talk_seconds"], row["user_talk_seconds"]) == (0.2, 1.0)
 
 
 def test_words_in_no_time_have_no_pace():
-    row = metrics(said("agent", 0, 5e-324))
+    row = metrics(utterance("agent", 0, 5e-324))
     assert (row["agent_talk_seconds"], row["agent_words_per_minute"]) == (None, None)
 
 
 def test_backward_word_times_give_no_negative_talk():
-    row = metrics(said("agent", 5, 4), said("agent", 6, 8))
+    row = metrics(utterance("agent", 5, 4), utterance("agent", 6, 8))
     assert row["agent_talk_seconds"] == 2.0
 
 
 def test_turns_are_ordered_by_time():
-    listed = metrics(said("agent", 5, 6), said("user", 1, 2))
-    assert listed == metrics(said("user", 1, 2), said("agent", 5, 6))
+    listed = metrics(utterance("agent", 5, 6), utterance("user", 1, 2))
+    assert listed == metrics(utterance("user", 1, 2), utterance("agent", 5, 6))
     assert (listed["interruptions"], listed["first_response_seconds"]) == (0, 3.0)
 
 
 def test_utterance_without_a_time_keeps_its_place():
-    row = metrics(said("user", 1, 2), said("agent", None, None), said("user", 4, 5))
+    row = metrics(utterance("user", 1, 2), utterance("agent", None, None), utterance("user", 4, 5))
     assert (row["turns"], row["interruptions"]) == (3, 0)
 
 
@@ -163,7 +171,7 @@ SPOKEN = st.lists(
 def test_metrics_do_not_depend_on_list_order(spoken, seed):
     shuffled = list(spoken)
     seed.shuffle(shuffled)
-    row = metrics(*(said(role, start, start + length) for role, start, length in shuffled))
+    row = metrics(*(utterance(role, start, start + length) for role, start, length in shuffled))
     turns, interruptions, first_response = by_the_clock(spoken)
     assert (row["turns"], row["interruptions"]) == (turns, interruptions)
     assert row["first_response_seconds"] == first_response

@@ -17,7 +17,7 @@ from schema.retention import (
 )
 from schema.rows import Stamp, project
 from schema.tables import CALL_TABLES, CHAT_TABLES
-from tests.support.spelling import spelled
+from tests.support.raw_fields import raw_fields
 
 TABLES = {table.name: table for table in (*CALL_TABLES, *CHAT_TABLES)}
 SECRET = "Oboe"
@@ -51,7 +51,7 @@ STAMP = Stamp(level=3, observed_at=1, updated_at=2)
 
 
 def rows_of(**fields):
-    rows = project("call_a", spelled(CALL | fields), STAMP, ["beside"])
+    rows = project("call_a", raw_fields(CALL | fields), STAMP, ["beside"])
     return [(table, row) for (table, _), part in rows.items() for row in part]
 
 
@@ -95,7 +95,7 @@ def test_personal_chat_says_nothing_of_the_person():
         "chat_analysis": {"chat_summary": SECRET, "chat_successful": True},
         "tomorrow": SECRET,
     }
-    made = project_chat("h", spelled(chat), STAMP)
+    made = project_chat("h", raw_fields(chat), STAMP)
     rows = after(PERSONAL, [(table, row) for (table, _), part in made.items() for row in part])
     assert SECRET not in repr(rows)
     assert cells("chats", rows)[0]["chat_successful"] is True

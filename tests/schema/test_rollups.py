@@ -89,8 +89,8 @@ def test_lengths_beyond_any_sum_fail_no_view(store, db, database, timezone):
 
 
 def ended(id="c", *, start=0, received=0, **fields):
-    said = {"start_timestamp": start, "agent_id": "a", **fields}
-    return Delivery("call_ended", said, at=1, received=received, id=id)
+    call = {"start_timestamp": start, "agent_id": "a", **fields}
+    return Delivery("call_ended", call, at=1, received=received, id=id)
 
 
 def hours(db):

@@ -6,7 +6,7 @@ import pytest
 
 from schema.rows import SLICES, Stamp, project
 from schema.tables import CALL_TABLES, CALLS, TRANSFERS, UNKNOWNS
-from tests.support.spelling import spelled
+from tests.support.raw_fields import raw_fields
 from tests.support.tables import call_rows
 
 CALL = {
@@ -100,7 +100,7 @@ def test_calls_row_has_each_column_from_its_field():
 
 
 def test_call_with_only_an_id_has_no_children():
-    rows = project("call_a", spelled({"call_id": "call_a"}), Stamp(0, 1, 2))
+    rows = project("call_a", raw_fields({"call_id": "call_a"}), Stamp(0, 1, 2))
     assert rows.pop(("calls", None)) == [
         tuple({"call_id": "call_a", "cost_is_final": False, "level": 0, "observed_at": 1,
                "updated_at": 2}.get(column) for column in CALLS.names)
@@ -115,12 +115,12 @@ def test_every_derived_table_of_fields_has_a_slice():
 
 def test_rows_are_as_wide_as_their_table():
     widths = {table.name: len(table.names) for table in CALL_TABLES}
-    for (table, _), rows in project("call_a", spelled(CALL), Stamp(3, 1, 2)).items():
+    for (table, _), rows in project("call_a", raw_fields(CALL), Stamp(3, 1, 2)).items():
         assert all(len(row) == widths[table] and row[0] == "call_a" for row in rows)
 
 
 def test_access_token_reaches_no_column():
-    assert "canary-token" not in repr(project("call_a", spelled(CALL), Stamp(3, 1, 2)))
+    assert "canary-token" not in repr(project("call_a", raw_fields(CALL), Stamp(3, 1, 2)))
     assert call_row(access_token="canary-token")["extra"] is None
 
 
@@ -198,8 +198,8 @@ def test_number_of_any_kind_is_kept(number):
 )  # fmt: skip
 def test_empty_php_list_reads_as_an_empty_object(field):
     stamp = Stamp(2, 1, 2)
-    as_list = project("call_a", spelled({"call_id": "call_a", field: []}), stamp)
-    as_object = project("call_a", spelled({"call_id": "call_a", field: {}}), stamp)
+    as_list = project("call_a", raw_fields({"call_id": "call_a", field: []}), stamp)
+    as_object = project("call_a", raw_fields({"call_id": "call_a", field: {}}), stamp)
     assert as_list == as_object
 
 

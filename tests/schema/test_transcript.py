@@ -11,7 +11,7 @@ def session(table: str, *entries) -> list[dict]:
     return call_rows(table, "session", transcript_with_tool_calls=list(entries))
 
 
-def said(role: str, *words, **more) -> dict:
+def utterance(role: str, *words, **more) -> dict:
     """An utterance whose words are (word, start, end)."""
     return {
         "role": role,
@@ -28,8 +28,8 @@ def result(tool_call_id: str = "t1", **more) -> dict:
     return {"role": "tool_call_result", "tool_call_id": tool_call_id, "content": "ok"} | more
 
 
-HELLO = said("agent", ("Hello ", 1.25, 1.5), ("there.", 1.5, 2.0))
-YES = said("user", ("Yes ", 3.0, 3.25), ("please.", 3.5, 4.0))
+HELLO = utterance("agent", ("Hello ", 1.25, 1.5), ("there.", 1.5, 2.0))
+YES = utterance("user", ("Yes ", 3.0, 3.25), ("please.", 3.5, 4.0))
 
 # Tracks.
 
@@ -98,7 +98,7 @@ def test_utterance_lasts_from_first_to_last_word():
 
 
 def test_words_keep_spaces_and_numbers_as_sent():
-    entry = said("user", (" Äh, ", 0, 0.30000000000000004), ("ja ", 1, 2))
+    entry = utterance("user", (" Äh, ", 0, 0.30000000000000004), ("ja ", 1, 2))
     assert session("utterance_words", entry) == [
         {"call_id": "call_a", "track": "session", "position": 0,
          "words": '[[" Äh, ",0,0.30000000000000004],["ja ",1,2]]'},

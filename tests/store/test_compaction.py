@@ -97,10 +97,10 @@ def test_fold_is_the_same_after_compaction():
 
 
 def test_hundred_transcript_updates_leave_no_body_behind(store, db):
-    said = [{"role": "agent", "content": f"word {n} " + "x" * 1000} for n in range(100)]
+    entries = [{"role": "agent", "content": f"word {n} " + "x" * 1000} for n in range(100)]
     for n in range(1, 101):
-        add(store, "transcript_updated", n, transcript_with_tool_calls=said[:n])
-    add(store, "call_ended", 200, transcript_with_tool_calls=said)
+        add(store, "transcript_updated", n, transcript_with_tool_calls=entries[:n])
+    add(store, "call_ended", 200, transcript_with_tool_calls=entries)
     kept = db.execute("SELECT event FROM observations WHERE body IS NOT NULL").fetchall()
     assert [tuple(row) for row in kept] == [("call_ended",)]
     assert db.execute("SELECT count(*) FROM observations").fetchone()[0] == 101
@@ -115,12 +115,12 @@ def long_call(store):
     return store
 
 
-def reads(said) -> list[str]:
-    return [s for s in said if s.startswith("SELECT") and "FROM observations" in s]
+def reads(statements) -> list[str]:
+    return [s for s in statements if s.startswith("SELECT") and "FROM observations" in s]
 
 
-def bodies(said) -> int:
-    return sum(s.startswith("SELECT body FROM") for s in said)
+def bodies(statements) -> int:
+    return sum(s.startswith("SELECT body FROM") for s in statements)
 
 
 TRANSFER = {"beside": {"transfer_destination": "+1"}}
@@ -138,12 +138,12 @@ TRANSFER = {"beside": {"transfer_destination": "+1"}}
 )
 def test_event_of_a_long_call_reads_one_body(long_call, db, engine, monkeypatch, event, at, how):
     forget_recent_events()
-    said = engine.statements(long_call, monkeypatch)
+    statements = engine.statements(long_call, monkeypatch)
     body = encoded(event, call_status="ongoing", transcript="new", **how)
     long_call.add(receive(body, source="webhook", observed_at=at, received_at=at))
     # Of the many, only those are asked for that a limit or a key names.
-    assert [s for s in reads(said) if "LIMIT" not in s and "body_sha256 =" not in s] == []
-    assert bodies(said) == 1
+    assert [s for s in reads(statements) if "LIMIT" not in s and "body_sha256 =" not in s] == []
+    assert bodies(statements) == 1
     assert rows(db, "SELECT transcript FROM transcripts") == [("new" if at == 700 else "200",)]
     assert rows(db, "SELECT observed_at, updated_at FROM calls") == [(max(at, 200), max(at, 200))]
     found = rows(db, "SELECT event, observed_at, destination FROM transfers")
@@ -160,9 +160,9 @@ def test_late_event_with_its_own_field_is_folded(long_call, db):
 def test_late_event_after_the_analysis_leaves_no_body(long_call, db, engine, monkeypatch):
     add(long_call, "call_analyzed", 700, call_status="ended", transcript="all")
     forget_recent_events()
-    said = engine.statements(long_call, monkeypatch)
+    statements = engine.statements(long_call, monkeypatch)
     add(long_call, "transcript_updated", 101, transcript="late")
-    assert bodies(said) == 1
+    assert bodies(statements) == 1
     assert rows(db, "SELECT body IS NULL FROM observations WHERE observed_at = 101") == [(1,)]
     assert rows(db, "SELECT level, observed_at FROM calls") == [(3, 700)]
 
@@ -190,9 +190,9 @@ def test_lowest_body_is_retired_at_the_end(store, db):
 def test_end_of_a_long_call_reads_few_bodies(store, db, engine, monkeypatch):
     for n in range(1, 301):
         add(store, "transcript_updated", n, transcript=f"{n}")
-    said = engine.statements(store, monkeypatch)
+    statements = engine.statements(store, monkeypatch)
     add(store, "call_ended", 700, call_status="ended", transcript="all")
-    assert len(said) < 2 * SOME + 100
+    assert len(statements) < 2 * SOME + 100
     assert rows(db, "SELECT transcript FROM transcripts") == [("all",)]
     (kept,) = db.execute("SELECT count(*) FROM observations WHERE body IS NOT NULL").fetchone()
     # The highest and the newest may come on top.
@@ -201,9 +201,9 @@ def test_end_of_a_long_call_reads_few_bodies(store, db, engine, monkeypatch):
 
 def test_body_that_arrived_lately_is_not_read_again(store, db, engine, monkeypatch):
     add(store, "call_ended", 1, agent_name="a", transcript="said")
-    said = engine.statements(store, monkeypatch)
+    statements = engine.statements(store, monkeypatch)
     add(store, "call_analyzed", 2, agent_name="b", transcript="said")
-    assert bodies(said) == 0
+    assert bodies(statements) == 0
     assert rows(db, "SELECT agent_name, level FROM calls") == [("b", 3)]
 
 

@@ -20,9 +20,9 @@ TOO_MANY = "more than 2,000,000 values"
 TRACK = "transcript_with_tool_calls"
 
 
-def event(field: str, spelled: bytes) -> bytes:
+def event(field: str, value: bytes) -> bytes:
     call = b'{"event":"call_ended","call":{"call_id":"call_a","call_status":"ended","%s":%s}}'
-    return call % (field.encode(), spelled)
+    return call % (field.encode(), value)
 
 
 def listed(entry: bytes, times: int) -> bytes:
@@ -128,8 +128,8 @@ def test_known_keys_are_taken_wherever_they_stand(client, store, db):
 def test_entry_with_too_many_words_has_no_row(client, store, db):
     entry = b'{"role":"agent","content":"a"}'
     heavy = b'{"role":"agent","words":%s}' % listed(b'{"word":"a"}', 60_000)
-    spelled = b"[%s,%s,%s]" % (entry, heavy, entry)
-    assert stored(client, store, db, event(TRACK, spelled)) == HEAVY_ENTRY
+    value = b"[%s,%s,%s]" % (entry, heavy, entry)
+    assert stored(client, store, db, event(TRACK, value)) == HEAVY_ENTRY
     rows = db.execute("SELECT position FROM utterances ORDER BY position").fetchall()
     assert [row[0] for row in rows] == [0, 2]
 

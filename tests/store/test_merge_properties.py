@@ -28,7 +28,7 @@ from tests.support.histories import (
     seeded,
 )  # fmt: skip
 from tests.support.naive_model import Delivery
-from tests.support.spelling import spelled
+from tests.support.raw_fields import raw_fields
 
 quick = settings(max_examples=FEW, deadline=None, derandomize=True, database=None)
 thorough = settings(max_examples=1000, deadline=None, database=None)
@@ -117,11 +117,11 @@ def some_fields() -> st.SearchStrategy[dict[str, Any]]:
 @given(older=some_fields(), newest=some_fields())
 def test_projected_changes_complete_what_is_stored(older, newest):
     stamp = Stamp(level=2, observed_at=5, updated_at=7)
-    before = project("c", spelled(older), Stamp(level=1, observed_at=4, updated_at=6))
+    before = project("c", raw_fields(older), Stamp(level=1, observed_at=4, updated_at=6))
     stored = {table: before[table, None] for table in ("calls", "unknowns")}
-    fields = changes(spelled(older), spelled(older | newest))
+    fields = changes(raw_fields(older), raw_fields(older | newest))
     assert before | project("c", fields, stamp, stored=stored) == project(
-        "c", spelled(older | newest), stamp
+        "c", raw_fields(older | newest), stamp
     )
 
 

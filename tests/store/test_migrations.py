@@ -358,9 +358,9 @@ def test_older_version_shows_and_rebuilds_its_calls(path, script):
     store.close()
     for name in KEPT.values():
         body = json.loads((PAYLOADS / f"{name}.json").read_text(encoding="utf-8"))
-        said = body.get("call") or body["chat"]
-        entity_id = said.get("call_id") or said["chat_id"]
-        assert show(path, entity_id) == {k: v for k, v in said.items() if v is not None}
+        fields = body.get("call") or body["chat"]
+        entity_id = fields.get("call_id") or fields["chat_id"]
+        assert show(path, entity_id) == {k: v for k, v in fields.items() if v is not None}
 
 
 def test_search_in_an_older_version_finds_its_words(path):

@@ -24,7 +24,7 @@ from schema.events import value, values
 from schema.tables import CALLS
 from tests.support.histories import differences_after, every_pair, histories
 from tests.support.naive_model import Delivery
-from tests.support.spelling import spelled
+from tests.support.raw_fields import raw_fields
 from tests.support.storing import forget_recent_events
 
 # -- the bugs ------------------------------------------------------------------------------------
@@ -62,8 +62,8 @@ def null_erases(patch):
     parse = schema.events.parse
 
     def parse_with_nulls(body, **options):
-        said = json.loads(body)
-        fields = spelled(said.get("call") or said.get("chat") or said)
+        content = json.loads(body)
+        fields = raw_fields(content.get("call") or content.get("chat") or content)
         return replace(parse(body, **options), fields=fields)
 
     patch(receiver.store.ingest, "parse", parse_with_nulls)
@@ -75,12 +75,12 @@ def lists_mixed_in_the_fold(patch):
     def fold(observations):
         merged = {}
         for observation in sorted(observations, key=lambda o: o.rank):
-            for name, said in values(observation.fields).items():
+            for name, new in values(observation.fields).items():
                 before = merged.get(name)
-                if isinstance(said, list) and isinstance(before, list):
-                    said = said + before[len(said) :]
-                merged[name] = said
-        return spelled(merged)
+                if isinstance(new, list) and isinstance(before, list):
+                    new = new + before[len(new) :]
+                merged[name] = new
+        return raw_fields(merged)
 
     patch(schema.merge, "fold", fold)
 
@@ -191,7 +191,7 @@ def values_are_compared_as_python_does(patch):
 # -- the corpus ----------------------------------------------------------------------------------
 
 
-def said(*contents):
+def utterances(*contents):
     return [{"role": "agent", "content": content} for content in contents]
 
 
@@ -215,13 +215,13 @@ CORPUS = {
         Delivery("call_ended", {"agent_name": None}, at=1),
     ],
     "a shorter list": [
-        Delivery("call_ended", {SCRUBBED: said("a", "b")}, at=0),
-        Delivery("call_ended", {SCRUBBED: said("c")}, at=1),
+        Delivery("call_ended", {SCRUBBED: utterances("a", "b")}, at=0),
+        Delivery("call_ended", {SCRUBBED: utterances("c")}, at=1),
     ],
     "a shorter list before the longer": [
-        Delivery("call_ended", {SCRUBBED: said("c")}, at=1),
+        Delivery("call_ended", {SCRUBBED: utterances("c")}, at=1),
         # With a second choice, so that both are folded.
-        Delivery("call_ended", {SCRUBBED: said("a", "b"), "version": 1}, at=0),
+        Delivery("call_ended", {SCRUBBED: utterances("a", "b"), "version": 1}, at=0),
     ],
     "a field of the lower alone": [
         Delivery("call_started", {"agent_name": "a"}, at=0),
@@ -244,17 +244,17 @@ CORPUS = {
         Delivery("call_ended", {"agent_name": "a"}, received=0),
     ],
     "a second choice after the first": [
-        Delivery("call_started", {"transcript_with_tool_calls": said("a")}, at=0),
-        Delivery("call_ended", {"transcript_object": said("b")}, at=1),
+        Delivery("call_started", {"transcript_with_tool_calls": utterances("a")}, at=0),
+        Delivery("call_ended", {"transcript_object": utterances("b")}, at=1),
     ],
     "a second choice alone": [
         Delivery("call_started", {"agent_name": "a"}, at=0),
-        Delivery("call_ended", {"transcript_object": said("b")}, at=1),
+        Delivery("call_ended", {"transcript_object": utterances("b")}, at=1),
     ],
     "a first choice two below": [
-        Delivery("call_ended", {"transcript_with_tool_calls": said("a")}, at=0),
+        Delivery("call_ended", {"transcript_with_tool_calls": utterances("a")}, at=0),
         Delivery("call_ended", {"agent_name": "a"}, at=1),
-        Delivery("call_ended", {"transcript_object": said("b")}, at=2),
+        Delivery("call_ended", {"transcript_object": utterances("b")}, at=2),
     ],
     "a lower level that says nothing new": [
         Delivery("call_analyzed", {"agent_name": "a"}, received=0),

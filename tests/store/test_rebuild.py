@@ -26,7 +26,7 @@ def add(store, event, call_id="c", *, at=1, **fields):
     return store.add(receive(body, source="webhook", observed_at=at, received_at=at))
 
 
-def said(*contents):
+def utterances(*contents):
     return [{"role": "agent", "content": content} for content in contents]
 
 
@@ -48,7 +48,7 @@ def full_database(engine):
             "whole",
             disconnection_reason="of_tomorrow",
             transcript="Agent: Umbrella.",
-            transcript_with_tool_calls=said("Hello.", "Bye."),
+            transcript_with_tool_calls=utterances("Hello.", "Bye."),
             call_analysis={"call_summary": "Short.", "custom_analysis_data": {"x": 1}},
             call_cost={"combined_cost": 2, "product_costs": [{"product": "voice"}]},
             latency={"e2e": {"p50": 1}},
@@ -135,7 +135,7 @@ def test_rebuild_of_correct_tables_writes_no_call_row(engine, full, monkeypatch)
     store, _ = full
     statements = engine.statements(store, monkeypatch)
     rebuilt(store)
-    changes = [said for said in statements if not said.startswith("DELETE")]
+    changes = [utterances for utterances in statements if not utterances.startswith("DELETE")]
     assert set(written(changes)) == {"disconnection_reasons"}
 
 

@@ -85,14 +85,14 @@ def random_calls(rng, count):
         start = rng.choice([SINCE - 1, SINCE, UNTIL - 1, UNTIL, rng.randrange(SINCE, UNTIL)])
         cost = {name: rng.random() * 90 for name in rng.sample(["tts", "gpt-4o", "gpt_4o"], 2)}
         body = call(f"r{n:03}", start, cost, agent_id=rng.choice(["a", "b", None]))
-        said = body["call"]
-        said["call_cost"]["product_costs"][0]["is_transfer_leg_cost"] = rng.random() < 0.2
+        content = body["call"]
+        content["call_cost"]["product_costs"][0]["is_transfer_leg_cost"] = rng.random() < 0.2
         if rng.random() < 0.2:
-            del said["call_cost"]["combined_cost"]
+            del content["call_cost"]["combined_cost"]
         if rng.random() < 0.2:
-            said |= {"call_status": "ongoing", "end_timestamp": None}
+            content |= {"call_status": "ongoing", "end_timestamp": None}
         if rng.random() < 0.5:
-            said["call_analysis"] = {"call_successful": True}
+            content["call_analysis"] = {"call_successful": True}
         yield body | {"event": rng.choice(["call_ended", "call_analyzed"])}
 
 

@@ -161,7 +161,7 @@ def test_known_unknown_reason_is_not_written_again(engine, store, monkeypatch):
     add(store, "call_analyzed", "c", disconnection_reason="of_tomorrow")
     add(store, "call_ended", "d", disconnection_reason="of_tomorrow")
     assert "disconnection_reasons" not in written(statements)
-    assert not [said for said in statements if said.startswith("LOCK ")]
+    assert not [statement for statement in statements if statement.startswith("LOCK ")]
     add(store, "call_ended", "e", disconnection_reason="of_the_day_after")
     assert written(statements).count("disconnection_reasons") == 1
 

@@ -16,7 +16,7 @@ SINCE, UNTIL = at("2026-10-01"), at("2026-11-01")
 
 def call(call_id, start, cost, **fields):
     products = [{"product": name, "cost": cents} for name, cents in cost.items()]
-    said = {
+    content = {
         "call_id": call_id,
         "start_timestamp": start,
         "end_timestamp": start + 90_000,
@@ -24,15 +24,15 @@ def call(call_id, start, cost, **fields):
         "call_status": "ended",
         "call_cost": {"combined_cost": sum(cost.values()), "product_costs": products},
     }
-    return {"event": "call_ended", "call": said | fields}
+    return {"event": "call_ended", "call": content | fields}
 
 
 def chat(chat_id, start, cost, **fields):
     products = [{"product": name, "cost": cents} for name, cents in cost.items()]
-    said = {
+    chat = {
         "chat_id": chat_id,
         "chat_status": "ended",
         "start_timestamp": start,
         "chat_cost": {"combined_cost": sum(cost.values()), "product_costs": products},
     }
-    return {"event": "chat_ended", "chat": said | fields}
+    return {"event": "chat_ended", "chat": chat | fields}

@@ -44,8 +44,8 @@ class Call:
     @property
     def sentiment(self) -> str | None:
         """Of a connected call, in lower case."""
-        said = self.analysis.get("user_sentiment") if self.is_connected else None
-        return said.strip().lower() if said is not None else None
+        label = self.analysis.get("user_sentiment") if self.is_connected else None
+        return label.strip().lower() if label is not None else None
 
 
 def calls_of(sent, zone) -> dict[str, Call]:

@@ -35,15 +35,15 @@ found: list[str] = []
 def search(text: str, where: str) -> None:
     """Note every canary in a text."""
     small = text.lower()
-    said = {canary for canary in canaries() if canary in small}
+    leaked = {canary for canary in canaries() if canary in small}
     # Hints show an example of a number.
-    said |= {number for number in NUMBERS_AND_KEYS.findall(text) if number not in sources()}
-    found.extend(f"{canary!r} in {where}" for canary in sorted(said))
+    leaked |= {number for number in NUMBERS_AND_KEYS.findall(text) if number not in sources()}
+    found.extend(f"{canary!r} in {where}" for canary in sorted(leaked))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Install the searches before any test module imports the code."""
-    _listen(receiver.webhook.health, "log", lambda _, said: search(repr(said), "a log line"))
+    _listen(receiver.webhook.health, "log", lambda _, leaked: search(repr(leaked), "a log line"))
     for name in ("health", "prometheus"):
         _listen(
             receiver.webhook.health,
@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _listen(
         receiver.errors.CallhouseError,
         "__init__",
-        lambda _, said: search(repr(said), "an error's text"),
+        lambda _, leaked: search(repr(leaked), "an error's text"),
     )
     _listen(subprocess, "run", _search_command)
     _listen(CliRunner, "invoke", _search_command)
@@ -104,11 +104,11 @@ def _listen(owner: Any, name: str, hear: Callable[[Any, Any], None]) -> None:
     setattr(owner, name, heard)
 
 
-def _search_command(result: Any, said: Any) -> None:
-    command = str(said)
+def _search_command(result: Any, leaked: Any) -> None:
+    command = str(leaked)
     if not any(f"'{name}'" in command for name in SPEAKING):
         printed = getattr(result, "stdout", None) or "", getattr(result, "stderr", None) or ""
-        if "'receiver'" in command or isinstance(said[0], CliRunner):
+        if "'receiver'" in command or isinstance(leaked[0], CliRunner):
             search(repr(printed), f"what {command[:80]} printed")
 
 
@@ -123,11 +123,11 @@ def canaries() -> set[str]:
     words, names = set[str](), sources()
     for body in bodies:
         try:
-            said = json.loads(body)
+            leaked = json.loads(body)
         except ValueError:
             continue
-        words |= set(_spoken(said))
-        call = said.get("call") if isinstance(said, dict) else None
+        words |= set(_spoken(leaked))
+        call = leaked.get("call") if isinstance(leaked, dict) else None
         names += str(call.get("agent_name")) if isinstance(call, dict) else ""
     # Looked for within words, too: StoreUnavailable says nothing that was available.
     known = names.lower()

@@ -107,11 +107,11 @@ class Files:
 
     def statements(self, store: Store, _monkeypatch: Any) -> list[str]:
         """A list that grows by each statement that the store runs, once for each row."""
-        said: list[str] = []
+        executed: list[str] = []
         with store.transaction() as connection:
-            connection.set_trace_callback(said.append)
-        said.clear()
-        return said
+            connection.set_trace_callback(executed.append)
+        executed.clear()
+        return executed
 
     def schema_of(self, where: Path) -> list[Any]:
         """The names of tables, indexes and views."""
@@ -225,28 +225,28 @@ class Server:
         from receiver.store.postgres.connection import Session
         from receiver.store.sql import UPSERT
 
-        said: list[str] = []
+        executed: list[str] = []
         execute, executemany = Session.execute, Session.executemany
         upsert = Session.upsert
 
         def heard(session, statement, parameters=(), /):
-            said.append(statement)
+            executed.append(statement)
             return execute(session, statement, parameters)
 
         def heard_often(session, statement, parameters, /):
             parameters = list(parameters)
-            said.extend([statement] * len(parameters))
+            executed.extend([statement] * len(parameters))
             executemany(session, statement, parameters)
 
         def heard_rows(session, table, rows, /):
             rows = list(rows)
-            said.extend([UPSERT[table]] * len(rows))
+            executed.extend([UPSERT[table]] * len(rows))
             upsert(session, table, rows)
 
         monkeypatch.setattr(Session, "execute", heard)
         monkeypatch.setattr(Session, "upsert", heard_rows)
         monkeypatch.setattr(Session, "executemany", heard_often)
-        return said
+        return executed
 
     def schema_of(self, where: PostgresUrl) -> list[Any]:
         with self.looking(where) as session:

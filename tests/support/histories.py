@@ -25,7 +25,7 @@ from tests.support.tables import dump
 from tests.support.webhooks import PAYLOADS
 
 
-def said(*contents: str) -> list[dict[str, Any]]:
+def utterances(*contents: str) -> list[dict[str, Any]]:
     return [
         {"role": "agent", "content": c, "words": [{"word": c, "start": n, "end": n + 0.5}]}
         for n, c in enumerate(contents)
@@ -47,9 +47,9 @@ CALL_FIELDS: dict[str, list[Any]] = {
     "disconnection_reason": ["user_hangup", "of_tomorrow", "of_the_day_after"],
     "transfer_destination": ["+1", "+2"],
     "transcript": ["", "word", "other word"],
-    "transcript_object": [[], said("a"), said("b", "c")],
-    "transcript_with_tool_calls": [[], said("d"), [*said("e"), *TOOL]],
-    "scrubbed_transcript_with_tool_calls": [[], said("f"), said("g", "h")],
+    "transcript_object": [[], utterances("a"), utterances("b", "c")],
+    "transcript_with_tool_calls": [[], utterances("d"), [*utterances("e"), *TOOL]],
+    "scrubbed_transcript_with_tool_calls": [[], utterances("f"), utterances("g", "h")],
     "call_analysis": [
         {},
         {"call_summary": "a", "custom_analysis_data": {"x": 1, "y": 2}},
@@ -72,7 +72,7 @@ CALL_FIELDS: dict[str, list[Any]] = {
 CHAT_FIELDS: dict[str, list[Any]] = {
     "chat_status": ["ongoing", "ended"],
     "agent_name": ["a", "b", "c"],
-    "message_with_tool_calls": [[], said("a"), said("b", "c")],
+    "message_with_tool_calls": [[], utterances("a"), utterances("b", "c")],
     "chat_analysis": [{"chat_summary": "a"}, {"user_sentiment": "Positive"}],
     "novel": [0, []],
 }
@@ -175,8 +175,8 @@ def every_pair() -> list[Delivery]:
     """
     history: list[Delivery] = []
     for names in [*ALTERNATIVES, *([name] for name in CALL_FIELDS)]:
-        said = [{name: value} for name in names for value in [*CALL_FIELDS[name], None]]
-        for first, second in product(said, said):
+        statements = [{name: value} for name in names for value in [*CALL_FIELDS[name], None]]
+        for first, second in product(statements, statements):
             for event in ("call_started", "call_ended"):
                 call = f"call_{len(history)}"
                 history += [

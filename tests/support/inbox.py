@@ -42,8 +42,8 @@ class Inbox(Loopback):
                 with lock:
                     inbox.mails.append(mail)
                     number = len(inbox.mails) - 1
-                said = answer(mail, number)
-                status, content = said if isinstance(said, tuple) else (said, b"")
+                response = answer(mail, number)
+                status, content = response if isinstance(response, tuple) else (response, b"")
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()

@@ -61,13 +61,13 @@ def understood(body: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(read, Pairs):
         return None
-    said = _by_name(read)
-    key = next((k for k in PAYLOADS if isinstance(said.get(k), Pairs)), None)
+    fields = _by_name(read)
+    key = next((k for k in PAYLOADS if isinstance(fields.get(k), Pairs)), None)
     entity_type, id_key = PAYLOADS.get(key, ("unknown", None))
-    payload = _by_name(said[key]) if key else {}
+    payload = _by_name(fields[key]) if key else {}
     entity_id = held(payload.get(id_key))
     has_id = isinstance(entity_id, str) and entity_id != ""
-    event = held(said.get("event"))
+    event = held(fields.get("event"))
     has_event = isinstance(event, str) and event != ""
     problem = None
     if not has_event:
@@ -87,7 +87,7 @@ def understood(body: bytes) -> dict[str, Any] | None:
         "fields": {name: held(raw) for name, raw in payload.items() if raw is not None},
         "envelope": {
             name: held(raw)
-            for name, raw in said.items()
+            for name, raw in fields.items()
             if name not in ("event", "event_timestamp", key)
         },
     }

@@ -14,7 +14,7 @@ from schema.chats import project_chat
 from schema.disconnection_reasons import REASONS
 from schema.rows import Stamp, project
 from schema.tables import CALLS, TABLES
-from tests.support.spelling import spelled
+from tests.support.raw_fields import raw_fields
 
 TERMINAL = ("ended", "not_connected", "error")
 
@@ -59,7 +59,7 @@ class Seen:
         return self.deliveries[0]
 
     @property
-    def said(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         """The fields that are not null."""
         named = {f"{self.first.kind}_id": self.first.id, **self.first.fields}
         return {name: value for name, value in named.items() if value is not None}
@@ -79,12 +79,12 @@ class Seen:
 
     @property
     def level(self) -> int:
-        event, said = self.first.event, self.said
-        status = said.get(f"{self.first.kind}_status")
-        over = status in TERMINAL or "end_timestamp" in said or "disconnection_reason" in said
+        event, content = self.first.event, self.content
+        status = content.get(f"{self.first.kind}_status")
+        over = status in TERMINAL or "end_timestamp" in content or "disconnection_reason" in content
         if event in ("call_analyzed", "chat_analyzed"):
             return 3
-        if "call_analysis" in said or "chat_analysis" in said:
+        if "call_analysis" in content or "chat_analysis" in content:
             return 3
         if self.first.source == "api" and over:
             return 3
@@ -109,9 +109,9 @@ def observations(deliveries: Iterable[Delivery]) -> list[Seen]:
 
 def merged(seen: list[Seen]) -> dict[str, Any]:
     """For each field, the value of the highest observation that has it."""
-    names = {name for o in seen for name in o.said}
+    names = {name for o in seen for name in o.content}
     return {
-        name: max((o for o in seen if name in o.said), key=lambda o: o.rank).said[name]
+        name: max((o for o in seen if name in o.content), key=lambda o: o.rank).content[name]
         for name in names
     }
 
@@ -120,8 +120,8 @@ def keeps_body(one: Seen, all_seen: list[Seen]) -> bool:
     """Whether no observation of a strictly higher level has one of its fields."""
     if one.is_transfer or one.first.beside:
         return True
-    higher = {name for o in all_seen if o.level > one.level for name in o.said}
-    return not set(one.said) <= higher
+    higher = {name for o in all_seen if o.level > one.level for name in o.content}
+    return not set(one.content) <= higher
 
 
 def of_each(deliveries: Iterable[Delivery]) -> dict[tuple[str, str], list[Seen]]:
@@ -154,7 +154,7 @@ def tables(deliveries: Iterable[Delivery]) -> dict[str, list[tuple[Any, ...]]]:
         )
         beside = sorted({key for o in seen for key in o.first.beside})
         make = project if kind == "call" else project_chat
-        projected = make(entity_id, spelled(merged(seen)), stamp, beside)
+        projected = make(entity_id, raw_fields(merged(seen)), stamp, beside)
         for (table, _), some in projected.items():
             rows[table] += some
         if kind == "call":

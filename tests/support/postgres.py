@@ -186,8 +186,8 @@ def pooler() -> str | None:
     found = shutil.which("pgbouncer")
     if found is None:
         return None
-    said = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
-    version = re.match(r"PgBouncer (\d+)\.(\d+)", said)
+    output = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
+    version = re.match(r"PgBouncer (\d+)\.(\d+)", output)
     return found if version and tuple(map(int, version.groups())) >= (1, 21) else None
 
 

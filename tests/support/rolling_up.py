@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from receiver.store import rebuild, roll_up
 from schema.sql.rollups import ROLLUPS
-from tests.support.histories import deliver, said
+from tests.support.histories import deliver, utterances
 from tests.support.naive_model import Delivery
 
 HOUR_MS = 3_600_000
@@ -59,7 +59,7 @@ FIELDS = {
     ],
     "transcript_with_tool_calls": [
         [],
-        [*said("a"), *tool("1", "look", result='{"success": false}'), step("n1", "n2")],
+        [*utterances("a"), *tool("1", "look", result='{"success": false}'), step("n1", "n2")],
         [*tool("1", "look", successful=False, result="no"), *tool("2", "look", type=None)],
         [step("n1", "n2"), step("n1", "n2"), step("n2", None)],
     ],
@@ -98,8 +98,8 @@ def runs(draw):
     )
     between = st.sampled_from([LATER, 25 * HOUR_MS, HOUR_MS, "rebuild"])
     rounds = st.tuples(st.lists(deliveries, min_size=1, max_size=3), between)
-    return [act for said, then in draw(st.lists(rounds, min_size=2, max_size=3))
-            for act in (*said, then)]  # fmt: skip
+    return [act for events, then in draw(st.lists(rounds, min_size=2, max_size=3))
+            for act in (*events, then)]  # fmt: skip
 
 
 def run(store, acts):

@@ -39,7 +39,7 @@ class Running:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def said(self) -> str:
+    def output(self) -> str:
         """All that it has printed so far."""
         return self.log.read_text("utf-8")
 
@@ -51,26 +51,30 @@ def command(
     environ: dict[str, str],
     folder: Path,
     until: Callable[[Running], Any],
+    leads_session: bool = False,
 ) -> Iterator[Running]:
-    """Run a command; yield it once `until` is true of it, and stop it at the end."""
-    from tests.support.running import wait_until
+    """Run a command; yield it once `until` is true of it, and stop it at the end.
 
+    A browse that leads a session, as a service does, lets all other sessions of the machine go
+    first, so that a busy machine would fail the test.
+    """
     # A file, because a full pipe that nobody reads would stop the command. It is searched for
     # private data at the end of the run.
     log = folder / f"{name}.log"
-    with log.open("ab") as output:
+    with log.open("ab") as stdout:
         process = subprocess.Popen(
             [sys.executable, "-m", "receiver", name, *options],
             env=environ | {"PYTHONUNBUFFERED": "1"},
-            stdout=output,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            start_new_session=True,
+            process_group=None if leads_session else 0,
+            start_new_session=leads_session,
         )
     started = Running(process, log)
 
     def is_there() -> Any:
-        assert process.poll() is None, started.said()
+        assert process.poll() is None, started.output()
         return until(started)
 
     try:
@@ -100,10 +104,12 @@ def serve(environ: dict[str, str], folder: Path) -> Any:
     return command("serve", environ=environ, folder=folder, until=until)
 
 
-def browse(environ: dict[str, str], folder: Path) -> Any:
+def browse(environ: dict[str, str], folder: Path, *, leads_session: bool = False) -> Any:
     """Run `callhouse browse`."""
     until = answering(environ["CALLHOUSE_BROWSE_BIND"])
-    return command("browse", environ=environ, folder=folder, until=until)
+    return command(
+        "browse", environ=environ, folder=folder, until=until, leads_session=leads_session
+    )
 
 
 @contextmanager
@@ -125,7 +131,7 @@ def mirror(environ: dict[str, str], folder: Path) -> Any:
         *("mirror", "--to", "mirror.db", "--every", "0.1"),
         environ=environ,
         folder=folder,
-        until=lambda started: "mirroring continues" in started.said(),
+        until=lambda started: "mirroring continues" in started.output(),
     )
 
 

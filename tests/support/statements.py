@@ -14,24 +14,24 @@ class Spy:
     """Records the statements of a session with their values, by transaction."""
 
     def __init__(self, patch):
-        self.said: list[tuple[int, str, object]] = []
+        self.executed: list[tuple[int, str, object]] = []
         self.units = 0
         execute, executemany = Session.execute, Session.executemany
         upsert = Session.upsert
 
         def one(session, statement, values=()):
             self.units += statement.startswith("BEGIN")
-            self.said.append((self.units, statement, values))
+            self.executed.append((self.units, statement, values))
             return execute(session, statement, values)
 
         def many(session, statement, several):
             several = list(several)
-            self.said += [(self.units, statement, values) for values in several]
+            self.executed += [(self.units, statement, values) for values in several]
             return executemany(session, statement, several)
 
         def rows(session, table, several):
             several = list(several)
-            self.said += [(self.units, sql.UPSERT[table], values) for values in several]
+            self.executed += [(self.units, sql.UPSERT[table], values) for values in several]
             return upsert(session, table, several)
 
         patch.setattr(Session, "execute", one)

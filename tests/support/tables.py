@@ -2,7 +2,7 @@
 
 from schema.rows import Stamp, project
 from schema.tables import OBSERVATIONS, TABLES
-from tests.support.spelling import spelled
+from tests.support.raw_fields import raw_fields
 
 # Each key begins with one of these, by which a cluster distributes the rows.
 _SHARED = {"agent_id", "day", "reason", "key_id", "receipt_id", "view_id", "month"}
@@ -13,7 +13,7 @@ FIRST_COLUMNS = {"call_id", "chat_id", "entity_id"} | _SHARED
 def call_rows(table: str, part: str | None = None, **fields) -> list[dict]:
     """The rows of one table, or of one part of it, that a call with these fields has."""
     names = next(t.names for t in TABLES if t.name == table)
-    rows = project("call_a", spelled(fields), Stamp(level=2, observed_at=1000, updated_at=2000))
+    rows = project("call_a", raw_fields(fields), Stamp(level=2, observed_at=1000, updated_at=2000))
     return [dict(zip(names, row, strict=True)) for row in rows[table, part]]
 
 

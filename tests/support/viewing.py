@@ -11,7 +11,7 @@ from schema.disconnection_reasons import REASONS
 from schema.rows import Stamp, project
 from schema.sql.views import views
 from tests.support import ROOT
-from tests.support.spelling import spelled
+from tests.support.raw_fields import raw_fields
 
 SCHEMA = ROOT / "schema"
 # The standard library's is the oldest that callhouse meets.
@@ -41,13 +41,13 @@ def create(path, timezone="UTC", sqlite=best_sqlite3):
 def add(connection, call_id, level, seen, **fields):
     """Store a call as the receiver would; `seen` is when it was last heard of."""
     at = ms(seen)
-    for (table, _), rows in project(call_id, spelled(fields), Stamp(level, at, at)).items():
+    for (table, _), rows in project(call_id, raw_fields(fields), Stamp(level, at, at)).items():
         for row in rows:
             marks = ", ".join("?" * len(row))
             connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)
 
 
-def said(role, text, start, end):
+def utterance(role, text, start, end):
     return {"role": role, "content": text, "words": [{"word": text, "start": start, "end": end}]}
 
 
@@ -78,19 +78,19 @@ HANGUP = {
         {"product": "tts", "cost": 10}, {"product": "llm", "cost": 15}]},
     "latency": {"e2e": {"p50": 800, "p95": 1000, "max": 1500}, "llm": {"p50": 400, "max": 500}},
     "transcript_with_tool_calls": [
-        said("agent", "Hello, ", 0.5, 2.0),
-        said("user", "Tomorrow?", 1.5, 3.0),
+        utterance("agent", "Hello, ", 0.5, 2.0),
+        utterance("user", "Tomorrow?", 1.5, 3.0),
         invoked("t1", "book", "custom", 3.5, '{"day": 1}'),
         {"role": "node_transition", "former_node_name": "Greet", "new_node_name": "Book",
          "time_sec": 3.75},
-        said("agent", "One moment.", 4.0, 4.5),
+        utterance("agent", "One moment.", 4.0, 4.5),
         answered("t1", '{"success": false}', 5.0, successful=True),
         {"role": "dtmf", "digit": "7", "time_sec": 6.0},
         invoked("t2", "end_call", "end_call", 7.0, ""),
     ],
     # A copy of the same conversation, which must not be counted twice.
     "scrubbed_transcript_with_tool_calls": [
-        said("agent", "Hello, ", 0.5, 2.0),
+        utterance("agent", "Hello, ", 0.5, 2.0),
         invoked("t1", "book", "custom", 3.5),
     ],
 }  # fmt: skip
@@ -106,7 +106,7 @@ TRANSFERRED = {
         {"product": "tts", "cost": 40, "is_transfer_leg_cost": True}]},
     "latency": {"e2e": {"p50": 1200, "p95": 2000, "max": 2500}},
     "transcript_with_tool_calls": [
-        said("agent", "Hello, ", 0.5, 1.0),
+        utterance("agent", "Hello, ", 0.5, 1.0),
         invoked("t3", "book", "custom", 2.0),
         answered("t3", "gateway timeout", 2.5, successful=False),
         answered("t9", "of no known tool", 3.0, successful=True),

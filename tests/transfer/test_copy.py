@@ -386,15 +386,15 @@ def run(*arguments, status=0):
 
 def test_command_copies_compares_and_prints_differences(source, pg, monkeypatch):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{source}")
-    said = run("--to", pg.url)
-    assert re.search(r"^calls +\d+  the same$", said, re.M)
-    assert "rows of 33 tables compared: no differences." in said
+    output = run("--to", pg.url)
+    assert re.search(r"^calls +\d+  the same$", output, re.M)
+    assert "rows of 33 tables compared: no differences." in output
     with looking(pg) as session:
         session.raw.execute(DIFFERENCES["calls"])
-    said = run("--to", pg.url, status=1)
-    assert re.search(r"^calls +\d+  1 differ$", said, re.M)
-    assert "Tables that differ: calls." in said
-    assert "Mallory" not in said
+    output = run("--to", pg.url, status=1)
+    assert re.search(r"^calls +\d+  1 differ$", output, re.M)
+    assert "Tables that differ: calls." in output
+    assert "Mallory" not in output
 
 
 def test_a_database_is_not_copied_onto_itself(source, pg, monkeypatch):
@@ -408,9 +408,9 @@ def test_a_database_is_not_copied_onto_itself(source, pg, monkeypatch):
 
 def test_unreachable_target_stops_copy_with_hint(source, monkeypatch):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", f"sqlite:///{source}")
-    said = run("--to", "postgresql://callhouse@127.0.0.1:1/x", status=1)
-    assert "Error: the copy stopped: no connection to the server: nothing listens" in said
-    assert "it continues where it stopped" in said
+    output = run("--to", "postgresql://callhouse@127.0.0.1:1/x", status=1)
+    assert "Error: the copy stopped: no connection to the server: nothing listens" in output
+    assert "it continues where it stopped" in output
 
 
 @pytest.mark.parametrize("sound", [0.1, 0.9], ids=["almost all", "a little"])
@@ -420,6 +420,6 @@ def test_damaged_source_stops_copy_without_traceback(source, pg, monkeypatch, so
     with source.open("r+b") as file:
         begin = file.seek(round(size * sound))
         file.write(b"\xff" * (size - begin))
-    said = run("--to", pg.url, status=1)
-    assert f"Error: the copy stopped: {source} cannot be read: " in said
-    assert "database disk image is malformed" in said
+    output = run("--to", pg.url, status=1)
+    assert f"Error: the copy stopped: {source} cannot be read: " in output
+    assert "database disk image is malformed" in output

@@ -163,11 +163,11 @@ def test_numbers_and_plain_text_are_unchanged(value):
 
 
 def test_formula_is_escaped_in_csv_only(run_on_store, store):
-    said = '=HYPERLINK("https://example.com")'
-    stored(store, CALL | {"call_analysis": {"call_summary": said}})
+    summary = '=HYPERLINK("https://example.com")'
+    stored(store, CALL | {"call_analysis": {"call_summary": summary}})
     [row] = csv.DictReader(io.StringIO(run_on_store("analyses").stdout))
-    assert row["call_summary"] == f"'{said}"
-    assert lines(run_on_store("analyses", "--format", "ndjson"))[0]["call_summary"] == said
+    assert row["call_summary"] == f"'{summary}"
+    assert lines(run_on_store("analyses", "--format", "ndjson"))[0]["call_summary"] == summary
     [call] = csv.DictReader(io.StringIO(run_on_store("calls").stdout))
     assert call["from_number"] == "+14155550100"
 

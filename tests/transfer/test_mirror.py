@@ -55,7 +55,7 @@ def filled(postgres):
         for n in range(20):
             add(store, "call_ended", f"call_{n:02}", transcript=f"Agent: Word {n}.", at=n)
         for statement in UPSTREAM:
-            store.run(lambda connection, said=statement: connection.execute(said) and None)
+            store.run(lambda connection, sql=statement: connection.execute(sql) and None)
 
     in_store(where, work)
     return where
@@ -308,11 +308,11 @@ def run(*arguments, status=0):
 
 def test_once_stops_and_prints_how_to_browse(full, target, monkeypatch):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", full.url)
-    said = run("--to", target, "--once")
+    output = run("--to", target, "--once")
     assert dump_of(target) == dump_of(full)
     count = len({row[0] for row in dump_of(full)["observations"]})
-    assert f"All {count} calls, chats and other entities are copied." in said
-    assert f"CALLHOUSE_DATABASE_URL=sqlite:///{target} callhouse browse" in said
+    assert f"All {count} calls, chats and other entities are copied." in output
+    assert f"CALLHOUSE_DATABASE_URL=sqlite:///{target} callhouse browse" in output
 
 
 def test_a_file_needs_no_mirror(settings, target, monkeypatch):
@@ -334,12 +334,12 @@ def test_a_server_that_was_away_is_followed_again(target):
         environ = running.environment(CALLHOUSE_DATABASE_URL=where.url)
         with running.mirror(environ, target.parent) as following:
             server.kill()
-            wait_until(lambda: "; retrying" in following.said())
+            wait_until(lambda: "; retrying" in following.output())
             server.start()
             receive_at(where, "zz", received=time.time_ns() // 1_000_000)
-            wait_until(lambda: dump_of(target)["calls"] and RESUMED in following.said())
+            wait_until(lambda: dump_of(target)["calls"] and RESUMED in following.output())
             following.process.terminate()
             assert following.process.wait(20) == 0
-        assert following.said().count("; retrying") == 1
-        assert following.said().count(RESUMED) == 1
+        assert following.output().count("; retrying") == 1
+        assert following.output().count(RESUMED) == 1
         assert dump_of(target) == dump_of(where)

@@ -29,22 +29,27 @@ def test_time_outside_the_calendar_stays_a_number(run):
 
 
 def test_every_time_column_is_written_as_time():
-    said = {
+    written = {
         name
         for table in (*TABLES, *WORK_TABLES)
         for name, words in table.columns.items()
         if "milliseconds" in words and words.startswith(("When", "Start", "End"))
     }
-    assert said == TIMESTAMPS
+    assert written == TIMESTAMPS
 
 
 def test_since_exports_changed_calls_with_all_rows(run_on_store, store):
-    said = {"transcript_object": [{"role": "user", "content": "Hello", "words": []}]}
-    stored(store, CALL | said | {"call_id": "old"}, DAY_MS - 1)
-    stored(store, CALL | said | {"call_id": "new"}, DAY_MS)
+    transcript = {"transcript_object": [{"role": "user", "content": "Hello", "words": []}]}
+    stored(store, CALL | transcript | {"call_id": "old"}, DAY_MS - 1)
+    stored(store, CALL | transcript | {"call_id": "new"}, DAY_MS)
     # Began long before, changed on the day.
-    stored(store, CALL | said | {"call_id": "late", "start_timestamp": 1}, DAY_MS - 9, "call_ended")
-    stored(store, CALL | said | {"call_id": "late", "start_timestamp": 1}, DAY_MS + 1)
+    stored(
+        store,
+        CALL | transcript | {"call_id": "late", "start_timestamp": 1},
+        DAY_MS - 9,
+        "call_ended",
+    )
+    stored(store, CALL | transcript | {"call_id": "late", "start_timestamp": 1}, DAY_MS + 1)
     for what in ("calls", "utterances", "call_log", "SELECT call_id FROM calls"):
         rows = lines(run_on_store(what, "--format", "ndjson", "--since", "2026-05-12"))
         assert {row["call_id"] for row in rows} == {"new", "late"}, what

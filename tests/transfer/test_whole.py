@@ -53,9 +53,9 @@ def test_an_interrupted_export_leaves_nothing(day_path, tmp_path, sent):
         # By now it is in the silence.
         time.sleep(0.5)
         process.send_signal(sent)
-        _, said = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=20)
     assert process.returncode == 128 + sent
-    assert said.count(b"\n") == 1
+    assert errors.count(b"\n") == 1
     assert list(tmp_path.glob("*t.csv*")) == []
 
 

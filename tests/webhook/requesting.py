@@ -52,8 +52,8 @@ def assert_refused(response, status: int) -> dict:
     assert response.content_type == "application/json"
     assert response.json.keys() == {"error", "hint"}
     assert all(isinstance(text, str) and text for text in response.json.values())
-    said = response.data + repr(list(response.headers)).encode()
-    assert b"canary" not in said
+    shown = response.data + repr(list(response.headers)).encode()
+    assert b"canary" not in shown
     return response.json
 
 

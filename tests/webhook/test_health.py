@@ -13,8 +13,14 @@ import pytest
 from receiver.addresses import Bind
 from receiver.errors import StoreBusy
 from receiver.store.jobs import JobRow, claim, finish
-from receiver.webhook import health as said
-from receiver.webhook.health import FORGED, MIN_FORGED, MIN_FREE_BYTES, PROBLEMS, DatabaseWatch
+from receiver.webhook.health import (
+    FORGED,
+    MIN_FORGED,
+    MIN_FREE_BYTES,
+    PROBLEMS,
+    DatabaseWatch,
+)
+from receiver.webhook.health import REFUSED as ONLY_REFUSALS
 from receiver.webhook.signature import sign
 from tests.support import ROOT
 from tests.support.storing import held
@@ -169,7 +175,7 @@ def test_health_is_red_while_only_refusals_arrive(app, client, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(store, "add", refuse)
         assert post(client, CANARY).status_code == 503
-        assert health(client, 503)["problems"] == [said.REFUSED]
+        assert health(client, 503)["problems"] == [ONLY_REFUSALS]
     post(client, CANARY)
     health(client)
 

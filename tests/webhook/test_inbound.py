@@ -253,11 +253,11 @@ def test_command_shows_the_answer_and_why(invoke, store):
     tag(store)
     done = invoke(CALLER, "--json")
     assert json.loads(done.output)["answer"]["call_inbound"]["override_agent_id"] == "agent_senior"
-    said = invoke("+4930123456", "--chat", "--at", "2026-11-27 22:15:00")
-    assert "another event" in said.output
-    assert "no history" in said.output
-    assert "Answered by night in " in said.output
-    assert '"override_agent_id": "agent_night"' in said.output
+    result = invoke("+4930123456", "--chat", "--at", "2026-11-27 22:15:00")
+    assert "another event" in result.output
+    assert "no history" in result.output
+    assert "Answered by night in " in result.output
+    assert '"override_agent_id": "agent_night"' in result.output
     assert "Answered by no rule" in invoke("+4930123456", "--at", "2026-11-27 12:00:00").output
 
 

@@ -43,11 +43,11 @@ def test_each_webhook_leaves_one_line(client, capsys):
     post(client, {"name": "tool", "args": {}})
     post(client, body, key="key_of_somebody_else")
     post(client, body, at_ms=NOW_MS - 600_000)
-    said = [(line["outcome"], line.get("entity_id", "")[:6]) for line in lines(capsys)]
-    assert said == [
+    outcomes = [(line["outcome"], line.get("entity_id", "")[:6]) for line in lines(capsys)]
+    assert outcomes == [
         ("stored", "call_1"),
         ("duplicate", "call_1"),
-        ("quarantined", "sha:" + said[2][1][4:]),
+        ("quarantined", "sha:" + outcomes[2][1][4:]),
         ("forged", ""),
         ("stale", ""),
     ]
@@ -57,9 +57,9 @@ def test_lines_carry_no_transcript_number_or_key(client, capsys):
     call = {"call_id": "c", "transcript": "User: opal", "from_number": "+14155550123"}
     post(client, {"event": "call_ended", "call": call})
     post(client, {"event": "call_ended", "call": call}, key="key_wrong")
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     for secret in ("opal", "+14155550123", KEY, "key_wrong"):
-        assert secret not in said.err + said.out
+        assert secret not in output.err + output.out
 
 
 def test_a_line_says_how_large_and_how_long(client, capsys):

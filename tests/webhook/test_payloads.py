@@ -102,12 +102,12 @@ def test_body_is_quarantined_only_if_named_so(name, delivered, rows):
 @pytest.mark.usefixtures("delivered")
 @pytest.mark.parametrize("name", OBJECTS)
 def test_call_or_chat_body_has_a_row(name, rows):
-    kind, said = OBJECTS[name]
+    kind, fields = OBJECTS[name]
     query = f"SELECT * FROM {kind}s WHERE {kind}_id = ?"
-    (row,) = rows.execute(query, (said[f"{kind}_id"],)).fetchall()
+    (row,) = rows.execute(query, (fields[f"{kind}_id"],)).fetchall()
     plain = {
         column: value
-        for column, value in said.items()
+        for column, value in fields.items()
         if column in (CALLS if kind == "call" else CHATS).names and isinstance(value, str | int)
     }
     assert {column: row[column] for column in plain} == plain
@@ -134,7 +134,7 @@ def test_body_posted_twice_changes_only_its_arrival_data(database):
 def test_reversed_order_ends_in_the_same_tables(engine):
     # Each body, and its object once more as analysed, at a time of its own.
     bodies = list(BODIES.values())
-    bodies += [analyzed(kind, said) for kind, said in OBJECTS.values()]
+    bodies += [analyzed(kind, fields) for kind, fields in OBJECTS.values()]
     deliveries = [(body, NOW_MS - len(bodies) + i) for i, body in enumerate(bodies)]
     dumps = []
     for order in (deliveries, deliveries[::-1]):
@@ -146,18 +146,18 @@ def test_reversed_order_ends_in_the_same_tables(engine):
     assert dumps[0] == dumps[1]
 
 
-def analyzed(kind: str, said: dict) -> bytes:
-    return compact({"event": f"{kind}_analyzed", kind: said})
+def analyzed(kind: str, fields: dict) -> bytes:
+    return compact({"event": f"{kind}_analyzed", kind: fields})
 
 
 @pytest.mark.slow_on_postgres
 @pytest.mark.parametrize("name", OBJECTS)
 def test_body_without_one_field_is_stored(name, shared, rows):
-    kind, said = OBJECTS[name]
+    kind, fields = OBJECTS[name]
     key, columns = f"{kind}_id", (CALLS if kind == "call" else CHATS).names
-    for field in said.keys() - {key}:
-        other = {k: v for k, v in said.items() if k != field}
-        other[key] = f"{said[key]} without {field}"
+    for field in fields.keys() - {key}:
+        other = {k: v for k, v in fields.items() if k != field}
+        other[key] = f"{fields[key]} without {field}"
         body = compact({"event": f"{kind}_ended", kind: other})
         assert post(shared, body).status_code == 204
         query = f"SELECT * FROM {kind}s WHERE {key} = ?"
@@ -169,11 +169,11 @@ def test_body_without_one_field_is_stored(name, shared, rows):
 @pytest.mark.usefixtures("delivered")
 @pytest.mark.parametrize("name", OBJECTS)
 def test_analysed_object_that_comes_last_is_shown_whole(name, shared, shared_database):
-    kind, said = OBJECTS[name]
-    assert post(shared, analyzed(kind, said), at_ms=NOW_MS + 1000).status_code == 204
-    shown = show(shared_database, said[f"{kind}_id"])
+    kind, fields = OBJECTS[name]
+    assert post(shared, analyzed(kind, fields), at_ms=NOW_MS + 1000).status_code == 204
+    shown = show(shared_database, fields[f"{kind}_id"])
     # Null says nothing.
-    assert canonical(shown) == canonical({k: v for k, v in said.items() if v is not None})
+    assert canonical(shown) == canonical({k: v for k, v in fields.items() if v is not None})
 
 
 def canonical(value) -> str:
@@ -183,7 +183,7 @@ def canonical(value) -> str:
 
 @pytest.mark.usefixtures("delivered")
 def test_tokens_of_web_calls_stand_in_no_column(shared_database):
-    tokens = {said["access_token"] for _, said in OBJECTS.values() if "access_token" in said}
+    tokens = {fields["access_token"] for _, fields in OBJECTS.values() if "access_token" in fields}
     assert tokens
     tables = repr(dump_of(shared_database))
     assert not [token for token in tokens if token in tables]

@@ -218,8 +218,8 @@ def test_errors_say_nothing_of_body_header_and_key():
     for header in (HEADER + " ", f"v={AT_MS},d={'0' * 64}"):
         with pytest.raises(SignatureError) as caught:
             verify(BODY, header, keys=[KEY], now_ms=AT_MS)
-        said = str(caught.value) + caught.value.hint
-        assert not any(secret in said for secret in ("7b3e9d21", "1790000", DIGEST, "key_c4"))
+        message = str(caught.value) + caught.value.hint
+        assert not any(secret in message for secret in ("7b3e9d21", "1790000", DIGEST, "key_c4"))
 
 
 @pytest.mark.parametrize("body", ["", '{"event":"call_ended"}', '{"name":"Café ☕"}', "0", "\0"])

@@ -179,7 +179,7 @@ def test_unstoppable_queries_neither_stop_others_nor_the_end(tmp_path):
         # The time of its processors tells, whatever else the machine does: no query was over.
         assert browsing.cpu_seconds() - idle < END_CPU_SECONDS
         assert browsing.command.process.wait() == 0
-        assert "Traceback" not in browsing.command.said()
+        assert "Traceback" not in browsing.command.output()
         for thread in threads:
             thread.join(timeout=60)
 
@@ -214,8 +214,8 @@ def test_silent_sockets_are_closed_and_block_nobody(browsing, many_files):
                 assert one.recv(1) == b""
             except ConnectionResetError:
                 continue
-    assert len(browsing.command.said()) < 20_000
-    assert "Traceback" not in browsing.command.said()
+    assert len(browsing.command.output()) < 20_000
+    assert "Traceback" not in browsing.command.output()
 
 
 @pytest.mark.slow

@@ -47,12 +47,12 @@ def test_listed_functions_can_be_called(guarded):
     known = {row[0]: row[4] for row in listed("function")}
     for name in functions.FUNCTIONS & set(known):
         values = ", ".join(["'1'"] * max(known[name], 0))
-        said = ""
+        message = ""
         try:
             guarded.execute(f'select "{name}"({values})')
         except sqlite3.DatabaseError as error:
-            said = str(error)
-        assert "authorized" not in said, name
+            message = str(error)
+        assert "authorized" not in message, name
 
 
 def test_modules_that_are_not_listed_are_refused(guarded):

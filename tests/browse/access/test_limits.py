@@ -237,8 +237,8 @@ def test_limited_sql_reads_nothing_of_others(limited):
             answer = ask(limited, sql, name)
             assert answer.status_code in (200, 400), sql
             text = answer.text if answer.status_code == 400 else json.dumps(answer.json()["rows"])
-            said = text.replace(json.dumps(sql)[1:-1], "")
-            assert not [t for t in PERSONAL_TEXTS if t in said], (name, sql)
+            output = text.replace(json.dumps(sql)[1:-1], "")
+            assert not [t for t in PERSONAL_TEXTS if t in output], (name, sql)
         for sql in GUESSES[:-1]:
             answer = ask(limited, sql.replace(":it", "'+14155550123'"), name)
             assert answer.json()["rows"] == [[0]], (name, sql)

@@ -194,7 +194,7 @@ def test_an_assistant_asks_the_database_of_its_token(served, known, db_path):
             shown = NUMBER if name == "jane" else "•••23"
             assert found["structuredContent"]["rows"] == [{"from_number": shown}]
             assert [answer["isError"] for answer in refused] == [True, True, True]
-    assert NUMBER not in datasette.said()
+    assert NUMBER not in datasette.output()
 
 
 def test_no_assistant_gets_in_without_a_token(served, known):

@@ -178,10 +178,10 @@ def test_odd_requests_cause_no_500_or_traceback(served, known, capfd, caplog):
         return found
 
     failures = asyncio.run(every())
-    said = capfd.readouterr().err + caplog.text
+    output = capfd.readouterr().err + caplog.text
     assert not failures, failures[:5]
-    assert "Traceback" not in said
-    assert SECRET not in said
+    assert "Traceback" not in output
+    assert SECRET not in output
 
 
 def test_late_query_is_503(served):

@@ -22,8 +22,8 @@ def test_masked_sql_reads_no_personal_data(visit):
         assert answer.status_code in (200, 400), sql
         text = answer.text if answer.status_code == 400 else json.dumps(answer.json()["rows"])
         # An error repeats the query.
-        said = text.replace(json.dumps(sql)[1:-1], "")
-        assert not [t for t in PERSONAL_TEXTS if t in said], (sql, said)
+        output = text.replace(json.dumps(sql)[1:-1], "")
+        assert not [t for t in PERSONAL_TEXTS if t in output], (sql, output)
 
 
 def test_unguarded_sql_reads_personal_data(db, served):
@@ -34,8 +34,8 @@ def test_unguarded_sql_reads_personal_data(db, served):
             rows = db.execute(sql).fetchall() if sql.startswith(("select", "with")) else []
         except Exception:  # some are no SQL for this file
             continue
-        said = json.dumps([tuple(map(str, row)) for row in rows])
-        read += [sql for t in PERSONAL_TEXTS if t in said]
+        output = json.dumps([tuple(map(str, row)) for row in rows])
+        read += [sql for t in PERSONAL_TEXTS if t in output]
     assert len(set(read)) > 25
 
 

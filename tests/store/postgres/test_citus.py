@@ -111,7 +111,7 @@ def test_every_write_is_sent_to_one_shard(cluster, path):
     in_store(path, deliver_every_kind)
     wrong = {}
     with looking(cluster) as session:
-        for _, statement, values in spy.said:
+        for _, statement, values in spy.executed:
             if statement in OF_MANY_CALLS or not statement.startswith((*WRITES, "SELECT")):
                 continue
             if any(re.search(rf"\b{table}\b", statement) for table in DISTRIBUTED) and (

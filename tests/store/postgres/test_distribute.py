@@ -106,8 +106,8 @@ def run(where, *, status=0):
 
 
 def test_it_says_of_each_table_how_it_lies(cluster):
-    said = run(cluster)
-    lines = [line.rstrip() for line in said.splitlines()[1:]]
+    output = run(cluster)
+    lines = [line.rstrip() for line in output.splitlines()[1:]]
     # In one column, whatever the names are.
     assert len({re.match(r"\w+ +", line).end() for line in lines[:-1]}) == 1
     found = dict(line.split(maxsplit=1) for line in lines[:-1])
@@ -232,9 +232,9 @@ def test_nothing_is_distributed_if_something_cannot_be(cluster):
 
 
 def test_distribute_without_citus_changes_nothing_and_hints(pg, db_path):
-    said = run(pg, status=2)
-    assert "Error: the database has no Citus" in said
-    assert "coordinator of a Citus cluster" in said
+    output = run(pg, status=2)
+    assert "Error: the database has no Citus" in output
+    assert "coordinator of a Citus cluster" in output
     assert "names a file" in run(db_path, status=2)
 
 

@@ -67,11 +67,11 @@ def is_write(statement):
     return statement.startswith(WRITES) or "FOR UPDATE" in statement
 
 
-def check(where, said):
+def check(where, executed):
     """The parts that are touched by each unit; every write touches one at most."""
     units, wrong = {}, {}
     with looking(where) as session:
-        for unit, spoken in groupby(said, key=lambda s: s[0]):
+        for unit, spoken in groupby(executed, key=lambda s: s[0]):
             for _, statement, values in spoken:
                 if not statement.startswith((*WRITES, "SELECT")) or statement in ADDING_UP:
                     continue
@@ -89,7 +89,7 @@ def check(where, said):
 @pytest.mark.slow
 def test_event_touches_only_the_partition_of_its_call(in_parts, spy):
     in_store(in_parts, deliver_every_kind)
-    units = check(in_parts, spy.said)
+    units = check(in_parts, spy.executed)
     assert len(units) > 100
     assert {len(parts) for parts in units.values()} == {1}
     assert len(set.union(*units.values())) > 1
@@ -97,7 +97,7 @@ def test_event_touches_only_the_partition_of_its_call(in_parts, spy):
 
 def test_query_about_a_call_reads_its_partition(in_parts, spy):
     in_store(in_parts, lambda s: deliver(s, [WHOLE]))
-    del spy.said[:]
+    del spy.executed[:]
     for ask in (
         show,
         state_of,
@@ -105,7 +105,7 @@ def test_query_about_a_call_reads_its_partition(in_parts, spy):
         lambda *a: stored_fields(a[0], "call", [a[1]]),
     ):
         assert ask(in_parts, "whole")
-    assert [len(parts) for parts in check(in_parts, spy.said).values()] == [1] * 4
+    assert [len(parts) for parts in check(in_parts, spy.executed).values()] == [1] * 4
 
 
 @pytest.mark.parametrize("scope", [ALL, PERSONAL])
@@ -117,12 +117,12 @@ def test_erasure_of_a_call_touches_its_partition(in_parts, spy, scope, tmp_path)
         add_whole(store)
         media.find_new(store, since=0, now_ms=1)
         write_receipt(store, receipt)
-        del spy.said[:]
+        del spy.executed[:]
         done = erase_unit(store, Files(settings), ["gone"], receipt, now_ms=5)
         assert (done.entities, dict(done.counts)["observations"]) == (1, 1)
 
     in_store(in_parts, erase)
-    units = check(in_parts, [said for said in spy.said if is_write(said[1])])
+    units = check(in_parts, [call for call in spy.executed if is_write(call[1])])
     assert {len(parts) for parts in units.values()} == {1}
     with looking(in_parts) as session:
         found = session.execute("SELECT entity_id, scope FROM erasures").fetchall()
@@ -161,9 +161,9 @@ def test_other_writes_touch_at_most_one_call(in_parts, spy):
         session.raw.execute("INSERT INTO calls (call_id) VALUES ('unfounded')")
         session.raw.execute("INSERT INTO disconnection_reasons VALUES ('of nobody')")
     rebuilt(in_parts)
-    check(in_parts, [said for said in spy.said if is_write(said[1])])
+    check(in_parts, [call for call in spy.executed if is_write(call[1])])
     # What nothing here had a reason to say.
-    unsaid = declared() - {statement for _, statement, _ in spy.said} - OF_FILES
+    unsaid = declared() - {statement for _, statement, _ in spy.executed} - OF_FILES
     check(in_parts, [(0, statement, ("1",) * statement.count("?")) for statement in unsaid])
 
 
@@ -197,4 +197,4 @@ def test_a_write_without_its_call_is_found(in_parts, spy):
     careless = "UPDATE observations SET problem = NULL WHERE body_sha256 = ?"
     in_store(in_parts, lambda s: s.run(lambda c: c.execute(careless, ("x",)) and None))
     with pytest.raises(AssertionError, match="SET problem = NULL WHERE body_sha256"):
-        check(in_parts, spy.said)
+        check(in_parts, spy.executed)

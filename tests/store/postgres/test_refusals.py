@@ -92,6 +92,6 @@ def test_a_mirror_outlives_a_server_that_refuses_it(pg, tmp_path):
     admin = type(pg)(pg.url.replace(name, "postgres"))
     with mirror(environment(CALLHOUSE_DATABASE_URL=pg.url), tmp_path) as running:
         postgres.execute(admin, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        wait_until(lambda: "may not connect to the database" in running.said())
+        wait_until(lambda: "may not connect to the database" in running.output())
         postgres.execute(admin, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        wait_until(lambda: "Reconnected; mirroring resumed." in running.said())
+        wait_until(lambda: "Reconnected; mirroring resumed." in running.output())

@@ -63,8 +63,8 @@ def test_interrupted_day_is_replaced_again(store, update, lake):
         update(progress=stops)
     assert changed(before, files(lake)) != set()
     # What a restored backup would look like: again what the first manifest said.
-    said = json.loads((lake / MANIFEST).read_bytes())["parts"]
-    assert DAY.removeprefix("day=") not in said.get("observations", {})
+    parts = json.loads((lake / MANIFEST).read_bytes())["parts"]
+    assert DAY.removeprefix("day=") not in parts.get("observations", {})
     update()
     update(lake.parent / "anew")
     assert files(lake) == files(lake.parent / "anew")

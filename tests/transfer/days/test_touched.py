@@ -110,8 +110,8 @@ def test_erased_call_is_replaced_by_its_tombstone(settings, store, update, lake)
     assert call_ids(lake) == {"kept"}
     assert not (lake / "calls" / DAY).exists()
     assert [row["entity_id"] for row in rows(lake, "erasures")] == ["erased"]
-    [said] = [row for row in rows(lake, "observations") if row["entity_id"] == "erased"]
-    assert (said["body"], said["event"]) == (None, None)
+    [tombstone] = [row for row in rows(lake, "observations") if row["entity_id"] == "erased"]
+    assert (tombstone["body"], tombstone["event"]) == (None, None)
     assert not [name for name, content in files(lake).items() if b"someone" in content]
 
 

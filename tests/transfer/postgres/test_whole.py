@@ -68,8 +68,8 @@ def test_interrupted_export_leaves_no_file_or_query(postgres, pg, tmp_path, sent
         wait_until(lambda: [*tmp_path.glob(".t.csv.*.part")] and active(postgres, pg))
         time.sleep(0.2)
         process.send_signal(sent)
-        _, said = process.communicate(timeout=20)
-    assert (process.returncode, b"Traceback" in said) == (128 + sent, False)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, b"Traceback" in errors) == (128 + sent, False)
     assert list(tmp_path.glob("*t.csv*")) == []
     wait_until(lambda: active(postgres, pg) == 0)
 
@@ -83,8 +83,8 @@ def test_closed_pipe_ends_the_query(postgres, pg):
     ) as process:
         process.stdout.readline()
         process.stdout.close()
-        said = process.stderr.read()
-    assert b"Traceback" not in said
+        errors = process.stderr.read()
+    assert b"Traceback" not in errors
     wait_until(lambda: active(postgres, pg) == 0)
 
 
