@@ -205,3 +205,37 @@ def bar_url(page, links, row):
         elif name not in NARROWING:
             return None
     return f"{path}?{urlencode(filters)}"
+
+
+def follow(page, selector: str) -> None:
+    """Click a link or a button, and wait until the page behind it is loaded."""
+    with page.expect_navigation():
+        page.click(selector)
+
+
+def wait_for_charts(page):
+    """Wait until every chart of the page is drawn, which none of them may fail to be."""
+    until(page, "!document.querySelector('[data-spec]:not(.drawn)')")
+    assert page.locator(".drawing .message-error, .drawing .empty").count() == 0
+
+
+def open_figures(page):
+    """Open the tables below the charts."""
+    for summary in page.query_selector_all(".numbers summary"):
+        summary.click()
+    until(page, "!document.querySelector('.numbers:not(:has(td))')")
+
+
+def chart_rows(page, chart):
+    """The rows that a chart draws."""
+    source = page.get_attribute(f"#{chart} .drawing", "data-source")
+    return page.request.get(source).json()["rows"]
+
+
+def bar_values(page, chart):
+    """The values that stand on the bars of a chart, from the top."""
+    found = page.eval_on_selector_all(
+        f"#{chart} .mark-text.role-mark text",
+        "all => all.map(text => [text.getBoundingClientRect().top, text.textContent])",
+    )
+    return [text for _, text in sorted(found)]
