@@ -77,12 +77,17 @@ def test_bar_without_filter_leads_nowhere(page):
         page.click("#calls .role-mark path[fill='var(--c1)'] >> nth=0")
     assert "/-/calls?since=" in page.url
     assert "outcome=category" in page.url
-    page.goto("/-/dashboards/volume?since=2026-03-01&until=2026-03-31")
+    page.goto("/-/dashboards/chats?since=2026-04-13&until=2026-05-12")
     wait_for_charts(page)
-    assert [row["filter"] for row in chart_rows(page, "calls")] == [None]
-    page.click("#calls .role-mark path >> nth=0")
+    bars = page.locator("#chat_agents .mark-rect.role-mark path")
+    rows = chart_rows(page, "chat_agents")
+    assert [row["filter"] is None for row in rows] == [False] * (len(rows) - 1) + [True]
+    assert bars.count() == len(rows)
+    bars.last.click()
     page.wait_for_timeout(200)
-    assert "/-/dashboards/volume" in page.url
+    assert "/-/dashboards/chats" in page.url
+    with page.expect_navigation():
+        bars.first.click()
     assert page.messages == []
 
 
