@@ -1,5 +1,7 @@
 """Commands that back up the database and restore a backup: backup, restore."""
 
+import sys
+
 import click
 
 from receiver import clock, config
@@ -17,7 +19,8 @@ from receiver.errors import SettingsError
 def backup(to: str | None, keep: int | None) -> None:
     """Back up the database to a directory or bucket, beside a running receiver, and verify it.
 
-    Without TO, to where callhouse.toml says.
+    Without TO, to where callhouse.toml says. The exit status is 1 if older backups could not be
+    deleted.
 
     \b
     Examples:
@@ -39,16 +42,23 @@ def backup(to: str | None, keep: int | None) -> None:
     require_file(settings)
     store = open_store(settings.database)
     try:
-        with resumable("The incomplete backup was deleted."), running(settings, "backup", store):
+        with (
+            resumable("The incomplete backup was deleted."),
+            running(settings, "backup", store) as lease,
+        ):
             made = make_backup(
                 settings, parse_place(place), keep=keep or configured.keep, now_ms=clock.now_ms()
             )
+            lease.incomplete = made.left
     finally:
         store.close()
     calls = made.fingerprint.rows["calls"]
     click.echo(f"{place.rstrip('/')}/{made.name}: {size(made.size)}, {calls:,} calls, verified.")
     if made.deleted:
         click.echo(f"{len(made.deleted)} older backups deleted.")
+    if made.left:
+        err.print(made.left, style="yellow", markup=False, soft_wrap=True)
+        sys.exit(1)
 
 
 @main.command()

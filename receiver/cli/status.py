@@ -106,7 +106,11 @@ def _print_status(found: "Status", timezone: str) -> None:
         if day.checked_ms is not None
         else f"{day.day}: not compared with Retell",
     )
-    _print_line("backup", _when(found.last_backup_ms, now_ms, timezone))
+    backup_ms = found.last_backup_ms
+    has_backup = backup_ms is not None
+    _print_line(
+        "backup", _when(backup_ms, now_ms, timezone) if has_backup else found.without_backup
+    )
     for n, key in enumerate(found.keys):
         signed = ago(key.last_signed_ms, now_ms)
         where = key.setting or "not set any more"

@@ -295,7 +295,7 @@ def _backup(rule: Rule, settings: Settings, now_ms: int) -> Iterator[Finding]:
         row = job_rows(connection).get("backup")
     if not interval_ms or row is None or row.started_at is None:
         return
-    done = row.ended_at if row.result == "done" else None
+    done = row.ended_at if row.result in ("done", "incomplete") else None
     # The row of a failed run does not contain the time of the last complete one.
     since = done or row.started_at
     if now_ms - since > 2 * interval_ms + _BACKUP_GRACE_MS or (done is None and row.failures):

@@ -30,21 +30,23 @@ _NAMES = re.compile(r"callhouse-\d{8}t\d{6}z\.db")
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A new backup, and the names of older ones that were deleted."""
+    """A new backup, the names of older ones that were deleted, and why others could not be."""
 
     name: str
     size: int
     fingerprint: Fingerprint
     deleted: list[str]
+    left: str | None
 
 
-def backup(run: Run) -> None:
-    """The job: back up to the place in callhouse.toml."""
+def backup(run: Run) -> str | None:
+    """The job: back up to the place in callhouse.toml; return what is incomplete."""
     configured = run.settings.file.backup
-    make_backup(
+    made = make_backup(
         run.settings, parse_place(configured.to), keep=configured.keep, now_ms=run.now_ms(),
         check=run.check,
     )  # fmt: skip
+    return made.left
 
 
 def parse_place(text: str) -> MediaLocation:
@@ -77,6 +79,8 @@ def make_backup(
     """
     database = require_file(settings)
     with _storage(where, database) as storage:
+        # Fails before the copy is made: each repetition would leave one more backup.
+        _read_erasures(storage)
         name = datetime.fromtimestamp(now_ms / 1000, UTC).strftime(_NAME)
         copy = _place_for_copy(storage, name)
         found = files.back_up(database, copy, check=check)
@@ -84,11 +88,23 @@ def make_backup(
         storage.put(name, copy)
         copy.unlink(missing_ok=True)
         _list_erasures(storage, database)
-        names = backup_names(storage)
-        deleted = names[:-keep]
-        for old in deleted:
-            storage.delete(old)
-    return Backup(name, size, found, deleted)
+        deleted, left = _delete_old(storage, name, keep=keep)
+    return Backup(name, size, found, deleted, left)
+
+
+def _delete_old(storage: Storage, new: str, *, keep: int) -> tuple[list[str], str | None]:
+    """Delete all but the last backups and the new one, before which a clock that was ahead may have
+    made others with later names. Return the names, and why others could not be deleted."""
+    deleted = []
+    try:
+        for name in backup_names(storage)[:-keep]:
+            if name != new:
+                storage.delete(name)
+                deleted.append(name)
+    except StorageUnavailable as error:
+        # A bucket may not permit it.
+        return deleted, f"older backups could not be deleted: {error}"
+    return deleted, None
 
 
 def list_erasures(settings: Settings) -> str | None:

@@ -328,12 +328,16 @@ def _jobs(scope: Scope) -> list[Entry]:
     problems = [_sentence(job.problem) for job in jobs if job.problem]
     backup = at(scope.status.last_backup_ms, scope.settings.timezone)
     texts = problems or [f"{_count(len(jobs), 'job')}, none of which failed or is overdue"]
-    return [(text, "/-/status") for text in [*texts, f"Last backup: {backup or 'none'}"]]
+    return [
+        (text, "/-/status")
+        for text in [*texts, f"Last backup: {backup or scope.status.without_backup}"]
+    ]
 
 
 def _disk(scope: Scope) -> list[Entry]:
     of = scope.status
-    text = f"{size(of.free_disk_bytes)} free; the database has {size(of.database_bytes)}"
+    where = "" if of.is_file else " on this machine"
+    text = f"{size(of.free_disk_bytes)} free{where}; the database has {size(of.database_bytes)}"
     text += f" and grows by {size(of.bytes_per_day)} a day"
     if of.days_until_full is not None and of.days_until_full < 3_650:
         text += f"; full in {of.days_until_full:,.0f} days"

@@ -334,7 +334,7 @@ def _backups(context: CheckContext) -> Iterator[Finding]:
     last = status.last_backup_ms
     late = last is None or status.now_ms - last > every_ms + _LATE_MS
     hint = "Set [backup] in callhouse.toml, or run `callhouse backup DIRECTORY`."
-    what = "there is none" if last is None else f"the last is from {ago(last, status.now_ms)}"
+    what = status.without_backup if last is None else f"the last is from {ago(last, status.now_ms)}"
     yield Finding("backup", late, what, hint if late else "")
 
 

@@ -15,7 +15,7 @@ from receiver.config import DEFAULT_ACCOUNT, Account, Settings
 from receiver.errors import StoreUnavailable, docs
 from receiver.jobs.schedule import JobState, intervals, job_states
 from receiver.store.engine import engine, reading
-from receiver.store.jobs import job_rows
+from receiver.store.jobs import JobRow, job_rows
 from receiver.store.protocols import Connection
 from receiver.webhook.health import NAMES, Counters, free_bytes, is_future, traffic_problems
 from receiver.webhook.signature import key_id
@@ -66,15 +66,18 @@ class DayCoverage:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """The growth of the database, and the free space."""
+    """The growth of the database, and the free space of this machine. `is_file`: the database is
+    on its disk."""
 
     free_disk_bytes: int
     bytes_per_day: int
+    is_file: bool
 
     @property
     def days_until_full(self) -> float | None:
-        """None if the database does not grow."""
-        return self.free_disk_bytes / self.bytes_per_day if self.bytes_per_day else None
+        """None if the database does not grow, or is on a server."""
+        grows = self.bytes_per_day and self.is_file
+        return self.free_disk_bytes / self.bytes_per_day if grows else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Status:
 
     now_ms: int
     database: str
+    is_file: bool
     problems: list[str]
     database_bytes: int
     wal_bytes: int
@@ -99,14 +103,27 @@ class Status:
 
     @property
     def last_backup_ms(self) -> int | None:
-        """When the last backup of a job or a command was complete; None without one."""
-        row = next(job.row for job in self.jobs if job.row.name == "backup")
-        return row.ended_at if row.result == "done" else None
+        """When the last backup of a job or a command was complete; None without one, and if the
+        last run made none."""
+        row = self._backup
+        # It is incomplete if older backups could not be deleted.
+        return row.ended_at if row.result in ("done", "incomplete") else None
+
+    @property
+    def without_backup(self) -> str:
+        """Why there is no time of the last backup."""
+        result = self._backup.result
+        return "none was made" if result is None else f"the last run {result}"
+
+    @property
+    def _backup(self) -> JobRow:
+        return next(job.row for job in self.jobs if job.row.name == "backup")
 
     @property
     def days_until_full(self) -> float | None:
-        """At the growth of the last days; None if the database does not grow."""
-        return Growth(self.free_disk_bytes, self.bytes_per_day).days_until_full
+        """At the growth of the last days; None if the database does not grow, or is on a
+        server."""
+        return Growth(self.free_disk_bytes, self.bytes_per_day, self.is_file).days_until_full
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs."""
@@ -150,6 +167,7 @@ def read_status(settings: Settings, *, now_ms: int) -> Status:
     return Status(
         now_ms=now_ms,
         database=str(settings.database),
+        is_file=isinstance(settings.database, Path),
         problems=problems,
         database_bytes=size,
         wal_bytes=wal,
@@ -169,7 +187,8 @@ def read_growth(settings: Settings, *, now_ms: int) -> Growth:
         total = _one(connection, _COUNT_CALLS)
         recent = _one(connection, _RECENT_CALLS, now_ms - RECENT_DAYS * _DAY_MS)
     size, _ = engine(settings.database).sizes()
-    return Growth(free_on_disk(settings.counters_path), _growth(size, recent, total))
+    free, is_file = free_on_disk(settings.counters_path), isinstance(settings.database, Path)
+    return Growth(free, _growth(size, recent, total), is_file)
 
 
 def _growth(size: int, recent: int, total: int) -> int:

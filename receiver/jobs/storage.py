@@ -315,7 +315,7 @@ def _guard(work: Callable[[], T], errors: tuple[type[Exception], ...] = (OSError
 def _unavailable(error: Exception) -> StorageUnavailable:
     # Messages of the bucket's library contain URLs and the server's responses.
     reason = getattr(error, "strerror", None) or type(error).__name__
-    return StorageUnavailable(f"the storage of recordings failed: {reason}")
+    return StorageUnavailable(f"the storage failed: {reason}")
 
 
 def free_bytes(folder: Path) -> int:

@@ -251,7 +251,7 @@ def test_overdue_job_is_wrong(examined, store):
 
 @pytest.mark.sqlite
 def test_old_backup_is_wrong(examined, store):
-    assert wrong(examined("backups")) == ["there is none"]
+    assert wrong(examined("backups")) == ["none was made"]
     elsewhere = ConfigFile(backup=Backup(elsewhere=True))
     assert wrong(examined("backups", file=elsewhere)) == []
     run_job(store, "backup", at_ms=NOW_MS - DAY_MS)

@@ -3,6 +3,7 @@
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -98,7 +99,10 @@ def test_growth_counts_the_last_days(settings, store):
     deliver(store, "new")
     found = read_status(settings, now_ms=NOW_MS)
     assert found.bytes_per_day == found.database_bytes // 2 // 30
-    assert found.days_until_full == found.free_disk_bytes / found.bytes_per_day
+    # The disk of a server is not this one.
+    is_here = isinstance(settings.database, Path)
+    days = found.free_disk_bytes / found.bytes_per_day if is_here else None
+    assert found.days_until_full == days
 
 
 def test_coverage_is_yesterdays(settings, db):
