@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # How long a transaction waits for receivers that write.
 BUSY_SECONDS = 30.0
 _SHOWN_IDS = 5
+# Custom telephony has extensions of three digits.
+_LEAST_DIGITS = 3
+_NOT_FOUND = "Nothing has this number. Write it as it is stored, usually like +14155550123."
 _NOT_REWRITTEN = (
     "PostgreSQL keeps the bytes of deleted rows until their space is used again. --vacuum rewrites "
     "the tables without them, while nobody can write."
@@ -81,6 +84,13 @@ def erase(
     ways = [bool(ids or chats), number is not None, any(v is not None for v in conditions.values())]
     if sum(ways) != 1:
         raise click.UsageError("Give ids, --number or conditions: exactly one of them.")
+    if "" in (*ids, *chats):
+        raise click.UsageError("An id is empty.")
+    if number is not None:
+        number = re.sub(r"[ ().-]", "", number)
+        # A shorter text is in almost every body.
+        if len(number.lstrip("+")) < _LEAST_DIGITS:
+            raise click.UsageError("--number is not a phone number, such as +14155550123.")
     if as_json and not yes:
         raise click.UsageError("--json needs --yes: it cannot ask.")
     settings = config.load()
@@ -89,6 +99,8 @@ def erase(
     found = [*ids, *chats] or _find(settings, number, conditions)
     planned = _plan(settings, found)
     is_read = as_json or _printed(lambda: _print_plan(planned))
+    if number is not None and not found:
+        err.print(_NOT_FOUND, soft_wrap=True)
     if planned.ids and not yes:
         if not is_read:
             raise FileUnusable(
@@ -158,7 +170,7 @@ def _find(
 
     with reading(settings.database) as connection:
         if number is not None:
-            return ids_with_number(connection, re.sub(r"[ ().-]", "", number))
+            return ids_with_number(connection, number)
         return [
             entity_id
             for table, condition in conditions.items()

@@ -7,6 +7,7 @@ receipt has their number, and the next run erases the rest.
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -340,14 +341,15 @@ def ids_where(connection: Connection, table: str, condition: str) -> list[str]:
 def ids_with_number(connection: Connection, number: str) -> list[str]:
     """Calls and chats from or to a number, and other entities whose bodies contain it."""
     found = {id for (id,) in connection.execute(_WITH_NUMBER, {"number": number}).fetchall()}
-    needle, last = number.encode(), ""
+    # Within a longer number, it is another one.
+    pattern, last = re.compile(rf"(?<![0-9]){re.escape(number)}(?![0-9])".encode()), ""
     while ids := [id for (id,) in connection.execute(_OF_NO_CALL, (last,)).fetchall()]:
         query = (
             "SELECT entity_id, body FROM observations WHERE body IS NOT NULL "
             f"AND entity_id IN ({_marks(ids)})"
         )
         for entity_id, body in connection.execute(query, ids).fetchall():
-            if needle in zstandard.decompress(body):
+            if pattern.search(zstandard.decompress(body)):
                 found.add(entity_id)
         last = ids[-1]
     return sorted(found)

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from receiver.cli import main
+from receiver.store import receive
 from receiver.transfer import export_partitions
 from tests.support.engines import url_of
 from tests.support.erasing import SECRET, WHOLE, add_whole
@@ -62,7 +63,8 @@ def test_second_run_says_that_nothing_is_left(run, store):
     "arguments",
     [
         [], ["call", "--number", "+14155550123"], ["--where", "1", "--number", "+1"],
-        ["--where-chats", "1", "c"], ["c", "--json"],
+        ["--where-chats", "1", "c"], ["c", "--json"], ["--number", ""], ["--number", "+1"],
+        [""], ["--chat", ""],
     ],
 )  # fmt: skip
 def test_unusable_arguments_are_refused(run, arguments):
@@ -226,3 +228,14 @@ def test_place_without_partitions_is_refused_first(run, store, db, tmp_path):
     assert result.exit_code == 2
     assert "no Parquet files" in result.output
     assert count(db, "calls") == 1
+
+
+def test_a_number_within_another_is_not_erased(run, store, db):
+    body = b'{"event": "call_inbound", "call_inbound": {"from_number": "+14155550123"}}'
+    store.add(receive(body, source="webhook", observed_at=1, received_at=1))
+    for number in ("+1415555012", "4155550123"):
+        result = run("--number", number, "--yes")
+        assert (result.exit_code, "Nothing has this number" in result.stderr) == (0, True)
+    assert rows(db, "SELECT count(*) FROM observations WHERE body IS NOT NULL") == [(1,)]
+    run("--number", "+1 415 555-0123", "--yes")
+    assert rows(db, "SELECT count(*) FROM observations WHERE body IS NOT NULL") == [(0,)]
