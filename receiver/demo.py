@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 import httpx
 from rich.console import Console
@@ -27,6 +28,7 @@ from rich.table import Table
 from receiver import config
 from receiver.addresses import Bind, require_free
 from receiver.browse.access import hash_password
+from receiver.clock import midnight_ms
 from receiver.config import Settings
 from receiver.errors import DemoFailed, SettingsError, StoreUnavailable
 from receiver.jobs.recordings import keep_pass
@@ -81,7 +83,7 @@ class Plan:
 
     seed: int
     calls: int
-    date: str | None
+    day: date | None
     history: int
 
 
@@ -91,7 +93,7 @@ def run(settings: Settings, plan: Plan, *, stay: bool, progress: Callable[[], Pr
     With `stay`, keep serving until KeyboardInterrupt. Raises SettingsError, DemoFailed.
     """
     _require_addresses(settings)
-    day_start_ms = _start_of(plan.date)
+    day_start_ms = _start_of(plan.day)
     database = _fresh_database(settings)
     key, password = f"key_{secrets.token_hex(14)}", secrets.token_urlsafe(9)
     environ = os.environ | {
@@ -148,18 +150,10 @@ def _require_addresses(settings: Settings) -> None:
     require_free(settings.browse_bind, "CALLHOUSE_BROWSE_BIND")
 
 
-def _start_of(date: str | None) -> int:
-    """The UTC midnight of a day in milliseconds; yesterday's without a date."""
-    try:
-        start = (
-            datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC)
-            if date
-            else datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-            - timedelta(days=1)
-        )
-    except ValueError:
-        raise SettingsError("--day is not a date", hint="Write it as 2026-05-12.") from None
-    return int(start.timestamp()) * 1000
+def _start_of(day: date | None) -> int:
+    """The UTC midnight of a day in milliseconds; yesterday's by default."""
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    return midnight_ms(day or yesterday, ZoneInfo("UTC"))
 
 
 def _fresh_database(settings: Settings) -> Path:

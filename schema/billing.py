@@ -445,6 +445,8 @@ def month_days(month: str) -> tuple[date, date]:
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}", month):
         raise ValueError("a month is written YYYY-MM")
     first = date.fromisoformat(f"{month}-01")
+    if not 1970 <= first.year <= 2999:
+        raise ValueError("the month is not in the years 1970 to 2999")
     return first, (first + timedelta(days=31)).replace(day=1)
 
 

@@ -5,13 +5,15 @@ import re
 import sys
 from contextlib import closing
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 import click
 
 from receiver import clock, config
 from receiver.cli.erasing import author
-from receiver.cli.group import main
+from receiver.cli.group import Day, err, main
 from receiver.cli.tables import print_table
 from receiver.errors import NotStored, SettingsError
 
@@ -28,6 +30,7 @@ _UNITS = {"m": 60_000, "h": 3_600_000, "d": _DAY_MS}
     "--days",
     default=7,
     metavar="N",
+    type=click.IntRange(0, 36_600),
     help="Also alerts that were resolved in the last N days; 7 by default.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; times in milliseconds.")
@@ -208,9 +211,7 @@ def _ids(settings: "Settings", begins: tuple[str, ...]) -> list[str]:
 
 
 @main.command()
-@click.option(
-    "--day", default=None, metavar="YYYY-MM-DD", help="The last day; yesterday by default."
-)
+@click.option("--day", type=Day(), metavar="YYYY-MM-DD", help="The last day; yesterday by default.")
 @click.option("--week", is_flag=True, help="The seven days until that day.")
 @click.option(
     "--name", metavar="NAME", help="A digest of [[alerts.digest]]; everything by default."
@@ -229,7 +230,7 @@ def _ids(settings: "Settings", begins: tuple[str, ...]) -> list[str]:
     default="text",
     help="The format in which it is printed.",
 )
-def digest(day: str | None, week: bool, name: str | None, target: str, format_: str) -> None:
+def digest(day: datetime | None, week: bool, name: str | None, target: str, format_: str) -> None:
     """Print or send a digest: figures, costs, new versions, worst calls and open alerts.
 
     The worker sends those that [alerts] in callhouse.toml has, daily or weekly.
@@ -246,13 +247,13 @@ def digest(day: str | None, week: bool, name: str | None, target: str, format_: 
         as_html,
         as_text,
         message_of,
-        parse_day,
         read_digest,
     )
-    from receiver.jobs.notify import send
+    from receiver.jobs.notify import UNKNOWN_URL, send
 
     settings, now_ms = config.load(), clock.now_ms()
-    last = parse_day(day, settings, now_ms=now_ms)
+    today = datetime.fromtimestamp(now_ms / 1000, ZoneInfo(settings.timezone)).date()
+    last = day.date() if day else today - timedelta(days=1)
     of = _digest(settings, name) if name else EVERYTHING
     found = read_digest(settings, last, of, days=7 if week else of.days, now_ms=now_ms)
     if target == "-":
@@ -261,6 +262,9 @@ def digest(day: str | None, week: bool, name: str | None, target: str, format_: 
         click.echo(as_html(found, base) if is_html else f"{found.title}\n\n{as_text(found, base)}")
         return
     problem = send(target, message_of(settings, found, "digest", target, now_ms=now_ms))
-    if problem is not None:
+    if problem == UNKNOWN_URL:
         raise SettingsError(f"the digest was not sent: {problem}")
+    if problem is not None:
+        err.print(f"The digest was not sent: {problem}.", style="red", soft_wrap=True)
+        sys.exit(1)
     click.echo("The digest was sent.")

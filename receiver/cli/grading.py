@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from receiver import clock, config
-from receiver.cli.group import main, progress, resumable, terminable
+from receiver.cli.group import Day, main, progress, resumable, terminable
 from receiver.cli.tables import print_table
 from receiver.errors import SettingsError, docs
 
@@ -28,7 +28,7 @@ BUSY_SECONDS = 30.0
 @click.option("--question", "names", multiple=True, metavar="NAME", help="Only this; repeatable.")
 @click.option(
     "--since",
-    type=click.DateTime(["%Y-%m-%d"]),
+    type=Day(),
     metavar="DAY",
     help="Calls from this day on; 7 days by default.",
 )

@@ -2,13 +2,23 @@
 
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import click
 
 from receiver import clock, config
 from receiver.addresses import require_free
-from receiver.cli.group import Terminated, err, main, progress, resumable, seed_option, terminable
+from receiver.cli.group import (
+    Day,
+    Terminated,
+    err,
+    main,
+    progress,
+    resumable,
+    seed_option,
+    terminable,
+)
 
 
 @main.command()
@@ -78,7 +88,7 @@ def browse(mirror: Path | None) -> None:
     help="Number of calls.",
 )
 @seed_option
-@click.option("--day", default=None, metavar="YYYY-MM-DD", help="The day; yesterday by default.")
+@click.option("--day", type=Day(), metavar="YYYY-MM-DD", help="The day; yesterday by default.")
 @click.option(
     "--history",
     type=click.IntRange(0, 366),
@@ -86,7 +96,7 @@ def browse(mirror: Path | None) -> None:
     show_default=True,
     help="Number of days before that day; `callhouse sync` fetches their calls.",
 )
-def demo(exit_: bool, calls: int, seed: int, day: str | None, history: int) -> None:
+def demo(exit_: bool, calls: int, seed: int, day: datetime | None, history: int) -> None:
     """Run everything on this machine with an invented month of calls.
 
     `callhouse sync` fetches all days but the last. Then the events of the last day arrive.
@@ -98,7 +108,7 @@ def demo(exit_: bool, calls: int, seed: int, day: str | None, history: int) -> N
     """
     from receiver.demo import BROWSE_AGAIN, Plan, run
 
-    plan = Plan(seed=seed, calls=calls, date=day, history=history)
+    plan = Plan(seed=seed, calls=calls, day=day and day.date(), history=history)
     with terminable(), resumable(BROWSE_AGAIN):
         settings = config.load()
         status = run(settings, plan, stay=not exit_, progress=progress)

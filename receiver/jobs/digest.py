@@ -12,7 +12,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from receiver.config import Settings
-from receiver.errors import SettingsError
 from receiver.jobs.alert_findings import write
 from receiver.jobs.alert_rules import DigestSettings
 from receiver.jobs.alerts import pages_url
@@ -210,14 +209,3 @@ def _write_if_due(run: Run, of: DigestSettings) -> None:
         run.store,
         [message_of(run.settings, digest, message_id, url, now_ms=now_ms) for url in of.notify],
     )
-
-
-def parse_day(text: str | None, settings: Settings, *, now_ms: int) -> date:
-    """The day of a text, or yesterday. Raises SettingsError."""
-    if text is None:
-        today = datetime.fromtimestamp(now_ms / 1000, ZoneInfo(settings.timezone)).date()
-        return today - timedelta(days=1)
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise SettingsError(f"{text!r} is not a date", hint="Write it as 2026-10-31.") from None

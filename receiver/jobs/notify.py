@@ -17,6 +17,7 @@ from receiver.store.engine import reading
 
 # The first pause of a message that was not accepted, which doubles, and the longest one.
 FIRST_PAUSE_MS, LAST_PAUSE_MS = 30_000, 3_600_000
+UNKNOWN_URL = "apprise does not know this kind of URL, or a part of it is missing"
 # A message is given up after this time.
 MAX_AGE_MS = 2 * 86_400_000
 
@@ -72,7 +73,7 @@ def send(url: str | None, message: Message) -> str | None:
     try:
         service = apprise.Apprise.instantiate(url)
         if service is None:
-            return "apprise does not know this kind of URL, or a part of it is missing"
+            return UNKNOWN_URL
         # Some services accept several formats; mail is HTML only.
         is_html = message.html is not None and service.notify_format == apprise.NotifyFormat.HTML
         sender = apprise.Apprise()

@@ -60,13 +60,23 @@ def test_there_are_numbers_to_refuse():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["sync"], ["coverage"], ["export", "calls"]],
-)
+    [
+        ["sync", "--since"], ["coverage", "--since"], ["export", "calls", "--since"],
+        ["grade", "--since"], ["digest", "--day"], ["demo", "--day"],
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31", "1969-12-31", "2026-02-30", "today"])
 def test_days_that_no_call_has_are_refused(arguments, day):
-    result = CliRunner().invoke(main, [*arguments, "--since", day])
+    result = CliRunner().invoke(main, [*arguments, day])
     assert result.exit_code == 2
-    assert "Invalid value for '--since'" in result.stderr
+    assert f"Invalid value for '{arguments[-1]}'" in result.stderr
+
+
+@pytest.mark.parametrize("days", ["-1", "100000000000000000"])
+def test_days_of_alerts_are_limited(days):
+    result = CliRunner().invoke(main, ["alerts", "--days", days])
+    assert result.exit_code == 2
+    assert "Invalid value for '--days'" in result.stderr
 
 
 @pytest.mark.parametrize(

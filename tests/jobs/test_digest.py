@@ -162,6 +162,9 @@ def test_command_prints_a_digest(calls, database, monkeypatch):
     sent = run(main, ["digest", "--day", "2026-03-11", "--to", "nothing://secret"])
     assert sent.exit_code == 2
     assert "secret" not in sent.output
+    # Nobody listens there.
+    sent = run(main, ["digest", "--day", "2026-03-11", "--to", "json://127.0.0.1:9/secret"])
+    assert (sent.exit_code, "secret" in sent.output) == (1, False)
 
 
 SUBJECTS = [

@@ -216,7 +216,9 @@ def test_one_week_gives_a_wide_interval():
     assert found.low < found.expected < found.high
 
 
-@pytest.mark.parametrize("text", ["2026", "2026-13", "2026-1", "10-2026", "２０２６-10"])
+@pytest.mark.parametrize(
+    "text", ["2026", "2026-13", "2026-1", "10-2026", "２０２６-10", "1969-12", "9999-12"]
+)
 def test_what_is_no_month_is_refused(text):
     with pytest.raises(ValueError, match=r"month"):
         month_days(text)
