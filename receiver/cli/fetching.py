@@ -64,6 +64,11 @@ def print_drift(found: list[dict[str, Any]]) -> None:
 
 def print_counts(counts: "Counts") -> None:
     """Print the outcomes of the calls and chats, and on stderr why some failed."""
+    click.echo(_outcomes(counts))
+    _print_reasons(counts)
+
+
+def _outcomes(counts: "Counts") -> str:
     parts = [
         f"{counts.new:,} new",
         f"{counts.changed:,} changed",
@@ -72,7 +77,10 @@ def print_counts(counts: "Counts") -> None:
     if counts.gone:
         parts.append(f"{counts.gone:,} gone at Retell")
     parts.append(f"{counts.failed:,} failed")
-    click.echo(f"{counts.found:,} found: {', '.join(parts)}.")
+    return f"{counts.found:,} found: {', '.join(parts)}."
+
+
+def _print_reasons(counts: "Counts") -> None:
     for call_id, reason in list(counts.reasons.items())[:_IDS]:
         err.print(f"  {call_id}: {reason}", style="red", markup=False)
     if len(counts.reasons) > _IDS:
@@ -289,8 +297,8 @@ def coverage(
 
     def compare(each: config.Account) -> bool:
         found, now, fetched = _compare(settings, each, agent, first, last, fix=fix)
-        before.rows.update(found.rows)
-        after.rows.update(now.rows)
+        before.add(found, each.name)
+        after.add(now, each.name)
         counts.add(fetched)
         return False
 
@@ -299,12 +307,17 @@ def coverage(
         failed = _for_each_account(settings, account, compare, is_quiet=True)
     if as_json:
         document = coverage_json(after, counts if fix else None)
+        document["complete"] &= not failed
         click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    elif not fix or before.is_complete:
+        print_report(after)
     else:
-        print_report(before if fix else after)
-        if fix and not before.is_complete:
-            print_counts(counts)
-            print_report(after)
+        print_report(before)
+        click.echo(_outcomes(counts))
+        print_report(after)
+    _print_reasons(counts)
+    if failed:
+        err.print("Not every account could be compared.", style="red")
     sys.exit(0 if after.is_complete and not counts.failed and not failed else 1)
 
 

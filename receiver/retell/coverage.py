@@ -70,12 +70,16 @@ class Row:
 class Report:
     """The rows of some days, by day and agent_id."""
 
-    rows: dict[tuple[str, str], Row] = field(default_factory=dict)
+    rows: dict[tuple[str, ...], Row] = field(default_factory=dict)
 
     def row(self, day: date, agent_id: str) -> Row:
         """The row of a day and agent, created if needed."""
         key = (day.isoformat(), agent_id)
         return self.rows.setdefault(key, Row(*key))
+
+    def add(self, other: "Report", account: str) -> None:
+        """Add the rows of an account. Those of two accounts may have no agent."""
+        self.rows |= {(account, *key): row for key, row in other.rows.items()}
 
     def sorted(self) -> list[Row]:
         """By day, and by agent within a day."""

@@ -1,5 +1,6 @@
 """`callhouse sync` as a person runs it, stops it and runs it again."""
 
+import json
 import os
 import signal
 import subprocess
@@ -148,6 +149,14 @@ def test_refused_account_does_not_stop_the_others(environ, db):
     found = db.execute("SELECT account, count(*) FROM calls GROUP BY account").fetchall()
     assert [tuple(row) for row in found] == [("acme", 150)]
     assert db.execute("SELECT DISTINCT account FROM syncs").fetchone()[0] == "acme"
+
+
+def test_refused_account_is_not_complete(environ):
+    CliRunner(env=environ).invoke(main, ["sync"])
+    environ |= {"RETELL_API_KEY_ACME": "key_wrong"}
+    result = CliRunner(env=environ).invoke(main, ["coverage", "--json"])
+    assert (result.exit_code, json.loads(result.stdout)["complete"]) == (1, False)
+    assert "Not every account could be compared." in result.stderr
 
 
 def test_named_account_alone_is_synced_and_compared(environ):

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from receiver.cli import main
+from receiver.retell.coverage import Report
 from receiver.store import rebuild
 from receiver.webhook.signature import key_id
 from tests.support.engines import url_of
@@ -243,7 +244,29 @@ def test_failed_fix_leaves_the_call_listed(run, account):
     assert figures(account.sync(date(2026, 5, 9))) == {"unchanged": 4, "failed": 1}
 
 
+def test_unlisted_call_that_fails_is_named(run, account):
+    account.populate(5)
+    account.sync()
+    call_id = next(iter(account.box.calls))
+    account.delete(call_id)
+    wrong = b'{"call_id": "another"}'
+    account.between.meddle = lambda _, path, __: (200, wrong) if path.endswith(call_id) else None
+    for arguments in ([], ["--json"]):
+        result = run(*arguments)
+        assert result.exit_code == 1
+        assert f"{call_id}: Retell answered with another call" in result.stderr
+
+
 # -- two keys on one database --------------------------------------------------------------------
+
+
+def test_rows_without_an_agent_are_of_their_account():
+    first, second, both = Report(), Report(), Report()
+    first.row(FIRST, "").missing_call_ids.append("call_a")
+    second.row(FIRST, "").listed += 1
+    both.add(first, "default")
+    both.add(second, "acme")
+    assert (both.missing, both.total().listed) == (["call_a"], 1)
 
 
 def test_a_second_key_leaves_the_first_keys_rows(account, database, db):
