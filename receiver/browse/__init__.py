@@ -41,6 +41,7 @@ from receiver.browse.pages.shared import shared_media, shared_page
 from receiver.browse.pages.sharing import share
 from receiver.browse.pages.statement import statement_page
 from receiver.browse.pages.status import status_page
+from receiver.browse.request_state import may_fold
 from receiver.browse.static_files import compressed, hashed, with_static_files
 from receiver.clock import format_duration
 from schema.products import product_label
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 _DATABASE_ACTIONS = frozenset(
     {"view-database", "view-database-download", "view-table", "view-query", "execute-sql"}
 )
+# Datasette allows them to a user named root, who would see the requests of others.
+_DEBUG_ACTIONS = frozenset({"debug-menu", "permissions-debug"})
 # Tables that the page of calls shows.
 _CALL_TABLES = frozenset({"calls", "call_log", "transcripts", "utterances"})
 
@@ -66,6 +69,8 @@ def permission_allowed(
     """Each reader may read the one database of their role. Last, as the last opinion counts."""
     if pages.authentication(datasette) is None:
         return None
+    if action in _DEBUG_ACTIONS:
+        return False
     allowed = pages.database_of(datasette, actor)
     if allowed is None:
         return False
@@ -145,8 +150,9 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/$", home_page),
         (r"^/-/login$", login),
         (r"^/-/logout$", logout),
-        # Tools of Datasette and its plugins that would be open without a login.
-        (r"^/-/(allow-debug|password-tool|messages)$", pages.not_served),
+        # Tools of Datasette and its plugins that would be open without a login; `databases` has the
+        # path of the file and the databases of other logins.
+        (r"^/-/(allow-debug|password-tool|messages|databases(\.json)?)$", pages.not_served),
         (r"^/-/call/(?P<call_id>[^/.]+)$", call_page),
         (r"^/-/call/(?P<call_id>[^/.]+)\.json$", call_json),
         (r"^/-/chat/(?P<chat_id>[^/.]+)$", chat_page),
@@ -239,7 +245,7 @@ def render_cell(
     row: Any, value: Any, column: str, table: str | None, datasette: "Datasette"
 ) -> Any:
     """Link ids to their pages, format times and money, fold JSON."""
-    if value is None:
+    if value is None or (isinstance(value, str) and not may_fold(value)):
         return None
     urls = {
         "call": lambda call_id: pages.call_url(datasette, call_id),

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing, suppress
-from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,9 +34,11 @@ from datasette.views.base import DatasetteError as DatasetteError
 from jinja2 import Environment
 from jinja2.ext import Extension
 
+from receiver.browse import request_state
 from receiver.browse.formatting import CsvWriter, filter_parameter, parse_filter
 from receiver.browse.functions import (
     MAX_VALUE_BYTES,
+    MAX_VALUES,
     is_past_deadline,
     read_rows,
     set_deadline,
@@ -58,21 +59,13 @@ if TYPE_CHECKING:
 
 # Datasette's own cookies: the form token and messages shown once.
 COOKIES = ("ds_csrftoken", "ds_messages")
-# State of the current request: its login, for limits per login, and whether the response is CSV.
-login_of_request: ContextVar[str] = ContextVar("login_of_request", default="")
-is_csv_request: ContextVar[bool] = ContextVar("is_csv_request", default=False)
-# Schemas that the current request has read, by database.
-schema_of_request: ContextVar["dict[str, _Schema]"] = ContextVar("schema_of_request")
-# Whether the current query is SQL of callhouse and not of a reader.
-is_own_query: ContextVar[bool] = ContextVar("is_own_query", default=False)
-
-# State of each thread.
+# Connections of a thread to databases of limited logins.
 _MAX_LIMITED_CONNECTIONS = 8
 _NO_LIMITS = Limits()
 # Datasette counts the rows of every table on its pages; beyond this file size, that takes too long.
 MAX_COUNTED_FILE_BYTES = 500_000_000
 _INDEX_TABLES = tuple(INDEXES)
-# Time limit for counting all tables of a page, in milliseconds.
+# Time limit for counting all tables of a page.
 _COUNT_SECONDS = 0.06
 # Waiting for a thread, and the time limit of the query.
 ANSWERED_SECONDS = 25.0
@@ -84,6 +77,10 @@ _NAMES = "select name from sqlite_master where type in ('table', 'view')"
 _SPELLING = f"{_NAMES} and name = ? collate nocase"
 _MANY_ROWS_PER_CALL = {t.name for t in (OBSERVATIONS, *CALL_TABLES) if len(t.key) > 1}
 _KEYS = {table.name: list(table.key) for table in ALL_TABLES}
+# The beginning of SQL that Datasette runs. Its own expressions are slow with many spaces.
+_SELECT = re.compile(
+    r"(?:--[^\n]*\n|/\*(?s:.*?)\*/|\s)*+(?:explain\s+(?:query\s+plan\s+)?)?(?:select|with)\b"
+)
 
 
 class _Schema(NamedTuple):
@@ -139,15 +136,14 @@ class GuardedDatabase(Database):
 
         Raises QueryInterrupted if there is no result in time.
         """
-
-        is_own = is_own_query.get()
+        is_own = request_state.is_own_query.get()
 
         def in_thread() -> Any:
             set_own_sql(is_own)
             return fn(self._connection())
 
         try:
-            future = self._pool.submit(login_of_request.get(), in_thread)
+            future = self._pool.submit(request_state.login_of_request.get(), in_thread)
             return await asyncio.wait_for(asyncio.wrap_future(future), ANSWERED_SECONDS)
         except (TimeoutError, TooManyQueries):
             raise QueryInterrupted(None, "", None) from None
@@ -224,17 +220,19 @@ class GuardedDatabase(Database):
         limit_ms = self.ds.sql_time_limit_ms
         limit_ms = min(options.get("custom_time_limit") or limit_ms, limit_ms)
         max_rows = None
+        page_size = options.get("page_size") or self.ds.page_size
         # A CSV file has all rows or is an error, because it cannot say that it was truncated.
-        if truncate and self.ds.max_returned_rows and not is_csv_request.get():
+        if truncate and self.ds.max_returned_rows and not request_state.is_csv_request.get():
             # One row beyond the page shows whether there are more.
-            is_page = self.ds.max_returned_rows == (options.get("page_size") or self.ds.page_size)
-            max_rows = self.ds.max_returned_rows + is_page
+            max_rows = self.ds.max_returned_rows + (self.ds.max_returned_rows == page_size)
         try:
             return await self.execute_fn(
-                lambda connection: _run_query(connection, sql, params, limit_ms, max_rows)
+                lambda connection: _run_query(
+                    connection, sql, params, limit_ms, max_rows, page_size
+                )
             )
         except sqlite3.OperationalError as error:
-            if is_csv_request.get():
+            if request_state.is_csv_request.get():
                 # Datasette would respond 200 with an empty body.
                 raise DatasetteError(str(error), title="Invalid SQL", status=400) from None
             raise
@@ -258,11 +256,11 @@ class GuardedDatabase(Database):
 
     async def _schema(self) -> _Schema:
         """The schema, read once per request, because Datasette may ask for it a hundred times."""
-        asked = schema_of_request.get({})
+        asked = request_state.schema_of_request.get({})
         if (found := asked.get(self.name)) is None:
-            found = await self.execute_fn(self._read_schema)
-            asked[self.name] = found
-        return found
+            found = asked[self.name] = await self.execute_fn(self._read_schema)
+        schema: _Schema = found
+        return schema
 
     def _read_schema(self, connection: Connection) -> _Schema:
         """The schema; it is read again only after it has changed."""
@@ -320,9 +318,9 @@ class GuardedDatabase(Database):
 
 
 def _run_query(
-    connection: Connection, sql: str, params: Any, limit_ms: int, max_rows: int | None
+    connection: Connection, sql: str, params: Any, limit_ms: int, max_rows: int | None, page: int
 ) -> Results:
-    """The rows of a query, at most `max_rows`.
+    """The rows of a query, at most `max_rows`, or fewer with many columns, but `page` rows.
 
     Raises QueryInterrupted after the time limit, OperationalError for every other failure.
     """
@@ -331,6 +329,8 @@ def _run_query(
         with sqlite_timelimit(connection, limit_ms):
             cursor = connection.cursor()
             cursor.execute(sql, params if params is not None else {})
+            if max_rows is not None:
+                max_rows = min(max_rows, max(page + 1, MAX_VALUES // len(cursor.description)))
             return Results(*read_rows(cursor, max_rows), cursor.description)
     except MemoryError:
         raise sqlite3.OperationalError(
@@ -361,17 +361,19 @@ def static_folders() -> dict[str, Path]:
 
 
 def patch_datasette(zone: ZoneInfo, *, static_url: Callable[[str], str]) -> None:
-    """Replace functions for which Datasette has no hook: error output, CSV cells, values of
-    filters, URLs of static files."""
+    """Replace functions for which Datasette has no hook: error output, the check of SQL, CSV cells,
+    values of filters, URLs of static files."""
     # Imported here: these modules load the plugins, and callhouse's may be half imported now.
     import datasette.handle_exception
     import datasette.url_builder
+    import datasette.utils
     import datasette.views.base
     import datasette.views.table
 
     # Datasette prints a failed page's variables: call records. callhouse logs type and line.
     datasette.handle_exception.rich = None
     datasette.handle_exception.traceback = SimpleNamespace(print_exc=lambda: None)
+    datasette.utils.allowed_sql_res[:] = [_SELECT]
     datasette.views.base.csv = SimpleNamespace(writer=CsvWriter)
     datasette.views.table.Filters = type("Filters", (_DisplayFilters,), {"zone": zone})
     urls = datasette.url_builder.Urls
@@ -418,8 +420,6 @@ class _DisplayFilters(Filters):
         return clauses, params
 
 
-# The nonce of the current response, which its Content-Security-Policy allows.
-csp_nonce: ContextVar[str] = ContextVar("csp_nonce", default="")
 # The style element that Datasette's SQL editor (cm-resize) adds: empty, then with its rules.
 EDITOR_STYLE_HASHES = (
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' "
@@ -441,7 +441,7 @@ class TemplateNonces(Extension):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        environment.globals["csp_nonce"] = csp_nonce.get
+        environment.globals["csp_nonce"] = request_state.csp_nonce.get
 
     def preprocess(self, source: str, *_: object, **__: object) -> str:
         """Called by Jinja with each template before it is compiled."""

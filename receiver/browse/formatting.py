@@ -268,8 +268,11 @@ def _with_exact(text: str, value: float, unit: str) -> Markup:
 
 _COMPARISONS = frozenset({"exact", "not", "gt", "gte", "lt", "lte", "in", "notin"})
 _FLAG_VALUES = {"yes": "1", "no": "0", "true": "1", "false": "0"}
-_DURATION = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{2})")
-_DOLLARS = re.compile(r"(-?)\$([\d,]*\.?\d+)")
+_DURATION = re.compile(r"(?:(\d{1,6}):)?(\d{1,2}):(\d{2})")
+# The time to match it grows with the length: [\d,]*\.?\d+ would take its square.
+_DOLLARS = re.compile(r"(-?)\$(\d[\d,]*(?:\.\d+)?|\.\d+)")
+# Larger ones are no integers of SQLite.
+_NUMBER = re.compile(r"-?\d{1,18}(\.\d{1,18})?")
 # A day, optionally with a time. The zone's name, which cells show, is ignored.
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?))?(?: [A-Z][A-Z0-9+-]*)?")
 # Lookup -> which bound to compare with, and whether it is the end: "> a day" is after that day.
@@ -317,13 +320,13 @@ def _parse_time(
     lookup: str, time: re.Match[str], zone: ZoneInfo, *, is_ms: bool
 ) -> Iterator[tuple[str, str]]:
     """A local day, minute or second, for a column of milliseconds or of ISO text."""
+    step = {10: "days", 16: "minutes", 19: "seconds"}[len(f"{time[1]} {time[2] or ''}".strip())]
     try:
         start = datetime.fromisoformat(f"{time[1]}T{time[2] or '00:00'}")
-    except ValueError:
+        bounds = start, start + timedelta(**{step: 1})
+    except (ValueError, OverflowError):
         yield lookup, time[0]
         return
-    step = {10: "days", 16: "minutes", 19: "seconds"}[len(f"{time[1]} {time[2] or ''}".strip())]
-    bounds = start, start + timedelta(**{step: 1})
     since, until = (
         # ISO text of a view ends in an offset, so that it sorts after the text without one.
         str(int(at.replace(tzinfo=zone).timestamp() * 1000)) if is_ms else f"{at:%Y-%m-%dT%H:%M:%S}"
@@ -341,7 +344,7 @@ def _parse_time(
 
 def filter_parameter(column: str, value: Any) -> Any:
     """The parameter of a filter, as a number for a column without a type."""
-    is_number = isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value)
+    is_number = isinstance(value, str) and _NUMBER.fullmatch(value)
     if column in _UNTYPED_COLUMNS and is_number:
         return float(value) if "." in value else int(value)
     return value

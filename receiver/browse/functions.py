@@ -72,6 +72,8 @@ TABLE_FUNCTIONS = frozenset({"json_each", "json_tree", *(f"pragma_{name}" for na
 MAX_VALUE_BYTES = 20_000_000
 # Four bytes per character: the maximum size of a value in memory.
 MAX_RESULT_BYTES = 4 * MAX_VALUE_BYTES
+# Values on a page, which takes 10 microseconds for each, while nobody else is served.
+MAX_VALUES = 50_000
 MAX_PATTERN = 1_000
 _MAX_TRIMMED = 1_000
 # Limit of steps for matching a pattern with single wildcards.

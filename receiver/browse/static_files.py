@@ -32,7 +32,16 @@ _ACCEPTS = re.compile(
 )
 # Below, compressing saves nothing; above, it would stop other requests for too long.
 _MIN_BYTES, _MAX_BYTES = 1_000, 4_000_000
+# File systems refuse longer paths with an error.
+_MAX_PATH = 200
 _PAGE_LEVEL, _FILE_LEVEL = 5, 9
+
+
+_NOT_FOUND: tuple[int, Headers, bytes] = (
+    404,
+    [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")],
+    b"There is no such file.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,8 @@ class StaticFile:
 
 def find_file(path: str) -> StaticFile | None:
     """The file of an address without its query; None if there is none."""
+    if "\0" in path or len(path) > _MAX_PATH:
+        return None
     for prefix, folder in static_folders().items():
         if path.startswith(prefix):
             file = (folder / path.removeprefix(prefix)).resolve()
@@ -75,17 +86,16 @@ def hashed(url: str) -> str:
 
 
 def with_static_files(app: App) -> App:
-    """Answer requests for static files; all others go to `app`."""
+    """Answer requests for static files; all others go to `app`. None of them reaches Datasette,
+    whose answers tell which folders the machine has."""
 
     async def wrapped(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        file = None
         is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
-        if is_read and scope["path"].startswith(PREFIXES) and "\0" not in scope["path"]:
-            file = find_file(scope["path"])
-        if file is None:
+        if not (is_read and scope["path"].startswith(PREFIXES)):
             await app(scope, receive, send)
             return
-        status, headers, body = _answer(file, scope)
+        file = find_file(scope["path"])
+        status, headers, body = _answer(file, scope) if file else _NOT_FOUND
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if scope["method"] == "HEAD":
             body = b""

@@ -176,3 +176,15 @@ def test_other_text_is_compared_unchanged():
     assert list(parse_filter("duration", "gt", "long", zone)) == [("gt", "long")]
     assert list(parse_filter("success", "contains", "yes", zone)) == [("contains", "yes")]
     assert list(parse_filter("agent", "exact", "yes", zone)) == [("exact", "yes")]
+
+
+def test_impossible_numbers_and_days_find_no_row(counted):
+    for view, filters in (
+        ("call_log", {"started_at_ms": "1" * 5000}),
+        ("call_log", {"started_at_ms": f"1.{'1' * 5000}"}),
+        ("calls", {"duration_ms": f"{'1' * 5000}:00:00"}),
+        ("calls", {"start_timestamp": "9999-12-31"}),
+        ("calls", {"start_timestamp": "0001-01-01"}),
+        ("call_log", {"started_at": "9999-12-31 23:59:59"}),
+    ):
+        assert counted(view, **filters) == 0, filters

@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from datasette import Forbidden, NotFound, Response
 from datasette.utils import tilde_encode
 
-from receiver.browse.datasette_compat import GuardedDatabase, QueryInterrupted, is_own_query
+from receiver.browse.datasette_compat import GuardedDatabase, QueryInterrupted
+from receiver.browse.request_state import is_own_query
 
 if TYPE_CHECKING:
     from datasette import Request
@@ -77,7 +78,9 @@ def database_of(datasette: "Datasette", actor: dict[str, Any] | None) -> str | N
     whole = DATABASE_OF_ROLE[role]
     if not limits:
         return whole
-    name = f"{whole}_{hashlib.sha256(repr(limits).encode()).hexdigest()[:10]}"
+    # Signed, so that nobody can find out by its name whether a login has certain limits.
+    signed = datasette.sign(repr(limits), "limits").encode()
+    name = f"{whole}_{hashlib.sha256(signed).hexdigest()[:10]}"
     if name not in datasette.databases:
         datasette.get_database(whole).add_limited(limits, name)
     return name

@@ -173,10 +173,13 @@ class Query:
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """Finds the words in a text that the index of words does not highlight."""
+        """Finds the words in a text that the index of words does not highlight.
+
+        Punctuation in a phrase would match what stands between its words in many ways, which takes
+        for ever."""
         found = []
         for token in (*self.words, *self.characters):
-            text = r"\W+".join(map(re.escape, token.text.split()))
+            text = r"\W+".join(re.findall(r"\w+", token.text))
             if token.is_of_characters:
                 found.append(text)
             elif not token.is_operator:

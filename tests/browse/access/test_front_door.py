@@ -81,6 +81,15 @@ def test_login_leads_to_our_own_addresses():
         assert local_path(path) == path
 
 
+def test_another_site_cannot_log_somebody_in(ask):
+    """Its form has no cookies, of which Datasette requires no token."""
+    form = {"username": "jane", "password": PASSWORD}
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 302)):
+        answer = ask("POST", "/-/login", data=form, headers={"Sec-Fetch-Site": site})
+        assert answer.status_code == status
+        assert ("set-cookie" in answer.headers) == (status == 302)
+
+
 @pytest.mark.parametrize(
     ("path", "headers"),
     [

@@ -227,6 +227,22 @@ def test_limited_login_reaches_no_other_database(limited, clients):
             assert limited(path, "reader").status_code == 200
 
 
+def test_database_name_does_not_tell_its_limits(clients):
+    """Otherwise, whoever sees a name could find out which clients there are."""
+    names = set()
+    for secret in ("a", "b"):
+        environ = {
+            "CALLHOUSE_DATABASE_URL": f"sqlite:///{clients[0] / 'acme.db'}",
+            "CALLHOUSE_SECRET": secret * 32,
+        }
+        grants = {"someone": ("reader", clients[1]["agent"])}
+        with browsing(config.load(environ), grants, password_hash=HASH) as served:
+            known = access.load(access.path_beside(clients[0] / "acme.db")).users["someone"]
+            session = served.callhouse_authentication.access._session("someone", known)
+            names.add(database_of(served, {"id": "someone", "session": session}))
+    assert len(names) == 2
+
+
 def ask(get, sql, name):
     return get(f"/{get.database(name)}.json?_shape=arrays&sql={quote(sql)}", name)
 

@@ -138,6 +138,23 @@ def test_a_revoked_token_opens_nothing(visit, settings):
     assert visit("/retell_masked/calls.json", "max").status_code == 200
 
 
+def test_user_named_root_has_no_further_rights(served, settings):
+    path = access.path_beside(settings.database_path)
+    with access.edit(path) as known:
+        known.users["root"] = known.users["max"]
+    cookies = cookie(served, "root", PASSWORD)
+    assert list(home(served, cookies).json()) == [MASKED]
+    answer = asyncio.run(served.client.get("/-/permissions", cookies=cookies))
+    assert answer.status_code == 403
+
+
+def test_no_login_sees_which_databases_others_have(visit, settings):
+    for path in ("/-/databases", "/-/databases.json"):
+        answer = visit(path, "jane")
+        assert answer.status_code == 404
+        assert settings.database_path.name not in answer.text
+
+
 def test_browse_with_users_needs_no_admin_password(settings, known, monkeypatch):
     from receiver.browse import server
 
