@@ -8,8 +8,8 @@ decision.
 from schema.tables import ROLLUP_TABLES, TABLES, WORK_TABLES, Table
 
 # Open are ids, times, amounts, and names chosen by Retell or by those who build the agents; never a
-# caller's words, name or number. Rollups are sums over calls, with names of agents, tools and
-# nodes.
+# caller's words, name or number, nor a hash that would confirm a guess of them. Rollups are sums
+# over calls, with names of agents, tools and nodes.
 OPEN = {table.name: frozenset(table.open.split()) for table in (*TABLES, *WORK_TABLES)} | {
     table.name: frozenset(table.names) for table in ROLLUP_TABLES
 }
@@ -36,6 +36,9 @@ _SUCCESS = (
     """THEN '{"success": ' || json_type(result, '$.success') || '}' ELSE '{}' END"""
 )
 
+# Distinct, as the column is part of a key.
+_INSTEAD_OF_HASH = "CAST(rowid AS TEXT)"
+
 # A score is one of the answers that its question allows.
 _SHOWN_ANNOTATION = "CASE WHEN kind IN ('verdict', 'assignee', 'score', 'usage') THEN value END"
 
@@ -55,7 +58,13 @@ _REPLACED = {
         "result": _scrubbed("result", _SUCCESS),
     },
     "markers": {"body": _scrubbed("body")},
-    "transfers": {"destination": _number("destination")},
+    "observations": {"body_sha256": _INSTEAD_OF_HASH},
+    "outbox": {"body_sha256": _INSTEAD_OF_HASH},
+    # This table has no rowid.
+    "transfers": {
+        "destination": _number("destination"),
+        "body_sha256": "coalesce(event, '') || ' ' || coalesce(observed_at, '')",
+    },
     "chats": {
         "agent_number": _number("agent_number"),
         "user_number": _number("user_number"),
@@ -65,6 +74,8 @@ _REPLACED = {
         "arguments": _scrubbed("arguments"),
     },
     "annotations": {"value": _SHOWN_ANNOTATION},
+    # Of groups by a value of the metadata, the sums have its hash.
+    "statements": {"sums": "CASE WHEN grouped_by IN ('', 'account', 'agent') THEN sums END"},
     "unknowns": {"name": _NAME_OF_UNKNOWN},
     "chat_unknowns": {"name": _NAME_OF_UNKNOWN},
 }
@@ -73,6 +84,10 @@ PERSONAL = {
     table.name: dict.fromkeys(table.hidden.split(), "NULL") | _REPLACED.get(table.name, {})
     for table in (*TABLES, *WORK_TABLES)
 }
+# Tables whose rowid is shown in place of a hash.
+HASHED = frozenset(
+    name for name, columns in PERSONAL.items() if _INSTEAD_OF_HASH in columns.values()
+)
 
 
 def shown(table: Table) -> list[str]:

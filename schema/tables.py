@@ -62,10 +62,10 @@ OBSERVATIONS = Table(
         "body": "The body, compressed with zstd; null if compacted or erased. Not readable here.",
     },
     open=(
-        "entity_id body_sha256 source entity_type event level observed_at first_received_at "
+        "entity_id source entity_type event level observed_at first_received_at "
         "last_received_at times_received key_id body_bytes problem"
     ),
-    hidden="body",
+    hidden="body_sha256 body",
 )
 
 CALLS = Table(
@@ -300,8 +300,8 @@ TRANSFERS = Table(
         "destination": "Number, with ;ext= and the extension if there is one, or SIP address.",
         "option": "JSON of the transfer's settings.",
     },
-    open="call_id body_sha256 event observed_at",
-    hidden="option",
+    open="call_id event observed_at",
+    hidden="body_sha256 option",
 )
 
 CALL_METRICS = Table(
@@ -594,7 +594,7 @@ STATEMENTS = Table(
         "sums": "JSON: of each group, its calls, chats, milliseconds, exact cents, and cents by "
         "product. Values of metadata are stored as their SHA-256.",
     },
-    open="month grouped_by timezone closed_at sums",
+    open="month grouped_by timezone closed_at",
 )
 
 ALERTS = Table(
@@ -688,8 +688,8 @@ OUTBOX = Table(
         "next_attempt_at": "When it is sent next, in milliseconds since the epoch.",
         "problem": "Why it was not accepted.",
     },
-    open="entity_id body_sha256 target received_at state attempts next_attempt_at problem",
-    hidden="signature body",
+    open="entity_id target received_at state attempts next_attempt_at problem",
+    hidden="body_sha256 signature body",
 )
 
 NOTIFICATIONS = Table(

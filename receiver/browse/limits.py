@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from receiver.errors import SettingsError
+from schema.personal import HASHED
 from schema.tables import ALL_TABLES
 
 # Roles that may have limits: the others write.
@@ -28,6 +29,7 @@ _OTHER_INDEXES = {
 }
 INDEXES = frozenset({INDEX, *_OTHER_INDEXES})
 INDEXED = frozenset({"transcripts", "analyses", "chats"})
+_WITH_ROWID = INDEXED | HASHED
 # Further tables that the views of a limited login read.
 JOINED = frozenset({"calls", "chats", "attributes", "transcripts", *INDEXES})
 
@@ -120,12 +122,13 @@ class Limits:
             # All rows: it is joined with limited tables.
             return f"SELECT {_OTHER_INDEXES[table]} FROM main.{table} t"
         key = _OWNERS.get(table)
-        rowid = ", t.rowid AS rowid" if table in INDEXED else ""
+        rowid = ", t.rowid AS rowid" if table in _WITH_ROWID else ""
         if key == "chat_id":
             return _joined(table, "chats", "chat_id", chats, rowid=rowid)
         if key == "entity_id":
-            of_calls = _joined(table, "calls", "call_id", calls, key)
-            return f"{of_calls} UNION ALL {_joined(table, 'chats', 'chat_id', chats, key)}"
+            of_calls = _joined(table, "calls", "call_id", calls, key, rowid)
+            of_chats = _joined(table, "chats", "chat_id", chats, key, rowid)
+            return f"{of_calls} UNION ALL {of_chats}"
         if key == "call_id":
             return _joined(table, "calls", "call_id", calls, rowid=rowid)
         return None

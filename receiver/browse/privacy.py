@@ -21,8 +21,8 @@ from receiver.browse.functions import (
 from receiver.browse.limits import INDEXED, INDEXES, JOINED, LEFT_JOINED, Limits
 from receiver.store.connection import sqlite3
 from receiver.store.sql import quoted
-from schema.personal import shown
-from schema.tables import ALL_TABLES, PRIVATE
+from schema.personal import HASHED, shown
+from schema.tables import ALL_TABLES, PRIVATE, Table
 
 # Modules that some builds of SQLite have but do not list.
 _LATE_MODULES = frozenset(
@@ -151,6 +151,8 @@ def _temporary(view: str, limits: Limits) -> str:
 
 def _replacing_view(name: str, *, is_masked: bool, limits: Limits) -> str:
     rows = limits.rows_of(name) if limits else f"SELECT * FROM main.{quoted(name)}"
+    if name in HASHED and is_masked and not limits:
+        rows = _with_rowid(_KNOWN[name])
     if name in INDEXES and limits and rows and not is_masked:
         return f"CREATE TEMP VIEW {name} AS {rows}"
     if rows is None or name not in _KNOWN:
@@ -163,6 +165,18 @@ def _replacing_view(name: str, *, is_masked: bool, limits: Limits) -> str:
         # By which the full-text index finds its rows.
         columns += ["rowid"] * (name in INDEXED)
     return f"CREATE TEMP VIEW {quoted(name)} AS SELECT {', '.join(columns)} FROM ({rows})"
+
+
+def _with_rowid(table: Table) -> str:
+    """The rows of a table that shows no hashes. Of an entity_id that is one, that of a body without
+    an id, only `sha:` is shown. In two parts, so that those of a call are found by the index."""
+    columns = ", ".join(table.names[1:])
+    return (
+        f"SELECT rowid, entity_id, {columns} FROM main.{table.name} "
+        "WHERE entity_id < 'sha:' OR entity_id >= 'sha;' "
+        f"UNION ALL SELECT rowid, CAST('sha:' AS TEXT), {columns} FROM main.{table.name} "
+        "WHERE entity_id >= 'sha:' AND entity_id < 'sha;'"
+    )
 
 
 def _tables(connection: sqlite3.Connection, *types: str) -> list[str]:

@@ -205,7 +205,7 @@ def test_nothing_is_seen_without_a_login(path):
         "/retell/calls/call_1",
         "/retell.json?sql=select+*+from+calls",
         "/-/metadata.json",
-        "/-/databases.json",
+        "/-/versions.json",
         "/-/settings.json",
     )
     answers = get(path, *urls, anonymous=True)

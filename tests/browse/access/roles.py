@@ -1,5 +1,6 @@
 """Datasette on a call and a chat full of personal data, visited by a reader and a masked login."""
 
+import hashlib
 import json
 from contextlib import contextmanager
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from tests.support.storing import ERASE, stored
 START = 1_778_544_000_000
 NUMBER = "+14155550123"
 SECRET = "sesame"
+SECRET_HASH = hashlib.sha256(SECRET.encode()).hexdigest()
 
 
 def entries(word):
@@ -135,6 +137,11 @@ def serving_personal(settings, store, db):
         "INSERT INTO outbox (entity_id, body_sha256, target, received_at, signature, body) "
         "VALUES ('call_1', 'a', 'b', 1, ?, ?)",
         [SECRET, SECRET.encode()],
+    )
+    db.execute(
+        "INSERT INTO statements (month, grouped_by, timezone, closed_at, sums) "
+        "VALUES ('2026-05', 'metadata.customer', 'UTC', 1, ?)",
+        [json.dumps({f"sha256:{SECRET_HASH}": {}})],
     )
     db.execute(ERASE.replace("'asked for'", "?"), ("call_gone", 1, f"{SECRET} asked"))
     with browsing(settings, password_hash=HASH) as served:
