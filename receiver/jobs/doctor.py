@@ -98,7 +98,7 @@ def _files(context: CheckContext) -> Iterator[Finding]:
     """Files with calls or secrets that other users can read or own."""
     settings = context.settings
     paths = [Path(".env")]
-    if any(target.secret for target in settings.file.forward):
+    if settings.file.alerts.urls or any(target.secret for target in settings.file.forward):
         paths.append(settings.file_path)
     if isinstance(settings.database, Path):
         paths += [settings.database, *files_beside(settings.database)]

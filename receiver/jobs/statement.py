@@ -31,8 +31,8 @@ def notes(found: "Month", zone: ZoneInfo) -> list[str]:
         day = datetime.fromtimestamp(of.closed_at / 1000, zone).date()
         found_notes.append(f"Closed on {day}.")
     elif found.unsettled:
-        calls = f"{found.unsettled:,} call{'s' * (found.unsettled != 1)}"
-        found_notes.append(f"Not closed: the cost of {calls} may still change.")
+        what = "1 call or chat" if found.unsettled == 1 else f"{found.unsettled:,} calls and chats"
+        found_notes.append(f"Not closed: the cost of {what} may still change.")
     else:
         found_notes.append(
             "Not closed: `callhouse statement` closes it."

@@ -83,6 +83,10 @@ SELECT (
     WHERE is_unfinished(c) AND c.updated_at > :settled AND coalesce(c.cost_is_final, 0) <> 0
         -- With a plus sign, the few calls that are unfinished are read, not all of the month.
         AND +call_time(c) >= :since AND +call_time(c) < :until
+) + (
+    SELECT count(*) FROM chats c
+    WHERE is_unfinished(c) AND c.updated_at > :settled
+        AND call_time(c) >= :since AND call_time(c) < :until
 )
 """)
 _MISSING = "SELECT coalesce(sum(missing), 0) FROM coverage WHERE day >= :first AND day < :next"
@@ -133,8 +137,9 @@ _CLOSE = (
 class Month:
     """A month's statement, and counts that explain it; `is_over`: the month has ended.
 
-    `unsettled`: calls whose cost may still change. `missing`: calls that Retell lists and that are
-    not stored. `products` are exact cents. The counts of calls explain differences from an invoice.
+    `unsettled`: calls and chats whose cost may still change. `missing`: calls that Retell lists and
+    that are not stored. `products` are exact cents. The counts of calls explain differences from an
+    invoice.
     """
 
     statement: Statement

@@ -18,6 +18,7 @@ from receiver.config_file import Backup, ConfigFile, Target
 from receiver.errors import SettingsError
 from receiver.inbound_rules import InboundRule
 from receiver.jobs import doctor
+from receiver.jobs.alert_rules import AlertSettings
 from receiver.jobs.doctor import CHECKS, MAX_WAL_BYTES, CheckContext, examine
 from receiver.jobs.status import free_on_disk, read_status
 from receiver.retell.client import Retell
@@ -127,6 +128,8 @@ def test_file_that_others_can_read_is_wrong(examined, database):
     Path("callhouse.toml").chmod(0o640)
     assert wrong(examined("files")) == []
     file = ConfigFile(forward=(Target("a", "http://a/", secret=b"secret"),))
+    assert wrong(examined("files", file=file)) == ["others can read callhouse.toml (640)"]
+    file = ConfigFile(alerts=AlertSettings(notify=("slack://token",)))
     assert wrong(examined("files", file=file)) == ["others can read callhouse.toml (640)"]
 
 

@@ -185,6 +185,16 @@ def test_cost_of_zero_before_the_analysis_closes_nothing(store, database):
     assert (found.statement.closed_at, found.statement.total.total) == (UNTIL + 1, 90)
 
 
+def test_month_stays_open_while_a_chat_lasts(store, database):
+    stored(store, chat("c", UNTIL - 1, {"chat": 1.0}, chat_status="ongoing"), at=UNTIL)
+    found = read(database, now_ms=UNTIL + 1)
+    assert (found.statement.closed_at, found.unsettled) == (None, 1)
+    analysed = chat("c", UNTIL - 1, {"chat": 90.0}, chat_analysis={"chat_successful": True})
+    stored(store, analysed | {"event": "chat_analyzed"}, at=UNTIL)
+    found = read(database, now_ms=UNTIL + 1)
+    assert (found.statement.closed_at, found.statement.total.total) == (UNTIL + 1, 90)
+
+
 def test_erased_metadata_is_in_no_closed_month(store, database, db, settings):
     stored(store, call("c", SINCE, {"platform_tts": 5.0}, metadata={"client": "Jane Doe"}))
     [line] = read(database, "metadata.client").statement.lines
