@@ -30,10 +30,16 @@ FORECAST_DAYS, _LEAST_DAYS = 28, 7
 _DEVIATIONS = 1.2816
 
 
-def cents(value: float | None) -> Decimal:
+def cents(value: Decimal | float | None) -> Decimal:
     """A sum of cents from a database as an exact amount."""
     amount = min(max(Decimal(value or 0.0), -_MOST), _MOST)
     return amount.quantize(_SUM_DIGITS, ROUND_HALF_EVEN)
+
+
+def sum_cents(amounts: Iterable[float]) -> Decimal:
+    """The same of single amounts. They are added exactly, so that their order does not matter."""
+    most = float(_MOST)
+    return cents(math.fsum(max(-most, min(amount, most)) for amount in amounts))
 
 
 @dataclass(slots=True)
@@ -47,7 +53,7 @@ class Sums:
     total: Decimal = Decimal(0)
     products: dict[str, Decimal] = field(default_factory=dict)
 
-    def add(self, product: str, amount: float | None) -> None:
+    def add(self, product: str, amount: Decimal | float | None) -> None:
         """Add cents to a product, in either spelling."""
         name = product.replace("-", "_")
         self.products[name] = self.products.get(name, Decimal(0)) + cents(amount)

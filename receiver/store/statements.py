@@ -6,13 +6,14 @@ sums are stored then, so that its statement does not change; later changes are c
 
 import hashlib
 import json
-import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from receiver.addresses import Location
 from receiver.clock import midnight_ms
@@ -48,8 +49,8 @@ WHERE call_time(c) >= :since AND call_time(c) < :until AND c.combined_cost_cents
 GROUP BY group_key, coalesce(p.product, '')
 """)
 _CHATS = plain("""
-SELECT c.account, c.agent_id, c.agent_name, c.metadata, c.combined_cost_cents, c.product_costs
-FROM chats c WHERE call_time(c) >= :since AND call_time(c) < :until ORDER BY c.chat_id
+SELECT c.account, c.agent_id, c.agent_name, {metadata}, c.combined_cost_cents, c.product_costs
+FROM chats c WHERE call_time(c) >= :since AND call_time(c) < :until
 """)
 # The same sums of whole days, by agent.
 _CALLS_OF_DAYS = """
@@ -118,12 +119,16 @@ SELECT call_time(c) / 900000 AS quarter, sum(c.combined_cost_cents)
 FROM calls c WHERE call_time(c) >= :since AND call_time(c) < :until AND {condition}
 GROUP BY call_time(c) / 900000
 """)
+_QUARTERS_OF_CHATS = _QUARTERS.replace("calls c", "chats c")
 # The same for whole days.
 _DAYS = """
 SELECT h.day, sum(h.cost_cents_sum) FROM daily_calls h
 WHERE h.day >= :first AND h.day < :today AND {condition} GROUP BY h.day
 """
-_CHAT_TIMES = _CHATS.replace("SELECT ", plain("SELECT call_time(c), "), 1)
+_CHAT_TIMES = plain("""
+SELECT call_time(c), c.metadata, c.combined_cost_cents
+FROM chats c WHERE call_time(c) >= :since AND call_time(c) < :until
+""")
 _CLOSED = (
     "SELECT closed_at, sums FROM statements WHERE month = ? AND grouped_by = ? AND timezone = ?"
 )
@@ -240,8 +245,10 @@ def _sums(
     """Exact sums by group, including chats; without `days`, computed from single calls."""
     found = _sums_of_days(connection, grouping, bounds, days) if days else None
     groups = _sums_of_calls(connection, grouping, bounds) if found is None else found
-    for row in connection.execute(_CHATS, bounds).fetchall():
-        _add_chat(groups, grouping, *row)
+    # Only this grouping needs metadata, which are long.
+    metadata = "c.metadata" if grouping and grouping.startswith(METADATA) else "NULL"
+    rows = connection.execute(_CHATS.format(metadata=metadata), bounds).fetchall()
+    _add_chats(groups, grouping, rows)
     return groups
 
 
@@ -295,9 +302,9 @@ def _sums_of_days(
         products[group_of(agent), product.replace("-", "_")].append(-(total or 0.0))
     # Rounded once, so that the order of the addition does not matter.
     for group, amounts in totals.items():
-        groups[group].total = billing.cents(math.fsum(amounts))
+        groups[group].total = billing.sum_cents(amounts)
     for (group, product), amounts in products.items():
-        if (amount := billing.cents(math.fsum(amounts))) or min(amounts) >= 0:
+        if (amount := billing.sum_cents(amounts)) or min(amounts) >= 0:
             groups[group].products[product] = amount
     return groups
 
@@ -325,25 +332,27 @@ def key_of_chat(
     return {None: "", "account": account or "", "agent": agent_id or ""}[grouping]
 
 
-def _add_chat(
-    groups: dict[str, Sums],
-    grouping: str | None,
-    account: str | None,
-    agent_id: str | None,
-    agent_name: str | None,
-    metadata: str | None,
-    total: float | None,
-    products: str | None,
+def _add_chats(
+    groups: dict[str, Sums], grouping: str | None, rows: Iterable[Sequence[Any]]
 ) -> None:
-    key = key_of_chat(grouping, account, agent_id, metadata)
-    sums = groups.setdefault(key, Sums())
-    sums.name = sums.name or (agent_name or "" if grouping == "agent" else "")
-    sums.chats += 1
-    if total is None:
-        return
-    sums.total += billing.cents(total)
-    for part in json.loads(products or "[]"):
-        sums.add(part.get("product") or "", part.get("cost"))
+    """Add the sums of chats, the rows of `_CHATS`."""
+    names = dict[str, str]()
+    totals, products = defaultdict[str, list[float]](list), defaultdict[Any, list[float]](list)
+    for account, agent_id, agent_name, metadata, total, costs in rows:
+        key = key_of_chat(grouping, account, agent_id, metadata)
+        names[key] = max(names.get(key, ""), agent_name or "")
+        groups.setdefault(key, Sums()).chats += 1
+        if total is None:
+            continue
+        totals[key].append(total)
+        for part in msgspec.json.decode(costs or "[]"):
+            products[key, part.get("product") or ""].append(part.get("cost") or 0.0)
+    for key, name in names.items():
+        groups[key].name = groups[key].name or (name if grouping == "agent" else "")
+    for key, amounts in totals.items():
+        groups[key].total += billing.sum_cents(amounts)
+    for (key, product), amounts in products.items():
+        groups[key].add(product, billing.sum_cents(amounts))
 
 
 def _days_of_forecast(zone: ZoneInfo, now_ms: int) -> tuple[date, date]:
@@ -415,10 +424,12 @@ def read_spending(
         )
         for quarter, cents in quarters.fetchall():
             add(quarter * 900_000, cents)
-        for at_ms, *row in connection.execute(_CHAT_TIMES, bounds).fetchall():
-            found: dict[str, Sums] = {}
-            _add_chat(found, grouping, *row)
-            for key, sums in found.items():
-                if key in keys:
-                    add(at_ms, float(sums.total))
+        if grouping and grouping.startswith(METADATA):
+            for at_ms, metadata, cents in connection.execute(_CHAT_TIMES, bounds).fetchall():
+                if key_of_chat(grouping, None, None, metadata) in keys:
+                    add(at_ms, cents)
+        else:
+            chats = _QUARTERS_OF_CHATS.format(condition=condition)
+            for quarter, cents in connection.execute(chats, named | bounds).fetchall():
+                add(quarter * 900_000, cents)
     return Spending(today, days)

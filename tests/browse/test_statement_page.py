@@ -7,7 +7,7 @@ import pytest
 
 from receiver import config
 from receiver.browse.pages import statement
-from tests.support.billing import SINCE, ZONE, call
+from tests.support.billing import SINCE, ZONE, call, chat
 from tests.support.browsing import browsing, fetched
 from tests.support.posting import posted
 from tests.support.storing import count, stored
@@ -50,7 +50,7 @@ def test_page_has_a_line_for_each_client(get, db):
 
 
 def test_lines_by_metadata_of_many_calls_are_postponed(get, monkeypatch):
-    monkeypatch.setattr(statement, "_MAX_CALLS_BY_METADATA", 1)
+    monkeypatch.setattr(statement, "_MAX_BY_METADATA", 1)
     page = get("month=2026-10&name=client").text
     assert "Lines by client of 2 calls take some seconds." in page
     assert row_of(page, "2026-10")[-1] == "1.71"
@@ -59,6 +59,14 @@ def test_lines_by_metadata_of_many_calls_are_postponed(get, monkeypatch):
     assert row_of(get(html.unescape(link)).text, "Acme &lt;1&gt;")[-1] == "1.21"
     assert "Acme" in get("month=2026-10&name=client&csv=1").text
     assert "Compute them" not in get("month=2026-10&by=agent").text
+
+
+def test_chats_count_for_postponed_lines(get, store, monkeypatch):
+    monkeypatch.setattr(statement, "_MAX_BY_METADATA", 2)
+    assert "Compute them" not in get("month=2026-10&name=client").text
+    stored(store, chat("c", SINCE, {"chat": 100.0}))
+    page = get("month=2026-10&name=client").text
+    assert "Lines by client of 2 calls and 1 chats take some seconds." in page
 
 
 def test_masked_reader_sees_no_values_of_metadata(get):

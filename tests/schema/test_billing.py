@@ -22,6 +22,7 @@ from schema.billing import (
     read_invoice,
     reconcile,
     statement,
+    sum_cents,
 )
 
 # Few digits, so that many amounts end in just half a cent.
@@ -81,6 +82,12 @@ def test_impossible_amounts_stop_no_statement(amount):
     found = statement("2026-10", "agent", groups, markup=Decimal("0.2"))
     assert sum(line.total for line in found.lines) == found.total.total
     assert load(dump(groups, str), {"a": ("a", ""), "b": ("b", "")}) == groups
+
+
+def test_sums_do_not_depend_on_their_order():
+    amounts = [1e15, 0.1, -1e15, 0.2, 1e-7, 5.0]
+    assert sum_cents(amounts) == sum_cents(sorted(amounts)) == Decimal("5.3")
+    assert sum_cents([1e308, 1e308, -1e308]) == Decimal(10) ** 15
 
 
 def test_corrections_name_what_changed():

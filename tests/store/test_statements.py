@@ -223,6 +223,27 @@ def test_forecast_counts_chats(store, database):
     assert 2900 < found.forecast.expected <= 3100
 
 
+@pytest.mark.parametrize(
+    ("grouping", "keys", "of"),
+    [
+        (None, [""], lambda _: True),
+        ("agent", ["agent_1", "agent_2"], lambda chat: chat["agent_id"] != "agent_0"),
+        ("metadata.client", ["Acme"], lambda chat: chat["metadata"].get("client") == "Acme"),
+    ],
+)
+def test_spending_on_chats_is_that_of_the_bodies(store, database, grouping, keys, of):
+    costs = []
+    for n in range(24):
+        fields = {"agent_id": f"agent_{n % 3}", "metadata": {"client": "Acme"} if n % 2 else {}}
+        body = chat(f"c{n}", SINCE + n * DAY_MS, {"chat": n + 0.1}, **fields)
+        stored(store, body)
+        costs += [n + 0.1] if of(body["chat"]) else []
+    now_ms = SINCE + 24 * DAY_MS
+    found = read_spending(database, grouping, keys, timezone=ZONE, now_ms=now_ms)
+    assert found.cents == pytest.approx(sum(costs))
+    assert len(found.days) == len(costs)
+
+
 def test_what_explains_an_invoice_is_counted(store, database, db):
     leg = [{"product": "us_twilio_telephony", "cost": 3, "is_transfer_leg_cost": True}]
     cost = {"combined_cost": 3, "product_costs": leg}

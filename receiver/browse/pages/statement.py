@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 # Months in the list.
 _MONTHS = 24
-# Rollups have no values of metadata, so these lines need a look at every call: half a second for so
-# many calls.
-_MAX_CALLS_BY_METADATA = 100_000
+# Rollups have no values of metadata, so these lines need a look at every call and chat: half a
+# second for so many calls.
+_MAX_BY_METADATA = 100_000
 _GROUPINGS = {"": "No groups", "account": "Account", "agent": "Agent"}
 _MARKUP = re.compile(r"[0-9]{1,3}(\.[0-9]{1,4})?")
 
@@ -79,7 +79,8 @@ async def statement_page(datasette: "Datasette", request: "Request") -> Response
         close=False,
     )
     found = await asyncio.to_thread(read, grouping=None if requested.name else requested.by or None)
-    is_large = found.statement.total.calls > _MAX_CALLS_BY_METADATA
+    total = found.statement.total
+    is_large = total.calls + total.chats > _MAX_BY_METADATA
     is_postponed = is_large and not {"csv", "compute"} & {*request.args}
     if requested.name and not is_postponed:
         found = await asyncio.to_thread(read, grouping=requested.grouping)
