@@ -165,7 +165,7 @@ def _examples(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             "(SELECT name FROM chat_messages WHERE name <> '' LIMIT 1) AS tool "
             "FROM chats ORDER BY user_number IS NULL, chat_id DESC LIMIT 1"
         )
-    chat = chat or dict.fromkeys(_OF_CHAT)
+    chat = chat or {**dict.fromkeys(_OF_CHAT), "version": 0}
     return call or {}, {n: "unknown" if v is None else v for n, v in chat.items()}
 
 

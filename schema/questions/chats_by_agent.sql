@@ -4,9 +4,13 @@
 -- :days = 30. How many days to look back.
 
 WITH recent AS (
-    SELECT c.*, lower(trim(c.user_sentiment)) = 'negative' AS negative
+    -- With a plus sign here and below, SQLite reads these columns from chats_figures, and no long rows.
+    SELECT
+        c.chat_id, c.agent_id, c.version, c.agent_name, c.start_timestamp, c.user_number,
+        c.chat_successful, c.combined_cost_cents,
+        lower(trim(c.user_sentiment)) = 'negative' AS negative
     FROM chats c
-    WHERE c.start_timestamp >= (SELECT max(start_timestamp) FROM chats)
+    WHERE +c.start_timestamp >= (SELECT max(start_timestamp) FROM chats)
         - coalesce(nullif(:days, ''), 30) * 86400000
 )
 SELECT
@@ -33,5 +37,5 @@ SELECT
         ORDER BY u.start_timestamp DESC LIMIT 1
     ) AS chat_id
 FROM recent c
-GROUP BY c.agent_id, c.version
+GROUP BY +c.agent_id, c.version
 ORDER BY chats DESC, agent;

@@ -168,6 +168,11 @@ def test_times_of_a_field_are_read_from_index(ask):
     assert any("COVERING INDEX calls_figures (call_id=?" in step for step in steps)
 
 
+def test_chats_of_agents_are_read_from_index(ask):
+    steps = [s["detail"] for s in ask(questions()["chats_by_agent"], explain=True)]
+    assert "SCAN c USING COVERING INDEX chats_figures" in steps
+
+
 def test_weeks_begin_on_monday(ask):
     assert {row["week"] for row in ask(questions()["analysis_field_by_week"])} == {"2026-05-11"}
 

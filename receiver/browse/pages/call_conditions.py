@@ -71,6 +71,8 @@ class Condition:
     of_all: str = ""
     # The SELECT of these ids, by an index that counts them quickly.
     ids: str = ""
+    # The same over a row `a` of analyses.
+    of_analysis: str = ""
     # For a search: whether many texts have the words.
     is_common: bool = False
 
@@ -98,9 +100,11 @@ def conditions(
     found = {}
     columns = row_columns(filters.source, has_rowid=has_rowid)
     for name, (sql, params) in _templates(filters, zone, now_ms):
-        ids = _ids(name, sql, filters)
-        of_all = f"c.call_id IN ({ids})" if ids and "IS NULL" not in sql else ""
-        found[name] = Condition(sql.format(**columns), params, of_all, ids)
+        of = _of_analysis(name, sql, filters)
+        ids = f"SELECT a.call_id FROM analyses a WHERE {of}" if of else ""
+        of_all = f"c.call_id IN ({ids})" if ids else ""
+        ids = ids or _ids_without(name, sql, filters)
+        found[name] = Condition(sql.format(**columns), params, of_all, ids, of)
     if agent := filters.values.get("agent"):
         column = "c.agent_id" if agent_is_id else columns["agent_name"]
         # With a plus sign, SQLite does not use an index.
@@ -116,6 +120,7 @@ def conditions(
 
 
 _Template = tuple[str, dict[str, Any]]
+_JUDGED = ("success", "sentiment")
 
 
 def _grade(text: str, grading: GradingSettings, key: str) -> Condition:
@@ -138,15 +143,19 @@ def _grade(text: str, grading: GradingSettings, key: str) -> Condition:
     return Condition(has_grade, params, f"{key} IN ({ids})", ids)
 
 
-def _ids(name: str, sql: str, filters: Filters) -> str:
-    """The SELECT of the calls whose analysis meets a condition, by the index analyses_judged.
-
-    Calls without an analysis are found by merging the keys of calls and analyses."""
-    if name not in ("success", "sentiment") or filters.source is not CALLS:
+def _of_analysis(name: str, sql: str, filters: Filters) -> str:
+    """The condition of a call's analysis, over a row `a` of analyses, for which there is the index
+    analyses_judged."""
+    if name not in _JUDGED or filters.source is not CALLS or "IS NULL" in sql:
         return ""
-    if "IS NULL" not in sql:
-        of = sql.format(success="a.call_successful", sentiment="a.user_sentiment")
-        return f"SELECT a.call_id FROM analyses a WHERE {of}"
+    return sql.format(success="a.call_successful", sentiment="a.user_sentiment")
+
+
+def _ids_without(name: str, sql: str, filters: Filters) -> str:
+    """The SELECT of the calls without a success or sentiment: those without an analysis are found
+    by merging the keys of calls and analyses."""
+    if name not in _JUDGED or filters.source is not CALLS or "IS NULL" not in sql:
+        return ""
     of = sql.format(success="a.call_successful", sentiment="lower(trim(a.user_sentiment))")
     return (
         "SELECT call_id FROM calls EXCEPT SELECT call_id FROM analyses "

@@ -212,11 +212,13 @@ class CallList:
     ) -> tuple[str, dict[str, Any]]:
         """A query of the list, without an order, and its parameters. `reads_all`: it cannot end
         at the first entries."""
-        filters = self.conditions.values()
-        every = [*filters, *more]
+        every = [*self.conditions.values(), *more]
         is_narrow = bool(self.conditions.keys() & _NARROW)
+        is_of_analyses = reads_all and self._is_of_analyses
         parts = [
-            each.of_all
+            each.of_analysis
+            if is_of_analyses and each.of_analysis
+            else each.of_all
             if reads_all and each.of_all and (not is_narrow or each is self.conditions.get("q"))
             else each.sql
             for each in every
@@ -224,10 +226,10 @@ class CallList:
         where = " AND ".join(f"({part})" for part in parts) or "true"
         params = {name: value for each in every for name, value in each.params.items()}
         table = f"{self.source.table} c"
-        has_ids = bool(filters) and all(each.of_all for each in filters)
-        if reads_all and has_ids and self.source is CALLS and self._has_tables:
+        if is_of_analyses:
             # SQLite prefers the index of keys, and would read the row of each call.
-            table += " INDEXED BY calls_figures"
+            table = "analyses a CROSS JOIN calls c INDEXED BY calls_figures"
+            where = f"c.call_id = a.call_id AND {where}"
         return f"SELECT {columns} FROM {table} WHERE {where}", params
 
     async def fetch_ids(self, count: int, *, after: str = "") -> list[str]:
@@ -298,9 +300,12 @@ class CallList:
         return self.source.columns["key"]
 
     @property
-    def _has_tables(self) -> bool:
-        """Whether the reader reads the tables, not views that replace them."""
-        return not (self.reader.is_masked or self.reader.is_limited)
+    def _is_of_analyses(self) -> bool:
+        """Whether every filter is one of the analysis, and the reader reads the tables, not views
+        that replace them."""
+        filters = self.conditions.values()
+        is_replaced = self.reader.is_masked or self.reader.is_limited
+        return bool(filters) and all(each.of_analysis for each in filters) and not is_replaced
 
     @property
     def _has_common_words(self) -> bool:
