@@ -5,6 +5,7 @@ In: settings, a seed and a date. Out: a database in callhouse-demo/, and Dataset
 
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -59,11 +60,6 @@ _out = Console(highlight=False, soft_wrap=True)
 
 # Calls of each day that a sync fetches.
 _CALLS_A_DAY = 20
-# One line, to be copied.
-BROWSE_AGAIN = (
-    f"Browse the calls again: CALLHOUSE_DATABASE_URL=sqlite:///{FOLDER}/retell.db "
-    f"CALLHOUSE_MEDIA_URL=file:{FOLDER}/media callhouse browse"
-)
 # The first deep link: of the newest calls with a stored recording, one with failed tools.
 _WORTH_HEARING = """
 SELECT c.call_id FROM calls c
@@ -85,6 +81,19 @@ class Plan:
     calls: int
     day: date | None
     history: int
+
+
+def browse_again() -> str:
+    """How to browse the calls of the last run: one line, to be copied."""
+    script = Path(sys.executable).with_name("callhouse")
+    found = shutil.which("callhouse")
+    # `make demo` installs it where no shell finds it.
+    is_found = found is not None and Path(found).resolve() == script.resolve()
+    command = "callhouse" if is_found else shlex.quote(os.path.relpath(script))
+    return (
+        f"Browse the calls again: CALLHOUSE_DATABASE_URL=sqlite:///{FOLDER}/retell.db "
+        f"CALLHOUSE_MEDIA_URL=file:{FOLDER}/media {command} browse"
+    )
 
 
 def run(settings: Settings, plan: Plan, *, stay: bool, progress: Callable[[], Progress]) -> int:

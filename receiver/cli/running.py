@@ -106,10 +106,10 @@ def demo(exit_: bool, calls: int, seed: int, day: datetime | None, history: int)
       callhouse demo
       callhouse demo --exit --seed 7 --history 0
     """
-    from receiver.demo import BROWSE_AGAIN, Plan, run
+    from receiver.demo import Plan, browse_again, run
 
     plan = Plan(seed=seed, calls=calls, day=day and day.date(), history=history)
-    with terminable(), resumable(BROWSE_AGAIN):
+    with terminable(), resumable(browse_again()):
         settings = config.load()
         status = run(settings, plan, stay=not exit_, progress=progress)
     sys.exit(status)
