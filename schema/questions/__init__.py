@@ -17,11 +17,16 @@ _CONTINUED = re.compile(r"\n--   (?=\S)")
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a question."""
+    """A parameter of a question; `default` is a number, or says which value an empty one means."""
 
     name: str
     default: str
     meaning: str
+
+    @property
+    def value(self) -> str:
+        """What to fill in."""
+        return self.default if self.default.isdecimal() else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Questions ready to ask: each answers on the demo's day, by an index, on a page of Datasette."""
 
+import html
 import json
 import re
 import subprocess
@@ -74,6 +75,13 @@ def test_there_are_a_dozen():
 @each
 def test_questions_have_rows_without_parameters(ask, question):
     assert ask(question)
+
+
+def test_every_link_of_the_page_has_answers(get):
+    links = re.findall(r'<dt><a href="([^"]+)"', get("/-/questions").text)
+    assert len(links) == len(QUESTIONS)
+    for link in links:
+        assert "<tbody>" in get(html.unescape(link)).text, link
 
 
 @each

@@ -18,7 +18,7 @@ async def questions_page(datasette: "Datasette", request: "Request") -> Response
     reader = await require_reader(datasette, request)
     found = []
     for name, question in questions().items():
-        values = urlencode({p.name: p.default for p in question.parameters})
+        values = urlencode({p.name: p.value for p in question.parameters})
         url = datasette.urls.query(reader.database, name)
         found.append((question, f"{url}?{values}" if values else url))
     context = {"questions": found}
