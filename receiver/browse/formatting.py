@@ -223,7 +223,9 @@ def _entity_type(value: str, column: str, row: Any) -> str | None:
 
 
 def _format_iso(value: str, zone: ZoneInfo) -> Markup | None:
-    """The local ISO time of a view, with the name of its zone."""
+    """The local ISO time of a view, with the name of its zone; None for a day."""
+    if "T" not in value:
+        return None
     try:
         at = datetime.fromisoformat(value)
         name = zone_name(at.astimezone(zone))

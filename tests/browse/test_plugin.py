@@ -101,6 +101,12 @@ def test_the_stylesheet_is_ours_and_needs_no_login(browse):
     assert browse(link, actor=False).status_code == 200
 
 
+def test_day_is_shown_without_a_time(browse, store):
+    page = browse("/retell?sql=select '2026-05-12' as since, '2026-05-12T10:00:00Z' as started_at")
+    assert ">2026-05-12</td>" in page.text
+    assert page.text.count("<time ") == 1
+
+
 def test_a_call_id_with_markup_stays_text(browse, store):
     stored(store, {"event": "call_ended", "call": {"call_id": "<script>alert(1)</script>"}})
     page = browse("/retell/call_log").text
