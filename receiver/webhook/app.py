@@ -186,7 +186,7 @@ class _Webhook:
             return probe_answer(event, received_at_ms=received_at)
         outcome = self._store.add(received)
         note(self._counters, outcome.value, now_ms=received_at)
-        is_inbound = event.event in INBOUND_EVENTS and not event.problem
+        is_inbound = event.event in INBOUND_EVENTS
         decision = self._decide(received) if is_inbound else Decision()
         log(
             now_ms=received_at,

@@ -4,7 +4,6 @@ In: a stored event. Out: an answer. It is empty without a matching rule and afte
 Retell uses the number's own agent.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -17,7 +16,7 @@ from receiver.config import Settings
 from receiver.errors import CallhouseError, QueryTooSlow, SettingsError
 from receiver.inbound_rules import InboundRequest, InboundRule, Row
 from receiver.store import AnyStore, open_store, sql
-from schema.events import Event
+from schema.events import Event, value
 
 # The time for all queries of one request. Retell waits 10 s, and the caller hears ringing.
 BUDGET_SECONDS = 0.2
@@ -111,8 +110,7 @@ def check_rules(settings: Settings) -> None:
 
 def inbound_request(event: Event, account: str) -> InboundRequest:
     """The request in an event of INBOUND_EVENTS. Values that are not text are ignored."""
-    found = {}
-    for name in ("from_number", "to_number", "agent_id"):
-        value = json.loads(event.fields.get(name, b'""'))
-        found[name] = value if isinstance(value, str) else ""
-    return InboundRequest(str(event.event), account, **found)
+    names = ("from_number", "to_number", "agent_id")
+    found = {name: value(event.fields.get(name)) for name in names}
+    texts = {name: each for name, each in found.items() if isinstance(each, str)}
+    return InboundRequest(str(event.event), account, **texts)

@@ -184,10 +184,21 @@ def test_question_is_stored_before_it_is_answered(serve, db):
 
 
 @pytest.mark.parametrize("event", ["call_inbound", "chat_inbound"])
-@pytest.mark.parametrize("asked", [{}, {"from_number": 5, "to_number": None, "agent_id": []}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        '{"call_id": "c", "chat_id": "c"}',
+        '{"from_number": 5, "to_number": null, "agent_id": []}',
+        '{"from_number": %s}' % ("1" * 5000),
+        # Quarantined, or not completely in the tables.
+        "null",
+        json.dumps(dict.fromkeys(range(6000), 1)),
+    ],
+    ids=["empty", "types", "digits", "nothing", "keys"],
+)
 def test_odd_question_is_answered(serve, event, asked):
     client = serve('[[inbound.rule]]\nname = "all"\nmetadata = { calls = "{calls}" }\n')
-    response = post(client, {"event": event, event: {"call_id": "c", "chat_id": "c", **asked}})
+    response = post(client, b'{"event": "%s", "%s": %s}' % (*[event.encode()] * 2, asked.encode()))
     assert response.json[event]["metadata"] == {"calls": "0", "callhouse_rule": "all"}
 
 
