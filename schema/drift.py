@@ -104,6 +104,9 @@ CALL_VALUES: dict[str, Collection[str]] = {
 CHAT_VALUES: dict[str, Collection[str]] = {
     "chat_type": {"api_chat", "sms_chat"},
     "chat_status": {"ongoing", "ended", "error"},
+    "direction": CALL_VALUES["direction"],
+    "data_storage_setting": CALL_VALUES["data_storage_setting"],
+    "disconnection_reason": REASONS,
 }
 
 
