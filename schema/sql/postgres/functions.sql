@@ -15,7 +15,9 @@ $$;
 -- The one format that is used is '%d:%02d:%02d'.
 CREATE OR REPLACE FUNCTION printf(form text, first bigint, second bigint, third bigint)
 RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
-    SELECT first || ':' || lpad(second::text, 2, '0') || ':' || lpad(third::text, 2, '0')
+    -- lpad cuts a longer text, such as -15.
+    SELECT first || ':' || lpad(second::text, greatest(2, length(second::text)), '0')
+        || ':' || lpad(third::text, greatest(2, length(third::text)), '0')
 $$;
 
 -- As SQLite 3.53: halves away from zero, from the first 18 digits of the binary number. A binary number

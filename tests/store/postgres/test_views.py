@@ -91,6 +91,12 @@ def test_numbers_are_rounded_as_sqlite_rounds_them(pg, db):
     assert wrong == []
 
 
+def test_negative_durations_are_printed_as_in_sqlite(pg, db):
+    durations = "SELECT printf('%d:%02d:%02d', 0, -15, -3), printf('%d:%02d:%02d', -100, 5, 15)"
+    with looking(pg) as session:
+        assert session.raw.execute(durations).fetchone() == tuple(db.execute(durations).fetchone())
+
+
 # -- adding up -------------------------------------------------------------------------------------
 
 
