@@ -14,10 +14,6 @@ class Cursor(Protocol):
     """The result of a statement."""
 
     @property
-    def rowcount(self) -> int:
-        """The number of rows that it changed."""
-
-    @property
     def description(self) -> Any:
         """One tuple per column, the name first."""
 

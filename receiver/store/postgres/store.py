@@ -254,7 +254,5 @@ def _with_short_id(received: Received) -> Received:
     event = received.event
     if len(event.entity_id.encode()) <= _MAX_ID_BYTES:
         return received
-    event = replace(
-        event, entity_id=f"sha:{event.body_sha256}", problem=event.problem or "its id is too long"
-    )
+    event = replace(event, entity_id=f"sha:{event.body_sha256}", problem="its id is too long")
     return replace(received, event=event)
