@@ -115,8 +115,8 @@ class Event:
 
     @property
     def size(self) -> int:
-        """Bytes of its fields."""
-        return sum(map(len, self.fields.values()))
+        """Bytes of its fields and of the keys beside them."""
+        return sum(map(len, (*self.fields.values(), *self.envelope.values())))
 
 
 def parse(body: bytes, *, source: str = "webhook", verbatim: bool = False) -> Event:

@@ -41,7 +41,7 @@ MANY = 64
 # With more, so many of the highest are read, and so many if the call reaches a higher level,
 # because their bodies may be retired then.
 FEW, SOME = 16, 200
-# The maximum size of recent events in memory, in bytes of their fields.
+# The maximum size of recent events in memory.
 _RECENT_BYTES = 16 * 1024 * 1024
 _COLUMNS = CALLS.names
 _START, _OBSERVED, _LEVEL, _UPDATED_AT, _REASON = map(
@@ -89,8 +89,8 @@ class ObservationRow(Observation):
 
     @property
     def is_usable(self) -> bool:
-        """Whether it takes part in the merge."""
-        return is_usable(self.problem) and self.entity_type in TABLES
+        """Whether it takes part in the merge. After an erasure, it has no level."""
+        return self.level is not None and is_usable(self.problem) and self.entity_type in TABLES
 
 
 class RecentEvents:

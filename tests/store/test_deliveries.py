@@ -5,6 +5,11 @@ import json
 import pytest
 
 from receiver.store import receive, show
+from receiver.store.erasing import apply_tombstones
+from receiver.store.ingest import RecentEvents
+from receiver.store.upstream import stored_fields
+from schema.events import parse
+from schema.retention import RAW
 from tests.support.histories import blank_file
 from tests.support.observing import FIRST, SECOND, add
 
@@ -80,6 +85,20 @@ def test_call_and_chat_may_share_an_id(store, database, db):
         ("of_the_chat", None)
     ]
     assert show(database, "c")["agent_id"] == "of_the_call"
+
+
+def test_late_event_of_pruned_call_has_no_fields(store, database):
+    for event, at in (("call_ended", 1), ("call_analyzed", 3)):
+        add(store, event, at, agent_name="Ann")
+        apply_tombstones(store, [("c", RAW, 2, None, None)])
+    assert stored_fields(database, "call", ["c"]) == {"c": {}}
+
+
+def test_keys_beside_a_call_count_as_memory():
+    body = json.dumps({"event": "call_ended", "call": {"call_id": "c"}, "tariff": "x" * 2000})
+    event, recent = parse(body.encode()), RecentEvents(max_bytes=1000)
+    recent.add(event, "webhook")
+    assert recent.find("c", event.body_sha256, "webhook") is None
 
 
 def test_call_without_numbers_has_null_numbers(store, db):
