@@ -49,7 +49,7 @@ class PostgresStore:
     """Adds received bodies to a PostgreSQL database that `migrate` has created.
 
     A transaction is sent through a pipeline, which waits for the results of reads only. If part of
-    it fails for its content, the transaction is repeated one statement at a time.
+    it fails because of its content, the transaction is repeated one statement at a time.
     """
 
     def __init__(self, where: PostgresUrl, *, busy_seconds: float, connections: int) -> None:
@@ -68,11 +68,11 @@ class PostgresStore:
             self.lock(connection, [received.event.entity_id])
             return observe(connection, received)
 
-        return self._execute(unit, has_deadline=True)
+        return self._execute(unit, seconds=self._busy_seconds)
 
     def run(self, unit: Callable[[protocols.Connection], T]) -> T:
         """Run `unit` in a transaction, more than once if necessary. Raises StoreUnavailable."""
-        return self._execute(unit, has_deadline=False)
+        return self._execute(unit)
 
     def read(self, unit: Callable[[protocols.Connection], T]) -> T:
         """Run `unit` in a transaction like any other. Raises StoreUnavailable."""
@@ -99,7 +99,7 @@ class PostgresStore:
                     raise
                 raise query_error(error) from None
 
-        return self._execute(unit, has_deadline=True)
+        return self._execute(unit, seconds=seconds)
 
     def lock_hours(
         self, connection: protocols.Connection, timezone: str, since: int, last: int
@@ -129,12 +129,16 @@ class PostgresStore:
         while self._idle:
             self._idle.pop().close()
 
-    def _execute(self, unit: Callable[[protocols.Connection], T], *, has_deadline: bool) -> T:
-        deadline = time.monotonic() + self._busy_seconds
-        if not self._free.acquire(timeout=self._busy_seconds):
+    def _execute(
+        self, unit: Callable[[protocols.Connection], T], *, seconds: float | None = None
+    ) -> T:
+        """Run `unit` in a transaction; with `seconds`, the server must answer within this time."""
+        wait = self._busy_seconds if seconds is None else seconds
+        deadline = time.monotonic() + wait
+        if not self._free.acquire(timeout=wait):
             raise StoreBusy("every connection of this process is in use")
         try:
-            return self._retry(unit, deadline, has_deadline=has_deadline)
+            return self._retry(unit, deadline, has_deadline=seconds is not None)
         except psycopg.Error as error:
             kind = StoreBusy if error.sqlstate in (*BUSY, *RETRIED) else StoreUnavailable
             raise kind(f"the event could not be stored: {message_of(error)}") from None
@@ -199,7 +203,7 @@ class PostgresStore:
 
     def _release(self, session: Session) -> None:
         session.raw.deadline = None
-        if not session.is_sound:
+        if not session.is_idle:
             session.close()
             return
         session.used_at = time.monotonic()

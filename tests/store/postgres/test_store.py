@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 
@@ -143,6 +144,28 @@ def test_a_connection_refused_till_the_deadline_is_unavailable(limited, pg):
         store = open_store(limited, busy_seconds=0.5)
         with pytest.raises(StoreUnavailable):
             add(store, "call_ended")
+        store.close()
+
+
+def test_query_waits_for_a_connection_within_its_time(pg):
+    store = open_store(pg, busy_seconds=30, connections=1)
+    is_held, is_over = threading.Event(), threading.Event()
+
+    def unit(connection):
+        is_held.set()
+        is_over.wait(30)
+
+    thread = threading.Thread(target=store.run, args=(unit,))
+    thread.start()
+    try:
+        assert is_held.wait(30)
+        began = time.monotonic()
+        with pytest.raises(StoreBusy):
+            store.first_row("SELECT 1", {}, seconds=0.2)
+        assert time.monotonic() - began < 10
+    finally:
+        is_over.set()
+        thread.join(30)
         store.close()
 
 
