@@ -22,7 +22,7 @@ from receiver.browse.pages.call_list import SORTS
 from receiver.browse.pages.call_sources import CHATS, CHOICES
 from receiver.browse.pages.periods import PERIODS
 from receiver.browse.server import serving, warm_up
-from receiver.store.reading import connect_readonly
+from receiver.store.connection import connect_readonly
 from receiver.transfer import Export, export
 from schema.questions import questions
 from schema.sql.views import views

@@ -40,7 +40,7 @@ from receiver.sandbox.deliveries import Delivery
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
 from receiver.store import open_store
-from receiver.store.reading import connect_readonly
+from receiver.store.connection import connect_readonly
 
 # In the current folder; replaced by each run.
 FOLDER = Path("callhouse-demo")

@@ -18,7 +18,7 @@ from receiver.addresses import parse_database
 from receiver.sandbox.companies import Account
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
-from receiver.store.reading import connect_readonly
+from receiver.store.connection import connect_readonly
 from receiver.store.reviewing import Annotation, write_annotations
 from receiver.webhook.signature import sign
 from tests.support import running

@@ -47,9 +47,8 @@ from receiver.browse.functions import (
 from receiver.browse.limits import INDEXES, Limits
 from receiver.browse.pool import QueryPool, TooManyQueries
 from receiver.browse.privacy import bypasses_views, guard, has_statistics
-from receiver.store.connection import Connection, Identity, identity, sqlite3
+from receiver.store.connection import Connection, Identity, connect_readonly, identity, sqlite3
 from receiver.store.limits import connect_bounded
-from receiver.store.reading import connect_readonly
 from receiver.store.sql import quoted
 from schema.tables import ALL_TABLES, CALL_TABLES, OBSERVATIONS
 

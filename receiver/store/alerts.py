@@ -67,7 +67,7 @@ _WRITE_ATTEMPT = (
 )
 _UNSENT = (
     f"{select_all(NOTIFICATIONS)} WHERE state <> 'sent' AND created_at >= ? "
-    "ORDER BY created_at DESC LIMIT ?"
+    "ORDER BY created_at DESC LIMIT 20"
 )
 _HAS_MESSAGE = "SELECT 1 FROM notifications WHERE message_id = ? LIMIT 1"
 _FORGET = "DELETE FROM notifications WHERE created_at < ? AND state <> 'waiting'"
@@ -213,9 +213,9 @@ def claim_message(store: "AnyStore", message: Message, *, until_ms: int) -> bool
     return store.run(lambda connection: bool(connection.execute(_CLAIM, values).fetchall()))
 
 
-def unsent_messages(connection: Connection, *, since: int, limit: int = 20) -> list[Message]:
-    """Waiting and dead messages, the newest first."""
-    return [Message(*row) for row in connection.execute(_UNSENT, (since, limit)).fetchall()]
+def unsent_messages(connection: Connection, *, since: int) -> list[Message]:
+    """The newest 20 waiting and dead messages, the newest first."""
+    return [Message(*row) for row in connection.execute(_UNSENT, (since,)).fetchall()]
 
 
 def write_attempt(store: "AnyStore", message: Message) -> None:

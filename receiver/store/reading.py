@@ -6,7 +6,6 @@ from typing import Any
 from receiver.addresses import Location
 from receiver.errors import CopyWithoutBodies, NotStored
 from receiver.store import sql
-from receiver.store.connection import connect_readonly as connect_readonly
 from receiver.store.engine import reading, require_bodies
 from receiver.store.ingest import load, observation_rows, scopes_of, usable_rows
 from receiver.store.protocols import Connection

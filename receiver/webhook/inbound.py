@@ -36,11 +36,8 @@ class Decision:
 class InboundRules:
     """The rules of a receiver, with its database."""
 
-    def __init__(
-        self, settings: Settings, store: AnyStore, *, budget_seconds: float = BUDGET_SECONDS
-    ) -> None:
-        self._rules, self._budget_seconds = settings.file.inbound, budget_seconds
-        self._store = store
+    def __init__(self, settings: Settings, store: AnyStore) -> None:
+        self._rules, self._store = settings.file.inbound, store
         self._zone = ZoneInfo(settings.timezone)
 
     def decide(self, request: InboundRequest, *, now_ms: int) -> Decision:
@@ -75,7 +72,7 @@ class InboundRules:
         self, request: InboundRequest, now_ms: int, mismatches: list[tuple[str, str]]
     ) -> Decision:
         now = datetime.fromtimestamp(now_ms / 1000, self._zone)
-        deadline = time.monotonic() + self._budget_seconds
+        deadline = time.monotonic() + BUDGET_SECONDS
         histories: dict[str | None, Row | None] = {}
         for rule in self._rules:
             reason = rule.mismatch(request, now)
