@@ -189,7 +189,7 @@ COUNT_ENTITIES = "SELECT count(DISTINCT entity_id) FROM observations"
 
 DRIFT = "SELECT * FROM drift ORDER BY entities DESC, place, what, name"
 
-# -- what is here of a call that Retell has --------------------------------------------------------
+# -- the stored status of calls that Retell lists --------------------------------------------------
 
 
 # For calls and chats: the table, and expressions for whether a row `c` has a transcript, an

@@ -69,7 +69,7 @@ _MACROS = {
     r"\bagent_of_chat\((\w+)\)": (
         r"coalesce(\1.agent_name, " + _NAME_OF_AGENT.format(r"\1.agent_id") + ")"
     ),
-    # A chat may have a reason, as a call has; else its status says how it stands.
+    # The category of the reason if a chat has one, else its status.
     r"\bchat_outcome\((\w+)\)": (
         r"CASE WHEN \1.disconnection_reason IS NULL THEN coalesce(\1.chat_status, 'no end yet') "
         r"ELSE coalesce((SELECT r.category FROM disconnection_reasons r "

@@ -1,26 +1,26 @@
-"""Advisory locks: what serialises transactions where there is no row to lock.
+"""Advisory locks, which serialise transactions where there is no row to lock.
 
-The numbers are any that no other program is likely to use.
+The numbers are arbitrary: no other program is likely to use them.
 """
 
 from schema.sql.rollups import HOUR_MS
 
-# A transaction that checks whether an unknown reason is stored, and adds it, shares this lock. One
-# that checks whether any call still has the reason, and drops it, takes it alone, so that it waits
-# for calls that are not committed yet.
+# A transaction that adds an unknown reason if it is missing takes this lock shared. One that
+# deletes a reason if no call has it any more takes it exclusively, so that it waits for calls that
+# are not committed yet.
 SHARE_REASONS = "SELECT pg_advisory_xact_lock_shared(7310868735905654120)"
 LOCK_REASONS = "SELECT pg_advisory_xact_lock(7310868735905654120)"
 
-# A transaction that writes a call shares the lock of the call's hour with others that do, and then
-# invalidates what is rolled up of the hour. One that rolls the hour up takes it alone: it waits for
-# calls that are not committed yet, and later ones wait until the hour is rolled up.
+# A transaction that writes a call takes the lock of the call's hour shared, and then invalidates
+# the rolled-up hour. One that rolls the hour up takes it exclusively: it waits for calls that are
+# not committed yet, and later ones wait until the hour is rolled up.
 SHARE_HOUR = "SELECT pg_advisory_xact_lock_shared(1667329132, ?)"
 LOCK_HOUR = "SELECT pg_advisory_xact_lock(1667329132, ?)"
 
-# One process changes tables at a time, and the others wait.
+# One process migrates or distributes tables at a time.
 CHANGE_TABLES = "SELECT pg_advisory_xact_lock(7310868735905654117)"
 
-# One process rolls up at a time. Nobody waits for it but one that deletes all that is rolled up.
+# One process rolls up at a time. Only a transaction that deletes all rollups waits for it.
 TRY_ROLL_UP = "SELECT pg_try_advisory_xact_lock(7310868735905654118)"
 STOP_ROLLING_UP = "SELECT pg_advisory_xact_lock(7310868735905654118)"
 

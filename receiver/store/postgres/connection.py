@@ -80,7 +80,7 @@ class _Raw(psycopg.Connection[tuple[Any, ...]]):
         try:
             return super().wait(self._skip_ready(gen), *arguments, **options)
         except psycopg.OperationalError:
-            # Otherwise the generator would go on talking to the server when it is collected.
+            # Otherwise the generator would use the connection again when it is collected.
             with suppress(RuntimeError):
                 gen.close()
             raise
@@ -103,7 +103,7 @@ class _Raw(psycopg.Connection[tuple[Any, ...]]):
 
 
 class SavepointNeeded(psycopg.DataError):
-    """Part of a transaction failed for its content, in a pipeline, which has no savepoint."""
+    """Part of a transaction failed because of its content, in a pipeline without savepoints."""
 
 
 @cache
@@ -140,7 +140,7 @@ class Session:
         self._lock_timeout = f"{round(lock_seconds * 1000)}ms"
         self._settings: psycopg.RawCursor[Any] | None = None
         self._is_pipelined = False
-        # When it was used last, by the monotonic clock.
+        # When it was used last, in seconds of the monotonic clock.
         self.used_at = time.monotonic()
 
     def begin(self, statement: str = _READ_COMMITTED) -> None:
@@ -168,7 +168,7 @@ class Session:
 
     def roll_back(self) -> None:
         """Roll back the open transaction; close the connection if that fails."""
-        if not self.raw.closed and not self.is_sound:
+        if not self.raw.closed and not self.is_idle:
             try:
                 self.raw.execute("ROLLBACK")
             except psycopg.Error:
@@ -185,7 +185,7 @@ class Session:
             self._is_pipelined = False
 
     def execute(self, statement: str, parameters: Any = (), /) -> psycopg.RawCursor[Any]:
-        """Carry out a statement with `?` or `:name`. Raises psycopg.Error."""
+        """Execute a statement with `?` or `:name`. Raises psycopg.Error."""
         text, names = numbered(statement)
         return self._execute(text, [parameters[name] for name in names] if names else parameters)
 
@@ -209,7 +209,7 @@ class Session:
         try:
             return psycopg.RawCursor(self.raw).execute(text, values)
         except errors.ProgramLimitExceeded as error:
-            # A value is too long for an index: the content's fault, not the server's.
+            # A value is too long for an index. Handled as an error of the content.
             raise psycopg.DataError("too long for an index") from error
 
     # A pipeline has no savepoints: they would cost two statements and a transaction id per event,
@@ -217,33 +217,35 @@ class Session:
     # TO, so these are not prepared.
 
     def savepoint(self) -> None:
-        """Set a savepoint; they nest. None in a pipeline."""
+        """Set a savepoint; they nest. No-op in a pipeline."""
         if not self._is_pipelined:
             self.raw.execute("SAVEPOINT part", prepare=False)
 
     def release_savepoint(self) -> None:
-        """Keep what was done since the last savepoint."""
+        """Release the last savepoint and keep its changes. No-op in a pipeline."""
         if not self._is_pipelined:
             self.raw.execute("RELEASE part", prepare=False)
 
     def roll_back_to_savepoint(self) -> None:
-        """Undo what was done since the last savepoint. Raises SavepointNeeded in a pipeline."""
+        """Undo the changes since the last savepoint, and release it. Raises SavepointNeeded in a
+        pipeline."""
         if self._is_pipelined:
             raise SavepointNeeded("there is no savepoint in a pipeline")
         self.raw.execute("ROLLBACK TO part", prepare=False)
         self.raw.execute("RELEASE part", prepare=False)
 
     def lock_hour(self, at: int, /) -> None:
-        """Share the hour of a time with others that write calls, until the transaction ends."""
+        """Lock the hour of a time, shared with others that write calls, until the transaction
+        ends."""
         self.execute(advisory_locks.SHARE_HOUR, (advisory_locks.hour_key(at),))
 
     def lock_reasons(self, *, shared: bool) -> None:
-        """Lock what decides which unknown reasons are stored, until the transaction ends."""
+        """Lock the list of unknown reasons until the transaction ends."""
         self.execute(advisory_locks.SHARE_REASONS if shared else advisory_locks.LOCK_REASONS)
 
     @property
-    def is_sound(self) -> bool:
-        """Whether another transaction can begin."""
+    def is_idle(self) -> bool:
+        """Whether no transaction is open, so that the connection can be used again."""
         return self.raw.pgconn.transaction_status == pq.TransactionStatus.IDLE
 
     def close(self) -> None:

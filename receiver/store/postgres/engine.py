@@ -20,7 +20,7 @@ from receiver.store.postgres.views import views_match
 from receiver.store.protocols import BUSY_SECONDS, Connection
 from schema.tables import ALL_TABLES
 
-_MOMENT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _READ = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 _IS_READ_ONLY = (
     "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool"
@@ -36,7 +36,7 @@ _LAST = (
 )
 # How long a statement that rewrites a table waits for its lock.
 MAINTENANCE_SECONDS = 30.0
-# So many refusals are named.
+# The number of refusals in a message.
 _NAMED = 5
 _DATABASE_BYTES = "SELECT pg_database_size(current_database())"
 # How much of the log a start after a crash would replay.
@@ -71,12 +71,12 @@ class Postgres:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """One moment of the database. Raises NotStored without tables, DatabaseAway,
+        """A consistent snapshot of the database. Raises NotStored without tables, DatabaseAway,
         DatabaseRefused."""
         try:
             session = connect(self.where, lock_seconds=LOCK_SECONDS)
             try:
-                session.begin(_MOMENT)
+                session.begin(_SNAPSHOT)
                 check(session)
                 yield session
             finally:
@@ -90,17 +90,17 @@ class Postgres:
             raise unusable(error) from error
 
     def views_match(self, connection: Connection, timezone: str, /) -> bool:
-        """Whether views of days are this version's in this time zone."""
+        """Whether the views belong to this version and time zone."""
         return views_match(connection, timezone)
 
     @contextmanager
     def snapshot(self, *, timezone: str | None, private: bool) -> Iterator[ServerSnapshot]:
-        """One moment of the database for queries that anybody wrote."""
+        """A read-only snapshot for users' queries."""
         with (
             self.reading() as session,
-            snapshot(session, timezone=timezone, private=private) as moment,
+            snapshot(session, timezone=timezone, private=private) as found,
         ):
-            yield moment
+            yield found
 
     def check(self, problems: list[str]) -> dict[str, Any]:
         """The state of the database; takes a few seconds at most."""

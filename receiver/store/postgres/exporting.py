@@ -45,8 +45,8 @@ _ORDER = "o.first_received_at NULLS FIRST, o.entity_id, o.body_sha256, o.source"
 # Errors that the query causes, by the beginning of their SQLSTATE. The server's messages repeat
 # names and words of the query for the first, and values too for the second.
 # Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
-_OF_WORDS = ("08P01", "0A", "25001", "25006", "42")
-_OF_VALUES = ("20", "21", "22", "2F", "38", "39", "54", "P0")
+_QUERY_STATES = ("08P01", "0A", "25001", "25006", "42")
+_VALUE_STATES = ("20", "21", "22", "2F", "38", "39", "54", "P0")
 
 Bound = Mapping[str, int] | None
 
@@ -160,14 +160,14 @@ class _Number(Loader):
 
 
 def query_error(error: psycopg.Error) -> CallhouseError:
-    """The error for a query that anybody wrote."""
+    """The error for a user's query."""
     state = error.sqlstate or ""
-    if state.startswith(_OF_WORDS):
+    if state.startswith(_QUERY_STATES):
         return SettingsError(
             f"PostgreSQL: {error.diag.message_primary}",
             hint=error.diag.message_hint or "WHAT is a table, a view or one SELECT.",
         )
-    if state.startswith(_OF_VALUES):
+    if state.startswith(_VALUE_STATES):
         return SettingsError(
             f"PostgreSQL: {type(error).__name__} ({state})",
             hint="The query meets a value that it cannot use. The server's own words would repeat "

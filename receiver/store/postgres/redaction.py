@@ -16,7 +16,7 @@ from schema.tables import ALL_TABLES, PRIVATE, Table
 
 _TABLES = {t.name: t for t in ALL_TABLES if t.name in {name for name, _ in PRIVATE}}
 # Citus numbers the shards of a table.
-_CLOSED = re.compile(rf"({'|'.join(_TABLES)})(_\d+)?")
+_PRIVATE_TABLE = re.compile(rf"({'|'.join(_TABLES)})(_\d+)?")
 # Functions of the server that read what a text names: a query, a table or a file.
 _BY_TEXT = re.compile(r"\b(\w+_to_xml\w*|ts_stat|ts_rewrite|pg_read_(binary_)?file)\(")
 _OF_A_TABLE = ("Relation Name", "Schema", "Alias")
@@ -56,7 +56,7 @@ class Redaction:
         """Raise SettingsError if the plan reads private columns by other names."""
         for node in _nodes(plan):
             name, schema, alias = (node.get(key, "") for key in _OF_A_TABLE)
-            if _CLOSED.fullmatch(name) and not alias.startswith(self._alias):
+            if _PRIVATE_TABLE.fullmatch(name) and not alias.startswith(self._alias):
                 raise _refusal(f"reads {name} by another name", "Leave out the schema's name")
             if name and schema.startswith("pg_"):
                 raise _refusal(f"reads {schema}.{name}, the server's own", "Leave it out")

@@ -1,5 +1,5 @@
--- What PostgreSQL has beside the tables of the migrations, or instead of SQLite's table or index of the
--- same name. Each statement is carried out where nothing has its name.
+-- Tables and indexes of PostgreSQL only, or in place of SQLite's table or index of the same name. Each
+-- statement is executed if nothing has its name.
 
 -- A row for each call, chat or other entity that is written: transactions wait for each other there.
 CREATE TABLE entity_locks (entity_id TEXT COLLATE "C" PRIMARY KEY);
