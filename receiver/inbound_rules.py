@@ -34,7 +34,7 @@ _ANSWERS = {
 }
 # {{name}} is one of Retell's own variables, and is not replaced.
 _COLUMN = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")
-_PARAMETER = re.compile(r"'(?:[^']|'')*'|(?<!:):([A-Za-z_]\w*)")
+_PARAMETER = re.compile(r"'(?:[^']|'')*'|--[^\n]*|(?<!:):([A-Za-z_]\w*)")
 _NUMBER = re.compile(r"\+[1-9][0-9]{4,15}")
 
 Row = Mapping[str, Any]

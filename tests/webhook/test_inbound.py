@@ -202,6 +202,18 @@ def test_odd_question_is_answered(serve, event, asked):
     assert response.json[event]["metadata"] == {"calls": "0", "callhouse_rule": "all"}
 
 
+def test_history_may_have_comments(serve):
+    client = serve("""
+[[inbound.rule]]
+name = "r"
+metadata = { from = "{number}" }
+history = '''
+SELECT -- the caller's number, not :to_number or :other?
+    :from_number AS number'''
+""")
+    assert ask(client)["metadata"]["from"] == CALLER
+
+
 def test_slow_history_is_cut_and_the_answer_empty(serve, capsys):
     client = serve(SLOW + RULES)
     began = time.monotonic()

@@ -46,8 +46,8 @@ _SETTINGS = (
 )
 _READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
-# Text in quotes, and SQLite's placeholders. `::` is a cast.
-_TOKEN = re.compile(r"'(?:[^']|'')*'|\?|(?<!:):([a-z_][a-z0-9_]*)")
+# Text in quotes, comments, and SQLite's placeholders. `::` is a cast.
+_TOKEN = re.compile(r"'(?:[^']|'')*'|--[^\n]*|\?|(?<!:):([a-z_][a-z0-9_]*)")
 # At most so many rows in a statement. Each number of rows is another prepared statement, so it is
 # a power of two.
 _MOST_ROWS = 64

@@ -188,6 +188,7 @@ def test_nothing_counts_up_and_nothing_reads_a_clock(pg, catalog):
         ("x > :a1 AND y = :b AND z > :a1", ("x > $1 AND y = $2 AND z > $1", ("a1", "b"))),
         ("SELECT '?', ':a', 1 % 2", ("SELECT '?', ':a', 1 % 2", ())),
         ("SELECT max(x), x::text", ("SELECT max(x), x::text", ())),
+        ("SELECT ? -- isn't :b?\n, ?", ("SELECT $1 -- isn't :b?\n, $2", ())),
     ],
 )
 def test_placeholders_are_numbered(statement, expected):
