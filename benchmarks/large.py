@@ -22,8 +22,8 @@ from rich.table import Table
 from benchmarks import pages
 from benchmarks.bodies import pair
 from receiver.store import Received, Store, migrate, receive, roll_up, sql
+from receiver.store.connection import connect_readonly
 from receiver.store.ingest import observe
-from receiver.store.reading import connect_readonly
 from receiver.store.rollups import QUIET_MS
 
 # Six of ten calls are answered.

@@ -27,7 +27,7 @@ from receiver.sandbox.days import past_calls
 from receiver.sandbox.wire import webhook_body
 from receiver.store import Store, migrate, receive
 from receiver.store.alerts import Alert, write_run
-from receiver.store.reading import connect_readonly
+from receiver.store.connection import connect_readonly
 
 FOLDER = Path(__file__).parent / "images"
 ADDRESS = "127.0.0.1:8099"
