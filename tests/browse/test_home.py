@@ -5,15 +5,20 @@ import html
 import json
 import re
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from receiver import config
 from receiver.browse.limits import Limits
 from receiver.browse.pages import DATABASE, Reader
+from receiver.browse.pages.figures import Links
 from receiver.browse.pages.home import home
+from receiver.browse.pages.home_figures import steps_of
+from receiver.browse.pages.periods import period_of
 from receiver.store import migrate, open_store, receive, roll_up
 from receiver.store.connection import connect
 from schema.disconnection_reasons import REASONS
@@ -341,6 +346,33 @@ def test_hours_of_today_lead_to_their_calls(rare):
         if calls := int(re.search(r": (\d+) calls", step.title)[1]):
             assert count_behind(rare, step.url) == calls
             assert f"hour={int(step.title[:2])}" in step.url
+
+
+def bars(counts):
+    """The bars of 30 days of which the last have these numbers of calls, half of them connected."""
+    zone = ZoneInfo("UTC")
+    days = [datetime.fromtimestamp(NOW / 1000, zone) - timedelta(days=n) for n in range(30)]
+    rows = [
+        {"at": f"{at:%Y-%m-%d}", "calls": count, "connected": count / 2, "successful": 0}
+        for at, count in zip(days, counts, strict=False)
+    ]
+    period = period_of("30-days", NOW, NOW, zone)
+    site = SimpleNamespace(urls=SimpleNamespace(path=lambda path: path))
+    return steps_of(rows, period, zone, Links(site, period, {}))[::-1]
+
+
+def test_day_of_many_calls_is_cut_off():
+    shown = bars([900, 20, 10, 15])
+    assert [(bar.calls, bar.is_cut) for bar in shown[:2]] == [(100, True), (50, False)]
+    assert [(bar.calls, bar.connected) for bar in shown[:3:2]] == [(100, 50), (25, 12.5)]
+    assert "900 calls" in shown[0].title
+
+
+@pytest.mark.parametrize("counts", [[], [5], [60, 20, 10, 25], [900] * 4 + [10] * 26])
+def test_bars_that_are_not_rare_are_whole(counts):
+    shown = bars(counts)
+    assert not any(bar.is_cut for bar in shown)
+    assert max(bar.calls for bar in shown) == (100 if counts else 0)
 
 
 def test_every_link_of_the_page_opens(served):

@@ -114,6 +114,21 @@ DASHBOARDS = {
                 ),
                 links={"product": "filter"},
             ),
+            "agents": Chart(
+                "Agents",
+                "Cost of each agent's calls. Point at a bar for the cost per call and per "
+                "successful call.",
+                "cost_by_agent",
+                lambda _: vega.ranked(
+                    "agent",
+                    "dollars",
+                    "$,.2f",
+                    calls=",d",
+                    dollars_per_call="$,.3f",
+                    dollars_per_success="$,.3f",
+                ),
+                links={"agent": "filter"},
+            ),
             "products": Chart(
                 "Products",
                 "Cost of the twenty most expensive products, in the colour of their family.",
@@ -129,23 +144,8 @@ DASHBOARDS = {
                     share=".1%",
                     dollars_per_call="$,.4f",
                 ),
-                links={"product": "filter"},
-            ),
-            "agents": Chart(
-                "Agents",
-                "Cost of each agent's calls. Point at a bar for the cost per call and per "
-                "successful call.",
-                "cost_by_agent",
-                lambda _: vega.ranked(
-                    "agent",
-                    "dollars",
-                    "$,.2f",
-                    calls=",d",
-                    dollars_per_call="$,.3f",
-                    dollars_per_success="$,.3f",
-                ),
                 is_wide=True,
-                links={"agent": "filter"},
+                links={"product": "filter"},
             ),
         },
     ),

@@ -49,7 +49,8 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A bar of the chart: parts from below, as percentages of the highest bar."""
+    """A bar of the chart: parts from below, as percentages of the highest bar. One that is cut off
+    has the shares of its calls."""
 
     index: int
     title: str
@@ -57,6 +58,7 @@ class Step:
     successful: float
     connected: float
     calls: float
+    is_cut: bool
 
 
 def figures(
@@ -210,7 +212,6 @@ def steps_of(
 ) -> list[Step]:
     """A bar for each hour of a day, or for each day, including those without a call."""
     found = {row["at"]: row for row in rows}
-    most = max((row["calls"] for row in found.values()), default=0) or 1
     marks: list[tuple[Any, str, str]] = []
     if period.is_day:
         at = period.since
@@ -226,6 +227,7 @@ def steps_of(
             text = day.isoformat()
             url = links.calls(since=text, until=text)
             marks.append((text, day.strftime("%a %-d %B"), url))
+    most = _highest_bar([row["calls"] for row in found.values()])
     steps = []
     for index, (at, name, url) in enumerate(marks):
         row = found.get(at, {"calls": 0, "connected": 0, "successful": 0})
@@ -233,9 +235,20 @@ def steps_of(
             f"{name}: {row['calls']:,} calls, {row['connected']:,} connected, "
             f"{row['successful']:,} successful"
         )
-        parts = (100 * row[part] / most for part in ("successful", "connected", "calls"))
-        steps.append(Step(index, words, url, *parts))
+        whole = max(row["calls"], most)
+        parts = {part: 100 * row[part] / whole for part in ("successful", "connected", "calls")}
+        steps.append(Step(index, words, url, **parts, is_cut=row["calls"] > most))
     return steps
+
+
+def _highest_bar(calls: list[int]) -> int:
+    """The number of calls of the highest bar: the most, unless few bars have more than three times
+    the calls of all others, which would be flat."""
+    ordered = sorted(calls, reverse=True)
+    others = ordered[max(1, len(ordered) // 10) :]
+    if others and ordered[0] > 3 * others[0]:
+        return 2 * others[0]
+    return max(ordered, default=0) or 1
 
 
 def reasons_to_listen(call: Mapping[str, Any]) -> list[str]:
