@@ -1,6 +1,5 @@
-// The pages of calls and chats: a player whose scrubber is the bar, and links to moments. Click a word
-// or a time to hear it; the spoken word is highlighted. Without this file the page is complete, and the
-// browser's own player works.
+// The player of a call, whose scrubber is the bar. The spoken word is highlighted. Without this file the
+// page is complete, and the browser's own player works. moments.js tells it what to seek.
 
 const one = (selector) => document.querySelector(selector);
 const all = (selector) => [...document.querySelectorAll(selector)];
@@ -12,63 +11,16 @@ const timed = (selector) =>
 const last = (list, time) => list.findLast(({ start }) => start <= time);
 const isOn = (name) => one(`.options [name=${name}]`).checked;
 const minutes = (time) => `${Math.floor(time / 60)}:${String(Math.floor(time % 60)).padStart(2, "0")}`;
-const address = (hash) => history.replaceState(null, "", location.pathname + location.search + hash);
 
 const main = one("main");
 const drawing = one(".bar svg");
 const scrub = one(".scrub");
 const words = timed(".said [data-start]");
-const turns = timed(".turn .head [data-start]");
-const speech = drawing ? timed(".bar :is(.agent, .user, .transfer_target)") : turns;
+const speech = timed(drawing ? ".bar :is(.agent, .user, .transfer_target)" : ".turn .head [data-start]");
 const silences = timed(".bar .silence");
 const sounds = all(".listen audio");
 let player = sounds[0];
 let spoken;
-
-// Links to moments: #t=83, #turn-10, #message-3
-
-function open() {
-  const [id, kind, value] = /^(t=|turn-|tool-|note-|message-)([\d.]+)$/.exec(location.hash.slice(1)) ?? [];
-  if (!id) return;
-  const isTime = kind === "t=";
-  const entry = isTime ? last(turns, Number(value))?.element.closest(".turn") : document.getElementById(id);
-  const asked = new URLSearchParams(location.search);
-  if (one(".pages") && !asked.has("at") && (isTime ? asked.get("t") !== value : !entry)) {
-    // The server knows which page of the conversation has it.
-    asked.set(isTime ? "t" : "at", value);
-    return location.replace(`?${asked}#${id}`);
-  }
-  mark(entry);
-  entry?.scrollIntoView({ block: "center" });
-  const start = isTime ? value : entry?.querySelector(".at[data-start]")?.dataset.start;
-  if (start) seek(Number(start));
-}
-
-function mark(entry) {
-  one(".here")?.classList.remove("here");
-  entry?.classList.add("here");
-  if (entry?.matches("details")) entry.open = true;
-}
-
-function clicked(event) {
-  const link = event.target.closest("a.copy:not(.review-turn)");
-  const moment = event.target.closest("[data-start]");
-  const entry = event.target.closest(".turn, .tool, .note");
-  if (link && navigator.clipboard) {
-    navigator.clipboard.writeText(link.href);
-    address(link.hash);
-    link.classList.add("copied");
-    setTimeout(() => link.classList.remove("copied"), 2000);
-  } else if (moment && !drawing?.contains(moment) && getSelection().isCollapsed) {
-    const start = Number(moment.dataset.start);
-    address(moment.matches(".at") && entry ? `#${entry.id}` : `#t=${start}`);
-    seek(start, true);
-  } else return;
-  event.preventDefault();
-  mark(entry);
-}
-
-// The player
 
 const acts = {
   play: () => (player.paused ? player.play().catch(() => {}) : player.pause()),
@@ -142,7 +94,7 @@ function drag(event) {
   if (!drawing.hasPointerCapture(event.pointerId)) return;
   seek(time, event.type === "pointerup");
   if (event.type !== "pointerup") return;
-  address(`#t=${Math.max(0, Math.min(time, scrub.max)).toFixed(1)}`);
+  history.replaceState(null, "", `#t=${Math.max(0, Math.min(time, scrub.max)).toFixed(1)}`);
   last(words, time)?.element.scrollIntoView({ block: "nearest" });
 }
 
@@ -151,7 +103,6 @@ function fail() {
   document.body.classList.replace("hearable", "unplayable");
 }
 
-document.body.classList.add("moments");
 if (player) {
   document.body.classList.add("hearable");
   show(0);
@@ -167,6 +118,4 @@ one("[name=speed]")?.addEventListener("change", ({ target }) => {
   for (const sound of sounds) sound.playbackRate = Number(target.value);
 });
 document.addEventListener("keydown", pressed);
-main.addEventListener("click", clicked);
-addEventListener("hashchange", open);
-open();
+document.addEventListener("moment", ({ detail }) => seek(detail.start, detail.isPlayed));
