@@ -2,7 +2,7 @@
 
 import re
 from math import floor
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
@@ -88,6 +88,18 @@ def test_bar_without_filter_leads_nowhere(page):
     assert "/-/dashboards/chats" in page.url
     with page.expect_navigation():
         bars.first.click()
+    assert page.messages == []
+
+
+def test_cell_of_hours_leads_to_its_calls(page):
+    page.goto("/-/dashboards/volume")
+    wait_for_charts(page)
+    rows = {(row["weekday"], row["hour"]): row["calls"] for row in chart_rows(page, "hours")}
+    with page.expect_navigation():
+        page.click("#hours .role-mark path >> nth=0")
+    chosen = {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
+    calls = rows[chosen["weekday"], chosen["hour"]]
+    assert re.search(rf"\b{calls} call", page.inner_text(".totals"))
     assert page.messages == []
 
 
