@@ -149,7 +149,7 @@ def test_unknown_name_is_refused_with_the_nearest(name, nearest):
     assert caught.value.hint == f"Did you mean {nearest}?"
 
 
-def test_names_of_others_are_none_of_our_business():
+def test_variables_of_other_programs_are_ignored():
     assert config.load(
         {"RETELLING": "1", "RETELL_LOG": "debug", "PATH": "/bin", "callhouse_x": "1"}
     )
@@ -303,7 +303,7 @@ def test_port_that_is_no_port_is_refused(port):
         ("localhost.example.com", False),
     ],
 )
-def test_loopback_is_told_from_the_world(host, is_loopback):
+def test_loopback_differs_from_public_addresses(host, is_loopback):
     assert Bind(host, 1).is_loopback is is_loopback
 
 

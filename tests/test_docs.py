@@ -276,7 +276,7 @@ def test_every_rule_of_alerts_is_documented():
         assert line in DOCS["how-to/alerts.md"], rule.name
 
 
-def test_tests_that_keeping_names_exist():
+def test_tests_named_in_documents_exist():
     page = (ROOT / "docs/explanation/keeping.md").read_text(encoding="utf-8")
     tests = "".join(
         path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")

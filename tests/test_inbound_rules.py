@@ -105,7 +105,7 @@ def test_answer_has_columns_and_name_of_rule():
 
 
 @pytest.mark.parametrize("name", ["{last}", "{name.__class__}", "%s {0}", "{{name}}", '"}\n'])
-def test_what_a_caller_said_stays_text(name):
+def test_text_of_a_caller_is_not_expanded(name):
     found = rule(dynamic_variables={"name": "{name}", "all": "{name}, {last}"})
     row = {"name": name, "last": "x"}
     assert found.answer_with(row)["dynamic_variables"] == {"name": name, "all": f"{name}, x"}
@@ -120,7 +120,7 @@ def test_only_what_looks_like_a_column_is_one():
     ("number", "asked"),
     [("+14155550100", "+14155550100"), *((n, None) for n in ("anonymous", "", "+0", "+1' OR 1"))],
 )
-def test_history_of_a_hidden_number_is_nobodys(number, asked):
+def test_hidden_number_has_no_history(number, asked):
     assert InboundRequest("call_inbound", "a", number).parameters()["from_number"] == asked
 
 

@@ -92,7 +92,7 @@ def test_reviewer_acknowledges_and_snoozes(served, get, db):
         ("reviewer", {"alert": "one", "snooze": "9999999"}, 400),
     ],
 )
-def test_form_refuses_what_cannot_be(served, db, user, form, status):
+def test_alert_form_refuses_invalid_values(served, db, user, form, status):
     assert posted(served, user, "/-/alerts", **form).status_code == status
     changed = "SELECT alert_id FROM alerts WHERE acknowledged_by <> '' OR snoozed_until > 0"
     assert rows(db, changed) == []

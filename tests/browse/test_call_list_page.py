@@ -305,6 +305,6 @@ def test_calls_lead_through_their_list(browse, store):
     assert 'href="/-/calls?sort=agent">list of calls</a>' in browse(found[0]).text
 
 
-def test_call_without_a_list_has_no_place(browse, three):
+def test_call_without_a_list_has_no_position(browse, three):
     assert 'aria-label="List"' not in browse("/-/call/call_1").text
     assert 'aria-label="List"' not in browse("/-/call/call_1?list=since%3Dsoon").text

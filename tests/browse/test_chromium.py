@@ -44,7 +44,7 @@ def test_call_is_found_opened_and_played(page, site):
     assert {*page.requests} == {site, "https://recordings.example"}
 
 
-def test_the_drawing_leads_to_the_moment(page):
+def test_click_on_the_bar_seeks_the_recording(page):
     page.goto("/-/call/call_spoken")
     until(page, "document.querySelector('audio').readyState > 0")
     box = page.query_selector(".bar svg").bounding_box()
@@ -140,7 +140,7 @@ def test_failed_query_is_corrected_in_its_editor(page):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [{"color_scheme": "dark"}], indirect=True)
-def test_in_the_dark_everything_can_be_read(page):
+def test_dark_pages_have_enough_contrast(page):
     for path in (*PAGES, *MORE_PAGES, *(path for _, path in ERRORS)):
         page.goto(path)
         wait_for_charts(page)
@@ -149,7 +149,7 @@ def test_in_the_dark_everything_can_be_read(page):
 
 
 @pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
-def test_on_a_phone_nothing_stands_beyond_the_screen(page):
+def test_phone_pages_do_not_scroll_sideways(page):
     for path in (*PAGES, *MORE_PAGES, *(path for _, path in ERRORS)):
         page.goto(path)
         wait_for_charts(page)
@@ -158,7 +158,7 @@ def test_on_a_phone_nothing_stands_beyond_the_screen(page):
 
 
 @pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
-def test_on_a_phone_legends_fit_their_charts(page):
+def test_legends_fit_their_charts_on_a_phone(page):
     for path in ("/-/dashboards/flow", "/-/dashboards/quality"):
         page.goto(path)
         wait_for_charts(page)
@@ -197,7 +197,7 @@ def test_a_table_is_downloaded_as_csv(page):
     assert any(line.startswith("call_spoken,2026-05-12T00:00:00Z,Dental") for line in lines)
 
 
-def test_an_anonymous_visitor_gets_nowhere(site, chromium):
+def test_anonymous_visitor_is_sent_to_login(site, chromium):
     context = chromium.new_context(base_url=site)
     page = context.new_page()
     for path in (*PAGES, *MORE_PAGES):

@@ -50,7 +50,7 @@ def test_equal_values_have_no_interval():
 
 
 @pytest.mark.parametrize("nothing", [share(None, 0), mean(None, None, 0), share(0, None)])
-def test_nothing_measured_is_no_estimate(nothing):
+def test_no_values_give_no_estimate(nothing):
     assert nothing is None
 
 
@@ -120,13 +120,13 @@ def test_newest_version_of_each_agent_largest_first():
     assert [(v.agent_id, v.version, v.before) for v in found] == [("b", 8, 7), ("a", 2, 1)]
 
 
-def test_what_was_not_measured_is_left_out():
+def test_measures_without_values_are_left_out():
     [version] = compare_versions([row("a", 1, 5)], only_newest=False)
     assert version.cells[3] is None
     assert version.cells[0].change == ""
 
 
-def test_drawings_of_a_measure_share_a_scale():
+def test_charts_of_a_measure_share_a_scale():
     found = compare_versions([row("a", 1, 20), row("a", 2, 80)], only_newest=False)
     cells = [version.cells[0] for version in found]
     assert min(cell.low for cell in cells) == 0

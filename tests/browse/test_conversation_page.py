@@ -75,7 +75,7 @@ def test_tool_before_first_word_precedes_first_turn():
     assert isinstance(turn, Turn)
 
 
-def test_a_tool_says_what_came_of_it():
+def test_tool_shows_its_result():
     answers = {
         "ran": result("ran", 2, '{"success":true}'),
         "broke": result("broke", 2, "timeout", successful=False),
@@ -103,7 +103,7 @@ def test_content_is_complete_when_words_differ(words):
     assert words_markup(turn) == "Hello there."
 
 
-def test_markup_in_what_was_said_stays_text():
+def test_markup_in_a_transcript_stays_text():
     evil = "<script>alert(1)</script>"
     [turn] = entries(utterance("user", f"{evil} & more", 0.0), invoked('"><script>', 0.2))
     markup = words_markup(turn)
@@ -112,7 +112,7 @@ def test_markup_in_what_was_said_stays_text():
     assert "&amp;" in markup
 
 
-def test_turns_know_how_they_follow_each_other():
+def test_turns_have_pauses_interruptions_and_answer_times():
     first, second, third, fourth = entries(
         utterance("agent", "how can I help you today", 0.0),
         utterance("user", "a crown please", 2.0),

@@ -109,7 +109,7 @@ def test_nobody_sees_a_dashboard_without_a_login(get):
         assert "Nora" not in answer.text
 
 
-def test_what_is_no_dashboard_is_not_found(get):
+def test_unknown_dashboard_is_404(get):
     # The package's own ways to show them have nothing of ours.
     for path in ("unknown", "volume/calls"):
         assert get(f"/-/dashboards/{path}").status_code == 404, path
@@ -199,12 +199,12 @@ def test_invalid_choice_is_ignored(get, query):
     assert chosen(get(f"/-/dashboards/volume?{query}"))["version"] == []
 
 
-def test_days_the_wrong_way_round_are_turned(get):
+def test_reversed_days_are_swapped(get):
     shown = chosen(get("/-/dashboards/volume?since=2026-05-12&until=2026-05-01"))
     assert (shown["since"], shown["until"]) == ("2026-05-01", "2026-05-12")
 
 
-def test_a_chart_that_cannot_be_filtered_says_so(get):
+def test_unfiltered_chart_says_so(get):
     assert "this chart filters by days alone" not in get("/-/dashboards/speed").text
     page = get("/-/dashboards/speed?direction=inbound").text
     assert "this chart filters by days alone" in page
@@ -216,7 +216,7 @@ def test_a_chart_that_cannot_be_filtered_says_so(get):
 # Nothing there, and much
 
 
-def test_a_file_without_a_call_says_so(get_new):
+def test_dashboard_without_calls_says_so(get_new):
     for slug in DASHBOARDS:
         page = get_new(f"/-/dashboards/{slug}")
         assert page.status_code == 200
@@ -324,7 +324,7 @@ def test_a_masked_login_compares_versions_too(get_new, two_versions):
     assert whole == masked
 
 
-def test_where_nothing_can_be_compared_it_says_so(get_new, store):
+def test_page_says_when_nothing_can_be_compared(get_new, store):
     stored(store, simple("call_1", agent_version=1))
     assert "No agent has connected calls of two versions" in get_new("/-/dashboards/versions").text
     one = get_new("/-/dashboards/versions?agent=agent_1").text

@@ -392,7 +392,7 @@ def fields(display):
 
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.title)
-def test_a_chart_draws_what_its_query_answers(world, chart):
+def test_columns_of_a_chart_are_in_its_query(world, chart):
     for of in (days(), days("2026-02-01"), days("2020-01-01")):
         display = chart.display(of)
         read, made = fields(display)
@@ -418,6 +418,6 @@ def test_only_answer_percentiles_ignore_agents():
     assert [chart.title for chart in CHARTS if chart.ignores_agent] == ["Time to answer"]
 
 
-def test_every_file_of_sql_is_asked():
+def test_every_sql_file_belongs_to_a_chart():
     files = (importlib.resources.files("receiver.browse") / "charts").iterdir()
     assert {file.name[:-4] for file in files if file.name.endswith(".sql")} == set(FILES)

@@ -131,14 +131,14 @@ def test_log_is_text_whatever_its_stored_type(served, call, store, settings):
     assert answer.headers["content-disposition"].startswith("attachment")
 
 
-def test_nobody_hears_without_a_login(served, call, store, settings):
+def test_recordings_need_a_login(served, call, store, settings):
     keep_file(store, settings, WAV)
     answer = served(PATH, actor=False)
     assert answer.status_code == 302
     assert WAV[:4] not in answer.content
 
 
-def test_masked_reader_hears_nothing(call, store, settings, db_path):
+def test_masked_reader_gets_no_recording(call, store, settings, db_path):
     keep_file(store, settings, WAV)
     add_users(db_path, {"max": "masked"})
     with visiting(settings, user="max") as get:

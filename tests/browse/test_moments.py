@@ -236,7 +236,7 @@ def test_queue_is_reviewed_by_keys(page, site):
     assert page.url == f"{other}#review"
 
 
-def test_dead_recording_says_so(page):
+def test_player_says_when_recording_is_gone(page):
     opened(page, "call_2", "#turn-2")
     page.wait_for_selector(".dead")
     assert "expired" in page.inner_text(".dead")

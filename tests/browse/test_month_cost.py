@@ -82,7 +82,7 @@ def test_month_without_a_week_has_no_forecast(settings):
     assert (month.spent, month.forecast, month.interval) == ("$6.00", "", "")
 
 
-def test_unreadable_database_is_said(settings, tmp_path):
+def test_page_says_when_database_is_unreadable(settings, tmp_path):
     nowhere = SimpleNamespace(
         database=config.load(
             {"RETELL_API_KEY": "key", "CALLHOUSE_DATABASE_URL": f"sqlite:///{tmp_path}/none.db"}

@@ -164,7 +164,7 @@ def test_neighbours_are_by_number_and_agent(browse, store):
     assert re.findall(r'rel="next" href="/-/call/(\w+)"', page) == []
 
 
-def test_nobody_is_neighbour_for_being_anonymous(browse, store):
+def test_calls_without_a_number_are_not_neighbours(browse, store):
     for n in (0, 1):
         at = {"start_timestamp": START + n, "from_number": "anonymous", "agent_id": f"agent_{n}"}
         stored(store, simple(f"call_{n}", **at))
@@ -302,7 +302,7 @@ def test_home_shows_figures_and_what_needs_attention(browse, three, store):
     assert 'href="/-/call/call_3"' in page
 
 
-def test_home_gives_only_calls_that_connected_a_length(browse, store):
+def test_only_connected_calls_have_a_length(browse, store):
     stored(store, simple("call_1", duration_ms=581_000))
     missed = {"disconnection_reason": "dial_no_answer", "duration_ms": 0}
     stored(store, simple("call_2", **missed, start_timestamp=None))
@@ -321,7 +321,7 @@ def test_tables_are_formatted_and_exports_exact(browse, store):
     assert f",{START}," in browse("/retell/calls.csv").text
 
 
-def test_what_datasettes_own_pages_offer_is_still_there(browse, three):
+def test_datasettes_pages_keep_their_features(browse, three):
     page = browse("/retell/call_log?agent=Dental").text
     for part in (
         'name="_filter_column_1"',

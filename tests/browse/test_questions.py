@@ -68,7 +68,7 @@ def get(path):
         yield get
 
 
-def test_there_are_a_dozen():
+def test_there_are_at_least_twelve_questions():
     assert len(QUESTIONS) >= 12
 
 

@@ -42,7 +42,7 @@ def test_another_day_has_another_sample():
     assert sample(calls(200, 1), DAY, 10) != sample(calls(200, 1), date(2026, 5, 13), 10)
 
 
-def test_every_call_is_as_likely():
+def test_sample_is_uniform():
     days = [date.fromordinal(DAY.toordinal() + n) for n in range(400)]
     chosen = [id for day in days for id in sample(calls(20, 1), day, 5)]
     # 2,000 of 20 calls: 100 each, with a standard deviation of 9.
@@ -51,7 +51,7 @@ def test_every_call_is_as_likely():
 
 @pytest.mark.parametrize("per", ["", "0", "x", "-1", "99999999999", "²"])
 @pytest.mark.parametrize("day", ["soon", "0001-01-01", "9999-12-31"])
-def test_odd_addresses_have_a_queue(day, per):
+def test_invalid_parameters_give_a_default_queue(day, per):
     queue = parse_queue({"day": day, "per": per}, DAY)
     assert queue.day == DAY
     assert 1 <= queue.per_agent <= 100

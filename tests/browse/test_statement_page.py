@@ -77,7 +77,7 @@ def test_masked_reader_sees_no_values_of_metadata(get):
 
 
 @pytest.mark.parametrize("query", ["month=x", "month=2026-13", "by=number", "markup=much"])
-def test_what_cannot_be_asked_for_is_said(get, query):
+def test_invalid_request_is_explained(get, query):
     answer = get(query)
     assert answer.status_code == 200
     assert 'class="message-error"' in answer.text
@@ -98,6 +98,6 @@ def test_pasted_invoice_is_compared(served):
     assert "Numbers and subscriptions are billed without a call." in page
 
 
-def test_unreadable_invoice_is_said(served):
+def test_unreadable_invoice_is_explained(served):
     page = posted(served, "reader", "/-/statement", month="2026-10", invoice="a,b").text
     assert "The invoice cannot be read: the first row must name" in page

@@ -33,7 +33,7 @@ def get(settings, store):
         yield asked
 
 
-def test_files_of_pages_have_a_hash_and_stay(get):
+def test_static_files_have_hash_and_are_cached(get):
     named = set()
     for path in ("/", "/retell", "/retell/calls", "/-/call/call_1", "/-/dashboards/volume"):
         page = get(path).text

@@ -54,7 +54,7 @@ def test_call_prints_id_and_stores_registered_call(sandbox, db):
     assert ("api", 0) in observations(db, call_id)
 
 
-def test_call_says_everything_that_its_options_say(sandbox, db, tmp_path):
+def test_call_sends_every_option(sandbox, db, tmp_path):
     file = tmp_path / "call.json"
     override = {"agent": {"voice_id": "11labs-Adrian"}}
     file.write_text(
@@ -137,7 +137,7 @@ def test_lost_response_prints_the_idempotency_key(sandbox, monkeypatch):
     assert len(sandbox.calls) == 1
 
 
-def test_call_that_is_interrupted_gives_the_key_too(sandbox, monkeypatch):
+def test_interrupted_call_prints_the_idempotency_key(sandbox, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -174,7 +174,7 @@ def test_each_rejection_prints_one_sentence_and_hint(sandbox, db, number, messag
     assert db.execute("SELECT count(*) FROM observations").fetchone()[0] == 0
 
 
-def test_a_wrong_key_is_told(sandbox):
+def test_wrong_key_is_reported(sandbox):
     result = CliRunner().invoke(
         main, ["call", TO, "--from", FROM], env={"RETELL_API_KEY": "key_other"}
     )
@@ -267,7 +267,7 @@ def test_waiting_for_an_analysis_ends(watch):
     assert seconds == 5 + ANALYSIS_SECONDS
 
 
-def test_waiting_ends_by_itself(watch):
+def test_waiting_ends_at_the_timeout(watch):
     assert watch({}, timeout_seconds=30)[0] is None
     state, _, seconds = watch({5: {"call_status": "ongoing"}}, timeout_seconds=30)
     assert (state.call_status, seconds) == ("ongoing", 30)

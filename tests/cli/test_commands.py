@@ -30,7 +30,7 @@ def test_every_command_has_help_with_an_example():
         assert command.get_short_help_str()
 
 
-def test_show_prints_what_retell_said(run, store):
+def test_show_prints_the_object_of_retell(run, store):
     call = payload("event-call_analyzed")
     stored(store, call)
     result = run("show", call["call"]["call_id"])

@@ -176,7 +176,7 @@ def test_erasure_does_not_wait_for_a_reader(store, database, db, tmp_path):
     assert count(db, "receipts") == 1
 
 
-def test_question_that_nobody_reads_erases_nothing(store, database, db, tmp_path):
+def test_unread_confirmation_erases_nothing(store, database, db, tmp_path):
     add_whole(store)
     with piped(database, tmp_path, "gone") as process:
         process.stdout.close()
@@ -222,7 +222,7 @@ def read(path) -> str:
     return str(pyarrow.parquet.ParquetFile(path).read().to_pylist())
 
 
-def test_place_without_partitions_is_refused_first(run, store, db, tmp_path):
+def test_folder_without_partitions_is_refused_first(run, store, db, tmp_path):
     add_whole(store)
     result = run("gone", "--yes", "--partitions", str(tmp_path))
     assert result.exit_code == 2

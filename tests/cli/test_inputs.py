@@ -44,7 +44,7 @@ ARGUMENTS = {"call": ["+14155550123", "--from", "+14155550100"]}
 @pytest.mark.parametrize(
     ("path", "param"), NUMBERS, ids=[f"{' '.join(p)} {o.opts[0]}" for p, o in NUMBERS]
 )
-def test_numbers_that_mean_nothing_are_refused(path, param):
+def test_numbers_out_of_range_are_refused(path, param):
     values = ["-1", "inf", "nan", "-inf", "1e999", "x", ""]
     values += [] if param.name in MAY_BE_ZERO else ["0"]
     for value in values:
@@ -54,7 +54,7 @@ def test_numbers_that_mean_nothing_are_refused(path, param):
         assert f"Invalid value for '{param.opts[0]}'" in result.stderr, value
 
 
-def test_there_are_numbers_to_refuse():
+def test_commands_have_numbers_to_refuse():
     assert len(NUMBERS) >= 12
 
 
@@ -66,7 +66,7 @@ def test_there_are_numbers_to_refuse():
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31", "1969-12-31", "2026-02-30", "today"])
-def test_days_that_no_call_has_are_refused(arguments, day):
+def test_days_out_of_range_are_refused(arguments, day):
     result = CliRunner().invoke(main, [*arguments, day])
     assert result.exit_code == 2
     assert f"Invalid value for '{arguments[-1]}'" in result.stderr
@@ -178,7 +178,7 @@ def test_an_ascii_terminal_gets_escapes(name, environ, filled, encoding):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PRINTING)
-def test_a_reader_that_leaves_is_no_error(name, environ, filled):
+def test_closed_pipe_is_no_error(name, environ, filled):
     done = run(PRINTING[name], environ, "| true")
     assert done.stderr.count("\n") <= 2
     assert "Traceback" not in done.stderr
@@ -188,7 +188,7 @@ def test_a_reader_that_leaves_is_no_error(name, environ, filled):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PRINTING)
 @pytest.mark.parametrize("redirect", ["<&-", ">&-"])
-def test_closed_streams_are_no_traceback(name, environ, filled, redirect):
+def test_closed_streams_cause_no_traceback(name, environ, filled, redirect):
     done = run(PRINTING[name], environ, redirect)
     assert "Traceback" not in done.stderr
     assert done.returncode in (0, 1, 2)
@@ -251,7 +251,7 @@ WITH_A_DATABASE = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", WITH_A_DATABASE)
-def test_a_database_that_is_none_is_one_sentence(name, kind, environ, tmp_path, monkeypatch):
+def test_invalid_database_is_one_sentence(name, kind, environ, tmp_path, monkeypatch):
     path = make(tmp_path / "odd.db", kind)
     monkeypatch.setattr("receiver.retell.client.READ_ATTEMPTS", 1)
     for variable, value in environ.items():

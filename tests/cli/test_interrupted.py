@@ -118,7 +118,7 @@ def test_a_progress_bar_is_interrupted(environ, silent):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["browse", "sandbox", "demo", "demo --exit"])
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_command_that_stays_is_interrupted(name, environ, sent):
+def test_long_running_command_is_interrupted(name, environ, sent):
     address = environ["CALLHOUSE_BROWSE_BIND" if name == "browse" else "CALLHOUSE_BIND"]
     arguments = name.split()
     if name == "sandbox":
@@ -168,7 +168,7 @@ WORKING = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", WORKING)
-def test_a_command_at_work_is_interrupted(command, many_calls, environ, tmp_path):
+def test_working_command_is_interrupted(command, many_calls, environ, tmp_path):
     shutil.copy(many_calls, tmp_path / "retell.db")
     environ |= {"CALLHOUSE_DATABASE_URL": "sqlite:///retell.db"}
     is_at_work, advice = WORKING[command]

@@ -48,7 +48,7 @@ def run(*args, status=0):
     return result.output
 
 
-def test_what_webhooks_missed_is_named_fetched_and_shown(sandbox, pg):
+def test_missed_calls_are_listed_fetched_and_shown(sandbox, pg):
     sandbox.populate(calls=25, days=3, day_start_ms=PAST_MS, deliver=False)
     missing = json.loads(run("coverage", "--json", status=1))["missing_call_ids"]
     assert sorted(missing) == sorted(sandbox.calls)
@@ -65,7 +65,7 @@ def test_what_webhooks_missed_is_named_fetched_and_shown(sandbox, pg):
 
 
 @pytest.mark.parametrize("command", [["browse"], ["user", "list"]])
-def test_what_needs_a_file_says_so(pg, monkeypatch, command):
+def test_commands_that_need_a_file_say_so(pg, monkeypatch, command):
     monkeypatch.setenv("CALLHOUSE_DATABASE_URL", pg.url)
     monkeypatch.setenv("CALLHOUSE_BROWSE_PASSWORD", "x")
     monkeypatch.setenv("CALLHOUSE_BROWSE_BIND", free_address())

@@ -104,7 +104,7 @@ def test_distributed_tables_fit(terminal):
     assert "\n".join(terminal()).count("distributed by call_id") == 2
 
 
-def test_a_pipe_gets_a_row_a_line(capsys):
+def test_output_to_a_pipe_is_not_wrapped(capsys):
     row = ("2026-05-01", NAMES[1], "1")
     tables.print_table((("day", "piece"), ("agent", "text"), ("n", "count")), [row] * 3)
     _, *lines = capsys.readouterr().out.splitlines()

@@ -73,7 +73,7 @@ def test_start_on_a_damaged_file_fails_without_changes(filled, name, error, mess
     assert filled.read_bytes() == before
 
 
-def test_a_sound_file_is_not_called_damaged(filled):
+def test_intact_file_is_not_reported_as_damaged(filled):
     assert migrate(filled, timezone="UTC") == []
 
 
@@ -123,7 +123,7 @@ def test_damage_under_the_server_stops_acknowledgements(serve, filled, harm):
     assert any("damaged" in p or "not a SQLite database" in p for p in found["problems"]), found
 
 
-def test_health_looks_again_after_a_while_only(filled, monkeypatch, app):
+def test_health_is_checked_again_after_a_while(filled, monkeypatch, app):
     counters = app.extensions["callhouse"]["counters"]
     look = DatabaseWatch(filled, counters.path, seconds=0).check
     monkeypatch.setattr("receiver.store.sqlite._looked", {})

@@ -14,7 +14,7 @@ from tests.support.running import wait_until
 pytestmark = pytest.mark.slow
 
 
-def test_a_removed_file_is_never_acknowledged_into(server, db_path, new_database):
+def test_event_for_a_removed_file_is_not_acknowledged(server, db_path, new_database):
     check_unlinked(server, db_path, new_database)
 
 

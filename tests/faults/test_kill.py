@@ -51,7 +51,7 @@ def test_sigterm_answers_what_was_accepted(server, db_path):
 
 
 @pytest.mark.slow
-def test_a_reload_under_load_goes_on(server, db_path):
+def test_reload_under_load_loses_nothing(server, db_path):
     before = set(server.workers())
     with Load(server, clients=4) as load:
         wait_until(lambda: load.statuses[204] > 20)

@@ -46,7 +46,7 @@ def test_eight_second_lock_is_503_and_healthz_answers(server, db_path):
     check(db_path, after.acked, load.sent | after.sent)
 
 
-def test_a_refusal_says_when_to_come_again(server, db_path):
+def test_refusal_has_retry_after(server, db_path):
     with write_lock(db_path, 5):
         answer = server.post(pair("call")[0])
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")

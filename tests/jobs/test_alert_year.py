@@ -136,7 +136,7 @@ def episodes(sums, rule):
     return found
 
 
-def test_faults_are_found_and_chance_is_not(sums):
+def test_faults_are_found_and_noise_is_not(sums):
     false = {}
     for rule, (first, agent, _) in FAULTS.items():
         begin = (at(first) - at(FIRST)) // HOUR_MS

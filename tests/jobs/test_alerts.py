@@ -345,7 +345,7 @@ def test_alert_opens_once_and_resolves():
     assert (alerts, changes) == ([], [("resolved", "x")])
 
 
-def test_worse_is_told_and_better_is_not():
+def test_worse_alert_sends_a_message_better_none():
     alerts, _ = step([], 0, effect=ONE)
     alerts, changes = step(alerts, 1, effect=[("x", "critical")])
     assert changes == [("worse", "x")]
@@ -360,14 +360,14 @@ def test_cause_hides_what_follows_from_it():
     assert (alerts, changes) == ([], [("resolved", "")])
 
 
-def test_hidden_alert_that_outlives_its_cause_is_told():
+def test_hidden_alert_that_outlives_its_cause_is_sent():
     alerts, _ = step([], 0, effect=ONE, cause=[("", "critical")])
     alerts, changes = step(alerts, 60 * MINUTE_MS, effect=ONE, cause=[])
     assert changes == [("resolved", ""), ("opened", "x")]
     assert [a.cause for a in alerts] == [None]
 
 
-def test_snoozed_alert_is_told_again_afterwards():
+def test_snoozed_alert_is_sent_again_afterwards():
     alerts, _ = step([], 0, effect=ONE)
     alerts = [replace(a, snoozed_until=HOUR_MS) for a in alerts]
     alerts, changes = step(alerts, HOUR_MS - 1, effect=[("x", "critical")])

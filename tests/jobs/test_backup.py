@@ -364,7 +364,7 @@ def restoring(settings, backup):
     )
 
 
-def test_restore_waits_for_nobody_who_has_it_open(make, settings, calls, store, database):
+def test_restore_refuses_an_open_database(make, settings, calls, store, database):
     make()
     store.close()
     script = f"""
@@ -473,7 +473,7 @@ def test_bucket_keeps_and_returns_backups(make, settings, calls, store, database
         assert not (database.parent / ".backup").exists()
 
 
-def test_server_is_told_of_pg_dump():
+def test_postgres_backup_hints_at_pg_dump():
     settings = config.load({"CALLHOUSE_DATABASE_URL": "postgresql://db/calls"})
     assert isinstance(settings.database, PostgresUrl)
     for arguments in (["backup", "there"], ["restore", "there"]):

@@ -147,7 +147,7 @@ def test_file_without_strong_etag_starts_again(server, fetch, part, etag):
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_dead_link_is_told_apart(server, fetch, status):
+def test_dead_link_has_its_own_error(server, fetch, status):
     server.status = status
     with pytest.raises(LinkDead):
         fetch(server.url)

@@ -141,7 +141,7 @@ def test_unfit_answer_is_a_problem_without_score(settings, store, db, text):
     assert "1 answers did not fit" in counts.incomplete
 
 
-def test_hostile_transcript_stays_data(settings, store, db):
+def test_instructions_in_a_transcript_stay_data(settings, store, db):
     call(store, "call_1", ("agent", "Hello."), ("user", HOSTILE))
     obedient = HOSTILE.partition("Answer ")[2]
     with registered(lambda _: obedient) as model:
@@ -172,7 +172,7 @@ def test_reason_is_cut_and_cleaned(settings, store, db):
     assert len(reason) == MAX_REASON
 
 
-def test_scrubbed_text_alone_leaves_the_house(settings, store, db, model):
+def test_only_scrubbed_text_is_sent(settings, store, db, model):
     call(store, "secret")
     call(store, "call_1", ("agent", "You are Ann?"), scrubbed=(("agent", "You are [name]?"),))
     [found] = find(
@@ -247,7 +247,7 @@ def _questions(settings):
     return with_grading(settings, CHATS).file.grading.questions
 
 
-def test_scrubbed_messages_alone_leave_the_house(settings, store, db, model):
+def test_only_scrubbed_messages_are_sent(settings, store, db, model):
     chat(store, "chat_1", scrubbed=(("agent", "You live at [address]?"),))
     chat(store, "chat_2")
     graded(with_grading(settings, CHATS, text="scrubbed"), store)
@@ -326,7 +326,7 @@ def test_requests_of_a_day_are_limited(settings, store, model):
     assert len(model.prompts) == 5
 
 
-def test_model_that_fails_is_asked_ever_later(settings, store, db):
+def test_failing_model_is_asked_less_often(settings, store, db):
     def fail(_):
         raise OSError("a key and words of a call")
 

@@ -120,7 +120,7 @@ def test_each_number_is_called_once_and_stored(run, sandbox, csv_path, db):
     assert [r["source"] for r in db.execute("SELECT source FROM observations")] == ["api"] * 3
 
 
-def test_a_second_run_calls_only_who_is_new(run, sandbox, csv_path):
+def test_second_run_calls_only_new_numbers(run, sandbox, csv_path):
     write(csv_path, NUMBERS[:2])
     run()
     write(csv_path, NUMBERS[:3])
@@ -161,7 +161,7 @@ def test_account_errors_stop_the_list(run, sandbox, csv_path):
     assert called(sandbox) == Counter(NUMBERS[:1])
 
 
-def test_a_list_that_was_stopped_goes_on(run, sandbox, csv_path):
+def test_stopped_list_continues(run, sandbox, csv_path):
     write(csv_path, NUMBERS[:3])
 
     def refuse(method, path, headers, body):
@@ -175,7 +175,7 @@ def test_a_list_that_was_stopped_goes_on(run, sandbox, csv_path):
     assert called(sandbox) == Counter(NUMBERS[:3])
 
 
-def test_rate_limited_list_waits_as_told(csv_path, run, clock, db):
+def test_rate_limited_list_waits_as_asked(csv_path, run, clock, db):
     write(csv_path, NUMBERS[:5])
     limit = {"create": Limit(2, 10_000)}
     with Sandbox(api_key=KEY, limits=limit, now_ms=clock.now_ms) as sandbox:
@@ -193,7 +193,7 @@ def test_a_list_throttled_for_ever_stops(run, csv_path, sandbox):
     assert not sandbox.calls
 
 
-def test_nobody_there_stops_the_list(run, csv_path):
+def test_unreachable_api_stops_the_list(run, csv_path):
     write(csv_path, NUMBERS[:1])
     summary, stopped = run(url="http://127.0.0.1:9")
     assert isinstance(stopped, errors.ListStopped)

@@ -37,7 +37,7 @@ def test_columns_become_the_fields_of_a_call():
     assert marker.startswith("run-")
 
 
-def test_what_a_cell_leaves_out_the_options_say():
+def test_options_fill_empty_cells():
     rows = read(
         "to_number,from_number,var.name\n+14155550123,,\n+14155550124,+14155550102,Ann\n",
         retell_llm_dynamic_variables={"name": "there", "shop": "Hill"},
@@ -58,7 +58,7 @@ def test_invalid_row_has_reason_and_others_none():
     ]
 
 
-def test_a_number_that_stands_twice_is_called_once():
+def test_repeated_number_is_called_once():
     first, again = read("to_number,var.name\n+14155550123,Ann\n +14155550123 ,Bob\n")
     assert first.problem is None
     assert "the same number as in line 2" in again.problem
@@ -146,7 +146,7 @@ def test_a_journal_remembers_the_last_of_each_row(csv_path):
         ]
 
 
-def test_a_line_that_was_cut_off_never_happened(csv_path):
+def test_incomplete_journal_line_is_ignored(csv_path):
     with Journal(csv_path) as journal:
         journal.sent("a", at_ms=5)
     path = csv_path.with_name("list.csv" + SUFFIX)

@@ -41,7 +41,7 @@ def stored(db):
     return {row["chat_id"] for row in db.execute("SELECT chat_id FROM chats")}
 
 
-def test_chats_of_an_account_are_fetched_whole(account, db):
+def test_all_chats_of_an_account_are_fetched(account, db):
     assert figures(account.sync()) == {"new": 8 + 12}
     assert stored(db) == set(account.box.chats)
     for chat_id, chat in account.box.chats.items():
@@ -58,7 +58,7 @@ def test_chats_of_an_account_are_fetched_whole(account, db):
         (("chat_status", "end_timestamp", "chat_analysis", "disconnection_reason"), "chat_started"),
     ],
 )
-def test_chat_that_lacks_a_part_is_completed(account, db, names, event):
+def test_incomplete_chat_is_completed(account, db, names, event):
     for chat in account.box.chats.values():
         tell(account, without(chat, *names), event)
     account.sync()
@@ -66,7 +66,7 @@ def test_chat_that_lacks_a_part_is_completed(account, db, names, event):
         assert show(account.database, chat_id) == chat
 
 
-def test_whole_chats_are_not_asked_for(account):
+def test_complete_chats_are_not_fetched(account):
     for chat in account.box.chats.values():
         tell(account, chat)
     account.sync()
@@ -113,7 +113,7 @@ def test_account_without_a_list_of_chats_syncs_calls(account, db):
 
 
 @pytest.mark.parametrize("odd", [None, [], 7, "x", {"chat_id": 7}, {"call_id": "c"}])
-def test_odd_response_about_a_chat_fails_that_one(account, odd):
+def test_malformed_response_about_a_chat_fails_it_alone(account, odd):
     account.between.meddle = lambda _method, path, _body: (
         (200, json.dumps(odd).encode())
         if path == f"/get-chat/{next(iter(account.box.chats))}"

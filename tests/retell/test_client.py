@@ -175,7 +175,7 @@ def test_rejected_read_is_not_retried(ask):
         ({}, 0.25),
     ],
 )
-def test_rate_limited_read_waits_as_told(ask, headers, seconds):
+def test_rate_limited_read_waits_as_asked(ask, headers, seconds):
     answer, waits, _ = ask([error(429, **headers), DONE], get)
     assert answer.status == 200
     assert waits == [pytest.approx(seconds)]
@@ -201,7 +201,7 @@ def test_invalid_url_or_key_is_a_settings_error(url, key):
     assert key not in str(caught.value)
 
 
-def test_nobody_there_is_an_error_of_ours():
+def test_unreachable_api_is_a_named_error():
     nobody = Retell("http://127.0.0.1:9", KEY)
     with nobody as client, pytest.raises(errors.RetellUnreachable) as caught:
         create(client)

@@ -66,7 +66,7 @@ def test_times_in_microseconds_stop_nothing(account, db):
     assert not figures(account.sync()).keys() - {"unchanged"}
 
 
-def test_exactly_what_is_lacking_is_named(account, db):
+def test_exactly_the_missing_calls_are_named(account, db):
     account.populate(30)
     calls = list(account.box.calls.values())
     talks = [c for c in calls if c.get("transcript") and "call_analysis" in c]
@@ -102,7 +102,7 @@ def test_figures_are_of_what_is_stored(account):
         assert total(report, name) == 60, name
 
 
-def test_a_call_that_goes_on_is_not_incomplete(database):
+def test_ongoing_call_is_not_incomplete(database):
     with Account(database, speed=1, scenario="endless") as account:
         account.place()
         account.now_ms += 60_000

@@ -63,7 +63,7 @@ def mutated():
         yield {"items": [ITEM], "has_more": True, "pagination_key": odd}, AGENT
 
 
-def test_odd_answers_about_agents_are_errors_of_ours():
+def test_malformed_agents_are_named_errors():
     refused = 0
     for page, agent in mutated():
         try:
@@ -78,14 +78,14 @@ def test_an_answer_without_fields_names_the_field():
         ask(answers({"items": [ITEM], "has_more": False}, {}), show)
 
 
-def test_pages_that_go_in_a_circle_end():
+def test_repeated_page_key_ends_the_list():
     pages = [{"items": [ITEM], "has_more": True, "pagination_key": k} for k in "abab"]
     with pytest.raises(errors.UnexpectedAnswer, match="repeated a pagination_key"):
         ask(answers(*pages), lambda retell: list(retell.agents()))
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip"])
-def test_a_bomb_is_refused_before_it_is_whole(encoding):
+def test_huge_decompressed_response_is_refused_early(encoding):
     bomb = gzip.compress(b" " * (2 * MAX_ANSWER_BYTES))
     bomb = gzip.compress(bomb) if "," in encoding else bomb
     with pytest.raises(errors.UnexpectedAnswer, match=r"longer than|compressed"):
@@ -140,7 +140,7 @@ def send_one(client, url):
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip"])
-def test_a_bomb_of_a_receiver_is_refused(encoding):
+def test_huge_response_of_a_receiver_is_refused(encoding):
     bomb = gzip.compress(b" " * (2 * MAX_ANSWER_BYTES))
     with Scripted([(200, {"Content-Encoding": encoding}, bomb)]) as server:
         found = check_webhook_url(server.url, key=KEY, nonce="n")[-1]
@@ -159,7 +159,7 @@ def test_what_a_receiver_answers_is_one_short_line():
 
 
 @pytest.mark.parametrize("content", [DEEP, b"[]", b"null", b"<html>", b'{"error": 1}'])
-def test_odd_answers_of_a_receiver_are_findings(content):
+def test_malformed_answers_of_a_receiver_are_findings(content):
     with Scripted([(400, {}, content)]) as server, Client(total_seconds=9) as client:
         assert check_webhook_url(server.url, key=KEY, nonce="n")[-1].is_wrong
         assert send_one(client, server.url).error
@@ -190,7 +190,7 @@ def mutated_calls():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ask_for", [Account.sync, Account.coverage])
-def test_odd_answers_about_calls_are_errors_of_ours(ask_for, database):
+def test_malformed_calls_are_named_errors(ask_for, database):
     refused, given = 0, [None, None]
     with Account(database) as account:
 
@@ -214,7 +214,7 @@ def test_invalid_first_day_is_a_retell_error(start):
         ask(answers(page), lambda retell: Listing(retell, ZoneInfo("UTC")).first_day())
 
 
-def test_odd_responses_to_a_placement_are_errors(store):
+def test_malformed_responses_to_a_placement_are_errors(store):
     placed = unknown = 0
     whole = {"call_id": "call_a", "call_status": "registered", "agent_id": "agent_a"}
     odd = [*ODD, b"", b"<html>", DEEP]

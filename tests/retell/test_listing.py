@@ -74,7 +74,7 @@ LACKING = {
 
 
 @pytest.mark.parametrize(("listed", "here", "parts"), LACKING.values(), ids=LACKING)
-def test_lacking_is(listed, here, parts):
+def test_missing_parts_of_a_call(listed, here, parts):
     assert missing_parts(listed, here) == parts
 
 
@@ -99,7 +99,7 @@ OPEN = {
 
 
 @pytest.mark.parametrize(("here", "expected"), OPEN.values(), ids=OPEN)
-def test_open_is(here, expected):
+def test_call_that_may_change_is_open(here, expected):
     assert is_open(here) is expected
 
 
@@ -120,7 +120,7 @@ NEWS = {
 
 
 @pytest.mark.parametrize(("new", "known", "expected"), NEWS.values(), ids=NEWS)
-def test_news_is(new, known, expected):
+def test_item_of_a_list_adds_information(new, known, expected):
     assert adds_information(raw_fields(new), raw_fields(known)) is expected
 
 

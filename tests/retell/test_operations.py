@@ -53,7 +53,7 @@ def begin(api, box):
 # -- the client ------------------------------------------------------------------------------------
 
 
-def test_live_call_is_heard_told_and_taken_over(api):
+def test_live_call_is_joined_updated_and_taken_over(api):
     call_id = place(api, "endless")
     listener = api.listen_live_call(call_id).value["participant_id"]
     fields = {"metadata": {"ticket": 7}, "override_dynamic_variables": {"plan": "gold"}}

@@ -36,7 +36,7 @@ def without_transcript(call) -> dict:
 # -- what is fetched -----------------------------------------------------------------------------
 
 
-def test_an_existing_account_is_fetched_whole(account, db):
+def test_existing_account_is_fetched_completely(account, db):
     account.populate(60)
     assert figures(account.sync()) == {"new": 60}
     assert stored(db) == set(account.box.calls)
@@ -59,7 +59,7 @@ def test_second_sync_fetches_and_stores_nothing(account, db):
     assert n > 0
 
 
-def test_calls_that_webhooks_reported_are_not_asked_for(account, db):
+def test_calls_that_webhooks_reported_are_not_fetched(account, db):
     account.populate(40)
     calls = list(account.box.calls.values())
     for call in calls[:30]:
@@ -68,7 +68,7 @@ def test_calls_that_webhooks_reported_are_not_asked_for(account, db):
     assert set(account.between.gets()) == {call["call_id"] for call in calls[30:]}
 
 
-def test_a_list_item_never_erases_a_transcript(account, db):
+def test_list_item_never_erases_a_transcript(account, db):
     account.populate(8)
     for call in account.box.calls.values():
         account.tell(call)
@@ -104,7 +104,7 @@ LACKING = {
 
 
 @pytest.mark.parametrize(("event", "cut"), LACKING.values(), ids=LACKING)
-def test_a_call_that_lacks_something_is_asked_for(account, db, event, cut):
+def test_incomplete_call_is_fetched(account, db, event, cut):
     account.populate(12)
     whole = [c for c in started(account) if c["data_storage_setting"] == "everything"]
     for call in whole:
@@ -176,7 +176,7 @@ def test_stuck_call_is_fetched_for_two_days(account, db):
     assert asked == [1, 2, 3, 3, 3]
 
 
-def test_calls_of_another_workspace_are_not_asked_for(account, db):
+def test_calls_of_another_workspace_are_not_fetched(account, db):
     account.populate(1)
     account.tell({"call_id": "theirs", "call_status": "ongoing"}, key="key_of_another_account")
     account.sync()

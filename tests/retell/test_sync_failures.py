@@ -100,7 +100,7 @@ def test_invalid_list_stops_the_sync(account, answer):
         account.sync(FIRST, FIRST)
 
 
-def test_an_answer_about_another_call_is_not_taken(account, db):
+def test_response_about_another_call_is_refused(account, db):
     account.populate(3)
     ids = list(account.box.calls)
     wrong = json.dumps(account.box.calls[ids[1]]).encode()

@@ -101,7 +101,7 @@ def test_working_url_passes_with_both_bodies(receiver):
     assert large.what.startswith("2.5 MB arrived")
 
 
-def test_a_proxy_that_passes_everything_on_is_sound(through):
+def test_transparent_proxy_passes_the_check(through):
     assert not any(f.is_wrong for f in through(lambda *request: request[2:]))
 
 
@@ -122,7 +122,7 @@ def test_reencoded_body_is_reported(through, rewrite):
     assert wrong(found) == "the body is changed on the way"
 
 
-def test_another_key_is_told_from_a_changed_body(receiver):
+def test_wrong_key_differs_from_changed_body(receiver):
     assert wrong(look(receiver, key="key_other")) == ("the receiver has another key")
 
 
@@ -195,7 +195,7 @@ def test_receiver_that_rejects_long_bodies_is_reported(settings):
         (None, "no connection: RemoteProtocolError"),
     ],
 )
-def test_whatever_answers_is_named(answer, what):
+def test_unexpected_answer_is_named(answer, what):
     with Scripted([answer]) as server:
         assert wrong(look(server.url)) == what
         assert len(server.requests) == 1
@@ -207,11 +207,11 @@ def test_wrong_path_is_reported(receiver, path, status):
     assert what == f"no webhook at this path ({status})"
 
 
-def test_nobody_there_is_told():
+def test_unreachable_url_is_reported():
     assert wrong(look("http://127.0.0.1:9/webhook")) == "no connection: ConnectError"
 
 
-def test_an_answer_that_takes_too_long_is_told():
+def test_slow_answer_is_reported():
     waiting = threading.Event()
 
     def wait(method, path, headers, body):
@@ -224,7 +224,7 @@ def test_an_answer_that_takes_too_long_is_told():
     assert wrong(found) == "no response within 0.2 seconds"
 
 
-def test_a_certificate_nobody_trusts_is_told():
+def test_untrusted_certificate_is_reported():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     with Scripted([(200, {}, b"")], tls=context) as server:
@@ -233,7 +233,7 @@ def test_a_certificate_nobody_trusts_is_told():
     assert "certificate" in what
 
 
-def test_tls_where_none_is_spoken_is_told(receiver):
+def test_tls_to_a_plain_port_is_reported(receiver):
     what = wrong(look(receiver.replace("http://", "https://")))
     assert what.startswith("the TLS connection fails: ")
 
@@ -249,6 +249,6 @@ def test_tls_where_none_is_spoken_is_told(receiver):
         "http://h:99999/",
     ],
 )
-def test_what_is_no_web_address_is_told(url):
+def test_invalid_url_is_reported(url):
     found = check_webhook_url(url, key=KEY, nonce="n")
     assert [f.what for f in found if f.is_wrong] == ["not a valid URL"]

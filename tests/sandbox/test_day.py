@@ -289,7 +289,7 @@ class TestDeliveryQuirks:
         assert before["call_analysis"] != after["call_analysis"]
         assert second.at_ms - first.at_ms > 600_000
 
-    def test_one_call_is_ongoing_one_never_analysed(self, calls):
+    def test_one_call_is_ongoing_one_not_analysed(self, calls):
         seen = defaultdict(set)
         for sent in a_day(calls):
             seen[sent.entity_id].add(sent.event)
@@ -490,7 +490,7 @@ class TestCalls:
             assert is_web == ("access_token" in call)
             assert is_web == ("from_number" not in call)
 
-    def test_basic_storage_keeps_nothing_that_was_said(self):
+    def test_basic_storage_has_no_transcript(self):
         basic = [
             body["call"]
             for body in bodies(120, "call_ended", "call_analyzed")

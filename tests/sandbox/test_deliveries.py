@@ -87,7 +87,7 @@ def test_webhooks_verify_with_their_time(sandbox, inbox):
     assert [mail.signed_ms for mail in inbox.mails] == [NOW_MS, NOW_MS + 1, NOW_MS + 2]
 
 
-def test_a_body_is_compact_and_spells_letters_out(sandbox, inbox):
+def test_body_is_compact_json_without_escapes(sandbox, inbox):
     place(sandbox, retell_llm_dynamic_variables={"customer_name": "Zoë"})
     sandbox.settle(20)
     body = inbox.mails[0].body
@@ -128,14 +128,14 @@ def test_redirects_are_failures_and_not_followed(status):
         assert {(d.status, d.attempts) for d in sandbox.deliveries} == {(status, 4)}
 
 
-def test_nobody_there_is_no_answer():
+def test_unreachable_url_counts_as_unanswered():
     with Sandbox(api_key=KEY, webhook_url="http://127.0.0.1:9/webhook") as sandbox:
         place(sandbox, "busy")
         sandbox.settle(20)
         assert {(d.status, d.attempts) for d in sandbox.deliveries} == {(None, 4)}
 
 
-def test_an_answer_after_the_agents_timeout_is_none():
+def test_answer_after_the_agents_timeout_is_ignored():
     enough = threading.Event()
 
     def slow(*_):

@@ -108,7 +108,7 @@ def test_nobody_dials_a_web_call(scenario):
         assert last["disconnection_reason"] not in {"dial_busy", "voicemail_reached"}
 
 
-def test_other_numbers_go_as_on_a_usual_day():
+def test_other_numbers_get_usual_scenarios():
     reasons = Counter(
         lived(seed=seed).events[-1].content["call"]["disconnection_reason"] for seed in range(300)
     )

@@ -40,7 +40,7 @@ REMOVED = {"machine_detected", "error_inbound_webhook", "error_frontend_corrupte
            "error_twilio"}  # fmt: skip
 
 
-def test_every_disconnection_reason_can_be_had():
+def test_every_disconnection_reason_can_be_produced():
     literal = PhoneCallResponse.model_fields["disconnection_reason"].annotation
     today = {reason for part in get_args(literal) for reason in get_args(part)}
     numbered = {s.reason for s in SCENARIOS if s.reason == s.name}
@@ -162,7 +162,7 @@ def test_an_analysis_is_run_again(sandbox, client):
     assert client.call.retrieve(call_id).call_analysis == after
 
 
-def test_a_call_that_goes_on_is_stopped(sandbox, client):
+def test_ongoing_call_is_stopped(sandbox, client):
     call_id = place(client, "endless").call_id
     sandbox.settle(20)
     assert client.call.retrieve(call_id).call_status == "ongoing"

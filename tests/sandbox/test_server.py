@@ -63,7 +63,7 @@ def test_another_key_is_refused_everywhere(sandbox):
         assert answer.json() == {"status": "error", "message": "API key is missing or invalid."}
 
 
-def test_a_past_is_listed_without_being_lived(sandbox, api):
+def test_past_calls_are_listed_and_not_delivered(sandbox, api):
     sandbox.populate(calls=60, day_start_ms=1_778_544_000_000)
     listed = api.post("/v3/list-calls", json={"include_total": True, "limit": 10}).json()
     assert (listed["total"], len(listed["items"]), listed["has_more"]) == (60, 10, True)

@@ -63,7 +63,7 @@ def test_every_row_and_column_adds_up(groups, markup):
         assert column == found.total.families[family]
 
 
-def test_what_no_product_explains_is_not_itemized():
+def test_cost_without_product_is_not_itemized():
     group = Sums("", 1, 0, 0, Decimal(10), {"platform_tts": Decimal(4)})
     [line] = statement("2026-10", None, {"": group}).lines
     assert line.families == {"voice": 4, NOT_ITEMIZED: 6}
@@ -226,7 +226,7 @@ def test_one_week_gives_a_wide_interval():
 @pytest.mark.parametrize(
     "text", ["2026", "2026-13", "2026-1", "10-2026", "２０２６-10", "1969-12", "9999-12"]
 )
-def test_what_is_no_month_is_refused(text):
+def test_invalid_month_is_refused(text):
     with pytest.raises(ValueError, match=r"month"):
         month_days(text)
 

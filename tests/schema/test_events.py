@@ -40,7 +40,7 @@ def test_hash_depends_on_the_bytes():
     assert parse(b"{ }").body_sha256 != empty
 
 
-def test_null_says_nothing_and_empty_says_something():
+def test_null_is_absent_and_empty_is_a_value():
     body = b'{"event":"e","call":{"call_id":"c","a":null,"b":"","c":0,"d":false,"e":[],"f":{}}}'
     assert values(parse(body).fields) == {
         "call_id": "c", "b": "", "c": 0, "d": False, "e": [], "f": {},
@@ -187,7 +187,7 @@ def test_encoding_other_than_utf_8_is_quarantined(encoding):
         body_with(b"undefined"), body_with(b"True"), b"\x1f\x8b\x08\x00gzip", b"event=call_ended",
     ],
 )  # fmt: skip
-def test_what_is_not_json_is_quarantined(body):
+def test_invalid_json_is_quarantined(body):
     event = parse(body)
     assert event.problem.startswith("not usable JSON: ")
     assert (event.entity_type, event.entity_id) == ("unknown", sha_id(body))

@@ -60,7 +60,7 @@ def test_null_in_call_ended_keeps_the_earlier_value():
     assert fold([started, ended])["agent_name"] == "a"
 
 
-def test_null_that_nothing_overrides_says_nothing():
+def test_null_that_nothing_overrides_is_absent():
     assert fold([seen("call_ended", agent_name=None)]) == {"call_id": "c"}
 
 

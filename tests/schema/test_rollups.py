@@ -101,7 +101,7 @@ def days(db):
     return [day for (day,) in map(tuple, db.execute("SELECT day FROM rollup_days ORDER BY 1"))]
 
 
-def test_hour_is_rolled_up_once_over(store, db):
+def test_hour_is_rolled_up_after_its_end(store, db):
     deliver(store, [ended("c"), ended("d", start=3 * HOUR_MS)])
     assert added_up(store, HOUR_MS - 1) == 0
     assert added_up(store, HOUR_MS) == 1
@@ -110,7 +110,7 @@ def test_hour_is_rolled_up_once_over(store, db):
     assert hours(db) == [0, 3 * HOUR_MS]
 
 
-def test_an_hour_with_recent_news_is_left_alone(store, db):
+def test_recently_updated_hour_is_not_rolled_up(store, db):
     received = 5 * HOUR_MS
     deliver(store, [ended("c"), ended("d", received=received), ended("e", start=HOUR_MS)])
     assert added_up(store, received + QUIET_MS - 1) == 1
@@ -159,7 +159,7 @@ def test_concurrent_rollups_count_nothing_twice(store, db):
 # -- which days ----------------------------------------------------------------------------------
 
 
-def test_day_is_rolled_up_once_over(store, db):
+def test_day_is_rolled_up_after_its_end(store, db):
     deliver(store, [ended("c"), ended("d", start=23 * HOUR_MS), ended("e", start=24 * HOUR_MS)])
     added_up(store, 24 * HOUR_MS - 1)
     assert days(db) == []
@@ -226,14 +226,14 @@ def test_call_in_an_empty_hour_invalidates_its_day(store, db):
     assert (hours(db), days(db)) == ([0], [])
 
 
-def test_a_call_that_moves_takes_both_hours_back(store, db):
+def test_moved_call_invalidates_both_hours(store, db):
     deliver(store, [ended("c"), ended("d", start=HOUR_MS), ended("e", start=2 * HOUR_MS)])
     added_up(store)
     deliver(store, [Delivery("call_analyzed", {"start_timestamp": HOUR_MS}, at=2, id="c")])
     assert hours(db) == [2 * HOUR_MS]
 
 
-def test_a_call_that_goes_takes_its_hour_back(store, db):
+def test_removed_call_invalidates_its_hour(store, db):
     deliver(store, [ended("c"), ended("d", start=HOUR_MS)])
     added_up(store)
     tables = [table.name for table in CALL_TABLES]
@@ -241,7 +241,7 @@ def test_a_call_that_goes_takes_its_hour_back(store, db):
     assert hours(db) == [HOUR_MS]
 
 
-def test_a_duplicate_takes_nothing_back(store, db):
+def test_duplicate_invalidates_nothing(store, db):
     deliver(store, [ended()])
     added_up(store)
     deliver(store, [ended()])
@@ -260,7 +260,7 @@ def test_changed_reason_category_counts_at_once(store, db):
     assert rows(db, "SELECT connected FROM daily_summary") == [(0,)]
 
 
-def test_rebuild_throws_away_what_was_added_up(engine, store, db, database):
+def test_rebuild_deletes_rollups(engine, store, db, database):
     deliver(store, [ended()])
     added_up(store)
     db.execute("UPDATE rollup_calls SET calls = 7")
@@ -269,7 +269,7 @@ def test_rebuild_throws_away_what_was_added_up(engine, store, db, database):
     assert wrong_views(engine, database) == set()
 
 
-def test_figures_that_meant_something_else_are_thrown_away(store, db, database):
+def test_rollups_of_older_definitions_are_deleted(store, db, database):
     deliver(store, [ended()])
     added_up(store)
     migrate(database, timezone="Asia/Tokyo")
@@ -286,7 +286,7 @@ def test_figures_that_meant_something_else_are_thrown_away(store, db, database):
 
 
 @pytest.mark.sqlite
-def test_browsing_adds_up_hours_in_the_background(store, db, settings):
+def test_browse_rolls_up_hours_in_the_background(store, db, settings):
     deliver(store, [ended()])
     before = set(threading.enumerate())
     with server._rolling_up(settings):

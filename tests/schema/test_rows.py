@@ -213,7 +213,7 @@ def test_extra_is_sorted_and_null_when_empty():
     assert call_row(call_status="ended")["extra"] is None
 
 
-def test_extra_keeps_what_older_and_undocumented_calls_say():
+def test_extra_keeps_older_and_undocumented_fields():
     old = {"opt_out_sensitive_data_storage": True, "sample_rate": 8000, "audio_encoding": "mulaw",
            "conversation_eval": {"agnet_sentiment": "Positive"},
            "scrubbed_call_analysis": {"call_summary": "Hidden."}}  # fmt: skip

@@ -124,7 +124,7 @@ def test_three_roles_speak(role):
         ([{"word": "b", "start": 5, "end": 6}, {"word": "a", "start": 4, "end": 5}], 5.0, 5.0, 2),
     ],
 )
-def test_utterance_tells_what_its_words_tell(words, start, end, count):
+def test_utterance_has_the_times_of_its_words(words, start, end, count):
     (row,) = session("utterances", {"role": "user", "content": "Hello you", "words": words})
     assert (row["start_seconds"], row["end_seconds"], row["word_count"]) == (start, end, count)
 

@@ -136,7 +136,7 @@ def test_every_word_is_a_row(world):
     ]
 
 
-def test_words_of_another_shape_fail_no_page(world, dialect):
+def test_malformed_words_fail_no_page(world, dialect):
     world.execute("DELETE FROM utterance_words WHERE call_id = 'transferred'")
     world.execute("""UPDATE utterance_words SET words = '["Hi", {"a b": 1}, [null, 2], 3]'""")
     assert table_of(

@@ -159,7 +159,7 @@ def test_tools_are_scored_without_their_scrubbed_copies(world):
         (None, 0),
     ],
 )
-def test_only_the_answer_success_false_says_no(world, result, said_no):
+def test_only_success_false_counts_as_failed(world, result, said_no):
     world.execute("UPDATE tool_calls SET result = ? WHERE name = 'book'", (result,))
     assert table_of(world, "SELECT said_no FROM tool_scorecard WHERE name = 'book'") == [(said_no,)]
 

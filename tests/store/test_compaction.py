@@ -56,7 +56,7 @@ def test_higher_level_retires_a_later_body():
     assert retired(late, [analyzed])
 
 
-def test_body_that_says_more_than_its_payload_stays():
+def test_body_with_fields_beside_its_payload_stays():
     ended = seen("call_ended", 1, beside={"novel": 1}, agent_name="a")
     analyzed = seen("call_analyzed", 2, agent_name="b")
     assert compactable([ended, analyzed]) == []
@@ -74,7 +74,7 @@ def test_null_field_does_not_keep_a_body():
     assert compactable([ended, analyzed]) == [ended]
 
 
-def test_null_field_of_the_higher_body_carries_nothing():
+def test_null_field_of_the_higher_body_retires_nothing():
     ended = seen("call_ended", 1, agent_name="a", transcript="x")
     analyzed = seen("call_analyzed", 2, agent_name="b", transcript=None)
     assert compactable([ended, analyzed]) == []

@@ -418,7 +418,7 @@ def test_every_view_answers(db):
         assert db.execute(f"SELECT * FROM {name}").fetchall() == []
 
 
-def test_view_of_ones_own_stays(path):
+def test_users_own_view_is_kept(path):
     migrate(path, timezone="UTC")
     with opened(path) as db:
         db.execute("CREATE VIEW mine AS SELECT call_id FROM calls")

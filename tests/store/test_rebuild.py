@@ -186,7 +186,7 @@ def test_rebuild_keeps_an_unknown_body_quarantined(store, db):
     assert dump(db) == before
 
 
-def test_rebuild_corrects_what_is_said_of_a_body(store, db):
+def test_rebuild_corrects_the_problem_of_a_body(store, db):
     store.add(receive(b'{"event": "call_ended"}', source="webhook", observed_at=1, received_at=1))
     before = dump(db)
     quarantine(db, "call_ended", "no longer what is wrong with it")

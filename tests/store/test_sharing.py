@@ -323,7 +323,7 @@ def test_newest_event_reads_no_older_body(engine, store, monkeypatch):
     assert [s for s in statements if s.startswith("SELECT body FROM")] == []
 
 
-def test_duplicate_that_says_nothing_new_projects_nothing(engine, store, monkeypatch):
+def test_duplicate_without_changes_projects_nothing(engine, store, monkeypatch):
     add(store, "call_ended", at=5, received=5, **LISTS)
     statements = engine.statements(store, monkeypatch)
     add(store, "call_ended", at=6, received=6, **LISTS)

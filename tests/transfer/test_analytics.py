@@ -94,7 +94,7 @@ def differences(names, rows, stored):
     return wrong | {(call_id, "") for call_id in found.keys() ^ stored.keys()}
 
 
-def test_each_query_stands_there_for_both_engines():
+def test_each_query_is_documented_for_both_engines():
     assert (len(IN_DUCKDB), len(IN_CLICKHOUSE)) == (2, 2)
 
 

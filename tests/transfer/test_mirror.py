@@ -136,7 +136,7 @@ def test_new_events_are_mirrored_in_one_step(full, target):
         assert step().copied == 0
 
 
-def test_what_has_no_call_is_news_too(full, target):
+def test_rows_without_a_call_are_mirrored(full, target):
     """The same body once more, a body that is none, what was asked of Retell."""
     with mirrored(full, target) as step:
         in_store(

@@ -200,7 +200,7 @@ def test_tolerance_is_inclusive_both_ways(tolerance_ms, sign_of_age):
         verify(BODY, HEADER, keys=[KEY], now_ms=edge + sign_of_age, tolerance_ms=tolerance_ms)
 
 
-def test_tolerance_is_five_minutes_unless_told():
+def test_default_tolerance_is_five_minutes():
     verify(BODY, HEADER, keys=[KEY], now_ms=AT_MS + 5 * 60 * 1000)
     with pytest.raises(StaleSignature):
         verify(BODY, HEADER, keys=[KEY], now_ms=AT_MS + 5 * 60 * 1000 + 1)

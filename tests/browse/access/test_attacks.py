@@ -155,7 +155,7 @@ END_CPU_SECONDS = 30
 
 
 @pytest.mark.slow
-def test_unstoppable_queries_neither_stop_others_nor_the_end(tmp_path):
+def test_unstoppable_queries_delay_no_others_and_no_exit(tmp_path):
     tokens = {}
 
     def ask(token):

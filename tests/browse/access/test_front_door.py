@@ -76,7 +76,7 @@ def test_login_redirects_to_own_paths_only(text):
     assert local_path(text) == "/"
 
 
-def test_login_leads_to_our_own_addresses():
+def test_own_paths_are_redirect_targets():
     for path in ("/", "/retell/calls?a=1&b=%20~", "/-/call/x", "/-/login2", "/a;b,c=(d)'"):
         assert local_path(path) == path
 
@@ -107,7 +107,7 @@ def test_anonymous_request_for_data_is_a_403(ask, path, headers):
     assert answer.json()["error"] == "Log in, or send a token."
 
 
-def test_login_page_sends_on_who_is_logged_in(ask, log_in):
+def test_login_page_redirects_logged_in_users(ask, log_in):
     cookies = {"ds_actor": log_in().cookies["ds_actor"]}
     answer = ask("GET", "/-/login?next=/retell/calls", cookies=cookies)
     assert (answer.status_code, answer.headers["location"]) == (302, "/retell/calls")
@@ -203,7 +203,7 @@ def test_admin_hash_of_a_setting_outlasts_a_restart(settings):
     assert made("sesame") == made("sesame") != made("another")
 
 
-def test_cookie_of_another_secret_or_form_is_nobody(served, ask):
+def test_invalid_cookie_is_no_login(served, ask):
     for cookie in (
         served.sign({"a": {"id": "admin"}}, "actor"),
         served.sign({"actor": {"id": "admin"}}, "callhouse-session2"),

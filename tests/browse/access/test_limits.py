@@ -169,7 +169,7 @@ def test_limited_login_sees_exactly_its_clients_rows(limited, alone):
     assert rows(limited, "account", "calls") == rows(limited, "metadata", "calls")
 
 
-def test_masked_and_limited_is_both(limited, alone):
+def test_masked_and_limited_login_has_both_limits(limited, alone):
     for table in ("calls", "utterances", "call_log", "daily_summary", "transcripts"):
         assert rows(limited, "masked", table) == rows(alone, "masked", table), table
 
@@ -196,7 +196,7 @@ def test_limited_figures_equal_those_of_the_client_alone(limited, alone):
 
 
 @pytest.mark.slow
-def test_limited_pages_have_nothing_of_others(limited, clients):
+def test_limited_pages_show_no_other_clients_data(limited, clients):
     with closing(connect(clients[0] / "all.db", busy_timeout_ms=1000)) as db:
         found = db.execute("SELECT call_id FROM calls UNION SELECT chat_id FROM chats").fetchall()
     others = {entity for (entity,) in found if len(entity) > 20} - clients[2]
@@ -317,7 +317,7 @@ SEARCHES = [
 ]
 
 
-def test_no_error_tells_of_others_rows(limited, alone):
+def test_errors_reveal_no_other_clients_rows(limited, alone):
     def outcome(get, sql, name):
         answer = ask(get, sql, name)
         return answer.status_code, answer.json().get("error"), answer.json().get("rows")

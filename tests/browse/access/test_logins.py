@@ -44,7 +44,7 @@ def test_each_role_sees_its_database_and_no_other(visit):
         {"Cookie": "ds_actor=forged"},
     ],
 )
-def test_without_a_login_nothing_is_there(served, headers):
+def test_anonymous_requests_get_no_content(served, headers):
     for path in [*list(pages(DATABASE))[::5], f"/{MASKED}/calls.csv", "/-/call/call_1.json"]:
         raw = [(k, v.encode("latin-1")) for k, v in headers.items()]
         answer = asyncio.run(served.client.get(path, headers=raw))

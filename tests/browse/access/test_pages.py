@@ -74,7 +74,7 @@ def test_masked_pages_have_no_personal_data(visit):
 
 
 @pytest.mark.slow
-def test_the_same_pages_of_a_reader_do(visit):
+def test_readers_pages_have_personal_data(visit):
     """So that the test above looks at the right places."""
     holding = [path for path in pages(DATABASE) if SECRET in visit(path, "jane").text]
     for path in (

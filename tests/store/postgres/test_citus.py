@@ -127,7 +127,7 @@ def test_every_view_matches_sqlite_on_citus(cluster, path):
     assert in_store(cluster, lambda s: list(roll_up(s, timezone="UTC", now_ms=2**50))) == []
 
 
-def test_what_commands_ask_is_answered(cluster, path):
+def test_queries_of_commands_run(cluster, path):
     spans = {"since": None, "until": None, "agent_id": None, "account": ""}
     for ask in (
         lambda where: show(where, "whole"),
@@ -162,7 +162,7 @@ def test_export_query_reads_the_rows_of_a_day(cluster):
             session.execute(query, {"since": 0, "day": "2026-01-01"}).fetchall()
 
 
-def test_a_warehouse_is_carried_in_and_out(cluster):
+def test_warehouse_is_copied_in_and_out(cluster):
     with blank_file() as path:
         in_store(path, lambda s: add(s, "call_ended", "carried", at=5))
         for source, target in ((path, cluster), (cluster, path)):

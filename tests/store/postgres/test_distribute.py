@@ -105,7 +105,7 @@ def run(where, *, status=0):
     return result.output
 
 
-def test_it_says_of_each_table_how_it_lies(cluster):
+def test_distribute_prints_the_layout_of_each_table(cluster):
     output = run(cluster)
     lines = [line.rstrip() for line in output.splitlines()[1:]]
     # In one column, whatever the names are.
@@ -119,7 +119,7 @@ def test_it_says_of_each_table_how_it_lies(cluster):
     assert lines[-1] == f"{len(DISTRIBUTED) + len(REFERENCE)} tables were distributed."
 
 
-def test_run_again_it_leaves_everything_as_it_is(cluster):
+def test_second_distribute_changes_nothing(cluster):
     first = run(cluster)
     again = run(cluster)
     assert again.splitlines()[:-1] == first.splitlines()[:-1]
@@ -159,7 +159,7 @@ def test_table_of_a_later_version_starts_local(cluster, monkeypatch):
         assert foreign_keys == [("calls", "call_id", "call_id", "a", "a")]
 
 
-def test_everything_of_a_call_lies_together(cluster):
+def test_all_rows_of_a_call_share_a_node(cluster):
     distribute(cluster, timezone="UTC")
     with looking(cluster) as session:
         groups = session.raw.execute(
@@ -168,7 +168,7 @@ def test_everything_of_a_call_lies_together(cluster):
         assert groups.fetchall() == [("entity_locks",)]
 
 
-def test_events_go_on_being_stored(cluster, db_path):
+def test_events_are_stored_after_distribution(cluster, db_path):
     history = seeded(7, 40)
     in_store(cluster, lambda s: deliver(s, history[:25]))
     distribute(cluster, timezone="UTC")
@@ -223,7 +223,7 @@ def test_distributed_figures_are_counted_without_rollups(cluster, db_path):
     assert not in_store(cluster, lambda s: added_up(s, "Europe/Berlin"))
 
 
-def test_nothing_is_distributed_if_something_cannot_be(cluster):
+def test_failed_distribute_changes_nothing(cluster):
     with looking(cluster) as session:
         session.raw.execute("CREATE UNIQUE INDEX odd ON media (kind)")
     assert "the cluster refused: cannot create constraint" in run(cluster, status=2)
@@ -250,7 +250,7 @@ def test_node_without_durable_commits_is_refused(cluster):
     assert "synchronous_commit switched off" in run(cluster, status=2)
 
 
-def test_a_table_that_lies_otherwise_is_named(cluster):
+def test_table_with_another_layout_is_named(cluster):
     with looking(cluster) as session:
         session.raw.execute("SELECT create_reference_table('erasures')")
     assert "the table erasures is reference already" in run(cluster, status=2)

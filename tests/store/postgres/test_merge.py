@@ -71,7 +71,7 @@ def test_difficult_content_is_stored_as_on_sqlite(pg, db_path, fields):
     assert dump_of(pg) == dump_of(db_path)
 
 
-def test_what_no_index_holds_is_kept_and_said(pg):
+def test_values_too_long_for_indexes_are_quarantined(pg):
     """A name of thousands of characters is stored on SQLite; here the body is kept without rows."""
     store, long = open_store(pg), incompressible(5000)
     for fields in ({"disconnection_reason": long}, {"metadata": {long: 1}}):

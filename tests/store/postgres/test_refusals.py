@@ -81,7 +81,7 @@ def test_a_target_that_refuses_is_named(run, guarded, db_path, monkeypatch):
     assert "it refuses the password" in result.stderr
 
 
-def test_the_right_password_lets_in(run):
+def test_right_password_is_accepted(run):
     result = run("asked:hunter1@{tcp}/postgres", "show", "c")
     assert "there are no tables of this version" in result.stderr
 

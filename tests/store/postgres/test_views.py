@@ -118,7 +118,7 @@ def test_writes_and_rollups_match_on_both_engines(postgres, acts):
         assert differing(where, path, [*VIEWS, *ADDED_UP, *SUMS]) == set()
 
 
-def test_figures_that_meant_something_else_are_thrown_away(pg):
+def test_rollups_of_older_definitions_are_deleted(pg):
     store = open_store(pg)
     add(store, "call_ended", start_timestamp=0)
     assert added_up(store) == 2

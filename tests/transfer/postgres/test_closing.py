@@ -94,7 +94,7 @@ def test_indirect_access_to_bodies_is_refused(run, opened, tmp_path, query):
         "SELECT * FROM drift RIGHT JOIN needs_attention ON true RIGHT JOIN calls ON true",
     ],
 )
-def test_what_is_not_closed_is_read(run, opened, pg, query):
+def test_queries_without_bodies_are_allowed(run, opened, pg, query):
     execute(pg, "CREATE TABLE elsewhere.numbers AS SELECT 1 AS n")
     assert one(run(query, "--format", "ndjson"))
 
