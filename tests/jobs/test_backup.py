@@ -282,24 +282,6 @@ def test_restored_database_keeps_the_list_of_erasures(make, settings, store, cal
     assert stat.S_IMODE((database.parent / "backups/erasures.json").stat().st_mode) == 0o600
 
 
-def test_erasure_without_its_list_says_so(settings, store, calls, tmp_path):
-    (tmp_path / "file").touch()
-    done = erased(backed_up_to(settings, tmp_path / "file/backups"), store, "call_1")
-    assert done.left.startswith("an older backup would bring back erased calls")
-    assert done.receipt.entities == 1
-
-
-@pytest.mark.parametrize("text", ["{", "[1]", "[[1]]", "\xff"])
-def test_damaged_list_of_erasures_stops_a_restore(make, settings, store, calls, database, text):
-    make()
-    store.close()
-    before = content(database)
-    (database.parent / "backups/erasures.json").write_text(text, "latin-1")
-    with pytest.raises(BackupFailed, match="damaged"):
-        restore_backup(settings, "backups")
-    assert content(database) == before
-
-
 def test_killed_restore_is_repeated_and_leaves_nothing(make, settings, store, calls, database):
     add_whole(store, "call_gone")
     name = make().name

@@ -10,13 +10,16 @@ from click.testing import CliRunner
 
 from receiver.addresses import parse_media
 from receiver.cli import main
+from receiver.config_file import Backup, ConfigFile
 from receiver.errors import BackupFailed
-from receiver.jobs.backup import backup, backup_names, make_backup
+from receiver.jobs.backup import backup, backup_names, make_backup, restore_backup
 from receiver.jobs.status import read_status
 from receiver.jobs.storage import open_storage
 from receiver.jobs.worker import Run, running
+from receiver.store.backup import verify
 from tests.support.buckets import bucket
 from tests.support.engines import url_of
+from tests.support.erasing import erased
 from tests.support.loopback import Handler, Loopback
 from tests.support.storing import add
 from tests.support.webhooks import KEY, NOW_MS
@@ -52,6 +55,28 @@ def test_damaged_list_of_erasures_leaves_no_copies(make, calls, tmp_path):
         with pytest.raises(BackupFailed, match="damaged"):
             make(now_ms=NOW_MS + hour * 3_600_000)
     assert len(backup_names(open_storage(tmp_path / "backups", partial=tmp_path))) == 1
+
+
+def test_erasure_without_its_list_says_so(settings, store, calls, tmp_path):
+    (tmp_path / "file").touch()
+    done = erased(
+        replace(settings, file=ConfigFile(backup=Backup(to=str(tmp_path / "file/backups")))),
+        store,
+        "call_1",
+    )
+    assert done.left.startswith("an older backup would bring back erased calls")
+    assert done.receipt.entities == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "[[1]]", "\xff"])
+def test_damaged_list_of_erasures_stops_a_restore(make, settings, store, calls, database, text):
+    make()
+    store.close()
+    before = verify(database)
+    (database.parent / "backups/erasures.json").write_text(text, "latin-1")
+    with pytest.raises(BackupFailed, match="damaged"):
+        restore_backup(settings, "backups")
+    assert verify(database) == before
 
 
 def test_new_backup_outlives_those_of_clock_ahead(make, calls, tmp_path):

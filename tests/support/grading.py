@@ -10,8 +10,10 @@ import pytest
 from llm.plugins import pm
 
 from receiver.grading_settings import parse_grading
+from receiver.jobs.grading import find, grade
+from receiver.jobs.worker import Run
 from tests.support.browsing import START, simple
-from tests.support.storing import stored
+from tests.support.storing import rows, stored
 
 MODEL = "test-model"
 HOUR_MS = 3_600_000
@@ -20,6 +22,10 @@ DAY = date(2026, 5, 12)
 NOW = START + 30 * HOUR_MS
 ADDRESS = {"name": "address", "ask": "Did the agent confirm the address?"}
 LINES = (("agent", "You live at 5 Elm Street?"), ("user", "Yes."))
+STORED = (
+    "SELECT entity_id, kind, track, position, name, value, author FROM annotations "
+    "WHERE removed_at IS NULL ORDER BY entity_id, kind DESC"
+)
 
 
 class Model(llm.Model):
@@ -108,3 +114,22 @@ def call(store, call_id, *lines, scrubbed=(), **fields):
         turns = simple(call_id, *scrubbed)["call"]["transcript_with_tool_calls"]
         body["call"]["scrubbed_transcript_with_tool_calls"] = turns
     stored(store, body)
+
+
+def run_of(settings, store, *, now_ms=NOW, memory=None):
+    return Run(settings, store, now_ms=lambda: now_ms, memory=memory)
+
+
+def graded(settings, store, *, sleep=lambda _: None, since=DAY, now_ms=NOW, memory=None, **options):
+    questions = settings.file.grading.questions
+    found = find(settings, questions, since, now_ms=now_ms)
+    run = run_of(settings, store, now_ms=now_ms, memory=memory)
+    return grade(run, found, sleep=sleep, **options)
+
+
+def scores(db):
+    return rows(
+        db,
+        "SELECT entity_id, name, value FROM annotations WHERE kind = 'score' "
+        "AND removed_at IS NULL ORDER BY 1, 2",
+    )
