@@ -164,7 +164,9 @@ def test_every_dashboard_and_chart_is_documented():
 
 
 def test_commands_of_the_page_on_access_exist():
-    for group, name in re.findall(r"callhouse (user|token) (\w+)", DOCS["how-to/access.md"]):
+    found = re.findall(r"callhouse (user|token) (\w+)", DOCS["how-to/access.md"])
+    assert {group for group, _ in found} == {"user", "token"}
+    for group, name in found:
         assert name in main.commands[group].commands
 
 

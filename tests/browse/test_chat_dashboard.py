@@ -284,6 +284,7 @@ def test_bars_of_cost_and_success_lead_to_chats(get, chats):
     page = page_of(get)
     found, by_id = charts(get, page), {c.id: c for c in chats}
     for slug in ("chat_cost", "chat_success"):
+        assert found[slug], slug
         for row in found[slug][:20]:
             path, _, query = link_of(page, slug, row).partition("?")
             those = [by_id[c["chat_id"]] for c in get(f"{path}.json?{query}").json()]
@@ -313,12 +314,14 @@ def link_of(page, slug, row):
 
 @pytest.mark.parametrize("chosen", [{}, {"account": "south", "direction": "inbound"}])
 def test_each_bar_leads_to_the_chats_it_counts(get, chosen):
-    page = page_of(get, since="2026-05-01", **chosen)
+    page, checked = page_of(get, since="2026-05-01", **chosen), set()
     for slug, rows in charts(get, page).items():
         for row in rows[:12]:
             if (url := link_of(page, slug, row)) and "chats" in row and row.get("version", 0) == 0:
                 listed = re.sub(r"<[^>]+>", "", get(url).text)
                 assert re.search(rf"\b{row['chats']} chats?\b", listed), (slug, row, url)
+                checked.add(slug)
+    assert {"chats", "chat_agents"} <= checked
 
 
 def test_weeks_lead_to_the_chats_of_their_days(get, chats):

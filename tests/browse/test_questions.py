@@ -145,12 +145,15 @@ def test_early_hang_ups_list_soonest_first(ask, path):
 
 
 def test_tool_results_with_failures_report_one(ask):
-    for row in ask(questions()["tool_results_with_failures"]):
+    rows = ask(questions()["tool_results_with_failures"])
+    assert rows
+    for row in rows:
         assert re.search(r'"(success|ok)":false|"error":|"status":"(error|fail)', row["result"])
 
 
 def test_repeat_callers_are_found_within_the_time(ask):
     rows = ask(questions()["called_again"])
+    assert rows
     assert all(row["who"].startswith("+") and 0 <= row["hours_later"] <= 24 for row in rows)
     assert not any(row["call_id"] == row["next_call_id"] for row in rows)
 

@@ -38,7 +38,9 @@ def test_files_have_all_rows_in_declared_types(varied_update, lake, db, declared
         found = sorted((tuple(row[c] for c in columns) for row in rows(lake, table.name)), key=repr)
         query = f"SELECT {', '.join(columns)} FROM {table.name}"
         assert found == sorted(map(tuple, db.execute(query)), key=repr), table.name
-        for path in lake.glob(f"{table.name}/**/*.parquet"):
+        paths = [*lake.glob(f"{table.name}/**/*.parquet")]
+        assert paths, table.name
+        for path in paths:
             schema = pyarrow.parquet.read_schema(path)
             assert {f.name: str(f.type) for f in schema} == declared[table.name]
 
