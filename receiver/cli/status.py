@@ -102,7 +102,7 @@ def _print_status(found: "Status", timezone: str) -> None:
     _print_line(
         "coverage",
         f"{day.day}: {day.stored:,} of {day.listed:,} listed calls stored, "
-        f"{day.incomplete:,} incomplete"
+        f"{day.incomplete:,} incomplete, compared {ago(day.checked_ms, now_ms)}"
         if day.checked_ms is not None
         else f"{day.day}: not compared with Retell",
     )

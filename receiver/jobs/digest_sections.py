@@ -99,7 +99,7 @@ WHERE o.source = 'webhook' AND o.first_received_at >= :since AND o.first_receive
 GROUP BY e.account ORDER BY e.account
 """
 _COVERAGE = """
-SELECT account, sum(listed), sum(stored), sum(missing), sum(incomplete)
+SELECT account, sum(listed), sum(stored), sum(missing), sum(incomplete), max(checked_at)
 FROM coverage WHERE day >= :first AND day <= :last
 GROUP BY account ORDER BY account
 """
@@ -315,11 +315,13 @@ def _deliveries(scope: Scope) -> list[Entry]:
 
 
 def _coverage(scope: Scope) -> list[Entry]:
-    link = "/retell/coverage?_sort_desc=day"
+    link, timezone = "/retell/coverage?_sort_desc=day", scope.settings.timezone
+    # Calls that began later are not counted.
     return [
         (f"{account or 'no account'}: {int(stored or 0):,} of {_count(int(listed or 0), 'call')} "
-         f"stored, {int(missing or 0):,} missing, {int(incomplete or 0):,} incomplete", link)
-        for account, listed, stored, missing, incomplete in scope.read(_COVERAGE)
+         f"stored, {int(missing or 0):,} missing, {int(incomplete or 0):,} incomplete, compared on "
+         f"{at(checked_ms, timezone)}", link)
+        for account, listed, stored, missing, incomplete, checked_ms in scope.read(_COVERAGE)
     ] or [("Not compared with Retell yet", link)]  # fmt: skip
 
 

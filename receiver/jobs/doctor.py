@@ -351,7 +351,7 @@ def _coverage(context: CheckContext) -> Iterator[Finding]:
     lacks = day.missing + day.incomplete
     what = (
         f"{day.day}: {day.stored} of {day.listed} calls stored, {day.missing} missing, "
-        f"{day.incomplete} incomplete"
+        f"{day.incomplete} incomplete, compared {ago(day.checked_ms, context.status.now_ms)}"
     )
     yield Finding("coverage", lacks > 0, what, "Run `callhouse coverage --fix`." if lacks else "")
 

@@ -340,6 +340,21 @@ def test_reviewed_call_is_no_open_review(store, of):
     assert found == [("Agent a: assigned to r on 2026-03-10", "/-/call/c000_0000")]
 
 
+def test_coverage_says_when_it_was_compared(store, of):
+    put = (
+        "INSERT INTO coverage (day, agent_id, account, listed, stored, missing, incomplete, "
+        "checked_at) VALUES ('2026-03-11', ?, 'acme', 10, 9, 1, 0, ?)"
+    )
+    checked = [("a", at("2026-03-11T14:00")), ("b", at("2026-03-11T14:05"))]
+    store.run(lambda c: c.executemany(put, checked) and None)
+    settings = of(digest=[{"name": "ops", "role": "operator", "notify": ["json://a"]}])
+    [digest] = settings.file.alerts.digests
+    [(text, _)] = read_digest(settings, DAY, digest, now_ms=NOW).sections["Coverage"]
+    assert text == (
+        "acme: 18 of 20 calls stored, 2 missing, 0 incomplete, compared on 2026-03-11 14:05"
+    )
+
+
 def test_each_digest_has_its_own_urls(store, of, db):
     digests = [
         {"name": "owner", "role": "owner", "every": "weekly", "notify": ["json://a"]},

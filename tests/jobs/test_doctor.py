@@ -267,12 +267,13 @@ def test_yesterday_must_be_covered(examined, db):
     assert wrong(examined("coverage")) == ["2026-05-12 was not compared with Retell"]
     db.execute(
         "INSERT INTO coverage (day, agent_id, listed, stored, missing, incomplete, checked_at) "
-        "VALUES ('2026-05-12', 'a', 10, 10, 0, 0, 5)"
+        "VALUES ('2026-05-12', 'a', 10, 10, 0, 0, ?)",
+        (NOW_MS - 2 * 3_600_000,),
     )
     assert wrong(examined("coverage")) == []
     db.execute("UPDATE coverage SET stored = 9, missing = 1")
     assert wrong(examined("coverage")) == [
-        "2026-05-12: 9 of 10 calls stored, 1 missing, 0 incomplete"
+        "2026-05-12: 9 of 10 calls stored, 1 missing, 0 incomplete, compared 2 hours ago"
     ]
 
 
