@@ -122,23 +122,27 @@ def replay(target: str | None) -> None:
 
 @forward.command()
 @_TARGET
-@click.confirmation_option(prompt="Delete dead events for good?")
+@click.confirmation_option(prompt="Delete these events for good?")
 def discard(target: str | None) -> None:
-    """Delete dead events; they stay stored in callhouse itself.
+    """Delete dead events, and those for targets that callhouse.toml no longer has.
+
+    They stay stored in callhouse itself.
 
     \b
     Example:
       callhouse forward discard --target crm --yes
     """
     from receiver.store import open_store
-    from receiver.store.outbox import discard as discard_dead
+    from receiver.store.outbox import discard as discard_events
 
-    store = open_store(config.load().database)
+    settings = config.load()
+    store = open_store(settings.database)
     try:
-        count = discard_dead(store, target)
+        known = [each.name for each in settings.file.forward]
+        count = discard_events(store, target, known=known)
     finally:
         store.close()
-    click.echo(f"{count:,} dead events deleted.")
+    click.echo(f"{count:,} events deleted.")
 
 
 def _print_counts(counts: Sequence["QueueCount"]) -> None:

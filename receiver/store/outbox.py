@@ -4,7 +4,7 @@ For each target and call or chat, only the oldest waiting event is due, so that 
 are delivered in the order of their arrival.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,12 @@ _DEAD = (
     "SELECT entity_id, body_sha256, target, received_at, attempts, problem FROM outbox "
     "WHERE state = 'dead' AND (CAST(? AS TEXT) IS NULL OR target = ?) "
     "ORDER BY received_at, entity_id, body_sha256 LIMIT ?"
+)
+# `{known}` are marks for the names of the targets that there are.
+_DISCARDED = (
+    "SELECT entity_id, body_sha256, target, received_at FROM outbox "
+    "WHERE (state = 'dead' OR target NOT IN ({known})) "
+    "AND (CAST(? AS TEXT) IS NULL OR target = ?) LIMIT ?"
 )
 _REPLAY = (
     "UPDATE outbox SET state = 'waiting', attempts = 0, next_attempt_at = ? "
@@ -173,20 +179,29 @@ def dead_events(connection: Connection, target: str | None, *, limit: int) -> li
 
 def replay(store: "AnyStore", target: str | None, *, now_ms: int) -> int:
     """Send dead events again; return their number. Raises StoreUnavailable."""
-    return _change_dead(store, target, _REPLAY, now_ms)
 
-
-def discard(store: "AnyStore", target: str | None) -> int:
-    """Delete dead events; return their number. Raises StoreUnavailable."""
-    return _change_dead(store, target, _DELETE)
-
-
-def _change_dead(store: "AnyStore", target: str | None, statement: str, *values: int) -> int:
     def unit(connection: Connection) -> int:
         found = dead_events(connection, target, limit=_BATCH)
-        connection.executemany(statement, [(*values, *event.key) for event in found])
+        connection.executemany(_REPLAY, [(now_ms, *event.key) for event in found])
         return len(found)
 
+    return _in_batches(store, unit)
+
+
+def discard(store: "AnyStore", target: str | None, *, known: Collection[str]) -> int:
+    """Delete dead events, and all events for targets that are not `known`, which nobody sends;
+    return their number. Raises StoreUnavailable."""
+    query = _DISCARDED.format(known=", ".join("?" * len(known)) or "''")
+
+    def unit(connection: Connection) -> int:
+        found = connection.execute(query, (*known, target, target, _BATCH)).fetchall()
+        connection.executemany(_DELETE, [tuple(key) for key in found])
+        return len(found)
+
+    return _in_batches(store, unit)
+
+
+def _in_batches(store: "AnyStore", unit: Callable[[Connection], int]) -> int:
     changed, count = 0, _BATCH
     while count == _BATCH:
         count = store.run(unit)

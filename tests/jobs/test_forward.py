@@ -355,8 +355,16 @@ def test_dead_event_is_listed_replayed_and_sent(invoke, dead, receiver, database
 
 
 def test_dead_event_is_discarded(invoke, dead, database):
-    assert invoke("discard", "--yes").output == "1 dead events deleted.\n"
+    assert invoke("discard", "--yes").output == "1 events deleted.\n"
     assert waiting(database) == {}
+
+
+def test_events_of_a_removed_target_are_discarded(world, invoke, database):
+    deliver, _ = world(Target("a", "http://a/"), Target("old", "http://old/"))
+    deliver()
+    assert invoke("discard", "--target", "a", "--yes").output == "0 events deleted.\n"
+    assert invoke("discard", "--yes").output == "1 events deleted.\n"
+    assert waiting(database) == {("a", "waiting"): 1}
 
 
 @pytest.mark.sqlite
