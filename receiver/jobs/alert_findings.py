@@ -190,8 +190,8 @@ def compare(rule: Rule, row: Mapping[str, Any]) -> Finding | None:
     change = difference(past, now)
     is_worse = change.high < 0 if rule.better > 0 else change.low > 0
     # Means are compared by their ratio.
-    size = abs(change.value) if rule.compare == "share" else abs(change.value) / (past.value or 1.0)
-    if not is_worse or size < of["least_change"]:
+    unit = 1.0 if rule.compare == "share" else past.value or 1.0
+    if not is_worse or abs(change.value) / unit < of["least_change"]:
         return None
     words = {
         "name": row.get("name") or row.get("key"),

@@ -14,10 +14,11 @@ from zoneinfo import ZoneInfo
 from receiver.config import DEFAULT_ACCOUNT, Account, Settings
 from receiver.errors import StoreUnavailable, docs
 from receiver.jobs.schedule import JobState, intervals, job_states
+from receiver.jobs.storage import free_bytes
 from receiver.store.engine import engine, reading
 from receiver.store.jobs import JobRow, job_rows
 from receiver.store.protocols import Connection
-from receiver.webhook.health import NAMES, Counters, free_bytes, is_future, traffic_problems
+from receiver.webhook.health import NAMES, Counters, is_future, traffic_problems
 from receiver.webhook.signature import key_id
 
 # Events of so many days say which keys are in use and how fast the database grows.
@@ -258,8 +259,7 @@ def read_counts(path: Path) -> Mapping[str, int]:
 
 def free_on_disk(path: Path) -> int:
     """Free bytes on the disk that has the file, or will have it."""
-    folder = next(each for each in path.absolute().parents if each.exists())
-    return free_bytes(folder / path.name)
+    return free_bytes(path.absolute().parent)
 
 
 def _past(at_ms: int, now_ms: int) -> int:
