@@ -40,7 +40,8 @@ COUNTED = (
     # The home page: a figure, an agent, a reason and a bar.
     re.compile(r'<dt><a href="([^"]+)">Calls</a></dt><dd><span class="value">([\d,]+)<'),
     re.compile(
-        r'<th scope="row"><a href="([^"]+)">[^<]*</a></th>\s*<td><span class="value">([\d,]+)<'
+        r'<th scope="row"><a href="([^"]+)">[^<]*</a></th>'
+        r'\s*<td><a href="[^"]+"><span class="value">([\d,]+)<'
     ),
     re.compile(
         r'<li><a href="([^"]+)">[^<]*(?:<span class="gist">[^<]*</span>)?</a>'
@@ -128,7 +129,7 @@ def site(engine, filled, request, tmp_path_factory):
         with (
             engine.browsable(environ, folder) as seen,
             running.browse(seen, folder) as process,
-            httpx.Client(base_url=url, follow_redirects=True, timeout=30) as client,
+            httpx.Client(base_url=url, follow_redirects=True, timeout=120) as client,
         ):
             page = client.get("/-/login").text
             token = re.search(r'name="csrftoken" value="([^"]+)"', page)[1]
