@@ -1,6 +1,5 @@
 """The month on the dashboard of cost: figures against days whose costs make them plain."""
 
-import asyncio
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -8,7 +7,7 @@ import pytest
 
 from receiver import config
 from receiver.browse.limits import Limits
-from receiver.browse.pages.month_cost import BudgetRow, fetch_month_cost
+from receiver.browse.pages.month_cost import BudgetRow, read_month_cost
 from receiver.store import migrate, open_store
 from tests.support.browsing import browsing, fetched
 from tests.support.storing import stored
@@ -64,7 +63,7 @@ def settings(tmp_path_factory):
 
 def test_month_has_cost_forecast_and_budgets(settings):
     """20 days of two dollars are spent; 31 will be, without any spread."""
-    month = asyncio.run(fetch_month_cost(settings, now_ms=NOW))
+    month = read_month_cost(settings, now_ms=NOW)
     assert (month.title, month.spent) == ("May 2026", "$40.00")
     assert (month.forecast, month.interval) == ("$62.00", "$62.00 to $62.00")
     # The 23rd day spends the 45th dollar.
@@ -78,7 +77,7 @@ def test_month_has_cost_forecast_and_budgets(settings):
 
 
 def test_month_without_a_week_has_no_forecast(settings):
-    month = asyncio.run(fetch_month_cost(settings, now_ms=ms("2026-04-03T23:00")))
+    month = read_month_cost(settings, now_ms=ms("2026-04-03T23:00"))
     assert (month.spent, month.forecast, month.interval) == ("$6.00", "", "")
 
 
@@ -90,7 +89,7 @@ def test_page_says_when_database_is_unreadable(settings, tmp_path):
         timezone="UTC",
         file=settings.file,
     )
-    assert asyncio.run(fetch_month_cost(nowhere, now_ms=NOW)).problem
+    assert read_month_cost(nowhere, now_ms=NOW).problem
 
 
 def test_limited_reader_sees_no_month(settings):

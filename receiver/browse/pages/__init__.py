@@ -3,9 +3,10 @@
 import hashlib
 import logging
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from datasette import Forbidden, NotFound, Response
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from receiver.browse.pages.login import Authentication
 
 _log = logging.getLogger("callhouse.browse")
+T = TypeVar("T")
 
 # The name in every URL and in datasette_metadata.json, whatever the name of the file.
 DATABASE = "retell"
@@ -31,6 +33,10 @@ DATABASE_OF_ROLE = {"admin": DATABASE, "reviewer": DATABASE, "reader": DATABASE,
 REVIEWERS = ("admin", "reviewer")
 PLUGIN = "callhouse"
 
+_IS_CHAT = """
+SELECT 0 AS is_chat FROM calls WHERE call_id = :id
+UNION ALL SELECT 1 FROM chats WHERE chat_id = :id
+"""
 _RECEIVER = Path(__file__).parents[2]
 # They run SQL that readers wrote, so errors there are not errors of callhouse.
 _RUN_QUERIES = ("datasette_compat.py", "pool.py")
@@ -145,6 +151,14 @@ async def fetch_rows(
     return [dict(row) for row in result.rows]
 
 
+async def run_in_thread(reader: Reader, work: Callable[[], T]) -> T:
+    """Run a function that reads by itself, in a thread of the login that asks: other logins keep
+    theirs. Raises QueryInterrupted if there is no result in time."""
+    database = reader.datasette.get_database(reader.database)
+    result: T = await database.execute_fn(lambda _connection: work())
+    return result
+
+
 def configured_timezone(datasette: "Datasette") -> ZoneInfo:
     """The time zone of pages, which `serving` puts into the plugin's configuration."""
     return ZoneInfo((datasette.plugin_config(PLUGIN) or {}).get("timezone", "UTC"))
@@ -164,6 +178,27 @@ def call_url(datasette: "Datasette", call_id: str) -> str:
 def chat_url(datasette: "Datasette", chat_id: str) -> str:
     """The page of a chat."""
     return str(datasette.urls.path(f"/-/chat/{tilde_encode(chat_id)}"))
+
+
+async def is_chat(reader: Reader, entity_id: str) -> bool | None:
+    """Whether an id is that of a chat, or of a call; None if it is neither."""
+    found = await fetch_rows(reader, _IS_CHAT, {"id": entity_id})
+    return bool(found[0]["is_chat"]) if found else None
+
+
+async def entity_url(reader: Reader, entity_id: str) -> str | None:
+    """The page of the call or chat with this id; None if there is none."""
+    kind = await is_chat(reader, entity_id)
+    if kind is None:
+        return None
+    return (chat_url if kind else call_url)(reader.datasette, entity_id)
+
+
+async def require_entity_url(reader: Reader, entity_id: str) -> str:
+    """The same. Raises NotFound."""
+    if (url := await entity_url(reader, entity_id)) is None:
+        raise NotFound("No call or chat with this id is stored.")
+    return url
 
 
 async def not_served() -> None:

@@ -1,6 +1,5 @@
 """/-/alerts: open alerts, recently resolved ones, Retell's alerts, and unsent messages."""
 
-import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 from datasette import Response
 
 from receiver import clock
-from receiver.browse.pages import message_page, require_unlimited_reader, reviewer
+from receiver.browse.pages import (
+    message_page,
+    require_unlimited_reader,
+    reviewer,
+    run_in_thread,
+)
 from receiver.browse.pages.reviewing import refused, require_reviewer
 from receiver.browse.writing import audit, writer
 from receiver.config import Settings
@@ -46,12 +50,12 @@ class _Found:
 
 async def alerts_page(datasette: "Datasette", request: "Request") -> Response:
     """`/-/alerts`; a posted form acknowledges or snoozes an alert. Raises Forbidden."""
-    await require_unlimited_reader(datasette, request)
+    reader = await require_unlimited_reader(datasette, request)
     if request.method == "POST":
         return await _write(datasette, request)
     settings, now_ms = datasette.callhouse_settings, clock.now_ms()
     try:
-        found = await asyncio.to_thread(_read, settings, now_ms)
+        found = await run_in_thread(reader, partial(_read, settings, now_ms))
     except CallhouseError as error:
         # A copy without this table, for example.
         return await message_page(datasette, request, 503, "Alerts", f"{error}. {error.hint}")

@@ -12,8 +12,7 @@ from receiver.browse.datasette_compat import QueryInterrupted
 from receiver.browse.formatting import label
 from receiver.browse.pages import (
     Reader,
-    call_url,
-    chat_url,
+    entity_url,
     fetch_rows,
     require_reader,
     reviewer,
@@ -106,8 +105,6 @@ OPTIONS = {
         "versions": _VERSIONS.format("c.version", "chats"),
     },
 }
-_IS_CALL = "SELECT 1 FROM calls WHERE call_id = ?"
-_IS_CHAT = "SELECT 1 FROM chats WHERE chat_id = ?"
 
 
 @dataclass(slots=True)
@@ -130,7 +127,8 @@ async def call_list_page(datasette: "Datasette", request: "Request") -> Response
     if any(request.args.get(name) == "" for name in request.args):
         # A form sends every field: the address has those that are set.
         return Response.redirect(list_url(datasette, filters.query()))
-    if url := await _entity_url(reader, filters.values.get("q", "")):
+    words = filters.values.get("q", "")
+    if words and " " not in words and (url := await entity_url(reader, words)):
         return Response.redirect(url)
     shown, options = await asyncio.gather(
         _fetch_shown(reader, filters, is_counted="count" in request.args),
@@ -170,17 +168,6 @@ _MORE_FILTERS = {
 async def former_search(datasette: "Datasette", request: "Request") -> Response:
     """`/-/search`: where the search was before; a redirect with the same query."""
     return Response.redirect(list_url(datasette, parse_filters(request.args.get).query()))
-
-
-async def _entity_url(reader: Reader, text: str) -> str | None:
-    """The page of the call or chat with this id."""
-    if not text or " " in text:
-        return None
-    if await fetch_rows(reader, _IS_CALL, [text]):
-        return call_url(reader.datasette, text)
-    if await fetch_rows(reader, _IS_CHAT, [text]):
-        return chat_url(reader.datasette, text)
-    return None
 
 
 async def _fetch_shown(reader: Reader, filters: Filters, *, is_counted: bool) -> ShownList:

@@ -2,6 +2,7 @@
 
 import datetime
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -12,7 +13,7 @@ from receiver.browse.charts.macros import Days, expand
 from receiver.browse.charts.versions import MEASURES, compare_versions
 from receiver.browse.datasette_compat import dashboard_list, dashboard_view, filtered_query
 from receiver.browse.formatting import LABELS, local_day
-from receiver.browse.pages import Reader, fetch_rows, require_reader, timezone
+from receiver.browse.pages import Reader, fetch_rows, require_reader, run_in_thread, timezone
 from receiver.browse.pages.call_filters import (
     calls_url,
     period_days,
@@ -22,7 +23,7 @@ from receiver.browse.pages.call_sources import (
 )
 from receiver.browse.pages.dashboard_totals import fetch_totals
 from receiver.browse.pages.home import ACCOUNTS
-from receiver.browse.pages.month_cost import fetch_month_cost
+from receiver.browse.pages.month_cost import read_month_cost
 from receiver.browse.pages.sums import (
     FIRST_AND_LAST,
     FIRST_AND_LAST_OF_CHATS,
@@ -115,7 +116,9 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         )
     settings = getattr(datasette, "callhouse_settings", None)
     if name == "cost" and settings and not reader.is_limited:
-        configured["month"] = await fetch_month_cost(settings, now_ms=now_ms())
+        configured["month"] = await run_in_thread(
+            reader, partial(read_month_cost, settings, now_ms=now_ms())
+        )
     return await dashboard_view(datasette, request, {name: configured}, chosen)
 
 

@@ -1,6 +1,5 @@
 """The cost of the month until now, its forecast, and the budgets of callhouse.toml."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,10 +39,10 @@ class MonthCost:
     problem: str = ""
 
 
-async def fetch_month_cost(settings: "Settings", *, now_ms: int) -> MonthCost:
+def read_month_cost(settings: "Settings", *, now_ms: int) -> MonthCost:
     """The month of `now_ms`, of all accounts."""
     try:
-        return await asyncio.to_thread(_read, settings, now_ms)
+        return _read(settings, now_ms)
     except CallhouseError as error:
         return MonthCost(problem=f"{error}. {error.hint}")
 

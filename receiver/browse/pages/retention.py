@@ -1,13 +1,13 @@
 """/-/retention: what each retention setting would remove now, and what was removed."""
 
-import asyncio
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from datasette import Response
 
 from receiver import clock
-from receiver.browse.pages import require_unlimited_reader
+from receiver.browse.pages import require_unlimited_reader, run_in_thread
 from receiver.config import Settings
 from receiver.jobs.prune import Due, preview
 from receiver.jobs.status import at, size
@@ -26,9 +26,9 @@ _RECEIPTS = 20
 
 async def retention_page(datasette: "Datasette", request: "Request") -> Response:
     """`/-/retention`. Raises Forbidden, StoreUnavailable."""
-    await require_unlimited_reader(datasette, request)
+    reader = await require_unlimited_reader(datasette, request)
     settings = datasette.callhouse_settings
-    due, receipts = await asyncio.to_thread(_read, settings)
+    due, receipts = await run_in_thread(reader, partial(_read, settings))
     context = {
         "due": due,
         "receipts": receipts,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from datasette import Forbidden, NotFound, Response
+from datasette import Forbidden, Response
 
 from receiver import clock
 from receiver.browse.access import ADMIN
@@ -19,11 +19,10 @@ from receiver.browse.pages import (
     REVIEWERS,
     Reader,
     authentication,
-    call_url,
-    chat_url,
     fetch_rows,
     is_admin,
     message_page,
+    require_entity_url,
     require_reader,
     reviewer,
 )
@@ -53,10 +52,6 @@ WHERE entity_id = ? AND removed_at IS NULL ORDER BY created_at, annotation_id
 _TAGS = (
     "SELECT DISTINCT name FROM annotations WHERE kind = 'tag' AND name <> '' ORDER BY 1 LIMIT 50"
 )
-_IS_CALL = """
-SELECT 1 AS is_call FROM calls WHERE call_id = :id
-UNION ALL SELECT 0 FROM chats WHERE chat_id = :id
-"""
 _TRACK = re.compile(r"(scrubbed_)?(pre_session|session|post_session)")
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -225,9 +220,7 @@ async def write_review(datasette: "Datasette", request: "Request") -> Response:
     reader, user = await require_reader(datasette, request), require_reviewer(datasette, request)
     form = {name: _UNSTORABLE.sub("�", text) for name, text in (await request.post_vars()).items()}
     entity_id = form.get("entity_id", "")
-    found = await fetch_rows(reader, _IS_CALL, {"id": entity_id})
-    if not found:
-        raise NotFound("No call or chat with this id is stored.")
+    url = await require_entity_url(reader, entity_id)
     try:
         if "remove" in form:
             await _remove(reader, request, entity_id, form["remove"], user)
@@ -235,7 +228,6 @@ async def write_review(datasette: "Datasette", request: "Request") -> Response:
             await _put(reader, form, user)
     except (NotStored, StoreUnavailable, ValueError) as error:
         return await refused(datasette, request, error)
-    url = (call_url if found[0]["is_call"] else chat_url)(datasette, entity_id)
     target = local_path(form["next"]) if form.get("next") else f"{url}#{_fragment(form)}"
     return Response.redirect(target)
 

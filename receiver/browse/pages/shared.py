@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from datasette import NotFound, Response
 
 from receiver import clock
-from receiver.browse.pages import DATABASE, MASKED, Reader, message_page
+from receiver.browse.pages import DATABASE, MASKED, Reader, is_chat, message_page
 from receiver.browse.pages.calls import ANALYSIS, RECORDINGS, call_context
 from receiver.browse.pages.chats import chat_context
 from receiver.browse.pages.media import kept_files, send_kept
 from receiver.browse.pages.reviewing import Review
-from receiver.browse.pages.sharing import Tokens, fetch_link, is_chat, why_invalid
+from receiver.browse.pages.sharing import Tokens, fetch_link, why_invalid
 from receiver.browse.writing import writer
 from receiver.errors import CallhouseError
 from receiver.store.reviewing import ShareLink, count_opening

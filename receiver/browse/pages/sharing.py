@@ -14,10 +14,9 @@ from itsdangerous import BadData, URLSafeSerializer
 from receiver import clock
 from receiver.browse.pages import (
     Reader,
-    call_url,
-    chat_url,
     fetch_rows,
     is_admin,
+    require_entity_url,
     require_reader,
     reviewer,
 )
@@ -35,10 +34,6 @@ if TYPE_CHECKING:
 MAX_DAYS = 365
 _DAY_MS = 86_400_000
 _LINKS = select(SHARE_LINKS)
-_IS_CHAT = """
-SELECT 0 AS is_chat FROM calls WHERE call_id = :id
-UNION ALL SELECT 1 FROM chats WHERE chat_id = :id
-"""
 
 
 class Tokens:
@@ -108,14 +103,6 @@ async def fetch_links(reader: Reader, request: "Request", call_id: str) -> list[
     ]
 
 
-async def is_chat(reader: Reader, entity_id: str) -> bool:
-    """Whether an id is that of a chat and not of a call. Raises NotFound for neither."""
-    found = await fetch_rows(reader, _IS_CHAT, {"id": entity_id})
-    if not found:
-        raise NotFound("No call or chat with this id is stored.")
-    return bool(found[0]["is_chat"])
-
-
 async def share(datasette: "Datasette", request: "Request") -> Response:
     """`/-/share`: a posted form makes a link, or revokes one. Raises Forbidden, NotFound."""
     reader, user = await require_reader(datasette, request), require_reviewer(datasette, request)
@@ -123,7 +110,7 @@ async def share(datasette: "Datasette", request: "Request") -> Response:
         raise NotFound("There is no such page.")
     form = await request.post_vars()
     call_id = form.get("entity_id", "")
-    url = chat_url if await is_chat(reader, call_id) else call_url
+    url = await require_entity_url(reader, call_id)
     try:
         if "revoke" in form:
             await _revoke(reader, request, call_id, form["revoke"], user)
@@ -137,7 +124,7 @@ async def share(datasette: "Datasette", request: "Request") -> Response:
             audit(user, "masked link" if link.is_masked else "link", call_id)
     except (NotStored, StoreUnavailable, ValueError) as error:
         return await refused(datasette, request, error)
-    return Response.redirect(f"{url(datasette, call_id)}#share")
+    return Response.redirect(f"{url}#share")
 
 
 async def _revoke(

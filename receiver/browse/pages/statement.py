@@ -1,6 +1,5 @@
 """/-/statement: what a month cost, as `callhouse statement` prints it, and an invoice beside it."""
 
-import asyncio
 import re
 from dataclasses import asdict, dataclass, fields
 from datetime import date, timedelta
@@ -13,7 +12,7 @@ from datasette import Response
 
 from receiver import clock
 from receiver.browse.formatting import local_day
-from receiver.browse.pages import require_unlimited_reader, timezone
+from receiver.browse.pages import require_unlimited_reader, run_in_thread, timezone
 from receiver.jobs.statement import as_csv, dollars, explanations, line_name, notes
 from receiver.store.statements import METADATA, Month, read_month
 from schema import billing
@@ -78,12 +77,13 @@ async def statement_page(datasette: "Datasette", request: "Request") -> Response
         markup=Decimal(requested.markup or 0) / 100,
         close=False,
     )
-    found = await asyncio.to_thread(read, grouping=None if requested.name else requested.by or None)
+    grouping = None if requested.name else requested.by or None
+    found = await run_in_thread(reader, partial(read, grouping=grouping))
     total = found.statement.total
     is_large = total.calls + total.chats > _MAX_BY_METADATA
     is_postponed = is_large and not {"csv", "compute"} & {*request.args}
     if requested.name and not is_postponed:
-        found = await asyncio.to_thread(read, grouping=requested.grouping)
+        found = await run_in_thread(reader, partial(read, grouping=requested.grouping))
     if "csv" in request.args:
         name = f"statement-{requested.month}.csv"
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}

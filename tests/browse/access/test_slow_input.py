@@ -1,6 +1,7 @@
 """Input that an expression or a page would take seconds for, while nobody else is served."""
 
 import asyncio
+import threading
 import time
 from contextlib import contextmanager
 from urllib.parse import quote
@@ -10,9 +11,10 @@ import pytest
 
 from receiver.browse.formatting import parse_filter
 from receiver.browse.functions import MAX_VALUES
-from receiver.browse.pages import DATABASE, MASKED
+from receiver.browse.pages import DATABASE, MASKED, Reader, run_in_thread
 from receiver.browse.pages.call_search import marked_text, parse_query
-from receiver.browse.request_state import MAX_FOLDED_CHARACTERS
+from receiver.browse.pool import THREADS_PER_LOGIN
+from receiver.browse.request_state import MAX_FOLDED_CHARACTERS, login_of_request
 
 # Datasette serves files.
 pytestmark = pytest.mark.sqlite
@@ -93,6 +95,27 @@ def test_phrase_is_marked_whatever_stands_between():
         for phrase in ("well i don't know", "well, I don't know", "WELL i - don't know"):
             parts = marked_text(text, parse_query(f'"{phrase}"'))
             assert parts[0] == (text, True), (phrase, text)
+
+
+def test_slow_statements_of_a_login_block_no_other(served):
+    reader, finish = Reader(served, DATABASE), threading.Event()
+    started = []
+
+    def work():
+        started.append(1)
+        return finish.wait(30)
+
+    async def ask():
+        login_of_request.set("ann")
+        asked = [asyncio.create_task(run_in_thread(reader, work)) for _ in range(9)]
+        await asyncio.sleep(0)
+        login_of_request.set("bob")
+        assert await run_in_thread(reader, lambda: 7) == 7
+        assert len(started) <= THREADS_PER_LOGIN
+        finish.set()
+        assert await asyncio.gather(*asked) == [True] * 9
+
+    asyncio.run(ask())
 
 
 NUMBERS = "with recursive n(i) as (select 1 union all select i + 1 from n limit 1000)"
