@@ -1,12 +1,11 @@
 """A month's statement as sentences and as CSV, for the command and the page."""
 
-import csv
 import io
 from datetime import datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from receiver.transfer.formats import defused
+from receiver.transfer.formats import csv_row_writer
 
 if TYPE_CHECKING:
     from receiver.store.statements import Month
@@ -53,17 +52,15 @@ def notes(found: "Month", zone: ZoneInfo) -> list[str]:
 def as_csv(found: "Month") -> str:
     """A row for each line and the total; amounts in dollars, every family."""
     of, file = found.statement, io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        ["month", "group", "name", "calls", "chats", "minutes", *of.families, "cost", "price"]
-    )
+    write = csv_row_writer(file)
+    write(["month", "group", "name", "calls", "chats", "minutes", *of.families, "cost", "price"])
     for line in [*of.lines, of.total]:
         amounts = [line.families.get(family, 0) for family in of.families]
-        writer.writerow(
+        write(
             [
                 of.month,
-                defused(line.key),
-                defused(line.name),
+                line.key,
+                line.name,
                 line.calls,
                 line.chats,
                 line.minutes,

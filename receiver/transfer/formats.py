@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -64,18 +64,28 @@ def defused(value: object) -> object:
     return value
 
 
+def csv_row_writer(text: TextIO) -> Callable[[Iterable[object]], None]:
+    """A function that writes a row of CSV, its cells `defused`."""
+    writer = csv.writer(text, lineterminator="\n")
+    # In spreadsheets, an unquoted carriage return begins a row, whose first cell may be a formula.
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(row: Iterable[object]) -> None:
+        cells = [defused(cell) for cell in row]
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (quoting if has_return else writer).writerow(cells)
+
+    return write
+
+
 def csv_writer(out: BinaryIO, result: Result) -> None:
     """A line of names, then the rows, in UTF-8; null and empty text are both an empty cell."""
     text = io.TextIOWrapper(out, encoding="utf-8", newline="", write_through=True)
     try:
-        writer = csv.writer(text, lineterminator="\n")
-        # In spreadsheets, an unquoted carriage return begins a row.
-        quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        writer.writerow(map(defused, result.names))
+        write = csv_row_writer(text)
+        write(result.names)
         for row in result.rows:
-            cells = [defused(cell) for cell in row]
-            has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
-            (quoting if has_return else writer).writerow(cells)
+            write(row)
     finally:
         text.detach()
 

@@ -54,6 +54,16 @@ def test_each_format_has_every_call_in_order(browse, five, monkeypatch):
     assert [call["call_id"] for call in browse("/-/calls.json?sort=cost").json()] == ids
 
 
+def test_carriage_return_begins_no_row(browse, store):
+    """Spreadsheets begin a row at an unquoted one, and would run its first cell."""
+    text = f"She called.\r{FORMULA}"
+    event = simple("call_1", call_analysis={"call_summary": text})
+    stored(store, event | {"event": "call_analyzed"})
+    content = browse("/-/calls.csv").content.decode()
+    assert f'"{text}"' in content
+    assert [row["call_summary"] for row in csv.DictReader(io.StringIO(content, ""))] == [text]
+
+
 def test_values_are_exact_and_times_local(browse, five):
     [call] = browse("/-/calls.json?min_cost=0.40").json()
     assert call["started_at"] == "2026-05-12T02:00:02.000+02:00"

@@ -5,7 +5,6 @@ silently.
 """
 
 import asyncio
-import csv
 import io
 import json
 import re
@@ -32,7 +31,7 @@ from receiver.browse.pages.call_sources import (
     CHATS,
 )
 from receiver.errors import CallhouseError, DownloadRefused, QueryNotUnderstood
-from receiver.transfer.formats import defused, iso
+from receiver.transfer.formats import csv_row_writer, iso
 from schema.sql.macros import plain
 
 if TYPE_CHECKING:
@@ -199,12 +198,12 @@ def _csv(
     file: IO[bytes], names: list[str], zone: ZoneInfo
 ) -> Iterator[Callable[[list[Row]], None]]:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
+    write_row = csv_row_writer(text)
+    write_row(names)
 
     def write(rows: list[Row]) -> None:
         for row in rows:
-            writer.writerow([defused(value) for value in _with_time(row, zone).values()])
+            write_row(_with_time(row, zone).values())
 
     try:
         yield write
