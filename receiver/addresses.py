@@ -30,15 +30,22 @@ class Bind:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+# As libpq parses it: user and password may contain ? and #, at which urlsplit would cut.
+# Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
+_POSTGRES = re.compile(
+    r"postgres(ql)?://(?=.)([^@/\s]*@)?(?P<host>[^@/?&\s]*)(?P<path>/[^@?\s]*)?(\?\S*)?"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class PostgresUrl:
-    """The URL of a PostgreSQL database. `str()` omits the password."""
+    """The URL of a PostgreSQL database. `str()` omits user, password and parameters."""
 
     url: str = field(repr=False)
 
     def __str__(self) -> str:
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        parts = _POSTGRES.fullmatch(self.url)
+        return f"postgresql://{parts['host']}{parts['path'] or ''}" if parts else "postgresql://"
 
 
 # A SQLite file, or a database on a server.
@@ -74,13 +81,14 @@ def files_beside(database: Path) -> list[Path]:
 
 def parse_database(url: str) -> Location:
     """Parse CALLHOUSE_DATABASE_URL. Raises ValueError."""
-    if re.match(r"postgres(ql)?://.", url):
+    if _POSTGRES.fullmatch(url):
         return PostgresUrl(url)
     prefix = "sqlite:///"
     if not url.startswith(prefix) or len(url) == len(prefix):
         raise ValueError(
             "it must be sqlite:///relative/path.db, sqlite:////absolute/path.db, "
-            "or postgresql://user@host/database"
+            "or postgresql://user@host/database (of a password, write @ as %40, / as %2F and a "
+            "space as %20)"
         )
     path = Path(url.removeprefix(prefix))
     require_database_file(path)

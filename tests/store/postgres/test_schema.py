@@ -408,11 +408,19 @@ def test_database_without_tables_is_reported(postgres):
 # -- its address ---------------------------------------------------------------------------------
 
 
-def test_a_password_shows_nowhere():
-    where = parse_database("postgresql://calls:hunter2@db.example.com/calls")
+@pytest.mark.parametrize("password", ["hunter2", "hunter2?x", "hunter2#x", "hunter2?x#y=%2F&z"])
+def test_a_password_shows_nowhere(password):
+    where = parse_database(f"postgresql://calls:{password}@db.example.com:5433/calls?sslmode=no")
     assert isinstance(where, PostgresUrl)
     assert "hunter2" not in f"{where} {where!r}"
-    assert str(where) == "postgresql://db.example.com/calls"
+    assert str(where) == "postgresql://db.example.com:5433/calls"
+
+
+@pytest.mark.parametrize("text", ["u:hunter2/x@h/db", "u:hun ter2@h/db", "u:hunter2@x@h/db"])
+def test_url_that_libpq_refuses_is_refused(text):
+    with pytest.raises(ValueError, match="it must be"):
+        parse_database(f"postgresql://{text}")
+    assert "hunter2" not in str(PostgresUrl(f"postgresql://{text}"))
 
 
 def test_unreachable_server_is_named_without_its_message():
