@@ -196,7 +196,7 @@ class StoreUnavailable(CallhouseError):
 
     status = 503
     retry = True
-    hint = "The event was not stored; send it again. /healthz reports the problem."
+    hint = "Try again. `callhouse doctor` and /healthz report the problem."
 
 
 class StoreBusy(StoreUnavailable):

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from receiver.cli.tables import print_table
 from receiver.errors import SettingsError
 
 if TYPE_CHECKING:
+    from receiver.store import AnyStore
     from receiver.store.outbox import QueueCount
 
 _TARGET = click.option("--target", metavar="NAME", help="Only events for this target.")
@@ -109,14 +111,10 @@ def replay(target: str | None) -> None:
     Example:
       callhouse forward replay --target crm
     """
-    from receiver.store import open_store
     from receiver.store.outbox import replay as replay_dead
 
-    store = open_store(config.load().database)
-    try:
+    with _opened() as store:
         count = replay_dead(store, target, now_ms=clock.now_ms())
-    finally:
-        store.close()
     click.echo(f"{count:,} dead events wait again.")
 
 
@@ -132,17 +130,21 @@ def discard(target: str | None) -> None:
     Example:
       callhouse forward discard --target crm --yes
     """
-    from receiver.store import open_store
     from receiver.store.outbox import discard as discard_events
 
-    settings = config.load()
-    store = open_store(settings.database)
-    try:
-        known = [each.name for each in settings.file.forward]
+    known = [each.name for each in config.load().file.forward]
+    with _opened() as store:
         count = discard_events(store, target, known=known)
-    finally:
-        store.close()
     click.echo(f"{count:,} events deleted.")
+
+
+def _opened() -> "closing[AnyStore]":
+    """The configured database. Raises NotStored if there is none."""
+    from receiver.store import open_store, require_bodies
+
+    database = config.load().database
+    require_bodies(database)
+    return closing(open_store(database))
 
 
 def _print_counts(counts: Sequence["QueueCount"]) -> None:

@@ -37,13 +37,14 @@ def prune(dry_run: bool, vacuum: bool, as_json: bool) -> None:
       CALLHOUSE_KEEP_PERSONAL_DAYS=90 callhouse prune
     """
     from receiver.jobs.prune import preview, rules
-    from receiver.store import open_store
+    from receiver.store import open_store, require_bodies
 
     settings = config.load()
     if not rules(settings, now_ms=0) and not vacuum:
         raise SettingsError(
             "no retention is set", hint="Set CALLHOUSE_KEEP_PERSONAL_DAYS or another of them."
         )
+    require_bodies(settings.database)
     with closing(open_store(settings.database, busy_seconds=BUSY_SECONDS)) as store:
         if dry_run:
             _print_due(preview(store, settings, now_ms=clock.now_ms()), as_json=as_json)

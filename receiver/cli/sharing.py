@@ -134,9 +134,10 @@ def _list(settings: config.Settings, *, as_json: bool) -> None:
 
 
 def _revoke(settings: config.Settings, link_id: str) -> None:
-    from receiver.store import open_store
+    from receiver.store import open_store, require_bodies
     from receiver.store.reviewing import revoke_link
 
+    require_bodies(settings.database)
     with closing(open_store(settings.database)) as store:
         call_id = revoke_link(store, link_id, now_ms=clock.now_ms())
     if call_id is None:

@@ -154,7 +154,7 @@ class Store:
             except BaseException as error:
                 self._disconnect_after(error)
                 if isinstance(error, sqlite3.Error | OSError | SettingsError):
-                    raise _unavailable(error) from error
+                    raise _unavailable(error, "the database could not be written") from error
                 raise
 
     def run(self, unit: Callable[[Connection], T]) -> T:
@@ -400,11 +400,13 @@ class Store:
         self._machine.sleep(_POLL_SECONDS)
 
 
-def _unavailable(error: BaseException) -> StoreUnavailable:
+def _unavailable(
+    error: BaseException, what: str = "the event could not be stored"
+) -> StoreUnavailable:
     if isinstance(error, StoreUnavailable):
         return error
     if isinstance(error, SettingsError):
         return StoreUnavailable(str(error), hint=error.hint)
     # Messages of SQLite contain no values; those of other errors could.
     detail = str(error) if isinstance(error, sqlite3.Error) else type(error).__name__
-    return StoreUnavailable(f"the event could not be stored: {detail}")
+    return StoreUnavailable(f"{what}: {detail}")

@@ -80,6 +80,18 @@ def test_days_of_alerts_are_limited(days):
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [["forward", "replay"], ["forward", "discard", "--yes"], ["share", "--revoke", "x"], ["prune"]],
+)
+def test_missing_database_is_named_and_not_created(arguments, monkeypatch):
+    monkeypatch.setenv("CALLHOUSE_KEEP_RAW_DAYS", "1")
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert "there is no database at data/retell.db" in result.stderr
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
     "url", ["http://[x/webhook", "http://h:99999/", "http://a b/", "h/webhook"]
 )
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ class PostgresStore:
             return self._retry(unit, deadline, has_deadline=seconds is not None)
         except psycopg.Error as error:
             kind = StoreBusy if error.sqlstate in (*BUSY, *RETRIED) else StoreUnavailable
-            raise kind(f"the event could not be stored: {message_of(error)}") from None
+            raise kind(f"the database could not be written: {message_of(error)}") from None
         finally:
             self._free.release()
 
