@@ -265,6 +265,6 @@ def digest(day: datetime | None, week: bool, name: str | None, target: str, form
     if problem == UNKNOWN_URL:
         raise SettingsError(f"the digest was not sent: {problem}")
     if problem is not None:
-        err.print(f"The digest was not sent: {problem}.", style="red", soft_wrap=True)
+        err.print(f"The digest was not sent: {problem}.", style="red")
         sys.exit(1)
     click.echo("The digest was sent.")

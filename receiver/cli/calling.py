@@ -199,14 +199,14 @@ def _wait(where: Location, call_id: str, timeout: float) -> int:
             where,
             call_id,
             timeout_seconds=timeout,
-            changed=lambda s: err.print(s.call_status or "unknown", style="dim", markup=False),
+            changed=lambda s: err.print(s.call_status or "unknown", style="dim"),
             sleep=time.sleep,
             monotonic=time.monotonic,
         )
     if state is None or not state.is_over:
         err.print("The end of the call was not received.", style="bold red")
         hint = "  Check that `callhouse serve` runs, and run `callhouse webhook test`."
-        err.print(hint, style="dim", soft_wrap=True)
+        err.print(hint, style="dim")
         return 1
     _print_state(state)
     return 0 if state.call_status == "ended" else 1
@@ -270,7 +270,7 @@ def _print_summary(summary: "Summary", rows: int) -> None:
             err.print(f"{count:>{width},}  {name}")
     for title, lines in (("Refused", summary.refused), ("Unknown", summary.unknown)):
         for line, reason in lines:
-            err.print(f"{title}, line {line}: {reason}", markup=False, soft_wrap=True)
+            err.print(f"{title}, line {line}: {reason}")
 
 
 def _store(settings: config.Settings) -> "AnyStore":

@@ -113,21 +113,18 @@ def _print_comparison(copied: "Copied", found: "Comparison") -> None:
             f"The target refused {_entities(copied.refused)}: an id or a value is longer "
             f"than its indexes allow. See {docs('explanation/postgres.md')}",
             style="red",
-            soft_wrap=True,
         )
     if late := found.behind - copied.refused:
         err.print(
             f"{_entities(late)} changed during the copy. Run the same command again, the last "
             "time after the receivers of the source have stopped.",
             style="yellow",
-            soft_wrap=True,
         )
     if found.different:
         err.print(
             f"Tables that differ: {', '.join(found.different)}. If observations is not among "
             "them, run `callhouse rebuild` on both databases.",
             style="red",
-            soft_wrap=True,
         )
 
 
@@ -250,7 +247,7 @@ def _steps(settings: config.Settings, to: Path, *, every: float, once: bool) -> 
             # Once per kind of error: a starting server refuses for several reasons in turn.
             if trouble is not type(error):
                 trouble = type(error)
-                err.print(f"{error}; retrying", soft_wrap=True, style="red")
+                err.print(f"{error}; retrying", style="red")
             time.sleep(every)
 
 

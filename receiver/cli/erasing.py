@@ -100,7 +100,7 @@ def erase(
     planned = _plan(settings, found)
     is_read = as_json or _printed(lambda: _print_plan(planned))
     if number is not None and not found:
-        err.print(_NOT_FOUND, soft_wrap=True)
+        err.print(_NOT_FOUND)
     if planned.ids and not yes:
         if not is_read:
             raise FileUnusable(
@@ -113,7 +113,7 @@ def erase(
     _update(settings, exported)
     print_left(settings, done.left, vacuum=vacuum)
     for call_id, problem in done.refused.items():
-        err.print(f"{call_id} was not erased: {problem}", style="red", soft_wrap=True)
+        err.print(f"{call_id} was not erased: {problem}", style="red")
     sys.exit(1 if done.refused or done.left else 0)
 
 
@@ -267,9 +267,9 @@ def print_receipt(receipt: "Receipt") -> None:
 def print_left(settings: config.Settings, left: str | None, *, vacuum: bool) -> None:
     """Print which remains of deleted rows may still be in the files, or in backups."""
     if left:
-        err.print(f"Not all could be cleaned: {left}", style="yellow", soft_wrap=True)
+        err.print(f"Not all could be cleaned: {left}", style="yellow")
     elif isinstance(settings.database, PostgresUrl) and not vacuum:
-        err.print(_NOT_REWRITTEN, soft_wrap=True)
+        err.print(_NOT_REWRITTEN)
 
 
 def fields_of(receipt: "Receipt") -> dict[str, Any]:

@@ -136,7 +136,7 @@ def export(
     ) as shown:
         rows = write(settings, asked, progress=shown)
     wrote = f"{rows:,} row{'s' * (rows != 1)}" if what else "Copied the database"
-    err.print(wrote + (f" to {asked.to}" if asked.to else ""), markup=False)
+    err.print(wrote + (f" to {asked.to}" if asked.to else ""))
 
 
 def _export_partitions(directory: str, *, private: bool) -> None:
@@ -149,7 +149,6 @@ def _export_partitions(directory: str, *, private: bool) -> None:
         f"{done.files:,} file{'s' * (done.files != 1)} written ({done.rows:,} "
         f"row{'s' * (done.rows != 1)}), {done.removed:,} removed, {done.current:,} days and tables "
         "unchanged",
-        soft_wrap=True,
     )
 
 

@@ -82,7 +82,7 @@ def _outcomes(counts: "Counts") -> str:
 
 def _print_reasons(counts: "Counts") -> None:
     for call_id, reason in list(counts.reasons.items())[:_IDS]:
-        err.print(f"  {call_id}: {reason}", style="red", markup=False)
+        err.print(f"  {call_id}: {reason}", style="red")
     if len(counts.reasons) > _IDS:
         err.print(f"  … and {len(counts.reasons) - _IDS:,} more", style="red")
 
@@ -371,7 +371,7 @@ def _for_each_account(
         except RetellError as error:
             if len(accounts) == 1:
                 raise
-            err.print(f"Account {account.name}: {error} {error.hint}", style="red", markup=False)
+            err.print(f"Account {account.name}: {error} {error.hint}", style="red")
             failed = True
     return failed
 

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from receiver.errors import CallhouseError, FileUnusable, SettingsError
 
-err = Console(stderr=True, highlight=False)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 one_account = click.option(
     "--account", metavar="NAME", help="The account; needed if there are several."
 )
@@ -94,7 +94,7 @@ def print_interrupted(stopped: BaseException) -> int:
     is_terminated = isinstance(stopped, Terminated)
     word = "Stopped." if is_terminated else "Interrupted."
     with suppress(OSError):
-        err.print(" ".join([word, *getattr(stopped, "__notes__", [])]), soft_wrap=True)
+        err.print(" ".join([word, *getattr(stopped, "__notes__", [])]))
     return TERMINATED if is_terminated else INTERRUPTED
 
 
@@ -139,9 +139,9 @@ def fail(error: CallhouseError) -> None:
     # stderr may be closed.
     with suppress(OSError):
         err.print("Error:", style="bold red", end=" ")
-        err.print(str(error), markup=False, soft_wrap=True)
+        err.print(str(error))
         if error.hint:
-            err.print(f"  {error.hint}", style="dim", markup=False, soft_wrap=True)
+            err.print(f"  {error.hint}", style="dim")
 
 
 def progress() -> Progress:

@@ -88,5 +88,5 @@ def test(
         click.echo(f"Answered by {decision.rule or 'no rule'} in {took_ms} ms:")
         click.echo(json.dumps({event: decision.answer}, ensure_ascii=False, indent=2))
     if decision.problem:
-        err.print(f"The rules failed: {decision.problem}", markup=False)
+        err.print(f"The rules failed: {decision.problem}")
         sys.exit(1)

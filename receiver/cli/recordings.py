@@ -112,11 +112,11 @@ def _print(
     else:
         click.echo("No call that is over has a recording.")
     for state, problem, files in problems:
-        err.print(f"  {files:,} {state}: {problem}", style="red", markup=False, soft_wrap=True)
+        err.print(f"  {files:,} {state}: {problem}", style="red")
     if settings.media.location is not None and states:
         click.echo(f"Kept in {settings.media.location}")
     if stopped:
-        err.print(f"Stopped: {stopped}", style="bold red", markup=False, soft_wrap=True)
+        err.print(f"Stopped: {stopped}", style="bold red")
 
 
 def _size(size: float) -> str:

@@ -37,7 +37,7 @@ def serve() -> None:
     if settings.health_bind:
         require_free(settings.health_bind, "CALLHOUSE_HEALTH_BIND")
     if warning := sqlite_warning():
-        err.print(f"Warning: {warning}", style="yellow", markup=False)
+        err.print(f"Warning: {warning}", style="yellow")
     if settings.file.inbound:
         # Checked at the start rather than at the first call.
         from receiver.store import migrate as migrate_database
@@ -72,7 +72,7 @@ def browse(mirror: Path | None) -> None:
 
     try:
         with terminable():
-            run(config.load(), mirror=mirror, say=lambda text: err.print(text, markup=False))
+            run(config.load(), mirror=mirror, say=err.print)
     except Terminated:
         # SIGTERM is the normal end of a service.
         return

@@ -67,7 +67,6 @@ def _print_webhooks(webhooks: list["AgentWebhook"]) -> None:
     err.print(
         f"{own} of {len(webhooks)} agents have their own URL: for these Retell never calls "
         "the account's. Only Retell's dashboard shows that one (Webhooks).",
-        markup=False,
     )
 
 
@@ -202,10 +201,10 @@ def _print_workspace(retell: "Retell") -> None:
         name = retell.workspace()
     except RetellError as error:
         # Later requests will report it, and a URL can be tested without it.
-        err.print(f"Workspace unknown: {error}", style="yellow", markup=False)
+        err.print(f"Workspace unknown: {error}", style="yellow")
     else:
         if name:
-            err.print(f"Workspace: {name}", markup=False)
+            err.print(f"Workspace: {name}")
 
 
 def _version(webhook: "AgentWebhook") -> str:
@@ -228,7 +227,7 @@ def _each(account: str | None) -> Iterator[tuple[str, str, "Retell"]]:
     accounts = settings.require_accounts(account)
     for one in accounts:
         if len(accounts) > 1:
-            err.print(f"Account {one.name}", style="bold", markup=False)
+            err.print(f"Account {one.name}", style="bold")
         key = settings.require_api_key(one.name)
         with Retell(settings.base_url, key) as retell:
             yield one.name, key, retell

@@ -45,8 +45,6 @@ def work(once: tuple[str, ...]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     err.print(
         f"Working on {settings.database}: {', '.join(worker.intervals_ms)}",
-        markup=False,
-        soft_wrap=True,
     )
     worker.start()
     signal.sigwait(numbers)

@@ -13,6 +13,7 @@ from contextlib import closing
 
 import pytest
 
+from receiver.cli.group import print_interrupted
 from receiver.store import migrate, open_store
 from tests.support.running import environment, free_address, wait_until
 from tests.support.storing import add
@@ -193,3 +194,10 @@ def test_a_mirror_is_interrupted(pg, environ, tmp_path):
     )
     assert status == 130, output
     assert output.splitlines() == ["Interrupted. The next run continues from here."]
+
+
+def test_brackets_in_a_note_are_printed(capsys):
+    stopped = KeyboardInterrupt()
+    stopped.add_note("To print it: callhouse show [/a]")
+    assert print_interrupted(stopped) == 130
+    assert capsys.readouterr().err == "Interrupted. To print it: callhouse show [/a]\n"
