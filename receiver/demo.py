@@ -105,19 +105,7 @@ def run(settings: Settings, plan: Plan, *, stay: bool, progress: Callable[[], Pr
     day_start_ms = _start_of(plan.day)
     database = _fresh_database(settings)
     key, password = f"key_{secrets.token_hex(14)}", secrets.token_urlsafe(9)
-    environ = os.environ | {
-        "RETELL_API_KEY": key,
-        "RETELL_WEBHOOK_KEYS": "",
-        "CALLHOUSE_DATABASE_URL": f"sqlite:///{database}",
-        "CALLHOUSE_BIND": str(settings.bind),
-        "CALLHOUSE_BROWSE_BIND": str(settings.browse_bind),
-        # Events are signed when they happened, long ago for the receiver.
-        "CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS": str(10 * 365 * 86_400),
-        "CALLHOUSE_BROWSE_PASSWORD_HASH": hash_password(password),
-        "CALLHOUSE_MEDIA_URL": f"file:{database.parent / 'media'}",
-        "CALLHOUSE_MEDIA_ALLOW_PRIVATE": "1",
-        "PORT": "",
-    }
+    environ = os.environ | environment(settings, database, key=key, password=password)
     watched = threading.Event()
     sandbox = Sandbox(
         api_key=key,
@@ -147,6 +135,24 @@ def run(settings: Settings, plan: Plan, *, stay: bool, progress: Callable[[], Pr
                 _place_calls(sandbox, say=_out.print, pause_seconds=LIVE_PAUSE_SECONDS)
                 signal.pause()
     return 1 if missing else 0
+
+
+def environment(settings: Settings, database: Path, *, key: str, password: str) -> dict[str, str]:
+    """The variables of the demo's processes. The sandbox is their only account."""
+    others = [a.name.upper() for a in settings.accounts if a.name != config.DEFAULT_ACCOUNT]
+    return {f"RETELL_{kind}_{a}": "" for a in others for kind in ("API_KEY", "WEBHOOK_KEYS")} | {
+        "RETELL_API_KEY": key,
+        "RETELL_WEBHOOK_KEYS": "",
+        "CALLHOUSE_DATABASE_URL": f"sqlite:///{database}",
+        "CALLHOUSE_BIND": str(settings.bind),
+        "CALLHOUSE_BROWSE_BIND": str(settings.browse_bind),
+        # Events are signed when they happened, long ago for the receiver.
+        "CALLHOUSE_SIGNATURE_TOLERANCE_SECONDS": str(10 * 365 * 86_400),
+        "CALLHOUSE_BROWSE_PASSWORD_HASH": hash_password(password),
+        "CALLHOUSE_MEDIA_URL": f"file:{database.parent / 'media'}",
+        "CALLHOUSE_MEDIA_ALLOW_PRIVATE": "1",
+        "PORT": "",
+    }
 
 
 def _require_addresses(settings: Settings) -> None:
