@@ -152,8 +152,8 @@ SETTINGS = (
     Setting(
         "CALLHOUSE_CONFIG",
         "callhouse.toml",
-        "File with the intervals of jobs, where backups go and forwarding targets "
-        "([callhouse.toml](config-file.md)). The default file may be missing.",
+        "File with what does not fit a variable: jobs, backups, forwarding, alerts, inbound rules "
+        "and questions ([callhouse.toml](config-file.md)). The default file may be missing.",
     ),
 )
 

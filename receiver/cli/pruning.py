@@ -37,6 +37,7 @@ def prune(dry_run: bool, vacuum: bool, as_json: bool) -> None:
       CALLHOUSE_KEEP_PERSONAL_DAYS=90 callhouse prune
     """
     from receiver.jobs.prune import preview, rules
+    from receiver.jobs.status import size
     from receiver.store import open_store, require_bodies
 
     settings = config.load()
@@ -61,7 +62,7 @@ def prune(dry_run: bool, vacuum: bool, as_json: bool) -> None:
             click.echo("Nothing is old enough.")
         if done.free_bytes:
             click.echo(
-                f"{_size(done.free_bytes)} of the file are free and will be used again. The file "
+                f"{size(done.free_bytes)} of the file are free and will be used again. The file "
                 "was created by an older version: `callhouse prune --vacuum` rewrites it once, "
                 "and space is given back from then on."
             )
@@ -98,6 +99,8 @@ def _print_due(found: "Sequence[Due]", *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(due) for due in found]))
         return
+    from receiver.jobs.status import size
+
     print_table(
         (
             ("setting", "piece"),
@@ -114,14 +117,10 @@ def _print_due(found: "Sequence[Due]", *, as_json: bool) -> None:
                 str(due.days),
                 f"{due.entities:,}",
                 f"{due.bodies:,}",
-                _size(due.body_bytes),
+                size(due.body_bytes),
                 f"{due.files:,}",
-                _size(due.file_bytes),
+                size(due.file_bytes),
             )
             for due in found
         ],
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -148,12 +149,14 @@ def rebuild() -> None:
     # A mistyped name must not create a database.
     require_bodies(settings.database)
     migrate_file(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)
-    store = open_store(settings.database)
-    with resumable("Nothing is lost. Run it again to start over."), progress() as bar:
+    with (
+        closing(open_store(settings.database)) as store,
+        resumable("Nothing is lost. Run it again to start over."),
+        progress() as bar,
+    ):
         task = bar.add_task("Rebuilding", total=None)
         done = rebuild_tables(store, progress=lambda n, of: bar.update(task, completed=n, total=of))
         task = bar.add_task("Rolling up", total=None)
         for n, of in roll_up(store, timezone=settings.timezone, now_ms=clock.now_ms()):
             bar.update(task, completed=n, total=of)
-    store.close()
-    click.echo(f"Rebuilt {done} calls, chats and other entities.")
+    click.echo(f"Rebuilt {done:,} calls, chats and other entities.")

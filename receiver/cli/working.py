@@ -29,8 +29,6 @@ def work(once: tuple[str, ...]) -> None:
     from receiver.store import migrate
     from receiver.webhook.health import log
 
-    # Only their owner can read the files that jobs make.
-    os.umask(0o077)
     settings = config.load()
     if unknown := set(once) - settings.file.intervals.keys():
         raise click.UsageError(
