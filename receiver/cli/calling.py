@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     # Called with the run's id.
     ReadRows = Callable[[str], list[Row]]
 
+# Calls to a number in a day by a query.
+_PER_DAY = 3
+
 
 @main.command()
 @click.argument("to_number", metavar="[TO]", required=False)
@@ -50,9 +53,8 @@ if TYPE_CHECKING:
 @click.option(
     "--per-day",
     type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    help="With --from-view: calls to a number in a day, at most.",
+    default=None,
+    help="With --from-view: calls to a number in a day, at most; 3 by default.",
 )
 @click.option("--dry-run", is_flag=True, help="With --from-view: print the list, call nobody.")
 @click.option(
@@ -72,7 +74,7 @@ if TYPE_CHECKING:
 def call(
     csv_file: Path | None,
     from_view: str | None,
-    per_day: int,
+    per_day: int | None,
     dry_run: bool,
     wait: bool,
     timeout: float,
@@ -89,8 +91,8 @@ def call(
       callhouse call --from +14155550100 --from-view busy_today --dry-run
     """
     body = _body(options)
-    if dry_run and from_view is None:
-        raise SettingsError("--dry-run needs --from-view")
+    if from_view is None and (dry_run or per_day is not None):
+        raise SettingsError(f"--{'dry-run' if dry_run else 'per-day'} needs --from-view")
     settings = config.load()
     key = settings.require_api_key(account)
     if csv_file is None and from_view is None:
@@ -104,7 +106,7 @@ def call(
     if csv_file is not None:
         read = _csv_reader(csv_file, body)
         sys.exit(_place_list(settings, key, csv_file, read, per_second))
-    path, read = _view_reader(settings, from_view or "", body, per_day)
+    path, read = _view_reader(settings, from_view or "", body, per_day or _PER_DAY)
     if dry_run:
         sys.exit(_print_list(read("dry-run")))
     sys.exit(_place_list(settings, key, path, read, per_second))
@@ -213,13 +215,13 @@ def _wait(where: Location, call_id: str, timeout: float) -> int:
 
 
 def _print_state(state: "CallState") -> None:
-    seconds = None if state.duration_ms is None else round(state.duration_ms / 1000)
+    seconds = None if state.duration_ms is None else state.duration_ms / 1000
     cents = state.combined_cost_cents
     cost = "" if cents is None else f"${cents / 100:.4f}"
     for name, value in (
         ("status", state.call_status),
         ("reason", state.disconnection_reason),
-        ("duration", None if seconds is None else f"{seconds // 60}:{seconds % 60:02}"),
+        ("duration", clock.format_duration(seconds)),
         ("cost", cost if state.cost_is_final else f"{cost} so far".strip()),
         ("summary", state.call_summary),
     ):

@@ -49,6 +49,8 @@ def recordings(*, retry: bool, status: bool, as_json: bool) -> None:
     """
     from receiver.store import media
 
+    if retry and status:
+        raise click.UsageError("--retry cannot be combined with --status, which fetches nothing.")
     settings = config.load()
     stopped = None
     if not status:
@@ -106,8 +108,10 @@ def _print(
     problems: list[tuple[str, str, int]],
     stopped: str | None,
 ) -> None:
+    from receiver.jobs.status import size
+
     if states:
-        rows = [(s, f"{n:,}", _size(size), _MEANING.get(s, "")) for s, n, size in states]
+        rows = [(s, f"{n:,}", size(b) if b else "", _MEANING.get(s, "")) for s, n, b in states]
         print_table(_STATES, rows)
     else:
         click.echo("No call that is over has a recording.")
@@ -117,16 +121,6 @@ def _print(
         click.echo(f"Kept in {settings.media.location}")
     if stopped:
         err.print(f"Stopped: {stopped}", style="bold red")
-
-
-def _size(size: float) -> str:
-    if not size:
-        return ""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} GB"
 
 
 def _as_json(

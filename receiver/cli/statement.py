@@ -64,8 +64,8 @@ def _grouping(_context: click.Context, _option: click.Parameter, value: str | No
     "--format",
     "format_",
     type=click.Choice(["table", "csv", "html"]),
-    default="table",
-    help="html is a page for printing or for a PDF.",
+    default=None,
+    help="table by default; html is a page for printing or for a PDF.",
 )
 @click.option(
     "--invoice",
@@ -79,7 +79,7 @@ def statement(
     month: str | None,
     grouping: str | None,
     markup: Decimal,
-    format_: str,
+    format_: str | None,
     invoice: Path | None,
     as_json: bool,
 ) -> None:
@@ -97,6 +97,10 @@ def statement(
     """
     from receiver.store.statements import read_month
 
+    if as_json and format_:
+        raise click.UsageError("--json cannot be combined with --format.")
+    if invoice and (grouping or markup or format_):
+        raise click.UsageError("--invoice cannot be combined with --by, --markup or --format.")
     settings = config.load()
     now_ms = clock.now_ms()
     zone = ZoneInfo(settings.timezone)

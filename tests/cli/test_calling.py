@@ -399,3 +399,10 @@ def test_webhook_test_of_a_url_needs_no_retell(sandbox, db, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "Workspace unknown: " in result.stderr
     assert db.execute("SELECT count(*) FROM observations").fetchone()[0] == 0
+
+
+@pytest.mark.parametrize("option", [["--dry-run"], ["--per-day", "1"]])
+def test_option_of_queries_needs_a_query(sandbox, option):
+    result = run("call", TO, "--from", FROM, *option)
+    assert (result.exit_code, f"{option[0]} needs --from-view" in result.stderr) == (2, True)
+    assert not sandbox.calls

@@ -98,7 +98,8 @@ def test_unreadable_invoice_is_refused(run, invoice, text):
 @pytest.mark.parametrize(
     "arguments",
     [["--month", "October"], ["--by", "metadata."], ["--by", "number"], ["--markup", "much"],
-     ["--markup", "-5%"], ["--invoice", "/nowhere"]],
+     ["--markup", "-5%"], ["--invoice", "/nowhere"], ["--json", "--format", "csv"],
+     ["--invoice", __file__, "--by", "agent"]],
 )  # fmt: skip
 def test_unusable_arguments_are_refused(run, arguments):
     done = run(*arguments)
