@@ -57,7 +57,7 @@ def plan(
     """Which days to list. Only earlier syncs of the same account are considered.
 
     With `since`, it begins there, or where the same sync was interrupted; otherwise at the end of
-    the last sync. The first sync begins with the oldest call.
+    the earlier syncs, as far as they left no day out. The first sync begins with the oldest call.
     """
     before = syncs_of(where, listing.agent_id or "", account)
     if since is not None:
@@ -66,8 +66,12 @@ def plan(
         begin = max(since, *(_resume_day(r, listing) for r in begun)) if begun else since
         return Range(since, until, begin, is_named=True)
     if before:
-        last = max(before, key=lambda r: _resume_day(r, listing))
+        last, *others = sorted(before, key=lambda r: r.since)
         begin = _resume_day(last, listing)
+        for row in others:
+            # One that began later may have left days out.
+            if row.since <= begin.isoformat() and _resume_day(row, listing) > begin:
+                last, begin = row, _resume_day(row, listing)
         # The first sync of all was interrupted: this one continues it.
         is_same = last.since == "" and last.finished_at is None
         return Range(None if is_same else begin, until, begin)

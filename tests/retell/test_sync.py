@@ -193,6 +193,17 @@ def test_later_sync_starts_two_days_earlier(account, db):
     assert tuple(row) == ("2026-05-11", "2026-05-15")
 
 
+def test_days_that_a_named_sync_skips_are_listed(account, db):
+    account.populate(10)
+    account.sync()
+    account.now_ms += 10 * DAY_MS
+    account.populate(10, days=1, day_start_ms=account.now_ms - 7 * DAY_MS)
+    account.sync(FIRST + timedelta(days=14))
+    assert len(stored(db)) == 10
+    account.sync()
+    assert len(stored(db)) == 20
+
+
 # -- gone upstream -------------------------------------------------------------------------------
 
 
