@@ -137,17 +137,15 @@ class Manifest:
     def read(cls, text: bytes | None, *, private: bool) -> "Manifest":
         """Parse a manifest; an invalid one, or one of other columns, is empty."""
         manifest = cls(private)
-        try:
+        with suppress(ValueError, TypeError, AttributeError, KeyError):
             value: Any = json.loads(text or b"{}")
-        except ValueError:
-            return manifest
-        if isinstance(value, dict) and value.items() >= manifest._head().items():
-            manifest.parts = {
-                Part(group, day): Written(**written)
-                for group, days in value["parts"].items()
-                for day, written in days.items()
-                if group not in _WITH_PRIVATE or value["private"] == private
-            }
+            if value.items() >= manifest._head().items():
+                manifest.parts = {
+                    Part(group, day): Written(**written)
+                    for group, days in value["parts"].items()
+                    for day, written in days.items()
+                    if group not in _WITH_PRIVATE or value["private"] == private
+                }
         return manifest
 
     def text(self) -> bytes:

@@ -1,5 +1,7 @@
 """Each run brings the files up to date, and touches no others."""
 
+import json
+
 import pytest
 
 from receiver.jobs.erase import new_receipt
@@ -161,7 +163,8 @@ def test_missing_manifest_rewrites_the_same_bytes(store, update, lake):
     add(store, "call", at=DAY_MS, transcript="hello")
     update()
     before = files(lake)
-    for broken in (None, b"", b"{", b"[]", b'{"format": 0}'):
+    edited = json.loads((lake / MANIFEST).read_bytes()) | {"parts": {"calls": {"": {}}}}
+    for broken in (None, b"", b"{", b"[]", b'{"format": 0}', json.dumps(edited).encode()):
         (lake / MANIFEST).unlink()
         if broken is not None:
             (lake / MANIFEST).write_bytes(broken)
