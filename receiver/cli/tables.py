@@ -56,9 +56,12 @@ def print_table(
             widths[i] = min(widths[i], left - least)
             left -= widths[i]
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
+    height = max(name.count("\n") for name, _ in columns)
     for (name, kind), width in zip(columns, widths, strict=True):
         justify: Literal["left", "right"] = "right" if kind == "count" else "left"
-        table.add_column(name, justify=justify, width=width, overflow="fold", vertical="bottom")
+        # Headings end on the same line; cells begin on the same line.
+        heading = "\n" * (height - name.count("\n")) + name
+        table.add_column(heading, justify=justify, width=width, overflow="fold")
     for row, style in zip(rows, styles, strict=True):
         table.add_row(*map(Text, row), style=style)
     if footer:

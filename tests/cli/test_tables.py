@@ -64,6 +64,19 @@ def test_coverage_fits_with_whole_days_and_counts(terminal, count):
     assert len(re.findall(rf"(?<![\w-]){4 * count:,}(?![\w,])", found)) == 7
 
 
+def test_cells_of_a_row_begin_on_one_line():
+    out = io.StringIO()
+    columns = (("day", "piece"), ("agent", "text"), ("final\ncost", "count"))
+    console = Console(file=out, width=30, force_terminal=True, color_system=None)
+    tables.print_table(columns, [("2026-05-01", "Riverside Dental", "7")], console=console)
+    assert [line.split() for line in out.getvalue().splitlines()] == [
+        ["final"],
+        ["day", "agent", "cost"],
+        ["2026-05-01", "Riverside", "7"],
+        ["Dental"],
+    ]
+
+
 def test_drift_fits_with_whole_ids_and_counts(terminal):
     row = {"place": "call.call_analysis", "what": "key", "name": "x" * 50, "entities": 1_234_567}
     fetching.print_drift(
