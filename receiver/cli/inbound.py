@@ -63,6 +63,11 @@ def test(
         raise SettingsError(
             "no rule is configured", hint="Add one under [[inbound.rule]] in callhouse.toml."
         )
+    names = [each.name for each in settings.accounts]
+    if names and account not in names:
+        raise SettingsError(
+            f"there is no account {account}", hint=f"The accounts are: {', '.join(names)}."
+        )
     event = "chat_inbound" if is_chat else "call_inbound"
     request = InboundRequest(event, account, from_number, to_number, agent_id)
     zone = ZoneInfo(settings.timezone)

@@ -288,6 +288,9 @@ def test_command_fails_without_rules_or_with_wrong_ones(invoke, tmp_path):
     (tmp_path / "callhouse.toml").write_text(SLOW)
     done = invoke(CALLER)
     assert (done.exit_code, "inbound rule slow" in done.output) == (2, True)
+    (tmp_path / "callhouse.toml").write_text(RULES)
+    done = invoke(CALLER, "--account", "acme")
+    assert (done.exit_code, "there is no account acme" in done.output) == (2, True)
     (tmp_path / "callhouse.toml").write_text("")
     assert invoke(CALLER).exit_code == 2
 
