@@ -177,6 +177,14 @@ def test_calls_without_sentiment_may_have_an_analysis(browse, store, monkeypatch
     assert {*shown(browse("/-/calls?success=unknown"))} == {"call_none", "call_both"}
 
 
+def test_one_match_of_the_other_kind_is_singular(browse, three, store):
+    lines = [{"role": "user", "content": "A crown."}]
+    chat = {"chat_id": "c", "start_timestamp": START, "transcript": "User: A crown."}
+    stored(store, {"event": "chat_ended", "chat": chat | {"message_with_tool_calls": lines}})
+    assert ">1 chat</a>" in browse("/-/calls?q=crown").text
+    assert ">2 calls</a>" in browse("/-/calls?kind=chat&q=crown").text
+
+
 def test_slow_totals_are_counted_on_request(browse, three, monkeypatch):
     monkeypatch.setattr(call_list, "TOTALS_LIMIT_MS", -1)
     page = browse("/-/calls?success=unknown")
@@ -253,7 +261,7 @@ def test_words_are_found_everywhere(browse, several, monkeypatch, few):
     for words, calls, chats in EVERYWHERE:
         page = browse("/-/calls?" + urlencode({"q": words}))
         assert shown(page) == calls, words
-        assert f">{chats} chats</a>" in page.text, words
+        assert f">{chats} chat{'' if chats == 1 else 's'}</a>" in page.text, words
         page = browse("/-/calls?" + urlencode({"kind": "chat", "q": words}))
         assert page.text.count('class="time"><a href="/-/chat/chat_1?list=') == chats, words
 

@@ -51,7 +51,7 @@ COUNTED = (
     # A version, the other calls of a number or agent, and the chats beside calls.
     re.compile(r'<td data-label="Calls"[^>]*><a href="([^"]+)">([\d,]+)</a>'),
     re.compile(r'<a href="([^"]+)">all ([\d,]+) calls</a>'),
-    re.compile(r'<a class="other" href="([^"]+)">([\d,]+) (?:chats|calls)</a>'),
+    re.compile(r'<a class="other" href="([^"]+)">([\d,]+) (?:chat|call)s?</a>'),
 )
 VERSION = re.compile(
     r'version (\d+).*?data-label="Calls"[^>]*><a href="([^"]+)">([\d,]+)<'

@@ -122,6 +122,7 @@ def test_rows_are_counted_until_the_file_is_large(browse, call, monkeypatch):
     assert "Many rows" not in page
     assert "1 row" not in page
     assert "attached to this connection" not in page
+    assert "🔒" not in page
     assert "<strong>" not in browse("/retell/utterances").text.split('class="export-links"')[1][:60]
     assert "<strong>1 row</strong>" in browse("/retell/calls").text
     counted = browse("/retell.json?sql=select count(*) from utterances&_shape=arrayfirst")
