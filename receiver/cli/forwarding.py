@@ -79,7 +79,9 @@ def list_(target: str | None, as_json: bool) -> None:
 
     settings = config.load()
     with reading(settings.database) as connection:
-        counts = [c for c in queue_counts(connection) if target in (None, c.target)]
+        queues = queue_counts(connection)
+        _require_target(settings, queues, target)
+        counts = [c for c in queues if target in (None, c.target)]
         dead = dead_events(connection, target, limit=1_000_000 if as_json else _LISTED)
     if as_json:
         value = {"targets": [asdict(c) for c in counts], "dead": [asdict(d) for d in dead]}
@@ -113,7 +115,7 @@ def replay(target: str | None) -> None:
     """
     from receiver.store.outbox import replay as replay_dead
 
-    with _opened() as store:
+    with _opened(target) as store:
         count = replay_dead(store, target, now_ms=clock.now_ms())
     click.echo(f"{count:,} dead events wait again.")
 
@@ -133,18 +135,34 @@ def discard(target: str | None) -> None:
     from receiver.store.outbox import discard as discard_events
 
     known = [each.name for each in config.load().file.forward]
-    with _opened() as store:
+    with _opened(target) as store:
         count = discard_events(store, target, known=known)
     click.echo(f"{count:,} events deleted.")
 
 
-def _opened() -> "closing[AnyStore]":
-    """The configured database. Raises NotStored if there is none."""
+def _opened(target: str | None) -> "closing[AnyStore]":
+    """The configured database. Raises NotStored if there is none, SettingsError for an unknown
+    target."""
     from receiver.store import open_store, require_bodies
+    from receiver.store.engine import reading
+    from receiver.store.outbox import queue_counts
 
-    database = config.load().database
-    require_bodies(database)
-    return closing(open_store(database))
+    settings = config.load()
+    require_bodies(settings.database)
+    with reading(settings.database) as connection:
+        _require_target(settings, queue_counts(connection), target)
+    return closing(open_store(settings.database))
+
+
+def _require_target(
+    settings: config.Settings, queues: Sequence["QueueCount"], target: str | None
+) -> None:
+    """Raise SettingsError for a target that is not configured and has no events."""
+    known = sorted({each.name for each in settings.file.forward} | {q.target for q in queues})
+    if target is not None and target not in known:
+        raise SettingsError(
+            f"there is no target {target}", hint=f"The targets are: {', '.join(known) or 'none'}."
+        )
 
 
 def _print_counts(counts: Sequence["QueueCount"]) -> None:

@@ -347,7 +347,9 @@ def test_dead_event_is_listed_replayed_and_sent(invoke, dead, receiver, database
     assert json.loads(invoke("list", "--json").output)["dead"][0]["entity_id"] == "call_1"
     assert invoke(url=receiver.url).exit_code == 1
     assert receiver.got == []
-    assert invoke("replay", "--target", "other").output == "0 dead events wait again.\n"
+    for command in (["list"], ["replay"], ["discard", "--yes"]):
+        unknown = invoke(*command, "--target", "other")
+        assert (unknown.exit_code, "there is no target other" in unknown.output) == (2, True)
     assert invoke("replay").output == "1 dead events wait again.\n"
     sent = invoke(url=receiver.url)
     assert (sent.exit_code, sent.output) == (0, "No event waits.\n")
