@@ -164,9 +164,9 @@ class _Webhook:
             # One byte more than allowed: werkzeug truncates a body without a length at this limit.
             stream = get_input_stream(environ, max_content_length=max_bytes + 1)
             with self._bodies.read(stream, is_timed="gunicorn.socket" in environ) as body:
-                environ[_IS_READ] = True
                 if len(body) > max_bytes:
                     raise _too_large(max_bytes)
+                environ[_IS_READ] = True
                 environ[_RESULT] = self._receive(body, environ)
         except Exception as error:
             environ[_RESULT] = error
