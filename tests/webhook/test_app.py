@@ -123,8 +123,9 @@ def test_inbound_question_is_answered_with_no_override(client, db, event, path):
     assert count(db, "calls") == count(db, "chats") == 0
 
 
-def test_inbound_question_without_its_object_is_204(client, db):
-    assert post(client, {"event": "call_inbound"}).status_code == 204
+def test_inbound_question_without_its_object_is_answered(client, db):
+    answer = post(client, {"event": "call_inbound"})
+    assert (answer.status_code, answer.json) == (200, {"call_inbound": {}})
     assert db.execute("SELECT problem FROM observations").fetchone()[0]
 
 
