@@ -64,8 +64,7 @@ _NO_LIMITS = Limits()
 # Datasette counts the rows of every table on its pages; beyond this file size, that takes too long.
 MAX_COUNTED_FILE_BYTES = 500_000_000
 _INDEX_TABLES = tuple(INDEXES)
-# Time limit for counting all tables of a page.
-_COUNT_SECONDS = 0.06
+_COUNT_SECONDS = 0.06  # for all tables of a page
 # Waiting for a thread, and the time limit of the query.
 ANSWERED_SECONDS = 25.0
 
@@ -74,6 +73,8 @@ _COUNT = re.compile(r"select count\(\*\) from (\w+) ")
 _NAMES = "select name from sqlite_master where type in ('table', 'view')"
 # The exact name of a table, which Datasette queries for each permission check.
 _SPELLING = f"{_NAMES} and name = ? collate nocase"
+# The order of a first page by one column. Later pages are ordered by the key too: see `execute`.
+_ORDER = re.compile(r"(order by (?:\[[^]]+\]|\w+)(?: desc)?)( limit \d+)$")
 _MANY_ROWS_PER_CALL = {t.name for t in (OBSERVATIONS, *CALL_TABLES) if len(t.key) > 1}
 _KEYS = {table.name: list(table.key) for table in ALL_TABLES}
 # The beginning of SQL that Datasette runs. Its own expressions are slow with many spaces.
@@ -193,11 +194,7 @@ class GuardedDatabase(Database):
         return identity(path), identity(path.with_name(path.name + "-wal"))
 
     async def execute(
-        self,
-        sql: str,
-        params: Any = None,
-        truncate: bool = False,
-        **options: Any,
+        self, sql: str, params: Any = None, truncate: bool = False, **options: Any
     ) -> Any:
         """Run a query as Datasette does, with limits, and without logging SQL that fails: it may
         contain phone numbers and names.
@@ -216,6 +213,10 @@ class GuardedDatabase(Database):
         if counted and counted[1] in _MANY_ROWS_PER_CALL and self.size > MAX_COUNTED_FILE_BYTES:
             # SQLite cannot be interrupted while it counts, and reads the whole table for it.
             raise QueryInterrupted(None, sql, None)
+        if request_state.is_csv_request.get() and (table := request_state.table_of_page.get()):
+            # Otherwise rows with equal values would be lost or repeated between the pages.
+            key = ", ".join(await self.primary_keys(table))
+            sql = _ORDER.sub(rf"\1, {key}\2", sql) if key else sql
         limit_ms = self.ds.sql_time_limit_ms
         limit_ms = min(options.get("custom_time_limit") or limit_ms, limit_ms)
         max_rows = None
@@ -387,8 +388,7 @@ def skip_unused_work(datasette: "Datasette") -> None:
     """Remove work that Datasette does for each request or table and callhouse does not need."""
 
     async def skip_catalog() -> None:
-        """Before each request, list all tables of all databases in `_internal`, which nobody may
-        read."""
+        """Before each request, list all tables in `_internal`, which nobody may read."""
 
     def skip_metadata_permissions(_database: str, _table: str) -> list[Any]:
         """Search a copy of all metadata for permissions; datasette_metadata.json has none."""
@@ -405,6 +405,7 @@ class _DisplayFilters(Filters):
 
     def build_where_clauses(self, table: str) -> tuple[list[str], dict[str, Any]]:
         """The conditions and their parameters."""
+        request_state.table_of_page.set(table)
         clauses: list[str] = []
         params: dict[str, Any] = {}
         for column, shown_lookup, shown in self.selections():

@@ -6,6 +6,8 @@ from typing import Any
 # Its login, for limits per login, and whether the response is CSV.
 login_of_request: ContextVar[str] = ContextVar("login_of_request", default="")
 is_csv_request: ContextVar[bool] = ContextVar("is_csv_request", default=False)
+# The table that its page shows.
+table_of_page: ContextVar[str] = ContextVar("table_of_page", default="")
 # Schemas that it has read, by database.
 schema_of_request: ContextVar[dict[str, Any]] = ContextVar("schema_of_request")
 # Whether its current query is SQL of callhouse and not of a reader.
