@@ -133,6 +133,7 @@ def test_file_that_others_can_read_is_wrong(examined, database):
     assert wrong(examined("files", file=file)) == ["others can read callhouse.toml (640)"]
 
 
+@pytest.mark.sqlite
 def test_disk_that_is_full_soon_is_wrong(examined, monkeypatch):
     free = free_on_disk(Path.cwd() / "x")
     growth = {"free_disk_bytes": free, "bytes_per_day": free // 100}

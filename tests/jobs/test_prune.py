@@ -165,7 +165,9 @@ def test_rebuild_changes_nothing_that_was_pruned(pruned, store, db, name):
     assert dump(db) == before
 
 
-@pytest.mark.parametrize("name", SCOPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n == "PERSONAL" else pytest.mark.slow) for n in SCOPES]
+)
 def test_copy_has_what_was_left(pruned, store, db, engine, database, name):
     deliver(store, seeded(5, 40))
     add_whole(store)

@@ -63,6 +63,7 @@ def mutated():
         yield {"items": [ITEM], "has_more": True, "pagination_key": odd}, AGENT
 
 
+@pytest.mark.slow
 def test_malformed_agents_are_named_errors():
     refused = 0
     for page, agent in mutated():

@@ -102,8 +102,8 @@ KINDS = ["call", "call", "call", "chat"]
 SOURCES = ["webhook", "webhook", "api", "file"]
 TIMES = [0, 1, 2, 3]
 
-# How many examples a quick property has: three tenths of what the run's profile has.
-FEW = settings.default.max_examples * 3 // 10
+# How many examples a quick property has: a fifth of what the run's profile has.
+FEW = settings.default.max_examples // 5
 
 # A call with every kind of row.
 WHOLE = Delivery(

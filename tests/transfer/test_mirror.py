@@ -136,6 +136,7 @@ def test_new_events_are_mirrored_in_one_step(full, target):
         assert step().copied == 0
 
 
+@pytest.mark.slow
 def test_rows_without_a_call_are_mirrored(full, target):
     """The same body once more, a body that is none, what was asked of Retell."""
     with mirrored(full, target) as step:
@@ -202,6 +203,7 @@ def test_file_not_made_by_mirror_keeps_rows(full, target):
     assert rows_of(target, "SELECT call_id FROM calls WHERE call_id = 'elsewhere'")
 
 
+@pytest.mark.slow
 def test_row_committed_minutes_late_is_copied_at_once(full, target):
     """A receiver whose clock is behind, or one that had to wait for its transaction."""
     with mirrored(full, target) as step:
@@ -222,6 +224,7 @@ def test_rows_with_old_times_are_found_by_pass(full, target, db_path):
         assert dump_of(target) == dump_of(full)
 
 
+@pytest.mark.slow
 def test_mirror_after_hours_copies_new_events_first(full, target):
     receive_at(full, "call_00", received=NOW_MS - 600 * MINUTE_MS, event="call_analyzed")
     with mirrored(full, target):
