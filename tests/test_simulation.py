@@ -17,7 +17,7 @@ if not disk.register():
 
 
 def test_histories_keep_every_promise(tmp_path):
-    for seed in range(100):
+    for seed in range(50):
         check(seed, tmp_path)
 
 
@@ -51,7 +51,7 @@ def test_planted_fault_is_found(plant, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_thousand_histories_keep_every_promise(tmp_path):
-    for seed in range(100, 1100):
+    for seed in range(50, 1050):
         check(seed, tmp_path)
 
 

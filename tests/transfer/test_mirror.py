@@ -118,6 +118,7 @@ def test_mirror_has_the_servers_rows_and_bodies(full, target):
     }
 
 
+@pytest.mark.slow
 def test_second_mirror_finds_nothing_to_copy(full, target):
     with mirrored(full, target):
         pass
@@ -126,6 +127,7 @@ def test_second_mirror_finds_nothing_to_copy(full, target):
         assert through(lambda: next(steps)) == 0
 
 
+@pytest.mark.slow
 def test_new_events_are_mirrored_in_one_step(full, target):
     with mirrored(full, target) as step:
         # The first portion holds neither.
@@ -235,6 +237,7 @@ def test_mirror_after_hours_copies_new_events_first(full, target):
         assert dump_of(target) == dump_of(full)
 
 
+@pytest.mark.slow
 def test_stopped_mirror_is_completed_by_the_next(full, target):
     with closing(mirror(full, target, timezone="UTC", now_ms=lambda: NOW_MS)) as steps:
         next(steps)
