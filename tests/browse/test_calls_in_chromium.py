@@ -197,6 +197,14 @@ def test_view_is_saved_in_two_interactions(person):
     assert person.page.locator(".views >> text=Unhappy").count() == 0
 
 
+def test_long_agent_name_leaves_its_version_visible(person):
+    person.start("/-/calls")
+    cell = person.page.locator("td.agent:has(small) >> nth=0")
+    cell.locator("span").evaluate("name => name.textContent = 'A long name '.repeat(9)")
+    whole, version = (part.bounding_box() for part in (cell, cell.locator("small")))
+    assert version["x"] + version["width"] <= whole["x"] + whole["width"]
+
+
 @pytest.mark.slow
 def test_all_calls_of_number_take_one_click(person):
     person.start("/-/call/call_worst")
