@@ -87,7 +87,7 @@ def parse_database(url: str) -> Location:
     if not url.startswith(prefix) or len(url) == len(prefix):
         raise ValueError(
             "it must be sqlite:///relative/path.db, sqlite:////absolute/path.db, "
-            "or postgresql://user@host/database (of a password, write @ as %40, / as %2F and a "
+            "or postgresql://user@host/database (in a password, write @ as %40, / as %2F and a "
             "space as %20)"
         )
     path = Path(url.removeprefix(prefix))

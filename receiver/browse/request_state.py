@@ -1,4 +1,4 @@
-"""State of the current request, which Datasette does not hand on to the functions that need it."""
+"""State of the current request, which Datasette does not pass to the functions that need it."""
 
 from contextvars import ContextVar
 from typing import Any

@@ -102,7 +102,7 @@ def set_(url: str, agent_id: str | None, all_agents: bool, account: str | None) 
     if drafts:
         err.print("A draft applies to calls after it is published in Retell's dashboard.")
     if differs:
-        err.print(f"{differs:,} of {len(agents):,} agents have another URL still.", style="red")
+        err.print(f"{differs:,} of {len(agents):,} agents still have another URL.", style="red")
     sys.exit(1 if differs else 0)
 
 

@@ -45,7 +45,7 @@ _DEAD = (
     "WHERE state = 'dead' AND (CAST(? AS TEXT) IS NULL OR target = ?) "
     "ORDER BY received_at, entity_id, body_sha256 LIMIT ?"
 )
-# `{known}` are marks for the names of the targets that there are.
+# `{known}` is replaced by a placeholder for each configured target.
 _DISCARDED = (
     "SELECT entity_id, body_sha256, target, received_at FROM outbox "
     "WHERE (state = 'dead' OR target NOT IN ({known})) "

@@ -175,8 +175,8 @@ class Query:
     def pattern(self) -> re.Pattern[str]:
         """Finds the words in a text that the index of words does not highlight.
 
-        Punctuation in a phrase would match what stands between its words in many ways, which takes
-        for ever."""
+        Punctuation in a phrase is left out: a pattern with it could match in so many ways that it
+        takes minutes."""
         found = []
         for token in (*self.words, *self.characters):
             text = r"\W+".join(re.findall(r"\w+", token.text))
