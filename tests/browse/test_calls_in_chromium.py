@@ -197,6 +197,15 @@ def test_view_is_saved_in_two_interactions(person):
     assert person.page.locator(".views >> text=Unhappy").count() == 0
 
 
+def test_every_width_shows_all_columns(person):
+    for width in (390, 720, 1024, 1190, 1280):
+        person.page.set_viewport_size({"width": width, "height": 900})
+        person.start("/-/calls")
+        assert person.page.evaluate("document.documentElement.scrollWidth") <= width
+        agent = person.page.locator("td.agent:has(small) >> nth=0").bounding_box()
+        assert agent["width"] > 80, width
+
+
 def test_long_agent_name_leaves_its_version_visible(person):
     person.start("/-/calls")
     cell = person.page.locator("td.agent:has(small) >> nth=0")
