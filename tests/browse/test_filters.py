@@ -12,6 +12,7 @@ from receiver.browse.formatting import parse_filter
 from receiver.store import Store, migrate, roll_up
 from receiver.store.connection import connect_readonly
 from schema.view_descriptions import VIEWS
+from tests.support import slow_except
 from tests.support.browsing import visiting
 from tests.support.days import day, deliver
 
@@ -81,7 +82,7 @@ def candidates(numbers):
     return {middle, int(middle), int(middle) + 0.5}
 
 
-@pytest.mark.parametrize("view", sorted(VIEWS))
+@pytest.mark.parametrize("view", slow_except(sorted(VIEWS), "call_log", "words"))
 def test_numbers_of_a_view_filter_as_they_compare(db, counted, view):
     for column, values in values_of(db, view).items():
         numbers = [value for value in values if isinstance(value, int | float)]

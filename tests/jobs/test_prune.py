@@ -17,6 +17,7 @@ from receiver.store.connection import connect
 from receiver.store.erasing import unfinished
 from receiver.transfer import compare
 from receiver.transfer import copy as copy_all
+from tests.support import slow_except
 from tests.support.engines import url_of
 from tests.support.erasing import SECRET, WHOLE, WRITTEN, add_whole, files_with, rebuilt
 from tests.support.histories import deliver, seeded
@@ -165,9 +166,7 @@ def test_rebuild_changes_nothing_that_was_pruned(pruned, store, db, name):
     assert dump(db) == before
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n == "PERSONAL" else pytest.mark.slow) for n in SCOPES]
-)
+@pytest.mark.parametrize("name", slow_except(SCOPES, "PERSONAL"))
 def test_copy_has_what_was_left(pruned, store, db, engine, database, name):
     deliver(store, seeded(5, 40))
     add_whole(store)

@@ -9,6 +9,7 @@ from receiver.cli import main
 from receiver.store import migrate, rebuild, receive
 from schema.events import EVENTS
 from schema.sql.macros import unknown_event
+from tests.support import slow_except
 from tests.support.days import day, deliver
 from tests.support.engines import url_of
 from tests.support.storing import stored
@@ -207,7 +208,7 @@ def test_a_name_is_cut(store, db):
     assert drift(db) == {("call", "key", "x" * 200, 1)}
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
+@pytest.mark.parametrize("seed", slow_except((1, 2, 3), 1))
 def test_documented_day_has_no_drift_but_the_planted(store, db, seed):
     deliver(store, day(seed, day_start_ms=1_778_544_000_000, calls=60))
     assert db.execute("SELECT count(*) FROM calls").fetchone()[0] > 40

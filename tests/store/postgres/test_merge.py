@@ -137,6 +137,7 @@ def test_unknown_reasons_exist_only_with_their_calls(pg):
     assert differences(pg, [delivery for history in rounds for delivery in history]) == set()
 
 
+@pytest.mark.slow
 def test_without_the_row_lock_calls_diverge(pg):
     """The lock is what makes it right: the same deliveries without it end in wrong tables."""
     by_processes(pg, ROUNDS, unlocked=True)
