@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from urllib.parse import parse_qs, urlencode
 
 import pytest
+from jinja2 import FileSystemBytecodeCache
 
 from receiver.browse import access
 from receiver.browse.access import hash_password
@@ -20,6 +21,7 @@ from receiver.browse.limits import Limits
 from receiver.browse.pages.call_filters import NARROWING
 from receiver.browse.server import serving
 
+COMPILED_TEMPLATES = FileSystemBytecodeCache()
 # When the calls of `simple` began.
 START = 1_778_544_000_000
 
@@ -114,6 +116,8 @@ def browsing(settings, roles=None, *, written=None, password_hash="a hash"):
     if roles:
         add_users(settings.database_path, roles)
     served = serving(settings, password_hash=password_hash, written=written)
+    # Each Datasette would compile all templates again.
+    served.jinja_env.bytecode_cache = COMPILED_TEMPLATES
     try:
         yield served
     finally:
