@@ -12,7 +12,7 @@ from tests.faults.harness import Server, pair, sha256
 class Load:
     """Clients that post pairs until told to stop; per event: sent, acked, refused or unknown."""
 
-    def __init__(self, server: Server, *, clients=4, pairs=1000, padding=0, name="call") -> None:
+    def __init__(self, server: Server, *, clients=4, pairs=10_000, padding=0, name="call") -> None:
         self.server = server
         self.sent: set[str] = set()
         self.acked: set[str] = set()
