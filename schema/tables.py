@@ -798,6 +798,7 @@ _GROUP_KEY = {
     "direction": "inbound or outbound; null for web calls.",
 }
 _AGENT_NAME = "The agent's name; one of them if the calls have several."
+_OF_ACCOUNT = {"account": "The account of the calls; null for rows of older versions."}
 
 ROLLUP_HOURS = Table(
     "rollup_hours",
@@ -839,7 +840,8 @@ ROLLUP_CALLS = Table(
         "e2e_p50_ms_squares": "Sum of the squares of their median times to answer.",
         "turns_sum": "Turns in the conversations.",
         "interrupted_count": "In how many calls there was an interruption.",
-    },
+    }
+    | _OF_ACCOUNT,
 )
 
 ROLLUP_COSTS = Table(
@@ -852,7 +854,8 @@ ROLLUP_COSTS = Table(
         "calls": "How many calls it was charged for.",
         "cost_cents_sum": "Its cost, in US cents.",
         "transfer_leg_cents_sum": "How much of it belongs to transferred legs, in US cents.",
-    },
+    }
+    | _OF_ACCOUNT,
 )
 
 ROLLUP_LATENCIES = Table(
@@ -869,7 +872,8 @@ ROLLUP_LATENCIES = Table(
         "p95_ms_sum": "Sum of the calls' 95th percentiles, in milliseconds.",
         "p95_count": "How many have one.",
         "max_ms": "The longest of all, in milliseconds.",
-    },
+    }
+    | _OF_ACCOUNT,
 )
 
 ROLLUP_TOOLS = Table(
@@ -887,7 +891,8 @@ ROLLUP_TOOLS = Table(
         "duration_ms_sum": "Sum of the times from invocation to result, in milliseconds.",
         "duration_count": "How often that is known.",
         "longest_ms": "The longest of these times, in milliseconds.",
-    },
+    }
+    | _OF_ACCOUNT,
 )
 
 ROLLUP_TRANSITIONS = Table(
@@ -900,7 +905,8 @@ ROLLUP_TRANSITIONS = Table(
         "new_node": "Name of the node it entered, or its id if it has none.",
         "calls": "How many calls took this step.",
         "transitions": "The number of transitions.",
-    },
+    }
+    | _OF_ACCOUNT,
 )
 
 ROLLUP_WAITS = Table(
@@ -913,7 +919,8 @@ ROLLUP_WAITS = Table(
         "wait_ms": "How long callers waited for an answer (e2e), in milliseconds: the middle of a "
         "step of 10 below a second, of 100 below ten, else of 1000.",
         "answers": "How many answers took this long.",
-    },
+    }
+    | _OF_ACCOUNT,
 )
 _ROLLUPS = (
     ROLLUP_CALLS,

@@ -52,27 +52,26 @@ _CHATS = plain("""
 SELECT c.account, c.agent_id, c.agent_name, {metadata}, c.combined_cost_cents, c.product_costs
 FROM chats c WHERE call_time(c) >= :since AND call_time(c) < :until
 """)
-# The same sums of whole days, by agent.
+# The same sums of whole days.
 _CALLS_OF_DAYS = """
-SELECT coalesce(h.agent_id, '') AS group_key, max(h.agent_name), CAST(sum(h.calls) AS BIGINT),
-    coalesce(sum(h.duration_ms_sum), 0), sum(h.cost_cents_sum)
-FROM daily_calls h WHERE h.day >= :first AND h.day < :next GROUP BY group_key
+SELECT {key} AS group_key, {name}, CAST(sum(c.calls) AS BIGINT),
+    coalesce(sum(c.duration_ms_sum), 0), sum(c.cost_cents_sum)
+FROM daily_calls c WHERE c.day >= :first AND c.day < :next GROUP BY group_key
 """
 _PRODUCTS_OF_DAYS = """
-SELECT coalesce(h.agent_id, '') AS group_key, coalesce(h.product, ''), sum(h.cost_cents_sum)
-FROM daily_costs h WHERE h.day >= :first AND h.day < :next
-GROUP BY group_key, coalesce(h.product, '')
+SELECT {key} AS group_key, coalesce(c.product, ''), sum(c.cost_cents_sum)
+FROM daily_costs c WHERE c.day >= :first AND c.day < :next
+GROUP BY group_key, coalesce(c.product, '')
 """
 # Daily sums include products of calls without a cost; the index calls_open_cost finds these calls.
 _WITHOUT_COST = plain("""
-SELECT coalesce(c.agent_id, '') AS group_key, coalesce(p.product, ''), sum(p.cost_cents)
+SELECT {key} AS group_key, coalesce(p.product, ''), sum(p.cost_cents)
 FROM calls c CROSS JOIN product_costs p
 WHERE call_time(c) >= :since AND call_time(c) < :until
     AND (c.combined_cost_cents IS NULL OR coalesce(c.cost_is_final, 0) = 0)
     AND c.combined_cost_cents IS NULL AND p.call_id = c.call_id
 GROUP BY group_key, coalesce(p.product, '')
 """)
-_ACCOUNTS = "SELECT DISTINCT account, agent_id FROM calls"
 _OPEN = plain("""
 SELECT (
     SELECT count(*) FROM calls c
@@ -122,8 +121,8 @@ GROUP BY call_time(c) / 900000
 _QUARTERS_OF_CHATS = _QUARTERS.replace("calls c", "chats c")
 # The same for whole days.
 _DAYS = """
-SELECT h.day, sum(h.cost_cents_sum) FROM daily_calls h
-WHERE h.day >= :first AND h.day < :today AND {condition} GROUP BY h.day
+SELECT c.day, sum(c.cost_cents_sum) FROM daily_calls c
+WHERE c.day >= :first AND c.day < :today AND {condition} GROUP BY c.day
 """
 _CHAT_TIMES = plain("""
 SELECT call_time(c), c.metadata, c.combined_cost_cents
@@ -243,68 +242,42 @@ def _sums(
     days: dict[str, str] | None,
 ) -> dict[str, Sums]:
     """Exact sums by group, including chats; without `days`, computed from single calls."""
-    found = _sums_of_days(connection, grouping, bounds, days) if days else None
-    groups = _sums_of_calls(connection, grouping, bounds) if found is None else found
+    is_by_metadata = grouping is not None and grouping.startswith(METADATA)
+    # Rolled-up days have no metadata.
+    groups = _sums_of_calls(connection, grouping, bounds, None if is_by_metadata else days)
     # Only this grouping needs metadata, which are long.
-    metadata = "c.metadata" if grouping and grouping.startswith(METADATA) else "NULL"
+    metadata = "c.metadata" if is_by_metadata else "NULL"
     rows = connection.execute(_CHATS.format(metadata=metadata), bounds).fetchall()
     _add_chats(groups, grouping, rows)
     return groups
 
 
 def _sums_of_calls(
-    connection: Connection, grouping: str | None, bounds: dict[str, int]
+    connection: Connection,
+    grouping: str | None,
+    bounds: dict[str, int],
+    days: dict[str, str] | None,
 ) -> dict[str, Sums]:
-    """Sums by group, computed from calls."""
-    groups: dict[str, Sums] = {}
+    """Sums of calls by group, from rolled-up days or without `days` from single calls."""
     key, named = _key(grouping)
-    named |= bounds
-    words = {"key": key, "name": "max(c.agent_name)" if grouping == "agent" else "NULL"}
-    for group, label, calls, duration_ms, total in connection.execute(
-        _CALLS.format(**words), named
+    name = "max(c.agent_name)" if grouping == "agent" else "NULL"
+    calls, products = (_CALLS, _PRODUCTS) if days is None else (_CALLS_OF_DAYS, _PRODUCTS_OF_DAYS)
+    span = named | (bounds if days is None else days)
+    groups: dict[str, Sums] = {}
+    for group, label, count, duration_ms, total in connection.execute(
+        calls.format(key=key, name=name), span
     ).fetchall():
-        groups[group] = Sums(label or "", calls, 0, int(duration_ms), billing.cents(total))
-    for group, product, total in connection.execute(_PRODUCTS.format(**words), named).fetchall():
-        groups[group].add(product, total)
-    return groups
-
-
-def _sums_of_days(
-    connection: Connection, grouping: str | None, bounds: dict[str, int], days: dict[str, str]
-) -> dict[str, Sums] | None:
-    """The same from rolled-up days; None if these do not have the groups."""
-    if grouping and grouping.startswith(METADATA):
-        return None
-    accounts: dict[str, str] = {}
-    if grouping == "account":
-        pairs = connection.execute(_ACCOUNTS).fetchall()
-        accounts = {agent or "": account or "" for account, agent in pairs}
-        if len(accounts) < len(pairs):
-            # An agent may have calls of two accounts.
-            return None
-
-    def group_of(agent: str) -> str:
-        return {None: "", "account": accounts.get(agent, "")}.get(grouping, agent)
-
-    groups: dict[str, Sums] = defaultdict(Sums)
-    totals, products = defaultdict(list), defaultdict(list)
-    for agent, label, calls, duration_ms, total in connection.execute(
-        _CALLS_OF_DAYS, days
-    ).fetchall():
-        sums = groups[group_of(agent)]
-        sums.name = label or "" if grouping == "agent" else ""
-        sums.calls += calls
-        sums.duration_ms += int(duration_ms)
-        totals[group_of(agent)].append(total or 0.0)
-    for agent, product, total in connection.execute(_PRODUCTS_OF_DAYS, days).fetchall():
-        products[group_of(agent), product].append(total or 0.0)
-    for agent, product, total in connection.execute(_WITHOUT_COST, bounds).fetchall():
-        products[group_of(agent), product.replace("-", "_")].append(-(total or 0.0))
+        groups[group] = Sums(label or "", count, 0, int(duration_ms), billing.cents(total))
+    amounts = defaultdict[Any, list[float]](list)
+    for group, product, total in connection.execute(products.format(key=key), span).fetchall():
+        amounts[group, product.replace("-", "_")].append(total or 0.0)
+    if days is not None:
+        without_cost = connection.execute(_WITHOUT_COST.format(key=key), named | bounds).fetchall()
+        for group, product, total in without_cost:
+            amounts[group, product.replace("-", "_")].append(-(total or 0.0))
     # Rounded once, so that the order of the addition does not matter.
-    for group, amounts in totals.items():
-        groups[group].total = billing.sum_cents(amounts)
-    for (group, product), amounts in products.items():
-        if (amount := billing.sum_cents(amounts)) or min(amounts) >= 0:
+    for (group, product), parts in amounts.items():
+        if (amount := billing.sum_cents(parts)) or min(parts) >= 0:
             groups[group].products[product] = amount
     return groups
 
@@ -412,19 +385,20 @@ def read_spending(
 
     with reading(where) as connection:
         since = bounds["since"]
-        if grouping in (None, "agent") and engine(where).views_match(connection, timezone):
+        is_by_metadata = grouping is not None and grouping.startswith(METADATA)
+        if not is_by_metadata and engine(where).views_match(connection, timezone):
             # Only calls before now.
             since = midnight_ms(today, zone)
             span = {"first": first.isoformat(), "today": today.isoformat()}
-            of_days = _DAYS.format(condition=condition.replace("c.agent_id", "h.agent_id"))
-            for day, cents in connection.execute(of_days, named | span).fetchall():
+            of_days = connection.execute(_DAYS.format(condition=condition), named | span)
+            for day, cents in of_days.fetchall():
                 days[date.fromisoformat(day)] = cents or 0.0
         quarters = connection.execute(
             _QUARTERS.format(condition=condition), named | bounds | {"since": since}
         )
         for quarter, cents in quarters.fetchall():
             add(quarter * 900_000, cents)
-        if grouping and grouping.startswith(METADATA):
+        if is_by_metadata:
             for at_ms, metadata, cents in connection.execute(_CHAT_TIMES, bounds).fetchall():
                 if key_of_chat(grouping, None, None, metadata) in keys:
                     add(at_ms, cents)

@@ -17,7 +17,7 @@ _ALL_CALLS = "SELECT * FROM calls"
 # Columns of GROUP BY. The others are sums or maximums.
 _GROUPS = frozenset(
     {"agent_id", "agent_version", "direction", "disconnection_reason", "started", "product"}
-    | {"component", "name", "type", "former_node", "new_node", "wait_ms"}
+    | {"component", "name", "type", "former_node", "new_node", "wait_ms", "account"}
 )
 _LARGEST = frozenset({"agent_name", "max_ms", "longest_ms"})
 

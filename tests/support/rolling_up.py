@@ -77,7 +77,7 @@ def sums(rollup):
 
 GROUPS = {
     "agent_id", "agent_version", "direction", "disconnection_reason", "started", "product",
-    "component", "name", "type", "former_node", "new_node", "wait_ms",
+    "component", "name", "type", "former_node", "new_node", "wait_ms", "account",
 }  # fmt: skip
 LARGEST = {"agent_name", "max_ms", "longest_ms"}
 SUMS = [query for rollup in ROLLUPS for query in sums(rollup)]

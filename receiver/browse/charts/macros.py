@@ -1,14 +1,14 @@
 """Macros for the dashboards' SQL, expanded for the chosen days.
 
-    in_days(h)      whether a row of a daily view is within the days
-    in_hours(h)     whether a row of an hourly view is within the days
+    in_days(h)      whether a row of a daily view is within the days and of the chosen account
+    in_hours(h)     the same of a row of an hourly view
     chosen(h)       whether a row matches the chosen agent, version and direction
     chats_in_days(h)  the chats of the days and the chosen account, each with its local day
     period(X)       the day X, or with many days the first day of its week or month
     local_ms(X)     X in milliseconds, shifted so that it reads as local time in UTC
     agent_label(a)  the name of an agent, with the end of its id if several have that name
 
-and those of schema/sql/macros.py. With an account, the views have its calls alone.
+and those of schema/sql/macros.py.
 datasette-dashboards removes [[ ]] whose parameter has no value.
 """
 
@@ -16,7 +16,6 @@ import re
 from dataclasses import dataclass
 from datetime import date
 
-from schema.sql.accounts import AccountFigures, narrow
 from schema.sql.macros import plain
 from schema.sql.zones import zone_of
 
@@ -36,6 +35,7 @@ _CHATS = """(
         )
         [[ AND c.account = :account]]
 ) """
+_OF_ACCOUNT = r"[[ AND \1.account = :account]]"
 _CHOSEN = (
     r"true[[ AND \1.agent_id = :agent]]"
     r"[[ AND \1.agent_version = CAST(:version AS INTEGER)]]"
@@ -56,15 +56,14 @@ _PERIODS = {
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """The chosen days, both inclusive, in `timezone`, and account. `since_ms` is the start of the
-    first day, `until_ms` the end of the last."""
+    """The chosen days, both inclusive, in `timezone`. `since_ms` is the start of the first day,
+    `until_ms` the end of the last."""
 
     since: date
     until: date
     since_ms: int
     until_ms: int
     timezone: str = "UTC"
-    of_account: AccountFigures | None = None
 
     @property
     def step(self) -> str:
@@ -77,7 +76,7 @@ class Days:
 
 def expand(sql: str, days: Days) -> str:
     """Expand the macros; the parameters and [[ ]] stay."""
-    hours = rf"\1.hour >= {days.since_ms} AND \1.hour < {days.until_ms}"
+    hours = rf"\1.hour >= {days.since_ms} AND \1.hour < {days.until_ms}{_OF_ACCOUNT}"
 
     def shifted(time: str) -> str:
         return zone_of(days.timezone).local_ms(time, days.since_ms, days.until_ms)
@@ -89,7 +88,7 @@ def expand(sql: str, days: Days) -> str:
     )
 
     for word, meaning in {
-        r"\bin_days\((\w+)\)": r"\1.day >= :since AND \1.day <= :until",
+        r"\bin_days\((\w+)\)": r"\1.day >= :since AND \1.day <= :until" + _OF_ACCOUNT,
         r"\bin_hours\((\w+)\)": hours,
         r"\bchosen\((\w+)\)": _CHOSEN,
         r"\bchats_in_days\((\w+)\)": chats + r"\1",
@@ -98,4 +97,4 @@ def expand(sql: str, days: Days) -> str:
     }.items():
         sql = re.sub(word, meaning, sql)
     sql = re.sub(r"\blocal_ms\(([\w.]+)\)", lambda match: shifted(match[1]), sql)
-    return narrow(plain(sql), days.of_account)
+    return plain(sql)

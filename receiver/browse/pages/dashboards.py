@@ -1,7 +1,6 @@
 """/-/dashboards: callhouse's dashboards, rendered by the view of datasette-dashboards."""
 
 import datetime
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -27,7 +26,6 @@ from receiver.browse.pages.month_cost import read_month_cost
 from receiver.browse.pages.sums import (
     FIRST_AND_LAST,
     FIRST_AND_LAST_OF_CHATS,
-    fetch_account,
 )
 from receiver.clock import midnight_ms, now_ms
 from schema.products import product_label
@@ -85,10 +83,6 @@ async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
         chosen["direction"] = ""
     if not (chosen["agent"] and chosen["version"].isdecimal()):
         chosen["version"] = ""
-    days = replace(
-        days,
-        of_account=await fetch_account(reader, chosen["account"], days.since_ms, days.until_ms),
-    )
     things = {name: value for name, value in chosen.items() if value}
     things |= {"kind": "chat"} if kind == "chat" else {}
     configured = configuration(name, reader.database, days, is_masked=reader.is_masked) | {

@@ -12,7 +12,6 @@ from receiver.browse.datasette_compat import QueryInterrupted
 from receiver.browse.formatting import local_day
 from receiver.browse.pages import Reader, fetch_rows, timezone
 from receiver.browse.pages.periods import Period
-from schema.sql.accounts import AGENTS_BY_ACCOUNT, AccountFigures, account_figures, narrow
 from schema.sql.macros import plain
 
 Rows = list[dict[str, Any]]
@@ -45,6 +44,7 @@ SELECT min(at) AS first, max(at) AS last FROM (
 """
 
 _CHOSEN = """
+    AND (:account = '' OR {t}.account = :account)
     AND (:agent = '' OR {t}.agent_id = :agent)
     AND (:version = '' OR {t}.agent_version = CAST(:version AS INTEGER))
     AND (:direction = '' OR coalesce({t}.direction, 'web') = :direction)
@@ -87,7 +87,7 @@ FROM (
     FROM calls c LEFT JOIN disconnection_reasons r ON r.reason = c.disconnection_reason
     WHERE {_CALL_TIME} >= :from AND {_CALL_TIME} < :until
         AND NOT ({_CALL_TIME} >= :before_until AND {_CALL_TIME} < :since)
-        AND (:account = '' OR c.account = :account) {_CHOSEN.format(t="c")}
+        {_CHOSEN.format(t="c")}
 )
 GROUP BY half, agent_id, reason, connected
 """)
@@ -134,7 +134,7 @@ WHERE (
     )
     AND call_time(c) >= :before_since AND call_time(c) < :until
     AND NOT (call_time(c) >= :before_until AND call_time(c) < :since)
-    AND (:account = '' OR c.account = :account) {_CHOSEN.format(t="c")}
+    {_CHOSEN.format(t="c")}
 GROUP BY half
 """)
 # The full hours of an unfinished day before.
@@ -163,6 +163,7 @@ WITH
         FROM {view}
         WHERE {at} >= :before_since AND {at} < :until
             AND NOT ({at} >= :before_until AND {at} < :since)
+            AND (:account = '' OR account = :account)
         GROUP BY 1, 2
     ),
     ranked AS (
@@ -188,39 +189,21 @@ async def fetch_in_time(reader: Reader, sql: str, params: Mapping[str, Any]) -> 
         return None
 
 
-async def fetch_account(
-    reader: Reader, account: str, since: int, until: int
-) -> AccountFigures | None:
-    """How to read the figures of an account from `since` until `until`; None for all accounts."""
-    if not account:
-        return None
-    zone = timezone(reader.datasette).key
-    rows = await fetch_in_time(reader, AGENTS_BY_ACCOUNT, {"since": since, "until": until})
-    if rows is None:
-        return AccountFigures((), True, zone, since, until)
-    pairs = ((row["account"], row["agent_id"]) for row in rows)
-    return account_figures(account, pairs, zone, span=(since, until))
-
-
 async def fetch_groups(reader: Reader, period: Period, chosen: Mapping[str, str]) -> Rows | None:
     """The rows by agent and reason; None after the time limit."""
     params = period.params | _filters(chosen)
-    of_account = await fetch_account(
-        reader, chosen.get("account", ""), period.before_since, period.until
-    )
     found = []
     start = period.before_since
     if not period.is_day:
         start = period.before_midnight
         of_days = _days(reader, period) | _filters(chosen)
-        sql = narrow(_of_rollups("daily_calls", "day"), of_account)
-        found.append(fetch_in_time(reader, sql, of_days))
+        found.append(fetch_in_time(reader, _of_rollups("daily_calls", "day"), of_days))
     if period.is_day or not period.is_whole:
         # The whole hours, and the calls of the rest.
         rest = start + (period.before_until - start) // _HOUR_MS * _HOUR_MS
         hours = {"before_since": start, "before_until": rest}
         hours |= {} if period.is_day else {"until": rest}
-        of_hours = narrow(_of_rollups("hourly_calls", "hour"), of_account)
+        of_hours = _of_rollups("hourly_calls", "hour")
         found.append(fetch_in_time(reader, of_hours, params | hours))
         part = {"from": rest, "until": period.before_until}
         found.append(fetch_in_time(reader, _OF_CALLS, params | part))
@@ -243,18 +226,17 @@ async def fetch_tools(
     if period.is_whole:
         part["part_until"] = period.before_midnight
     params = _days(reader, period) | _filters(chosen) | part
-    of_account = await fetch_account(
-        reader, chosen.get("account", ""), period.before_since, period.until
-    )
-    rows = await fetch_in_time(reader, narrow(_TOOLS, of_account), params)
+    rows = await fetch_in_time(reader, _TOOLS, params)
     return rows if rows is None else {row.pop("half"): row for row in rows}
 
 
 async def fetch_waits(
     reader: Reader, period: Period, chosen: Mapping[str, str]
 ) -> dict[int, dict[str, Any]]:
-    """Percentiles of waits by half; none with a filter, as they are counted for all together."""
-    if any(_filters(chosen).values()):
+    """Percentiles of waits by half; none with a filter but the account, as they are counted for
+    all agents together."""
+    filters = _filters(chosen)
+    if any(filters[name] for name in FILTERS if name != "account"):
         return {}
     if period.is_day:
         params: dict[str, Any] = dict(period.params)
@@ -263,7 +245,7 @@ async def fetch_waits(
         zone = timezone(reader.datasette)
         params = {name: local_day(at, zone).isoformat() for name, at in period.params.items()}
         sql = _wait_percentiles("daily_waits", "day")
-    return {row["half"]: row for row in await fetch_in_time(reader, sql, params) or ()}
+    return {row["half"]: row for row in await fetch_in_time(reader, sql, params | filters) or ()}
 
 
 def _filters(chosen: Mapping[str, str]) -> dict[str, str]:
