@@ -62,6 +62,18 @@ def ask(connection, name, of=None, **chosen):
     return [tuple(row[n] for n in drawn) for row in found]
 
 
+@pytest.mark.parametrize(
+    "name", [f for f in FILES if "FROM daily_" in sql(f) or "hourly_" in sql(f)]
+)
+def test_filtered_chart_makes_no_index_of_hours(world, name):
+    options = {"since": "2026-05-09", "until": "2026-05-10", "account": "a", "agent": "agent_1"}
+    query = replace_opts_in_query(expand(sql(name), days()), options)
+    found = world.execute(f"EXPLAIN QUERY PLAN {query}", options)
+    steps = [step for _, _, _, step in found if step.startswith(("SCAN h", "SEARCH h"))]
+    assert steps
+    assert not [step for step in steps if "AUTOMATIC" in step]
+
+
 # Volume
 
 
