@@ -402,7 +402,8 @@ def test_parts_of_a_call_are_found_by_key(path, query):
         steps = plan(connection, f"SELECT 1 FROM calls c WHERE {where}")
     parts = [step for step in steps if re.match(r"(SEARCH|SCAN) [np] ", step)]
     assert len(parts) == len(found)
-    key = r"SEARCH [np] (EXISTS )?USING PRIMARY KEY \(call_id=\?( AND track=\?)?\)"
+    keys = r"(PRIMARY KEY|(COVERING )?INDEX tool_calls_failed)"
+    key = rf"SEARCH [np] (EXISTS )?USING {keys} \(call_id=\?( AND track=\?)?\)"
     assert all(re.fullmatch(key, step) for step in parts)
 
 
@@ -413,6 +414,16 @@ def test_calls_without_analysis_are_found_by_keys(path, query):
         steps = plan(connection, missing.ids)
     assert {"MERGE (EXCEPT)", "SCAN calls USING INDEX sqlite_autoindex_calls_1"} <= {*steps}
     assert not [step for step in steps if re.match(r"SCAN \w+$", step)]
+
+
+@pytest.mark.parametrize("result", ["failed", "no-success"])
+@pytest.mark.parametrize("tool", ["", "&tool=book"])
+def test_results_of_tools_have_an_index(path, result, tool):
+    found = conditions(parse_query_string(f"tool_result={result}{tool}"), BERLIN, 0)
+    with closing(sqlite3.connect(path)) as connection:
+        steps = plan(connection, found["tool_result"].ids.replace(":tool", "'book'"))
+    index = f"tool_calls_{result.replace('-', '_')}"
+    assert [index in step for step in steps] == [True]
 
 
 @pytest.mark.parametrize("query", ["success=no", "success=no&sentiment=negative"])

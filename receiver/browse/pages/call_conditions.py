@@ -41,9 +41,10 @@ _CONNECTED = plain("""EXISTS (
 _OF_SESSION = "SELECT 1 FROM {} WHERE n.call_id = c.call_id AND n.track = 'session'"
 _TOOL_RESULTS = {
     "any": "true",
+    # Each has a partial index.
     "failed": "n.successful = 0",
     "no-success": (
-        "n.successful = 1 "
+        "n.successful = 1 AND instr(n.result, 'false') > 0 "
         "AND CASE WHEN json_valid(n.result) THEN json_type(n.result, '$.success') END = 'false'"
     ),
 }
@@ -112,6 +113,9 @@ def conditions(
         found["agent"] = Condition(f"{sign}{column} = :agent", {"agent": agent})
     if product := filters.used.get("product"):
         found["product"] = _product(product, of_family, columns["products"])
+    if result := filters.used.get("tool_result"):
+        tool = filters.values.get("tool")
+        found["tool_result"] = _tool_result(result, tool, has_index=has_rowid)
     if grade := filters.values.get("grade"):
         found["grade"] = _grade(grade, grading, columns["key"])
     if "tool" in many and "tool" in found:
@@ -179,8 +183,6 @@ def _templates(filters: Filters, zone: ZoneInfo, now_ms: int) -> Iterator[tuple[
             yield name, _READERS[name](text)
         elif name in _OF_HOUR:
             yield name, _of_hour(name, text, _local_ms(zone, since, until, now_ms))
-        elif name == "tool_result":
-            yield name, _tool_result(text, filters.values.get("tool"))
 
 
 # Filter -> choice -> condition.
@@ -236,11 +238,17 @@ def _of_hour(name: str, text: str, local_ms: str) -> _Template:
     return f"{_OF_HOUR[name].format(f'({local_ms})')} = :{name}", {name: value}
 
 
-def _tool_result(text: str, tool: str | None) -> _Template:
+def _tool_result(text: str, tool: str | None, *, has_index: bool) -> Condition:
     if text not in _TOOL_RESULTS:
         raise invalid("tool result", f"Choose one of {', '.join(_TOOL_RESULTS)}.")
-    of_tool = "AND n.name = :tool" if tool else ""
-    return f"EXISTS ({_OF_SESSION.format('tool_calls n')} {of_tool} AND {_TOOL_RESULTS[text]})", {}
+    # With a plus sign, SQLite does not use the index of names.
+    matches = f"{_TOOL_RESULTS[text]}{' AND +n.name = :tool' if tool else ''}"
+    exists = f"EXISTS ({_OF_SESSION.format('tool_calls n')} AND {matches})"
+    params = {"tool": tool} if tool else {}
+    if text == "any" or not has_index:
+        return Condition(exists, params)
+    ids = f"SELECT n.call_id FROM tool_calls n WHERE n.track = 'session' AND {matches}"
+    return Condition(exists, params, f"c.call_id IN ({ids})", ids)
 
 
 def _node(text: str) -> _Template:

@@ -53,6 +53,8 @@ _OF_PAGES = {
     "chats_agent",
     "chats_user_number",
     "chat_messages_tool",
+    "tool_calls_failed",
+    "tool_calls_no_success",
 }
 # SQLite's type -> PostgreSQL's. Text is compared byte by byte, as SQLite does.
 _TYPES = {
