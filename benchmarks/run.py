@@ -40,7 +40,7 @@ SERVERS = {
 }
 ROOT = Path(__file__).parent.parent
 # Prepared pairs per second of a run: more than the fastest storing server accepts.
-PAIRS_PER_SECOND = {"four minutes": 350, "30 seconds": 1000, "unanswered": 1500}
+PAIRS_PER_SECOND = {"four minutes": 450, "30 seconds": 1000, "unanswered": 1500}
 
 
 @dataclass
