@@ -13,7 +13,7 @@ import click
 from receiver import clock, config
 from receiver.cli.group import Day, err, main, progress, resumable, some_accounts
 from receiver.cli.tables import Column, print_table
-from receiver.errors import RetellError
+from receiver.errors import RetellError, SettingsError
 
 if TYPE_CHECKING:
     from receiver.retell.coverage import Report, Row
@@ -218,14 +218,23 @@ def sync(
       callhouse sync --since 2026-01-01 --until 2026-01-31
       callhouse sync --account acme
     """
+    from receiver.retell.fetching import Counts
+
     first, last = _days(since, until)
     settings = config.load()
     settings.require_accounts(account)
+    total = Counts()
+
+    def work(each: config.Account) -> bool:
+        counts = _sync(settings, each, agent, first, last)
+        total.add(counts)
+        return bool(counts.failed)
+
     is_part = any((since, until, agent, account))
     with resumable(_TO_CONTINUE), _as_job(settings, None if is_part else "sync"):
-        failed = _for_each_account(
-            settings, account, lambda each: _sync(settings, each, agent, first, last)
-        )
+        failed = _for_each_account(settings, account, work)
+    if agent is not None and not total.found:
+        _require_agent(settings, account, agent)
     sys.exit(1 if failed else 0)
 
 
@@ -235,8 +244,8 @@ def _sync(
     agent: str | None,
     first: date | None,
     last: date | None,
-) -> bool:
-    """Sync an account, and print what was found. Returns whether a call failed."""
+) -> "Counts":
+    """Sync an account, and print and return what was found."""
     from receiver.retell import sync as syncing
 
     with _fetching(settings, account, agent) as (store, listing, fetcher), progress() as bar:
@@ -256,7 +265,7 @@ def _sync(
         finally:
             bar.stop()
             print_counts(fetcher.counts)
-    return bool(fetcher.counts.failed)
+    return fetcher.counts
 
 
 @main.command()
@@ -305,6 +314,8 @@ def coverage(
     is_part = any((since, until, agent, account))
     with _as_job(settings, None if is_part else "coverage"):
         failed = _for_each_account(settings, account, compare, is_quiet=True)
+    if agent is not None and not after.total().listed:
+        _require_agent(settings, account, agent)
     if as_json:
         document = coverage_json(after, counts if fix else None)
         document["complete"] &= not failed
@@ -374,6 +385,26 @@ def _for_each_account(
             err.print(f"Account {account.name}: {error} {error.hint}", style="red")
             failed = True
     return failed
+
+
+def _require_agent(settings: config.Settings, account: str | None, agent: str) -> None:
+    """Check that something of an agent is stored, or that an account has it.
+
+    Raises SettingsError, so that a mistyped id does not look like an agent without calls.
+    """
+    from receiver.retell.client import Retell
+    from receiver.store.upstream import has_agent
+
+    if has_agent(settings.database, agent):
+        return
+    for each in settings.require_accounts(account):
+        with Retell(settings.base_url, settings.require_api_key(each.name)) as retell:
+            if any(item["agent_id"] == agent for item in retell.agents()):
+                return
+    raise SettingsError(
+        f"no agent {agent}: nothing of it is stored, and Retell does not know it",
+        hint="`callhouse webhook show` lists the agents.",
+    )
 
 
 @contextmanager

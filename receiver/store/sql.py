@@ -246,6 +246,10 @@ _IS_OURS_OR_NOBODYS = {
 _IS_ANOTHERS = f"key_id NOT IN {_KEYS_OF_ACCOUNT.format('?')}"
 HAS_OTHER_ACCOUNT = f"SELECT EXISTS (SELECT 1 FROM observations WHERE {_IS_ANOTHERS})"
 HAS_OTHER_SYNC = f"SELECT EXISTS (SELECT 1 FROM syncs WHERE key_id <> '' AND {_IS_ANOTHERS})"
+HAS_AGENT = (
+    "SELECT EXISTS (SELECT 1 FROM calls WHERE agent_id = ?) "
+    "OR EXISTS (SELECT 1 FROM chats WHERE agent_id = ?)"
+)
 # Uses the index calls_at. A call without a time belongs to a span without a beginning.
 _IN_SPAN = plain(
     "(call_time(c) BETWEEN :low AND :high OR (call_time(c) IS NULL AND :low <= 0)) "

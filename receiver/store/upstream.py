@@ -122,6 +122,12 @@ def has_other_account(where: Location, account: str) -> bool:
         )
 
 
+def has_agent(where: Location, agent_id: str) -> bool:
+    """Whether a call or chat of the agent is stored."""
+    with reading(where) as connection:
+        return bool(connection.execute(sql.HAS_AGENT, (agent_id, agent_id)).fetchone()[0])
+
+
 def store_fetched(
     store: AnyStore,
     received: Sequence[Received],

@@ -18,6 +18,7 @@ from receiver.store.jobs import JobRow, claim, job_rows
 from tests.support.engines import url_of
 from tests.support.meddling import Meddler
 from tests.support.running import wait_until
+from tests.support.storing import add
 from tests.support.upstream import stored
 from tests.support.webhooks import KEY
 
@@ -84,6 +85,21 @@ def test_command_needs_key_and_ordered_days(environ):
     assert CliRunner(env=environ | {"RETELL_API_KEY": ""}).invoke(main, ["sync"]).exit_code == 2
     for days in (["--since", "2026-05-02", "--until", "2026-05-01"], ["--since", "may"]):
         assert CliRunner(env=environ).invoke(main, ["sync", *days]).exit_code == 2
+
+
+def test_unknown_agent_is_an_error(environ, box, store):
+    def run(*arguments):
+        return CliRunner(env=environ).invoke(main, [*arguments, "--since", "2999-01-01"])
+
+    for command in ("sync", "coverage"):
+        result = run(command, "--agent", "agent_mistyped")
+        assert result.exit_code == 2, result.output
+        assert "no agent agent_mistyped" in result.output
+        # One that Retell knows, without calls on that day.
+        assert run(command, "--agent", box.agents[0]).exit_code == 0
+    # One that was deleted at Retell after its calls were stored.
+    add(store, "call_ended", "c", call_status="ended", agent_id="agent_deleted")
+    assert run("sync", "--agent", "agent_deleted").exit_code == 0
 
 
 @pytest.mark.slow
