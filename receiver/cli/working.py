@@ -9,6 +9,7 @@ import click
 
 from receiver import config
 from receiver.cli.group import err, main, terminable
+from receiver.errors import SettingsError
 
 
 @main.command()
@@ -18,13 +19,14 @@ def work(once: tuple[str, ...]) -> None:
 
     callhouse.toml has how often each runs. Several workers on one database share the jobs. Ends
     within seconds after SIGTERM or Ctrl-C. With --once, it ends after these jobs, with exit status
-    1 if one is incomplete.
+    1 if one is incomplete; a job that is not configured is an error.
 
     \b
     Examples:
       callhouse work
       callhouse work --once roll_up --once recordings
     """
+    from receiver.jobs.schedule import missing_settings
     from receiver.jobs.worker import Worker, functions
     from receiver.store import migrate
     from receiver.webhook.health import log
@@ -34,6 +36,10 @@ def work(once: tuple[str, ...]) -> None:
         raise click.UsageError(
             f"No job is named {min(unknown)}. Jobs: {', '.join(settings.file.intervals)}"
         )
+    unused = missing_settings(settings)
+    for name in once:
+        if name in unused:
+            raise SettingsError(f"the job {name} is not configured", hint=f"Set {unused[name]}.")
     migrate(settings.database, timezone=settings.timezone, account_keys=settings.account_keys)
     if once:
         sys.exit(1 if _run_once(settings, once) else 0)

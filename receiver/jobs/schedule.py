@@ -22,21 +22,30 @@ FAILING = "a job fails"
 
 def intervals(settings: Settings) -> dict[str, int]:
     """The interval of each job in milliseconds; 0 for one that is disabled or has nothing to do."""
-    has_api = any(account.api_key for account in settings.accounts)
-    needs = {
-        "recordings": settings.media.location,
-        "prune": settings.keep,
-        "sync": has_api,
-        "coverage": has_api,
-        "forward": settings.file.forward,
-        "digest": any(each.notify for each in settings.file.alerts.digests),
-        "backup": settings.file.backup.to,
-        "grade": settings.file.grading.questions,
-    }
+    unused = missing_settings(settings)
     return {
-        name: seconds * 1000 if needs.get(name, True) else 0
+        name: 0 if name in unused else seconds * 1000
         for name, seconds in settings.file.intervals.items()
     }
+
+
+def missing_settings(settings: Settings) -> dict[str, str]:
+    """The jobs that have nothing to do, each with the setting that it needs."""
+    has_api = any(account.api_key for account in settings.accounts)
+    needs = {
+        "recordings": (settings.media.location, "CALLHOUSE_MEDIA_URL"),
+        "prune": (settings.keep, "CALLHOUSE_KEEP_PERSONAL_DAYS or another of them"),
+        "sync": (has_api, "RETELL_API_KEY"),
+        "coverage": (has_api, "RETELL_API_KEY"),
+        "forward": (settings.file.forward, "[[forward]] in callhouse.toml"),
+        "digest": (
+            any(each.notify for each in settings.file.alerts.digests),
+            "`notify` under [[alerts.digest]] in callhouse.toml",
+        ),
+        "backup": (settings.file.backup.to, "`to` under [backup] in callhouse.toml"),
+        "grade": (settings.file.grading.questions, "[[grading.question]] in callhouse.toml"),
+    }
+    return {name: setting for name, (value, setting) in needs.items() if not value}
 
 
 def due_at(row: JobRow, interval_ms: int, *, now_ms: int) -> int:

@@ -371,6 +371,19 @@ def test_command_runs_named_jobs_once(database, store, db, tmp_path, monkeypatch
     assert work("no_such_job").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "name", ["recordings", "prune", "sync", "coverage", "forward", "digest", "backup", "grade"]
+)
+def test_job_without_configuration_is_an_error(database, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    environ = {"CALLHOUSE_DATABASE_URL": url_of(database)}
+    environ |= {"RETELL_API_KEY": "", "CALLHOUSE_MEDIA_URL": ""}
+    result = CliRunner(env=environ).invoke(main, ["work", "--once", "roll_up", "--once", name])
+    assert result.exit_code == 2
+    assert f"the job {name} is not configured" in result.output
+    assert "done" not in result.output
+
+
 def test_sigterm_ends_the_command_within_seconds(database, tmp_path):
     environ = commands.environment(
         RETELL_API_KEY=KEY,
