@@ -241,14 +241,14 @@ VIEWS = {
     ),
     "needs_attention": View(
         "Needs attention",
-        "Problems to check: bodies that were not understood, calls without an end or "
-        "without an analysis. Times are relative to the newest observation of any call.",
+        "Problems to check: bodies that were not understood, calls and chats without an end or "
+        "without an analysis. Times are relative to the newest observation of calls and chats.",
         {
             "what": "quarantined; stuck in progress (nothing new for 2 hours); never analysed "
             "(nothing new for 1 hour after its end).",
             "entity_id": "The call_id or chat_id, or sha:<hash> for a body without one.",
             "since": "When its last observation arrived, in the configured time zone.",
-            "detail": "The problem of the body, or the status of the call.",
+            "detail": "The problem of the body, or the last status, or why it ended.",
         },
     ),
     "drift": View(

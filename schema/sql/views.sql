@@ -298,12 +298,33 @@ FROM (
 ) d
 LEFT JOIN disconnection_reasons r ON r.reason = d.reason;
 
--- What somebody should look at. "Now" is when a call was updated last, because by a clock every call of an
--- old file would be stuck. Reads partial indexes only: is_unfinished is the condition of calls_unfinished.
+-- What somebody should look at. "Now" is when a call or one of the newest chats was updated last, because
+-- by a clock every call of an old file would be stuck. Reads small indexes: is_unfinished is the condition
+-- of calls_unfinished; chats without a result of an analysis are read from chats_figures.
 CREATE VIEW needs_attention AS
 WITH
-    unfinished AS (SELECT * FROM calls c WHERE is_unfinished(c)),
-    present (at) AS (SELECT max(c.updated_at) FROM calls c)
+    unfinished AS (
+        SELECT
+            c.call_id AS entity_id, c.level, c.observed_at, c.updated_at, c.call_status AS status,
+            c.disconnection_reason AS reason
+        FROM calls c
+        WHERE is_unfinished(c)
+        UNION ALL
+        SELECT
+            c.chat_id, c.level, c.observed_at, c.updated_at, c.chat_status, c.disconnection_reason
+        FROM chats f CROSS JOIN chats c
+        WHERE f.user_sentiment IS NULL AND f.chat_successful IS NULL
+            AND c.chat_id = f.chat_id AND is_unfinished(c)
+    ),
+    present (at) AS (
+        SELECT max(p.at)
+        FROM (
+            SELECT max(c.updated_at) AS at FROM calls c
+            UNION ALL
+            SELECT max(n.updated_at)
+            FROM (SELECT c.updated_at FROM chats c ORDER BY call_time(c) DESC LIMIT 20) n
+        ) p
+    )
 SELECT
     'quarantined' AS what,
     o.entity_id,
@@ -314,17 +335,17 @@ WHERE o.problem IS NOT NULL
 UNION ALL
 SELECT
     'stuck in progress',
-    u.call_id,
+    u.entity_id,
     local_iso(u.observed_at),
-    'last heard of as ' || coalesce(u.call_status, 'unknown')
+    'last heard of as ' || coalesce(u.status, 'unknown')
 FROM unfinished u
 WHERE NOT is_over(u) AND u.observed_at < (SELECT at FROM present) - 2 * 3600000
 UNION ALL
 SELECT
     'never analysed',
-    u.call_id,
+    u.entity_id,
     local_iso(u.updated_at),
-    'ended by ' || coalesce(u.disconnection_reason, 'unknown')
+    'ended by ' || coalesce(u.reason, u.status, 'unknown')
 FROM unfinished u
 WHERE is_over(u) AND u.updated_at < (SELECT at FROM present) - 3600000;
 

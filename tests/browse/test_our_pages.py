@@ -295,10 +295,17 @@ def test_home_leaves_out_what_takes_too_long(browse, three, monkeypatch):
 
 def test_home_shows_figures_and_what_needs_attention(browse, three, store):
     store.add(receive(b"not JSON", source="webhook", observed_at=1, received_at=1))
+    chat = {"chat_id": "chat_1", "chat_status": "ended", "start_timestamp": 1}
+    stored(store, {"event": "chat_ended", "chat": chat})
+    stored(store, simple("call_3", duration_ms=581_000), at=3_600_003)
     page = browse("/").text
     assert '<span class="value">3</span>' in page
     assert "<strong>1</strong> quarantined" in page
     assert "They are stored" in page
+    # Two calls and the chat.
+    assert "<strong>3</strong> never analysed" in page
+    table = browse("/retell/needs_attention?what=never+analysed").text
+    assert 'href="/-/chat/chat_1"' in table
     assert 'href="/-/call/call_3"' in page
 
 

@@ -173,11 +173,13 @@ def test_stuck_unanalysed_or_quarantined_needs_attention(world):
     ]
 
 
+@pytest.mark.parametrize("what", ["call", "chat"])
 @pytest.mark.parametrize(("level", "patience_ms"), [(1, 2 * 3_600_000), (2, 3_600_000)])
-def test_patience_is_measured_against_the_newest_update(engine, level, patience_ms):
+def test_patience_is_measured_against_the_newest_update(engine, level, patience_ms, what):
     with engine.viewed("UTC", engine.dialects[-1]) as connection:
         now = 1778328000000
-        insert = "INSERT INTO calls (call_id, level, observed_at, updated_at) VALUES (?, ?, ?, ?)"
+        columns = f"{what}_id, level, observed_at, updated_at"
+        insert = f"INSERT INTO {what}s ({columns}) VALUES (?, ?, ?, ?)"
         connection.execute(insert, ("newest", 3, now, now))
         for name, age in (("patient", patience_ms), ("late", patience_ms + 1)):
             connection.execute(insert, (name, level, now - age, now - age))
@@ -233,8 +235,10 @@ def test_call_log_filters_counts_and_sorts_by_index(world, filter, index):
 @pytest.mark.sqlite
 def test_what_needs_attention_is_found_by_small_indexes(world):
     steps = plan(world, "SELECT * FROM needs_attention")
-    indexes = "(observations_problem|calls_unfinished|calls_updated_at)"
-    for step in tables_touched(steps, "SCAN needs_attention", "SCAN u", "SCAN unfinished"):
-        assert re.search(rf" USING INDEX {indexes}\b", step), step
+    indexes = "(observations_problem|calls_unfinished|calls_updated_at|chats_figures"
+    indexes += r"|sqlite_autoindex_chats_1 \(chat_id=\?)"
+    of_views = [f"SCAN {name}" for name in ("needs_attention", "u", "unfinished")]
+    for step in tables_touched(steps, *of_views, "SEARCH n", "SEARCH p"):
+        assert re.search(rf" USING INDEX {indexes}", step), step
     # The newest update is one search, not a range.
     assert not [step for step in steps if "calls_updated_at (" in step]
