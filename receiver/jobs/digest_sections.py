@@ -71,15 +71,22 @@ HAVING sum(h.negative_count * are_connected(h, r)) > 0
 ORDER BY negative DESC, h.agent_id
 LIMIT {most}
 """)
+# Assigned, and without a verdict of a person.
+_IS_OPEN = """
+n.kind = 'assignee' AND n.removed_at IS NULL AND n.changed_at < :until
+AND NOT EXISTS (
+    SELECT 1 FROM annotations v WHERE v.entity_id = n.entity_id AND v.kind = 'verdict'
+        AND v.position IS NULL AND v.removed_at IS NULL AND substr(v.author, 1, 6) <> 'model:'
+)
+"""
 _REVIEWS = plain("""
-SELECT c.call_id, coalesce(c.agent_name, c.agent_id), n.value, n.changed_at
-FROM annotations n JOIN calls c ON c.call_id = n.entity_id
-WHERE n.kind = 'assignee' AND n.removed_at IS NULL AND n.changed_at < :until AND {condition}
-    AND NOT EXISTS (
-        SELECT 1 FROM annotations v WHERE v.entity_id = n.entity_id AND v.kind = 'verdict'
-            AND v.position IS NULL AND v.removed_at IS NULL AND substr(v.author, 1, 6) <> 'model:'
-    )
-ORDER BY n.changed_at, c.call_id
+SELECT n.changed_at, c.call_id, coalesce(c.agent_name, c.agent_id), n.value
+FROM annotations n JOIN calls c ON c.call_id = n.entity_id WHERE {open} AND {condition}
+""")
+_REVIEWS_OF_CHATS = plain("""
+SELECT c.account, c.agent_id, c.metadata, n.changed_at, c.chat_id,
+    coalesce(agent_of_chat(c), c.agent_id), n.value
+FROM annotations n JOIN chats c ON c.chat_id = n.entity_id WHERE {open}
 """)
 _CHATS = plain("""
 SELECT c.account, c.agent_id, c.metadata, c.combined_cost_cents, c.chat_successful,
@@ -142,9 +149,22 @@ class Scope:
 
     def read(self, sql: str, days: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """The rows of a statement of this module, for the days of the digest or others."""
-        words = {"calls": self.calls, "time": _TIME, "condition": self._condition}
+        words = {
+            "calls": self.calls, "time": _TIME, "open": _IS_OPEN, "condition": self._condition,
+        }  # fmt: skip
         sql = sql.format(**words, most=_MOST_CALLS)
         return [tuple(row) for row in self.connection.execute(sql, days or self.bounds).fetchall()]
+
+    def read_chats(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a statement over chats that are of the digest, without their first three
+        columns: account, agent and metadata."""
+        of = self.of
+        return [
+            tuple(row)
+            for account, agent_id, metadata, *row in self.read(sql)
+            if of.grouping is None
+            or key_of_chat(of.grouping, account, agent_id, metadata) in of.keys
+        ]
 
     @cached_property
     def past_days(self) -> int:
@@ -272,12 +292,7 @@ def _negative(scope: Scope) -> list[Entry]:
 
 
 def _chats(scope: Scope) -> list[Entry]:
-    of = scope.of
-    chats = [
-        tuple(row)
-        for account, agent_id, metadata, *row in scope.read(_CHATS)
-        if of.grouping is None or key_of_chat(of.grouping, account, agent_id, metadata) in of.keys
-    ]
+    chats = scope.read_chats(_CHATS)
     if not chats:
         return []
     judged = [success for _, success, _ in chats if success is not None]
@@ -291,11 +306,15 @@ def _chats(scope: Scope) -> list[Entry]:
 
 
 def _reviews(scope: Scope) -> list[Entry]:
-    found = scope.read(_REVIEWS)
+    found = sorted(
+        [("call", *row) for row in scope.read(_REVIEWS)]
+        + [("chat", *row) for row in scope.read_chats(_REVIEWS_OF_CHATS)],
+        key=lambda review: review[1:3],
+    )
     shown = [
         (f"{agent or 'Unknown agent'}: assigned to {person} on "
-         f"{at(assigned_ms, scope.settings.timezone)[:10]}", f"/-/call/{call_id}")
-        for call_id, agent, person, assigned_ms in found[:_MOST_CALLS]
+         f"{at(assigned_ms, scope.settings.timezone)[:10]}", f"/-/{kind}/{entity_id}")
+        for kind, assigned_ms, entity_id, agent, person in found[:_MOST_CALLS]
     ]  # fmt: skip
     rest = len(found) - len(shown)
     return [*shown, *([(f"and {rest:,} more", "/-/review")] if rest else [])]

@@ -26,7 +26,7 @@ from receiver.store.engine import register_keys
 from receiver.store.reviewing import Annotation, write_annotations
 from tests.support.alerting import DAY_MS, HOUR_MS, ZONE, Agent, at, bodies, fill
 from tests.support.engines import url_of
-from tests.support.storing import rows
+from tests.support.storing import rows, stored
 from tests.support.webhooks import KEY
 
 DAY = date(2026, 3, 11)
@@ -338,6 +338,23 @@ def test_reviewed_call_is_no_open_review(store, of):
     write_annotations(store, [verdict])
     found = read_digest(of(), DAY, now_ms=NOW).sections["Open reviews"]
     assert found == [("Agent a: assigned to r on 2026-03-10", "/-/call/c000_0000")]
+
+
+def test_chats_are_among_open_reviews_of_their_digest(store, of):
+    fill(store, bodies([Agent("a")], "2026-03-10", 1))
+    for agent in "ab":
+        chat = {"chat_id": f"chat_{agent}", "chat_status": "ended", "agent_id": agent}
+        stored(store, {"event": "chat_ended", "chat": chat}, at("2026-03-10"))
+        write_annotations(store, [replace(assigned(f"chat_{agent}", "r"), changed_at=1)])
+    write_annotations(store, [assigned("c000_0000", "r")])
+    [digest] = of(digest=[{"name": "a", "agents": ["a"]}]).file.alerts.digests
+    found = [
+        [link for _, link in read_digest(of(), DAY, *each, now_ms=NOW).sections["Open reviews"]]
+        for each in ((), (digest,))
+    ]
+    # The longest wait first.
+    of_a = ["/-/chat/chat_a", "/-/call/c000_0000"]
+    assert found == [[*of_a[:1], "/-/chat/chat_b", *of_a[1:]], of_a]
 
 
 def test_coverage_says_when_it_was_compared(store, of):
