@@ -143,6 +143,20 @@ def test_agreement_has_wilsons_interval(get, store):
     assert cells == [expected, expected]
 
 
+def test_agreement_counts_chats(get, store):
+    # Retell's of the three chats: yes, no, none.
+    for number, successful in enumerate((True, False, None)):
+        chat = {"chat_id": f"chat_{number}", "agent_id": "agent_of_chats", "version": 2}
+        chat |= {"chat_status": "ended", "chat_analysis": {"chat_successful": successful}}
+        stored(store, {"event": "chat_analyzed", "chat": chat})
+        annotate(store, f"chat_{number}", "verdict", "good")
+    page = get("/-/review").text
+    [row] = re.findall(r"agent_of_chats <small>v2</small>(.*?)</tr>", page, re.DOTALL)
+    # Wilson's interval of 1 of 2: 9.45 % to 90.55 %.
+    cells = ["2", "50 % <small>9 to 91 %</small>", "0", "1"]
+    assert re.findall(r"<td>(.*?)</td>", row) == cells
+
+
 def test_newest_verdict_of_a_call_counts(get, store):
     annotate(store, "call_01", "verdict", "bad")
     later = Annotation("call_01", "z", "verdict", None, None, None, "good", "rob", 6, 6)

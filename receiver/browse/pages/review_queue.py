@@ -69,8 +69,8 @@ WHERE n.kind = 'verdict' AND n.position IS NULL AND n.removed_at IS NULL
     AND n.author NOT GLOB 'model:*'
 ORDER BY n.changed_at
 """
-# The newest verdict of a person on each call, if it is good or bad.
-_AGREEMENT = """
+# The newest verdict of a person on each call and chat, if it is good or bad.
+_AGREEMENT = plain("""
 WITH judged AS (
     SELECT entity_id, value, row_number() OVER (
         PARTITION BY entity_id ORDER BY changed_at DESC, annotation_id
@@ -78,18 +78,29 @@ WITH judged AS (
     FROM annotations
     WHERE kind = 'verdict' AND position IS NULL AND removed_at IS NULL
         AND value IN ('good', 'bad') AND author NOT GLOB 'model:*'
+),
+compared AS (
+    SELECT c.agent_id, c.agent_version AS version, c.agent_name AS agent, j.value,
+        a.call_successful AS successful
+    FROM judged j
+    JOIN calls c ON c.call_id = j.entity_id
+    JOIN analyses a ON a.call_id = c.call_id
+    WHERE j.place = 1
+    UNION ALL
+    SELECT c.agent_id, c.version, agent_of_chat(c), j.value, c.chat_successful
+    FROM judged j
+    JOIN chats c ON c.chat_id = j.entity_id
+    WHERE j.place = 1
 )
-SELECT c.agent_id, c.agent_version AS version, max(c.agent_name) AS agent, count(*) AS calls,
-    sum((j.value = 'good') = a.call_successful) AS agreed,
-    sum(j.value = 'bad' AND a.call_successful) AS only_retell,
-    sum(j.value = 'good' AND NOT a.call_successful) AS only_people
-FROM judged j
-JOIN calls c ON c.call_id = j.entity_id
-JOIN analyses a ON a.call_id = c.call_id
-WHERE j.place = 1 AND a.call_successful IN (0, 1)
-GROUP BY c.agent_id, c.agent_version
-ORDER BY calls DESC, agent, version
-"""
+SELECT agent_id, version, max(agent) AS agent, count(*) AS judged,
+    sum((value = 'good') = successful) AS agreed,
+    sum(value = 'bad' AND successful) AS only_retell,
+    sum(value = 'good' AND NOT successful) AS only_people
+FROM compared
+WHERE successful IN (0, 1)
+GROUP BY agent_id, version
+ORDER BY judged DESC, agent, version
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +189,7 @@ async def _latest_day(reader: Reader) -> date:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The share of calls judged by people on which Retell's call_successful agrees."""
+    """The share of calls and chats judged by people on which Retell's call_successful agrees."""
 
     agent: str
     version: int | None
@@ -198,7 +209,7 @@ async def fetch_agreement(reader: Reader) -> list[Agreement]:
             only_people=row["only_people"],
         )
         for row in await fetch_rows(reader, _AGREEMENT)
-        if (estimate := share(row["agreed"], row["calls"]))
+        if (estimate := share(row["agreed"], row["judged"]))
     ]
 
 
