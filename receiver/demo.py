@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from random import Random
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -35,10 +36,11 @@ from receiver.errors import DemoFailed, SettingsError, StoreUnavailable
 from receiver.jobs.recordings import keep_pass
 from receiver.jobs.storage import storage_of
 from receiver.jobs.worker import Run, Stopped
-from receiver.sandbox.days import Story
+from receiver.sandbox.days import DAY_MS, Story
 from receiver.sandbox.deliveries import Delivery
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
+from receiver.sandbox.templates import read_data
 from receiver.store import open_store
 from receiver.store.connection import connect_readonly
 
@@ -51,6 +53,8 @@ LIVE_SPEED = 10.0
 LIVE_PAUSE_SECONDS = 5.0
 # Recordings of the past day that are kept, so that the demo needs little of the disk.
 KEPT_RECORDINGS = 100
+# With so many calls, a day has every kind of call and of delivery.
+EVERY_KIND_CALLS = 40
 START_SECONDS, STOP_SECONDS = 30.0, 20.0
 # How often the demo looks for new recordings.
 _KEEP_SECONDS = 2.0
@@ -58,8 +62,7 @@ _KEEP_SECONDS = 2.0
 _out = Console(highlight=False, soft_wrap=True)
 
 
-# Calls of each day that a sync fetches.
-_CALLS_A_DAY = 20
+_TRAFFIC = read_data("data/traffic.yaml")
 # The first deep link: of the newest calls with a stored recording, one with failed tools.
 _WORTH_HEARING = """
 SELECT c.call_id FROM calls c
@@ -75,12 +78,20 @@ _LINK_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The generated data: calls of a day, by default yesterday, after `history` days."""
+    """The generated data: calls of a day, by default yesterday, after `history` days. Without
+    `calls`, the day has as many as the days before it."""
 
     seed: int
-    calls: int
+    calls: int | None
     day: date | None
     history: int
+
+
+def usual_calls(seed: int, day_start_ms: int, days_before: int) -> int:
+    """Return how many calls a day has, which is `days_before` the demo's last day."""
+    weekday = datetime.fromtimestamp(day_start_ms / 1000, UTC).weekday()
+    usual: float = _TRAFFIC["weekdays"][weekday] * _TRAFFIC["unusual_days"].get(days_before, 1)
+    return round(usual * Random(f"calls {seed} {day_start_ms}").uniform(*_TRAFFIC["noise"]))
 
 
 def browse_again() -> str:
@@ -118,8 +129,9 @@ def run(settings: Settings, plan: Plan, *, stay: bool, progress: Callable[[], Pr
     )
     with _interruptible(), _process("serve", environ, settings.bind), sandbox:
         if plan.history:
-            _fetch_history(sandbox, day_start_ms, plan.history, environ)
-        _live_a_day(sandbox, day_start_ms, plan.calls, progress)
+            _fetch_history(sandbox, day_start_ms, plan, environ)
+        calls = plan.calls or max(EVERY_KIND_CALLS, usual_calls(plan.seed, day_start_ms, 0))
+        _live_a_day(sandbox, day_start_ms, calls, progress)
         if not stay:
             _place_calls(sandbox)
             sandbox.settle()
@@ -254,23 +266,23 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], bind: Bind, log: Pa
 
 
 def _fetch_history(
-    sandbox: Sandbox, day_start_ms: int, days: int, environ: Mapping[str, str]
+    sandbox: Sandbox, day_start_ms: int, plan: Plan, environ: Mapping[str, str]
 ) -> None:
     """Make up the days before, and sync. Raises DemoFailed.
 
     Webhooks report only calls that never started: Retell's API has no time of them, so they would
     all be calls of today.
     """
+    days = range(plan.history, 0, -1)
     sandbox.populate(
-        calls=days * _CALLS_A_DAY,
-        day_start_ms=day_start_ms - days * 86_400_000,
-        days=days,
+        calls=[usual_calls(plan.seed, day_start_ms - n * DAY_MS, n) for n in days],
+        day_start_ms=day_start_ms - plan.history * DAY_MS,
         deliver=_never_started,
         chats=True,
         backdated=True,
     )
     sandbox.settle()
-    _out.print(f"Fetching {days} days from Retell's API: callhouse sync")
+    _out.print(f"Fetching {plan.history} days from Retell's API: callhouse sync")
     command = [sys.executable, "-m", "receiver", "sync"]
     if subprocess.run(command, env={**environ, "RETELL_BASE_URL": sandbox.url}).returncode:
         raise DemoFailed("the history could not be fetched", hint="Try --history 0.")

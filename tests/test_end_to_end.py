@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from receiver.addresses import parse_database
+from receiver.demo import usual_calls
 from receiver.sandbox.companies import Account
 from receiver.sandbox.plans import BY_NAME
 from receiver.sandbox.server import Sandbox
@@ -299,8 +300,11 @@ def test_a_taken_port_is_a_clear_error(environ):
 @pytest.mark.sqlite
 @pytest.mark.slow
 def test_demo_stores_every_event_and_ends(environ, tmp_path):
+    asked = ["--calls", "40", "--history", "8", "--day", "2026-05-12"]
+    day_start_ms = 1_778_544_000_000
+    past = sum(usual_calls(1, day_start_ms - n * 86_400_000, n) for n in range(1, 9))
     result = subprocess.run(
-        [sys.executable, "-m", "receiver", "demo", "--exit", "--calls", "40", "--history", "8"],
+        [sys.executable, "-m", "receiver", "demo", "--exit", *asked],
         env=environ,
         cwd=tmp_path,
         capture_output=True,
@@ -311,7 +315,7 @@ def test_demo_stores_every_event_and_ends(environ, tmp_path):
     assert "signed events posted" in result.stdout
     connection = connect_readonly(tmp_path / "callhouse-demo" / "retell.db")
     placed = "SELECT count(*) FROM calls WHERE to_number LIKE '+1500555%'"
-    assert connection.execute("SELECT count(*) FROM calls").fetchone()[0] == 8 * 20 + 40 + 6
+    assert connection.execute("SELECT count(*) FROM calls").fetchone()[0] == past + 40 + 6
     fetched = (
         "SELECT count(DISTINCT entity_id) FROM observations "
         "WHERE source = 'api' AND entity_type = 'call'"
@@ -322,7 +326,7 @@ def test_demo_stores_every_event_and_ends(environ, tmp_path):
     )
     [(before,)] = connection.execute(unstarted)
     assert before > 0, "calls that never started are of their days"
-    assert connection.execute(fetched).fetchone()[0] == 8 * 20 - before
+    assert connection.execute(fetched).fetchone()[0] == past - before
     assert connection.execute(placed).fetchone()[0] == 6
     connection.close()
     assert not (tmp_path / "retell.db").exists(), "the configured database is not touched"

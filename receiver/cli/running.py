@@ -84,12 +84,11 @@ def browse(mirror: Path | None) -> None:
 @click.option(
     "--calls",
     type=click.IntRange(1, 100_000),
-    default=120,
-    show_default=True,
-    help="Number of calls.",
+    default=None,
+    help="Number of calls of the last day; by default as many as the days before it have.",
 )
 @seed_option
-@click.option("--day", type=Day(), metavar="YYYY-MM-DD", help="The day; yesterday by default.")
+@click.option("--day", type=Day(), metavar="YYYY-MM-DD", help="The last day; yesterday by default.")
 @click.option(
     "--history",
     type=click.IntRange(0, 366),
@@ -97,7 +96,7 @@ def browse(mirror: Path | None) -> None:
     show_default=True,
     help="Number of days before that day; `callhouse sync` fetches their calls.",
 )
-def demo(exit_: bool, calls: int, seed: int, day: datetime | None, history: int) -> None:
+def demo(exit_: bool, calls: int | None, seed: int, day: datetime | None, history: int) -> None:
     """Run everything on this machine with an invented month of calls.
 
     `callhouse sync` fetches all days but the last. Then the events of the last day arrive.

@@ -12,7 +12,7 @@ from receiver.sandbox.wire import Event, Json, compact, hex_digits, number
 
 _FIXED = read_data("data/events.yaml")
 _HOUR_MS = 3_600_000
-_CALLS_PER_CHAT = 25
+_CALLS_PER_CHAT = 8
 _PRICES = read_data("data/products.yaml")["chats"]
 # Whether a person and an agent have written messages.
 _SPEAKERS = ("agent", "user")

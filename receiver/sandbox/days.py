@@ -1,7 +1,7 @@
 """The events that report a call, and days of invented calls, chats and alerts."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -171,19 +171,18 @@ def alert_story(rng: Random, day_start_ms: int) -> Story:
 
 
 def stories(
-    seed: int, account: Account, *, day_start_ms: int, days: int, calls: int, odd: bool, chats: bool
+    seed: int, account: Account, day_start_ms: int, calls: Sequence[int], *, odd: bool, chats: bool
 ) -> Iterator[Story]:
-    """Yield `calls` calls spread over the days, in order of their day.
+    """Yield the calls of successive days, `calls` of each, in order of their day.
 
     With `odd` some events are late, repeated, out of order or missing, and there are chats, alerts
     and stray requests. Without, each event comes once, in order; `chats` adds those. With several
     weeks, the calls are typical.
     """
-    for index in range(days):
+    for index, count in enumerate(calls):
         start_ms = day_start_ms + index * DAY_MS
-        share = calls * (index + 1) // days - calls * index // days
         rng = Random(f"{seed} {start_ms}")
-        past = past_calls(rng, account, start_ms, share, typical=days > 7)
+        past = past_calls(rng, account, start_ms, count, typical=len(calls) > 7)
         for call, events, odd_events in past:
             plain = [_with_cost(event) for event in events]
             reported = [_with_cost(event) for event in odd_events] if odd else plain
@@ -191,7 +190,7 @@ def stories(
             last = max(analysed, key=lambda event: event.at_ms)
             yield Story(last.content["call"], call.plan.start_ms, reported)
         if odd or chats:
-            for chat in past_chats(rng, account, start_ms, share):
+            for chat in past_chats(rng, account, start_ms, count):
                 yield Story(chat, chat["start_timestamp"], chat_events(rng, chat))
         if odd:
             yield alert_story(rng, start_ms)

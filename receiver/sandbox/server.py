@@ -7,7 +7,7 @@ with Sandbox(api_key="key_...", webhook_url="http://127.0.0.1:8000/webhook") as 
 import hmac
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
@@ -305,7 +305,7 @@ class Sandbox:
     def populate(
         self,
         *,
-        calls: int,
+        calls: int | Sequence[int],
         day_start_ms: int | None = None,
         days: int = 1,
         deliver: bool | Callable[[Story], bool] = False,
@@ -313,20 +313,20 @@ class Sandbox:
         chats: bool = False,
         backdated: bool = False,
     ) -> int:
-        """Add `calls` analysed calls to the account, spread over `days` from `day_start_ms` (UTC
-        midnight) on, by default up to yesterday.
+        """Add `calls` analysed calls to the account, so many on each day or spread over `days`,
+        from `day_start_ms` (UTC midnight) on, by default up to yesterday.
 
         With `deliver`, which may be a function that chooses, their webhooks are sent now, one after
         the other without waiting; return how many. With `odd` some are late, repeated, out of order
         or missing, and chats, alerts and stray requests are added; with `chats` only chats. With
         `backdated` they are signed with the event's time, for a receiver that tolerates that.
         """
+        if isinstance(calls, int):
+            calls = [calls * (n + 1) // days - calls * n // days for n in range(days)]
         if day_start_ms is None:
-            now_ms = self._workspace.now_ms()
-            day_start_ms = now_ms - now_ms % DAY_MS - days * DAY_MS
-        given = {"day_start_ms": day_start_ms, "days": days, "calls": calls}
+            day_start_ms = (self._workspace.now_ms() // DAY_MS - len(calls)) * DAY_MS
         seed, account, planned = self._workspace.seed, self._workspace.account, 0
-        for story in stories(seed, account, **given, odd=odd, chats=chats):
+        for story in stories(seed, account, day_start_ms, calls, odd=odd, chats=chats):
             if story.entity is not None:
                 stored = StoredCall(story.entity, story.created_ms)
                 self._workspace.stored[stored.id] = stored

@@ -149,9 +149,13 @@ def test_past_is_spread_over_its_days_only():
     with Sandbox(api_key=KEY) as sandbox:
         sandbox.populate(calls=101, day_start_ms=20_000 * day_ms, days=3)
         sandbox.populate(calls=7, day_start_ms=20_003 * day_ms)
+        assert len(sandbox.calls) == 108
+        sandbox.populate(calls=[2, 0, 3], day_start_ms=20_004 * day_ms)
         starts = [c["start_timestamp"] for c in sandbox.calls.values() if "start_timestamp" in c]
-    assert len(sandbox.calls) == 108
-    assert {start // day_ms for start in starts} == {20_000, 20_001, 20_002, 20_003}
+    assert len(sandbox.calls) == 113
+    days = Counter(start // day_ms for start in starts)
+    assert days.keys() == {*range(20_000, 20_005), 20_006}
+    assert (days[20_004], days[20_006]) == (2, 3)
 
 
 def test_real_speed_waits_for_each_event():
