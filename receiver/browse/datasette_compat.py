@@ -213,7 +213,7 @@ class GuardedDatabase(Database):
         if counted and counted[1] in _MANY_ROWS_PER_CALL and self.size > MAX_COUNTED_FILE_BYTES:
             # SQLite cannot be interrupted while it counts, and reads the whole table for it.
             raise QueryInterrupted(None, sql, None)
-        if request_state.is_csv_request.get() and (table := request_state.table_of_page.get()):
+        if table := request_state.table_of_page.get():
             # Otherwise rows with equal values would be lost or repeated between the pages.
             key = ", ".join(await self.primary_keys(table))
             sql = _ORDER.sub(rf"\1, {key}\2", sql) if key else sql

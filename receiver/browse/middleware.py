@@ -24,6 +24,7 @@ from receiver.browse.request_state import (
     json_left,
     login_of_request,
     schema_of_request,
+    table_of_page,
 )
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def authenticated(datasette: "Datasette", app: App) -> App:
             request.scope["actor"] = actor = actor_from_headers(datasette, request.headers)
             login_of_request.set(str((actor or {}).get("id", "")))
             is_csv_request.set(request.is_csv)
+            table_of_page.set("")
             schema_of_request.set({})
             json_left.set([MAX_FOLDED_CHARACTERS])
             error = _check_login(datasette, request, actor)

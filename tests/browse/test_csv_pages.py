@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import duckdb
 import pytest
 
-from tests.support.browsing import browsing, fetched, visiting
+from tests.support.browsing import visiting
 from tests.support.storing import stored
 
 # Datasette serves files.
@@ -85,17 +85,3 @@ def test_csv_of_many_rows_is_not_cut(settings, store):
         assert '<input type="hidden" name="_stream" value="on">' in page
         csv_of_sql = get("/retell.csv?" + urlencode({"sql": f"{many} select i from n"}))
         assert len(csv_of_sql.text.splitlines()) == 1501
-
-
-@pytest.mark.parametrize("order", ["_sort=agent_id", "_sort_desc=agent_id", ""])
-def test_sorted_csv_has_each_row_once(settings, store, order):
-    # Ids in another order than the rows were stored, and equal values on several pages.
-    ids = [f"call_{n * 7 % 11}" for n in range(11)]
-    for n, call_id in enumerate(ids):
-        call = {"call_id": call_id, "agent_id": f"agent_{n % 2}", "start_timestamp": 1}
-        stored(store, {"event": "call_ended", "call": call})
-    with browsing(settings) as served:
-        served.max_returned_rows = 3
-        answer = fetched(served, f"/retell/calls.csv?_stream=on&_size=max&{order}", "admin")
-    rows = csv.DictReader(io.StringIO(answer.text))
-    assert sorted(row["call_id"] for row in rows) == sorted(ids)
