@@ -51,8 +51,8 @@ LIVE_CALLS = ("answered", "voicemail", "transfer", "busy", "hang-up", "answered"
 LIVE_NUMBER = "+12065550117"
 LIVE_SPEED = 10.0
 LIVE_PAUSE_SECONDS = 5.0
-# Recordings of the past day that are kept, so that the demo needs little of the disk.
-KEPT_RECORDINGS = 100
+# Files of the past day that are kept, three or more for each call: most of its calls.
+KEPT_RECORDINGS = 150
 # With so many calls, a day has every kind of call and of delivery.
 EVERY_KIND_CALLS = 40
 START_SECONDS, STOP_SECONDS = 30.0, 20.0
@@ -63,11 +63,15 @@ _out = Console(highlight=False, soft_wrap=True)
 
 
 _TRAFFIC = read_data("data/traffic.yaml")
-# The first deep link: of the newest calls with a stored recording, one with failed tools.
+# The first deep link: of the newest calls with a stored recording, one with failed tools, without a
+# quarantined delivery, for which its page has a warning.
 _WORTH_HEARING = """
 SELECT c.call_id FROM calls c
 JOIN call_metrics m ON m.call_id = c.call_id
 JOIN media_files f ON f.call_id = c.call_id AND f.kind = 'recording' AND f.state = 'kept'
+WHERE NOT EXISTS (
+    SELECT 1 FROM observations o WHERE o.entity_id = c.call_id AND o.problem IS NOT NULL
+)
 ORDER BY m.failed_tool_calls > 0 DESC, m.tool_calls > 1 DESC, m.turns DESC LIMIT 1
 """
 # The agent whose newer version succeeds less often, made up in receiver/sandbox/data/agents.yaml.
@@ -363,14 +367,14 @@ def _where(settings: Settings, database: Path, password: str, sandbox: Sandbox) 
     base = f"http://{settings.browse_bind}"
     _out.print(f"\nLook at   [bold]{base}/[/bold]")
     _out.print(f"Log in as [bold]admin[/bold] with [bold]{password}[/bold]")
-    for what, path in _links(database).items():
+    for what, path in deep_links(database).items():
         _out.print(f"  {what}:\n  {base}{path}")
     _out.print(f"Retell's API, local: {sandbox.url}")
     _out.print(f"  with the key {sandbox.api_key}")
     _out.print("Ctrl-C stops everything.")
 
 
-def _links(database: Path) -> dict[str, str]:
+def deep_links(database: Path) -> dict[str, str]:
     """Pages to begin with, as far as there are calls for them."""
     with closing(connect_readonly(database)) as connection:
         call = connection.execute(_WORTH_HEARING).fetchone()

@@ -7,6 +7,7 @@ from statistics import mean
 import pytest
 
 from receiver import config, demo
+from tests.support.storing import add, stored
 
 # Each weekday is once the last day.
 LAST_DAYS = [date(2026, 11, 23) + timedelta(days=n) for n in range(7)]
@@ -30,6 +31,22 @@ def test_demo_has_no_account_but_its_own(monkeypatch):
     variables = demo.environment(settings, Path("x.db"), key="key_demo", password="secret")
     [account] = config.load(variables).accounts
     assert (account.name, account.webhook_keys) == ("default", ("key_demo",))
+
+
+@pytest.mark.sqlite
+def test_call_worth_hearing_has_nothing_quarantined(store, db, db_path):
+    said = [{"role": role, "content": "Hello", "words": []} for role in ("agent", "user")]
+    # The longer call is the one with a delivery that has no event name.
+    for call_id, turns in {"fine": 1, "quarantined": 2}.items():
+        add(store, "call_ended", call_id, transcript_object=said[:turns])
+        db.execute(
+            "INSERT INTO media_files (call_id, kind, state) VALUES (?, 'recording', 'kept')",
+            [call_id],
+        )
+    db.commit()
+    assert demo.deep_links(db_path)["A call worth hearing"] == "/-/call/quarantined"
+    stored(store, {"name": "tool", "args": {}, "call": {"call_id": "quarantined"}}, at=2)
+    assert demo.deep_links(db_path)["A call worth hearing"] == "/-/call/fine"
 
 
 @pytest.mark.parametrize("last", LAST_DAYS)

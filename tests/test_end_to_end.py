@@ -360,6 +360,7 @@ def test_demo_serves_until_stopped_and_leaves_nothing(environ, tmp_path):
         worth_hearing = browser.get(links[0])
         assert "/-/media/" in worth_hearing.text
         assert worth_hearing.text.count('class="turn') >= 10
+        assert "quarantined" not in worth_hearing.text
         policy = worth_hearing.headers["content-security-policy"]
         assert re.search(r"media-src 'self' https: http://127\.0\.0\.1:\d+;", policy)
         rows = browser.get("/retell/call_log.json?_shape=array&_size=5").json()
