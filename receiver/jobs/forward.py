@@ -91,8 +91,12 @@ class _Queue:
             run.check()
             # While it fails, one event at a time is sent as a test.
             limit = 1 if self._failed_in_a_row else AT_ONCE
+            now_ms = run.now_ms()
+            latest_ms = now_ms + LAST_PAUSE_MS
             with reading(run.settings.database) as connection:
-                rows = outbox.due(connection, self._target.name, now_ms=run.now_ms(), limit=limit)
+                rows = outbox.due(
+                    connection, self._target.name, now_ms=now_ms, latest_ms=latest_ms, limit=limit
+                )
             if not rows:
                 return
             self._client = self._client or Client(

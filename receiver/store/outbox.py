@@ -1,7 +1,8 @@
 """The table outbox: events to forward, added in the transaction that stores them.
 
 For each target and call or chat, only the oldest waiting event is due, so that the events of a call
-are delivered in the order of their arrival.
+are delivered in the order of their arrival. `received_at` is that order: if the clock was set back,
+it is one millisecond later than the newest waiting event of the call.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -18,16 +19,20 @@ if TYPE_CHECKING:
 
 _ENQUEUE = (
     "INSERT INTO outbox (entity_id, body_sha256, target, received_at, signature, body, state, "
-    "attempts, next_attempt_at) VALUES (?, ?, ?, ?, ?, ?, 'waiting', 0, ?) "
+    "attempts, next_attempt_at) VALUES (:entity_id, :body_sha256, :target, "
+    "(SELECT max(at) FROM (SELECT CAST(:at AS BIGINT) AS at UNION ALL SELECT received_at + 1 "
+    "FROM outbox WHERE entity_id = :entity_id AND target = :target AND state = 'waiting') x), "
+    ":signature, :body, 'waiting', 0, :at) "
     "ON CONFLICT (entity_id, body_sha256, target, received_at) DO NOTHING"
 )
 _DUE = (
     "SELECT entity_id, body_sha256, target, received_at, signature, body, attempts "
-    "FROM outbox o WHERE target = ? AND next_attempt_at <= ? AND NOT EXISTS ("
+    "FROM outbox o WHERE target = :target "
+    "AND next_attempt_at > :after AND next_attempt_at <= :until AND NOT EXISTS ("
     "SELECT 1 FROM outbox e WHERE e.entity_id = o.entity_id AND e.target = o.target "
     "AND e.state = 'waiting' AND (e.received_at < o.received_at "
     "OR (e.received_at = o.received_at AND e.body_sha256 < o.body_sha256))) "
-    "ORDER BY next_attempt_at LIMIT ?"
+    "ORDER BY next_attempt_at LIMIT :limit"
 )
 _DELETE = (
     "DELETE FROM outbox WHERE entity_id = ? AND body_sha256 = ? AND target = ? AND received_at = ?"
@@ -55,6 +60,7 @@ _REPLAY = (
     "UPDATE outbox SET state = 'waiting', attempts = 0, next_attempt_at = ? "
     "WHERE entity_id = ? AND body_sha256 = ? AND target = ? AND received_at = ?"
 )
+_LAST_MS = 2**63 - 1
 # Rows that a command changes in one transaction: the write lock is held for some milliseconds.
 _BATCH = 200
 
@@ -130,15 +136,27 @@ class Forward:
 
 def enqueue(connection: Connection, received: "Received", forward: Forward) -> None:
     """Add the event to the outbox of each of its targets. Raises the driver's errors."""
-    event, at, signature = received.event, received.received_at, forward.signature
+    values = {
+        "entity_id": received.event.entity_id,
+        "body_sha256": received.event.body_sha256,
+        "at": received.received_at,
+        "signature": forward.signature,
+        "body": received.body,
+    }
     for target in forward.targets:
-        values = (event.entity_id, event.body_sha256, target, at, signature, received.body, at)
-        connection.execute(_ENQUEUE, values)
+        connection.execute(_ENQUEUE, values | {"target": target})
 
 
-def due(connection: Connection, target: str, *, now_ms: int, limit: int) -> list[OutboxRow]:
-    """The next events to send, of different calls and chats."""
-    found = connection.execute(_DUE, (target, now_ms, limit)).fetchall()
+def due(
+    connection: Connection, target: str, *, now_ms: int, latest_ms: int, limit: int
+) -> list[OutboxRow]:
+    """The next events to send, of different calls and chats. An attempt planned for after
+    `latest_ms` was planned while the clock was ahead, and is due."""
+    found: list[Any] = []
+    # Two queries, because one with OR would sort the outbox instead of reading it by its index.
+    for after, until in ((0, now_ms), (latest_ms, _LAST_MS)):
+        params = {"target": target, "after": after, "until": until, "limit": limit - len(found)}
+        found += connection.execute(_DUE, params).fetchall()
     return [
         OutboxRow(entity_id, body_sha256, name, at, signature, zstandard.decompress(body), attempts)
         for entity_id, body_sha256, name, at, signature, body, attempts in found

@@ -282,6 +282,28 @@ def test_target_is_asked_after_clock_was_ahead(world, clock):
         assert target.accepted("other") == ["call_analyzed"]
 
 
+def test_clock_set_back_keeps_the_order(world, receiver, clock):
+    deliver, run = world(Target("a", receiver.url))
+    for event in ("call_started", "transcript_updated", "call_ended"):
+        deliver(event)
+        clock.ms -= MINUTE_MS
+        run()
+    clock.ms += 3 * MINUTE_MS
+    run()
+    assert receiver.accepted() == ["call_started", "transcript_updated", "call_ended"]
+
+
+def test_event_is_sent_after_clock_was_ahead(world, clock):
+    with TargetServer(500) as target:
+        deliver, run = world(Target("a", target.url))
+        deliver()
+        clock.ms += 24 * 60 * MINUTE_MS
+        run()
+        clock.ms = NOW_MS + MINUTE_MS
+        run()
+        assert target.accepted() == ["call_ended"] * 2
+
+
 @pytest.mark.parametrize(("status", "attempts"), [(410, 1), (400, MAX_REFUSALS)])
 def test_refused_event_is_given_up(world, database, clock, status, attempts):
     with TargetServer(status) as target:
