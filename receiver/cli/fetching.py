@@ -65,6 +65,11 @@ def print_drift(found: list[dict[str, Any]]) -> None:
 def print_counts(counts: "Counts") -> None:
     """Print the outcomes of the calls and chats, and on stderr why some failed."""
     click.echo(_outcomes(counts))
+    if counts.undated:
+        click.echo(
+            f"{counts.undated:,} of the new ones never connected. Retell reports no time for such "
+            "calls: they count on the day of this sync."
+        )
     _print_reasons(counts)
 
 

@@ -28,6 +28,7 @@ from receiver.retell.listing import (
 )
 from receiver.store import AnyStore, Outcome, Received, receive, upstream
 from receiver.store.upstream import StoredCallStatus, SyncRow
+from schema.merge import fields_are_over
 
 # Calls fetched before they are stored.
 BATCH = 100
@@ -44,6 +45,8 @@ class Counts:
     unchanged: int = 0
     gone: int = 0
     failed: int = 0
+    # New ones that ended without a start: Retell reports no time for them.
+    undated: int = 0
     # call_id or chat_id -> why it failed.
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -59,6 +62,7 @@ class Counts:
         self.unchanged += other.unchanged
         self.gone += other.gone
         self.failed += other.failed
+        self.undated += other.undated
         self.reasons |= other.reasons
 
 
@@ -261,6 +265,12 @@ class Fetcher:
             if outcome is Outcome.QUARANTINED
         }
         gone = {call_id for call_id, *_ in batch.gone}
+        undated = {
+            received.event.entity_id
+            for received in new
+            if "start_timestamp" not in received.event.fields
+            and fields_are_over(received.event.fields)
+        }
         received = [r.event.entity_id for r in batch.received]
         counts = self.counts
         for call_id in dict.fromkeys([*received, *batch.others, *gone, *failed]):
@@ -274,6 +284,7 @@ class Fetcher:
                 counts.unchanged += 1
             elif stored[call_id].progress is None:
                 counts.new += 1
+                counts.undated += call_id in undated
             else:
                 counts.changed += 1
 

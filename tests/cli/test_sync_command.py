@@ -49,14 +49,18 @@ def environ(database, box):
     }
 
 
-def test_command_creates_database_and_prints_counts(environ, engine):
+def test_command_creates_database_and_prints_counts(environ, box, engine):
+    undated = sum("start_timestamp" not in call for call in box.calls.values())
     with engine.nothing() as where:
         environ["CALLHOUSE_DATABASE_URL"] = url_of(where)
         result = CliRunner(env=environ).invoke(main, ["sync"])
     assert (result.exit_code, result.output) == (
         0,
-        "150 found: 150 new, 0 changed, 0 unchanged, 0 failed.\n",
+        "150 found: 150 new, 0 changed, 0 unchanged, 0 failed.\n"
+        f"{undated} of the new ones never connected. Retell reports no time for such calls: they "
+        "count on the day of this sync.\n",
     )
+    assert undated
 
 
 def test_command_prints_error_and_hint(environ):
