@@ -8,13 +8,14 @@ the full-text index, and files with statistics, for which SQLite builds Bloom fi
 conditions of readers.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from receiver.errors import SettingsError
 from schema.personal import HASHED
-from schema.tables import ALL_TABLES
+from schema.tables import ALL_TABLES, ROLLUP_TABLES
 
 # Roles that may have limits: the others write.
 _ROLES = ("reader", "masked")
@@ -35,6 +36,13 @@ JOINED = frozenset({"calls", "chats", "attributes", "transcripts", *INDEXES})
 
 # Tables that views of figures join with the allowed calls.
 LEFT_JOINED = frozenset({"analyses", "latencies", "call_metrics"})
+# Tables of sums, and those with the hours and days that have sums.
+_ROLLUPS = {table.name: table for table in ROLLUP_TABLES if "account" in table.columns}
+ROLLED_UP = frozenset({"rollup_hours", "rollup_days"})
+# The calls outside rolled-up hours, in views of figures.
+_REMAINING = re.compile(
+    r"(CROSS JOIN|FROM) calls c WHERE (\S.*) (BETWEEN .*|IS NULL)$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,26 @@ class Limits:
         ]
         return " AND ".join(conditions)
 
+    def reads_rollup(self, table: str) -> bool:
+        """Whether the sums of the allowed calls are rows of this rollup table."""
+        columns = {"account": self.accounts, "agent_id": self.agents}
+        limited = {column for column, allowed in columns.items() if allowed}
+        return not self.metadata and limited <= _ROLLUPS[table].columns.keys()
+
+    def read_rollups(self, view: str) -> str:
+        """The SQL of a view of figures, which reads the tables of hours and days, and finds the
+        allowed calls first."""
+
+        def allowed(match: re.Match[str]) -> str:
+            time = match[2].replace("c.", "g.")
+            return (
+                f"{match[1]} main.calls g INDEXED BY calls_at CROSS JOIN main.calls c "
+                f"WHERE {self._of_calls()} AND {time} {match[3]} AND c.call_id = g.call_id"
+            )
+
+        view = _REMAINING.sub(allowed, view)
+        return re.sub(r"\bFROM (rollup_(?:hours|days))\b", r"FROM main.\1", view)
+
     def rows_of(self, table: str) -> str | None:
         """The SELECT of the rows of a table that are allowed; None for a table without any."""
         calls, chats = self._of_calls(), self._of_chats()
@@ -121,6 +149,14 @@ class Limits:
         if table in _OTHER_INDEXES:
             # All rows: it is joined with limited tables.
             return f"SELECT {_OTHER_INDEXES[table]} FROM main.{table} t"
+        if table in _ROLLUPS and self.reads_rollup(table):
+            is_same = " AND ".join(f"t.{name} = g.{name}" for name in _ROLLUPS[table].key)
+            # Without the plus signs, SQLite would make an index of all rows for each query.
+            limits = " AND ".join(f"+{condition}" for condition in self._conditions())
+            return (
+                f"SELECT t.* FROM main.{table} g CROSS JOIN main.{table} t "
+                f"WHERE {is_same} AND {limits}"
+            )
         key = _OWNERS.get(table)
         rowid = ", t.rowid AS rowid" if table in _WITH_ROWID else ""
         if key == "chat_id":

@@ -18,7 +18,7 @@ from receiver.browse.functions import (
     is_own_sql,
     replace_slow_functions,
 )
-from receiver.browse.limits import INDEXED, INDEXES, JOINED, LEFT_JOINED, Limits
+from receiver.browse.limits import INDEXED, INDEXES, JOINED, LEFT_JOINED, ROLLED_UP, Limits
 from receiver.store.connection import sqlite3
 from receiver.store.sql import quoted
 from schema.personal import HASHED, shown
@@ -49,9 +49,10 @@ _SHARED_COLUMN = re.compile(r"\busing\b(?!\s+fts)|\bnatural\b", re.IGNORECASE | 
 
 
 _INDEX_TABLES = tuple(f"{index}_" for index in INDEXES)
-# Views of figures, and the common table expression in them.
-_FIGURES = ("hourly_", "daily_", "counted")
-_ROLLUP_VIEW = re.compile(r"CREATE TEMP VIEW (hourly|daily)_\w+ AS\s+WITH\s+remaining_calls AS")
+# Views of figures, the common table expressions in them, and the tables that these read.
+_FIGURES = ("hourly_", "daily_", "counted", "remaining_")
+_IN_FIGURES = LEFT_JOINED | ROLLED_UP | {"calls"}
+_ROLLUP_VIEW = re.compile(r"CREATE TEMP VIEW (?:hourly|daily)_(\w+) AS\s+WITH\s+remaining_calls AS")
 _LEFT_JOIN = re.compile(rf"LEFT JOIN ({'|'.join(sorted(LEFT_JOINED))}) ")
 
 
@@ -142,10 +143,12 @@ def _replacing_views(
 def _temporary(view: str, limits: Limits) -> str:
     """The same view for this connection."""
     view = re.sub("^CREATE VIEW", "CREATE TEMP VIEW", view)
-    if limits and _ROLLUP_VIEW.match(view):
+    if limits and (match := _ROLLUP_VIEW.match(view)):
         # Of calls that are limited already: a view with a join on the right of a LEFT JOIN is read
         # once for each call.
         view = _LEFT_JOIN.sub(r"LEFT JOIN main.\1 ", view)
+        if limits.reads_rollup(f"rollup_{match[1]}"):
+            view = limits.read_rollups(view)
     return view
 
 
@@ -236,7 +239,7 @@ def _authorize_limited(
     if action == sqlite3.SQLITE_READ and schema == "main" and table:
         view = (inside or "").lower()
         is_joined = table in JOINED and view in views
-        is_joined |= table in LEFT_JOINED and view.startswith(_FIGURES)
+        is_joined |= table in _IN_FIGURES and view.startswith(_FIGURES)
         is_of_index = inside is None and (table in INDEXED or table.startswith(_INDEX_TABLES))
         if is_joined or is_of_index:
             return _authorize(action, table, column, schema, inside)

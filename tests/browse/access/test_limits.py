@@ -16,11 +16,11 @@ from receiver.browse import access
 from receiver.browse.charts import DASHBOARDS
 from receiver.browse.limits import Limits, stored_limits
 from receiver.browse.pages import DATABASE, MASKED, database_of, is_admin, reviewer
-from receiver.store import migrate, open_store, receive
+from receiver.store import migrate, open_store, receive, roll_up
 from receiver.store.connection import connect
 from schema.questions import questions
 from schema.sql.views import views
-from schema.tables import CALL_TABLES, CHAT_TABLES
+from schema.tables import CALL_TABLES, CHAT_TABLES, ROLLUP_TABLES
 from tests.browse.access.roles import (
     ATTACKS,
     CALL,
@@ -80,6 +80,7 @@ def fill(path, deliveries, ids, *, only_acme):
             store.add(
                 receive(text, source="webhook", observed_at=START, received_at=START, key_id="k2")
             )
+    assert [*roll_up(store, timezone="UTC", now_ms=START + 2 * 86_400_000)]
     store.close()
 
 
@@ -161,12 +162,30 @@ def test_limited_login_sees_exactly_its_clients_rows(limited, alone):
     names = [table.name for table in tables] + ["observations", *views()]
     for number, table in enumerate(names):
         expected = rows(alone, "reader", table)
-        # Each kind of limits with every third table.
-        name = LIMITED[number % 3]
+        # Each kind of limits with every third table. Days have several rows until they are rolled
+        # up, which they are not for limits by metadata.
+        name = "account" if table.startswith("daily_") else LIMITED[number % 3]
         assert rows(limited, name, table) == expected, (name, table)
         assert expected or table in RARE, table
     assert rows(limited, "agent", "calls") == rows(limited, "metadata", "calls")
     assert rows(limited, "account", "calls") == rows(limited, "metadata", "calls")
+
+
+def test_limited_login_reads_sums_of_its_client(limited, alone):
+    def sums(get, name, table):
+        return [row | {"position": ""} for row in rows(get, name, table.name)]
+
+    for table in ROLLUP_TABLES:
+        if "account" not in table.columns:
+            assert rows(limited, "account", table.name) == []
+            continue
+        expected = sums(alone, "reader", table)
+        assert expected
+        for name in LIMITED:
+            # Waits are not counted by agent, and nothing by metadata.
+            has_sums = name == "account" or (name == "agent" and "agent_id" in table.columns)
+            found = sums(limited, name, table)
+            assert sorted(found, key=str) == (sorted(expected, key=str) if has_sums else [])
 
 
 def test_masked_and_limited_login_has_both_limits(limited, alone):
@@ -293,6 +312,9 @@ COLUMNS = [
     ("analyses", "call_summary", SECRET, "call_id", "call_id > ''"),
     ("chats", "transcript", SECRET, "chat_id", "start_timestamp > 0"),
     ("observations", "entity_id", "call_1", "entity_id", "problem is null"),
+    ("hourly_calls", "agent_id", "agent_other", "agent_id", "hour > 0"),
+    ("hourly_costs", "agent_id", "agent_other", "agent_id", "product > ''"),
+    ("hourly_calls", "agent_name", "Dental", "agent_name", "agent_id = 'agent_other'"),
 ]
 SEARCHES = [
     "select 1 from transcripts_fts where transcripts_fts match 'sesame' "
