@@ -321,6 +321,24 @@ def test_an_agent_has_all_its_versions(get_new, two_versions):
     assert page.count("better") == 1
 
 
+def test_versions_name_their_days_briefly(get_new, store):
+    days = {
+        "12 May 2026": (0,),
+        "28 Apr to 12 May 2026": (14, 0),
+        "3 Nov 2025 to 11 May 2026": (190, 1),
+    }
+    for version, ago in enumerate(days.values()):
+        for n in ago:
+            start = START - n * 86_400_000
+            event = simple(f"call_{version}_{n}", agent_version=version, start_timestamp=start)
+            stored(store, event | {"event": "call_analyzed"})
+    page = cells(get_new("/-/dashboards/versions?agent=agent_1&since=2025-11-01&until=2026-05-12"))
+    shown = re.findall(r"version (\d)(?:, compared with \d)? ([\w ]+ 2026) (\d+) ", page)
+    assert shown == [
+        (str(version), text, str(len(days[text]))) for version, text in reversed([*enumerate(days)])
+    ]
+
+
 def test_a_masked_login_compares_versions_too(get_new, two_versions):
     whole, masked = (cells(get_new("/-/dashboards/versions", n)) for n in ("jane", "max"))
     assert whole == masked

@@ -5,6 +5,7 @@ Confidence intervals are 95 %.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -58,8 +59,8 @@ class Version:
     version: int
     before: int | None
     calls: int
-    first_day: str
-    last_day: str
+    first_day: date
+    last_day: date
     cells: list[Cell | None]
 
 
@@ -151,8 +152,8 @@ def compare_versions(found: Iterable[Mapping[str, Any]], *, only_newest: bool) -
             version=now["agent_version"],
             before=before["agent_version"] if before else None,
             calls=now["calls"],
-            first_day=now["first_day"],
-            last_day=now["last_day"],
+            first_day=date.fromisoformat(now["first_day"]),
+            last_day=date.fromisoformat(now["last_day"]),
             cells=[
                 _cell(measure, measure.estimate(before) if before else None, estimate, *scale)
                 for measure, estimate, scale in zip(MEASURES, row, scales, strict=True)
