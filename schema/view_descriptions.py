@@ -248,7 +248,7 @@ VIEWS = {
             "(nothing new for 1 hour after its end).",
             "entity_id": "The call_id or chat_id, or sha:<hash> for a body without one.",
             "since": "When its last observation arrived, in the configured time zone.",
-            "detail": "The problem of the body, or the last status, or why it ended.",
+            "detail": "The problem of the body, the last status, or the reason of the end.",
         },
     ),
     "drift": View(

@@ -345,7 +345,7 @@ SELECT
     'never analysed',
     u.entity_id,
     local_iso(u.updated_at),
-    'ended by ' || coalesce(u.reason, u.status, 'unknown')
+    coalesce('ended by ' || u.reason, 'ended without a reason')
 FROM unfinished u
 WHERE is_over(u) AND u.updated_at < (SELECT at FROM present) - 3600000;
 

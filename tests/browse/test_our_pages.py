@@ -306,6 +306,7 @@ def test_home_shows_figures_and_what_needs_attention(browse, three, store):
     assert "<strong>3</strong> never analysed" in page
     table = browse("/retell/needs_attention?what=never+analysed").text
     assert 'href="/-/chat/chat_1"' in table
+    assert "ended without a reason" in table
     assert 'href="/-/call/call_3"' in page
 
 
