@@ -49,7 +49,6 @@ PROMISED = tuple(
     for told in read_data("data/day.yaml")
 )
 
-
 _HOUR_MS = 3_600_000
 # A call that starts this late ends on the next day.
 _LAST_MINUTE_MS = 24 * _HOUR_MS - 70_000

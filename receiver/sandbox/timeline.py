@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from random import Random
 
@@ -44,6 +45,7 @@ def timed_words(rng: Random, text: str, start: float, *, pace: float, heard: boo
     return words
 
 
+@cache
 def _spoken_seconds(word: str) -> float:
     total = 0.07
     for letter in word.strip():
