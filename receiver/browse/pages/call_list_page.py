@@ -174,15 +174,21 @@ async def _fetch_shown(reader: Reader, filters: Filters, *, is_counted: bool) ->
     shown = ShownList()
     try:
         found = await prepare(reader, filters, clock.now_ms())
-        ids, shown.totals, shown.others = await asyncio.gather(
+        ids, shown.others = await asyncio.gather(
             found.fetch_ids(PAGE_SIZE + 1, after=filters.after),
-            found.fetch_totals(_COUNT_LIMIT_MS if is_counted else None),
             _count_others(reader, filters.of_other_kind),
         )
         page = ids[:PAGE_SIZE]
         if len(ids) > PAGE_SIZE:
             shown.next_query = filters.query(after=page[-1])
-        shown.entries = await _with_hits(found, page)
+        # A list of one page is not searched a second time.
+        is_complete = not (filters.after or shown.next_query)
+        shown.totals, shown.entries = await asyncio.gather(
+            found.fetch_totals(
+                _COUNT_LIMIT_MS if is_counted else None, of=ids if is_complete else None
+            ),
+            _with_hits(found, page),
+        )
     except QueryInterrupted:
         shown.note = "This takes too long. Add dates or another filter."
     except QueryNotUnderstood as error:
