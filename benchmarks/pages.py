@@ -32,7 +32,7 @@ from schema.tables import TABLES
 NOT_MEASURED = frozenset(
     {
         "/-/views", "/-/share",  # a form posts to them
-        "/-/search",  # a redirect to the page of calls
+        "/-/search", "/-/versions",  # redirects
         "/-/allow-debug", "/-/password-tool", "/-/messages",  # not served
     }
 )  # fmt: skip

@@ -27,7 +27,7 @@ from receiver.browse.pages.call_list_page import call_list_page, former_search
 from receiver.browse.pages.calls import call_json, call_page
 from receiver.browse.pages.chats import chat_page
 from receiver.browse.pages.conversation import readable, words_markup
-from receiver.browse.pages.dashboards import dashboard, dashboards
+from receiver.browse.pages.dashboards import dashboard, dashboards, versions
 from receiver.browse.pages.grades import grades_page
 from receiver.browse.pages.home import home_page
 from receiver.browse.pages.login import login, logout
@@ -173,6 +173,7 @@ def register_routes() -> list[tuple[str, Any]]:
         (r"^/-/retention$", retention_page),
         (r"^/-/dashboards$", dashboards),
         (r"^/-/dashboards/(?P<slug>[^/]+)$", dashboard),
+        (r"^/-/versions$", versions),
     ]
 
 

@@ -374,5 +374,11 @@ def test_account_filter_shows_its_calls_alone(get_new, db, store):
         assert f">{calls}</span>" in page.text
 
 
+def test_versions_page_is_the_dashboard(get):
+    answer = get("/-/versions?agent=a")
+    assert answer.status_code == 302
+    assert answer.headers["location"] == "/-/dashboards/versions?agent=a"
+
+
 def test_single_account_has_no_filter(get):
     assert 'name="account"' not in get("/-/dashboards/volume").text

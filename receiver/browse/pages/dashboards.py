@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from datasette import NotFound
+from datasette import NotFound, Response
 
 from receiver.browse.charts import DASHBOARDS, configuration, sql
 from receiver.browse.charts.macros import Days, expand
@@ -31,7 +31,7 @@ from receiver.clock import midnight_ms, now_ms
 from schema.products import product_label
 
 if TYPE_CHECKING:
-    from datasette import Request, Response
+    from datasette import Request
     from datasette.app import Datasette
 
 DIRECTIONS = {
@@ -51,7 +51,7 @@ _PRESETS = ("this-week", "last-week", "this-month", "last-month")
 _SPANS = {"7 days": 7, "30 days": 30, "90 days": 90, "A year": 365}
 
 
-async def dashboards(datasette: "Datasette", request: "Request") -> "Response":
+async def dashboards(datasette: "Datasette", request: "Request") -> Response:
     """`/-/dashboards`: the list. Raises Forbidden."""
     await require_reader(datasette, request)
     listed = {
@@ -61,7 +61,13 @@ async def dashboards(datasette: "Datasette", request: "Request") -> "Response":
     return await dashboard_list(datasette, request, listed)
 
 
-async def dashboard(datasette: "Datasette", request: "Request") -> "Response":
+async def versions(datasette: "Datasette", request: "Request") -> Response:
+    """`/-/versions`: a redirect to the dashboard, which takes the place of Datasette's own page."""
+    query = f"?{request.query_string}" if request.query_string else ""
+    return Response.redirect(datasette.urls.path("/-/dashboards/versions") + query)
+
+
+async def dashboard(datasette: "Datasette", request: "Request") -> Response:
     """`/-/dashboards/<name>`. Raises Forbidden or NotFound."""
     reader = await require_reader(datasette, request)
     name = request.url_vars["slug"]
