@@ -270,7 +270,7 @@ def test_model_is_no_reviewer(served, store, get):
     queue = get("jane", "/-/review?day=2026-05-12&per=20")
     assert "0 of 9 reviewed" in queue
     assert MODEL not in queue
-    assert "No call has both a verdict" in queue
+    assert "No call or chat has both a verdict" in queue
 
 
 def test_page_without_questions_says_so(settings, store):

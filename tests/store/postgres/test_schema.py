@@ -107,6 +107,8 @@ OF_PAGES = {
     "chats_agent",
     "chats_user_number",
     "chat_messages_tool",
+    "tool_calls_failed",
+    "tool_calls_no_success",
 }
 
 
