@@ -40,7 +40,7 @@ from schema.transcript import Row
 # How long a step of cleaning waits for the write lock.
 CLEANING_SECONDS = 30.0
 # The time that one health check scans for damage; requests of the same worker wait as long.
-DAMAGE_SECONDS = 0.2
+DAMAGE_SECONDS = 0.1
 # The pause between two scans, as a multiple of the scan: it takes at most 2 % of the time.
 DAMAGE_REST = 50
 
