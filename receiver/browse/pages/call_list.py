@@ -358,19 +358,19 @@ class CallList:
         return [by_id[id_] for id_ in ids if id_ in by_id]
 
     async def fetch_totals(
-        self, limit_ms: int | None = None, *, of: list[str] | None = None
+        self, limit_ms: int | None = None, *, ids: list[str] | None = None
     ) -> Totals | None:
-        """Number, minutes and cost of the whole list, whose ids are `of` if they are known; None if
-        that takes too long."""
+        """Number, minutes and cost of the whole list; None if that takes too long. `ids` are those
+        of all its entries, if they are known already."""
         limit_ms = limit_ms or (
             COMMON_TOTALS_LIMIT_MS if self._has_common_words else TOTALS_LIMIT_MS
         )
-        if of is None:
+        if ids is None:
             sql, params = self.rolled_up_totals() or self.scanned_totals()
         else:
             known = Condition(f"{self._id} IN (SELECT value FROM json_each(:ids))")
             sql, params = replace(self, conditions={"ids": known}).scanned_totals()
-            params["ids"] = json.dumps(of)
+            params["ids"] = json.dumps(ids)
         try:
             [row] = await fetch_rows(self.reader, sql, params, limit_ms=limit_ms)
         except QueryInterrupted:

@@ -185,7 +185,7 @@ async def _fetch_shown(reader: Reader, filters: Filters, *, is_counted: bool) ->
         is_complete = not (filters.after or shown.next_query)
         shown.totals, shown.entries = await asyncio.gather(
             found.fetch_totals(
-                _COUNT_LIMIT_MS if is_counted else None, of=ids if is_complete else None
+                _COUNT_LIMIT_MS if is_counted else None, ids=ids if is_complete else None
             ),
             _with_hits(found, page),
         )
